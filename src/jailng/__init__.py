@@ -1,0 +1,1 @@
+"""jailng: FreeBSD's jail(8) on Linux."""

@@ -1,0 +1,17 @@
+"""The two ways in which a command fails, and the status it then exits with."""
+
+
+class JailError(Exception):
+    """A failure that one line explains.
+
+    ``str(error)`` is the sentence as FreeBSD's tools print it after ``jail: ``: lower case, no full stop.
+    ``status`` is the exit status of the command that meets it; jail(8), jls(8) and jexec(8) know only 1.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UsageError(JailError):
+    """The words on the command line do not make a command; the message is the usage text, whole."""

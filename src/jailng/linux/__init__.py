@@ -1,0 +1,1 @@
+"""The ground floor: the kernel, one family of system calls a module. It knows no jail."""

@@ -1,0 +1,88 @@
+"""Namespaces, and the processes that are born into them: namespaces(7), clone3(2), setns(2), unshare(2)."""
+
+from __future__ import annotations
+
+import sys
+
+from jailng.linux.libc import address, buffer, syscall, words
+
+CLONE_NEWTIME = 0x80
+CLONE_PIDFD = 0x1000
+CLONE_PARENT = 0x8000
+CLONE_NEWNS = 0x20000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+_SIGCHLD = 17
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    syscall("unshare", flags)
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2): ``fd`` is a namespace, or a pidfd with the flags of every namespace to take over. Raises OSError."""
+    syscall("setns", fd, flags)
+
+
+def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
+    """Fork into new namespaces and, where ``cgroup`` is a cgroup2 directory, into that cgroup.
+
+    Returns (pid, pidfd) in the parent and (0, -1) in the child. Only for a process with one thread: like fork(2) the
+    child has a copy of everything, but the interpreter is not told (``os.fork`` would run its hooks and has no flags).
+    Raises OSError. clone3(2), CLONE_INTO_CGROUP since Linux 5.7.
+    """
+    pidfd = buffer(4)
+    flags |= CLONE_PIDFD
+    if cgroup is not None:
+        flags |= CLONE_INTO_CGROUP
+    # struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup
+    arguments = words(flags, address(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
+    pid = syscall("clone3", arguments, len(arguments))
+    if pid == 0:
+        return 0, -1
+    return pid, int.from_bytes(pidfd.raw, sys.byteorder)
+
+
+def pidfd_open(pid: int) -> int:
+    """pidfd_open(2). Raises OSError (ESRCH: no such process)."""
+    return syscall("pidfd_open", pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    """pidfd_send_signal(2): what kill(2) should have been. Raises OSError (ESRCH: it has been reaped)."""
+    syscall("pidfd_send_signal", pidfd, signal, None, 0)
+
+
+def set_ids(uid: int, gid: int, groups: list[int]) -> None:
+    """Take these ids for good: real, effective and saved, of this thread only. Raises OSError."""
+    listed = words(*groups, size=4) if groups else None
+    syscall("setgroups", len(groups), listed)
+    syscall("setresgid", gid, gid, gid)
+    syscall("setresuid", uid, uid, uid)
+
+
+def set_effective_uid(uid: int) -> None:
+    """Change the effective uid alone; the saved one stays, so that the way back is open. Raises OSError."""
+    syscall("setresuid", -1, uid, -1)
+
+
+def close_from(fd: int) -> None:
+    """Close every file descriptor from ``fd`` up. close_range(2), since Linux 5.9."""
+    syscall("close_range", fd, 0xFFFFFFFF, 0)
+
+
+def sethostname(name: bytes) -> None:
+    """sethostname(2): at most 64 bytes. Raises OSError (EINVAL: longer)."""
+    syscall("sethostname", name, len(name))
+
+
+def setdomainname(name: bytes) -> None:
+    """setdomainname(2): the NIS domain, at most 64 bytes. Raises OSError (EINVAL: longer)."""
+    syscall("setdomainname", name, len(name))
+
