@@ -1,0 +1,46 @@
+# make                      build the one C program
+# make install              put it all below $(DESTDIR)$(PREFIX)
+# make uninstall            take it away again
+DESTDIR =
+PREFIX = /usr
+PYTHON = /usr/bin/python3
+INSTALL = install
+
+# Debian's Python looks for packages that no interpreter version owns here; the commands append it (python3 -S hides it).
+PACKAGES = $(PREFIX)/lib/python3/dist-packages
+COMMANDS = jail jls jexec
+MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
+PAGES = $(wildcard man/*.[1-9])
+
+.PHONY: all check install uninstall clean
+
+all:
+	$(MAKE) -C jailinit
+
+check:
+	./check
+
+install: all
+	rm -rf $(DESTDIR)$(PACKAGES)/jailng
+	for module in $(MODULES); do \
+		$(INSTALL) -p -D -m 644 src/$$module $(DESTDIR)$(PACKAGES)/$$module || exit 1; done
+	$(PYTHON) -m compileall -q -f --invalidation-mode timestamp -s '$(DESTDIR)' -p / $(DESTDIR)$(PACKAGES)/jailng
+	# An installed command looks for its modules in the one place where they were put.
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin
+	for command in $(COMMANDS); do \
+		sed -e '/^here = /d' -e '/^posix\.close(here)$$/d' -e 's|^sys\.path\.append(.*|sys.path.append("$(PACKAGES)")|' \
+			bin/$$command > $(DESTDIR)$(PREFIX)/sbin/$$command && \
+		chmod 755 $(DESTDIR)$(PREFIX)/sbin/$$command || exit 1; done
+	# Run by processes that already live in a jail, read by nobody.
+	$(INSTALL) -D -m 711 jailinit/jailinit $(DESTDIR)$(PREFIX)/lib/jailng/jailinit
+	for page in $(PAGES); do \
+		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+
+uninstall:
+	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng
+	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%)
+	for page in $(PAGES); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+
+clean:
+	$(MAKE) -C jailinit clean
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
