@@ -1,0 +1,54 @@
+"""Operations: what a plan is made of, and the one walk that carries it out."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jailng.core.registry import Record
+
+    Slots = dict[str, int]
+
+
+class Operation:
+    """One step towards a jail, as data. Everything is decided before the first one is applied.
+
+    ``needs`` and ``makes`` name the slots (file descriptors, pids) that it consumes and produces.
+    """
+
+    __slots__ = ()
+    needs: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+
+    def undo_lines(self) -> list[str]:
+        """What outlives this process, in the words of ``core.undo``; written to the record before ``apply``."""
+        return []
+
+    def apply(self, slots: Slots) -> None:
+        """Do it. Raises JailError with a sentence, or OSError."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """One line for ``jail --plan``, in the imperative."""
+        raise NotImplementedError
+
+    def inner(self) -> Iterable[Operation]:
+        """The operations that another process carries out on behalf of this one."""
+        return ()
+
+
+def carry_out(plan: list[Operation], slots: Slots, record: Record) -> None:
+    """Apply each operation in turn. On failure the caller walks the record back; nothing is undone here."""
+    for operation in plan:
+        lines = operation.undo_lines()
+        if lines:
+            record.append([f"undo {line}" for line in lines])
+        operation.apply(slots)
+
+
+def describe(plan: Iterable[Operation], depth: int = 0) -> Iterator[str]:
+    """The plan as lines of text, what other processes do indented below the operation that starts them."""
+    for operation in plan:
+        yield "  " * depth + operation.describe()
+        yield from describe(operation.inner(), depth + 1)

@@ -1,0 +1,372 @@
+"""The registry: which jails there are. Plain text below /run/jailng.
+
+``jails/JID``  one append-only file a jail. Its flock is the jail's lock and is held by whoever starts or stops it.
+``index``      one line a jail (jid, uid slot, name, addresses), derived from the above; rewritten under ``lock``.
+``last``       the last jid given out, so that jids are not reused at once.
+
+A reader takes no lock: a line that is there is whole, and a torn last line is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import posix
+
+from jailng.errors import JailError
+from jailng.linux.ns import pidfd_open
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DIRECTORY = "/run/jailng"
+JAIL_MAX = 999999
+FIRST_UID = 0x70000000
+UIDS_PER_JAIL = 65536
+_LAST_SLOT = 0x8FFD  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
+_APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
+
+
+_boot: list[str] = []
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot."""
+    if not _boot:
+        fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
+        _boot.append(posix.read(fd, 64).decode().strip())
+        posix.close(fd)
+    return _boot[0]
+
+
+def process_id(pid: int) -> str:
+    """What tells a process from every other that ever had its pid: ``PID INODE`` of its pidfd.
+
+    pidfds have an inode of their own since Linux 6.9, unique while the machine runs. Raises OSError (ESRCH).
+    """
+    fd = pidfd_open(pid)
+    try:
+        return f"{pid} {posix.fstat(fd).st_ino}"
+    finally:
+        posix.close(fd)
+
+
+def _alive(identity: str) -> bool:
+    pid, _, inode = identity.partition(" ")
+    try:
+        fd = pidfd_open(int(pid))
+    except OSError:
+        return False
+    try:
+        if str(posix.fstat(fd).st_ino) != inode:
+            return False
+        # A zombie has a pidfd too, but one that is readable: it is no longer alive.
+        return not _readable(fd)
+    finally:
+        posix.close(fd)
+
+
+def _readable(fd: int) -> bool:
+    from select import POLLIN, poll
+
+    waiter = poll()
+    waiter.register(fd, POLLIN)
+    return bool(waiter.poll(0))
+
+
+class Record:
+    """One jail as its file tells of it. ``params`` maps kernel parameters to their text."""
+
+    __slots__ = ("_fd", "base", "boot", "created", "init", "jid", "name", "netns", "params", "parent", "starter", "undo", "up")
+
+    def __init__(self, jid: int) -> None:
+        self.jid = jid
+        self.name = str(jid)
+        self.parent = 0
+        self.base = 0
+        self.boot = ""
+        self.starter = ""
+        self.init = ""
+        self.netns = 0
+        self.up = False
+        self.created = False
+        self.params: dict[str, str] = {}
+        self.undo: list[str] = []
+        self._fd = -1
+
+    @property
+    def cgroup(self) -> str:
+        """The jail's cgroup2 directory, relative to the hierarchy's root."""
+        return f"jailng/{self.jid}"
+
+    @property
+    def init_pid(self) -> int:
+        """PID 1's pid on the host."""
+        return int(self.init.partition(" ")[0])
+
+    @property
+    def dying(self) -> bool:
+        """Always no: a jail that has been removed is gone (FreeBSD 15 hides dying jails as well)."""
+        return False
+
+    def alive(self) -> bool:
+        """Whether this is a jail: its PID 1 lives, and it is started, or being started by a process that lives."""
+        if not self.init or not self.current or not _alive(self.init):
+            return False
+        return self.up or (self.created and _alive(self.starter))
+
+    @property
+    def current(self) -> bool:
+        """Whether the record is of this boot; one that is not tells of nothing that the kernel still has."""
+        return self.boot == boot_id()
+
+    def read(self, text: str) -> None:
+        """Take over what the lines of a record say; later lines win."""
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "param":
+                key, _, value = rest.partition("=")
+                self.params[key] = unescape(value)
+            elif word == "unset":
+                self.params.pop(rest, None)
+            elif word == "undo":
+                self.undo.append(rest)
+            elif word == "undone":
+                self.undo.pop()
+            elif word in ("init", "starter", "boot"):
+                setattr(self, word, rest)
+            elif word in ("base", "netns", "parent"):
+                setattr(self, word, int(rest))
+            elif word in ("up", "created"):
+                setattr(self, word, True)
+        self.name = self.params.get("name", self.name)
+
+    def append(self, lines: list[str]) -> None:
+        """Write lines to the record, in one write, and take them over. Needs the jail's lock. Raises OSError."""
+        text = "".join([line + "\n" for line in lines])
+        posix.write(self._fd, text.encode("utf-8", "surrogateescape"))
+        self.read(text)
+
+    def lock(self, wait: bool = True) -> bool:
+        """Take the jail's lock and read the record afresh; False if it was gone by then, or (not waiting) taken."""
+        fd = posix.open(f"{DIRECTORY}/jails/{self.jid}", _APPEND)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            posix.close(fd)
+            return False
+        if posix.fstat(fd).st_nlink == 0:
+            posix.close(fd)
+            return False
+        self.unlock()
+        self._fd = fd
+        fresh = _read(self.jid, fd)
+        for slot in self.__slots__:
+            if slot != "_fd":
+                setattr(self, slot, getattr(fresh, slot))
+        return True
+
+    def unlock(self) -> None:
+        """Let go of the jail's lock."""
+        if self._fd >= 0:
+            posix.close(self._fd)
+            self._fd = -1
+
+    @property
+    def locked(self) -> bool:
+        """Whether this process holds the jail's lock."""
+        return self._fd >= 0
+
+
+def escape(value: str) -> str:
+    """Make a value fit on a line."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") if value else value
+
+
+def unescape(value: str) -> str:
+    """Undo ``escape``."""
+    if "\\" not in value:
+        return value
+    parts = value.split("\\\\")
+    return "\\".join([part.replace("\\n", "\n").replace("\\r", "\r") for part in parts])
+
+
+def _read(jid: int, fd: int) -> Record:
+    record = Record(jid)
+    size = posix.fstat(fd).st_size
+    record.read(posix.pread(fd, size, 0).decode("utf-8", "surrogateescape"))
+    return record
+
+
+def load(jid: int) -> Record | None:
+    """The record of that jid, whatever its state."""
+    try:
+        fd = posix.open(f"{DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return _read(jid, fd)
+    finally:
+        posix.close(fd)
+
+
+def records() -> Iterator[Record]:
+    """Every record, living or not, by ascending jid."""
+    try:
+        names = posix.listdir(f"{DIRECTORY}/jails")
+    except FileNotFoundError:
+        return
+    for jid in sorted([int(name) for name in names if name.isdigit()]):
+        record = load(jid)
+        if record is not None:
+            yield record
+
+
+def jails() -> list[Record]:
+    """The living jails, by ascending jid."""
+    return [record for record in records() if record.alive()]
+
+
+def find(text: str) -> Record | None:
+    """The living jail of that jid or name. Costs the same however many there are."""
+    jid = int(text) if text.isdigit() and len(text) < 7 else _jid_of(text)
+    record = load(jid) if jid is not None else None
+    return record if record is not None and record.alive() and (text.isdigit() or record.name == text) else None
+
+
+def _jid_of(name: str) -> int | None:
+    index = _read_index()
+    at = index.find(f"\t{name}\t")
+    if at < 0:
+        return None
+    return int(index[index.rfind("\n", 0, at) + 1 : at].partition("\t")[0])
+
+
+def _read_index() -> str:
+    try:
+        fd = posix.open(f"{DIRECTORY}/index", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    try:
+        return posix.read(fd, posix.fstat(fd).st_size + 1).decode("utf-8", "surrogateescape")
+    finally:
+        posix.close(fd)
+
+
+class Index:
+    """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slot, name, addresses."""
+
+    __slots__ = ("_fd", "changed", "lines")
+
+    def __enter__(self) -> Index:
+        try:
+            self._fd = posix.open(f"{DIRECTORY}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            for path in (DIRECTORY, f"{DIRECTORY}/jails"):
+                try:
+                    posix.mkdir(path, 0o755)
+                except FileExistsError:
+                    pass
+            self._fd = posix.open(f"{DIRECTORY}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self.lines = _read_index().splitlines()
+        self.changed = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self.changed:
+                _replace("index", "".join([line + "\n" for line in self.lines]))
+        finally:
+            posix.close(self._fd)
+
+    def rows(self) -> Iterator[list[str]]:
+        """The columns of every line."""
+        for line in self.lines:
+            yield line.split("\t")
+
+    def free_slot(self) -> int:
+        """A range of uids that no jail has. Raises JailError when there is none left."""
+        taken = {int(row[1]) for row in self.rows()}
+        for slot in range(_LAST_SLOT):
+            if slot not in taken:
+                return slot
+        raise JailError("no uid range is left for another jail")
+
+    def next_jid(self) -> int:
+        """The next free jid after the last one given out (FreeBSD's rule: the lowest free one is not reused)."""
+        taken = {row[0] for row in self.rows()}
+        try:
+            fd = posix.open(f"{DIRECTORY}/last", posix.O_RDONLY | posix.O_CLOEXEC)
+            last = int(posix.read(fd, 16) or b"0")
+            posix.close(fd)
+        except (FileNotFoundError, ValueError):
+            last = 0
+        for step in range(JAIL_MAX):
+            jid = (last + step) % JAIL_MAX + 1
+            if str(jid) not in taken:
+                _replace("last", f"{jid}\n")
+                return jid
+        raise JailError("no available jail IDs")
+
+    def add(self, jid: int, slot: int, name: str, addresses: list[str]) -> None:
+        """Enter a jail."""
+        self.lines.append(f"{jid}\t{slot}\t{name}\t{','.join(addresses)}")
+        self.changed = True
+
+    def drop(self, jid: int) -> None:
+        """Strike a jail out."""
+        self.lines = [line for line in self.lines if not line.startswith(f"{jid}\t")]
+        self.changed = True
+
+    def rename(self, jid: int, name: str) -> None:
+        """Give a jail another name. Raises JailError where another has it."""
+        for number, row in enumerate(self.rows()):
+            if row[0] == str(jid):
+                row[2] = name
+                self.lines[number] = "\t".join(row)
+            elif row[2] == name:
+                raise JailError(f'jail "{name}" already exists')
+        self.changed = True
+
+
+def _replace(name: str, text: str) -> None:
+    temporary = f"{DIRECTORY}/{name}.new"
+    fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
+    try:
+        posix.write(fd, text.encode("utf-8", "surrogateescape"))
+    finally:
+        posix.close(fd)
+    posix.rename(temporary, f"{DIRECTORY}/{name}")
+
+
+def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], lines: list[str]) -> Record:
+    """Make the record of a new jail, locked by this process, and enter it in the index. Raises OSError."""
+    record = Record(jid)
+    path = f"{DIRECTORY}/jails/{jid}"
+    record._fd = posix.open(path, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o600)
+    fcntl.flock(record._fd, fcntl.LOCK_EX)
+    record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])
+    index.add(jid, slot, name, addresses)
+    return record
+
+
+def forget(record: Record) -> None:
+    """Strike a jail out of the registry. Needs its lock; idempotent."""
+    with Index() as index:
+        index.drop(record.jid)
+        try:
+            posix.unlink(f"{DIRECTORY}/jails/{record.jid}")
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+    record.unlock()
+
+
+def uid_base(slot: int) -> int:
+    """The first uid of a slot's range of 65,536.
+
+    Above what systemd-nspawn takes (to 0x6FFF0000) and shadow-utils gives to users by default (to 600,100,000).
+    """
+    return FIRST_UID + slot * UIDS_PER_JAIL

@@ -1,0 +1,25 @@
+"""jail_remove(2), and the end of a jail's temporary persistence."""
+
+from __future__ import annotations
+
+from jailng.core import undo
+from jailng.errors import JailError
+from jailng.linux import cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+
+def jail_remove(record: Record) -> None:
+    """Kill every process of the jail and let go of all it had. Raises JailError (no such jail any more)."""
+    if not record.locked and not record.lock():
+        raise JailError(f'jail "{record.name}" not found')
+    undo.walk(record)
+
+
+def set_persist(record: Record, persist: bool) -> None:
+    """Let the jail outlive its last process, or no longer: one that has none then ends at once. Needs the lock."""
+    cgroup.set_persist(f"{record.cgroup}/members/cgroup.events", persist)
+    if not persist and not cgroup.populated(f"{record.cgroup}/members"):
+        undo.walk(record)

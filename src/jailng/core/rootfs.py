@@ -1,0 +1,320 @@
+"""The jail's file tree: what the builder mounts, by file descriptor, in the jail's own mount namespace.
+
+The tree belongs to an enemy. Nothing below the root is opened but with RESOLVE_BENEATH and without symbolic links, and
+nothing is mounted on a path that was looked at before: the descriptor that was checked is the one that is mounted on.
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from jailng.core.operation import Operation
+from jailng.errors import JailError
+from jailng.linux import mount as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.operation import Slots
+
+_BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
+_HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+_DATA = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+
+# Below /proc: what tells of the host or steers it (hostile-root.md in the design notes lists the attack of each).
+MASKED_FILES = (
+    b"kcore keys key-users latency_stats timer_list timer_stats sched_debug cmdline interrupts softirqs diskstats "
+    b"partitions kallsyms iomem ioports modules slabinfo vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup "
+    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat vmstat bootconfig dma misc consoles execdomains "
+    b"sysrq-trigger mdstat allocinfo"
+).split()
+MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty".split()
+# Never taken along from below the root: they show or steer the host, or the jail gets its own.
+_NOT_TAKEN = frozenset(
+    "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
+    "hugetlbfs binfmt_misc autofs rpc_pipefs nsfs".split()
+)
+_OWN = ("dev", "proc", "sys")
+
+
+def open_root(path: str) -> int:
+    """The directory ``path`` as an O_PATH descriptor. Raises JailError in FreeBSD's words."""
+    try:
+        return posix.open(path, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise JailError(f"path {path}: {error.strerror}") from None
+
+
+def check_root(root: int, path: str, lenient: bool) -> None:
+    """Refuse a root in which a set-uid file made by the jail's root could be run by another user of the host.
+
+    An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
+    the file outside. ``/`` itself is FreeBSD's idiom for a jail that confines no files. Raises JailError.
+    """
+    status = posix.fstat(root)
+    top = posix.stat("/")
+    if lenient or (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
+        return
+    here = posix.dup(root)
+    try:
+        while True:
+            if not status.st_mode & 0o001 and (not status.st_mode & 0o010 or status.st_gid == 0):
+                return
+            if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
+                break
+            above = posix.open("..", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=here)
+            posix.close(here)
+            here = above
+            status = posix.fstat(here)
+    finally:
+        posix.close(here)
+    parent = path.rstrip("/").rpartition("/")[0] or path
+    raise JailError(
+        f"path {path}: other users of this host can reach it, and a set-uid file made inside would be one outside: "
+        f"chmod 0700 {parent} (or set ng.lenient)"
+    )
+
+
+def check_mount_points(root: int, path: str) -> None:
+    """Refuse a root whose /dev or /proc is a symbolic link or no directory, before anything is made."""
+    for name, parameter in (("dev", "mount.devfs"), ("proc", "mount.procfs")):
+        try:
+            mode = posix.stat(name, dir_fd=root, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            continue
+        kind = mode & 0o170000
+        where = f"{path.rstrip('/')}/{name}"
+        if kind == 0o120000:
+            raise JailError(f"{parameter}: {where} is a symbolic link")
+        if kind != 0o040000:
+            raise JailError(f"{parameter}: {where}: {posix.strerror(errno.ENOTDIR)}")
+
+
+def mounts_below(path: str) -> list[tuple[bytes, str]]:
+    """The mounts below the directory ``path`` as (path relative to it, file system type), parents first.
+
+    Those that a jail has of its own, and those that show the host, are left out.
+    """
+    real = path.encode("utf-8", "surrogateescape").rstrip(b"/")
+    found: list[tuple[bytes, str]] = []
+    with open("/proc/self/mountinfo", "rb") as mountinfo:
+        for line in mountinfo:
+            fields = line.split()
+            target = _unescape(fields[4])
+            if not target.startswith(real + b"/") or target == b"/":
+                continue
+            relative = target[len(real) + 1 :]
+            kind = fields[fields.index(b"-") + 1].decode()
+            if kind not in _NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in _OWN:
+                found.append((relative, kind))
+    return found
+
+
+def _unescape(text: bytes) -> bytes:
+    if b"\\" not in text:
+        return text
+    for code in (b"040", b"011", b"012"):
+        text = text.replace(b"\\" + code, bytes([int(code, 8)]))
+    return text.replace(b"\\134", b"\\")
+
+
+def _target(directory: int, path: bytes) -> int:
+    """An existing directory or file below ``directory`` to mount on."""
+    return m.openat2(directory, path, m.O_PATH | posix.O_NOFOLLOW, _BENEATH)
+
+
+class CloneTree(Operation):
+    """Take a detached copy of the root's mount and of those below it, while still in the host's namespace."""
+
+    __slots__ = ("below", "path", "skipped")
+    needs = ("root",)
+    makes = ("tree",)
+
+    def __init__(self, path: str, below: list[tuple[bytes, str]]) -> None:
+        self.path = path
+        self.below = below
+        self.skipped: list[str] = []
+
+    def apply(self, slots: Slots) -> None:
+        """Fill ``tree`` and ``tree.N``; a mount that has gone meanwhile is left out."""
+        slots["tree"] = m.open_tree(slots["root"])
+        for number, (relative, _) in enumerate(self.below):
+            try:
+                slots[f"tree.{number}"] = m.open_tree(slots["root"], relative)
+            except OSError:
+                self.skipped.append(relative.decode("utf-8", "replace"))
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        also = "".join([f", {path.decode('utf-8', 'replace')}" for path, _ in self.below])
+        return f"clone the mount at {self.path}{also}"
+
+
+class AttachTree(Operation):
+    """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
+
+    __slots__ = ("below", "path", "private")
+    needs = ("tree", "userns")
+
+    def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
+        self.path = path
+        self.below = below
+        self.private = private
+
+    def _map(self, tree: int, slots: Slots) -> None:
+        attributes = m.MOUNT_ATTR_NODEV | (m.MOUNT_ATTR_IDMAP if self.private else 0)
+        m.mount_setattr(tree, attributes, slots["userns"] if self.private else 0)
+
+    def apply(self, slots: Slots) -> None:
+        """Raises JailError where the root's file system cannot map ids; a mount below it that cannot is left out."""
+        try:
+            self._map(slots["tree"], slots)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise JailError(
+                f"path {self.path}: its file system cannot map uids (idmapped mounts): "
+                f"move the root to one that can, or set ng.uids=shared"
+            ) from None
+        m.move_mount(slots["tree"], m.AT_FDCWD, b"/")
+        for number, (relative, _) in enumerate(self.below):
+            tree = slots.get(f"tree.{number}")
+            if tree is None:
+                continue
+            try:
+                self._map(tree, slots)
+                point = _target(slots["tree"], relative)
+            except OSError:
+                continue
+            m.move_mount(tree, point)
+            posix.close(point)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "mount the tree, " + ("uids mapped to the jail's own range" if self.private else "uids as on the host")
+
+
+class MountDev(Operation):
+    """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue."""
+
+    __slots__ = ("base", "links", "nodes", "private")
+    needs = ("tree", "userns")
+
+    def __init__(self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool) -> None:
+        self.nodes = nodes
+        self.links = links
+        self.base = base
+        self.private = private
+
+    def apply(self, slots: Slots) -> None:
+        """Nothing is done where the root has no /dev."""
+        try:
+            point = _target(slots["tree"], b"dev")
+        except FileNotFoundError:
+            return
+        # Nodes are made while ids are not mapped yet: the host's root has no id inside an idmapped mount (EOVERFLOW).
+        dev = self._tmpfs([(b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")], m.MOUNT_ATTR_NOSUID)
+        for name, major, minor, mode in self.nodes:
+            posix.mknod(name, 0o020000 | mode, posix.makedev(major, minor), dir_fd=dev)
+        for name, target in self.links:
+            posix.symlink(target, name, dir_fd=dev)
+        for name in ("pts", "shm", "mqueue"):
+            posix.mkdir(name, 0o755, dir_fd=dev)
+        self._map(dev, slots)
+        m.move_mount(dev, point)
+        posix.close(point)
+        group = b"%d" % (self.base + 5 if self.private else 5)
+        owner = b"%d" % (self.base if self.private else 0)
+        options: list[tuple[bytes, bytes | None]] = [(b"mode", b"620"), (b"ptmxmode", b"666"), (b"max", b"1024"), (b"gid", group)]
+        pts = m.new_file_system(b"devpts", [(b"newinstance", None), *options], m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC)
+        shm = self._tmpfs([(b"size", b"512m"), (b"mode", b"1777"), (b"uid", owner), (b"gid", owner)], _DATA & ~m.MOUNT_ATTR_NOEXEC)
+        for name, tree in ((b"pts", pts), (b"shm", shm), (b"mqueue", m.new_file_system(b"mqueue", [], _DATA))):
+            m.move_mount(tree, dev, name)
+            posix.close(tree)
+        posix.close(dev)
+
+    @staticmethod
+    def _tmpfs(options: list[tuple[bytes, bytes | None]], attributes: int) -> int:
+        return m.new_file_system(b"tmpfs", options, attributes)
+
+    def _map(self, tree: int, slots: Slots) -> None:
+        if self.private:
+            m.mount_setattr(tree, m.MOUNT_ATTR_IDMAP, slots["userns"])
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "mount /dev: " + " ".join([node[0] for node in self.nodes])
+
+
+class MountProc(Operation):
+    """A procfs of the jail's own processes, what tells of the host masked, /proc/sys read-only."""
+
+    __slots__ = ("files",)
+    needs = ("tree",)
+
+    def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
+        self.files = files
+
+    def apply(self, slots: Slots) -> None:
+        """Nothing is done where the root has no /proc."""
+        try:
+            point = _target(slots["tree"], b"proc")
+        except FileNotFoundError:
+            return
+        # A new instance can be nothing but procfs, and the builder is in the jail's pid namespace, so it is the jail's.
+        proc = m.new_file_system(b"proc", [], _DATA)
+        m.move_mount(proc, point)
+        posix.close(point)
+        sys = m.open_tree(proc, b"sys")
+        m.mount_setattr(sys, _HIDDEN)
+        m.move_mount(sys, proc, b"sys")
+        # What hides a file is a file of our own on a read-only tmpfs: nothing of the host's /dev is trusted for it.
+        masks = m.new_file_system(b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _HIDDEN & ~m.MOUNT_ATTR_RDONLY)
+        posix.close(posix.open("nothing", posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, 0o444, dir_fd=masks))
+        posix.mkdir("none", 0o555, dir_fd=masks)
+        for number, (_, content) in enumerate(self.files):
+            fd = posix.open(str(number), posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, 0o444, dir_fd=masks)
+            posix.write(fd, content)
+            posix.close(fd)
+        m.mount_setattr(masks, _HIDDEN)
+        listing = posix.open(".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=proc)
+        present = set(posix.listdir(listing))
+        posix.close(listing)
+        for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
+            for name in names:
+                if name.decode() in present:
+                    self._cover(masks, mask, proc, name)
+        for number, (path, _) in enumerate(self.files):
+            self._cover(masks, b"%d" % number, proc, path)
+        posix.close(masks)
+        posix.close(proc)
+
+    @staticmethod
+    def _cover(masks: int, mask: bytes, proc: int, path: bytes) -> None:
+        tree = m.open_tree(masks, mask)
+        m.move_mount(tree, proc, path)
+        posix.close(tree)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES)
+        return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
+
+
+class Pivot(Operation):
+    """Make the tree the root of the namespace, for PID 1 too, and let go of the host's."""
+
+    __slots__ = ()
+    needs = ("tree", "init.ready")
+
+    def apply(self, slots: Slots) -> None:
+        """Waits until PID 1 needs the old tree no longer: its end of the pipe closes when it execs."""
+        error = posix.read(slots["init.ready"], 512)
+        if error:
+            raise JailError(error.decode("utf-8", "replace"))
+        posix.fchdir(slots["tree"])
+        m.pivot_root_here()
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "pivot into the tree and detach the host's"

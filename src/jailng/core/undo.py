@@ -1,0 +1,63 @@
+"""Undoing: the one way in which a jail's outside goes away, be it after a failure, by ``jail -r`` or after a crash.
+
+Every line in a record that begins with ``undo`` is a kind and words. The lines are walked from the last to the first;
+each is marked ``undone`` when it is, so that a walk that was killed is taken up again where it stopped.
+"""
+
+from __future__ import annotations
+
+from jailng.core import registry
+from jailng.errors import JailError
+from jailng.linux import cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jailng.core.registry import Record
+
+
+def _cgroup(words: list[str]) -> None:
+    cgroup.remove(words[0], ("init", "members"))
+
+
+def _function(kind: str) -> Callable[[list[str]], None]:
+    if kind == "cgroup":
+        return _cgroup
+    from jailng.core.network import UNDO
+
+    return UNDO[kind]
+
+
+def walk(record: Record) -> None:
+    """Undo what the record tells of, and strike the jail out. Needs the jail's lock.
+
+    Raises JailError naming what could not be undone; the record then stays, for the next attempt.
+    """
+    while record.current and record.undo:
+        kind, *words = record.undo[-1].split(" ")
+        try:
+            _function(kind)(words)
+        except OSError as error:
+            raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
+        record.append(["undone"])
+    registry.forget(record)
+
+
+def recover(record: Record) -> bool:
+    """Clear away a jail that is no more: its last process has left, or the command that started it died.
+
+    Returns False, and does nothing, if it lives or another command is at work on it.
+    """
+    if record.alive():
+        return False
+    try:
+        if not record.lock(wait=False):
+            return False
+    except FileNotFoundError:
+        return False
+    if record.alive():
+        record.unlock()
+        return False
+    walk(record)
+    return True

@@ -1,0 +1,173 @@
+"""cgroup v1, hybrid and v2: where they are mounted, and the few files of cgroup2 that a jail lives by. cgroups(7)."""
+
+from __future__ import annotations
+
+import errno
+import posix
+import select
+import time
+
+from jailng.linux.mount import CGROUP2_SUPER_MAGIC, O_PATH, file_system_magic, new_file_system
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Layout = Literal["v1", "hybrid", "v2"]
+
+_UNIFIED = (b"/sys/fs/cgroup", b"/sys/fs/cgroup/unified", b"/proc/1/root/sys/fs/cgroup", b"/proc/1/root/sys/fs/cgroup/unified")
+_PERSIST = b"user.jailng.persist"
+_DIRECTORY = posix.O_DIRECTORY | posix.O_CLOEXEC
+_open_root: int | None = None
+
+
+def unified_root() -> int:
+    """A directory fd of the cgroup2 hierarchy's root, kept open for the process's life.
+
+    Every kernel with cgroups has the hierarchy; where nobody mounted it (pure v1), a detached mount of our own does.
+    Raises OSError (ENODEV: a kernel without cgroups).
+    """
+    global _open_root
+    if _open_root is None:
+        for path in _UNIFIED:
+            try:
+                fd = posix.open(path, O_PATH | _DIRECTORY)
+            except OSError:
+                continue
+            if file_system_magic(fd) == CGROUP2_SUPER_MAGIC:
+                _open_root = fd
+                break
+            posix.close(fd)
+        else:
+            _open_root = new_file_system(b"cgroup2", [])
+    return _open_root
+
+
+def layout() -> Layout:
+    """How this host mounts its controllers: all on cgroup2, all on v1, or v1 with a cgroup2 tree beside."""
+    try:
+        fd = posix.open(_UNIFIED[0], O_PATH | _DIRECTORY)
+    except OSError:
+        return "v1"
+    try:
+        if file_system_magic(fd) == CGROUP2_SUPER_MAGIC:
+            return "v2"
+    finally:
+        posix.close(fd)
+    try:
+        posix.stat(_UNIFIED[1])
+    except OSError:
+        return "v1"
+    return "hybrid"
+
+
+def controllers() -> dict[str, str]:
+    """Each v1 controller and the directory at which its hierarchy is mounted; empty on a pure v2 host."""
+    found: dict[str, str] = {}
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            _, target, kind, options, *_ = line.split()
+            if kind == "cgroup":
+                for option in options.split(","):
+                    if option not in ("rw", "ro", "relatime", "nosuid", "nodev", "noexec", "xattr", "clone_children"):
+                        found.setdefault(option, target)
+    return found
+
+
+def make(path: str) -> None:
+    """Make the cgroup2 directory ``path`` (relative to the root) and its ancestors. Raises OSError."""
+    root = unified_root()
+    try:
+        posix.mkdir(path, 0o755, dir_fd=root)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        make(path.rpartition("/")[0])
+        posix.mkdir(path, 0o755, dir_fd=root)
+
+
+def open_directory(path: str) -> int:
+    """A directory fd of the cgroup ``path``, for clone3's CLONE_INTO_CGROUP. Raises OSError."""
+    return posix.open(path, posix.O_RDONLY | _DIRECTORY, dir_fd=unified_root())
+
+
+def open_file(path: str, flags: int) -> int:
+    """Open a control file, such as ``jailng/7/members/cgroup.events``. Raises OSError."""
+    return posix.open(path, flags | posix.O_CLOEXEC, dir_fd=unified_root())
+
+
+def write(path: str, text: bytes) -> None:
+    """Write to a control file. Raises OSError."""
+    fd = open_file(path, posix.O_WRONLY)
+    try:
+        posix.write(fd, text)
+    finally:
+        posix.close(fd)
+
+
+def read(path: str) -> bytes:
+    """The first 64 kB of a control file. Raises OSError."""
+    fd = open_file(path, posix.O_RDONLY)
+    try:
+        return posix.read(fd, 65536)
+    finally:
+        posix.close(fd)
+
+
+def populated(path: str) -> bool:
+    """Whether a process lives in the cgroup ``path`` or below; no if there is no such cgroup."""
+    try:
+        return b"populated 1" in read(path + "/cgroup.events")
+    except FileNotFoundError:
+        return False
+
+
+def members(path: str) -> list[int]:
+    """The pids in the cgroup ``path`` itself, as this process's pid namespace numbers them (others are 0)."""
+    fd = open_file(path + "/cgroup.procs", posix.O_RDONLY)
+    with open(fd, "rb") as procs:
+        return [int(line) for line in procs]
+
+
+def set_persist(events_path: str, persist: bool) -> None:
+    """Tell jailinit, which holds the file ``events_path`` open, whether the jail outlives its last member."""
+    fd = open_file(events_path, posix.O_RDONLY)
+    try:
+        posix.setxattr(fd, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
+    finally:
+        posix.close(fd)
+
+
+def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
+    """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
+
+    Nothing is left to do where it does not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an
+    uninterruptible sleep are still there). cgroup.kill is of Linux 5.14.
+    """
+    root = unified_root()
+    try:
+        events = open_file(path + "/cgroup.events", posix.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        waiter = select.poll()
+        waiter.register(events, select.POLLPRI)
+        until = 0.0
+        while b"populated 1" in posix.pread(events, 256, 0):
+            now = time.monotonic()
+            if not until:
+                write(path + "/cgroup.kill", b"1")
+                until = now + timeout
+            elif now > until:
+                raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY), path)
+            waiter.poll(1000 * (until - now) if until > now else 1)
+    except (OSError, FileNotFoundError) as error:
+        if error.errno not in (errno.ENODEV, errno.ENOENT):
+            raise
+    finally:
+        posix.close(events)
+    for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
+        try:
+            posix.rmdir(name, dir_fd=root)
+        except FileNotFoundError:
+            pass
