@@ -1,0 +1,116 @@
+"""Kernel tests run as root, on a stage of their own, and leave nothing behind on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.kernel import debian as roots
+from tests.kernel.leftovers import differences, snapshot
+from tests.kernel.stage import Stage, Unavailable
+
+_unavailable = pytest.StashKey[str]()
+
+
+class Command(Protocol):
+    """One of the commands, ready to run: ``jail("-c", "path=/", "command=/bin/true")``."""
+
+    def __call__(self, *arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Its status and what it wrote; nothing is checked. ``timeout`` is in seconds."""
+        ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The host that the tests have to themselves."""
+    try:
+        made = Stage.enter()
+    except Unavailable as why:
+        request.config.stash[_unavailable] = str(why)
+        pytest.skip(f"kernel tests cannot run here: {why}")
+    yield made
+    made.leave()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(stage: Stage) -> Iterator[None]:
+    """Whatever a test does, the host is afterwards as it was before: no more on it, and no less."""
+    before = snapshot(stage)
+    yield
+    found = differences(stage, before)
+    if found:
+        stage.clear(keep={int(line.split()[0]) for line in before["process"]})
+        pytest.fail("the host is not as it was:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def debian(request: pytest.FixtureRequest, stage: Stage) -> Path:
+    """A Debian 13 root that all tests share: none may leave a change in it."""
+    return _make(request, stage, roots.PLAIN)
+
+
+@pytest.fixture(scope="session")
+def debian_postgresql(request: pytest.FixtureRequest, stage: Stage) -> Path:
+    """A Debian 13 root with PostgreSQL, shared like ``debian``."""
+    return _make(request, stage, roots.POSTGRESQL)
+
+
+@pytest.fixture
+def debian_copy(debian: Path, tmp_path: Path) -> Path:
+    """A Debian 13 root of the test's own, under a directory that no other user can enter."""
+    return roots.copy(debian, tmp_path / "debian")
+
+
+@pytest.fixture
+def small_root(tmp_path: Path) -> Path:
+    """A root with busybox in it and nothing else, of the test's own; it costs 20 ms."""
+    return roots.small(tmp_path / "small")
+
+
+@pytest.fixture(scope="session")
+def jail(checkout: Path) -> Command:
+    """jail(8), as the checkout has it."""
+    return _command(checkout / "bin/jail")
+
+
+@pytest.fixture(scope="session")
+def jls(checkout: Path) -> Command:
+    """jls(8), as the checkout has it."""
+    return _command(checkout / "bin/jls")
+
+
+@pytest.fixture(scope="session")
+def jexec(checkout: Path) -> Command:
+    """jexec(8), as the checkout has it."""
+    return _command(checkout / "bin/jexec")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say loudly what a row of skips means."""
+    why = config.stash.get(_unavailable, None)
+    if why is not None:
+        terminalreporter.section("KERNEL TESTS DID NOT RUN", red=True, bold=True)
+        terminalreporter.line(f"They make namespaces, mounts and cgroups of their own, and {why}.")
+
+
+def _command(path: Path) -> Command:
+    def run(*arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        argv = [str(path), *arguments]
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=_ENVIRONMENT)
+
+    return run
+
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": os.environ.get("TERM", "dumb"), "HOME": "/root"}
+
+
+def _make(request: pytest.FixtureRequest, stage: Stage, recipe: roots.Recipe) -> Path:
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        return roots.make(recipe, prepare=stage.onto_host_network, say=lambda line: print(f"\n{line}", flush=True))

@@ -1,0 +1,264 @@
+"""The stage: a host of its own for the kernel tests, made of namespaces around the test process.
+
+On it the tests may change addresses, routes, firewall, mounts and cgroups as root of a machine would, see exactly what
+a jail leaves behind, and cannot be disturbed by another test run. It has an empty network (lo is up), a /run and a
+/dev/shm of its own, and in every cgroup hierarchy the root is a directory that only this test process is in.
+Whatever a bare chroot lacks (/proc, /sys, cgroups, pseudo-terminals) is mounted here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_MS_BIND = 0x1000
+_MS_REC = 0x4000
+_MS_PRIVATE = 1 << 18
+_MS_SHARED = 1 << 20
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Unavailable(Exception):
+    """Why there can be no stage here."""
+
+
+def mount(source: str, target: str | Path, kind: str | None = None, flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError that names the target."""
+    words = (source.encode(), str(target).encode(), kind.encode() if kind else None)
+    if _libc.mount(*words, flags, options.encode()) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
+
+
+def unmount(target: str | Path) -> None:
+    """umount2(2) with MNT_DETACH. Raises OSError that names the target."""
+    if _libc.umount2(str(target).encode(), _MNT_DETACH) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A line of /proc/self/mountinfo: proc_pid_mountinfo(5)."""
+
+    root: str
+    target: str
+    kind: str
+    source: str
+    options: str
+
+
+def mounts() -> list[Mount]:
+    """What is mounted in this process's namespace, in the order in which it was."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, after = (part.split() for part in line.split(" - "))
+        found.append(Mount(before[3], before[4], after[0], after[1], after[2]))
+    return found
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """A mounted cgroup hierarchy, before the stage: where this process was in it, and how to get back there."""
+
+    mounted: Mount
+    directory: int
+    home: int
+
+    @property
+    def mount_options(self) -> str:
+        """What makes mount(8) mount the same hierarchy again."""
+        known = [word for word in self.mounted.options.split(",") if word not in ("rw", "ro", "xattr")]
+        known = [word for word in known if not word.startswith("release_agent=")]
+        if self.mounted.kind == "cgroup2":
+            return ""
+        return ",".join(["none", *known] if any(word.startswith("name=") for word in known) else known)
+
+
+class Stage:
+    """The stage that this process is on."""
+
+    def __init__(self) -> None:
+        self.name = f"jailng-stage-{os.getpid()}"
+        self.hierarchies: list[Hierarchy] = []
+        self.host_net = -1
+
+    @classmethod
+    def enter(cls) -> Stage:
+        """Put this process, which must have a single thread, on a stage of its own for the rest of its life.
+
+        Raises Unavailable where it may not.
+        """
+        if os.geteuid() != 0:
+            raise Unavailable("they need root")
+        stage = cls()
+        try:
+            os.unshare(os.CLONE_NEWNS)
+        except OSError as error:
+            raise Unavailable(f"this root may not make a mount namespace ({error.strerror}): CAP_SYS_ADMIN") from None
+        _make_all_private()
+        _mount_what_is_missing()
+        stage.host_net = os.open("/proc/self/ns/net", os.O_RDONLY)
+        try:
+            stage._move_into_cgroups()
+            os.unshare(os.CLONE_NEWCGROUP | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC)
+        except OSError as error:
+            stage.leave()
+            what = error.filename or "namespaces"
+            raise Unavailable(f"this root may not make {what} ({error.strerror})") from None
+        for hierarchy in stage.hierarchies:
+            unmount(hierarchy.mounted.target)
+            mount("none", hierarchy.mounted.target, hierarchy.mounted.kind, 0, hierarchy.mount_options)
+        _furnish_run()
+        mount("none", "/dev/shm", "tmpfs", 0, "mode=1777")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return stage
+
+    @property
+    def cgroup2(self) -> Path:
+        """The root of the cgroup2 hierarchy."""
+        return Path(next(h.mounted.target for h in self.hierarchies if h.mounted.kind == "cgroup2"))
+
+    def processes(self) -> dict[int, str]:
+        """Everything that was started on the stage and still lives: pid to name. Zombies do not count."""
+        found = {}
+        for procs in self.cgroup2.glob("**/cgroup.procs"):
+            with suppress(OSError):
+                for pid in map(int, procs.read_text().split()):
+                    with suppress(OSError):
+                        found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
+        return found
+
+    def onto_host_network(self) -> None:
+        """For subprocess's ``preexec_fn``: give the command the network that the machine has."""
+        os.setns(self.host_net, os.CLONE_NEWNET)
+
+    def clear(self, keep: set[int]) -> None:
+        """Kill everything that was started on the stage except these pids and this process."""
+        for pid in self.processes().keys() - keep - {os.getpid()}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def leave(self) -> None:
+        """Kill what is left on the stage, go back to this process's cgroups, and remove the stage's own."""
+        if any(hierarchy.mounted.kind == "cgroup2" for hierarchy in self.hierarchies):
+            self.clear(keep=set())
+        for hierarchy in self.hierarchies:
+            os.write(hierarchy.home, b"0")
+            _remove_tree(hierarchy.directory, self.name)
+
+    def _move_into_cgroups(self) -> None:
+        seen = set()
+        for mounted in mounts():
+            if mounted.kind in ("cgroup", "cgroup2") and (device := os.stat(mounted.target).st_dev) not in seen:
+                seen.add(device)
+                self.hierarchies.append(self._move_into(mounted))
+
+    def _move_into(self, mounted: Mount) -> Hierarchy:
+        top = Path(mounted.target)
+        where = _own_cgroup(mounted)
+        # A path relative to the hierarchy's root is below the mount only where the mount shows the root.
+        home = top / os.path.relpath(where, mounted.root) if where.startswith(mounted.root) else top
+        _remove_dead_stages(top)
+        stage = top / self.name
+        stage.mkdir()
+        for name in ("cpuset.cpus", "cpuset.mems"):  # a v1 cpuset without them takes no process
+            if mounted.kind == "cgroup" and (top / name).exists():
+                (stage / name).write_text((top / name).read_text())
+        directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+        back = os.open(home / "cgroup.procs", os.O_WRONLY)
+        (stage / "cgroup.procs").write_text("0")
+        return Hierarchy(mounted, directory, back)
+
+
+def _make_all_private() -> None:
+    root, here = os.open("/", os.O_PATH), os.open(".", os.O_PATH)
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY) if os.path.exists("/proc/self/ns/mnt") else -1
+    if own >= 0:  # out of a chroot, whose root is no mount and cannot be made private
+        os.setns(own, os.CLONE_NEWNS)
+        os.close(own)
+    with suppress(OSError):
+        mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    os.fchdir(root)
+    os.chroot(".")
+    os.fchdir(here)
+    os.close(root)
+    os.close(here)
+
+
+def _mount_what_is_missing() -> None:
+    if not os.path.exists("/proc/self/mountinfo"):
+        mount("proc", "/proc", "proc")
+    present = mounts()
+    kinds = {found.kind for found in present}
+    if not os.path.isdir("/sys/fs"):
+        mount("sysfs", "/sys", "sysfs")
+    if "cgroup2" not in kinds:
+        target = Path("/sys/fs/cgroup/unified" if "cgroup" in kinds else "/sys/fs/cgroup")
+        target.mkdir(exist_ok=True)
+        mount("cgroup2", target, "cgroup2")
+    for target_name, kind, options in (
+        ("/dev/pts", "devpts", "ptmxmode=666,mode=620"),
+        ("/dev/shm", "tmpfs", "mode=1777"),
+    ):
+        if not any(found.target == target_name for found in present):
+            Path(target_name).mkdir(exist_ok=True)
+            mount("none", target_name, kind, 0, options)
+
+
+def _furnish_run() -> None:
+    """A /run of our own in which everything is as it was but what jailng and ip-netns(8) keep there."""
+    old = os.open("/run", os.O_PATH)
+    mount("none", "/run", "tmpfs", 0, "mode=755")
+    for entry in os.scandir(f"/proc/self/fd/{old}"):
+        here = Path("/run", entry.name)
+        if entry.is_symlink():
+            here.symlink_to(os.readlink(entry.path))
+        elif entry.is_dir() and entry.name not in ("jailng", "netns"):
+            here.mkdir()
+            mount(entry.path, here, None, _MS_BIND | _MS_REC)
+    os.close(old)
+    # As ip-netns(8) leaves it after its first use.
+    Path("/run/netns").mkdir()
+    mount("/run/netns", "/run/netns", None, _MS_BIND | _MS_REC)
+    mount("none", "/run/netns", None, _MS_SHARED | _MS_REC)
+
+
+def _own_cgroup(mounted: Mount) -> str:
+    """The path of this process's cgroup in the hierarchy that is mounted there: cgroups(7), /proc/pid/cgroup."""
+    options = set(mounted.options.split(","))
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if (number == "0") if mounted.kind == "cgroup2" else (set(controllers.split(",")) <= options):
+            return path
+    return mounted.root
+
+
+def _remove_dead_stages(top: Path) -> None:
+    for old in top.glob("jailng-stage-*"):
+        if not os.path.exists(f"/proc/{old.name.rpartition('-')[2]}"):
+            directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+            _remove_tree(directory, old.name, wait=0.0)
+            os.close(directory)
+
+
+def _remove_tree(directory: int, name: str, wait: float = 5.0) -> None:
+    """Remove a cgroup and all below it; one whose processes do not end in time stays."""
+    until = time.monotonic() + wait
+    names = [path for path, _, _, _ in os.fwalk(name, topdown=False, dir_fd=directory)]
+    for path in names:
+        while True:
+            try:
+                os.rmdir(path, dir_fd=directory)
+                break
+            except FileNotFoundError:
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.005)
