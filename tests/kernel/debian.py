@@ -71,6 +71,7 @@ def make(recipe: Recipe, prepare: Callable[[], None] | None = None, say: Callabl
         say(f"making a Debian {recipe.suite} with {' '.join(recipe.packages)}: about half a minute")
         new = recipe.directory.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
         done = subprocess.run(
             ["mmdebstrap", *recipe.arguments, str(new / "root")],
             stdin=subprocess.DEVNULL,
