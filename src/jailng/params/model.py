@@ -1,0 +1,348 @@
+"""A set of parameters: what was given, what follows from it, and what Linux, or this stage of jailng, refuses."""
+
+from __future__ import annotations
+
+from jailng.errors import JailError
+from jailng.params.table import lookup, resolve
+from jailng.params.values import escape, parse, show, unescape, visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jailng.params.table import Parameter
+    from jailng.params.values import Address, Value
+
+JAIL_MAX = 999999
+_SYSV = ("sysvmsg", "sysvsem", "sysvshm")
+_LARGEST = {"ip4.addr": b"\xff" * 4}  # broadcast, which FreeBSD's kernel refuses as it does the address of zeros
+
+
+class Parameters:
+    """Parameters of one jail, in the order in which they were first given.
+
+    Built with ``add`` and ``set``; ``settle`` makes them whole for a new jail, ``update`` applies some to a jail that
+    runs. ``parameters["ip4"]`` is the value, or the table's default; ``flag``, ``number``, ``text``, ``addresses`` and
+    ``strings`` are the same with a type.
+    """
+
+    __slots__ = ("_values", "_implied", "_keys")
+
+    def __init__(self) -> None:
+        self._values: dict[str, Value] = {}
+        self._implied: set[str] = set()  # names that ``settle`` has put there
+        # meta, env and their keys, in order, until they are folded: None takes a key away.
+        self._keys: dict[str, str | None] = {}
+
+    # What is there
+
+    def __getitem__(self, name: str) -> Value:
+        """The value, or the default. Raises KeyError for a name that the table does not have."""
+        if name in self._values:
+            return self._values[name]
+        parameter = lookup(name)
+        if parameter is None:
+            raise KeyError(name)
+        return parameter.default
+
+    def __iter__(self) -> Iterator[str]:
+        """The names that have a value of their own, given or implied."""
+        return iter(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def given(self, name: str) -> bool:
+        """Whether the parameter was given, rather than implied by another or the default."""
+        return (name in self._values and name not in self._implied) or name in self._keys
+
+    def flag(self, name: str) -> bool:
+        """A boolean's value."""
+        return self[name] is True
+
+    def number(self, name: str) -> int:
+        """An int's value."""
+        value = self[name]
+        assert isinstance(value, int)
+        return value
+
+    def text(self, name: str) -> str:
+        """The value of a string, jailsys or choice."""
+        value = self[name]
+        assert isinstance(value, str)
+        return value
+
+    def addresses(self, name: str) -> tuple[Address, ...]:
+        """The value of ip4.addr or ip6.addr."""
+        value = self[name]
+        assert isinstance(value, tuple)
+        return tuple([item for item in value if not isinstance(item, str)])
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A list's value."""
+        value = self[name]
+        assert isinstance(value, tuple)
+        return tuple([item for item in value if isinstance(item, str)])
+
+    # How it gets there
+
+    def add(self, name: str, text: str | None = None, append: bool = True) -> None:
+        """Add ``name=text``, or a bare ``name`` (text None), as jail(8) reads it.
+
+        Lists grow, unless not ``append`` (jail.conf's plain ``=``) or bare, which empties them; of all else the last
+        value counts. Raises JailError: unknown parameter, or a value it cannot have.
+        """
+        found = resolve(name)
+        if found is None or found[0].read_only:
+            # The kernel knows what is read-only but never asks for it when setting, so that is its message for it.
+            raise JailError(f"unknown parameter: {visible(name)}")
+        parameter, negated, key = found
+        if parameter.name in ("jid", "name") and parameter.name in self._values:
+            raise JailError(f'cannot redefine parameter "{parameter.name}".')
+        value = parse(parameter, text, name, negated)
+        if parameter.keyed:
+            self._keys[name] = text if key else text or ""
+            return
+        before = self._values.get(parameter.name, ())
+        if isinstance(value, tuple) and isinstance(before, tuple) and append and text is not None:
+            value = before + value
+        self._values[parameter.name] = value
+        self._implied.discard(parameter.name)
+
+    def set(self, name: str, value: object) -> None:
+        """Put a value of Python's there: bool, int, str, or an iterable of str for a list. Raises JailError."""
+        if isinstance(value, bool):
+            self.add(name, "true" if value else "false")
+        elif isinstance(value, (str, int)):
+            self.add(name, str(value), append=False)
+        elif value is None:
+            self.add(name, None)
+        else:
+            self.add(name, None)
+            for item in value:  # type: ignore[attr-defined]  # a value that cannot be iterated over is the caller's fault
+                self.add(name, str(item))
+
+    # What follows from it
+
+    def settle(self) -> None:
+        """Make the parameters of a new jail whole: what implies what, the order of addresses, keys folded into meta.
+
+        Raises JailError for a combination or value that no jail can have, and for what is not honoured.
+        """
+        self._fold()
+        self._check_identity()
+        self._imply()
+        for name, value in self._values.items():
+            _check_honoured(name, value)
+        for name in ("ip4.addr", "ip6.addr"):
+            if name in self._values:
+                self._values[name] = _in_order(name, self.addresses(name))
+        self._check_sharing()
+
+    def _imply(self) -> None:
+        for family in ("ip4", "ip6"):
+            # As in FreeBSD's kernel an address list has the last word, whatever ip4 was given as.
+            if f"{family}.addr" in self._values:
+                self._put(family, "new")
+        if any(name.startswith("host.") for name in self._values):
+            self._put("host", "new")
+        if self.flag("allow.sysvipc"):
+            for name in _SYSV:
+                if name not in self._values:
+                    self._put(name, "inherit")
+
+    def _put(self, name: str, value: Value) -> None:
+        if self._values.get(name) != value:
+            self._values[name] = value
+            self._implied.add(name)
+
+    def _check_identity(self) -> None:
+        jid = self.number("jid")
+        if jid < 0:
+            raise JailError("negative jid")
+        if jid > JAIL_MAX:
+            raise JailError(f"jid {jid}: above {JAIL_MAX}")
+        if jid == 0:
+            self._values.pop("jid", None)
+        if self["name"] == "":
+            self._values.pop("name", None)
+        else:
+            check_name(self.text("name"), jid)
+
+    def _check_sharing(self) -> None:
+        for one, other in (("ip4", "ip6"), ("ip6", "ip4")):
+            if self[one] == "inherit" and self.addresses(f"{other}.addr"):
+                raise JailError(f"{one}=inherit with {other}.addr: not honoured yet (jailng part 5)")
+        shared = [name for name in _SYSV if self[name] == "inherit"]
+        if shared and len(shared) < len(_SYSV):
+            others = ", ".join([name for name in _SYSV if name not in shared])
+            raise JailError(f"{shared[0]}=inherit: Linux shares all System V IPC or none, and {others} is not inherit")
+
+    def _fold(self) -> None:
+        for base in ("meta", "env"):
+            changes = [(name, text) for name, text in self._keys.items() if name.partition(".")[0] == base]
+            if not changes:
+                continue
+            folded = fold(self.text(base), changes)
+            parse(_row(base), folded)  # for its length: a key's value alone has been measured before
+            self._values[base] = folded
+        self._keys.clear()
+
+    def identify(self, jid: int) -> None:
+        """The jid that a new jail has been given: enter it, and the name that follows from it where there is none."""
+        self._put("jid", jid)
+        if "name" not in self._values:
+            self._put("name", str(jid))
+
+    # A jail that runs
+
+    def update(self, other: Parameters) -> list[str]:
+        """Apply what ``other`` gives to these, the settled parameters of a running jail; the names that changed.
+
+        Pseudo-parameters are passed over, as jail(8) does, and ``jid``, which only says what jail. For what cannot
+        change while the jail runs, or could not be given to a new one, raises JailError and leaves all as it was.
+        """
+        held = self.restarts(other)
+        if held:
+            raise JailError(f"{held} cannot be changed after creation")
+        merged = Parameters()
+        merged._values = dict(self._values)
+        merged._implied = set(self._implied)
+        merged._keys = dict(other._keys)
+        for name, value in other._values.items():
+            if name != "jid" and not _row(name).pseudo:
+                merged._values[name] = value
+                merged._implied.discard(name)
+        merged.settle()
+        changed = [name for name in merged._values if merged[name] != self[name]]
+        self._values, self._implied = merged._values, merged._implied
+        return changed
+
+    def restarts(self, other: Parameters) -> str:
+        """The first parameter that ``other`` gives another value than these have and that a running jail keeps, or "".
+
+        Those are FreeBSD's create-only ones, and the further ones that Linux cannot change for a running jail.
+        """
+        for name, value in other._values.items():
+            parameter = _row(name)
+            if parameter.live != "restart" or parameter.pseudo or name == "jid":
+                continue
+            if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
+                value = _in_order(name, other.addresses(name))
+                if self[parameter.kind] == "inherit":
+                    return parameter.kind
+            if value != self[name]:
+                return name
+        return ""
+
+    # Its record
+
+    def to_lines(self, only: Iterable[str] | None = None) -> list[str]:
+        """``name=value`` lines for the record, of all parameters that are not pseudo, or ``only`` of some. Settled."""
+        names = self._values if only is None else only
+        return [f"{name}={escape(show(self[name]))}" for name in names if not _row(name).pseudo]
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[str]) -> Parameters:
+        """The parameters that ``to_lines`` wrote. Raises JailError if something else did."""
+        parts = [line.partition("=") for line in lines]
+        return cls.from_texts({name: unescape(text) for name, _, text in parts})
+
+    @classmethod
+    def from_texts(cls, texts: dict[str, str]) -> Parameters:
+        """The parameters of a record: name to text, unescaped. Raises JailError if they are not such."""
+        made = cls()
+        for name, text in texts.items():
+            parameter = lookup(name)
+            if parameter is None:
+                raise JailError(f"unknown parameter: {visible(name)}")
+            made._values[name] = parse(parameter, text)
+        return made
+
+
+def check_name(name: str, jid: int = 0) -> None:
+    """Refuse what cannot be a jail's name. ``jid`` is the jid that was asked for, or has been given, 0 for none yet.
+
+    The rules are FreeBSD's less "/" and control characters. Dots part the names of jails in jails; whether those before
+    the last dot exist is for the registry to say. Raises JailError.
+    """
+    shown = visible(name)
+    parse(_row("name"), name)  # for its length
+    if "/" in name:
+        raise JailError(f'name "{shown}": contains "/"')
+    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 or char in "\u2028\u2029" for char in name):
+        raise JailError(f'name "{shown}": contains a control character')
+    parts = name.split(".")
+    if "" in parts:
+        raise JailError(f'name "{shown}": a part of it is empty')
+    # FreeBSD takes "+7" and " 7" for numbers too, having asked strtoul(3); as names they would only mislead.
+    last = parts[-1].lstrip()
+    digits = last[1:] if last[:1] in ("+", "-") else last
+    if digits.isascii() and digits.isdigit() and not (jid and parts[-1] == str(jid)):
+        raise JailError("name cannot be numeric (unless it is the jid)")
+
+
+def fold(text: str, changes: list[tuple[str, str | None]]) -> str:
+    """``meta`` or ``env`` after changes in order: ``("meta", all of it)``, ``("meta.key", value)``, None to remove it.
+
+    A key that is new or changed goes to the front (sys/kern/kern_jailmeta.c; FreeBSD's tests assert it).
+    """
+    lines = text.split("\n") if text else []
+    for name, value in changes:
+        _, dot, key = name.partition(".")
+        if not dot:
+            lines = value.split("\n") if value else []
+            continue
+        lines = [line for line in lines if not line.startswith(f"{key}=")]
+        if value is not None:
+            lines.insert(0, f"{key}={value}")
+    return "\n".join(lines)
+
+
+def _row(name: str) -> Parameter:
+    parameter = lookup(name)
+    assert parameter is not None, name
+    return parameter
+
+
+def _check_honoured(name: str, value: Value) -> None:
+    parameter = _row(name)
+    if name == "osreldate" and value == 0:
+        raise JailError("osreldate cannot be 0")
+    if name == "interface" and value:
+        _check_interface(str(value))
+    if parameter.accepts is None or value in parameter.accepts:
+        return
+    if isinstance(value, tuple) and not any(value):
+        return  # a list of nothing but empty strings, which jail(8) skips
+    partly = parameter.honoured == "now"
+    what = name if not partly else f"{name}={visible(show(value))}"
+    if parameter.part:
+        raise JailError(f"{what}: not honoured yet (jailng part {parameter.part})")
+    raise JailError(f"{what}: not honoured on Linux: {parameter.linux}")
+
+
+def _check_interface(name: str) -> None:
+    from jailng.params.values import is_interface
+
+    if not is_interface(name):
+        raise JailError(f'interface: not the name of an interface: "{visible(name)}"')
+
+
+def _in_order(name: str, given: tuple[Address, ...]) -> tuple[Address, ...]:
+    """The addresses as FreeBSD's kernel keeps them: the first is the primary one, the others sorted."""
+    if len(given) > _row(name).most:
+        raise JailError(f"too many IPv{name[2]} addresses")
+    seen = set()
+    for address in given:
+        if address.words:
+            raise JailError(f'{name}: {address.bare}: "{visible(address.words)}" not honoured yet (jailng part 5)')
+        if not any(address.packed) or address.packed == _LARGEST.get(name):
+            raise JailError(f"{name}: {address.bare}: no address of a host")
+        if address.packed in seen:
+            raise JailError(f"{name}: {address.bare}: given twice")
+        seen.add(address.packed)
+    return (*given[:1], *sorted(given[1:], key=lambda address: address.packed))

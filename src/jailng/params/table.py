@@ -1,0 +1,377 @@
+"""The table of parameters: what jail(8) knows, one row each, in the order of its manual; ours are named ``ng.*``.
+
+It is what ``Parameters``, jls(8), the manual and docs/differences.md are made from or checked against. FreeBSD's side
+of it (names, types, defaults, what may change when) is that of jail(8) and sys/kern/kern_jail.c of FreeBSD 15.
+
+Every command loads this, and most look at a dozen rows: rows are constant tuples, objects are made on demand.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Default = bool | int | str | tuple[()]
+    Domain = int | range | tuple[str, ...] | None
+    Kind = Literal["bool", "int", "string", "ip4", "ip6", "jailsys", "list", "choice"]
+    Live = Literal["live", "new", "restart"]
+    # kind, default, flags, honoured, live, domain, accepts, meaning, linux
+    Row = tuple[Kind, Default, str, str, Live, Domain, tuple[Default, ...] | None, str, str]
+
+_INT = range(-(2**31), 2**31)
+_SECONDS = range(2**31)
+_SWITCH = ("new", "inherit")
+_SYS = ("disable", "new", "inherit")
+
+# The columns:
+# kind      bool, int, string, choice (one of some words), jailsys (disable, new or inherit), ip4 and ip6 (lists of
+#           addresses), list (strings; of the exec.* ones each is a command).
+# default   what holds where it is not given.
+# flags     C create-only, R read-only, P pseudo (jail(8)'s own; it does not reach the record of the jail),
+#           K may have keys below it (meta.key), H not among those that jls(8) lists when asked for all,
+#           D differs from FreeBSD in default, range or effect (docs/differences.md says how).
+# honoured  "now"; "later N", in part N of the project; "never". After a comma: those values that are not yet accepted.
+# live      what a change does to a running jail: works at once ("live"), for processes that start afterwards ("new"),
+#           or needs a restart ("restart").
+# domain    range of an int, most bytes of a string or addresses of a list, words of a jailsys or choice; None: any.
+# accepts   the values that are honoured today; None: all, or where the parameter is not honoured, the default alone.
+_ROWS: dict[str, Row] = {
+    "jid": ("int", 0, "C", "now", "restart", _INT, None,
+        "the jail's number, 1 to 999999; the next free one if not given",
+        "a record below /run/jailng, a cgroup; the kernel has no such number"),
+    "name": ("string", "", "D", "now", "live", 255, None,
+        "the jail's name; its number if not given",
+        "kept in the record; without \"/\" and control characters, never only digits unless it is the given jid"),
+    "path": ("string", "/", "C", "now", "restart", 4095, None,
+        "the directory that is the jail's root",
+        "an idmapped clone of the mount, pivot_root in a mount namespace that belongs to the host"),
+    "parent": ("int", 0, "R", "now", "live", _INT, None,
+        "jid of the jail in which this one was made, 0 for the host", "kept in the record"),
+    "dying": ("bool", False, "R", "now", "live", None, None,
+        "whether the jail is on its way out", "always false: a removed jail is gone at once"),
+    "children.cur": ("int", 0, "R", "now", "live", _INT, None,
+        "number of jails below this one", "0 until jails can hold jails (part 4)"),
+    "cpuset.id": ("int", 0, "RD", "now", "live", _INT, None,
+        "number of the jail's set of processors", "the jid: the set is that of the jail's cgroup"),
+    "persist": ("bool", False, "", "now", "live", None, None,
+        "whether the jail stays when no process is left in it",
+        "PID 1 exits with the last member unless this is set"),
+    "ip4": ("jailsys", "new", "C", "now", "restart", _SYS, None,
+        "the IPv4 addresses: the host's (inherit), those of ip4.addr (new), none (disable)",
+        "new: own network namespace; inherit: the host's; no address: sockets of that family are refused"),
+    "ip4.addr": ("ip4", (), "", "now", "restart", 255, None,
+        "the IPv4 addresses, the primary one first: [interface|]address[/prefix]",
+        "on a routed veth of the jail's own network namespace"),
+    "ip4.saddrsel": ("bool", True, "", "now, later 5", "live", None, (True,),
+        "whether the kernel selects the source address; if not it is always the primary one",
+        "Linux's own selection; always the primary one needs a rule of its own"),
+    "ip6": ("jailsys", "new", "C", "now", "restart", _SYS, None,
+        "the IPv6 addresses: the host's (inherit), those of ip6.addr (new), none (disable)",
+        "as ip4"),
+    "ip6.addr": ("ip6", (), "", "now", "restart", 255, None,
+        "the IPv6 addresses, the primary one first: [interface|]address[/prefix]",
+        "as ip4.addr"),
+    "ip6.saddrsel": ("bool", True, "", "now, later 5", "live", None, (True,),
+        "whether the kernel selects the source address; if not it is always the primary one",
+        "as ip4.saddrsel"),
+    "vnet": ("jailsys", "inherit", "C", "now, later 5", "restart", _SWITCH, ("inherit",),
+        "a network stack of its own, which root inside configures (new), or the host's (inherit)",
+        "own network namespace with CAP_NET_ADMIN in it"),
+    "host": ("jailsys", "new", "", "now, later 3", "restart", _SWITCH, ("new",),
+        "host names of its own (new) or the host's, whatever they become (inherit)",
+        "UTS namespace"),
+    "host.hostname": ("string", "", "D", "now", "live", 64, None,
+        "the host name inside", "sethostname(2) in the UTS namespace, which holds 64 bytes"),
+    "host.domainname": ("string", "", "D", "now", "live", 64, None,
+        "the NIS domain name inside", "setdomainname(2) in the UTS namespace, which holds 64 bytes"),
+    "host.hostuuid": ("string", "00000000-0000-0000-0000-000000000000", "D", "now", "live", 63, None,
+        "the host UUID inside",
+        "kept in the record and shown by jls; no program inside sees it yet (part 4: kern.hostuuid)"),
+    "host.hostid": ("int", 0, "D", "now", "live", range(2**64), None,
+        "the host id inside",
+        "kept in the record and shown by jls; no program inside sees it yet (part 4: kern.hostid)"),
+    "securelevel": ("int", -1, "", "now, later 3", "new", _INT, (-1,),
+        "kern.securelevel inside: what even root may no longer do",
+        "levels 1 to 3 as fewer capabilities; -1 is the default, which is already without them"),
+    "osrelease": ("string", "", "CH", "later 3", "restart", 31, None,
+        "what uname -r says inside", "Linux has one release for all; uname(2) would have to be answered for"),
+    "osreldate": ("int", 0, "CH", "never", "restart", _INT, None,
+        "what uname -K says inside", "Linux has no such number"),
+    "enforce_statfs": ("int", 2, "", "now, later 3", "restart", range(3), (2,),
+        "which mounts are seen inside: all (0), those below the root (1), the root alone (2)",
+        "a mount namespace never shows the host's; 2 hides the jail's own as far as the masks go"),
+    "devfs_ruleset": ("int", 0, "", "now, later 3", "restart", range(65536), (0, 4),
+        "number of the devfs rule set by which /dev is made; 0 for the default, rule set 4",
+        "/dev is a tmpfs that holds what the rule set shows"),
+    "children.max": ("int", 0, "", "now, later 4", "live", range(1000000), (0,),
+        "how many jails may be made inside", "a broker on the host makes them"),
+    "meta": ("string", "", "K", "now", "live", 4095, None,
+        "any text about the jail, or lines key=value by meta.key; not seen inside", "kept in the record"),
+    "env": ("string", "", "K", "now", "live", 4095, None,
+        "any text about the jail, or lines key=value by env.key; to be read inside",
+        "kept in the record; sysctl security.jail.env comes with part 4"),
+    "mac.label": ("string", "", "H", "never", "live", None, None,
+        "label of the MAC framework", "Linux has no MAC framework of that kind"),
+
+    "allow.set_hostname": ("bool", False, "D", "now", "new", None, None,
+        "root may change the host name",
+        "CAP_SYS_ADMIN in the jail's user namespace, which is much: off by default, unlike FreeBSD"),
+    "allow.sysvipc": ("bool", False, "", "now", "restart", None, None,
+        "old name for sysvmsg, sysvsem and sysvshm all inherit", "the host's IPC namespace"),
+    "allow.raw_sockets": ("bool", False, "", "now", "new", None, None,
+        "root may open raw sockets (ping, traceroute)",
+        "CAP_NET_RAW and ICMP sockets; other sources than the jail's are dropped at the host's end"),
+    "allow.chflags": ("bool", False, "", "never", "new", None, None,
+        "root may set the system's file flags",
+        "chattr +i and +a need CAP_LINUX_IMMUTABLE in the initial user namespace; a jail has its own"),
+    "allow.mount": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount and unmount file systems of the kinds that allow.mount.* name",
+        "a mount namespace of its own in which the inherited mounts are locked"),
+    "allow.mount.devfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount devfs", "a tmpfs made by the rule set"),
+    "allow.mount.fdescfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount fdescfs", "/proc/self/fd"),
+    "allow.mount.fusefs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount FUSE file systems", "fuse, which user namespaces may mount"),
+    "allow.mount.linprocfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount linprocfs", "procfs, as allow.mount.procfs"),
+    "allow.mount.linsysfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount linsysfs", "sysfs of the jail's network namespace"),
+    "allow.mount.nullfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount a directory in another place", "bind mounts"),
+    "allow.mount.procfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount procfs",
+        "Linux refuses it while the jail's own /proc is masked, as it is by default"),
+    "allow.mount.tmpfs": ("bool", False, "", "later 3", "restart", None, None,
+        "root may mount tmpfs", "tmpfs, which user namespaces may mount"),
+    "allow.mount.zfs": ("bool", False, "H", "never", "restart", None, None,
+        "root may mount ZFS", "stock Linux has no ZFS"),
+    "allow.quotas": ("bool", False, "", "never", "new", None, None,
+        "root may set disk quotas",
+        "quotactl(2) needs CAP_SYS_ADMIN in the initial user namespace, and a jail has its own"),
+    "allow.read_msgbuf": ("bool", False, "", "never", "new", None, None,
+        "processes may read the kernel's messages (dmesg)",
+        "syslog(2) needs CAP_SYSLOG in the initial user namespace, and a jail has its own"),
+    "allow.socket_af": ("bool", False, "", "now", "new", None, None,
+        "sockets of other families than unix, inet, inet6 and route",
+        "the filter lets all of socket(2) pass"),
+    "allow.mlock": ("bool", False, "", "now", "new", None, None,
+        "processes may lock memory", "RLIMIT_MEMLOCK; without this it is 0"),
+    "allow.nfsd": ("bool", False, "", "never", "new", None, None,
+        "an NFS server may run inside", "the kernel's NFS server needs privileges over the host"),
+    "allow.reserved_ports": ("bool", True, "", "now", "new", None, None,
+        "root may bind ports below 1024", "CAP_NET_BIND_SERVICE"),
+    "allow.unprivileged_parent_tampering": ("bool", False, "", "never", "new", None, None,
+        "a host user may signal and trace the jail's processes of the same uid",
+        "with uids of its own no process of the jail has a host user's uid"),
+    "allow.unprivileged_proc_debug": ("bool", True, "", "now", "new", None, None,
+        "users other than root may trace processes (ptrace)",
+        "without this the filter refuses ptrace(2) and process_vm_readv(2)"),
+    "allow.suser": ("bool", True, "", "now", "new", None, None,
+        "uid 0 inside has privileges", "without this no capability at all, and none to be had by exec"),
+    "allow.extattr": ("bool", False, "", "never", "new", None, None,
+        "root may change the system's extended attributes",
+        "trusted.* needs CAP_SYS_ADMIN in the initial user namespace, and a jail has its own"),
+    "allow.adjtime": ("bool", False, "", "never", "new", None, None,
+        "root may slew the host's clock",
+        "adjtimex(2) needs CAP_SYS_TIME in the initial user namespace, and a jail has its own"),
+    "allow.settime": ("bool", False, "", "never", "new", None, None,
+        "root may set the host's clock",
+        "clock_settime(2) needs CAP_SYS_TIME in the initial user namespace, and a jail has its own"),
+    "allow.routing": ("bool", False, "", "never", "new", None, None,
+        "root of a jail without vnet may change routes",
+        "CAP_NET_ADMIN, which it takes, would let the jail change its addresses as well"),
+    "allow.setaudit": ("bool", False, "", "never", "new", None, None,
+        "root may set the audit session",
+        "the audit system answers processes of the initial user namespace alone"),
+    "allow.vmm": ("bool", False, "H", "later 3", "new", None, None,
+        "the jail may run virtual machines", "/dev/kvm"),
+    "allow.vmm_ppt": ("bool", False, "H", "never", "new", None, None,
+        "virtual machines in the jail may use PCI devices",
+        "a device handed to a jail reaches the host's memory"),
+
+    "sysvmsg": ("jailsys", "disable", "", "now", "restart", _SYS, None,
+        "System V message queues: none (disable), its own (new), the host's (inherit)",
+        "IPC namespace, one for all three: inherit only for all or for none; disable by the filter"),
+    "sysvsem": ("jailsys", "disable", "", "now", "restart", _SYS, None,
+        "System V semaphores: none (disable), its own (new), the host's (inherit)", "as sysvmsg"),
+    "sysvshm": ("jailsys", "disable", "", "now", "restart", _SYS, None,
+        "System V shared memory: none (disable), its own (new), the host's (inherit)", "as sysvmsg"),
+    "linux": ("jailsys", "inherit", "H", "never", "live", _SWITCH, None,
+        "FreeBSD's emulation of Linux", "this is Linux; nothing is emulated"),
+    "linux.osname": ("string", "", "H", "never", "live", None, None,
+        "what uname -s says under emulation", "this is Linux; nothing is emulated"),
+    "linux.osrelease": ("string", "", "H", "never", "live", None, None,
+        "what uname -r says under emulation", "this is Linux; nothing is emulated"),
+    "linux.oss_version": ("int", 0, "H", "never", "live", _INT, None,
+        "version of OSS under emulation", "this is Linux; nothing is emulated"),
+    "zfs.mount_snapshot": ("int", 0, "H", "never", "live", _INT, None,
+        "whether .zfs shows snapshots", "stock Linux has no ZFS"),
+
+    "exec.prepare": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host before everything else", "run by jail(8)"),
+    "exec.prestart": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host before the jail is made", "run by jail(8)"),
+    "exec.created": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host once the jail is made", "run by jail(8)"),
+    "exec.start": ("list", (), "P", "now", "restart", None, None,
+        "commands in the jail that start it", "run by jail(8) as jexec(8) does"),
+    "command": ("list", (), "P", "now", "restart", None, None,
+        "the command in the jail, word by word: the rest of the command line",
+        "run by jail(8) as jexec(8) does"),
+    "exec.poststart": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host after exec.start", "run by jail(8)"),
+    "exec.prestop": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host before the jail is stopped", "run by jail(8)"),
+    "exec.stop": ("list", (), "P", "now", "restart", None, None,
+        "commands in the jail that stop it", "run by jail(8) as jexec(8) does"),
+    "exec.poststop": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host once the jail is gone", "run by jail(8)"),
+    "exec.release": ("list", (), "P", "now", "restart", None, None,
+        "commands on the host after everything else", "run by jail(8)"),
+    "exec.clean": ("bool", False, "P", "now", "restart", None, None,
+        "commands see HOME, SHELL, TERM, USER and PATH alone", "run by jail(8)"),
+    "exec.jail_user": ("string", "", "P", "now", "restart", None, None,
+        "the user as whom commands in the jail run", "looked up inside, after the jail is entered"),
+    "exec.system_jail_user": ("bool", False, "P", "now", "restart", None, None,
+        "look exec.jail_user up on the host", "the host's passwd"),
+    "exec.system_user": ("string", "", "P", "now", "restart", None, None,
+        "the user as whom commands on the host run", "setresuid(2)"),
+    "exec.timeout": ("int", 0, "P", "now", "restart", _SECONDS, None,
+        "seconds that a command may take, 0 for no end", "poll(2) on a pidfd"),
+    "exec.consolelog": ("string", "", "P", "now", "restart", 4095, None,
+        "file to which the output of commands in the jail is added",
+        "written by the host from a pipe, so that the jail never holds the file"),
+    "exec.fib": ("int", 0, "P", "later 5", "restart", _SECONDS, None,
+        "number of the routing table of commands in the jail", "a policy rule"),
+    "stop.timeout": ("int", 10, "P", "now", "restart", _SECONDS, None,
+        "seconds between SIGTERM and removal, 0 for removal at once", "poll(2) on cgroup.events"),
+    "interface": ("string", "", "P", "now", "restart", 15, None,
+        "host interface on which the addresses are aliases while the jail exists", "rtnetlink(7)"),
+    "vnet.interface": ("list", (), "P", "later 5", "restart", None, None,
+        "host interfaces that are moved into the vnet", "into its network namespace"),
+    "ip_hostname": ("bool", False, "P", "later 3", "restart", None, None,
+        "add the addresses of host.hostname", "getaddrinfo(3) on the host"),
+    "mount": ("list", (), "P", "later 3", "restart", None, None,
+        "lines of fstab(5) to mount below the root", "in the host's mount namespace, by descriptor"),
+    "mount.fstab": ("list", (), "P", "later 3", "restart", None, None,
+        "files of such lines", "as mount"),
+    "mount.devfs": ("bool", True, "PD", "now, never", "restart", None, (True,),
+        "mount devfs on /dev", "a jail always has a /dev of its own, or programs fail without a word"),
+    "mount.fdescfs": ("bool", True, "PD", "now, never", "restart", None, (True,),
+        "mount fdescfs on /dev/fd", "/dev/fd is a link to /proc/self/fd, in every /dev"),
+    "mount.procfs": ("bool", True, "PD", "now, never", "restart", None, (True,),
+        "mount procfs on /proc", "a jail always has a masked /proc of its own"),
+    "zfs.dataset": ("list", (), "P", "never", "restart", None, None,
+        "ZFS datasets that are handed to the jail", "stock Linux has no ZFS"),
+    "depend": ("list", (), "P", "later 3", "restart", None, None,
+        "jails that have to run before this one", "jail(8)'s order of operations"),
+    "allow.dying": ("bool", False, "P", "now", "restart", None, None,
+        "nothing any more; jail(8) says so", "no effect, as on FreeBSD 15"),
+
+    "ng.uids": ("choice", "private", "C", "now", "restart", ("private", "shared"), None,
+        "65,536 uids of its own on the host (private), or the host's (shared, as on FreeBSD)",
+        "user namespace and idmapped root; shared is the weaker"),
+    "ng.lenient": ("bool", False, "", "now", "restart", None, None,
+        "warn where a restriction cannot be applied, instead of refusing", "ours"),
+}  # fmt: skip
+
+
+class Parameter:
+    """One row. Attributes are the columns described above; further ones:
+
+    ``honoured`` is "now", "later" or "never" alone, ``part`` the part of the project that honours what is still refused
+    (0: none will), ``accepts`` the tuple of values honoured now or None for all of its domain; the domain is ``range``,
+    ``most`` (0: no limit) or ``words``, whichever the kind has. The flags have names.
+    """
+
+    __slots__ = (
+        "name", "kind", "default", "honoured", "part", "live", "range", "most", "words", "accepts", "meaning", "linux",
+        "create_only", "read_only", "pseudo", "keyed", "hidden", "deviates",
+    )  # fmt: skip
+
+    def __init__(self, name: str, row: Row) -> None:
+        kind, default, flags, honoured, live, domain, accepts, meaning, linux = row
+        self.name = name
+        self.kind: Kind = kind
+        self.default = default
+        self.honoured: Literal["now", "later", "never"] = (
+            "now" if honoured.startswith("now") else "later" if honoured.startswith("later") else "never"
+        )
+        self.part = int(honoured[-1]) if honoured[-1].isdigit() else 0
+        self.live: Live = live
+        self.range = domain if isinstance(domain, range) else _INT
+        self.most = domain if isinstance(domain, int) else 0
+        self.words = domain if isinstance(domain, tuple) else ()
+        self.accepts = accepts if self.honoured == "now" else (default,)
+        self.meaning = meaning
+        self.linux = linux
+        self.create_only = "C" in flags
+        self.read_only = "R" in flags
+        self.pseudo = "P" in flags
+        self.keyed = "K" in flags
+        self.hidden = "H" in flags
+        self.deviates = "D" in flags
+
+    @property
+    def differs(self) -> bool:
+        """Whether a reader of FreeBSD's manual would be wrong about it; docs/differences.md has a row for each."""
+        late = self.live == "restart" and not (self.create_only or self.pseudo or self.name.startswith("ng."))
+        return self.deviates or self.accepts is not None or late
+
+    def __repr__(self) -> str:
+        return f"<Parameter {self.name}>"
+
+
+_made: dict[str, Parameter] = {}
+
+
+def lookup(name: str) -> Parameter | None:
+    """The parameter of that very name (not ``nopersist``, not ``meta.key``), or None."""
+    parameter = _made.get(name)
+    if parameter is None:
+        row = _ROWS.get(name)
+        if row is None:
+            return None
+        parameter = _made[name] = Parameter(name, row)
+    return parameter
+
+
+def resolve(name: str) -> tuple[Parameter, bool, str | None] | None:
+    """What a name on a command line means: the parameter, whether it is negated, and the key of a ``meta.key``.
+
+    ``allow.nomount`` is the negated ``allow.mount``: "no" stands before the last component. None: there is no such one.
+    """
+    parameter = lookup(name)
+    if parameter is not None:
+        return parameter, False, None
+    head, dot, last = name.rpartition(".")
+    if last.startswith("no"):
+        parameter = lookup(head + dot + last[2:])
+        if parameter is not None and parameter.kind == "bool":
+            return parameter, True, None
+    head, dot, key = name.partition(".")
+    parameter = lookup(head)
+    if key and parameter is not None and parameter.keyed:
+        return parameter, False, key
+    return None
+
+
+def names() -> list[str]:
+    """Every parameter's name, in the order of the table."""
+    return list(_ROWS)
+
+
+def listed() -> list[str]:
+    """The names that jls(8) shows for ``all``: those without a dot first, then by alphabet."""
+    return sorted(
+        [name for name, row in _ROWS.items() if "P" not in row[2] and "H" not in row[2]],
+        key=lambda name: ("." in name, name),
+    )
+
+
+def negated(name: str) -> str:
+    """A boolean's name with "no" before the last component: ``allow.nomount``."""
+    head, dot, last = name.rpartition(".")
+    return f"{head}{dot}no{last}"
