@@ -1,0 +1,252 @@
+"""What the processes of a jail may do, computed from its privileges: capabilities, seccomp, Landlock, rlimits.
+
+FreeBSD's kernel lets a jailed root have the privileges on a list and no other (prison_priv_check in kern_jail.c). So
+here: ``ROWS`` is the list. What stands in no row is never had.
+
+The seccomp program is compiled once (core/filter.py, with libseccomp) and kept in ``CACHE``: a start loads bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+import posix
+
+from jailng.errors import JailError
+from jailng.linux import caps
+from jailng.linux.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
+from jailng.linux.libc import MACHINE, words
+
+CACHE = "/var/cache/jailng/seccomp"
+
+_RLIMIT_CORE = 4
+_RLIMIT_MEMLOCK = 8
+_OWNER = 0
+_MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+_TRAILER = 8  # CRC-32 and length of the program, so that a write cut short by a power failure is noticed
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_FILE = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
+
+
+class Row:
+    """One privilege: what a jail that has it is given, and what one that has it not is denied besides."""
+
+    __slots__ = ("capabilities", "landlock", "lifts", "rlimit_without")
+
+    def __init__(
+        self,
+        capabilities: str = "",
+        lifts: str = "",
+        landlock: int = 0,
+        rlimit_without: tuple[int, int, int] | None = None,
+    ) -> None:
+        self.capabilities = caps.mask(capabilities)  # with it: the bounding set grows by these
+        self.lifts = lifts  # with it: this group of seccomp rules is left out (core/filter.py)
+        self.landlock = landlock  # with it: these scopes close
+        self.rlimit_without = rlimit_without  # without it: resource, soft, hard
+
+
+ROWS = {
+    # Without: root is a user like any other. SYS_PTRACE is FreeBSD's PRIV_DEBUG_DIFFCRED, and what ps(1) and lsof(8)
+    # need to read others' /proc. It reaches no further than the jail: other pid namespaces have no numbers here, and
+    # __ptrace_may_access() asks for it in the target's user namespace and, where the target is not dumpable, in the one
+    # that its memory was made in (mm->user_ns): the host's, for a process of the host and for one that is still
+    # entering with dumpable off. PID 1 can be traced; it holds nothing that its tracer has not.
+    "suser": Row(
+        "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP SYS_CHROOT SETFCAP SYS_PTRACE",
+    ),
+    "reserved_ports": Row("NET_BIND_SERVICE"),
+    # sethostname(2) wants all of SYS_ADMIN, in the user namespace that owns the UTS namespace: the jail's. What else
+    # that would open there (mounts, namespaces) seccomp keeps shut. Off by default, unlike FreeBSD.
+    "set_hostname": Row("SYS_ADMIN", "hostname"),
+    "raw_sockets": Row("NET_RAW", "raw"),
+    "socket_af": Row("", "families"),
+    # Without: mlock(2) fails with EPERM for everyone (can_do_mlock, mm/mlock.c). With: the limit is the one that the
+    # jail was started with. CAP_IPC_LOCK would add nothing, the kernel asks for it in the host's user namespace.
+    "mlock": Row(rlimit_without=(_RLIMIT_MEMLOCK, 0, 0)),
+    # Without: nobody can trace, root neither, for a filter cannot see who asks. Writing through /proc/PID/mem is a file
+    # operation that no filter sees, and stays open between processes of one user.
+    "proc_debug": Row("", "debug"),
+    "sysvmsg": Row("", "msg"),
+    "sysvsem": Row("", "sem"),
+    "sysvshm": Row("", "shm"),
+    "inet4": Row("", "inet4"),
+    "inet6": Row("", "inet6"),
+    # Abstract sockets belong to the network namespace; the processes of a jail are in a pid namespace of their own, so
+    # signals need no scope.
+    "shared_net": Row(landlock=SCOPE_ABSTRACT_UNIX_SOCKET),
+    # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
+    "shared_uids": Row(),
+}
+
+_ALWAYS = (_RLIMIT_CORE, 0, 0)  # a core file may be piped to a program on the host: CVE-2022-4415, CVE-2025-5054
+
+
+class Privileges:
+    """Which privileges a jail has: one attribute a row of ``ROWS``, FreeBSD's default where FreeBSD has one.
+
+    ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true unless the parameter is "disable"; ``inet4`` and
+    ``inet6`` are true where the jail has an address of that family or the host's; ``shared_net`` where its network
+    namespace is the host's; the others are allow.* of the same name.
+    """
+
+    __slots__ = tuple(ROWS)
+
+    def __init__(
+        self,
+        *,
+        suser: bool = True,
+        reserved_ports: bool = True,
+        set_hostname: bool = False,
+        raw_sockets: bool = False,
+        socket_af: bool = False,
+        mlock: bool = False,
+        proc_debug: bool = True,
+        sysvmsg: bool = False,
+        sysvsem: bool = False,
+        sysvshm: bool = False,
+        inet4: bool = False,
+        inet6: bool = False,
+        shared_net: bool = False,
+        shared_uids: bool = False,
+    ) -> None:
+        self.suser = suser
+        self.reserved_ports = reserved_ports
+        self.set_hostname = set_hostname
+        self.raw_sockets = raw_sockets
+        self.socket_af = socket_af
+        self.mlock = mlock
+        self.proc_debug = proc_debug
+        self.sysvmsg = sysvmsg
+        self.sysvsem = sysvsem
+        self.sysvshm = sysvshm
+        self.inet4 = inet4
+        self.inet6 = inet6
+        self.shared_net = shared_net
+        self.shared_uids = shared_uids
+
+
+class Confinement:
+    """What to apply to a process on its way in, in this order: rlimits, landlock, program, caps.
+
+    ``caps`` is the bounding set as bits (nothing at all without allow.suser: the one who applies it sets the securebits
+    too); ``program`` is struct sock_filter records; ``landlock`` a set of SCOPE_ flags, 0 for none; ``rlimits`` are
+    (resource, soft, hard); ``key`` names the program in the cache.
+    """
+
+    __slots__ = ("caps", "key", "landlock", "program", "rlimits")
+
+    def __init__(self, caps: int, program: bytes, landlock: int, rlimits: list[tuple[int, int, int]], key: str) -> None:
+        self.caps = caps
+        self.program = program
+        self.landlock = landlock
+        self.rlimits = rlimits
+        self.key = key
+
+
+def compute(privileges: Privileges) -> Confinement:
+    """The confinement that belongs to these privileges.
+
+    Raises JailError where the seccomp program is not in the cache and cannot be compiled.
+    """
+    bounding = scopes = 0
+    lifts = []
+    rlimits = [_ALWAYS]
+    for name, row in ROWS.items():
+        if getattr(privileges, name):
+            bounding |= row.capabilities
+            scopes |= row.landlock
+            if row.lifts:
+                lifts.append(row.lifts)
+        elif row.rlimit_without:
+            rlimits.append(row.rlimit_without)
+    if not privileges.suser:
+        bounding = 0
+    key = _key(lifts)
+    return Confinement(bounding, _cached(key) or _build(key, lifts), scopes, rlimits, key)
+
+
+def _key(lifts: list[str]) -> str:
+    """The program's name: machine, rules lifted, and what the source that it is made from was when it was made."""
+    source = posix.stat(__file__.rpartition("/")[0] + "/filter.py")
+    return f"{MACHINE}-{'.'.join(lifts)}-{source.st_size:x}-{source.st_mtime_ns:x}.bpf"
+
+
+def _cached(key: str) -> bytes | None:
+    """The program by that name, if nobody but root can have written it and it is whole."""
+    try:
+        directory = posix.open(CACHE, _DIRECTORY)
+    except OSError:
+        return None
+    try:
+        if not _ours(posix.fstat(directory)):
+            return None
+        fd = posix.open(key, _FILE, dir_fd=directory)
+    except OSError:
+        return None
+    finally:
+        posix.close(directory)
+    try:
+        return _read(fd)
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)
+
+
+def _read(fd: int) -> bytes | None:
+    status = posix.fstat(fd)
+    size = status.st_size
+    regular = status.st_mode & 0o170000 == 0o100000
+    if not regular or not _ours(status) or size % 8 or not 16 <= size <= 8 * _MAX_INSTRUCTIONS + _TRAILER:
+        return None
+    content = posix.read(fd, size + 1)
+    program = content[:-_TRAILER]
+    return program if content[-_TRAILER:] == _trailer(program) else None
+
+
+def _ours(status: posix.stat_result) -> bool:
+    return status.st_uid == _OWNER and not status.st_mode & 0o022
+
+
+def _trailer(program: bytes) -> bytes:
+    return words(binascii.crc32(program), len(program), size=4)
+
+
+def _build(key: str, lifts: list[str]) -> bytes:
+    """Compile the program and leave it in the cache; where that cannot be written, the next call compiles again."""
+    try:
+        from jailng.core.filter import build  # 4 ms: libseccomp's binding, and collections with it
+    except ImportError as error:
+        raise JailError(f"cannot compile the seccomp filter: {error} (Debian: python3-seccomp)") from error
+    program = build(frozenset(lifts))
+    try:
+        _store(key, program)
+    except OSError:
+        pass
+    return program
+
+
+def _store(key: str, program: bytes) -> None:
+    for path, mode in ((CACHE.rpartition("/")[0], 0o755), (CACHE, 0o700)):
+        try:
+            posix.mkdir(path, mode)
+        except FileExistsError:
+            pass
+    directory = posix.open(CACHE, _DIRECTORY)
+    temporary = f".{key}.{posix.getpid()}"
+    try:
+        if not _ours(posix.fstat(directory)):
+            return
+        try:
+            posix.unlink(temporary, dir_fd=directory)  # of a process that had this number and died here
+        except FileNotFoundError:
+            pass
+        fd = posix.open(temporary, _NEW, 0o600, dir_fd=directory)
+        try:
+            posix.write(fd, program + _trailer(program))
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
+    finally:
+        posix.close(directory)

@@ -1,0 +1,240 @@
+"""What may be asked of the kernel inside a jail: one seccomp program a set of privileges.
+
+Cold: this module runs when a program is not in the cache (core/confinement.py), and imports Debian's python3-seccomp.
+docs/decisions/0002-seccomp.md says why each part is as it is.
+
+Every system call is judged. What ``PERMITTED`` names passes, what ``DENIED`` names fails as it says there, what
+``_by_argument`` names is judged by its arguments, and everything else, in a gap between the numbers or above the last
+of them, does not exist: ENOSYS. A new kernel's new entry points are shut until someone has read what they do.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import seccomp
+
+from jailng.linux.libc import MACHINE, words
+
+# group, errno, system calls. A group that has a name can be lifted: core/confinement.py, ROWS.
+DENIED = (
+    ("", errno.EPERM, "mount umount2 pivot_root fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr"),
+    ("", errno.EPERM, "listmount statmount unshare setns"),
+    ("", errno.EPERM, "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark quotactl quotactl_fd"),
+    ("", errno.EPERM, "add_key request_key keyctl io_uring_setup io_uring_enter io_uring_register"),
+    ("", errno.EPERM, "userfaultfd bpf perf_event_open kcmp lsm_get_self_attr lsm_set_self_attr lsm_list_modules"),
+    ("", errno.EPERM, "init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct"),
+    ("", errno.EPERM, "settimeofday clock_settime clock_adjtime adjtimex syslog vhangup ioprio_set"),
+    ("", errno.EPERM, "modify_ldt iopl ioperm"),
+    # Where pages lie in the machine, and those of other processes.
+    ("", errno.EPERM, "process_madvise move_pages migrate_pages mbind set_mempolicy set_mempolicy_home_node vmsplice"),
+    # Its flags lie in memory, out of a filter's sight; told ENOSYS, the C library uses clone(2).
+    ("", errno.ENOSYS, "clone3"),
+    # Gone from the kernel, or there for programs of the last century.
+    ("", errno.ENOSYS, "uselib ustat sysfs _sysctl create_module get_kernel_syms query_module nfsservctl getpmsg"),
+    ("", errno.ENOSYS, "putpmsg afs_syscall tuxcall security lookup_dcookie epoll_ctl_old epoll_wait_old vserver"),
+    ("", errno.ENOSYS, "set_thread_area get_thread_area"),
+    ("hostname", errno.EPERM, "sethostname setdomainname"),
+    ("debug", errno.EPERM, "ptrace process_vm_readv process_vm_writev pidfd_getfd"),
+    # FreeBSD's answer where sysvmsg, sysvsem, sysvshm are "disable".
+    ("msg", errno.ENOSYS, "msgget msgsnd msgrcv msgctl"),
+    ("sem", errno.ENOSYS, "semget semop semtimedop semctl"),
+    ("shm", errno.ENOSYS, "shmget shmat shmdt shmctl"),
+)
+
+PERMITTED = """
+read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile splice tee copy_file_range
+open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create memfd_secret
+stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 getcwd chdir fchdir chroot umask
+getdents getdents64 rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir
+readlink readlinkat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat
+truncate ftruncate fallocate fadvise64 readahead sync fsync fdatasync syncfs sync_file_range cachestat
+utime utimes futimesat utimensat inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+setxattr lsetxattr fsetxattr setxattrat getxattr lgetxattr fgetxattr getxattrat
+listxattr llistxattr flistxattr listxattrat removexattr lremovexattr fremovexattr removexattrat
+poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
+eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime
+io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel
+mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+bind connect listen accept accept4 shutdown getsockname getpeername getsockopt setsockopt
+sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
+mmap munmap mremap mprotect msync mincore madvise brk remap_file_pages mseal map_shadow_stack
+mlock mlock2 munlock mlockall munlockall pkey_mprotect pkey_alloc pkey_free membarrier get_mempolicy
+fork vfork execve execveat exit exit_group wait4 waitid process_mrelease pidfd_open pidfd_send_signal
+getpid getppid gettid getpgid getpgrp setpgid getsid setsid set_tid_address arch_prctl prctl rseq restart_syscall
+getuid geteuid getgid getegid setuid setgid setreuid setregid setresuid setresgid getresuid getresgid
+setfsuid setfsgid getgroups setgroups capget capset seccomp
+landlock_create_ruleset landlock_add_rule landlock_restrict_self
+kill tkill tgkill rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo
+rt_tgsigqueueinfo rt_sigsuspend sigaltstack pause alarm uretprobe
+futex futex_waitv futex_wait futex_wake futex_requeue set_robust_list get_robust_list
+nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getitimer setitimer
+timer_create timer_settime timer_gettime timer_getoverrun timer_delete
+sched_yield sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_setattr sched_getattr
+sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_setaffinity sched_getaffinity
+getpriority setpriority ioprio_get getcpu getrandom getrlimit setrlimit prlimit64 getrusage uname sysinfo
+"""
+
+BY_ARGUMENT = "socket socketpair clone ioctl personality"
+
+# What core/confinement.py may ask to be lifted: the named groups above, and these of the socket rules.
+LIFTS = frozenset([group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6"])
+
+Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
+
+_LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
+_NR, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets into struct seccomp_data
+_RET_ERRNO = 0x00050000
+_ALLOW: Block = [(_RET, 0, 0, 0x7FFF0000)]
+_KILL_PROCESS: Block = [(_RET, 0, 0, 0x80000000)]
+_ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW, _SOCK_PACKET = 1, 2, 3, 10
+_SOCK_TYPE_MASK = 0xF  # the rest of the word is SOCK_NONBLOCK and SOCK_CLOEXEC
+_NETLINK_ROUTE = 0
+_STREAM_PROTOCOLS = (0, 6, 262)  # default, TCP, MPTCP
+_DGRAM_PROTOCOLS = (0, 17, 136)  # default, UDP, UDP-Lite
+_PING_PROTOCOLS = (1, 58)  # ICMP, ICMPv6
+
+# CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
+_CLONE_NEW = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
+
+_IOCTLS = (
+    0x5412,  # TIOCSTI: types into a terminal
+    0x541C,  # TIOCLINUX: pastes into a virtual console
+    0x541D,  # TIOCCONS: takes the host's console output
+    0x5423,  # TIOCSETD: loads line disciplines (n_gsm, slip, ...), each a driver that reads what the jail writes
+    0x50009401,  # BTRFS_IOC_SNAP_CREATE
+    0x50009417,  # BTRFS_IOC_SNAP_CREATE_V2
+    0x5000940E,  # BTRFS_IOC_SUBVOL_CREATE: a subvolume made inside has no quota group
+    0x50009418,  # BTRFS_IOC_SUBVOL_CREATE_V2
+)
+
+_PERSONALITY_QUERY = 0xFFFFFFFF
+_PERSONALITIES = 0x8 | 0x20000 | 0x40000  # PER_LINUX32, UNAME26 (setarch), ADDR_NO_RANDOMIZE (gdb)
+
+
+def _deny(number: int) -> Block:
+    return [(_RET, 0, 0, _RET_ERRNO | number)]
+
+
+def _load(argument: int) -> Block:
+    """Load an argument's low 32 bits, all that the kernel looks at of an ``int``: the other half may hold anything."""
+    return [(_LD, 0, 0, _ARGUMENTS + 8 * argument)]
+
+
+def _when(values: tuple[int, ...], block: Block, code: int = _JEQ) -> Block:
+    """Run ``block``, which ends in a return, if the loaded word is (or by ``code``: relates to) one of the values."""
+    last = len(values) - 1
+    tests = [(code, last - i, len(block) if i == last else 0, value) for i, value in enumerate(values)]
+    return tests + block
+
+
+def _inet(lifted: frozenset[str]) -> Block:
+    """socket(2) of an available internet family."""
+    foreign = "families" in lifted
+    raw = _ALLOW if "raw" in lifted else _deny(errno.EPERM)
+    protocol = _ALLOW if foreign else _deny(errno.EPROTONOSUPPORT)
+    stream = _load(2) + _when(_STREAM_PROTOCOLS, _ALLOW) + protocol
+    dgram = _load(2) + _when(_DGRAM_PROTOCOLS, _ALLOW) + _when(_PING_PROTOCOLS, raw) + protocol
+    return [
+        *_load(1),
+        (_AND, 0, 0, _SOCK_TYPE_MASK),
+        *_when((_SOCK_STREAM,), stream),
+        *_when((_SOCK_DGRAM,), dgram),
+        *_when((_SOCK_RAW,), raw),
+        *_when((_SOCK_PACKET,), raw if foreign else _deny(errno.EPERM)),  # the kernel makes an AF_PACKET of it
+        *(_ALLOW if foreign else _deny(errno.ESOCKTNOSUPPORT)),
+    ]
+
+
+def _socket(lifted: frozenset[str]) -> Block:
+    """socket(2): unix, inet, inet6 and netlink's route, as FreeBSD's jails have unix, inet, inet6 and route."""
+    other = _ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT)
+    packet = other if "raw" in lifted or "families" not in lifted else _deny(errno.EPERM)
+    here = tuple(family for family, name in ((_AF_INET, "inet4"), (_AF_INET6, "inet6")) if name in lifted)
+    away = tuple(family for family in (_AF_INET, _AF_INET6) if family not in here)
+    return [
+        *_load(0),
+        *_when((_AF_UNIX,), _ALLOW),
+        *(_when(here, _inet(lifted)) if here else []),
+        *(_when(away, _deny(errno.EAFNOSUPPORT)) if away else []),
+        *_when((_AF_NETLINK,), _load(2) + _when((_NETLINK_ROUTE,), _ALLOW) + other),
+        *_when((_AF_PACKET,), packet),
+        *other,
+    ]
+
+
+def _socketpair(lifted: frozenset[str]) -> Block:
+    """socketpair(2): unix."""
+    return _load(0) + _when((_AF_UNIX,), _ALLOW) + (_ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT))
+
+
+def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
+    """The system calls that are judged by their arguments, each with a block that ends in a return."""
+    forbidden = 0xFFFFFFFF & ~_PERSONALITIES
+    return {
+        "socket": _socket(lifted),
+        "socketpair": _socketpair(lifted),
+        "clone": _load(0) + _when((_CLONE_NEW,), _deny(errno.EPERM), _JSET) + _ALLOW,
+        "ioctl": _load(1) + _when(_IOCTLS, _deny(errno.EPERM)) + _ALLOW,
+        "personality": [
+            *_load(0),
+            *_when((_PERSONALITY_QUERY,), _ALLOW),
+            *_when((forbidden,), _deny(errno.EPERM), _JSET),
+            *_ALLOW,
+        ],
+    }
+
+
+def numbers(names: str, machine: str = MACHINE) -> dict[str, int]:
+    """The numbers of these system calls, without those that ``machine`` has not (libseccomp's are negative then)."""
+    arch = seccomp.Arch(machine)
+    found = {name: int(seccomp.resolve_syscall(arch, name)) for name in names.split()}
+    return {name: number for name, number in found.items() if number >= 0}
+
+
+def _gaps(known: list[int]) -> list[tuple[int, int]]:
+    """The runs of numbers, first and last, that lie between those that are known."""
+    ordered = sorted(known)
+    return [(low + 1, high - 1) for low, high in zip([-1, *ordered], ordered, strict=False) if high - low > 1]
+
+
+def _prologue(lifted: frozenset[str], machine: str) -> Block:
+    """What libseccomp has no words for: ranges of numbers, and "anything but these" of an argument's low half."""
+    judged = PERMITTED + BY_ARGUMENT + "".join([" " + names for _, _, names in DENIED])
+    known = list(numbers(judged, machine).values())
+    missing = _deny(errno.ENOSYS)
+    code: Block = [(_LD, 0, 0, _ARCH), (_JEQ, 1, 0, _ARCHES[machine]), *_KILL_PROCESS, (_LD, 0, 0, _NR)]
+    # A tracer writes -1 over a call that it answers itself; an errno of ours would overwrite the answer.
+    code += _when((0xFFFFFFFF,), _ALLOW)
+    code += _when((max(known),), missing, _JGT)  # x32's numbers, from 0x40000000 up, are among these
+    for low, high in _gaps(known):
+        code += [(_JGE, 0, 2, low), (_JGT, 1, 0, high), *missing]
+    for name, block in _by_argument(lifted).items():
+        code += _when((numbers(name, machine)[name],), block)
+    return code
+
+
+def build(lifted: frozenset[str], machine: str = MACHINE) -> bytes:
+    """The program, as struct sock_filter records, with the rules lifted that ``lifted`` names (of ``LIFTS``).
+
+    Deterministic. Raises ValueError for an unknown name, and what libseccomp raises.
+    """
+    if not lifted <= LIFTS:
+        raise ValueError(f"no such rules: {' '.join(sorted(lifted - LIFTS))}")
+    rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    arch = seccomp.Arch(machine)
+    if not rules.exist_arch(arch):
+        rules.add_arch(arch)
+        rules.remove_arch(seccomp.Arch())
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree over the numbers
+    for group, error, names in DENIED:
+        if group not in lifted:
+            for name in numbers(names, machine):
+                rules.add_rule_exactly(seccomp.ERRNO(error), name)
+    prologue = _prologue(lifted, machine)
+    packed = [words(code, size=2) + bytes((yes, no)) + words(k, size=4) for code, yes, no, k in prologue]
+    return b"".join(packed) + rules.export_bpf_mem()

@@ -1,0 +1,80 @@
+"""eBPF programs on a cgroup: bpf(2). A handful of instructions, assembled here; no compiler and no library."""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from jailng.linux.libc import address, buffer, syscall, words
+
+PROG_TYPE_CGROUP_SOCK_ADDR = 18
+CGROUP_INET4_BIND = 8
+CGROUP_INET6_BIND = 9
+
+_PROG_LOAD = 5
+_PROG_ATTACH = 8
+_F_ALLOW_MULTI = 2  # beside what the host's administrator, or systemd, has attached
+_GET_CURRENT_UID_GID = 15
+
+R0 = 0
+
+
+def mov(register: int, value: int) -> bytes:
+    """``register = value``."""
+    return _instruction(0xB7, register, 0, value)
+
+
+def call(helper: int) -> bytes:
+    """``r0 = helper(r1, ...)``, by its number in enum bpf_func_id."""
+    return _instruction(0x85, 0, 0, helper)
+
+
+def jump32_if_not(register: int, value: int, skip: int) -> bytes:
+    """Skip that many instructions if the low half of ``register`` is not ``value``."""
+    return _instruction(0x56, register, skip, value)
+
+
+def leave() -> bytes:
+    """Return r0."""
+    return _instruction(0x95, 0, 0, 0)
+
+
+def _instruction(code: int, register: int, offset: int, value: int) -> bytes:
+    # struct bpf_insn: u8 code, two half-byte registers, s16 off, s32 imm
+    registers = register if sys.byteorder == "little" else register << 4
+    return bytes((code, registers)) + words(offset, size=2) + words(value, size=4)
+
+
+def load(kind: int, attach_type: int, code: bytes) -> int:
+    """Have the kernel verify a program; returns its file descriptor (close-on-exec). Raises OSError."""
+    instructions, licence = buffer(code), buffer(b"GPL\0")
+    # union bpf_attr, BPF_PROG_LOAD: prog_type insn_cnt insns license (no log: level size buffer) kern_version prog_flags
+    # prog_name[16] prog_ifindex expected_attach_type
+    attr = words(kind, len(code) // 8, size=4) + words(address(instructions), address(licence)) + bytes(24)
+    attr += b"jailng".ljust(16, b"\0") + words(0, attach_type, size=4)
+    return syscall("bpf", _PROG_LOAD, attr, len(attr))
+
+
+def attach(cgroup: int, program: int, attach_type: int) -> None:
+    """Attach a program to the cgroup2 directory ``cgroup``, for all processes in it and below, for its life.
+
+    Needs CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN) in the host's user namespace. Raises OSError.
+    """
+    attr = words(cgroup, program, attach_type, _F_ALLOW_MULTI, size=4)
+    syscall("bpf", _PROG_ATTACH, attr, len(attr))
+
+
+def allow_reserved_ports(cgroup: int, uid: int) -> None:
+    """Let processes of the real uid ``uid`` (as the host counts it) in the cgroup2 directory bind ports below 1024.
+
+    For a jail on the host's network: that network namespace asks for CAP_NET_BIND_SERVICE in the host's user namespace,
+    which a jail never has. Bit 1 of a bind program's result waives the capability (since Linux 5.12). The uid is looked
+    at so that in a jail, too, these ports are root's only. Raises OSError.
+    """
+    code = call(_GET_CURRENT_UID_GID) + jump32_if_not(R0, uid, 2) + mov(R0, 3) + leave() + mov(R0, 1) + leave()
+    for attach_type in (CGROUP_INET4_BIND, CGROUP_INET6_BIND):
+        program = load(PROG_TYPE_CGROUP_SOCK_ADDR, attach_type, code)
+        try:
+            attach(cgroup, program, attach_type)
+        finally:
+            posix.close(program)
