@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
 
-_JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME
+_JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWTIME
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a jailed file system may keep us waiting for its passwd or a directory, in seconds.
@@ -143,6 +143,8 @@ def _enter(entry: Entry, command: Command, streams: Streams, say: int, program: 
     try:
         process.leave_the_caller(entry.confinement)
         ns.setns(entry.init, entry.flags)
+        # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
+        ns.unshare(ns.CLONE_NEWCGROUP)
         ns.set_ids(0, 0, [])
         # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
         _signal.alarm(_PATIENCE)

@@ -15,6 +15,7 @@ import posix
 
 from jailng.errors import JailError
 from jailng.linux.ns import pidfd_open
+from jailng.params.values import unescape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,19 +180,6 @@ class Record:
         return self._fd >= 0
 
 
-def escape(value: str) -> str:
-    """Make a value fit on a line."""
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") if value else value
-
-
-def unescape(value: str) -> str:
-    """Undo ``escape``."""
-    if "\\" not in value:
-        return value
-    parts = value.split("\\\\")
-    return "\\".join([part.replace("\\n", "\n").replace("\\r", "\r") for part in parts])
-
-
 def _read(jid: int, fd: int) -> Record:
     record = Record(jid)
     size = posix.fstat(fd).st_size
@@ -211,13 +199,17 @@ def load(jid: int) -> Record | None:
         posix.close(fd)
 
 
+def jids() -> list[int]:
+    """The jid of every record, living or not, in ascending order."""
+    try:
+        return sorted([int(name) for name in posix.listdir(f"{DIRECTORY}/jails") if name.isdigit()])
+    except FileNotFoundError:
+        return []
+
+
 def records() -> Iterator[Record]:
     """Every record, living or not, by ascending jid."""
-    try:
-        names = posix.listdir(f"{DIRECTORY}/jails")
-    except FileNotFoundError:
-        return
-    for jid in sorted([int(name) for name in names if name.isdigit()]):
+    for jid in jids():
         record = load(jid)
         if record is not None:
             yield record

@@ -228,8 +228,8 @@ class MountDev(Operation):
         options: list[tuple[bytes, bytes | None]] = [(b"mode", b"620"), (b"ptmxmode", b"666"), (b"max", b"1024"), (b"gid", group)]
         pts = m.new_file_system(b"devpts", [(b"newinstance", None), *options], m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC)
         shm = self._tmpfs([(b"size", b"512m"), (b"mode", b"1777"), (b"uid", owner), (b"gid", owner)], _DATA & ~m.MOUNT_ATTR_NOEXEC)
-        for name, tree in ((b"pts", pts), (b"shm", shm), (b"mqueue", m.new_file_system(b"mqueue", [], _DATA))):
-            m.move_mount(tree, dev, name)
+        for where, tree in ((b"pts", pts), (b"shm", shm), (b"mqueue", m.new_file_system(b"mqueue", [], _DATA))):
+            m.move_mount(tree, dev, where)
             posix.close(tree)
         posix.close(dev)
 

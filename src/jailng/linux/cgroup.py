@@ -8,6 +8,7 @@ import select
 import time
 
 from jailng.linux.mount import CGROUP2_SUPER_MAGIC, O_PATH, file_system_magic, new_file_system
+from jailng.linux.ns import pidfd_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,30 +145,41 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     Nothing is left to do where it does not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an
     uninterruptible sleep are still there). cgroup.kill is of Linux 5.14.
     """
-    root = unified_root()
+    until = time.monotonic() + timeout
     try:
-        events = open_file(path + "/cgroup.events", posix.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        waiter = select.poll()
-        waiter.register(events, select.POLLPRI)
-        until = 0.0
-        while b"populated 1" in posix.pread(events, 256, 0):
-            now = time.monotonic()
-            if not until:
-                write(path + "/cgroup.kill", b"1")
-                until = now + timeout
-            elif now > until:
+        while populated(path):
+            # cgroup.events is notified at most every 10 ms, so the wait is for the processes themselves.
+            waiter = select.poll()
+            waited = [(pid, fd) for leaf in leaves for pid in members(f"{path}/{leaf}") if (fd := _pidfd(pid)) >= 0]
+            for _, fd in waited:
+                waiter.register(fd, select.POLLIN)
+            write(path + "/cgroup.kill", b"1")
+            for pid, fd in waited:
+                waiter.poll(max(1000 * (until - time.monotonic()), 1))
+                waiter.unregister(fd)
+                posix.close(fd)
+                _reap(pid)
+            if time.monotonic() > until:
                 raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY), path)
-            waiter.poll(1000 * (until - now) if until > now else 1)
-    except (OSError, FileNotFoundError) as error:
+    except OSError as error:
         if error.errno not in (errno.ENODEV, errno.ENOENT):
             raise
-    finally:
-        posix.close(events)
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
         try:
-            posix.rmdir(name, dir_fd=root)
+            posix.rmdir(name, dir_fd=unified_root())
         except FileNotFoundError:
             pass
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return pidfd_open(pid)
+    except OSError:
+        return -1
+
+
+def _reap(pid: int) -> None:
+    try:
+        posix.waitpid(pid, posix.WNOHANG)
+    except ChildProcessError:
+        pass

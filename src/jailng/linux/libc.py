@@ -80,7 +80,7 @@ class _Argument:
 
 
 class _Function(_ctypes.CFuncPtr):
-    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO  # type: ignore[attr-defined]
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
     _restype_ = _Long
     _argtypes_ = (_Long,) + (_Argument,) * 6
 
@@ -89,16 +89,16 @@ class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "c"
 
 
-_syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))  # type: ignore[attr-defined]
+_syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))  # type: ignore[arg-type]  # None: this program
 _arrays: dict[int, Any] = {}
 
 
 def buffer(content: int | bytes) -> Buffer:
     """Memory for the kernel: of that many zero bytes, or holding these bytes (and no NUL after them)."""
     size = content if content.__class__ is int else len(content)  # type: ignore[arg-type]
-    array = _arrays.get(size)  # type: ignore[arg-type]
+    array = _arrays.get(size)
     if array is None:
-        array = _arrays[size] = type("Buffer", (_ctypes.Array,), {"_type_": _Byte, "_length_": size})  # type: ignore[index]
+        array = _arrays[size] = type("Buffer", (_ctypes.Array,), {"_type_": _Byte, "_length_": size})
     made = array()
     if content.__class__ is not int:
         made.raw = content

@@ -1,0 +1,31 @@
+"""getopt(3): options in one word or several, up to the first word that is none."""
+
+from __future__ import annotations
+
+from jailng.errors import UsageError
+
+
+def getopt(argv: list[str], letters: str, usage: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options in order, as (letter, argument or ""), and the words that follow. Raises UsageError."""
+    options: list[tuple[str, str]] = []
+    rest = list(argv)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        at = 1
+        while at < len(word):
+            letter = word[at]
+            at += 1
+            place = letters.find(letter) if letter != ":" else -1
+            if place < 0:
+                raise UsageError(usage)
+            argument = ""
+            if letters[place + 1 : place + 2] == ":":
+                argument, at = word[at:], len(word)
+                if not argument:
+                    if not rest:
+                        raise UsageError(usage)
+                    argument = rest.pop(0)
+            options.append((letter, argument))
+    return options, rest

@@ -1,0 +1,56 @@
+"""jexec(8): run a command in a jail."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.cli import printing
+from jailng.cli.getopt import getopt
+from jailng.core import passwd, registry, waiting
+from jailng.core.attach import Command
+from jailng.engine import command, inside
+from jailng.errors import JailError, UsageError
+
+USAGE = "usage: jexec [-l] [-d working-directory] [-u username | -U username] jail [command ...]"
+_LETTERS = "d:lnu:U:"
+
+
+def main(argv: list[str]) -> int:
+    """Run, and return the exit status; where the command dies of a signal this process does too."""
+    try:
+        status = _main(argv)
+    except UsageError as error:
+        return printing.complain(str(error), error.status)
+    except JailError as error:
+        return printing.complain(f"jexec: {error}", error.status)
+    waiting.finish(status)
+
+
+def _main(argv: list[str]) -> int:
+    options, words = getopt(argv, _LETTERS, USAGE)
+    given = dict(options)
+    if not words or ("u" in given and "U" in given):
+        raise UsageError(USAGE)
+    if posix.geteuid() != 0:
+        raise JailError("jail_attach: Operation not permitted")
+    if words[0] == "0":
+        raise JailError("jail_attach(0): Invalid argument")
+    record = registry.find(words[0])
+    if record is None:
+        raise JailError(f'jail "{printing.visible(words[0])}" not found')
+    params = inside.of_record(record)
+    user = passwd.of_the_host(given["u"]) if "u" in given else given.get("U")
+    login = "l" in given
+    environment = _environment(login)
+    shell = words[1:] or [command.caller_environment().get("SHELL") or "/bin/sh", "-i"]
+    # FreeBSD 15: -l goes to the home directory only where a user is given and -d is not.
+    at_home = login and user is not None and "d" not in given
+    wanted = Command(shell, environment, user, given.get("d"), at_home)
+    return inside.attached(params, record, wanted)
+
+
+def _environment(login: bool) -> dict[str, str]:
+    caller = command.caller_environment()
+    if login:
+        return {**{key: caller[key] for key in ("TERM",) if key in caller}, "PATH": "/bin:/usr/bin"}
+    return command.harmless(caller)

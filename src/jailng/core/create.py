@@ -1,0 +1,268 @@
+"""jail_set(2): a jail from settled parameters, by way of a plan that can be printed."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import boot, confinement, devfs, registry, rootfs, undo
+from jailng.core.operation import Operation, carry_out
+from jailng.errors import JailError
+from jailng.linux import caps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.confinement import Confinement
+    from jailng.core.network import Link
+    from jailng.core.operation import Slots
+    from jailng.core.registry import Index, Record
+    from jailng.params.model import Parameters
+
+_SWEPT = 4  # how many records are looked at for dead jails whenever one is made
+_BOOT_ID = b"sys/kernel/random/boot_id"
+
+
+class HostSide(Operation):
+    """The host's end of the jail's network: interface, routes, neighbours."""
+
+    __slots__ = ("link",)
+    needs = ("init.pid",)
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    def undo_lines(self) -> list[str]:
+        """What does not die with the network namespace."""
+        from jailng.core import network
+
+        return network.undo_lines(self.link)
+
+    def apply(self, slots: Slots) -> None:
+        """Raises JailError or OSError."""
+        from jailng.core import network
+
+        network.host_side(self.link, slots["init.pid"])
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return f"connect {self.link.host_name} to {self.link.inside_name} inside: " + ", ".join(
+            [address.text for address in self.link.addresses]
+        )
+
+
+class InsideNetwork(Operation):
+    """The jail's end of its network, configured by the builder."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    def apply(self, slots: Slots) -> None:
+        """Raises JailError or OSError."""
+        from jailng.core import network
+
+        network.inside(self.link)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return f"configure {self.link.inside_name} inside"
+
+
+class AllowReservedPorts(Operation):
+    """Let the jail's members bind ports below 1024 in the host's network namespace, where they have no privilege."""
+
+    __slots__ = ("cgroup",)
+
+    def __init__(self, cgroup: str) -> None:
+        self.cgroup = cgroup
+
+    def apply(self, slots: Slots) -> None:
+        """Raises OSError. The program goes with the cgroup."""
+        from jailng.linux import bpf, cgroup
+
+        members = cgroup.open_directory(f"{self.cgroup}/members")
+        bpf.allow_reserved_ports(members)
+        posix.close(members)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "allow ports below 1024"
+
+
+def confine(params: Parameters) -> Confinement:
+    """What the parameters leave a process of the jail to do."""
+    return confinement.compute(
+        confinement.Privileges(
+            set_hostname=params.flag("allow.set_hostname"),
+            raw_sockets=params.flag("allow.raw_sockets"),
+            socket_af=params.flag("allow.socket_af"),
+            mlock=params.flag("allow.mlock"),
+            reserved_ports=params.flag("allow.reserved_ports"),
+            proc_debug=params.flag("allow.unprivileged_proc_debug"),
+            suser=params.flag("allow.suser"),
+            sysvmsg=params.text("sysvmsg") != "disable",
+            sysvsem=params.text("sysvsem") != "disable",
+            sysvshm=params.text("sysvshm") != "disable",
+            inet4=_has_family(params, "ip4"),
+            inet6=_has_family(params, "ip6"),
+            shared_net=shares_network(params),
+            shared_uids=params.text("ng.uids") == "shared",
+        )
+    )
+
+
+def _has_family(params: Parameters, family: str) -> bool:
+    return params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
+
+
+def shares_network(params: Parameters) -> bool:
+    """Whether the jail lives in the host's network namespace."""
+    return "inherit" in (params.text("ip4"), params.text("ip6"))
+
+
+def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
+    """The operations that make this jail, decided to the last; nothing is touched, the host's state is only read."""
+    path = params.text("path")
+    private = params.text("ng.uids") == "private"
+    base = creator if private else 0
+    record = registry.Record(jid)
+    new_net = not shares_network(params)
+    below = rootfs.mounts_below(path)
+    nodes, links = devfs.nodes(params.number("devfs_ruleset")), devfs.links(params.number("devfs_ruleset"))
+    build: list[Operation] = [
+        rootfs.AttachTree(path, below, private),
+        rootfs.MountDev(nodes, links, base, private),
+        rootfs.MountProc([(b"loadavg", b"0.00 0.00 0.00 1/1 1\n"), (_BOOT_ID, _new_boot_id())]),
+        rootfs.Pivot(),
+    ]
+    host: list[Operation] = []
+    addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
+    if addresses and new_net:
+        from jailng.core import network
+
+        link = network.survey(jid, addresses, params.text("interface") or None)
+        host.append(HostSide(link))
+        build.insert(0, InsideNetwork(link))
+    if not new_net and private and params.flag("allow.reserved_ports"):
+        host.append(AllowReservedPorts(record.cgroup))
+    return [
+        boot.MakeCgroup(record.cgroup),
+        rootfs.CloneTree(path, below),
+        boot.Boot(
+            cgroup=record.cgroup,
+            creator=creator,
+            ids=base,
+            hostname=params.text("host.hostname"),
+            domainname=params.text("host.domainname"),
+            new_net=new_net,
+            new_ipc=params.text("sysvshm") != "inherit",
+            confinement=confine(params),
+            host=host,
+            build=build,
+        ),
+    ]
+
+
+def _new_boot_id() -> bytes:
+    text = posix.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}\n".encode()
+
+
+def open_path(params: Parameters) -> int:
+    """The jail's root, checked; ``path`` in the parameters becomes its real path. Raises JailError."""
+    path = params.text("path")
+    root = rootfs.open_root(path)
+    try:
+        rootfs.check_root(root, path, params.flag("ng.lenient"))
+        rootfs.check_mount_points(root, path)
+        params.set("path", posix.readlink(f"/proc/self/fd/{root}"))
+    except BaseException:
+        posix.close(root)
+        raise
+    return root
+
+
+def reserve(params: Parameters) -> Record:
+    """Give a new jail its jid, its name and its uids: a record, locked by this process, of a jail that is not yet there.
+
+    If this process dies, whatever the record says by then is undone by the next command. Raises JailError.
+    """
+    if posix.geteuid() != 0:
+        raise JailError("jail_set: Operation not permitted")
+    _sweep()
+    sentence = ""
+    for _ in range(3):
+        with registry.Index() as index:
+            conflict = _conflict(params, index)
+            if conflict is None:
+                return _enter(params, index)
+        jid, sentence = conflict
+        record = registry.load(jid)
+        if record is None:  # whoever struck it out died before the index was written
+            with registry.Index() as index:
+                index.drop(jid)
+        elif not undo.recover(record):
+            break
+    raise JailError(sentence)
+
+
+def jail_set(params: Parameters, record: Record) -> None:
+    """Make the jail that was reserved. It has PID 1 and no member, and persists until ``core.remove.set_persist``.
+
+    Raises JailError; the caller then walks the record back (core.undo).
+    """
+    root = open_path(params)
+    slots = {"root": root}
+    # From here on there are processes of ours that a jailed root could see: none of them may be looked into.
+    caps.set_dumpable(False)
+    try:
+        carry_out(plan(params, record.jid, record.base), slots, record)
+        path = f"param path={params.text('path')}"
+        record.append([f"init {registry.process_id(slots['init.pid'])}", path, "created"])
+    except OSError as error:
+        raise JailError(f"jail_set: {boot.explain(error)}") from None
+    finally:
+        for name, fd in slots.items():
+            if name != "init.pid":
+                posix.close(fd)
+
+
+def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:
+    """A jail in the index that has the jid, the name or an address that is asked for, and what to say of it."""
+    jid, name = params.number("jid"), params.text("name")
+    wanted = {address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)}
+    head = name.rpartition(".")[0]
+    parent = False
+    for row in index.rows():
+        if jid and row[0] == str(jid):
+            return int(row[0]), f"jail {jid} already exists"
+        if row[2] == (name or str(jid)):
+            return int(row[0]), f'jail "{name or jid}" already exists'
+        parent = parent or row[2] == head
+        clash = wanted.intersection(row[3].split(",")) if wanted and row[3] else None
+        if clash:
+            return int(row[0]), f"IPv{6 if ':' in min(clash) else 4} addresses clash"
+    if head:
+        raise JailError("prison limit exceeded" if parent else f'jail "{head}" not found')
+    return None
+
+
+def _enter(params: Parameters, index: Index) -> Record:
+    if not params.number("jid"):
+        params.set("jid", index.next_jid())
+    jid = params.number("jid")
+    if not params.text("name"):
+        params.set("name", str(jid))
+    addresses = [address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)]
+    lines = [f"netns {posix.stat('/proc/self/ns/net').st_ino}", *[f"param {line}" for line in params.to_lines()]]
+    return registry.enter(index, jid, index.free_slot(), params.text("name"), addresses, lines)
+
+
+def _sweep() -> None:
+    """Look at a few records, others each time, and clear away those whose jail has ended by itself."""
+    jids = registry.jids()
+    first = posix.getpid() % len(jids) if jids else 0
+    for jid in (jids[first:] + jids[:first])[:_SWEPT]:
+        record = registry.load(jid)
+        if record is not None:
+            undo.recover(record)

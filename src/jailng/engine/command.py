@@ -1,0 +1,128 @@
+"""The commands of exec.* and ``command``: on the host and in the jail, one after the other (usr.sbin/jail/command.c)."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.errors import JailError
+from jailng.linux import ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.passwd import User
+    from jailng.core.registry import Record
+    from jailng.params.model import Parameters
+
+# A command with one of these is for sh; any other is split at white space and executed as it stands.
+_FOR_SHELL = frozenset("!\"$&'()*;<>?[\\]`{|}~")
+_CLEAN = ("HOME", "SHELL", "TERM", "USER")
+_CLEAN_PATH = "/bin:/usr/bin"
+# Of the caller's environment a jail sees no more than this unless exec.clean is switched off by name.
+_HARMLESS = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES")
+
+
+def split(text: str) -> tuple[list[str], bool]:
+    """A command string as argv, and whether it is to run in the background (an ``&`` as its very last character)."""
+    background = text.endswith("&") and not _FOR_SHELL & set(text[:-1])
+    if background:
+        text = text[:-1]
+    if _FOR_SHELL & set(text):
+        return ["/bin/sh", "-c", text], background
+    return text.split(), background
+
+
+def caller_environment() -> dict[str, str]:
+    """This process's environment as text."""
+    return {
+        key.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+        for key, value in posix.environ.items()
+    }
+
+
+def inside_environment(params: Parameters, record: Record) -> dict[str, str]:
+    """What a command in the jail is given; PATH, HOME and the like are filled in when its user is known.
+
+    FreeBSD hands over all of the caller's environment. It tells a jailed root about the host, so here only what says
+    how to show text passes; ``noexec.clean`` given by name asks for FreeBSD's way.
+    """
+    caller = caller_environment()
+    if params.flag("exec.clean"):
+        clean = {key: caller[key] for key in ("TERM",) if key in caller}
+        return {**clean, "PATH": _CLEAN_PATH}
+    if params.given("exec.clean"):
+        return {**caller, **_names(record)}
+    return {**harmless(caller), **_names(record)}
+
+
+def harmless(environment: dict[str, str]) -> dict[str, str]:
+    """What of an environment says no more than how to show text."""
+    return {key: value for key, value in environment.items() if key in _HARMLESS or key.startswith("LC_")}
+
+
+def _names(record: Record) -> dict[str, str]:
+    return {"JID": str(record.jid), "JNAME": record.name, "JPATH": record.params.get("path", "/")}
+
+
+def host_environment(params: Parameters, record: Record) -> dict[str, str]:
+    """What a command on the host is given."""
+    caller = caller_environment()
+    if params.flag("exec.clean"):
+        return {**{key: caller[key] for key in _CLEAN if key in caller}, "PATH": _CLEAN_PATH}
+    return {**caller, **_names(record)}
+
+
+def run_on_host(argv: list[str], environment: dict[str, str], user: User | None, timeout: int, background: bool) -> None:
+    """Run a command on the host and wait for it. Raises JailError: ``CMD: failed`` and the like."""
+    pid, pidfd = ns.clone3()
+    if pid == 0:
+        try:
+            if background:
+                posix.setsid()
+            if user is not None:
+                ns.set_ids(user.uid, user.gid, user.groups)
+            _execute(argv, environment)
+        except OSError as error:
+            posix.write(2, f"jail: exec {argv[0]}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
+        finally:
+            posix._exit(1)
+    if background:
+        posix.close(pidfd)
+        return
+    try:
+        if timeout and not _ends_within(pidfd, timeout):
+            raise JailError(f"{' '.join(argv)}: timed out")
+    finally:
+        posix.close(pidfd)
+    judge(argv, posix.waitpid(pid, 0)[1])
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> None:
+    path = environment.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    candidates = [argv[0]] if "/" in argv[0] else [f"{directory or '.'}/{argv[0]}" for directory in path.split(":")]
+    last: OSError | None = None
+    for candidate in candidates:
+        try:
+            posix.execve(candidate, argv, environment)
+        except FileNotFoundError as error:
+            last = last or error
+        except OSError as error:
+            last = error
+    assert last is not None
+    raise last
+
+
+def _ends_within(pidfd: int, seconds: int) -> bool:
+    from select import POLLIN, poll
+
+    waiter = poll()
+    waiter.register(pidfd, POLLIN)
+    return bool(waiter.poll(seconds * 1000))
+
+
+def judge(argv: list[str], status: int) -> None:
+    """Raises JailError, in jail(8)'s words, unless the wait status says that the command succeeded."""
+    name = " ".join(argv)
+    if posix.WIFSIGNALED(status):
+        raise JailError(f"{name}: exited on signal {posix.WTERMSIG(status)}")
+    if status:
+        raise JailError(f"{name}: failed")

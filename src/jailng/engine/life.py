@@ -1,0 +1,199 @@
+"""A jail's life: one table of steps, walked forwards to start it, and another to stop it (usr.sbin/jail/jail.c)."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import create, registry, remove, undo
+from jailng.engine import command
+from jailng.errors import JailError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jailng.core.passwd import User
+    from jailng.core.registry import Record
+    from jailng.params.model import Parameters
+
+    Say = Callable[[str], None]
+
+_SIGTERM = 15
+
+
+class Life:
+    """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v)."""
+
+    __slots__ = ("params", "record", "say")
+
+    def __init__(self, params: Parameters, record: Record | None, say: Say) -> None:
+        self.params = params
+        self.record = record
+        self.say = say
+
+    @property
+    def there(self) -> Record:
+        """The record, which every step after the first has."""
+        assert self.record is not None
+        return self.record
+
+
+def _host_commands(life: Life, step: str) -> None:
+    user = _system_user(life.params) if life.params.strings(step) else None
+    for text in life.params.strings(step):
+        argv, background = command.split(text)
+        if argv:
+            life.say(f"run command{_as(life.params.text('exec.system_user'))}: {text}")
+            environment = command.host_environment(life.params, life.there)
+            command.run_on_host(argv, environment, user, life.params.number("exec.timeout"), background)
+
+
+def _system_user(params: Parameters) -> User | None:
+    name = params.text("exec.system_user")
+    if not name:
+        return None
+    from jailng.core.passwd import of_the_host
+
+    return of_the_host(name)
+
+
+def _as(user: str) -> str:
+    return f" as {user}" if user else ""
+
+
+def _jail_commands(life: Life, step: str) -> None:
+    for text in life.params.strings(step):
+        argv, background = command.split(text)
+        if argv:
+            _run_inside(life, argv, text, background)
+
+
+def _the_command(life: Life, step: str) -> None:
+    argv = list(life.params.strings(step))
+    if argv:
+        _run_inside(life, argv, " ".join(argv), False)
+
+
+def _run_inside(life: Life, argv: list[str], text: str, background: bool) -> None:
+    from jailng.engine import inside
+
+    life.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {text}")
+    inside.run(life.params, life.there, argv, background)
+
+
+def _aliases(life: Life, _: str) -> None:
+    interface = life.params.text("interface")
+    addresses = [*life.params.addresses("ip4.addr"), *life.params.addresses("ip6.addr")]
+    if not any([interface or address.interface for address in addresses]):
+        return
+    from jailng.core import network
+
+    for address in addresses:
+        where = address.interface or interface
+        if where and network.needs_alias(where, address):
+            life.there.append([f"undo alias {where} {address.bare}/{address.prefix}"])
+            life.say(f"add alias {address.bare} on {where}")
+            network.add_alias(where, address)
+
+
+def _create(life: Life, _: str) -> None:
+    shown = " ".join(life.params.to_lines())
+    life.say(f"jail_set(JAIL_CREATE) persist {shown}" if "persist" not in life.params else f"jail_set(JAIL_CREATE) {shown}")
+    create.jail_set(life.params, life.there)
+    life.say("created")
+
+
+def _settle(life: Life, _: str) -> None:
+    record = life.there
+    record.append(["up"])
+    if not life.params.flag("persist"):
+        if life.params.strings("exec.start") or life.params.strings("command") or life.params.strings("exec.poststart"):
+            life.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
+        remove.set_persist(record, False)
+
+
+START: tuple[tuple[str, Callable[[Life, str], None]], ...] = (
+    ("exec.prepare", _host_commands),
+    ("interface", _aliases),
+    ("exec.prestart", _host_commands),
+    ("jail_set", _create),
+    ("exec.created", _host_commands),
+    ("exec.start", _jail_commands),
+    ("command", _the_command),
+    ("exec.poststart", _host_commands),
+    ("nopersist", _settle),
+)
+
+
+def start(life: Life) -> None:
+    """Walk START. A step that fails ends it: what the record tells of is undone, and no command is run for that.
+
+    Raises JailError.
+    """
+    if not _lives(life.params):
+        raise JailError("new jail must persist or attach")
+    life.record = create.reserve(life.params)
+    try:
+        for name, step in START:
+            step(life, name)
+    except BaseException:
+        if life.record.locked:
+            undo.walk(life.record)
+        raise
+    life.record.unlock()
+
+
+def _lives(params: Parameters) -> bool:
+    return params.flag("persist") or any(
+        [params.strings(name) for name in ("command", "exec.start", "exec.poststart")]
+    )
+
+
+def _terminate(life: Life, _: str) -> None:
+    timeout = life.params.number("stop.timeout")
+    record = life.there
+    if timeout == 0 or not record.init:
+        return
+    from jailng.engine import inside
+
+    signalled = inside.terminate(record, timeout)
+    if signalled:
+        life.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
+
+
+def _remove(life: Life, _: str) -> None:
+    remove.jail_remove(life.there)
+    life.say("removed")
+
+
+STOP: tuple[tuple[str, Callable[[Life, str], None]], ...] = (
+    ("exec.prestop", _host_commands),
+    ("exec.stop", _jail_commands),
+    ("stop.timeout", _terminate),
+    ("jail_remove", _remove),
+    ("exec.poststop", _host_commands),
+    ("exec.release", _host_commands),
+)
+
+
+def stop(life: Life, forced: bool = False) -> None:
+    """Walk STOP; with ``forced`` (-R) remove the jail at once. Raises JailError (not found; a command failed)."""
+    record = life.there
+    if not record.lock() or not record.alive():
+        raise JailError(f'"{record.name}" not found')
+    for name, step in STOP:
+        if not forced or name == "jail_remove":
+            step(life, name)
+
+
+def running(text: str) -> Record | None:
+    """The living jail of that name or jid."""
+    return registry.find(text)
+
+
+def check_path(params: Parameters) -> None:
+    """What jail(8) says of a path before it begins. Raises JailError."""
+    path = params.text("path")
+    if not path.startswith("/"):
+        raise JailError(f"path {path}: not an absolute pathname")
+    posix.close(create.open_path(params))

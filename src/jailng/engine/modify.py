@@ -1,0 +1,62 @@
+"""jail -m: change a running jail (jail_set(2) with JAIL_UPDATE)."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import registry, remove
+from jailng.engine import inside
+from jailng.errors import JailError
+from jailng.linux import ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+    from jailng.params.model import Parameters
+
+_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
+
+
+def modify(record: Record, changes: Parameters) -> None:
+    """Apply changes to a running jail; those that only new processes can have reach only those (jail.8 says which).
+
+    Raises JailError for a parameter that cannot be changed while it runs; nothing has changed then.
+    """
+    if posix.geteuid() != 0:
+        raise JailError("jail_set: Operation not permitted")
+    if not record.lock() or not record.alive():
+        raise JailError(f'"{record.name}" not found')
+    params = inside.of_record(record)
+    changed = params.update(changes)
+    if "name" in changed:
+        _rename(record, params.text("name"))
+    if "host.hostname" in changed or "host.domainname" in changed:
+        _set_names(record, params)
+    record.append([f"param {line}" for line in params.to_lines(changed)])
+    if "persist" in changed:
+        remove.set_persist(record, params.flag("persist"))
+    record.unlock()
+
+
+def _rename(record: Record, name: str) -> None:
+    head, _, _ = name.rpartition(".")
+    if head != record.name.rpartition(".")[0]:
+        raise JailError("cannot change jail's parent")
+    with registry.Index() as index:
+        index.rename(record.jid, name)
+
+
+def _set_names(record: Record, params: Parameters) -> None:
+    """Set both names in the jail's UTS namespace, which this process joins for as long as that takes."""
+    here = posix.open("/proc/self/ns/uts", _OPEN)
+    init = ns.pidfd_open(record.init_pid)
+    try:
+        ns.setns(init, ns.CLONE_NEWUTS)
+        ns.sethostname(params.text("host.hostname").encode())
+        ns.setdomainname(params.text("host.domainname").encode())
+    except OSError as error:
+        raise JailError(f"host.hostname: {error.strerror}") from None
+    finally:
+        ns.setns(here, ns.CLONE_NEWUTS)
+        posix.close(here)
+        posix.close(init)
