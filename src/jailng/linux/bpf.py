@@ -48,8 +48,8 @@ def _instruction(code: int, register: int, offset: int, value: int) -> bytes:
 def load(kind: int, attach_type: int, code: bytes) -> int:
     """Have the kernel verify a program; returns its file descriptor (close-on-exec). Raises OSError."""
     instructions, licence = buffer(code), buffer(b"GPL\0")
-    # union bpf_attr, BPF_PROG_LOAD: prog_type insn_cnt insns license (no log: level size buffer) kern_version prog_flags
-    # prog_name[16] prog_ifindex expected_attach_type
+    # union bpf_attr, BPF_PROG_LOAD: prog_type insn_cnt insns license, then five fields that stay 0, prog_name[16]
+    # prog_ifindex expected_attach_type
     attr = words(kind, len(code) // 8, size=4) + words(address(instructions), address(licence)) + bytes(24)
     attr += b"jailng".ljust(16, b"\0") + words(0, attach_type, size=4)
     return syscall("bpf", _PROG_LOAD, attr, len(attr))
