@@ -1,0 +1,54 @@
+"""docs/differences.md tells exactly what the parameter table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jailng.params.table import lookup, names
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "differences.md"
+
+
+def rows() -> dict[str, str]:
+    """Parameter name to the jailng column, from the first table."""
+    section = DOCUMENT.read_text().partition("## Parameters")[2].partition("\n## ")[0]
+    found: dict[str, str] = {}
+    for line in section.splitlines():
+        if not line.startswith("| `"):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert len(cells) == 4, line
+        for name in cells[0].split(", "):
+            assert name.startswith("`") and name.endswith("`"), line
+            assert name.strip("`") not in found, f"{name} has two rows"
+            found[name.strip("`")] = cells[2]
+    return found
+
+
+ROWS = rows()
+
+
+def test_every_difference_has_a_row_and_every_row_is_one() -> None:
+    differing = {name for name in names() if (found := lookup(name)) is not None and found.differs}
+    ours = {name for name in names() if name.startswith("ng.")}
+    assert set(ROWS) == differing | ours
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if not name.startswith("ng.")])
+def test_row_agrees_with_the_table(name: str) -> None:
+    parameter = lookup(name)
+    assert parameter is not None
+    said = ROWS[name]
+    part = f"until part {parameter.part}"
+    if parameter.accepts is not None:
+        assert "refused" in said
+        assert (part in said) is (parameter.part > 0)
+    if parameter.honoured == "now" and parameter.accepts is None and name not in ("host.hostuuid", "host.hostid"):
+        assert "until part" not in said or "words" in said
+    late = parameter.live == "restart" and not (parameter.create_only or parameter.pseudo)
+    if late and parameter.honoured != "never":
+        assert "only at restart" in said
+    else:
+        assert "only at restart" not in said

@@ -1,0 +1,452 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jailng.errors import JailError
+from jailng.params.model import Parameters, check_name, fold
+from jailng.params.table import lookup, names
+
+
+def made(*words: str, settle: bool = True) -> Parameters:
+    """Parameters of words as on jail(8)'s command line."""
+    parameters = Parameters()
+    for word in words:
+        name, sign, text = word.partition("=")
+        parameters.add(name, text if sign else None)
+    if settle:
+        parameters.settle()
+    return parameters
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(JailError) as caught:
+        made(*words)
+    return str(caught.value)
+
+
+def running(*words: str, jid: int = 7) -> Parameters:
+    parameters = made("name=web", "path=/srv/web", "persist", *words)
+    parameters.identify(jid)
+    return parameters
+
+
+# What is there
+
+
+def test_defaults() -> None:
+    empty = made()
+    assert len(empty) == 0
+    assert empty["ip4"] == "new"
+    assert empty["sysvshm"] == "disable"
+    assert empty.flag("allow.suser") is True
+    assert empty.flag("allow.set_hostname") is False
+    assert empty.number("stop.timeout") == 10
+    assert empty.text("path") == "/"
+    assert empty.addresses("ip4.addr") == ()
+    assert empty.strings("exec.start") == ()
+    with pytest.raises(KeyError):
+        empty["no such thing"]
+
+
+def test_order_is_that_of_first_giving() -> None:
+    parameters = made("path=/a", "persist", "name=x", "path=/b", "nopersist")
+    assert list(parameters) == ["path", "persist", "name"]
+    assert parameters["path"] == "/b"
+    assert parameters["persist"] is False
+
+
+def test_given() -> None:
+    parameters = made("ip4.addr=192.0.2.1", "host.hostname=h", "meta.a=1", settle=False)
+    assert parameters.given("ip4.addr")
+    assert parameters.given("meta.a")
+    assert not parameters.given("ip4")
+    parameters.settle()
+    assert parameters["ip4"] == "new"
+    assert parameters.given("meta")
+    # What is implied has a value all the same, but nobody gave it.
+    shared = made("allow.sysvipc")
+    assert "sysvshm" in shared
+    assert shared["sysvshm"] == "inherit"
+    assert not shared.given("sysvshm")
+    assert shared.given("allow.sysvipc")
+
+
+def test_lists_grow_and_are_replaced() -> None:
+    parameters = made(
+        "exec.start=a", "exec.start=b", "ip4.addr=192.0.2.1", "ip4.addr=192.0.2.2,192.0.2.3", settle=False
+    )
+    assert parameters.strings("exec.start") == ("a", "b")
+    assert [address.bare for address in parameters.addresses("ip4.addr")] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    parameters.add("exec.start", "c", append=False)
+    assert parameters.strings("exec.start") == ("c",)
+    parameters.add("exec.start")
+    assert parameters.strings("exec.start") == ()
+
+
+def test_command_keeps_its_words() -> None:
+    assert made("command=/bin/sh", "command=-c", "command=echo a, b").strings("command") == (
+        "/bin/sh",
+        "-c",
+        "echo a, b",
+    )
+
+
+def test_set_takes_python_s_values() -> None:
+    parameters = Parameters()
+    parameters.set("persist", True)
+    parameters.set("allow.suser", False)
+    parameters.set("jid", 7)
+    parameters.set("path", "/a")
+    parameters.set("ip4.addr", ["192.0.2.1", "192.0.2.2"])
+    parameters.set("exec.start", ["a", "b"])
+    parameters.set("exec.start", ["c"])
+    parameters.set("exec.stop", "d")
+    parameters.set("vnet", "inherit")
+    parameters.set("exec.clean", None)
+    assert (parameters["persist"], parameters["allow.suser"], parameters["jid"]) == (True, False, 7)
+    assert len(parameters.addresses("ip4.addr")) == 2
+    assert parameters.strings("exec.start") == ("c",)
+    assert parameters.strings("exec.stop") == ("d",)
+    assert parameters.flag("exec.clean")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "name", ["x", "ng.x", "nopath", "parent", "dying", "nodying", "children.cur", "cpuset.id", "meta."]
+)
+def test_unknown(name: str) -> None:
+    assert refusal(name) == f"unknown parameter: {name}"
+    assert refusal(f"{name}=1") == f"unknown parameter: {name}"
+
+
+def test_an_unknown_name_cannot_steer_a_terminal() -> None:
+    assert refusal("\x1b[2J=1") == "unknown parameter: \\x1b[2J"
+
+
+@pytest.mark.parametrize("words", [("name=a", "name=a"), ("jid=3", "jid=4")])
+def test_name_and_jid_are_given_once(words: tuple[str, str]) -> None:
+    assert refusal(*words) == f'cannot redefine parameter "{words[0].partition("=")[0]}".'
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("vnet.interface=em0", "vnet.interface: not honoured yet (jailng part 5)"),
+        ("vnet", "vnet=new: not honoured yet (jailng part 5)"),
+        ("depend=a", "depend: not honoured yet (jailng part 3)"),
+        ("children.max=3", "children.max=3: not honoured yet (jailng part 4)"),
+        ("devfs_ruleset=5", "devfs_ruleset=5: not honoured yet (jailng part 3)"),
+        ("ip4.nosaddrsel", "ip4.saddrsel=false: not honoured yet (jailng part 5)"),
+        ("securelevel=1", "securelevel=1: not honoured yet (jailng part 3)"),
+        ("enforce_statfs=1", "enforce_statfs=1: not honoured yet (jailng part 3)"),
+        ("host=inherit", "host=inherit: not honoured yet (jailng part 3)"),
+        ("osrelease=14.1", "osrelease: not honoured yet (jailng part 3)"),
+        ("osreldate=0", "osreldate cannot be 0"),
+        ("osreldate=5", "osreldate: not honoured on Linux: Linux has no such number"),
+        ("zfs.dataset=a", "zfs.dataset: not honoured on Linux: stock Linux has no ZFS"),
+        ("mount.noprocfs", "mount.procfs=false: not honoured on Linux: a jail always has a masked /proc of its own"),
+    ],
+)  # fmt: skip
+def test_not_honoured(word: str, message: str) -> None:
+    assert refusal("name=x", word) == message
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith("allow.")])
+def test_what_changes_nothing_is_accepted(name: str) -> None:
+    parameter = lookup(name)
+    assert parameter is not None
+    assert made(f"{name}={'true' if parameter.default else 'false'}")[name] is parameter.default
+    if parameter.accepts == (False,):
+        assert refusal(name).startswith(f"{name}: not honoured ")
+
+
+def test_what_is_honoured_at_one_value_is_accepted_there() -> None:
+    words = "vnet=inherit enforce_statfs=2 devfs_ruleset=4 children.max=0 securelevel=-1 ip4.saddrsel mount.procfs host"
+    assert len(made(*words.split())) == 8
+    assert made("mount=", "vnet.interface=").strings("mount") == ("",)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("name=a/b", 'name "a/b": contains "/"'),
+        ("name=..", 'name "..": a part of it is empty'),
+        ("name=a.", 'name "a.": a part of it is empty'),
+        ("name=.a", 'name ".a": a part of it is empty'),
+        ("name=a\nb", 'name "a\\x0ab": contains a control character'),
+        ("name=a\x1bb", 'name "a\\x1bb": contains a control character'),
+        ("name=a\x9bb", 'name "a\\x9bb": contains a control character'),
+        ("name=" + "a" * 256, "name: File name too long"),
+        ("name=" + "é" * 150, "name: File name too long"),
+        ("name=42", "name cannot be numeric (unless it is the jid)"),
+        ("name=a.42", "name cannot be numeric (unless it is the jid)"),
+        ("name=-1", "name cannot be numeric (unless it is the jid)"),
+        ("jid=-1", "negative jid"),
+        ("jid=1000000", "jid 1000000: above 999999"),
+        ("interface=a/b", 'interface: not the name of an interface: "a/b"'),
+    ],
+)
+def test_names_and_numbers(word: str, message: str) -> None:
+    assert refusal(word) == message
+
+
+def test_numeric_names() -> None:
+    assert made("jid=42", "name=42")["name"] == "42"
+    assert refusal("jid=42", "name=042") == "name cannot be numeric (unless it is the jid)"
+    assert refusal("jid=42", "name=43") == "name cannot be numeric (unless it is the jid)"
+
+
+@pytest.mark.parametrize("name", ["web", "a.b", "42a", "a b", "ünï", "-x", "$(id)", "a" * 255, "\udcff", "1.x"])
+def test_names_that_freebsd_has_too(name: str) -> None:
+    check_name(name)
+
+
+def test_jid_0_and_an_empty_name_are_no_wish() -> None:
+    assert list(made("jid=0", "name=", "path=/")) == ["path"]
+
+
+def test_identify() -> None:
+    parameters = made("path=/")
+    parameters.identify(12)
+    assert (parameters["jid"], parameters["name"]) == (12, "12")
+    assert not parameters.given("name")
+    named = made("name=web", "jid=3")
+    named.identify(3)
+    assert (named["jid"], named["name"]) == (3, "web")
+    assert named.given("jid")
+
+
+# What follows
+
+
+def test_addresses_imply_new_whatever_was_said() -> None:
+    for word in ("ip4=inherit", "ip4=disable", "ip4"):
+        assert made(word, "ip4.addr=192.0.2.1")["ip4"] == "new"
+    assert made("ip6.addr=")["ip6"] == "new"
+    assert made("host.hostid=3")["host"] == "new"
+
+
+def test_the_first_address_stays_first_and_the_others_are_sorted() -> None:
+    parameters = made("ip4.addr=192.0.2.9,192.0.2.100,192.0.2.20,10.0.0.1")
+    assert [address.bare for address in parameters.addresses("ip4.addr")] == [
+        "192.0.2.9", "10.0.0.1", "192.0.2.20", "192.0.2.100",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("ip4.addr=192.0.2.1,10.0.0.1,192.0.2.1/24", "ip4.addr: 192.0.2.1: given twice"),
+        ("ip4.addr=0.0.0.0", "ip4.addr: 0.0.0.0: no address of a host"),
+        ("ip4.addr=255.255.255.255", "ip4.addr: 255.255.255.255: no address of a host"),
+        ("ip6.addr=::", "ip6.addr: ::: no address of a host"),
+        ("ip6.addr=::1,::1", "ip6.addr: ::1: given twice"),
+        ("ip4.addr=192.0.2.1 vhid 1", 'ip4.addr: 192.0.2.1: "vhid 1" not honoured yet (jailng part 5)'),
+        ("ip4.addr=" + ",".join([f"10.0.1.{i}" for i in range(256)]), "too many IPv4 addresses"),
+        ("ip6.addr=" + ",".join([f"2001:db8::{i:x}" for i in range(1, 257)]), "too many IPv6 addresses"),
+    ],
+)
+def test_addresses_that_no_jail_can_have(word: str, message: str) -> None:
+    assert refusal(word) == message
+
+
+def test_sharing_is_of_all_or_of_none() -> None:
+    assert made("sysvmsg=new", "sysvsem=new", "sysvshm=new")["sysvmsg"] == "new"
+    assert made("sysvmsg=inherit", "sysvsem=inherit", "sysvshm=inherit")["sysvmsg"] == "inherit"
+    assert refusal("sysvshm=inherit", "sysvsem=new") == (
+        "sysvshm=inherit: Linux shares all System V IPC or none, and sysvmsg, sysvsem is not inherit"
+    )
+    assert refusal("allow.sysvipc", "sysvshm=new").startswith("sysvmsg=inherit: Linux shares all")
+    assert refusal("ip4=inherit", "ip6.addr=::1") == "ip4=inherit with ip6.addr: not honoured yet (jailng part 5)"
+    assert refusal("ip6=inherit", "ip4.addr=192.0.2.1") == "ip6=inherit with ip4.addr: not honoured yet (jailng part 5)"
+    assert made("ip4=inherit", "ip6=inherit")["ip6"] == "inherit"
+
+
+# meta and env: the cases of FreeBSD's tests/sys/kern/jailmeta.sh
+
+
+def test_keys() -> None:
+    text = ""
+    steps: list[tuple[list[tuple[str, str | None]], str]] = [
+        ([("meta", "a=1")], "a=1"),
+        ([("meta", "a=2\nb=3")], "a=2\nb=3"),
+        ([("meta", "")], ""),
+        ([("meta.a", "1")], "a=1"),
+        ([("meta.c", "3"), ("meta.b", "2")], "b=2\nc=3\na=1"),
+        ([("meta.a", "A"), ("meta.c", "C")], "c=C\na=A\nb=2"),
+        ([("meta.a", "")], "a=\nc=C\nb=2"),
+        ([("meta.b", None)], "a=\nc=C"),
+        ([("meta.a", "1"), ("meta", "ttt"), ("meta.b", "2")], "b=2\nttt"),
+        ([("meta.b", "=")], "b==\nttt"),
+    ]
+    for changes, expected in steps:
+        text = fold(text, changes)
+        assert text == expected
+
+
+def test_a_key_is_a_whole_key() -> None:
+    assert fold("ab=1\nb=2\nx b=3", [("env.b", "4")]) == "b=4\nab=1\nx b=3"
+    assert fold("a.b=1\na=2", [("env.a.b", None)]) == "a=2"
+
+
+def test_keys_on_a_command_line() -> None:
+    parameters = made("meta=x", "meta.a=1", "env.k=v", "meta.b=2", "meta.a=3", "env.gone")
+    assert parameters["meta"] == "b=2\na=3\nx"
+    assert parameters["env"] == "k=v"
+    assert made("meta")["meta"] == ""
+
+
+def test_meta_has_a_limit() -> None:
+    assert len(made("meta.a=" + "x" * 4093).text("meta")) == 4095
+    assert refusal("meta.a=" + "x" * 4094) == "meta: File too large"
+    assert refusal("meta=" + "x" * 4096) == "meta: File too large"
+
+
+# A jail that runs
+
+
+def test_update() -> None:
+    jail = running("meta.a=1", "allow.raw_sockets")
+    changed = jail.update(made("jid=7", "allow.noraw_sockets", "allow.mlock", "meta.b=2", "exec.start=x", settle=False))
+    assert changed == ["allow.raw_sockets", "meta", "allow.mlock"]
+    assert jail["meta"] == "b=2\na=1"
+    assert not jail.flag("allow.raw_sockets")
+    assert "exec.start" not in jail
+
+
+def test_update_may_repeat_what_is() -> None:
+    jail = running("ip4.addr=192.0.2.1,10.0.0.1,10.0.0.2")
+    words = (
+        "name=web",
+        "path=/srv/web",
+        "ip4",
+        "ip4.addr=192.0.2.1,10.0.0.2,10.0.0.1",
+        "ng.uids=private",
+        "vnet=inherit",
+    )
+    assert jail.update(made(*words, settle=False)) == []
+
+
+def test_rename() -> None:
+    jail = running()
+    assert jail.update(made("jid=7", "name=mail", settle=False)) == ["name"]
+    assert jail["name"] == "mail"
+    assert jail.update(made("jid=7", "name=7", settle=False)) == ["name"]
+    with pytest.raises(JailError, match="name cannot be numeric"):
+        jail.update(made("name=8", settle=False))
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("path=/other", "path"),
+        ("vnet", "vnet"),
+        ("ip4=inherit", "ip4"),
+        ("ip6=disable", "ip6"),
+        ("osrelease=x", "osrelease"),
+        ("ng.uids=shared", "ng.uids"),
+        ("ip4.addr=192.0.2.7", "ip4.addr"),
+        ("sysvshm=new", "sysvshm"),
+        ("allow.sysvipc", "allow.sysvipc"),
+        ("enforce_statfs=1", "enforce_statfs"),
+        ("devfs_ruleset=4", "devfs_ruleset"),
+    ],
+)
+def test_what_a_running_jail_keeps(word: str, name: str) -> None:
+    jail = running()
+    before = jail.to_lines()
+    change = made("allow.mlock", word, settle=False)
+    assert jail.restarts(change) == name
+    with pytest.raises(JailError) as caught:
+        jail.update(change)
+    assert str(caught.value) == f"{name} cannot be changed after creation"
+    assert jail.to_lines() == before
+
+
+def test_addresses_on_a_shared_stack_are_a_change_of_the_stack() -> None:
+    jail = running("ip4=inherit", "ip6=inherit")
+    with pytest.raises(JailError, match=r"^ip4 cannot be changed after creation$"):
+        jail.update(made("ip4.addr=192.0.2.1", settle=False))
+
+
+def test_a_refused_update_changes_nothing() -> None:
+    jail = running()
+    before = jail.to_lines()
+    for word in ("children.max=3", "name=a/b", "meta.k=" + "x" * 4095):
+        with pytest.raises(JailError):
+            jail.update(made("allow.mlock", word, settle=False))
+        assert jail.to_lines() == before
+
+
+# Its record
+
+
+def test_lines() -> None:
+    jail = made(
+        "name=web", "path=/srv/a\\b", "meta=a\nb\tc", "ip4.addr=ep0|192.0.2.1/24", "persist", "exec.start=x", "depend="
+    )
+    assert jail.to_lines() == [
+        "name=web",
+        "path=/srv/a\\\\b",
+        "ip4.addr=ep0|192.0.2.1/24",
+        "persist=true",
+        "meta=a\\nb\\x09c",
+        "ip4=new",
+    ]
+    assert jail.to_lines(["path", "allow.suser"]) == ["path=/srv/a\\\\b", "allow.suser=true"]
+
+
+LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+NAME = LINE.filter(lambda text: "/" not in text)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "path": LINE.map(lambda text: "/" + text),
+            "host.hostname": st.text(max_size=16).filter(lambda text: "\0" not in text),
+            "meta": LINE,
+            "env.key": LINE,
+            "persist": st.sampled_from(["true", "false"]),
+            "securelevel": st.just("-1"),
+            "host.hostid": st.integers(0, 2**64 - 1).map(str),
+            "ip4.addr": st.lists(st.ip_addresses(v=4, network="10.0.0.0/9"), unique=True, max_size=5).map(
+                lambda ips: ",".join([f"ep0|{ip}/24" for ip in ips if int(ip) & 0xFFFFFF])
+            ),
+            "ip6.addr": st.lists(st.ip_addresses(v=6, network="2001:db8::/32"), unique=True, max_size=5).map(
+                lambda ips: ",".join(map(str, ips))
+            ),
+            "sysvshm": st.sampled_from(["new", "disable"]),
+            "ng.uids": st.sampled_from(["private", "shared"]),
+            "allow.nosuser": st.sampled_from(["true", "false"]),
+            "exec.start": LINE,
+        },
+    )
+)
+def test_record_round_trip(given_words: dict[str, str]) -> None:
+    jail = Parameters()
+    for name, text in given_words.items():
+        jail.add(name, text)
+    jail.settle()
+    jail.identify(5)
+    lines = jail.to_lines()
+    again = Parameters.from_lines(lines)
+    assert again.to_lines() == lines
+    assert "\n".join(lines).splitlines() == lines
+    for name in jail:
+        parameter = lookup(name)
+        assert parameter is not None
+        assert parameter.pseudo or again[name] == jail[name]
+    assert again.update(Parameters()) == []
+
+
+def test_from_lines_refuses_what_to_lines_did_not_write() -> None:
+    with pytest.raises(JailError, match="unknown parameter: x"):
+        Parameters.from_lines(["x=1"])
+    with pytest.raises(JailError, match="not an IPv4 address"):
+        Parameters.from_lines(["ip4.addr=1"])
