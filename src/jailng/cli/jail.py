@@ -55,8 +55,8 @@ def main(argv: list[str]) -> int:
         return printing.complain(str(error), error.status)
     except JailError as error:
         return printing.complain(f"jail: {error}", error.status)
-    except KeyboardInterrupt:
-        return 1
+    except OSError as error:
+        return printing.complain(f"jail: {error.filename or 'system call'}: {error.strerror}")
 
 
 def _main(argv: list[str]) -> int:
@@ -134,7 +134,7 @@ def _old_style(options: Options, words: list[str]) -> int:
 
 
 def _from_command_line(options: Options, params: Parameters) -> int:
-    wanted = params.text("name") or (str(params.number("jid")) if params.number("jid") else "")
+    wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
     there = life.running(wanted) if wanted else None
     if options.has("r"):
         if not wanted:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.operation import Slots
 
+_DONE = b"\0"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
 
@@ -134,15 +135,7 @@ class Boot(Operation):
             builder, said = self._start_builder(slots)
         finally:
             outside.come_back()
-        try:
-            complaint = posix.read(said, 4096).decode("utf-8", "replace")
-        finally:
-            posix.close(said)
-            _, status = posix.waitpid(builder, 0)
-        if complaint:
-            raise JailError(complaint)
-        if status:
-            raise JailError(f"the builder ended with status {status}")
+        slots["builder.said"], slots["builder.pid"] = said, builder
 
     def _flags(self) -> int:
         return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
@@ -204,17 +197,40 @@ class Boot(Operation):
         pid, pidfd = ns.clone3(0, slots["init.home"])
         if pid == 0:
             try:
+                posix.umask(0)
                 ns.setns(slots["init"], self._flags() & (ns.CLONE_NEWIPC | ns.CLONE_NEWNET))
                 for operation in self.build:
                     operation.apply(slots)
-                posix._exit(0)
+                posix.write(say, _DONE)
             except BaseException as error:
                 posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
             finally:
-                posix._exit(1)
+                posix._exit(0)
         for fd in (pidfd, say, slots.pop("init.home"), slots.pop("init.ready")):
             posix.close(fd)
         return pid, said
+
+
+class AwaitBuilder(Operation):
+    """Hear from the builder. Its exit takes as long as its work, so it is reaped later."""
+
+    __slots__ = ()
+    needs = ("builder.said",)
+
+    def apply(self, slots: Slots) -> None:
+        """Raises JailError with what PID 1 or the builder said."""
+        # While the builder works on the other processor, load what is needed next.
+        from jailng.core import attach, stdio, waiting  # noqa: F401
+
+        said = slots.pop("builder.said")
+        heard = posix.read(said, 4096)
+        posix.close(said)
+        if heard != _DONE:
+            raise JailError(heard.decode("utf-8", "replace") or "the builder died")
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "wait until the tree stands"
 
 
 class _Outside:

@@ -160,6 +160,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
             host=host,
             build=build,
         ),
+        boot.AwaitBuilder(),
     ]
 
 
@@ -217,14 +218,17 @@ def jail_set(params: Parameters, record: Record) -> None:
     caps.set_dumpable(False)
     try:
         carry_out(plan(params, record.jid, record.base), slots, record)
-        path = f"param path={params.text('path')}"
-        record.append([f"init {registry.process_id(slots['init.pid'])}", path, "created"])
+        path = [f"param {line}" for line in params.to_lines(["path"])]
+        record.append([f"init {registry.process_id(slots['init.pid'])}", *path, "created"])
     except OSError as error:
         raise JailError(f"jail_set: {boot.explain(error)}") from None
     finally:
+        builder = slots.pop("builder.pid", 0)
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
+        if builder:
+            posix.waitpid(builder, 0)
 
 
 def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:
@@ -248,11 +252,8 @@ def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:
 
 
 def _enter(params: Parameters, index: Index) -> Record:
-    if not params.number("jid"):
-        params.set("jid", index.next_jid())
-    jid = params.number("jid")
-    if not params.text("name"):
-        params.set("name", str(jid))
+    jid = params.number("jid") or index.next_jid()
+    params.identify(jid)
     addresses = [address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)]
     lines = [f"netns {posix.stat('/proc/self/ns/net').st_ino}", *[f"param {line}" for line in params.to_lines()]]
     return registry.enter(index, jid, index.free_slot(), params.text("name"), addresses, lines)

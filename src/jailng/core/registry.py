@@ -26,6 +26,9 @@ JAIL_MAX = 999999
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
 _LAST_SLOT = 0x8FFD  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
+_STRUCK = "#"
+_COMPACTED = 64
+_CREATE = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -124,7 +127,7 @@ class Record:
 
     def read(self, text: str) -> None:
         """Take over what the lines of a record say; later lines win."""
-        for line in text[: text.rfind("\n") + 1].splitlines():
+        for line in text.split("\n")[:-1]:
             word, _, rest = line.partition(" ")
             if word == "param":
                 key, _, value = rest.partition("=")
@@ -202,7 +205,7 @@ def load(jid: int) -> Record | None:
 def jids() -> list[int]:
     """The jid of every record, living or not, in ascending order."""
     try:
-        return sorted([int(name) for name in posix.listdir(f"{DIRECTORY}/jails") if name.isdigit()])
+        return sorted([int(name) for name in posix.listdir(f"{DIRECTORY}/jails") if _is_number(name)])
     except FileNotFoundError:
         return []
 
@@ -222,17 +225,25 @@ def jails() -> list[Record]:
 
 def find(text: str) -> Record | None:
     """The living jail of that jid or name. Costs the same however many there are."""
-    jid = int(text) if text.isdigit() and len(text) < 7 else _jid_of(text)
+    number = _is_number(text) and len(text) < 7
+    jid = int(text) if number else _jid_of(text)
     record = load(jid) if jid is not None else None
-    return record if record is not None and record.alive() and (text.isdigit() or record.name == text) else None
+    return record if record is not None and record.alive() and (number or record.name == text) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _jid_of(name: str) -> int | None:
     index = _read_index()
     at = index.find(f"\t{name}\t")
-    if at < 0:
-        return None
-    return int(index[index.rfind("\n", 0, at) + 1 : at].partition("\t")[0])
+    while at >= 0:
+        jid = index[index.rfind("\n", 0, at) + 1 : at].partition("\t")[0]
+        if not jid.startswith(_STRUCK):
+            return int(jid)
+        at = index.find(f"\t{name}\t", at + 1)
+    return None
 
 
 def _read_index() -> str:
@@ -247,36 +258,37 @@ def _read_index() -> str:
 
 
 class Index:
-    """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slot, name, addresses."""
+    """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slot, name, addresses.
 
-    __slots__ = ("_fd", "changed", "lines")
+    A jail is added by appending a line and struck out by writing over its first character, so that neither costs more
+    the more jails there are; the file is written anew when much of it is struck out.
+    """
+
+    __slots__ = ("_fd", "_text")
 
     def __enter__(self) -> Index:
         try:
-            self._fd = posix.open(f"{DIRECTORY}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+            self._fd = posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
         except FileNotFoundError:
             for path in (DIRECTORY, f"{DIRECTORY}/jails"):
                 try:
                     posix.mkdir(path, 0o755)
                 except FileExistsError:
                     pass
-            self._fd = posix.open(f"{DIRECTORY}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+            self._fd = posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self.lines = _read_index().splitlines()
-        self.changed = False
+        self._text = _read_index()
+        if self._text[-1:] not in ("", "\n"):  # whoever wrote the last line died in the middle of it
+            self._rewrite(self.rows())
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            if self.changed:
-                _replace("index", "".join([line + "\n" for line in self.lines]))
-        finally:
-            posix.close(self._fd)
+        posix.close(self._fd)
 
-    def rows(self) -> Iterator[list[str]]:
-        """The columns of every line."""
-        for line in self.lines:
-            yield line.split("\t")
+    def rows(self) -> list[list[str]]:
+        """The columns of every line that is whole and not struck out."""
+        lines = self._text.split("\n")[:-1]
+        return [line.split("\t") for line in lines if not line.startswith(_STRUCK)]
 
     def free_slot(self) -> int:
         """A range of uids that no jail has. Raises JailError when there is none left."""
@@ -289,48 +301,62 @@ class Index:
     def next_jid(self) -> int:
         """The next free jid after the last one given out (FreeBSD's rule: the lowest free one is not reused)."""
         taken = {row[0] for row in self.rows()}
+        fd = posix.open(f"{DIRECTORY}/last", _CREATE, 0o644)
         try:
-            fd = posix.open(f"{DIRECTORY}/last", posix.O_RDONLY | posix.O_CLOEXEC)
-            last = int(posix.read(fd, 16) or b"0")
+            text = posix.read(fd, 16).strip()
+            last = int(text) if _is_number(text.decode("ascii", "replace")) else 0
+            for step in range(JAIL_MAX):
+                jid = (last + step) % JAIL_MAX + 1
+                if str(jid) not in taken:
+                    posix.pwrite(fd, b"%-6d\n" % jid, 0)
+                    return jid
+        finally:
             posix.close(fd)
-        except (FileNotFoundError, ValueError):
-            last = 0
-        for step in range(JAIL_MAX):
-            jid = (last + step) % JAIL_MAX + 1
-            if str(jid) not in taken:
-                _replace("last", f"{jid}\n")
-                return jid
         raise JailError("no available jail IDs")
 
     def add(self, jid: int, slot: int, name: str, addresses: list[str]) -> None:
         """Enter a jail."""
-        self.lines.append(f"{jid}\t{slot}\t{name}\t{','.join(addresses)}")
-        self.changed = True
+        line = f"{jid}\t{slot}\t{name}\t{','.join(addresses)}\n"
+        fd = posix.open(f"{DIRECTORY}/index", _CREATE | posix.O_APPEND, 0o644)
+        try:
+            posix.write(fd, line.encode("utf-8", "surrogateescape"))
+        finally:
+            posix.close(fd)
+        self._text += line
 
     def drop(self, jid: int) -> None:
         """Strike a jail out."""
-        self.lines = [line for line in self.lines if not line.startswith(f"{jid}\t")]
-        self.changed = True
+        at = 0 if self._text.startswith(f"{jid}\t") else self._text.find(f"\n{jid}\t") + 1
+        if at == 0 and not self._text.startswith(f"{jid}\t"):
+            return
+        if self._text.count("\n" + _STRUCK) > _COMPACTED:
+            self._rewrite([row for row in self.rows() if row[0] != str(jid)])
+            return
+        fd = posix.open(f"{DIRECTORY}/index", posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.pwrite(fd, _STRUCK.encode(), len(self._text[:at].encode("utf-8", "surrogateescape")))
+        finally:
+            posix.close(fd)
+        self._text = self._text[:at] + _STRUCK + self._text[at + 1 :]
 
     def rename(self, jid: int, name: str) -> None:
         """Give a jail another name. Raises JailError where another has it."""
-        for number, row in enumerate(self.rows()):
+        rows = self.rows()
+        for row in rows:
             if row[0] == str(jid):
                 row[2] = name
-                self.lines[number] = "\t".join(row)
             elif row[2] == name:
                 raise JailError(f'jail "{name}" already exists')
-        self.changed = True
+        self._rewrite(rows)
 
-
-def _replace(name: str, text: str) -> None:
-    temporary = f"{DIRECTORY}/{name}.new"
-    fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
-    try:
-        posix.write(fd, text.encode("utf-8", "surrogateescape"))
-    finally:
-        posix.close(fd)
-    posix.rename(temporary, f"{DIRECTORY}/{name}")
+    def _rewrite(self, rows: list[list[str]]) -> None:
+        self._text = "".join(["\t".join(row) + "\n" for row in rows])
+        fd = posix.open(f"{DIRECTORY}/index.new", _CREATE | posix.O_TRUNC, 0o644)
+        try:
+            posix.write(fd, self._text.encode("utf-8", "surrogateescape"))
+        finally:
+            posix.close(fd)
+        posix.rename(f"{DIRECTORY}/index.new", f"{DIRECTORY}/index")
 
 
 def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], lines: list[str]) -> Record:

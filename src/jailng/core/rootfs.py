@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 _HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
-_DATA = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 
 # Below /proc: what tells of the host or steers it (hostile-root.md in the design notes lists the attack of each).
 MASKED_FILES = (
@@ -35,6 +34,9 @@ _NOT_TAKEN = frozenset(
     "hugetlbfs binfmt_misc autofs rpc_pipefs nsfs".split()
 )
 _OWN = ("dev", "proc", "sys")
+_MASKS = b"/dev"
+_MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
+_CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_CLOEXEC
 
 
 def open_root(path: str) -> int:
@@ -213,33 +215,26 @@ class MountDev(Operation):
         except FileNotFoundError:
             return
         # Nodes are made while ids are not mapped yet: the host's root has no id inside an idmapped mount (EOVERFLOW).
-        dev = self._tmpfs([(b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")], m.MOUNT_ATTR_NOSUID)
+        options: list[tuple[bytes, bytes | None]] = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
+        dev = m.new_file_system(b"tmpfs", options, m.MOUNT_ATTR_NOSUID)
         for name, major, minor, mode in self.nodes:
             posix.mknod(name, 0o020000 | mode, posix.makedev(major, minor), dir_fd=dev)
         for name, target in self.links:
             posix.symlink(target, name, dir_fd=dev)
         for name in ("pts", "shm", "mqueue"):
             posix.mkdir(name, 0o755, dir_fd=dev)
-        self._map(dev, slots)
+        if self.private:
+            m.mount_setattr(dev, m.MOUNT_ATTR_IDMAP, slots["userns"])
         m.move_mount(dev, point)
         posix.close(point)
-        group = b"%d" % (self.base + 5 if self.private else 5)
-        owner = b"%d" % (self.base if self.private else 0)
-        options: list[tuple[bytes, bytes | None]] = [(b"mode", b"620"), (b"ptmxmode", b"666"), (b"max", b"1024"), (b"gid", group)]
-        pts = m.new_file_system(b"devpts", [(b"newinstance", None), *options], m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC)
-        shm = self._tmpfs([(b"size", b"512m"), (b"mode", b"1777"), (b"uid", owner), (b"gid", owner)], _DATA & ~m.MOUNT_ATTR_NOEXEC)
-        for where, tree in ((b"pts", pts), (b"shm", shm), (b"mqueue", m.new_file_system(b"mqueue", [], _DATA))):
-            m.move_mount(tree, dev, where)
-            posix.close(tree)
+        # This /dev is a moment old and nobody is inside yet, so what lies below it can be named by path.
+        posix.fchdir(dev)
         posix.close(dev)
-
-    @staticmethod
-    def _tmpfs(options: list[tuple[bytes, bytes | None]], attributes: int) -> int:
-        return m.new_file_system(b"tmpfs", options, attributes)
-
-    def _map(self, tree: int, slots: Slots) -> None:
-        if self.private:
-            m.mount_setattr(tree, m.MOUNT_ATTR_IDMAP, slots["userns"])
+        owner = self.base if self.private else 0
+        quiet = m.MS_NOSUID | m.MS_NOEXEC
+        m.mount(b"devpts", b"pts", b"devpts", quiet, b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5))
+        m.mount(b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner))
+        m.mount(b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -261,39 +256,39 @@ class MountProc(Operation):
             point = _target(slots["tree"], b"proc")
         except FileNotFoundError:
             return
-        # A new instance can be nothing but procfs, and the builder is in the jail's pid namespace, so it is the jail's.
-        proc = m.new_file_system(b"proc", [], _DATA)
-        m.move_mount(proc, point)
+        # The builder is in the jail's pid namespace, so a new procfs is the jail's; it can be nothing but procfs, and
+        # what lies in it is the kernel's, so that it can be named by path.
+        posix.fchdir(point)
+        m.mount(b"proc", b".", b"proc", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC)
+        proc = m.openat2(slots["tree"], b"proc", posix.O_RDONLY | posix.O_DIRECTORY, _BENEATH)
+        posix.fchdir(proc)
         posix.close(point)
         sys = m.open_tree(proc, b"sys")
         m.mount_setattr(sys, _HIDDEN)
         m.move_mount(sys, proc, b"sys")
-        # What hides a file is a file of our own on a read-only tmpfs: nothing of the host's /dev is trusted for it.
-        masks = m.new_file_system(b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _HIDDEN & ~m.MOUNT_ATTR_RDONLY)
-        posix.close(posix.open("nothing", posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, 0o444, dir_fd=masks))
-        posix.mkdir("none", 0o555, dir_fd=masks)
-        for number, (_, content) in enumerate(self.files):
-            fd = posix.open(str(number), posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC, 0o444, dir_fd=masks)
-            posix.write(fd, content)
-            posix.close(fd)
-        m.mount_setattr(masks, _HIDDEN)
-        listing = posix.open(".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=proc)
-        present = set(posix.listdir(listing))
-        posix.close(listing)
+        self._make_masks()
+        present = set(posix.listdir(proc))
         for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
             for name in names:
                 if name.decode() in present:
-                    self._cover(masks, mask, proc, name)
+                    m.mount(b"%s/%s" % (_MASKS, mask), name, None, m.MS_BIND)
         for number, (path, _) in enumerate(self.files):
-            self._cover(masks, b"%d" % number, proc, path)
-        posix.close(masks)
+            m.mount(b"%s/%d" % (_MASKS, number), path, None, m.MS_BIND)
         posix.close(proc)
 
-    @staticmethod
-    def _cover(masks: int, mask: bytes, proc: int, path: bytes) -> None:
-        tree = m.open_tree(masks, mask)
-        m.move_mount(tree, proc, path)
-        posix.close(tree)
+    def _make_masks(self) -> None:
+        """Lay out what hides files and directories, read-only, over the host's /dev as this namespace still has it.
+
+        Nothing of the host's own /dev is trusted to be what it is called (CVE-2025-31133).
+        """
+        m.mount(b"tmpfs", _MASKS, b"tmpfs", _MASK_FLAGS, b"size=64k,mode=755")
+        posix.close(posix.open(_MASKS + b"/nothing", _CREATE, 0o444))
+        posix.mkdir(_MASKS + b"/none", 0o555)
+        for number, (_, content) in enumerate(self.files):
+            fd = posix.open(b"%s/%d" % (_MASKS, number), _CREATE, 0o444)
+            posix.write(fd, content)
+            posix.close(fd)
+        m.mount(b"none", _MASKS, None, m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _MASK_FLAGS)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

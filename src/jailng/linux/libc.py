@@ -39,6 +39,7 @@ _TABLE = {
     "prctl": (157, 167),
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
+    "mount": (165, 40),
     "umount2": (166, 39),
     "seccomp": (317, 277),
     "bpf": (321, 280),

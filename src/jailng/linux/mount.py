@@ -24,6 +24,12 @@ RESOLVE_NO_SYMLINKS = 4
 RESOLVE_BENEATH = 8
 RESOLVE_IN_ROOT = 16
 
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 
@@ -81,6 +87,14 @@ def new_file_system(kind: bytes, options: list[tuple[bytes, bytes | None]], attr
         return syscall("fsmount", context, 1, attributes, path=kind)
     finally:
         posix.close(context)
+
+
+def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
+    """mount(2): one call where the descriptors of fsopen(2) take seven, for targets that nobody can have tampered with.
+
+    Raises OSError with ``target`` as file name.
+    """
+    syscall("mount", source, target, kind, flags, data, path=target)
 
 
 def file_system_magic(fd: int) -> int:
