@@ -214,15 +214,28 @@ def test_netlink_is_the_routing_table_only(protocol: int) -> None:
     assert verdict(DEFAULT | {"families"})("socket", AF_NETLINK, RAW, protocol) == 0
 
 
-@pytest.mark.parametrize(("family", "other", "name"), [(AF_INET, AF_INET6, "inet4"), (AF_INET6, AF_INET, "inet6")])
-def test_a_family_that_the_jail_has_no_address_of(family: int, other: int, name: str) -> None:
-    for more in (set(), {"raw"}, {"raw", "families"}):
-        ask = verdict(frozenset({name} | more))
-        for kind in (STREAM, DGRAM, RAW, SEQPACKET):
-            assert ask("socket", other | HIGH, kind, 0) == errno.EAFNOSUPPORT
-        assert ask("socket", family, STREAM, 0) == 0
-        neither = verdict(frozenset(more))
-        assert neither("socket", AF_INET, STREAM, 0) == neither("socket", AF_INET6, DGRAM, 0) == errno.EAFNOSUPPORT
+FAMILIES = [(AF_INET, AF_INET6, "inet4"), (AF_INET6, AF_INET, "inet6")]
+
+
+@pytest.mark.parametrize(("family", "other", "name"), FAMILIES)
+@pytest.mark.parametrize("more", [set(), {"raw"}, {"raw", "families"}])
+def test_a_family_that_the_jail_has_no_address_of(family: int, other: int, name: str, more: set[str]) -> None:
+    ask = verdict(frozenset({name} | more))
+    for kind, protocol in [(STREAM, 0), (STREAM, 6), (DGRAM, 0), (DGRAM, 17), (SEQPACKET, 132), (DGRAM, 300)]:
+        assert ask("socket", other | HIGH, kind, protocol) == errno.EAFNOSUPPORT
+    assert ask("socket", family, STREAM, 0) == 0
+    neither = verdict(frozenset(more))
+    assert neither("socket", AF_INET, STREAM, 0) == neither("socket", AF_INET6, DGRAM, 0) == errno.EAFNOSUPPORT
+
+
+@pytest.mark.parametrize(("family", "other", "name"), FAMILIES)
+def test_ping_says_not_permitted_whatever_the_family(family: int, other: int, name: str) -> None:
+    """It tries IPv4 and then IPv6, and tells of the last."""
+    for kind, protocol in [(RAW, 1), (RAW | CLOEXEC, 58), (DGRAM, 1), (DGRAM | NONBLOCK, 58)]:
+        for tried in (family, other):
+            assert verdict(frozenset({name}))("socket", tried, kind, protocol) == errno.EPERM
+            assert verdict(frozenset())("socket", tried, kind, protocol) == errno.EPERM
+        assert verdict(frozenset({name, "raw"}))("socket", other, kind, protocol) == errno.EAFNOSUPPORT
 
 
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])

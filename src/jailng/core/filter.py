@@ -149,6 +149,24 @@ def _inet(lifted: frozenset[str]) -> Block:
     ]
 
 
+def _no_inet(lifted: frozenset[str]) -> Block:
+    """socket(2) of an internet family that the jail has no address of.
+
+    Raw and ping sockets say first that they are not permitted: ping(8) tries IPv4, then IPv6, and tells of the last.
+    """
+    missing = _deny(errno.EAFNOSUPPORT)
+    if "raw" in lifted:
+        return missing
+    refused = _deny(errno.EPERM)
+    return [
+        *_load(1),
+        (_AND, 0, 0, _SOCK_TYPE_MASK),
+        *_when((_SOCK_RAW,), refused),
+        *_when((_SOCK_DGRAM,), _load(2) + _when(_PING_PROTOCOLS, refused) + missing),
+        *missing,
+    ]
+
+
 def _socket(lifted: frozenset[str]) -> Block:
     """socket(2): unix, inet, inet6 and netlink's route, as FreeBSD's jails have unix, inet, inet6 and route."""
     other = _ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT)
@@ -159,7 +177,7 @@ def _socket(lifted: frozenset[str]) -> Block:
         *_load(0),
         *_when((_AF_UNIX,), _ALLOW),
         *(_when(here, _inet(lifted)) if here else []),
-        *(_when(away, _deny(errno.EAFNOSUPPORT)) if away else []),
+        *(_when(away, _no_inet(lifted)) if away else []),
         *_when((_AF_NETLINK,), _load(2) + _when((_NETLINK_ROUTE,), _ALLOW) + other),
         *_when((_AF_PACKET,), packet),
         *other,
