@@ -30,7 +30,9 @@ def snapshot(stage: Stage) -> dict[str, set[str]]:
     return {
         "process": {f"{pid} {name}" for pid, name in stage.processes().items()},
         "mount": _numbered(f"{m.kind} {m.source} on {m.target}, root {m.root}, {m.options}" for m in mounts()),
-        "cgroup": {path for h in stage.hierarchies for path, _, _ in os.walk(h.mounted.target)},
+        "cgroup": {path for h in stage.hierarchies for path, _, _ in os.walk(h.mounted.target)}
+        # The directory in which the jails' own lie is made with the first of them and stays.
+        - {os.path.join(h.mounted.target, "jailng") for h in stage.hierarchies},
         "interface": set(os.listdir("/proc/sys/net/ipv4/conf")),
         "address, route or rule": _numbered(_output("ip", "-o", "-batch", "-", given=_NETWORK)),
         "firewall rule": _numbered(_output("nft", "list", "ruleset")),
@@ -80,8 +82,8 @@ def _output(*argv: str, given: str = "") -> list[str]:
 def _registry() -> Iterator[str]:
     top = Path("/run/jailng")
     for path in top.glob("**/*"):
-        if path == top / "index":
-            yield from (f"index: {line}" for line in path.read_text().splitlines())
+        if path == top / "index":  # in which jails that are gone stand struck out until it is written anew
+            yield from (f"index: {line}" for line in path.read_text().splitlines() if not line.startswith("#"))
         elif path.is_file() and path.name not in ("lock", "last"):
             yield str(path)
 

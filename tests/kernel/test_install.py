@@ -1,0 +1,80 @@
+"""``make install`` gives commands that need no checkout and work from anywhere; ``make uninstall`` undoes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.imports import FORBIDDEN, run
+from tests.kernel.stage import mount, unmount
+
+COMMANDS = ("jail", "jls", "jexec")
+
+
+def _make(checkout: Path, target: str) -> None:
+    subprocess.run(["make", "-s", "-C", str(checkout), target], check=True, stdout=subprocess.DEVNULL)
+
+
+def _files() -> set[str]:
+    return {path for top in ("/usr", "/var/cache") for path, _, _ in os.walk(top)} | {
+        os.path.join(path, name)
+        for top in ("/usr/sbin", "/usr/lib/jailng", "/usr/lib/python3", "/usr/share/man")
+        for path, _, names in os.walk(top)
+        for name in names
+    }
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[None]:
+    """A /usr and a /var/cache to install into, that are the host's own to look at and nobody's afterwards."""
+    layers = tmp_path / "layers"
+    layers.mkdir()
+    mount("none", layers, "tmpfs")
+    for number, target in enumerate(("/usr", "/var/cache")):
+        upper, work = layers / f"upper{number}", layers / f"work{number}"
+        upper.mkdir()
+        work.mkdir()
+        mount("none", target, "overlay", 0, f"lowerdir={target},upperdir={upper},workdir={work}")
+    yield
+    for target in ("/var/cache", "/usr", str(layers)):
+        unmount(target)
+
+
+def test_what_is_installed_works_and_goes_away(checkout: Path, system: None, small_root: Path) -> None:
+    _make(checkout, "uninstall")  # whatever the host had
+    before = _files()
+    _make(checkout, "install")
+    told = subprocess.run(
+        ["jail", "-c", f"path={small_root}", "host.hostname=cell", "command=hostname"],
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin", "PYTHONPATH": str(checkout), "PYTHONSTARTUP": "/nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "cell\n", "")
+    _make(checkout, "uninstall")
+    assert _files() == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_installed_commands_load_nothing_of_the_checkout(checkout: Path, system: None, command: str) -> None:
+    _make(checkout, "install")
+    script = Path("/usr/sbin", command)
+    assert str(checkout) not in script.read_text()
+    assert '"/usr/lib/python3/dist-packages"' in script.read_text()
+    done, loaded = run(script, "-?")
+    assert f"jailng.cli.{command}" in loaded, done.stderr
+    assert not loaded & FORBIDDEN
+
+
+def test_installed_modules_are_compiled(checkout: Path, system: None) -> None:
+    """A module that is not costs its compilation at every start, where nobody may write beside it."""
+    _make(checkout, "install")
+    modules = list(Path("/usr/lib/python3/dist-packages/jailng").glob("**/*.py"))
+    assert modules
+    for module in modules:
+        assert list((module.parent / "__pycache__").glob(f"{module.stem}.cpython-*.pyc")), module
