@@ -71,17 +71,18 @@ class InsideNetwork(Operation):
 class AllowReservedPorts(Operation):
     """Let the jail's members bind ports below 1024 in the host's network namespace, where they have no privilege."""
 
-    __slots__ = ("cgroup",)
+    __slots__ = ("cgroup", "uid")
 
-    def __init__(self, cgroup: str) -> None:
+    def __init__(self, cgroup: str, uid: int) -> None:
         self.cgroup = cgroup
+        self.uid = uid
 
     def apply(self, slots: Slots) -> None:
         """Raises OSError. The program goes with the cgroup."""
         from jailng.linux import bpf, cgroup
 
         members = cgroup.open_directory(f"{self.cgroup}/members")
-        bpf.allow_reserved_ports(members)
+        bpf.allow_reserved_ports(members, self.uid)
         posix.close(members)
 
     def describe(self) -> str:
@@ -144,7 +145,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
         host.append(HostSide(link))
         build.insert(0, InsideNetwork(link))
     if not new_net and private and params.flag("allow.reserved_ports"):
-        host.append(AllowReservedPorts(record.cgroup))
+        host.append(AllowReservedPorts(record.cgroup, base))
     return [
         boot.MakeCgroup(record.cgroup),
         rootfs.CloneTree(path, below),

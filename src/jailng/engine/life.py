@@ -86,14 +86,14 @@ def _aliases(life: Life, _: str) -> None:
     addresses = [*life.params.addresses("ip4.addr"), *life.params.addresses("ip6.addr")]
     if not any([interface or address.interface for address in addresses]):
         return
-    from jailng.core import network
+    from jailng.core import alias
 
     for address in addresses:
         where = address.interface or interface
-        if where and network.needs_alias(where, address):
+        if where and not alias.exists(where, address):
             life.there.append([f"undo alias {where} {address.bare}/{address.prefix}"])
             life.say(f"add alias {address.bare} on {where}")
-            network.add_alias(where, address)
+            alias.add(where, address)
 
 
 def _create(life: Life, _: str) -> None:
