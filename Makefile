@@ -6,8 +6,11 @@ PREFIX = /usr
 PYTHON = /usr/bin/python3
 INSTALL = install
 
-# Debian's Python looks for packages that no interpreter version owns here; the commands append it (python3 -S hides it).
+# Where Debian's Python 3, of whichever version, looks for packages; the commands append it (python3 -S hides it).
 PACKAGES = $(PREFIX)/lib/python3/dist-packages
+DEBIAN = /usr/lib/python3/dist-packages
+comma = ,
+PLACES = "$(PACKAGES)"$(if $(filter-out $(DEBIAN),$(PACKAGES)),$(comma) "$(DEBIAN)")
 COMMANDS = jail jls jexec
 MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
@@ -25,10 +28,10 @@ install: all
 	for module in $(MODULES); do \
 		$(INSTALL) -p -D -m 644 src/$$module $(DESTDIR)$(PACKAGES)/$$module || exit 1; done
 	$(PYTHON) -m compileall -q -f --invalidation-mode timestamp -s '$(DESTDIR)' -p / $(DESTDIR)$(PACKAGES)/jailng
-	# An installed command looks for its modules in the one place where they were put.
+	# An installed command looks for its modules where they were put, and for Debian's bindings; nowhere else.
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin
 	for command in $(COMMANDS); do \
-		sed -e '/^here = /d' -e '/^posix\.close(here)$$/d' -e 's|^sys\.path\.append(.*|sys.path.append("$(PACKAGES)")|' \
+		sed -e '/^here = /d' -e '/^posix\.close(here)$$/d' -e 's|^sys\.path += .*|sys.path += [$(PLACES)]|' \
 			bin/$$command > $(DESTDIR)$(PREFIX)/sbin/$$command && \
 		chmod 755 $(DESTDIR)$(PREFIX)/sbin/$$command || exit 1; done
 	# Run by processes that already live in a jail, read by nobody.
