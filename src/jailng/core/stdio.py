@@ -1,0 +1,304 @@
+"""What a command in a jail gets as its standard streams. Decided here, on the host, before the command is born.
+
+A descriptor is a way back. A file of the host a jailed root truncates or opens anew (/proc/self/fd), into a terminal
+it types on the administrator's behalf (TIOCSTI), with a network socket it speaks from the host's own network. So only
+what leads to one peer and nowhere else goes in as it is: an anonymous pipe, a connected unix socket. Three streams that
+are one terminal become a pty of the jail, /dev/null becomes the jail's own, and for the rest there is a pipe with a
+pump on the host (``relay``, which is loaded for these only).
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from jailng.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from posix import stat_result
+
+_S_IFMT = 0o170000
+_S_IFIFO = 0o010000
+_S_IFCHR = 0o020000
+_S_IFSOCK = 0o140000
+_PIPEFS_MAGIC = 0x50495045
+_AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
+
+_NULL = posix.makedev(1, 3)
+_OPEN_NULL = posix.O_RDWR | posix.O_NOCTTY | posix.O_NONBLOCK | posix.O_CLOEXEC
+_STRICT = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
+
+
+class Pump:
+    """A stream of which the jail has the one end of a pipe; ``pipe`` is ours, ``stream`` the host's descriptor.
+
+    ``index`` is 0, 1 or 2. ``also`` is the host's descriptor 2 where it is the same file as 1 and shares the pipe, and
+    ``peek`` the reading end of a pipe for 0, kept to see what the command has left unread; -1 where there is none.
+    """
+
+    __slots__ = ("also", "index", "peek", "pipe", "stream")
+
+    def __init__(self, index: int, pipe: int, stream: int, peek: int) -> None:
+        self.index = index
+        self.pipe = pipe
+        self.stream = stream
+        self.peek = peek
+        self.also = -1
+
+    def close_pipe(self) -> None:
+        """Let the jail see that this stream has ended."""
+        if self.pipe >= 0:
+            posix.close(self.pipe)
+            self.pipe = -1
+
+
+class Terminal:
+    """A pty of the jail. Both ends stay open on the host, so that its hanging up is ours to decide."""
+
+    __slots__ = ("master", "slave", "take_control")
+
+    def __init__(self, root: int | None, base: int, model: int) -> None:
+        """It starts as the terminal ``model`` is: settings and size. Raises OSError."""
+        from jailng.linux import pty
+
+        self.master, self.slave = pty.open_pair(root, base)
+        self.take_control = pty.take_control  # the child must not import: what it would find is the jail's
+        pty.set_attributes(self.slave, pty.attributes(model))
+        pty.copy_size(model, self.master)
+
+    def hang_up(self) -> None:
+        """Close both ends: the kernel hangs up on whoever has the terminal inside."""
+        if self.master >= 0:
+            posix.close(self.master)
+            posix.close(self.slave)
+            self.master = self.slave = -1
+
+
+class Streams:
+    """The standard streams of one command, between ``prepare`` and the end of ``wait``.
+
+    ``host`` are the caller's descriptors, ``inside`` those that become 0, 1 and 2; ``owned`` says of which the inode is
+    ours to give away. ``passed`` are the indices that go in as they are, ``null`` is a null device once it is needed.
+    """
+
+    __slots__ = ("host", "inside", "null", "owned", "passed", "pumps", "temporary", "terminal")
+
+    def __init__(self, host: tuple[int, int, int]) -> None:
+        self.host = host
+        self.inside = [-1, -1, -1]
+        self.null = -1
+        self.owned = [False, False, False]
+        self.passed: list[int] = []
+        self.pumps: list[Pump] = []
+        self.terminal: Terminal | None = None
+        self.temporary: list[int] = []
+
+    def close_inside(self) -> None:
+        """Once the child is born: close what only it needs, else no end of file would ever travel."""
+        while self.temporary:
+            posix.close(self.temporary.pop())
+
+    def close(self) -> None:
+        """Close all that ``prepare`` opened. The host's descriptors stay."""
+        self.close_inside()
+        for pump in self.pumps:
+            pump.close_pipe()
+            if pump.peek >= 0:
+                posix.close(pump.peek)
+        if self.terminal is not None:
+            self.terminal.hang_up()
+        self.pumps, self.terminal = [], None
+
+
+def occupy() -> None:
+    """Open /dev/null where 0, 1 or 2 is closed. To be called before anything else is opened: it would land there."""
+    for fd in (0, 1, 2):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
+
+
+def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2)) -> Streams:
+    """Decide what a command gets for the host's ``fds`` and make it; nothing of the host's is changed yet.
+
+    ``root`` is an O_PATH descriptor of the jail's root, whose devpts and null device are used (None: private ones);
+    ``base`` is the host's number for the jail's uid and gid 0. A number of ``fds`` that is not open means null.
+    Raises OSError.
+    """
+    occupy()
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # inherited over exec, and no status would ever be told
+    streams = Streams(fds)
+    try:
+        status = [_status(fd) for fd in fds]
+        if _is_one_terminal(fds, status):
+            _give_terminal(streams, root, base)
+        else:
+            for index in (0, 1, 2):
+                _give(streams, index, status, root, base)
+        _keep_clear(streams)
+    except BaseException:
+        streams.close()
+        raise
+    return streams
+
+
+def install(streams: Streams) -> None:
+    """In the child, inside the jail and still its root: make 0, 1 and 2 what was prepared, and the pty its terminal.
+
+    All other descriptors stay as they are, every one that ``prepare`` made with close-on-exec. Raises OSError.
+    """
+    for index in (0, 1, 2):
+        fd = streams.inside[index]
+        if fd == index:
+            posix.set_inheritable(fd, True)
+        else:
+            posix.dup2(fd, index)
+    if streams.terminal is not None:
+        streams.terminal.take_control(0)
+
+
+def give_to(streams: Streams, uid: int, gid: int) -> None:
+    """In the child after ``install``, while it has CAP_CHOWN: let this user of the jail open what we made by name.
+
+    The pty keeps its group. Raises OSError.
+    """
+    for index in (0, 1, 2):
+        if streams.owned[index]:
+            posix.fchown(index, uid, gid if streams.terminal is None else -1)
+
+
+def _status(fd: int) -> stat_result | None:
+    try:
+        return posix.fstat(fd)
+    except OSError:
+        return None
+
+
+def _is_one_terminal(fds: tuple[int, int, int], status: list[stat_result | None]) -> bool:
+    for one in status:
+        if one is None or one.st_mode & _S_IFMT != _S_IFCHR or one.st_rdev == _NULL:
+            return False
+    if not (posix.isatty(fds[0]) and posix.isatty(fds[1]) and posix.isatty(fds[2])):
+        return False
+    from jailng.linux import pty
+
+    return pty.device(fds[0]) == pty.device(fds[1]) == pty.device(fds[2])
+
+
+def _give_terminal(streams: Streams, root: int | None, base: int) -> None:
+    streams.terminal = Terminal(root, base, streams.host[0])
+    streams.inside = [streams.terminal.slave] * 3
+    streams.owned = [True, True, True]
+
+
+def _give(streams: Streams, index: int, status: list[stat_result | None], root: int | None, base: int) -> None:
+    own = status[index]
+    fd = streams.host[index]
+    if own is None or (own.st_mode & _S_IFMT == _S_IFCHR and own.st_rdev == _NULL):
+        streams.inside[index] = _null_of(streams, root)
+    elif _leads_nowhere_else(fd, own):
+        streams.inside[index] = fd
+        streams.passed.append(index)
+    elif index == 2 and streams.owned[1] and _is_same_file(streams.host, status):
+        streams.inside[2] = streams.inside[1]
+        streams.owned[2] = True
+        streams.pumps[-1].also = fd
+    else:
+        _give_pipe(streams, index, base)
+
+
+def _leads_nowhere_else(fd: int, status: stat_result) -> bool:
+    kind = status.st_mode & _S_IFMT
+    if kind == _S_IFIFO:  # one with a name can be opened, and has an owner, mode and path of the host's
+        return mount.file_system_magic(fd) == _PIPEFS_MAGIC
+    return kind == _S_IFSOCK and _is_connected_unix(fd)
+
+
+def _is_connected_unix(fd: int) -> bool:
+    # Any other could be connected anew, in the network namespace that it comes from: the host's.
+    from _socket import socket
+
+    view = socket(fileno=fd)
+    try:
+        if view.family != _AF_UNIX or view.type not in (_SOCK_STREAM, _SOCK_SEQPACKET):
+            return False
+        view.getpeername()
+        return True
+    except OSError:
+        return False
+    finally:
+        view.detach()
+
+
+def _is_same_file(fds: tuple[int, int, int], status: list[stat_result | None]) -> bool:
+    one, two = status[1], status[2]
+    if one is None or two is None:
+        return False
+    if posix.isatty(fds[1]) and posix.isatty(fds[2]):
+        from jailng.linux import pty
+
+        return pty.device(fds[1]) == pty.device(fds[2])
+    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
+
+
+def _give_pipe(streams: Streams, index: int, base: int) -> None:
+    reading, writing = posix.pipe2(posix.O_CLOEXEC)
+    theirs, ours = (writing, reading) if index else (reading, writing)
+    fd = streams.host[index]
+    peek = theirs if index == 0 and _is_seekable(fd) else -1
+    if peek < 0:
+        streams.temporary.append(theirs)
+    streams.pumps.append(Pump(index, ours, fd, peek))
+    posix.set_blocking(ours, False)
+    posix.fchown(theirs, base, base)  # else nobody inside could open /dev/stdout
+    streams.inside[index] = theirs
+    streams.owned[index] = True
+
+
+def _is_seekable(fd: int) -> bool:
+    try:
+        posix.lseek(fd, 0, 1)
+    except OSError:
+        return False
+    return True
+
+
+def _null_of(streams: Streams, root: int | None) -> int:
+    if streams.null < 0:
+        streams.null = _open_null(root)
+        streams.temporary.append(streams.null)
+    return streams.null
+
+
+def _open_null(root: int | None) -> int:
+    """The jail's null device, whose inode is its own; where there is none, one that has no place in any tree."""
+    if root is not None:
+        try:
+            fd = mount.openat2(root, b"dev/null", _OPEN_NULL, _STRICT)
+        except OSError:
+            fd = -1
+        if fd >= 0:
+            status = posix.fstat(fd)
+            if status.st_mode & _S_IFMT == _S_IFCHR and status.st_rdev == _NULL:
+                posix.set_blocking(fd, True)
+                return fd
+            posix.close(fd)
+    tree = mount.new_file_system(b"tmpfs", [(b"size", b"4096")], mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
+    try:
+        posix.mknod("null", _S_IFCHR | 0o600, _NULL, dir_fd=tree)
+        fd = posix.open("null", posix.O_RDWR | posix.O_CLOEXEC, dir_fd=tree)
+    finally:
+        posix.close(tree)
+    posix.fchmod(fd, 0o666)
+    return fd
+
+
+def _keep_clear(streams: Streams) -> None:
+    """Move what would be overwritten while 0, 1 and 2 are put in place."""
+    for index, fd in enumerate(streams.inside):
+        if fd < 3 and fd != index:
+            streams.inside[index] = posix.dup(fd)
+            streams.temporary.append(streams.inside[index])

@@ -1,0 +1,152 @@
+"""Waiting for a command in a jail, and being its stand-in on the host meanwhile.
+
+A pid namespace forces a fork upon us, so whoever started `jexec` knows the pid of a process that only waits. It passes
+on every signal that it gets and ends the way the command ends. Signals are blocked and read as events: nothing runs
+asynchronously, and none is lost between two steps. SIGKILL needs no help of ours: the command is the kernel's to kill.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+from errno import ESRCH
+
+from jailng.linux import ns, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from jailng.core.stdio import Streams
+
+# HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT TSTP VTALRM PROF WINCH IO PWR and the real-time signals. Not the rest: what
+# the kernel sends a process for its own mistakes, and what keeps a background process from its terminal.
+_RELAYED = (1, 2, 3, 6, 10, 12, 14, 15, 18, 20, 26, 27, 28, 29, 30, *range(34, 65))
+_HARMLESS = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH)
+
+
+class Command:
+    """The command, seen from the host: ``events`` is a signalfd, ``status`` the raw wait status once there is one."""
+
+    __slots__ = ("events", "insisted", "pid", "pidfd", "status")
+
+    def __init__(self, pid: int, pidfd: int, held: list[int]) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.events = signals.signalfd(held)
+        self.insisted = False
+        self.status: int | None = None
+
+    def reap(self) -> bool:
+        """Whether the command has ended; its status is known then."""
+        if self.status is None:
+            pid, status = posix.waitpid(self.pid, posix.WNOHANG)
+            if pid:
+                self.status = status
+        return self.status is not None
+
+    def hear(self, number: int, code: int) -> None:
+        """Do what a signal to this process asks for: pass it on, stop, or nothing where it tells of a child."""
+        if number == _signal.SIGTSTP:
+            # Nobody inside would stop of it: to the kernel the command's process group is an orphan.
+            self._send(_signal.SIGSTOP, group=True)
+            stop_here()
+            self._send(_signal.SIGCONT, group=True)
+        elif number != _signal.SIGCHLD:
+            self.pass_on(number, code)
+
+    def pass_on(self, number: int, code: int) -> None:
+        """Send the command a signal; what a terminal sent goes to the process group, as it would have.
+
+        A jailed root can stop the command for ever. The second signal that finds it so ends the wait, and the command.
+        """
+        if number not in _HARMLESS:
+            stopped = self._is_stopped()
+            if stopped and self.insisted:
+                self._send(_signal.SIGKILL, group=False)
+                self.status = number
+                return
+            self.insisted = stopped
+        self._send(number, group=code == signals.SI_KERNEL)
+
+    def _is_stopped(self) -> bool:
+        options = posix.WSTOPPED | posix.WNOHANG | posix.WNOWAIT
+        return posix.waitid(posix.P_PID, self.pid, options) is not None
+
+    def _send(self, number: int, group: bool) -> None:
+        try:
+            if group:
+                signals.send_to_group(self.pidfd, number)
+            else:
+                ns.pidfd_send_signal(self.pidfd, number)
+        except OSError as error:
+            if error.errno != ESRCH:
+                raise
+
+
+def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False) -> int:
+    """Wait for the child ``pid``, carry its streams and pass on signals; returns its raw wait status.
+
+    What it wrote before it ended has arrived by then; what a process that it left behind writes later will not. With
+    ``hand_over`` this process has no further use for its own standard streams: those that the command has are given up,
+    so that an end of file travels when the command closes them. 2 stays while there may be something to complain about.
+    A wait that a signal put an end to returns the status of a command that died of it, which is right for ``finish``.
+    The caller closes ``pidfd``. Raises JailError where a stream could not be read or written.
+    """
+    streams.close_inside()
+    held = [number for number in _RELAYED if _signal.getsignal(number) != _signal.SIG_IGN]  # nohup(1) and the like
+    held.append(_signal.SIGCHLD)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, held)
+    command = None
+    try:
+        command = Command(pid, pidfd, held)
+        if hand_over:
+            _hand_over(streams)
+        if streams.pumps or streams.terminal is not None:
+            from jailng.core import relay
+
+            relay.carry(command, streams, hand_over)
+        while not command.reap():
+            for number, code in signals.read(command.events):
+                command.hear(number, code)
+    finally:
+        if command is not None:
+            posix.close(command.events)
+        streams.close()
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+    return command.status or 0
+
+
+def finish(status: int) -> NoReturn:
+    """End this process as the command ended: with its exit status, or of the same signal but without a core."""
+    if posix.WIFSIGNALED(status):
+        signals.die_of(posix.WTERMSIG(status))
+    posix._exit(posix.WEXITSTATUS(status))
+
+
+def ends(number: int) -> bool:
+    """Whether a signal that is passed on would end a process that does not care about it."""
+    return number not in _HARMLESS
+
+
+def stop_here() -> None:
+    """Stop as SIGTSTP makes a process stop, unless nobody could continue it; returns when it was continued."""
+    posix.kill(posix.getpid(), _signal.SIGTSTP)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGTSTP,))
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTSTP,))
+
+
+def _hand_over(streams: Streams) -> None:
+    given = [streams.host[index] for index in streams.passed]
+    if streams.pumps:
+        given = [fd for fd in given if fd != 2]
+    if given:
+        give_up(given)
+
+
+def give_up(fds: list[int]) -> None:
+    """Have /dev/null in place of these descriptors: a closed one would be somebody else's next. Raises OSError."""
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    for fd in fds:
+        posix.dup2(null, fd)
+    posix.close(null)
