@@ -241,7 +241,7 @@ def test_ping_says_not_permitted_whatever_the_family(family: int, other: int, na
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])
 @pytest.mark.parametrize("flags", [0, NONBLOCK | CLOEXEC, HIGH])
 def test_raw_and_ping_sockets(family: int, flags: int) -> None:
-    for kind, protocol in [(RAW, 0), (RAW, 1), (RAW, 255), (DGRAM, 1), (DGRAM, 58), (DGRAM, 1 | HIGH)]:
+    for kind, protocol in [(RAW, 0), (RAW | 0x10, 1), (RAW, 255), (DGRAM, 1), (DGRAM | 0x80, 58), (DGRAM, 1 | HIGH)]:
         assert verdict()("socket", family, kind | flags, protocol) == errno.EPERM
         assert verdict(DEFAULT | {"families"})("socket", family, kind | flags, protocol) == errno.EPERM
         assert verdict(DEFAULT | {"raw"})("socket", family, kind | flags, protocol) == 0
