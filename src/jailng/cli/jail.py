@@ -39,7 +39,7 @@ class Options:
 
     def has(self, letters: str) -> bool:
         """Whether any of these was given."""
-        return any([letter in self.letters for letter in letters])
+        return any(letter in self.letters for letter in letters)
 
     def say(self, text: str) -> None:
         """Tell of a step, with -v."""
@@ -75,7 +75,7 @@ def _main(argv: list[str]) -> int:
         return _old_style(options, words)
     if options.has("rR") and not options.has("cm"):
         return _remove(options, words)
-    if len(words) < 2 and not any(["=" in word for word in words]):
+    if len(words) < 2 and not any("=" in word for word in words):
         raise JailError(f"configuration files: {_LATER}")
     return _from_command_line(options, _parameters(options, words))
 
@@ -194,7 +194,9 @@ def _write_jid_file(path: str, jail: life.Life, old_style: bool) -> None:
         command = " ".join(params.strings("command"))
         line = "\t".join([str(jail.there.jid), params.text("path"), params.text("host.hostname"), ips, command])
     else:
-        line = "\t".join([f"jid={jail.there.jid}", *[line for line in params.to_lines() if not line.startswith("jid=")]])
+        line = "\t".join(
+            [f"jid={jail.there.jid}", *[line for line in params.to_lines() if not line.startswith("jid=")]]
+        )
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -213,7 +215,7 @@ def _modify(options: Options, record: Record, params: Parameters) -> int:
 
 def _remove(options: Options, words: list[str]) -> int:
     """``-r`` and ``-R``: each jail named, or ``*``; one that fails does not keep the others."""
-    if not words or (any(["=" in word for word in words]) and not options.has("R")):
+    if not words or (any("=" in word for word in words) and not options.has("R")):
         raise UsageError(USAGE)
     from jailng.core import registry
 

@@ -1,7 +1,7 @@
 """jail_attach(2): bring a process into a jail. A pid namespace takes only newborn ones, so there is one fork.
 
 Until the exec, the process has the host's privileges or the memory of one that had; so it is not dumpable before it is
-born, it runs nothing and loads nothing of the jail's, and it parses the jail's passwd only when all it could lose is gone.
+born, it runs and loads nothing of the jail's, and it parses the jail's passwd only when all it could lose is gone.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import _signal
 import errno
 import posix
 
-from jailng.core import boot, passwd, process
-from jailng.core.boot import explain
-from jailng.errors import JailError
-from jailng.linux import caps, mount, ns
+from jailng.core import jailinit, passwd, process, stdio
+from jailng.errors import JailError, explain
+from jailng.linux import caps, cgroup, mount, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
     Raises JailError saying what failed in there: ``execvp: CMD: strerror``, ``USER: no such user`` and the like.
     """
     members = _members(entry)
-    program = boot.open_jailinit() if entry.shared_uids else -1
+    program = jailinit.open_program() if entry.shared_uids else -1
     said, say = posix.pipe2(posix.O_CLOEXEC)
     here = posix.open("/proc/self/ns/pid", _OPEN)
     caps.set_dumpable(False)
@@ -127,8 +126,6 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
 
 
 def _members(entry: Entry) -> int:
-    from jailng.linux import cgroup
-
     try:
         return cgroup.open_directory(entry.cgroup)
     except OSError as error:
@@ -138,8 +135,6 @@ def _members(entry: Entry) -> int:
 
 def _enter(entry: Entry, command: Command, streams: Streams, say: int, program: int) -> None:
     """The child's whole life up to the exec; it never returns."""
-    from jailng.core import stdio
-
     try:
         process.leave_the_caller(entry.confinement)
         ns.setns(entry.init, entry.flags)
@@ -211,7 +206,7 @@ def _environment(command: Command, user: User | None) -> dict[str, str]:
 
 def _execute(entry: Entry, argv: list[str], environment: dict[str, str], say: int, program: int) -> None:
     if entry.shared_uids:
-        # The kernel runs `#!/proc/self/exe` with the program of whoever executes it: that must not be the host's Python.
+        # The kernel runs `#!/proc/self/exe` with the program of whoever executes it: not the host's Python, then.
         posix.set_inheritable(say, True)
         posix.execve(program, ["jailinit", "exec", str(say), *argv], environment)
     kept = errno.ENOENT

@@ -13,9 +13,9 @@ import _signal
 import posix
 import time
 
-from jailng.core import process
+from jailng.core import jailinit, process
 from jailng.core.operation import Operation
-from jailng.errors import JailError
+from jailng.errors import JailError, explain
 from jailng.linux import caps, cgroup, mount, ns
 
 TYPE_CHECKING = False
@@ -28,29 +28,6 @@ if TYPE_CHECKING:
 _DONE = b"\0"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
-
-
-def jailinit_path() -> str:
-    """Where PID 1's program is: beside a checkout's sources, else in /usr/lib/jailng."""
-    package = __file__.rpartition("/core/")[0]
-    if package.endswith("/src/jailng"):
-        return package[: -len("src/jailng")] + "jailinit/jailinit"
-    return "/usr/lib/jailng/jailinit"
-
-
-def open_jailinit() -> int:
-    """jailinit on a detached read-only mount of its own, for fexecve(3).
-
-    Through /proc/PID/exe a jailed root whose uids are the host's could otherwise write to it (CVE-2019-5736).
-    Raises JailError where it is not built.
-    """
-    path = jailinit_path()
-    try:
-        tree = mount.open_tree(mount.AT_FDCWD, path.encode())
-    except FileNotFoundError:
-        raise JailError(f"{path}: not built: make -C {path.rpartition('/')[0]}") from None
-    mount.mount_setattr(tree, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV)
-    return tree
 
 
 class MakeCgroup(Operation):
@@ -83,7 +60,18 @@ class MakeCgroup(Operation):
 class Boot(Operation):
     """Make the namespaces, start PID 1, have the builder carry out ``build``, and come back."""
 
-    __slots__ = ("build", "cgroup", "confinement", "creator", "domainname", "hostname", "ids", "host", "new_ipc", "new_net")
+    __slots__ = (
+        "build",
+        "cgroup",
+        "confinement",
+        "creator",
+        "domainname",
+        "hostname",
+        "ids",
+        "host",
+        "new_ipc",
+        "new_net",
+    )
     needs = ("init.home", "tree")
     makes = ("init", "init.pid")
 
@@ -143,7 +131,7 @@ class Boot(Operation):
     def _start_init(self, slots: Slots) -> None:
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
-        program = open_jailinit()
+        program = jailinit.open_program()
         go, start = posix.pipe2(posix.O_CLOEXEC)
         slots["init.ready"], ready = posix.pipe2(posix.O_CLOEXEC)
         ns.set_effective_uid(self.creator)
@@ -281,14 +269,3 @@ def _write(path: str, text: bytes) -> None:
         posix.write(fd, text)
     finally:
         posix.close(fd)
-
-
-def explain(error: BaseException) -> str:
-    """An exception as one line for the process that waits at the other end of the pipe."""
-    if isinstance(error, OSError):
-        what = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
-        text = posix.strerror(error.errno) if error.errno else str(error)
-        return f"{what}: {text}" if what else text
-    if isinstance(error, JailError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, confinement, devfs, registry, rootfs, undo
+from jailng.core import boot, devfs, privileges, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
-from jailng.errors import JailError
+from jailng.errors import JailError, explain
 from jailng.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.confinement import Confinement
     from jailng.core.network import Link
     from jailng.core.operation import Slots
     from jailng.core.registry import Index, Record
@@ -90,44 +89,13 @@ class AllowReservedPorts(Operation):
         return "allow ports below 1024"
 
 
-def confine(params: Parameters) -> Confinement:
-    """What the parameters leave a process of the jail to do."""
-    return confinement.compute(
-        confinement.Privileges(
-            set_hostname=params.flag("allow.set_hostname"),
-            raw_sockets=params.flag("allow.raw_sockets"),
-            socket_af=params.flag("allow.socket_af"),
-            mlock=params.flag("allow.mlock"),
-            reserved_ports=params.flag("allow.reserved_ports"),
-            proc_debug=params.flag("allow.unprivileged_proc_debug"),
-            suser=params.flag("allow.suser"),
-            sysvmsg=params.text("sysvmsg") != "disable",
-            sysvsem=params.text("sysvsem") != "disable",
-            sysvshm=params.text("sysvshm") != "disable",
-            inet4=_has_family(params, "ip4"),
-            inet6=_has_family(params, "ip6"),
-            shared_net=shares_network(params),
-            shared_uids=params.text("ng.uids") == "shared",
-        )
-    )
-
-
-def _has_family(params: Parameters, family: str) -> bool:
-    return params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
-
-
-def shares_network(params: Parameters) -> bool:
-    """Whether the jail lives in the host's network namespace."""
-    return "inherit" in (params.text("ip4"), params.text("ip6"))
-
-
 def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
     """The operations that make this jail, decided to the last; nothing is touched, the host's state is only read."""
     path = params.text("path")
     private = params.text("ng.uids") == "private"
     base = creator if private else 0
     record = registry.Record(jid)
-    new_net = not shares_network(params)
+    new_net = not privileges.share_network(params)
     below = rootfs.mounts_below(path)
     nodes, links = devfs.nodes(params.number("devfs_ruleset")), devfs.links(params.number("devfs_ruleset"))
     build: list[Operation] = [
@@ -157,7 +125,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
             domainname=params.text("host.domainname"),
             new_net=new_net,
             new_ipc=params.text("sysvshm") != "inherit",
-            confinement=confine(params),
+            confinement=privileges.confine(params),
             host=host,
             build=build,
         ),
@@ -185,7 +153,7 @@ def open_path(params: Parameters) -> int:
 
 
 def reserve(params: Parameters) -> Record:
-    """Give a new jail its jid, its name and its uids: a record, locked by this process, of a jail that is not yet there.
+    """Give a new jail its jid, name and uids: a record, locked by this process, of a jail that is not yet there.
 
     If this process dies, whatever the record says by then is undone by the next command. Raises JailError.
     """
@@ -222,7 +190,7 @@ def jail_set(params: Parameters, record: Record) -> None:
         path = [f"param {line}" for line in params.to_lines(["path"])]
         record.append([f"init {registry.process_id(slots['init.pid'])}", *path, "created"])
     except OSError as error:
-        raise JailError(f"jail_set: {boot.explain(error)}") from None
+        raise JailError(f"jail_set: {explain(error)}") from None
     finally:
         builder = slots.pop("builder.pid", 0)
         for name, fd in slots.items():

@@ -47,10 +47,10 @@ def _number(text: str) -> int:
 
 
 def find(name: str) -> User:
-    """The user of that name, or of that uid, in this process's /etc/passwd. Raises JailError: ``NAME: no such user``."""
+    """The user of that name or uid in this process's /etc/passwd. Raises JailError: ``NAME: no such user``."""
     uid = _number(name)
     for fields in _lines("/etc/passwd"):
-        if len(fields) < 7 or not (fields[0] == name or uid >= 0 and _number(fields[2]) == uid):
+        if len(fields) < 7 or not (fields[0] == name or (uid >= 0 and _number(fields[2]) == uid)):
             continue
         user, group = _number(fields[2]), _number(fields[3])
         if user < 0 or group < 0:

@@ -82,7 +82,21 @@ def _readable(fd: int) -> bool:
 class Record:
     """One jail as its file tells of it. ``params`` maps kernel parameters to their text."""
 
-    __slots__ = ("_fd", "base", "boot", "created", "init", "jid", "name", "netns", "params", "parent", "starter", "undo", "up")
+    __slots__ = (
+        "_fd",
+        "base",
+        "boot",
+        "created",
+        "init",
+        "jid",
+        "name",
+        "netns",
+        "params",
+        "parent",
+        "starter",
+        "undo",
+        "up",
+    )
 
     def __init__(self, jid: int) -> None:
         self.jid = jid

@@ -202,7 +202,9 @@ class MountDev(Operation):
     __slots__ = ("base", "links", "nodes", "private")
     needs = ("tree", "userns")
 
-    def __init__(self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool) -> None:
+    def __init__(
+        self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool
+    ) -> None:
         self.nodes = nodes
         self.links = links
         self.base = base
@@ -215,7 +217,12 @@ class MountDev(Operation):
         except FileNotFoundError:
             return
         # Nodes are made while ids are not mapped yet: the host's root has no id inside an idmapped mount (EOVERFLOW).
-        options: list[tuple[bytes, bytes | None]] = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
+        options: list[tuple[bytes, bytes | None]] = [
+            (b"source", b"tmpfs"),
+            (b"size", b"1m"),
+            (b"nr_inodes", b"4096"),
+            (b"mode", b"755"),
+        ]
         dev = m.new_file_system(b"tmpfs", options, m.MOUNT_ATTR_NOSUID)
         for name, major, minor, mode in self.nodes:
             posix.mknod(name, 0o020000 | mode, posix.makedev(major, minor), dir_fd=dev)
@@ -233,7 +240,9 @@ class MountDev(Operation):
         owner = self.base if self.private else 0
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         m.mount(b"devpts", b"pts", b"devpts", quiet, b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5))
-        m.mount(b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner))
+        m.mount(
+            b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner)
+        )
         m.mount(b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
 
     def describe(self) -> str:

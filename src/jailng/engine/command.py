@@ -1,4 +1,4 @@
-"""The commands of exec.* and ``command``: on the host and in the jail, one after the other (usr.sbin/jail/command.c)."""
+"""The commands of exec.* and ``command``, on the host and in the jail (usr.sbin/jail/command.c)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def host_environment(params: Parameters, record: Record) -> dict[str, str]:
     return {**caller, **_names(record)}
 
 
-def run_on_host(argv: list[str], environment: dict[str, str], user: User | None, timeout: int, background: bool) -> None:
+def run_on_host(
+    argv: list[str], environment: dict[str, str], user: User | None, timeout: int, background: bool
+) -> None:
     """Run a command on the host and wait for it. Raises JailError: ``CMD: failed`` and the like."""
     pid, pidfd = ns.clone3()
     if pid == 0:

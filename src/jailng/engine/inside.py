@@ -6,7 +6,7 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import attach, create, passwd, stdio, waiting
+from jailng.core import attach, passwd, privileges, stdio, waiting
 from jailng.engine import command
 from jailng.linux import cgroup, ns
 from jailng.params.model import Parameters
@@ -39,7 +39,7 @@ def attached(
     background: bool = False,
 ) -> int:
     """Enter the jail, run, relay, wait; the raw wait status. Raises JailError (could not be run; timed out)."""
-    entry = attach.Entry(record, create.confine(params))
+    entry = attach.Entry(record, privileges.confine(params))
     try:
         root = attach.open_tree_of(record)
         try:

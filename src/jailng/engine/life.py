@@ -84,7 +84,7 @@ def _run_inside(life: Life, argv: list[str], text: str, background: bool) -> Non
 def _aliases(life: Life, _: str) -> None:
     interface = life.params.text("interface")
     addresses = [*life.params.addresses("ip4.addr"), *life.params.addresses("ip6.addr")]
-    if not any([interface or address.interface for address in addresses]):
+    if not any(interface or address.interface for address in addresses):
         return
     from jailng.core import alias
 
@@ -98,7 +98,9 @@ def _aliases(life: Life, _: str) -> None:
 
 def _create(life: Life, _: str) -> None:
     shown = " ".join(life.params.to_lines())
-    life.say(f"jail_set(JAIL_CREATE) persist {shown}" if "persist" not in life.params else f"jail_set(JAIL_CREATE) {shown}")
+    life.say(
+        f"jail_set(JAIL_CREATE) persist {shown}" if "persist" not in life.params else f"jail_set(JAIL_CREATE) {shown}"
+    )
     create.jail_set(life.params, life.there)
     life.say("created")
 
@@ -144,9 +146,7 @@ def start(life: Life) -> None:
 
 
 def _lives(params: Parameters) -> bool:
-    return params.flag("persist") or any(
-        [params.strings(name) for name in ("command", "exec.start", "exec.poststart")]
-    )
+    return params.flag("persist") or any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
 
 
 def _terminate(life: Life, _: str) -> None:

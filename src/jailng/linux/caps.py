@@ -91,6 +91,3 @@ def new_session_keyring() -> None:
     except OSError as error:
         if error.errno != 38:
             raise
-
-
-

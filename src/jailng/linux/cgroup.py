@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     Layout = Literal["v1", "hybrid", "v2"]
 
-_UNIFIED = (b"/sys/fs/cgroup", b"/sys/fs/cgroup/unified", b"/proc/1/root/sys/fs/cgroup", b"/proc/1/root/sys/fs/cgroup/unified")
+_UNIFIED = (
+    b"/sys/fs/cgroup",
+    b"/sys/fs/cgroup/unified",
+    b"/proc/1/root/sys/fs/cgroup",
+    b"/proc/1/root/sys/fs/cgroup/unified",
+)
 _PERSIST = b"user.jailng.persist"
 _DIRECTORY = posix.O_DIRECTORY | posix.O_CLOEXEC
 _open_root: int | None = None

@@ -6,6 +6,7 @@ The private half is used where it is as expected, the public one where it is not
 
 from __future__ import annotations
 
+import _ctypes
 import posix
 import sys
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
         raw: bytes
 
-
-import _ctypes
 
 _MACHINES = {"x86_64": 0, "aarch64": 1}
 MACHINE = posix.uname().machine

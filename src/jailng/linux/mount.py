@@ -1,4 +1,4 @@
-"""Mounts and the walk to them, by file descriptor: mount_setattr(2), open_tree(2), move_mount(2), openat2(2), fsopen(2)."""
+"""Mounts, and the walk to them by file descriptor: open_tree(2), move_mount(2), mount_setattr(2), openat2(2)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def move_mount(tree: int, directory: int, path: bytes = b"") -> None:
 
 
 def mount_setattr(tree: int, attributes: int, userns: int = 0, recursive: bool = False) -> None:
-    """Set MOUNT_ATTR_ flags; with MOUNT_ATTR_IDMAP, map ids through ``userns`` (only while detached). Raises OSError."""
+    """Set MOUNT_ATTR_ flags; MOUNT_ATTR_IDMAP maps ids through ``userns``, while detached only. Raises OSError."""
     attr = words(attributes, 0, 0, userns)
     syscall("mount_setattr", tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, len(attr))
 

@@ -85,4 +85,3 @@ def sethostname(name: bytes) -> None:
 def setdomainname(name: bytes) -> None:
     """setdomainname(2): the NIS domain, at most 64 bytes. Raises OSError (EINVAL: longer)."""
     syscall("setdomainname", name, len(name))
-

@@ -1,0 +1,91 @@
+"""The alias that jail(8) puts on a host interface for the life of a jail: ``interface``, and ``ep0|192.0.2.10``."""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
+
+from jailng.core import firewall
+from jailng.errors import JailError
+from jailng.linux import rtnetlink as rt
+from jailng.linux.netlink import Netlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.link import Address
+
+_GONE = (errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
+
+
+def _index(name: str) -> int:
+    try:
+        return if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def exists(interface: str, address: Address) -> bool:
+    """Whether the interface has the address, whatever its prefix: then it is not ours to remove. Raises JailError."""
+    return _find(interface, address.packed) is not None
+
+
+def _find(interface: str, packed: bytes) -> rt.Address | None:
+    index = _index(interface)
+    if not index:
+        raise JailError(f"interface {interface} does not exist")
+    with Netlink() as netlink:
+        for _, body in netlink.ask(rt.get_addresses(AF_INET if len(packed) == 4 else AF_INET6)):
+            if packed in body:
+                found = rt.Address.read(body)
+                if found.packed == packed and found.index == index:
+                    return found
+    return None
+
+
+def add(interface: str, address: Address) -> None:
+    """Give the interface the address; one that it has already is left as it is. Raises JailError.
+
+    Written to the record before, unless it ``exists``: ``alias INTERFACE ADDRESS/PREFIX``. An IPv6 alias is deprecated
+    (the host does not speak from it by itself) and not tried for duplicates, which would take a second.
+    """
+    if address.words:
+        raise JailError(
+            f"ip{4 if len(address.packed) == 4 else 6}.addr: {address.bare}: not understood: {address.words}"
+        )
+    index = _index(interface)
+    if not index:
+        raise JailError(f"interface {interface} does not exist")
+    prefix = address.prefix
+    if len(address.packed) == 4:
+        hosts = (1 << (32 - prefix)) - 1
+        broadcast = (int.from_bytes(address.packed, "big") | hosts).to_bytes(4, "big") if prefix < 31 else b""
+        message = rt.new_address(index, address.packed, prefix, broadcast)
+    else:
+        message = rt.new_address(index, address.packed, prefix, flags=rt.IFA_F_NODAD, preferred=0)
+    with Netlink() as netlink:
+        try:
+            netlink.batch([message], ignored=(errno.EEXIST,))
+        except OSError as error:
+            raise JailError(f"interface {interface}: {address.bare}/{prefix}: {error.strerror}") from None
+
+
+def remove(words: list[str]) -> None:
+    """``alias INTERFACE ADDRESS/PREFIX``: take the address away. It may be gone already. Raises OSError."""
+    interface, (text, _, prefix) = words[0], words[1].partition("/")
+    index = _index(interface)
+    if not index:
+        return
+    # Else the kernel removes with the first address of a network all others of it: aliases of other jails.
+    switch = f"ipv4/conf/{interface}/promote_secondaries"
+    promoting = ":" in text or firewall.read_switch(switch) == 1
+    if not promoting:
+        firewall.write_switch(switch, 1)
+    try:
+        with Netlink() as netlink:
+            netlink.batch(
+                [rt.delete_address(index, inet_pton(AF_INET6 if ":" in text else AF_INET, text), int(prefix))],
+                ignored=_GONE,
+            )
+    finally:
+        if not promoting:
+            firewall.write_switch(switch, 0)

@@ -1,0 +1,41 @@
+"""From a jail's parameters to what its processes may do."""
+
+from __future__ import annotations
+
+from jailng.core import confinement
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.confinement import Confinement
+    from jailng.params.model import Parameters
+
+
+def confine(params: Parameters) -> Confinement:
+    """What the parameters leave a process of the jail to do."""
+    return confinement.compute(
+        confinement.Privileges(
+            set_hostname=params.flag("allow.set_hostname"),
+            raw_sockets=params.flag("allow.raw_sockets"),
+            socket_af=params.flag("allow.socket_af"),
+            mlock=params.flag("allow.mlock"),
+            reserved_ports=params.flag("allow.reserved_ports"),
+            proc_debug=params.flag("allow.unprivileged_proc_debug"),
+            suser=params.flag("allow.suser"),
+            sysvmsg=params.text("sysvmsg") != "disable",
+            sysvsem=params.text("sysvsem") != "disable",
+            sysvshm=params.text("sysvshm") != "disable",
+            inet4=_has_family(params, "ip4"),
+            inet6=_has_family(params, "ip6"),
+            shared_net=share_network(params),
+            shared_uids=params.text("ng.uids") == "shared",
+        )
+    )
+
+
+def _has_family(params: Parameters, family: str) -> bool:
+    return params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
+
+
+def share_network(params: Parameters) -> bool:
+    """Whether the jail lives in the host's network namespace."""
+    return "inherit" in (params.text("ip4"), params.text("ip6"))
