@@ -1,0 +1,336 @@
+"""What all jails' networks share on the host: one table of nf_tables, and forwarding on the interfaces of the LAN.
+
+    table inet jailng {
+        chain prerouting {  # an address that this jail does not have
+            type filter hook prerouting priority raw
+            iifname "jng*" fib saddr . iif oif missing counter name spoofed drop
+        }
+        chain input {       # the host itself, from a jail: answers, and what ``allowed`` lists (nothing, by default)
+            type filter hook input priority filter
+            iifname != "jng*" accept
+            ct state established,related accept
+            meta l4proto . th dport @allowed accept
+            counter name denied drop
+        }
+        chain forward {     # what the host would route for others, only because a jail needs it to route
+            type filter hook forward priority filter
+            iifname "jng*" accept
+            oifname "jng*" accept
+            meta nfproto . iifname @guarded counter name unrouted drop
+            meta nfproto @everywhere counter name unrouted drop
+        }
+    }
+
+It is made with the first jail and removed with the last: which one that is, the records tell. A *LAN* is what must be
+switched on for a jail to be reached from outside: ``4:ep0``, ``6:ep0``, or ``6:all`` on kernels that forward IPv6 for
+all interfaces or none. Whose switch it is must be seen from the switch: an administrator's 1 is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import posix
+
+from jailng.core import registry
+from jailng.errors import JailError
+from jailng.linux import nftables as nft
+from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jailng.linux.netlink import Message
+
+TABLE = "jailng"
+_JAILS = b"jng"
+# Of forwarding the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
+_OURS = (2, 3)
+# The kernel's default, in hundredths of a second: a broadcast ARP request for a jail would be answered that much later.
+_PROXY_DELAY = 80
+
+
+def _lan_key(lan: str) -> tuple[str, bytes]:
+    family, _, interface = lan.partition(":")
+    protocol = nft.NFPROTO_IPV4 if family == "4" else nft.NFPROTO_IPV6
+    if interface == "all":
+        return "everywhere", bytes([protocol])
+    return "guarded", bytes([protocol, 0, 0, 0]) + interface.encode("utf-8", "surrogateescape").ljust(16, b"\0")
+
+
+def _lan(table_set: str, key: bytes) -> str:
+    family = 4 if key[0] == nft.NFPROTO_IPV4 else 6
+    return (
+        f"{family}:{'all' if table_set == 'everywhere' else key[4:].rstrip(bytes(1)).decode(errors='surrogateescape')}"
+    )
+
+
+def _rules() -> Iterator[Message]:
+    from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.EQUAL, _JAILS)]
+    to_jail = [nft.load(nft.OIFNAME), nft.compare(nft.EQUAL, _JAILS)]
+    not_from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.UNEQUAL, _JAILS)]
+    answers = nft.connection_state(nft.ESTABLISHED | nft.RELATED)
+    allowed = [nft.load(nft.L4PROTO), nft.load_destination_port(nft.SECOND), nft.look_up("allowed")]
+    guarded_lan = [nft.load(nft.NFPROTO), nft.load(nft.IIFNAME, nft.SECOND), nft.look_up("guarded")]
+    guarded_family = [nft.load(nft.NFPROTO), nft.look_up("everywhere")]
+    accept, drop = nft.verdict(nft.ACCEPT), nft.verdict(nft.DROP)
+    rules: list[tuple[str, list[bytes]]] = [
+        ("prerouting", [*from_jail, *nft.no_way_back(), nft.count("spoofed"), drop]),
+        ("input", [*not_from_jail, accept]),
+        ("input", [*answers, accept]),
+        ("input", [*allowed, accept]),
+        ("input", [nft.count("denied"), drop]),
+        ("forward", [*from_jail, accept]),
+        ("forward", [*to_jail, accept]),
+        ("forward", [*guarded_lan, nft.count("unrouted"), drop]),
+        ("forward", [*guarded_family, nft.count("unrouted"), drop]),
+    ]
+    for chain, expressions in rules:
+        yield nft.new_rule(TABLE, chain, *expressions)
+
+
+def _table() -> list[Message]:
+    def joined(first: int, second: int) -> int:
+        return first << nft.TYPE_BITS | second
+
+    return [
+        nft.new_table(TABLE),
+        *[nft.new_counter(TABLE, name) for name in ("spoofed", "denied", "unrouted")],
+        nft.new_set(TABLE, "guarded", 1, joined(nft.TYPE_NFPROTO, nft.TYPE_IFNAME), 20),
+        nft.new_set(TABLE, "allowed", 2, joined(nft.TYPE_INET_PROTO, nft.TYPE_INET_SERVICE), 8),
+        nft.new_set(TABLE, "everywhere", 3, nft.TYPE_NFPROTO, 1),
+        nft.new_chain(TABLE, "prerouting", nft.PREROUTING, nft.RAW),
+        nft.new_chain(TABLE, "input", nft.INPUT, nft.FILTER),
+        nft.new_chain(TABLE, "forward", nft.FORWARD, nft.FILTER),
+        *_rules(),
+    ]
+
+
+def guarded(netlink: Netlink) -> set[str] | None:
+    """The LANs that the table guards; None if there is no such table. ``netlink`` is of NETLINK_NETFILTER."""
+    found = set()
+    for name in ("guarded", "everywhere"):
+        try:
+            answers = netlink.ask(nft.get_elements(TABLE, name))
+        except FileNotFoundError:
+            return None
+        found |= {_lan(name, key) for _, body in answers for key in nft.keys(body)}
+    return found
+
+
+def read_switch(path: str) -> int | None:
+    """A number below /proc/sys/net; None if there is none of that name."""
+    try:
+        fd = posix.open(f"/proc/sys/net/{path}", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return int(posix.read(fd, 32))
+    finally:
+        posix.close(fd)
+
+
+def write_switch(path: str, value: int) -> None:
+    """Set a number below /proc/sys/net. Raises OSError."""
+    fd = posix.open(f"/proc/sys/net/{path}", posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        posix.write(fd, b"%d" % value)
+    finally:
+        posix.close(fd)
+
+
+def lan_for(family: int, interface: str) -> str:
+    """What a jail whose address is on that interface needs switched on; "" if the administrator's switches suffice.
+
+    Reads only. Raises JailError where it cannot be had without harm to the host.
+    """
+    if family == 4:
+        return f"4:{interface}" if read_switch(f"ipv4/conf/{interface}/forwarding") in (0, *_OURS) else ""
+    everywhere = read_switch("ipv6/conf/all/forwarding")
+    if everywhere in _OURS:
+        return "6:all"
+    if everywhere != 0:
+        return ""
+    if not can_forward_one():
+        _check_advertisements()
+        return "6:all"
+    lan = f"6:{interface}"
+    if read_switch(f"ipv6/conf/{interface}/force_forwarding") == 0 or lan in (_guarded_now() or _recorded()):
+        return lan
+    return ""
+
+
+def _check_advertisements() -> None:
+    """Before Linux 6.17 IPv6 is forwarded for all interfaces or none, and one that forwards takes no advertisements."""
+    why = "this kernel forwards IPv6 for all interfaces or none (Linux 6.17 can for one)"
+    fd = posix.open("/proc/net/if_inet6", posix.O_RDONLY | posix.O_CLOEXEC)
+    text = bytearray()
+    while part := posix.read(fd, 65536):
+        text += part
+    posix.close(fd)
+    names = {line.split()[-1] for line in text.decode(errors="surrogateescape").splitlines()}
+    names = {name for name in names if name != "lo" and not name.startswith(_JAILS.decode())}
+    deaf = sorted([name for name in names if read_switch(f"ipv6/conf/{name}/accept_ra") == 1])
+    if deaf:
+        raise JailError(
+            f"ip6.addr: {why}, and then {', '.join(deaf)} would no longer take router advertisements: set "
+            f"net.ipv6.conf.{deaf[0]}.accept_ra to 2, or to 0 where none are expected"
+        )
+    routers = sorted([name for name in names if read_switch(f"ipv6/conf/{name}/forwarding")])
+    if routers:
+        raise JailError(
+            f"ip6.addr: {why}, and {', '.join(routers)} is set apart: set net.ipv6.conf.all.forwarding to 1"
+        )
+
+
+def can_forward_one() -> bool:
+    """Whether this kernel can forward IPv6 for one interface (Linux 6.17)."""
+    return posix.access("/proc/sys/net/ipv6/conf/all/force_forwarding", posix.F_OK)
+
+
+def _guarded_now() -> set[str] | None:
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        return guarded(netlink)
+
+
+def _path(lan: str) -> str:
+    family, _, interface = lan.partition(":")
+    if family == "4" or interface == "all":
+        return f"ipv{family}/conf/{interface}/forwarding"
+    return f"ipv6/conf/{interface}/force_forwarding"
+
+
+def _state(lan: str) -> str:
+    """``off``, ``ours``, or ``theirs``: meanwhile an administrator (or a program of his) has switched on forwarding."""
+    if lan.startswith("6") and not lan.endswith(":all"):
+        if read_switch("ipv6/conf/all/forwarding") != 0:
+            return "theirs"
+        return "off" if read_switch(_path(lan)) == 0 else "ours"
+    value = read_switch(_path(lan))
+    return "off" if value == 0 else "ours" if value in _OURS else "theirs"
+
+
+def _switch_on(lan: str) -> None:
+    family, _, interface = lan.partition(":")
+    if family == "6":
+        write_switch(_path(lan), 2 if interface == "all" else 1)
+        return
+    delay = f"ipv4/neigh/{interface}/proxy_delay"
+    default = read_switch(delay) == _PROXY_DELAY
+    write_switch(_path(lan), _OURS[default])
+    if default:
+        write_switch(delay, 0)
+
+
+def _switch_off(lan: str) -> None:
+    family, _, interface = lan.partition(":")
+    value = read_switch(_path(lan))
+    if family == "6" and interface != "all":
+        if value == 1:
+            write_switch(_path(lan), 0)
+    elif value in _OURS:
+        delay = f"ipv4/neigh/{interface}/proxy_delay"
+        if value == _OURS[1] and read_switch(delay) == 0:
+            write_switch(delay, _PROXY_DELAY)
+        write_switch(_path(lan), 0)
+
+
+class _Lock:
+    """Against another command that takes down what this one has just found standing."""
+
+    __slots__ = ("_fd",)
+
+    def __enter__(self) -> None:
+        try:
+            self._fd = posix.open(f"{registry.DIRECTORY}/jails", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        except FileNotFoundError:  # no registry, no other jail
+            self._fd = -1
+            return
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            posix.close(self._fd)
+
+
+def _records(besides: int = 0) -> Iterator[set[str]]:
+    """The LANs of each jail with a network of its own in this network namespace, but for that jid's."""
+    here = posix.stat("/proc/self/ns/net").st_ino
+    for record in registry.records():
+        if record.jid == besides or not record.current or record.netns not in (0, here):
+            continue
+        for line in record.undo:
+            kind, *words = line.split(" ")
+            if kind == "firewall":
+                yield set(words[1:])
+
+
+def _recorded() -> set[str]:
+    found: set[str] = set()
+    return found.union(*_records())
+
+
+def undo_line(jid: int, lans: list[str]) -> str:
+    """The line for the record, to be written before ``hold``."""
+    return " ".join(["firewall", str(jid), *lans])
+
+
+def hold(lans: list[str]) -> None:
+    """Have the table standing and these LANs switched on and guarded, whatever is there already.
+
+    Raises JailError naming what this kernel lacks, or OSError.
+    """
+    try:
+        netlink = Netlink(NETLINK_NETFILTER)
+    except OSError as error:
+        raise JailError(f"nf_tables, which keeps jails from using others' addresses: {error.strerror}") from None
+    with netlink, _Lock():
+        present = guarded(netlink)
+        if present is None:
+            # Also after `nft flush ruleset`: then other jails' LANs are unguarded too.
+            present = _recorded().union(lans)
+            try:
+                netlink.transaction(_table() + [nft.new_element(TABLE, *_lan_key(lan)) for lan in sorted(present)])
+            except OSError as error:
+                raise JailError(f"nf_tables: {error.strerror}") from None
+        states = {lan: _state(lan) for lan in sorted(present.union(lans))}
+        changes = []
+        for lan, state in states.items():
+            if state == "theirs" and lan in present:
+                changes.append(nft.delete_element(TABLE, *_lan_key(lan)))
+            elif state != "theirs" and lan not in present:
+                changes.append(nft.new_element(TABLE, *_lan_key(lan)))
+        if changes:
+            netlink.transaction(changes)
+        for lan in lans:
+            if states[lan] == "off":
+                _switch_on(lan)
+
+
+def release(words: list[str]) -> None:
+    """Undo ``hold`` for the jail whose jid is the first word, as far as no other jail needs it. Raises OSError."""
+    jid, *lans = words
+    unused = set(lans)
+    alone = True
+    with Netlink(NETLINK_NETFILTER) as netlink, _Lock():
+        for others in _records(besides=int(jid)):
+            alone = False
+            unused -= others
+            if not unused:
+                return
+        for lan in sorted(unused):
+            _switch_off(lan)
+        present = guarded(netlink)
+        if present is None:
+            return
+        if alone:
+            changes = [nft.delete_table(TABLE)]
+        else:
+            changes = [nft.delete_element(TABLE, *_lan_key(lan)) for lan in sorted(unused & present)]
+        if changes:
+            try:
+                netlink.transaction(changes)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise

@@ -1,0 +1,301 @@
+"""What rtnetlink(7) can be asked: interfaces, addresses, routes and neighbours, one message a function.
+
+Addresses are ``bytes`` in network order; their length tells the family. A number for an interface is its ifindex.
+"""
+
+from __future__ import annotations
+
+from _struct import pack, unpack_from
+
+from jailng.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    attribute,
+    attributes,
+    nested,
+    number,
+    string,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.linux.netlink import Message
+
+AF_INET = 2
+AF_INET6 = 10
+_AF_BRIDGE = 7
+
+IFF_UP = 1
+IFF_LOOPBACK = 8
+IFF_NOARP = 0x80
+
+IFA_F_SECONDARY = 1
+IFA_F_NODAD = 2
+IFA_F_DEPRECATED = 0x20
+IFA_F_NOPREFIXROUTE = 0x200
+
+RT_TABLE_MAIN = 254
+RT_TABLE_LOCAL = 255
+RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_LINK = 253
+
+# Indices of net.ipv4.conf.*, which a link message can set: include/uapi/linux/ip.h.
+IPV4_DEVCONF_FORWARDING = 1
+IPV4_DEVCONF_ACCEPT_REDIRECTS = 4
+IPV4_DEVCONF_SEND_REDIRECTS = 6
+IPV4_DEVCONF_RP_FILTER = 8
+IPV4_DEVCONF_ACCEPT_LOCAL = 23
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
+_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC = 1, 3, 4, 18, 19, 26
+_IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 29, 31, 32
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 1, 8
+_IN6_ADDR_GEN_MODE_NONE = 1
+_RTEXT_FILTER_SKIP_STATS = 8
+_ARPHRD_ETHER = 1
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 4, 6, 8
+_FOREVER = 0xFFFFFFFF
+
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 2, 4, 5, 7, 15
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_RTM_F_FIB_MATCH = 0x2000
+_RTNH_F_ONLINK = 4
+
+_NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
+_NUD_PERMANENT = 0x80
+_NTF_PROXY = 8
+
+
+def _family(address: bytes) -> int:
+    return AF_INET if len(address) == 4 else AF_INET6
+
+
+def _link(index: int, flags: int, change: int, *parts: bytes) -> bytes:
+    return pack("BxHiII", 0, 0, index, flags, change) + b"".join(parts)
+
+
+def _end(name: str, address: bytes, mtu: int) -> bytes:
+    # One queue a direction: the default is one a processor, which a machine of 64 pays for in each jail.
+    parts = [string(_IFLA_IFNAME, name), number(_IFLA_NUM_TX_QUEUES, 1), number(_IFLA_NUM_RX_QUEUES, 1)]
+    if address:
+        parts.append(attribute(_IFLA_ADDRESS, address))
+    if mtu:
+        parts.append(number(_IFLA_MTU, mtu))
+    return b"".join(parts)
+
+
+def new_veth(
+    name: str, address: bytes, peer: str, peer_address: bytes, pid: int, mtu: int = 0, flags: int = IFF_UP
+) -> Message:
+    """veth(4): ``name`` here, ``peer`` in the network namespace of process ``pid`` (down: it could not be up yet).
+
+    MAC addresses of six bytes (empty: the kernel takes random ones); ``mtu`` 0 is the kernel's default.
+    """
+    there = _link(0, 0, 0, _end(peer, peer_address, mtu), number(_IFLA_NET_NS_PID, pid))
+    data = nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
+    info = nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"veth"), data)
+    return _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(0, flags, flags, _end(name, address, mtu), info)
+
+
+def set_link(index: int, up: bool = False, ipv4: dict[int, int] | None = None, ipv6_silent: bool = False) -> Message:
+    """Change an interface. ``ipv4``: net.ipv4.conf settings by IPV4_DEVCONF_ index.
+
+    ``ipv6_silent``: no link-local address of its own, hence no router solicitation (addr_gen_mode none).
+    """
+    families = []
+    if ipv4:
+        settings = b"".join([number(setting, value) for setting, value in ipv4.items()])
+        families.append(nested(AF_INET, nested(_IFLA_INET_CONF, settings)))
+    if ipv6_silent:
+        mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
+        families.append(nested(AF_INET6, mode))
+    spec = nested(_IFLA_AF_SPEC, *families) if families else b""
+    return _RTM_SETLINK, 0, _link(index, IFF_UP if up else 0, IFF_UP if up else 0, spec)
+
+
+def delete_link(name: str) -> Message:
+    """Remove an interface (of a veth, both ends). It costs 20 ms: the kernel waits until nobody can still use it."""
+    return _RTM_DELLINK, 0, _link(0, 0, 0, string(_IFLA_IFNAME, name))
+
+
+def get_link(index: int = 0, name: str = "") -> Message:
+    """Ask for one interface, by ``index`` or by ``name``. Answered by what ``Interface`` reads."""
+    which = string(_IFLA_IFNAME, name) if name else b""
+    return _RTM_GETLINK, 0, _link(index, 0, 0, which, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+
+
+class Interface:
+    """An answer to ``get_link``. ``address`` is the MAC address, empty where there is none."""
+
+    __slots__ = ("address", "flags", "index", "mtu", "name")
+
+    def __init__(self, body: bytes) -> None:
+        kind, self.index, self.flags = unpack_from("xxHiI", body)
+        found = attributes(body, 16)
+        self.name = found[_IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
+        self.mtu: int = unpack_from("I", found[_IFLA_MTU])[0]
+        address = found.get(_IFLA_ADDRESS, b"")
+        self.address = address if kind == _ARPHRD_ETHER and any(address) else b""
+
+
+def new_address(
+    index: int, address: bytes, prefix: int, broadcast: bytes = b"", flags: int = 0, preferred: int = _FOREVER
+) -> Message:
+    """Give an interface an address. ``preferred`` 0: never taken as a source by itself (deprecated, in IPv6's word)."""
+    head = pack("BBBBI", _family(address), prefix, flags & 0xFF, RT_SCOPE_UNIVERSE, index)
+    parts = [attribute(_IFA_LOCAL, address), attribute(_IFA_ADDRESS, address), number(_IFA_FLAGS, flags)]
+    if broadcast:
+        parts.append(attribute(_IFA_BROADCAST, broadcast))
+    if preferred != _FOREVER:
+        parts.append(attribute(_IFA_CACHEINFO, pack("IIII", preferred, _FOREVER, 0, 0)))
+    return _RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, head + b"".join(parts)
+
+
+def delete_address(index: int, address: bytes, prefix: int) -> Message:
+    """Take an address from an interface."""
+    head = pack("BBBBI", _family(address), prefix, 0, 0, index)
+    return _RTM_DELADDR, 0, head + attribute(_IFA_LOCAL, address)
+
+
+def get_addresses(family: int) -> Message:
+    """Ask for every address of a family. Answered by what ``Address`` reads, in the order of the interfaces."""
+    return _RTM_GETADDR, NLM_F_DUMP, pack("BBBBI", family, 0, 0, 0, 0)
+
+
+def get_address(address: bytes) -> Message:
+    """Ask for one address, IPv6 only; EADDRNOTAVAIL if no interface has it. Answered by what ``Address`` reads."""
+    return _RTM_GETADDR, 0, pack("BBBBI", AF_INET6, 0, 0, 0, 0) + attribute(_IFA_ADDRESS, address)
+
+
+class Address:
+    """An address of an interface. ``broadcast`` is empty where there is none; ``flags`` are IFA_F_."""
+
+    __slots__ = ("broadcast", "flags", "index", "packed", "prefix", "scope")
+
+    def __init__(
+        self, index: int, packed: bytes, prefix: int, broadcast: bytes, scope: int = 0, flags: int = 0
+    ) -> None:
+        self.index = index
+        self.packed = packed
+        self.prefix = prefix
+        self.broadcast = broadcast
+        self.scope = scope
+        self.flags = flags
+
+    @classmethod
+    def read(cls, body: bytes) -> Address:
+        """From an answer to ``get_address`` or ``get_addresses``."""
+        prefix, flags, scope, index = unpack_from("xBBBI", body)
+        found = attributes(body, 8)
+        # With a point-to-point peer, IFA_ADDRESS is the peer's; IPv6 has no IFA_LOCAL without one.
+        packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+        if _IFA_FLAGS in found:
+            flags = unpack_from("I", found[_IFA_FLAGS])[0]
+        return cls(index, packed, prefix, found.get(_IFA_BROADCAST, b""), scope, flags)
+
+
+class Route:
+    """A unicast route, to be made or to be deleted: the latter needs the same values.
+
+    ``source``: only for packets from that address and prefix (IPv6 with CONFIG_IPV6_SUBTREES). ``gateway`` is taken to
+    be on the link. ``preferred``: the address from which this host then speaks.
+    """
+
+    __slots__ = ("gateway", "index", "preferred", "protocol", "source", "table", "target", "target_prefix")
+
+    def __init__(
+        self,
+        index: int,
+        target: bytes,
+        target_prefix: int,
+        table: int,
+        protocol: int,
+        gateway: bytes = b"",
+        preferred: bytes = b"",
+        source: tuple[bytes, int] = (b"", 0),
+    ) -> None:
+        self.index = index
+        self.target = target
+        self.target_prefix = target_prefix
+        self.table = table
+        self.protocol = protocol
+        self.gateway = gateway
+        self.preferred = preferred
+        self.source = source
+
+    def prepended(self) -> Message:
+        """Make it, before any equal one (``ip route prepend``; IPv6 has it behind them)."""
+        return _RTM_NEWROUTE, NLM_F_CREATE, self._body()
+
+    def deleted(self) -> Message:
+        """Delete it."""
+        return _RTM_DELROUTE, 0, self._body()
+
+    def _body(self) -> bytes:
+        family = _family(self.target)
+        scope = RT_SCOPE_UNIVERSE if self.gateway or family == AF_INET6 else RT_SCOPE_LINK
+        head = pack(
+            "BBBBBBBBI", family, self.target_prefix, self.source[1], 0, self.table, self.protocol, scope,
+            _RTN_UNICAST, _RTNH_F_ONLINK if self.gateway else 0,
+        )  # fmt: skip
+        parts = [number(_RTA_OIF, self.index)]
+        pairs = (
+            (_RTA_DST, self.target if self.target_prefix else b""),
+            (_RTA_SRC, self.source[0]),
+            (_RTA_GATEWAY, self.gateway),
+            (_RTA_PREFSRC, self.preferred),
+        )
+        parts += [attribute(kind, value) for kind, value in pairs if value]
+        return head + b"".join(parts)
+
+
+def get_route(target: bytes, matched: bool = False) -> Message:
+    """Ask how this host would send to ``target``, or (``matched``) which entry says so. Nothing is sent.
+
+    Answered by what ``Found`` reads; ENETUNREACH if there is no way.
+    """
+    flags = _RTM_F_FIB_MATCH if matched else 0
+    head = pack("BBBBBBBBI", _family(target), 8 * len(target), 0, 0, 0, 0, 0, 0, flags)
+    return _RTM_GETROUTE, 0, head + attribute(_RTA_DST, target)
+
+
+class Found:
+    """An answer to ``get_route``. ``preferred``: the source address, empty if it names none."""
+
+    __slots__ = ("index", "local", "preferred", "protocol")
+
+    def __init__(self, body: bytes) -> None:
+        self.protocol = body[5]
+        self.local = body[7] == _RTN_LOCAL
+        found = attributes(body, 12)
+        self.index: int = unpack_from("i", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
+        self.preferred = found.get(_RTA_PREFSRC, b"")
+
+
+def _neighbour(index: int, address: bytes, state: int, flags: int) -> bytes:
+    return pack("BxxxiHBB", _family(address), index, state, flags, 0) + attribute(_NDA_DST, address)
+
+
+def new_neighbour(index: int, address: bytes, mac: bytes) -> Message:
+    """Where ``address`` is on the link, for good: never asked for, never overwritten by what the link says."""
+    body = _neighbour(index, address, _NUD_PERMANENT, 0) + attribute(_NDA_LLADDR, mac)
+    return _RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body
+
+
+def new_proxy(index: int, address: bytes, protocol: int) -> Message:
+    """Answer for ``address`` on that link: ARP where its route leaves by another interface and forwarding is on."""
+    body = _neighbour(index, address, 0, _NTF_PROXY) + attribute(_NDA_PROTOCOL, bytes([protocol]))
+    return _RTM_NEWNEIGH, NLM_F_CREATE, body
+
+
+def delete_proxy(index: int, address: bytes) -> Message:
+    """Answer for it no more."""
+    return _RTM_DELNEIGH, 0, _neighbour(index, address, 0, _NTF_PROXY)
