@@ -1,49 +1,41 @@
 /*
- * jailinit: PID 1 of a jail, and the last step on the way into one whose uids are the host's.
+ * jailinit: what runs where Python must not, in a jail or on the way into one.
  *
- *	init			fd 0 is cgroup.events of the jail's members
- *	jailinit exec FD CMD..	run CMD by PATH; on failure write errno to FD
+ *	init			PID 1; fd 0 is cgroup.events of the jail's members
+ *	jailinit run FD		carry out the system calls laid down in the file FD, the last of which is an exec
  *
- * There is one per jail, so it has no libc and no memory but its stack. It needs to reap nobody: SIGCHLD is ignored
- * when it is started, and then the kernel reaps (wait(2), NOTES).
+ * There is one PID 1 a jail, so it has no libc and no memory but its stack. It needs to reap nobody: SIGCHLD is ignored
+ * when it is started, and then the kernel reaps (wait(2), NOTES). What enters a jail carries nothing of the host's in
+ * its memory but the calls that it has to make; every decision was taken before, by src/jailng/core/program.py.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/poll.h>
 #include <linux/prctl.h>
+#include <stdio.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 struct pollfd_ { int fd; short events, revents; };
 
 static long
-call(long nr, long a, long b, long c, long d, long e)
+call(long nr, long a, long b, long c, long d, long e, long f)
 {
 #if defined(__x86_64__)
-	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e;
+	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
 	long result;
 
-	__asm__ volatile("syscall" : "=a"(result) : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+	__asm__ volatile("syscall" : "=a"(result) : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
 	    : "rcx", "r11", "memory");
 	return result;
 #elif defined(__aarch64__)
 	register long x8 __asm__("x8") = nr, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c,
-	    x3 __asm__("x3") = d, x4 __asm__("x4") = e;
+	    x3 __asm__("x3") = d, x4 __asm__("x4") = e, x5 __asm__("x5") = f;
 
-	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
 	return x0;
 #else
 #error "no system call convention for this machine"
 #endif
-}
-
-static unsigned long
-length(const char *s)
-{
-	unsigned long n = 0;
-
-	while (s[n] != '\0')
-		n++;
-	return n;
 }
 
 static int
@@ -62,9 +54,9 @@ ended(void)
 	char text[64];
 	long n, i;
 
-	if (call(SYS_fgetxattr, 0, (long)"user.jailng.persist", (long)text, sizeof(text), 0) != 1 || text[0] != '0')
+	if (call(SYS_fgetxattr, 0, (long)"user.jailng.persist", (long)text, sizeof(text), 0, 0) != 1 || text[0] != '0')
 		return 0;
-	n = call(SYS_pread64, 0, (long)text, sizeof(text) - 1, 0, 0);
+	n = call(SYS_pread64, 0, (long)text, sizeof(text) - 1, 0, 0, 0);
 	if (n < 0)
 		return n == -ENODEV;	/* the cgroup was removed */
 	text[n] = '\0';
@@ -80,68 +72,89 @@ init(void)
 	struct pollfd_ events = { .fd = 0, .events = POLLPRI };
 	char text[64];
 
-	call(SYS_prctl, PR_SET_NAME, (long)"init", 0, 0, 0);
-	call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+	call(SYS_prctl, PR_SET_NAME, (long)"init", 0, 0, 0, 0);
+	call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
 	for (;;) {
-		call(SYS_pread64, 0, (long)text, sizeof(text), 0, 0);	/* arms the next POLLPRI */
+		call(SYS_pread64, 0, (long)text, sizeof(text), 0, 0, 0);	/* arms the next POLLPRI */
 		if (ended())
-			call(SYS_exit_group, 0, 0, 0, 0, 0);
-		call(SYS_ppoll, (long)&events, 1, 0, 0, 0);
+			call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+		call(SYS_ppoll, (long)&events, 1, 0, 0, 0, 0);
 	}
 }
 
-/* execvp(3): what cannot be found in one directory is looked for in the next; EACCES is remembered. */
-static long
-run(char **argv, char **envp)
-{
-	static const char usual[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	const char *p = usual + 5;
-	char path[4096];
-	unsigned long n, size = length(argv[0]);
-	long error, kept = -ENOENT;
-	char **e;
+/*
+ * struct program, and then: the calls, offsets of words that hold an offset and are to hold an address, data.
+ * An argument is a number, an offset into the file (bit N of pointers) or what a call before kept (bit N of kept).
+ */
+struct program { unsigned long calls, addresses, report; };
+struct call_ {
+	unsigned int number;
+	unsigned char kind, pointers, kept, keep;	/* keep: where the result goes, 0 for nowhere */
+	long argument[6], expected;
+};
+enum { MUST, MAY, FORK, EXPECT, EXEC };
 
-	for (n = 0; n < size; n++)
-		if (argv[0][n] == '/')
-			return call(SYS_execve, (long)argv[0], (long)argv, (long)envp, 0, 0);
-	for (e = envp; *e != 0; e++)
-		if (starts(*e, "PATH="))
-			p = *e + 5;
-	for (;; p++) {
-		for (n = 0; *p != '\0' && *p != ':'; p++)
-			if (n < sizeof(path) - 2)
-				path[n++] = *p;
-		if (n == 0)
-			path[n++] = '.';
-		path[n++] = '/';
-		if (size > 0 && n + size < sizeof(path)) {
-			for (unsigned long i = 0; i <= size; i++)
-				path[n + i] = argv[0][i];
-			error = call(SYS_execve, (long)path, (long)argv, (long)envp, 0, 0);
-			if (error == -EACCES)
-				kept = error;
-			else if (error != -ENOENT && error != -ENOTDIR)
-				return error;
+static void
+report(int fd, long what, long value)
+{
+	long message[2] = { what, value };
+
+	call(SYS_write, fd, (long)message, sizeof(message), 0, 0, 0);
+}
+
+static void
+run(int fd)
+{
+	struct program *program;
+	struct call_ *c;
+	unsigned long i, n, *address;
+	long size, result, argument[6], kept[4] = { 0 }, failed = -ENOENT;
+	char *base;
+
+	size = call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
+	base = (char *)call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	program = (struct program *)base;
+	c = (struct call_ *)(program + 1);
+	address = (unsigned long *)(c + program->calls);
+	for (i = 0; i < program->addresses; i++)
+		*(unsigned long *)(base + address[i]) += (unsigned long)base;
+	for (i = 0; i < program->calls; i++, c++) {
+		for (n = 0; n < 6; n++)
+			argument[n] = c->pointers >> n & 1 ? (long)base + c->argument[n] :
+			    c->kept >> n & 1 ? kept[c->argument[n] & 3] : c->argument[n];
+		result = call(c->number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+		if (c->keep != 0)
+			kept[c->keep & 3] = result;
+		if (c->kind == MUST && result < 0) {
+			report(program->report, i, -result);
+			return;
+		} else if (c->kind == FORK && result != 0) {
+			report(program->report, result < 0 ? (long)i : -1, result < 0 ? -result : result);
+			return;
+		} else if (c->kind == EXPECT && result != c->expected) {
+			return;
+		} else if (c->kind == EXEC) {		/* execvp(3): the next directory of PATH may have it */
+			if (result == -EACCES || (result != -ENOENT && result != -ENOTDIR)) {
+				failed = result;
+				if (result != -EACCES)
+					break;
+			}
 		}
-		if (*p == '\0')
-			return kept;
 	}
+	report(program->report, i < program->calls ? i : program->calls - 1, -failed);
 }
 
 __attribute__((used, noreturn)) void
 start(long *stack)
 {
-	long argc = stack[0], error;
-	char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
+	char **argv = (char **)(stack + 1);
 	int fd = 0;
 
-	if (argc > 3 && starts(argv[1], "exec")) {
+	if (stack[0] == 3) {
 		for (const char *p = argv[2]; *p >= '0' && *p <= '9'; p++)
 			fd = fd * 10 + *p - '0';
-		call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0, 0);
-		error = -run(argv + 3, envp);
-		call(SYS_write, fd, (long)&error, sizeof(error), 0, 0);
-		call(SYS_exit_group, 127, 0, 0, 0, 0);
+		run(fd);
+		call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 	}
 	init();
 	__builtin_unreachable();

@@ -15,3 +15,14 @@ class JailError(Exception):
 
 class UsageError(JailError):
     """The words on the command line do not make a command; the message is the usage text, whole."""
+
+
+def explain(error: BaseException) -> str:
+    """An exception as one line for the process that waits at the other end of the pipe."""
+    if isinstance(error, OSError):
+        what = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
+        text = error.strerror or str(error)
+        return f"{what}: {text}" if what else text
+    if isinstance(error, JailError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -9,17 +9,17 @@ never make a difference but in time (docs/decisions/0004-one-file.md has the num
 
 from __future__ import annotations
 
+import gc
 import marshal
 import posix
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
     from typing import NoReturn
 
-    # name, path below the package's parent, size and mtime_ns of the source, whether it is a package, code
-    Entry = tuple[str, str, int, int, bool, CodeType]
+    # name, path below the package's parent, size and mtime_ns of the source, whether it is a package, length of the code
+    Entry = tuple[str, str, int, int, bool, int]
 
 _ROOT = __file__.rpartition("/jailng/")[0]
 _FILE = f"{_ROOT}/jailng/__pycache__/%s.{sys.implementation.cache_tag}.command"
@@ -32,29 +32,32 @@ COMMANDS = {
 
 def run(command: str) -> NoReturn:
     """Run one of ``COMMANDS`` with the words of this process's command line, and end the process."""
-    for entry in _read(command):
-        if not _load(entry):
-            break
+    gc.disable()  # nothing lives long enough to be collected, and looking for it costs a millisecond
+    load(command)
     module = __import__(COMMANDS[command][0], fromlist=["main"])
     posix._exit(module.main(sys.argv[1:]))
 
 
-def _read(command: str) -> list[Entry]:
+def load(command: str) -> bool:
+    """Load what the command's file holds; False where it is missing, or from the first module on that has changed."""
     try:
         fd = posix.open(_FILE % command, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
-        return []
+        return False
     try:
-        entries: list[Entry] = marshal.loads(posix.read(fd, posix.fstat(fd).st_size))
-        return entries
+        length = int.from_bytes(posix.read(fd, 4), sys.byteorder)
+        entries: list[Entry] = marshal.loads(posix.read(fd, length))
+        return all(_load(entry, fd) for entry in entries)
     except (EOFError, TypeError, ValueError):
-        return []
+        return False
     finally:
         posix.close(fd)
 
 
-def _load(entry: Entry) -> bool:
-    name, path, size, mtime, package, code = entry
+def _load(entry: Entry, fd: int) -> bool:
+    name, path, size, mtime, package, length = entry
+    # A module at a time: what is read for one lies where the last one's lay, and no fresh memory is asked for.
+    code = posix.read(fd, length)
     if name in sys.modules:
         return True
     where = f"{_ROOT}/{path}"
@@ -71,7 +74,7 @@ def _load(entry: Entry) -> bool:
         module.__path__ = [where.rpartition("/")[0]]
     sys.modules[name] = module
     try:
-        exec(code, module.__dict__)
+        exec(marshal.loads(code), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
@@ -86,12 +89,14 @@ def build() -> None:
     for command, modules in COMMANDS.items():
         path = _FILE % command
         fd = posix.open(f"{path}.new", posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o644)
-        posix.write(fd, marshal.dumps(_entries(modules)))
+        found = [_entry(name) for name in _completed(modules)]
+        head = marshal.dumps([entry for entry, _ in found])
+        posix.write(fd, len(head).to_bytes(4, sys.byteorder) + head + b"".join([code for _, code in found]))
         posix.close(fd)
         posix.rename(f"{path}.new", path)
 
 
-def _entries(modules: tuple[str, ...]) -> list[Entry]:
+def _completed(modules: tuple[str, ...]) -> list[str]:
     """What these modules import, in the order in which the imports are completed."""
     for name in [name for name in sys.modules if name.startswith("jailng.") and name != "jailng.start"]:
         del sys.modules[name]
@@ -109,7 +114,7 @@ def _entries(modules: tuple[str, ...]) -> list[Entry]:
                     execute(module)  # type: ignore[arg-type]
                     order.append(name)
 
-                spec.loader.exec_module = exec_module  # type: ignore[method-assign, assignment]
+                spec.loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
 
     sys.meta_path.insert(0, Recorder)  # type: ignore[arg-type]
@@ -118,14 +123,14 @@ def _entries(modules: tuple[str, ...]) -> list[Entry]:
             __import__(name)
     finally:
         sys.meta_path.remove(Recorder)  # type: ignore[arg-type]
-    return [_entry(name) for name in order]
+    return order
 
 
-def _entry(name: str) -> Entry:
+def _entry(name: str) -> tuple[Entry, bytes]:
     file = sys.modules[name].__file__
     assert file is not None
     source = posix.stat(file)
     with open(file, "rb") as text:
-        code = compile(text.read(), file, "exec", optimize=2, dont_inherit=True)
+        code = marshal.dumps(compile(text.read(), file, "exec", optimize=2, dont_inherit=True))
     package = file.endswith("/__init__.py")
-    return name, file[len(_ROOT) + 1 :], source.st_size, source.st_mtime_ns, package, code
+    return (name, file[len(_ROOT) + 1 :], source.st_size, source.st_mtime_ns, package, len(code)), code

@@ -1,32 +1,32 @@
 """jail_attach(2): bring a process into a jail. A pid namespace takes only newborn ones, so there is one fork.
 
-Until the exec, the process has the host's privileges or the memory of one that had; so it is not dumpable before it is
-born, it runs and loads nothing of the jail's, and it parses the jail's passwd only when all it could lose is gone.
+What enters is a program of jailinit's, born outside with the host's privileges: it is not dumpable before anybody can
+see it, it runs and loads nothing of the jail's, and it looks nothing up there.
 """
 
 from __future__ import annotations
 
-import _signal
-import errno
 import posix
 
-from jailng.core import jailinit, passwd, process, stdio
-from jailng.errors import JailError, explain
-from jailng.linux import caps, cgroup, mount, ns
+from jailng.core import lookup, process, program
+from jailng.errors import JailError
+from jailng.linux import cgroup, mount, ns
+from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.passwd import User
+    from jailng.core.program import Program
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
 
 _JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWTIME
-_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a jailed file system may keep us waiting for its passwd or a directory, in seconds.
 _PATIENCE = 10
-_PR_SET_SECUREBITS = 28
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
 
 
 class Command:
@@ -92,107 +92,49 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
 
     Raises JailError saying what failed in there: ``execvp: CMD: strerror``, ``USER: no such user`` and the like.
     """
-    members = _members(entry)
-    program = jailinit.open_program() if entry.shared_uids else -1
-    said, say = posix.pipe2(posix.O_CLOEXEC)
-    here = posix.open("/proc/self/ns/pid", _OPEN)
-    caps.set_dumpable(False)
+    user = lookup.find(entry, command.user) if isinstance(command.user, str) else command.user
     try:
-        ns.setns(entry.init, ns.CLONE_NEWPID)
-        try:
-            pid, pidfd = ns.clone3(0, members)
-            if pid == 0:
-                _enter(entry, command, streams, say, program)
-        finally:
-            ns.setns(here, ns.CLONE_NEWPID)
+        members = cgroup.open_directory(entry.cgroup)
     except OSError as error:
-        posix.close(said)
+        raise JailError(f"jail_attach: {error.strerror}") from None
+    try:
+        running = program.start(_way_in(entry, command, user, streams, members))
+        pidfd = ns.pidfd_open(running.pid)
+        running.arrived()
+    except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     finally:
-        for fd in (members, here, say, program):
-            if fd >= 0:
-                posix.close(fd)
-    try:
-        complaint = posix.read(said, 4096)
-    finally:
-        posix.close(said)
-    if complaint:
-        posix.waitpid(pid, 0)
-        posix.close(pidfd)
-        if len(complaint) == 8 and complaint[4:] == bytes(4):  # jailinit's own word: the errno of its execve
-            raise JailError(f"execvp: {command.argv[0]}: {posix.strerror(complaint[0])}")
-        raise JailError(complaint.decode("utf-8", "surrogateescape"))
-    return pid, pidfd
+        posix.close(members)
+    return running.pid, pidfd
 
 
-def _members(entry: Entry) -> int:
-    try:
-        return cgroup.open_directory(entry.cgroup)
-    except OSError as error:
-        posix.close(entry.init)
-        raise JailError(f"jail_attach: {error.strerror}") from None
-
-
-def _enter(entry: Entry, command: Command, streams: Streams, say: int, program: int) -> None:
-    """The child's whole life up to the exec; it never returns."""
-    try:
-        process.leave_the_caller(entry.confinement)
-        ns.setns(entry.init, entry.flags)
-        # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
-        ns.unshare(ns.CLONE_NEWCGROUP)
-        ns.set_ids(0, 0, [])
-        # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
-        _signal.alarm(_PATIENCE)
-        stdio.install(streams)
-        process.close_all_on_exec()
-        user = passwd.find(command.user) if isinstance(command.user, str) else command.user
-        environment = _environment(command, user)
-        cwd = command.cwd or (user.home if user is not None and command.login else "/")
-        if not entry.privileged:
-            ns_lock_privileges()
-        if user is None or user.uid == 0:
-            _change_directory(cwd)
-            process.give_up(entry.confinement)
-        else:
-            _become(entry, user, cwd)
-        _signal.alarm(0)
-        caps.die_with_parent(_signal.SIGKILL)
-        if _hung_up(say):
-            posix._exit(127)  # the parent died before it could be asked to take us along
-        _execute(entry, command.argv, environment, say, program)
-    except BaseException as error:
-        posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
-    finally:
-        posix._exit(127)
-
-
-def _become(entry: Entry, user: User, cwd: str) -> None:
-    # The filter needs CAP_SYS_ADMIN in the namespace and the ids need CAP_SETUID, which is among those that stay.
-    process.give_up(entry.confinement)
-    ns.set_ids(user.uid, user.gid, user.groups)
-    _change_directory(cwd)
-
-
-def _change_directory(cwd: str) -> None:
-    try:
-        posix.chdir(cwd)
-    except OSError as error:
-        raise JailError(f"chdir {cwd}: {error.strerror}") from None
-
-
-def ns_lock_privileges() -> None:
-    """Make uid 0 a user like any other, for good: SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks."""
-    from jailng.linux.libc import syscall
-
-    syscall("prctl", _PR_SET_SECUREBITS, 0b1111, 0, 0, 0)
-
-
-def _hung_up(say: int) -> bool:
-    from select import POLLERR, poll
-
-    waiter = poll()
-    waiter.register(say, 0)
-    return any(events & POLLERR for _, events in waiter.poll(0))
+def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams, members: int) -> Program:
+    way = program.Program()
+    way.fds += [entry.init, *streams.descriptors()]
+    process.not_dumpable(way)
+    way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach: {}")  # for what is forked next
+    way.fork(0, members, label="jail_attach: {}")
+    process.leave_the_caller(way, entry.confinement)
+    way.must("setns", entry.init, entry.flags, label="jail_attach: {}")
+    # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
+    way.must("unshare", ns.CLONE_NEWCGROUP)
+    process.become(way, 0, 0, [])
+    way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)  # a jailed root could stop us from here on
+    streams.install(way, user)
+    process.close_all_on_exec(way)
+    # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
+    way.must("setitimer", 0, way.data(words(0, 0, _PATIENCE, 0)), 0)
+    cwd = command.cwd or (user.home if user is not None and command.login else "/")
+    # The filter needs CAP_SYS_ADMIN in the namespace; CAP_SETUID, which the ids need, is among those that stay.
+    process.give_up(way, entry.confinement, entry.privileged)
+    if user is not None:
+        process.become(way, user.uid, user.gid, user.groups)
+    way.must("chdir", way.text(cwd), label=f"chdir {cwd}: {{}}")
+    way.must("setitimer", 0, way.data(bytes(32)), 0)
+    way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    way.expect(0, "getppid")  # a parent outside; if it died before it was asked to take us along, PID 1 has us
+    way.execute(command.argv, _environment(command, user))
+    return way
 
 
 def _environment(command: Command, user: User | None) -> dict[str, str]:
@@ -202,27 +144,3 @@ def _environment(command: Command, user: User | None) -> dict[str, str]:
     environment.setdefault("SHELL", user.shell if user is not None else "/bin/sh")
     environment.setdefault("USER", user.name if user is not None else "root")
     return environment
-
-
-def _execute(entry: Entry, argv: list[str], environment: dict[str, str], say: int, program: int) -> None:
-    if entry.shared_uids:
-        # The kernel runs `#!/proc/self/exe` with the program of whoever executes it: not the host's Python, then.
-        posix.set_inheritable(say, True)
-        posix.execve(program, ["jailinit", "exec", str(say), *argv], environment)
-    kept = errno.ENOENT
-    for path in _candidates(argv[0], environment["PATH"]):
-        try:
-            posix.execve(path, argv, environment)
-        except OSError as error:
-            if error.errno == errno.EACCES:
-                kept = errno.EACCES
-            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                kept = error.errno or kept
-                break
-    raise JailError(f"execvp: {argv[0]}: {posix.strerror(kept)}")
-
-
-def _candidates(name: str, path: str) -> list[str]:
-    if "/" in name:
-        return [name]
-    return [f"{directory or '.'}/{name}" for directory in path.split(":")] if name else []

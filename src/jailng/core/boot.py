@@ -1,22 +1,19 @@
-"""PID 1 and the builder: the two processes that make a jail's namespaces and its tree.
+"""PID 1, and the namespaces that it holds.
 
 The mount and time namespaces are made by this process, so they belong to the host and nothing inside can change them.
 PID 1 is cloned into all others while this process's effective uid is the jail's first uid: the kernel charges what the
-jail uses to the creator of its user namespace, and root must not be the one to pay. The builder keeps the host's
-privileges and enters the jail's pid, ipc and network namespaces, because a procfs, an mqueue and an interface belong to
-the namespace of the process that makes them.
+jail uses to the creator of its user namespace, and root must not be the one to pay.
 """
 
 from __future__ import annotations
 
-import _signal
 import posix
 import time
 
-from jailng.core import jailinit, process
+from jailng.core import builder, jailinit, process, program
 from jailng.core.operation import Operation
-from jailng.errors import JailError, explain
 from jailng.linux import caps, cgroup, mount, ns
+from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +21,10 @@ if TYPE_CHECKING:
 
     from jailng.core.confinement import Confinement
     from jailng.core.operation import Slots
+    from jailng.core.program import Program, Running
 
-_DONE = b"\0"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
+_SIGCHLD = 17
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
 
 
@@ -58,7 +56,7 @@ class MakeCgroup(Operation):
 
 
 class Boot(Operation):
-    """Make the namespaces, start PID 1, have the builder carry out ``build``, and come back."""
+    """Make the namespaces, start PID 1, carry out ``build`` in them with the host's privileges, and come back."""
 
     __slots__ = (
         "build",
@@ -116,109 +114,62 @@ class Boot(Operation):
         """Raises JailError with what PID 1 or the builder said, or OSError."""
         outside = _Outside()
         try:
-            _new_mount_and_time(outside)
-            self._start_init(slots)
+            _new_mount_and_time()
+            init = self._start_init(slots)
             for operation in self.host:
                 operation.apply(slots)
-            builder, said = self._start_builder(slots)
+            builder.build(self.build, slots, self._flags() & (ns.CLONE_NEWIPC | ns.CLONE_NEWNET))
+            init.arrived()
         finally:
             outside.come_back()
-        slots["builder.said"], slots["builder.pid"] = said, builder
 
     def _flags(self) -> int:
         return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
 
-    def _start_init(self, slots: Slots) -> None:
+    def _start_init(self, slots: Slots) -> Running:
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
-        program = jailinit.open_program()
+        sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        code = jailinit.open_program()
         go, start = posix.pipe2(posix.O_CLOEXEC)
-        slots["init.ready"], ready = posix.pipe2(posix.O_CLOEXEC)
-        ns.set_effective_uid(self.creator)
         try:
-            _, permitted = caps.effective()
-            caps.capset(permitted)
-            pid, pidfd = ns.clone3(self._flags(), slots["init.home"])
-        except OSError:
-            ns.set_effective_uid(0)
-            raise
-        if pid == 0:
-            posix.close(start)
-            self._be_init(go, ready, events, program)
-        ns.set_effective_uid(0)
-        slots["init"], slots["init.pid"] = pidfd, pid
-        for fd in (go, ready, events, program):
-            posix.close(fd)
-        for name in ("uid_map", "gid_map"):
-            _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
-        slots["userns"] = posix.open(f"/proc/{pid}/ns/user", _OPEN)
-        posix.close(start)
-
-    def _be_init(self, go: int, ready: int, events: int, program: int) -> None:
-        try:
-            posix.read(go, 1)  # returns when the id maps are written
-            ns.set_ids(0, 0, [])
-            process.leave_the_caller(self.confinement)
-            # A second line behind the filter: no user namespace can be made inside (root inside cannot raise it again).
-            _write("/proc/sys/user/max_user_namespaces", b"0")
-            ns.unshare(ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
-            ns.sethostname(self.hostname.encode())
-            ns.setdomainname(self.domainname.encode())
-            posix.dup2(events, 0)
-            for fd in (1, 2):
-                try:
-                    posix.close(fd)
-                except OSError:
-                    pass
-            process.close_all_on_exec()
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the kernel reaps, jailinit need not
-            process.give_up(self.confinement)
-            posix.execve(program, ["init"], {})
-        except BaseException as error:
-            posix.write(ready, f"PID 1: {explain(error)}".encode())
+            running = program.start(self._of_init(slots["init.home"], go, events, sysctls, code))
+            slots["init.pid"] = running.pid
+            slots["init"] = ns.pidfd_open(running.pid)
+            for name in ("uid_map", "gid_map"):
+                _write(f"/proc/{running.pid}/{name}", b"0 %d 65536" % self.ids)
+            slots["userns"] = posix.open(f"/proc/{running.pid}/ns/user", _OPEN)
         finally:
-            posix._exit(127)
+            for fd in (go, events, sysctls, code, start):
+                posix.close(fd)
+        return running
 
-    def _start_builder(self, slots: Slots) -> tuple[int, int]:
-        said, say = posix.pipe2(posix.O_CLOEXEC)
-        ns.setns(slots["init"], ns.CLONE_NEWPID)  # for the child only: it is born in the jail's pid namespace
-        pid, pidfd = ns.clone3(0, slots["init.home"])
-        if pid == 0:
-            try:
-                posix.umask(0)
-                ns.setns(slots["init"], self._flags() & (ns.CLONE_NEWIPC | ns.CLONE_NEWNET))
-                for operation in self.build:
-                    operation.apply(slots)
-                posix.write(say, _DONE)
-            except BaseException as error:
-                posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
-            finally:
-                posix._exit(0)
-        for fd in (pidfd, say, slots.pop("init.home"), slots.pop("init.ready")):
-            posix.close(fd)
-        return pid, said
-
-
-class AwaitBuilder(Operation):
-    """Hear from the builder. Its exit takes as long as its work, so it is reaped later."""
-
-    __slots__ = ()
-    needs = ("builder.said",)
-
-    def apply(self, slots: Slots) -> None:
-        """Raises JailError with what PID 1 or the builder said."""
-        # While the builder works on the other processor, load what is needed next.
-        from jailng.core import attach, stdio, waiting  # noqa: F401
-
-        said = slots.pop("builder.said")
-        heard = posix.read(said, 4096)
-        posix.close(said)
-        if heard != _DONE:
-            raise JailError(heard.decode("utf-8", "replace") or "the builder died")
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return "wait until the tree stands"
+    def _of_init(self, home: int, go: int, events: int, sysctls: int, code: int) -> Program:
+        init = program.Program()
+        init.fds += [go, events, sysctls]
+        process.not_dumpable(init)
+        # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
+        init.must("setresuid", -1, self.creator, -1)
+        process.capset(init, caps.effective()[1])
+        init.fork(self._flags(), home, label="clone3: {}")
+        init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
+        process.become(init, 0, 0, [])
+        process.leave_the_caller(init, self.confinement)
+        # A second line behind the filter: no user namespace can be made inside (root inside cannot raise it again).
+        init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
+        init.must("write", program.Kept(1), init.text("0"), 1, label="max_user_namespaces: {}")
+        init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
+        for name, text in (("sethostname", self.hostname), ("setdomainname", self.domainname)):
+            init.must(name, init.text(text), len(text.encode()))
+        init.must("dup3", events, 0, 0)
+        init.may("close", 1)
+        init.may("close", 2)
+        process.close_all_on_exec(init)
+        # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
+        init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
+        process.give_up(init, self.confinement)
+        init.execute_fd(code, ["init"])
+        return init
 
 
 class _Outside:
@@ -231,6 +182,8 @@ class _Outside:
             (posix.open("/proc/self/ns/mnt", _OPEN), ns.CLONE_NEWNS),
             (posix.open("/proc/self/ns/time", _OPEN), ns.CLONE_NEWTIME),
             (posix.open("/proc/self/ns/pid", _OPEN), ns.CLONE_NEWPID),
+            (posix.open("/proc/self/ns/ipc", _OPEN), ns.CLONE_NEWIPC),
+            (posix.open("/proc/self/ns/net", _OPEN), ns.CLONE_NEWNET),
         ]
         self.root = posix.open("/", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
@@ -250,7 +203,7 @@ class _Outside:
         posix.close(self.cwd)
 
 
-def _new_mount_and_time(outside: _Outside) -> None:
+def _new_mount_and_time() -> None:
     ns.unshare(ns.CLONE_NEWNS | ns.CLONE_NEWTIME)
     # Joining one's own mount namespace leads out of a chroot, in which no user namespace can be made (EPERM) and which
     # is no mount point to pivot away from.

@@ -112,7 +112,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
         link = network.survey(jid, addresses, params.text("interface") or None)
         host.append(HostSide(link))
         build.insert(0, InsideNetwork(link))
-    if not new_net and private and params.flag("allow.reserved_ports"):
+    if not new_net and params.flag("allow.reserved_ports"):
         host.append(AllowReservedPorts(record.cgroup, base))
     return [
         boot.MakeCgroup(record.cgroup),
@@ -129,7 +129,6 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
             host=host,
             build=build,
         ),
-        boot.AwaitBuilder(),
     ]
 
 
@@ -192,12 +191,9 @@ def jail_set(params: Parameters, record: Record) -> None:
     except OSError as error:
         raise JailError(f"jail_set: {explain(error)}") from None
     finally:
-        builder = slots.pop("builder.pid", 0)
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
-        if builder:
-            posix.waitpid(builder, 0)
 
 
 def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:

@@ -6,42 +6,73 @@ namespace is still held, since no_new_privs would take su and sudo away from the
 
 from __future__ import annotations
 
-import _signal
-import posix
-
-from jailng.linux import caps, landlock, seccomp
-from jailng.linux.libc import syscall, words
+from jailng.core.program import Kept
+from jailng.linux import caps
+from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
+    from jailng.core.program import Program
 
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_SECUREBITS = 28
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SECCOMP_SET_MODE_FILTER = 1
+_NO_PRIVILEGED_ROOT = 0b1111  # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks
+_CAPABILITY_VERSION_3 = 0x20080522
 _CLOSE_RANGE_CLOEXEC = 4
 _ALL_FDS = 0xFFFFFFFF
-_SIGRTMAX = 64
 
 
-def leave_the_caller(confinement: Confinement) -> None:
-    """Shed what was inherited from whoever ran the command: session, keys, signals, niceness, limits."""
-    posix.setsid()
-    caps.new_session_keyring()
-    for number in range(1, _SIGRTMAX + 1):
-        if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    posix.umask(0o022)
+def not_dumpable(program: Program) -> None:
+    """Let nobody look into the process: to be called before it can be seen. Exec sets it anew."""
+    program.must("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def leave_the_caller(program: Program, confinement: Confinement) -> None:
+    """Shed what was inherited from whoever ran the command: session, keys, limits, the mask for new files."""
+    program.must("setsid")
+    program.may("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)  # a kernel without keys has none to leave
+    program.must("umask", 0o022)
     for resource, soft, hard in confinement.rlimits:
-        syscall("prlimit64", 0, resource, words(soft, hard), None)
+        program.must("prlimit64", 0, resource, program.data(words(soft, hard)), 0, label="rlimit: {}")
 
 
-def close_all_on_exec() -> None:
-    """Let no descriptor above 2 outlive the exec. Raises OSError."""
-    syscall("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
+def become(program: Program, uid: int, gid: int, groups: list[int]) -> None:
+    """Take these ids: real, effective and saved."""
+    listed = program.data(words(*groups, size=4)) if groups else 0
+    program.must("setgroups", len(groups), listed)
+    program.must("setresgid", gid, gid, gid)
+    program.must("setresuid", uid, uid, uid)
 
 
-def give_up(confinement: Confinement) -> None:
-    """Take the filter and the capability set for good. The caller has the ids it will run with. Raises OSError."""
+def close_all_on_exec(program: Program) -> None:
+    """Let no descriptor above 2 outlive the exec."""
+    program.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
+
+
+def give_up(program: Program, confinement: Confinement, privileged: bool = True) -> None:
+    """Take the filter and the capability set for good; with ``privileged`` false uid 0 becomes a user like any other."""
+    if not privileged:
+        program.must("prctl", _PR_SET_SECUREBITS, _NO_PRIVILEGED_ROOT, 0, 0, 0)
     if confinement.landlock:
-        landlock.restrict(confinement.landlock)
-    seccomp.attach(confinement.program)
-    caps.limit_to(confinement.caps)
+        program.must("landlock_create_ruleset", program.data(words(0, 0, confinement.landlock)), 24, 0, keep=1)
+        program.must("landlock_restrict_self", Kept(1), 0)
+    code = program.data(confinement.program)
+    filtering = program.data(words(len(confinement.program) // 8) + words(code.at), (8,))
+    program.must("seccomp", _SECCOMP_SET_MODE_FILTER, 0, filtering)
+    for number in range(caps.last() + 1):
+        if not confinement.caps >> number & 1:
+            program.must("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
+    program.must("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    capset(program, confinement.caps)
+
+
+def capset(program: Program, held: int) -> None:
+    """Hold exactly these capabilities, effective and permitted."""
+    sets = b"".join([words(*(held >> shift & 0xFFFFFFFF,) * 2, 0, size=4) for shift in (0, 32)])
+    program.must("capset", program.data(words(_CAPABILITY_VERSION_3, 0, size=4)), program.data(sets))

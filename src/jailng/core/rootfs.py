@@ -265,10 +265,8 @@ class MountProc(Operation):
             point = _target(slots["tree"], b"proc")
         except FileNotFoundError:
             return
-        # The builder is in the jail's pid namespace, so a new procfs is the jail's; it can be nothing but procfs, and
-        # what lies in it is the kernel's, so that it can be named by path.
-        posix.fchdir(point)
-        m.mount(b"proc", b".", b"proc", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC)
+        self._mount_on(point, slots)
+        # It can be nothing but procfs, and what lies in it is the kernel's: from here on it is named by path.
         proc = m.openat2(slots["tree"], b"proc", posix.O_RDONLY | posix.O_DIRECTORY, _BENEATH)
         posix.fchdir(proc)
         posix.close(point)
@@ -283,6 +281,17 @@ class MountProc(Operation):
                     m.mount(b"%s/%s" % (_MASKS, mask), name, None, m.MS_BIND)
         for number, (path, _) in enumerate(self.files):
             m.mount(b"%s/%d" % (_MASKS, number), path, None, m.MS_BIND)
+        posix.close(proc)
+
+    @staticmethod
+    def _mount_on(point: int, slots: Slots) -> None:
+        pidns = slots.get("pidns")
+        if pidns is None:  # this process is in the jail's pid namespace, so a new procfs is the jail's
+            posix.fchdir(point)
+            m.mount(b"proc", b".", b"proc", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC)
+            return
+        proc = m.new_procfs(pidns, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC)
+        m.move_mount(proc, point)
         posix.close(proc)
 
     def _make_masks(self) -> None:
@@ -309,13 +318,10 @@ class Pivot(Operation):
     """Make the tree the root of the namespace, for PID 1 too, and let go of the host's."""
 
     __slots__ = ()
-    needs = ("tree", "init.ready")
+    needs = ("tree",)
 
     def apply(self, slots: Slots) -> None:
-        """Waits until PID 1 needs the old tree no longer: its end of the pipe closes when it execs."""
-        error = posix.read(slots["init.ready"], 512)
-        if error:
-            raise JailError(error.decode("utf-8", "replace"))
+        """Raises OSError (EINVAL: the host's own root is no mount that can be left, as in an initramfs)."""
         posix.fchdir(slots["tree"])
         m.pivot_root_here()
 

@@ -18,10 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from posix import stat_result
 
+    from jailng.core.passwd import User
+    from jailng.core.program import Program
+
 _S_IFMT = 0o170000
 _S_IFIFO = 0o010000
 _S_IFCHR = 0o020000
 _S_IFSOCK = 0o140000
+_TIOCSCTTY = 0x540E
 _PIPEFS_MAGIC = 0x50495045
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
@@ -109,6 +113,26 @@ class Streams:
         if self.terminal is not None:
             self.terminal.hang_up()
         self.pumps, self.terminal = [], None
+
+
+    def descriptors(self) -> list[int]:
+        """What the process that will be the command has to inherit."""
+        return list(self.inside)
+
+    def install(self, way: Program, user: User | None) -> None:
+        """Have a program, inside the jail and still its root, make 0, 1 and 2 what was prepared, and the pty its terminal.
+
+        What we made ourselves becomes the user's, who can then open it by name; a pty keeps its group.
+        """
+        for index, fd in enumerate(self.inside):
+            if fd != index:
+                way.must("dup3", fd, index, 0)
+        if self.terminal is not None:
+            way.must("ioctl", 0, _TIOCSCTTY, 0)
+        if user is not None and user.uid != 0:
+            for index in (0, 1, 2):
+                if self.owned[index]:
+                    way.must("fchown", index, user.uid, user.gid if self.terminal is None else -1)
 
 
 def occupy() -> None:

@@ -45,22 +45,27 @@ def capset(granted: int, permitted: int | None = None) -> None:
     syscall("capset", words(_VERSION_3, 0, size=4), data)
 
 
-def limit_to(keep: int) -> None:
-    """Drop every capability but ``keep`` from the bounding set, then hold exactly those. Irrevocable.
+def last() -> int:
+    """The number of the last capability that this kernel knows: PR_CAPBSET_READ fails for the next."""
+    if not _last:
+        number = len(NAMES) - 1
+        while number and not _known(number):
+            number -= 1
+        while _known(number + 1):
+            number += 1
+        _last.append(number)
+    return _last[0]
 
-    A capability of which this kernel has no number ends the walk (EINVAL); any other failure raises OSError.
-    """
-    for number in range(64):
-        if keep >> number & 1:
-            continue
-        try:
-            syscall("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
-        except OSError as error:
-            if error.errno == _EINVAL and number > 40:
-                break
-            raise
-    syscall("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    capset(keep)
+
+_last: list[int] = []
+
+
+def _known(number: int) -> bool:
+    try:
+        syscall("prctl", _PR_CAPBSET_READ, number, 0, 0, 0)
+    except OSError:
+        return False
+    return True
 
 
 def bounding() -> int:

@@ -43,6 +43,7 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
+_FSCONFIG_SET_FD = 5
 _FSCONFIG_CMD_CREATE = 6
 _MNT_DETACH = 2
 
@@ -95,6 +96,29 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: by
     Raises OSError with ``target`` as file name.
     """
     syscall("mount", source, target, kind, flags, data, path=target)
+
+
+def takes_pid_namespace(pidns: int) -> bool:
+    """Whether a procfs can be made for another pid namespace than one's own: Linux 6.18."""
+    context = syscall("fsopen", b"proc", 1)
+    try:
+        syscall("fsconfig", context, _FSCONFIG_SET_FD, b"pidns", None, pidns)
+    except OSError:
+        return False
+    finally:
+        posix.close(context)
+    return True
+
+
+def new_procfs(pidns: int, attributes: int) -> int:
+    """A procfs of that pid namespace, as a detached mount. Raises OSError where ``takes_pid_namespace`` says no."""
+    context = syscall("fsopen", b"proc", 1)
+    try:
+        syscall("fsconfig", context, _FSCONFIG_SET_FD, b"pidns", None, pidns)
+        syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return syscall("fsmount", context, 1, attributes, path=b"proc")
+    finally:
+        posix.close(context)
 
 
 def file_system_magic(fd: int) -> int:

@@ -1,0 +1,203 @@
+"""Programs for jailinit: system calls laid down as data, for a process in which there must be no Python.
+
+What enters a jail, or becomes its PID 1, is born from a small static program and not from this one: it holds nothing of
+the host's memory, decides nothing, and costs a quarter of a fork of an interpreter. This is where the calls and their
+order are written; jailinit/jailinit.c carries them out.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+from _struct import pack
+
+from jailng.core import jailinit
+from jailng.errors import JailError
+from jailng.linux import ns
+from jailng.linux.libc import NR, words
+
+_HEADER = 24
+_CALL = 64
+_MUST, _MAY, _FORK, _EXPECT, _EXEC = range(5)
+_SIGNALS = range(1, 65)
+_NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
+_FORKED = -1
+CLOSE_RANGE_CLOEXEC = 4
+
+
+class Data:
+    """Bytes that a call's argument points to; ``at`` is their place among the program's data."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+
+class Kept:
+    """The result of an earlier call, 1 to 3, as an argument."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Program:
+    """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
+
+    ``labels`` say for each call what went wrong when it fails; ``{}`` stands for the kernel's words.
+    """
+
+    __slots__ = ("_addresses", "_calls", "_data", "fds", "labels")
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[int, int, tuple[int | Data | Kept, ...], int, int]] = []
+        self._data = bytearray()
+        self._addresses: list[int] = []  # places among the data of words that hold a place among the data
+        self.labels: list[str] = []
+        self.fds: list[int] = []
+
+    def data(self, content: bytes, addresses: tuple[int, ...] = ()) -> Data:
+        """Lay down bytes; ``addresses`` are the offsets in them of words that hold the place of other data."""
+        at = len(self._data)
+        self._data += content + bytes(-len(content) % 8)
+        self._addresses += [at + offset for offset in addresses]
+        return Data(at)
+
+    def text(self, content: str | bytes) -> Data:
+        """Lay down a NUL-terminated string."""
+        if isinstance(content, str):
+            content = content.encode("utf-8", "surrogateescape")
+        return self.data(content + b"\0")
+
+    def _vector(self, strings: list[str]) -> Data:
+        places = [self.text(string).at for string in strings]
+        return self.data(words(*places, 0), tuple(range(0, 8 * len(places), 8)))
+
+    def _add(self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int) -> None:
+        self._calls.append((NR[name], kind, arguments, keep, value))
+        self.labels.append(label or f"{name}: {{}}")
+
+    def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0) -> None:
+        """A call whose failure ends the program. ``keep`` is where its result goes: 1 to 3."""
+        self._add(_MUST, name, arguments, label, keep, 0)
+
+    def may(self, name: str, *arguments: int | Data | Kept) -> None:
+        """A call whose failure is passed over."""
+        self._add(_MAY, name, arguments, "", 0, 0)
+
+    def expect(self, value: int, name: str, *arguments: int | Data | Kept) -> None:
+        """A call that has to return ``value``; if it does not, the process ends without a word."""
+        self._add(_EXPECT, name, arguments, "", 0, value)
+
+    def fork(self, flags: int, cgroup: int, label: str = "") -> None:
+        """clone3(2) into a cgroup: what follows is done by the child, which is a child of this very process's."""
+        self.fds.append(cgroup)
+        flags |= ns.CLONE_PARENT | ns.CLONE_INTO_CGROUP
+        # struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup
+        arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
+        self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
+
+    def execute(self, argv: list[str], environment: dict[str, str]) -> None:
+        """execvp(3), with the PATH of ``environment``."""
+        vector = self._vector(argv)
+        variables = self._vector([f"{key}={value}" for key, value in environment.items()])
+        label = f"execvp: {argv[0]}: {{}}"
+        candidates = [argv[0]] if "/" in argv[0] else []
+        if not candidates and argv[0]:
+            candidates = [f"{directory or '.'}/{argv[0]}" for directory in environment["PATH"].split(":")]
+        for candidate in candidates or [""]:
+            self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 0)
+
+    def execute_fd(self, fd: int, argv: list[str]) -> None:
+        """fexecve(3) with an empty environment."""
+        self.fds.append(fd)
+        empty, vector = self.text(""), self._vector(argv)
+        self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}: {{}}", 0, 0)
+
+    def _laid_out(self, report: int) -> bytes:
+        base = _HEADER + _CALL * len(self._calls) + 8 * len(self._addresses)
+        out = [words(len(self._calls), len(self._addresses), report)]
+        for number, kind, arguments, keep, value in self._calls:
+            pointers = kept = 0
+            plain = []
+            for place, argument in enumerate(arguments):
+                if isinstance(argument, Data):
+                    pointers |= 1 << place
+                    plain.append(base + argument.at)
+                elif isinstance(argument, Kept):
+                    kept |= 1 << place
+                    plain.append(argument.number)
+                else:
+                    plain.append(argument)
+            out.append(pack("@IBBBB7q", number, kind, pointers, kept, keep, *plain, *_NOTHING[len(plain)], value))
+        out.append(words(*[base + place for place in self._addresses]))
+        for place in self._addresses:
+            inside = int.from_bytes(self._data[place : place + 8], sys.byteorder)
+            self._data[place : place + 8] = words(base + inside)
+        out.append(bytes(self._data))
+        return b"".join(out)
+
+
+class Running:
+    """A process that a program has forked: its pid, and the word that it leaves if it fails on its way."""
+
+    __slots__ = ("_program", "_said", "pid")
+
+    def __init__(self, pid: int, said: int, program: Program) -> None:
+        self.pid = pid
+        self._said = said
+        self._program = program
+
+    def arrived(self) -> None:
+        """Wait until it has executed its last call. Raises JailError with what failed, having reaped it."""
+        message = posix.read(self._said, 16)
+        posix.close(self._said)
+        if message:
+            posix.waitpid(self.pid, 0)
+            raise JailError(_sentence(self._program, message))
+
+
+def start(program: Program) -> Running:
+    """Carry out a program up to its fork. Raises JailError with what failed."""
+    file = posix.memfd_create("program", posix.MFD_CLOEXEC)
+    said, say = posix.pipe2(posix.O_CLOEXEC)
+    code = jailinit.open_program()
+    inherited = [fd for fd in {file, say, code, *program.fds} if not posix.get_inheritable(fd)]
+    try:
+        posix.write(file, program._laid_out(say))
+        for fd in inherited:
+            posix.set_inheritable(fd, True)
+        helper = posix.posix_spawn(
+            f"/proc/self/fd/{code}", ["jailinit", "run", str(file)], {}, setsigmask=(), setsigdef=_SIGNALS_THAT_CAN
+        )
+    finally:
+        for fd in inherited:
+            posix.set_inheritable(fd, False)
+        for fd in (file, say, code):
+            posix.close(fd)
+    posix.waitpid(helper, 0)
+    message = posix.read(said, 16)
+    what, value = _numbers(message)
+    if what != _FORKED:
+        posix.close(said)
+        raise JailError(_sentence(program, message))
+    return Running(value, said, program)
+
+
+_SIGNALS_THAT_CAN = [number for number in _SIGNALS if number not in (9, 19, 32, 33)]
+
+
+def _numbers(message: bytes) -> tuple[int, int]:
+    if len(message) != 16:
+        return 0, 0
+    what, value = (int.from_bytes(message[at : at + 8], sys.byteorder, signed=True) for at in (0, 8))
+    return what, value
+
+
+def _sentence(program: Program, message: bytes) -> str:
+    what, value = _numbers(message)
+    if not value:
+        return "jailinit died"
+    return program.labels[what].format(posix.strerror(value))
