@@ -18,7 +18,7 @@ PAGES = $(wildcard man/*.[1-9])
 .PHONY: all check install uninstall clean
 
 # All modules of a command in one file, for the time that finding them one by one takes (src/jailng/start.py).
-GATHER = $(PYTHON) -ISX no_debug_ranges -c 'import sys; sys.path[3:] = [sys.argv[1]]; import jailng.start; jailng.start.build()'
+GATHER = $(PYTHON) -IX no_debug_ranges -c 'import sys; sys.path.append(sys.argv[1]); import jailng.gather; jailng.gather.gather()'
 
 all:
 	$(MAKE) -C jailinit

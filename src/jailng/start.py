@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     # name, path below the package's parent, size and mtime_ns of the source, whether it is a package, length of the code
     Entry = tuple[str, str, int, int, bool, int]
 
-_ROOT = __file__.rpartition("/jailng/")[0]
-_FILE = f"{_ROOT}/jailng/__pycache__/%s.{sys.implementation.cache_tag}.command"
+ROOT = __file__.rpartition("/jailng/")[0]
+# The file of a command; pycache's own tag names the interpreter that it is for.
+FILE = f"{ROOT}/jailng/__pycache__/%s.{sys.implementation.cache_tag}.command"
 COMMANDS = {
     "jail": ("jailng.cli.jail", "jailng.engine.inside"),
     "jls": ("jailng.cli.jls",),
@@ -38,19 +39,36 @@ def run(command: str) -> NoReturn:
     posix._exit(module.main(sys.argv[1:]))
 
 
+_rest: list[tuple[int, list[Entry]]] = []
+
+
 def load(command: str) -> bool:
-    """Load what the command's file holds; False where it is missing, or from the first module on that has changed."""
+    """Load what the command's file holds up to its main module; the others wait for ``load_rest``.
+
+    False where the file is missing, or from the first module on that has changed.
+    """
     try:
-        fd = posix.open(_FILE % command, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(FILE % command, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return False
     try:
         length = int.from_bytes(posix.read(fd, 4), sys.byteorder)
         entries: list[Entry] = marshal.loads(posix.read(fd, length))
-        return all(_load(entry, fd) for entry in entries)
+        last = [entry[0] for entry in entries].index(COMMANDS[command][0]) + 1
+        if all(_load(entry, fd) for entry in entries[:last]):
+            _rest.append((fd, entries[last:]))
+            return True
     except (EOFError, TypeError, ValueError):
-        return False
-    finally:
+        pass
+    posix.close(fd)
+    return False
+
+
+def load_rest() -> None:
+    """Load what the command needs later, while something else takes time."""
+    while _rest:
+        fd, entries = _rest.pop()
+        all(_load(entry, fd) for entry in entries)
         posix.close(fd)
 
 
@@ -60,7 +78,7 @@ def _load(entry: Entry, fd: int) -> bool:
     code = posix.read(fd, length)
     if name in sys.modules:
         return True
-    where = f"{_ROOT}/{path}"
+    where = f"{ROOT}/{path}"
     try:
         source = posix.stat(where)
     except OSError:
@@ -82,55 +100,3 @@ def _load(entry: Entry, fd: int) -> bool:
     if parent:
         setattr(sys.modules[parent], child, module)
     return True
-
-
-def build() -> None:
-    """Write the files. Run by ``make`` and ``make install``, in a process of its own."""
-    for command, modules in COMMANDS.items():
-        path = _FILE % command
-        fd = posix.open(f"{path}.new", posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o644)
-        found = [_entry(name) for name in _completed(modules)]
-        head = marshal.dumps([entry for entry, _ in found])
-        posix.write(fd, len(head).to_bytes(4, sys.byteorder) + head + b"".join([code for _, code in found]))
-        posix.close(fd)
-        posix.rename(f"{path}.new", path)
-
-
-def _completed(modules: tuple[str, ...]) -> list[str]:
-    """What these modules import, in the order in which the imports are completed."""
-    for name in [name for name in sys.modules if name.startswith("jailng.") and name != "jailng.start"]:
-        del sys.modules[name]
-    order: list[str] = []
-    finder = sys.meta_path[-1]
-
-    class Recorder:
-        @staticmethod
-        def find_spec(name: str, path: object = None, target: object = None) -> object:
-            spec = finder.find_spec(name, path, target)  # type: ignore[arg-type]
-            if spec is not None and spec.loader is not None and name.startswith("jailng."):
-                execute = spec.loader.exec_module
-
-                def exec_module(module: object) -> None:
-                    execute(module)  # type: ignore[arg-type]
-                    order.append(name)
-
-                spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-            return spec
-
-    sys.meta_path.insert(0, Recorder)  # type: ignore[arg-type]
-    try:
-        for name in modules:
-            __import__(name)
-    finally:
-        sys.meta_path.remove(Recorder)  # type: ignore[arg-type]
-    return order
-
-
-def _entry(name: str) -> tuple[Entry, bytes]:
-    file = sys.modules[name].__file__
-    assert file is not None
-    source = posix.stat(file)
-    with open(file, "rb") as text:
-        code = marshal.dumps(compile(text.read(), file, "exec", optimize=2, dont_inherit=True))
-    package = file.endswith("/__init__.py")
-    return (name, file[len(_ROOT) + 1 :], source.st_size, source.st_mtime_ns, package, len(code)), code

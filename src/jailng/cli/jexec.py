@@ -6,12 +6,16 @@ import posix
 
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
-from jailng.core import passwd, registry, waiting
+from jailng.core import registry, waiting
 from jailng.core.attach import Command
 from jailng.engine import command, inside
 from jailng.errors import JailError, UsageError
 
 USAGE = "usage: jexec [-l] [-d working-directory] [-u username | -U username] jail [command ...]"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.passwd import User
+
 _LETTERS = "d:lnu:U:"
 
 
@@ -39,7 +43,7 @@ def _main(argv: list[str]) -> int:
     if record is None:
         raise JailError(f'jail "{printing.visible(words[0])}" not found')
     params = inside.of_record(record)
-    user = passwd.of_the_host(given["u"]) if "u" in given else given.get("U")
+    user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     login = "l" in given
     environment = _environment(login)
     shell = words[1:] or [command.caller_environment().get("SHELL") or "/bin/sh", "-i"]
@@ -47,6 +51,12 @@ def _main(argv: list[str]) -> int:
     at_home = login and user is not None and "d" not in given
     wanted = Command(shell, environment, user, given.get("d"), at_home)
     return inside.attached(params, record, wanted)
+
+
+def _of_the_host(name: str) -> User:
+    from jailng.core.passwd import of_the_host
+
+    return of_the_host(name)
 
 
 def _environment(login: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import lookup, process, program
+from jailng.core import process, program
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
@@ -92,20 +92,26 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
 
     Raises JailError saying what failed in there: ``execvp: CMD: strerror``, ``USER: no such user`` and the like.
     """
-    user = lookup.find(entry, command.user) if isinstance(command.user, str) else command.user
+    user = _look_up(entry, command.user) if isinstance(command.user, str) else command.user
     try:
         members = cgroup.open_directory(entry.cgroup)
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
         running = program.start(_way_in(entry, command, user, streams, members))
-        pidfd = ns.pidfd_open(running.pid)
+        pidfd = ns.pidfd_open(running.forked())
         running.arrived()
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     finally:
         posix.close(members)
     return running.pid, pidfd
+
+
+def _look_up(entry: Entry, name: str) -> User:
+    from jailng.core import lookup
+
+    return lookup.find(entry, name)
 
 
 def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams, members: int) -> Program:

@@ -134,7 +134,12 @@ class Boot(Operation):
         go, start = posix.pipe2(posix.O_CLOEXEC)
         try:
             running = program.start(self._of_init(slots["init.home"], go, events, sysctls, code))
-            slots["init.pid"] = running.pid
+            for operation in self.build:
+                operation.prepare(slots)
+            from jailng import start as commands
+
+            commands.load_rest()
+            slots["init.pid"] = running.forked()
             slots["init"] = ns.pidfd_open(running.pid)
             for name in ("uid_map", "gid_map"):
                 _write(f"/proc/{running.pid}/{name}", b"0 %d 65536" % self.ids)
@@ -173,9 +178,9 @@ class Boot(Operation):
 
 
 class _Outside:
-    """The way back to the namespaces, directory and root that this process had before."""
+    """The way back to the namespaces, directory, root and umask that this process had before."""
 
-    __slots__ = ("cwd", "fds", "root")
+    __slots__ = ("cwd", "fds", "root", "umask")
 
     def __init__(self) -> None:
         self.fds = [
@@ -190,9 +195,11 @@ class _Outside:
             self.cwd = posix.open(".", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except OSError:  # it was removed, or may not be searched
             self.cwd = posix.dup(self.root)
+        self.umask = posix.umask(0)  # what is made in a jail has the mode that is asked for
 
     def come_back(self) -> None:
         """Restore everything; a process that was in a chroot is in it again. Raises OSError."""
+        posix.umask(self.umask)
         for fd, kind in self.fds:
             ns.setns(fd, kind)
             posix.close(fd)

@@ -33,13 +33,9 @@ def build(operations: list[Operation], slots: Slots, joined: int) -> None:
 
 
 def _apply(operations: list[Operation], slots: Slots, joined: int) -> None:
-    before = posix.umask(0)
-    try:
-        ns.setns(slots["init"], joined)
-        for operation in operations:
-            operation.apply(slots)
-    finally:
-        posix.umask(before)
+    ns.setns(slots["init"], joined)
+    for operation in operations:
+        operation.apply(slots)
 
 
 def _build_in_child(operations: list[Operation], slots: Slots, joined: int) -> None:

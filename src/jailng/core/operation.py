@@ -29,6 +29,9 @@ class Operation:
         """Do it. Raises JailError with a sentence, or OSError."""
         raise NotImplementedError
 
+    def prepare(self, slots: Slots) -> None:
+        """What can be done before PID 1 is there; it takes as long to be born on the other processor."""
+
     def describe(self) -> str:
         """One line for ``jail --plan``, in the imperative."""
         raise NotImplementedError

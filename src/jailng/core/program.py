@@ -75,7 +75,9 @@ class Program:
         places = [self.text(string).at for string in strings]
         return self.data(words(*places, 0), tuple(range(0, 8 * len(places), 8)))
 
-    def _add(self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int) -> None:
+    def _add(
+        self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int
+    ) -> None:
         self._calls.append((NR[name], kind, arguments, keep, value))
         self.labels.append(label or f"{name}: {{}}")
 
@@ -141,14 +143,26 @@ class Program:
 
 
 class Running:
-    """A process that a program has forked: its pid, and the word that it leaves if it fails on its way."""
+    """A program on its way: the process that it forks, once ``forked``, and the word that it leaves if it fails."""
 
-    __slots__ = ("_program", "_said", "pid")
+    __slots__ = ("_helper", "_program", "_said", "pid")
 
-    def __init__(self, pid: int, said: int, program: Program) -> None:
-        self.pid = pid
+    def __init__(self, helper: int, said: int, program: Program) -> None:
+        self.pid = -1
+        self._helper = helper
         self._said = said
         self._program = program
+
+    def forked(self) -> int:
+        """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
+        posix.waitpid(self._helper, 0)
+        message = posix.read(self._said, 16)
+        what, value = _numbers(message)
+        if what != _FORKED:
+            posix.close(self._said)
+            raise JailError(_sentence(self._program, message))
+        self.pid = value
+        return value
 
     def arrived(self) -> None:
         """Wait until it has executed its last call. Raises JailError with what failed, having reaped it."""
@@ -160,7 +174,7 @@ class Running:
 
 
 def start(program: Program) -> Running:
-    """Carry out a program up to its fork. Raises JailError with what failed."""
+    """Begin to carry out a program. Raises OSError."""
     file = posix.memfd_create("program", posix.MFD_CLOEXEC)
     said, say = posix.pipe2(posix.O_CLOEXEC)
     code = jailinit.open_program()
@@ -177,13 +191,7 @@ def start(program: Program) -> Running:
             posix.set_inheritable(fd, False)
         for fd in (file, say, code):
             posix.close(fd)
-    posix.waitpid(helper, 0)
-    message = posix.read(said, 16)
-    what, value = _numbers(message)
-    if what != _FORKED:
-        posix.close(said)
-        raise JailError(_sentence(program, message))
-    return Running(value, said, program)
+    return Running(helper, said, program)
 
 
 _SIGNALS_THAT_CAN = [number for number in _SIGNALS if number not in (9, 19, 32, 33)]

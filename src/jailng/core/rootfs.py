@@ -210,33 +210,31 @@ class MountDev(Operation):
         self.base = base
         self.private = private
 
-    def apply(self, slots: Slots) -> None:
-        """Nothing is done where the root has no /dev."""
-        try:
-            point = _target(slots["tree"], b"dev")
-        except FileNotFoundError:
-            return
-        # Nodes are made while ids are not mapped yet: the host's root has no id inside an idmapped mount (EOVERFLOW).
-        options: list[tuple[bytes, bytes | None]] = [
-            (b"source", b"tmpfs"),
-            (b"size", b"1m"),
-            (b"nr_inodes", b"4096"),
-            (b"mode", b"755"),
-        ]
-        dev = m.new_file_system(b"tmpfs", options, m.MOUNT_ATTR_NOSUID)
+    def prepare(self, slots: Slots) -> None:
+        """Nodes are made while ids are not mapped yet: the host's root has no id in an idmapped mount (EOVERFLOW)."""
+        options: list[tuple[bytes, bytes | None]] = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096")]
+        dev = m.new_file_system(b"tmpfs", [*options, (b"mode", b"755")], m.MOUNT_ATTR_NOSUID)
+        slots["dev"] = dev
         for name, major, minor, mode in self.nodes:
             posix.mknod(name, 0o020000 | mode, posix.makedev(major, minor), dir_fd=dev)
         for name, target in self.links:
             posix.symlink(target, name, dir_fd=dev)
         for name in ("pts", "shm", "mqueue"):
             posix.mkdir(name, 0o755, dir_fd=dev)
+
+    def apply(self, slots: Slots) -> None:
+        """Nothing is done where the root has no /dev."""
+        try:
+            point = _target(slots["tree"], b"dev")
+        except FileNotFoundError:
+            return
+        dev = slots["dev"]
         if self.private:
             m.mount_setattr(dev, m.MOUNT_ATTR_IDMAP, slots["userns"])
         m.move_mount(dev, point)
         posix.close(point)
         # This /dev is a moment old and nobody is inside yet, so what lies below it can be named by path.
         posix.fchdir(dev)
-        posix.close(dev)
         owner = self.base if self.private else 0
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         m.mount(b"devpts", b"pts", b"devpts", quiet, b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5))
@@ -259,6 +257,20 @@ class MountProc(Operation):
     def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
         self.files = files
 
+    def prepare(self, slots: Slots) -> None:
+        """Lay out what hides files and directories, read-only, over the host's /dev as this namespace still has it.
+
+        Nothing of the host's own /dev is trusted to be what it is called (CVE-2025-31133).
+        """
+        m.mount(b"tmpfs", _MASKS, b"tmpfs", _MASK_FLAGS, b"size=64k,mode=755")
+        posix.close(posix.open(_MASKS + b"/nothing", _CREATE, 0o444))
+        posix.mkdir(_MASKS + b"/none", 0o555)
+        for number, (_, content) in enumerate(self.files):
+            fd = posix.open(b"%s/%d" % (_MASKS, number), _CREATE, 0o444)
+            posix.write(fd, content)
+            posix.close(fd)
+        m.mount(b"none", _MASKS, None, m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _MASK_FLAGS)
+
     def apply(self, slots: Slots) -> None:
         """Nothing is done where the root has no /proc."""
         try:
@@ -273,7 +285,6 @@ class MountProc(Operation):
         sys = m.open_tree(proc, b"sys")
         m.mount_setattr(sys, _HIDDEN)
         m.move_mount(sys, proc, b"sys")
-        self._make_masks()
         present = set(posix.listdir(proc))
         for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
             for name in names:
@@ -293,20 +304,6 @@ class MountProc(Operation):
         proc = m.new_procfs(pidns, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC)
         m.move_mount(proc, point)
         posix.close(proc)
-
-    def _make_masks(self) -> None:
-        """Lay out what hides files and directories, read-only, over the host's /dev as this namespace still has it.
-
-        Nothing of the host's own /dev is trusted to be what it is called (CVE-2025-31133).
-        """
-        m.mount(b"tmpfs", _MASKS, b"tmpfs", _MASK_FLAGS, b"size=64k,mode=755")
-        posix.close(posix.open(_MASKS + b"/nothing", _CREATE, 0o444))
-        posix.mkdir(_MASKS + b"/none", 0o555)
-        for number, (_, content) in enumerate(self.files):
-            fd = posix.open(b"%s/%d" % (_MASKS, number), _CREATE, 0o444)
-            posix.write(fd, content)
-            posix.close(fd)
-        m.mount(b"none", _MASKS, None, m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _MASK_FLAGS)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

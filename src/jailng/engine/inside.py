@@ -6,7 +6,7 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import attach, passwd, privileges, stdio, waiting
+from jailng.core import attach, privileges, stdio, waiting
 from jailng.engine import command
 from jailng.linux import cgroup, ns
 from jailng.params.model import Parameters
@@ -23,7 +23,9 @@ def run(params: Parameters, record: Record, argv: list[str], background: bool = 
     """Run one command of exec.start, exec.stop or ``command``. Raises JailError unless it succeeds."""
     user: str | User | None = params.text("exec.jail_user") or None
     if isinstance(user, str) and params.flag("exec.system_jail_user"):
-        user = passwd.of_the_host(user)
+        from jailng.core.passwd import of_the_host
+
+        user = of_the_host(user)
     wanted = attach.Command(argv, command.inside_environment(params, record), user, "/")
     with _Output(params) as fds:
         status = attached(params, record, wanted, fds, params.number("exec.timeout"), background)

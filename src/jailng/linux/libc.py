@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _ctypes
 import posix
-import sys
+from _struct import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         """Memory that the kernel reads or writes; ``raw`` is its content."""
 
         raw: bytes
+
+    Argument = int | bytes | Buffer | None
 
 
 _MACHINES = {"x86_64": 0, "aarch64": 1}
@@ -84,18 +86,16 @@ class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "l"
 
 
-class _Argument:
-    """Integers go as C long (ctypes' own default is int, which cuts 64-bit flags); bytes and buffers as pointers."""
+class _Word(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """A machine word: an integer of any sign is cut to it; bytes and buffers are passed by their address."""
 
-    @classmethod
-    def from_param(cls, value: Any) -> Any:
-        return _Long(value) if value.__class__ is int else value
+    _type_ = "P"
 
 
 class _Function(_ctypes.CFuncPtr):
     _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
     _restype_ = _Long
-    _argtypes_ = (_Long,) + (_Argument,) * 6
+    _argtypes_ = (_Word,) * 7
 
 
 class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
@@ -103,6 +103,7 @@ class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
 
 
 _syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))  # type: ignore[arg-type]  # None: this program
+_CODES = {2: "H", 4: "I", 8: "Q"}
 _arrays: dict[int, Any] = {}
 
 
@@ -123,12 +124,22 @@ def address(memory: Buffer) -> int:
     return _ctypes.addressof(memory)  # type: ignore[arg-type]
 
 
-def syscall(name: str, *arguments: int | bytes | Buffer | None, path: str | bytes | None = None) -> int:
+def syscall(
+    name: str,
+    a: Argument = 0,
+    b: Argument = 0,
+    c: Argument = 0,
+    d: Argument = 0,
+    e: Argument = 0,
+    f: Argument = 0,
+    *,
+    path: str | bytes | None = None,
+) -> int:
     """Call the kernel. Integers, NUL-terminated ``bytes``, buffers or None (a null pointer).
 
     Raises OSError with the kernel's errno, and ``path`` as its file name where one is given.
     """
-    result: int = _syscall(NR[name], *arguments, *(0,) * (6 - len(arguments)))
+    result: int = _syscall(NR[name], a, b, c, d, e, f)
     if result == -1:
         error = _ctypes.get_errno()
         raise OSError(error, posix.strerror(error), path)
@@ -136,5 +147,6 @@ def syscall(name: str, *arguments: int | bytes | Buffer | None, path: str | byte
 
 
 def words(*values: int, size: int = 8) -> bytes:
-    """Unsigned integers laid side by side in the machine's order, ``size`` bytes each."""
-    return b"".join([(value & ((1 << 8 * size) - 1)).to_bytes(size, sys.byteorder) for value in values])
+    """Unsigned integers laid side by side in the machine's order, ``size`` bytes each: 2, 4 or 8."""
+    mask = (1 << 8 * size) - 1
+    return pack(f"={len(values)}{_CODES[size]}", *[value & mask for value in values])

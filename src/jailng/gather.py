@@ -1,0 +1,109 @@
+"""Write the files that ``jailng.start`` reads: ``make`` and the package's postinst run this, nothing else does."""
+
+from __future__ import annotations
+
+import ast
+import marshal
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jailng.start import COMMANDS, FILE, ROOT
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from jailng.start import Entry
+
+
+class _Bare(ast.NodeTransformer):
+    """Take out what no run looks at: annotations, and what is imported for them. A fifteenth of a command's load."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Drop the annotations of parameters and result."""
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        """Drop the annotation of a parameter."""
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        """Make an annotated assignment a plain one, and nothing of a bare annotation."""
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return ast.copy_location(ast.Assign([node.target], self.visit(node.value)), node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        """Drop ``if TYPE_CHECKING:``."""
+        self.generic_visit(node)
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return ast.copy_location(ast.Pass(), node)
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        """Drop ``from __future__ import annotations``."""
+        return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
+
+
+def _compiled(file: str) -> CodeType:
+    tree = _Bare().visit(ast.parse(Path(file).read_bytes(), file))
+    return compile(ast.fix_missing_locations(tree), file, "exec", optimize=2, dont_inherit=True)
+
+
+def _entry(name: str) -> tuple[Entry, bytes]:
+    file = sys.modules[name].__file__
+    assert file is not None
+    source = os.stat(file)
+    code = marshal.dumps(_compiled(file))
+    package = file.endswith("/__init__.py")
+    return (name, file[len(ROOT) + 1 :], source.st_size, source.st_mtime_ns, package, len(code)), code
+
+
+def _completed(modules: tuple[str, ...]) -> list[str]:
+    """What these modules import, in the order in which the imports are completed."""
+    kept = ("jailng", "jailng.start", "jailng.gather")
+    for name in [name for name in sys.modules if name.startswith("jailng.") and name not in kept]:
+        del sys.modules[name]
+    order: list[str] = []
+    finder = sys.meta_path[-1]
+
+    class Recorder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> object:
+            spec = finder.find_spec(name, path, target)  # type: ignore[arg-type]
+            if spec is not None and spec.loader is not None and name.startswith("jailng."):
+                execute = spec.loader.exec_module
+
+                def exec_module(module: object) -> None:
+                    execute(module)  # type: ignore[arg-type]
+                    order.append(name)
+
+                spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            return spec
+
+    sys.meta_path.insert(0, Recorder)  # type: ignore[arg-type]
+    try:
+        for name in modules:
+            __import__(name)
+    finally:
+        sys.meta_path.remove(Recorder)  # type: ignore[arg-type]
+    return order
+
+
+def gather() -> None:
+    """Write one file a command. It holds: length of the head, head (a list of ``Entry``), code of each."""
+    for command, modules in COMMANDS.items():
+        found = [_entry(name) for name in _completed(modules)]
+        head = marshal.dumps([entry for entry, _ in found])
+        path = FILE % command
+        text = len(head).to_bytes(4, sys.byteorder) + head + b"".join([code for _, code in found])
+        Path(f"{path}.new").write_bytes(text)
+        os.rename(f"{path}.new", path)
+
+
+if __name__ == "__main__":
+    gather()
