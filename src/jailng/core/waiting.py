@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 # HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT TSTP VTALRM PROF WINCH IO PWR and the real-time signals. Not the rest: what
 # the kernel sends a process for its own mistakes, and what keeps a background process from its terminal.
 _RELAYED = (1, 2, 3, 6, 10, 12, 14, 15, 18, 20, 26, 27, 28, 29, 30, *range(34, 65))
+TIMED_OUT = -1
 _HARMLESS = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH)
 
 
 class Command:
     """The command, seen from the host: ``events`` is a signalfd, ``status`` the raw wait status once there is one."""
 
-    __slots__ = ("events", "insisted", "pid", "pidfd", "status")
+    __slots__ = ("events", "insisted", "pid", "pidfd", "status", "timed")
 
-    def __init__(self, pid: int, pidfd: int, held: list[int]) -> None:
+    def __init__(self, pid: int, pidfd: int, held: list[int], timed: bool) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.events = signals.signalfd(held)
         self.insisted = False
+        self.timed = timed
         self.status: int | None = None
 
     def reap(self) -> bool:
@@ -47,7 +49,9 @@ class Command:
 
     def hear(self, number: int, code: int) -> None:
         """Do what a signal to this process asks for: pass it on, stop, or nothing where it tells of a child."""
-        if number == _signal.SIGTSTP:
+        if self.timed and number == _signal.SIGALRM:
+            self.status = TIMED_OUT
+        elif number == _signal.SIGTSTP:
             # Nobody inside would stop of it: to the kernel the command's process group is an orphan.
             self._send(_signal.SIGSTOP, group=True)
             stop_here()
@@ -84,13 +88,14 @@ class Command:
                 raise
 
 
-def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False) -> int:
+def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeout: int = 0) -> int:
     """Wait for the child ``pid``, carry its streams and pass on signals; returns its raw wait status.
 
     What it wrote before it ended has arrived by then; what a process that it left behind writes later will not. With
     ``hand_over`` this process has no further use for its own standard streams: those that the command has are given up,
     so that an end of file travels when the command closes them. 2 stays while there may be something to complain about.
     A wait that a signal put an end to returns the status of a command that died of it, which is right for ``finish``.
+    After ``timeout`` seconds, if not 0, the command is left to itself and the status is ``TIMED_OUT``.
     The caller closes ``pidfd``. Raises JailError where a stream could not be read or written.
     """
     streams.close_inside()
@@ -99,7 +104,8 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False) -> int
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, held)
     command = None
     try:
-        command = Command(pid, pidfd, held)
+        command = Command(pid, pidfd, held, timeout > 0)
+        _signal.alarm(timeout)
         if hand_over:
             _hand_over(streams)
         if streams.pumps or streams.terminal is not None:
@@ -110,6 +116,7 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False) -> int
             for number, code in signals.read(command.events):
                 command.hear(number, code)
     finally:
+        _signal.alarm(0)
         if command is not None:
             posix.close(command.events)
         streams.close()

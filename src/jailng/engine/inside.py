@@ -8,6 +8,7 @@ from select import POLLIN, poll
 
 from jailng.core import attach, privileges, stdio, waiting
 from jailng.engine import command
+from jailng.errors import JailError
 from jailng.linux import cgroup, ns
 from jailng.params.model import Parameters
 
@@ -54,7 +55,13 @@ def attached(
     if background:
         posix.close(pidfd)
         return 0
-    return waiting.wait(pid, pidfd, streams)
+    try:
+        status = waiting.wait(pid, pidfd, streams, timeout=timeout)
+    finally:
+        posix.close(pidfd)
+    if status == waiting.TIMED_OUT:
+        raise JailError(f"{' '.join(wanted.argv)}: timed out")
+    return status
 
 
 class _Output:

@@ -1,7 +1,7 @@
 """System calls by number, errno turned into OSError.
 
 ``ctypes`` costs 4 ms to import and ``_ctypes``, the C half that it wraps, costs 0.5: a quarter of a jail's life.
-The private half is used where it is as expected, the public one where it is not (docs/decisions/0001-ctypes.md).
+So the private half it is; a test says which part of it is used (docs/decisions/0001-ctypes.md).
 """
 
 from __future__ import annotations

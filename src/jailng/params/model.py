@@ -176,6 +176,8 @@ class Parameters:
         for one, other in (("ip4", "ip6"), ("ip6", "ip4")):
             if self[one] == "inherit" and self.addresses(f"{other}.addr"):
                 raise JailError(f"{one}=inherit with {other}.addr: not honoured yet (jailng part 5)")
+        if self["ip6"] == "inherit" and self["ip4"] != "inherit":
+            raise JailError("ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)")
         shared = [name for name in _SYSV if self[name] == "inherit"]
         if shared and len(shared) < len(_SYSV):
             others = ", ".join([name for name in _SYSV if name not in shared])
