@@ -11,13 +11,15 @@ FORBIDDEN = frozenset(
     "argparse collections contextlib ctypes dataclasses enum functools json logging os pathlib re shutil signal socket "
     "struct subprocess tempfile typing".split()
 )
+_CACHE = "/tmp/jailng-tests.pycache"
 _LINE = re.compile(r"import time: +\d+ \| +\d+ \| *(\S+)")
 
 
 def run(script: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
     """Run a command, with the options of its first line, and say what it loaded on top of a bare interpreter."""
     interpreter, *options = script.read_text().splitlines()[0].removeprefix("#!").split()
-    timed = [interpreter, *options, "-X", "importtime"]
+    # Modules that come from a command's one file are not imports; with a cache elsewhere there is no such file.
+    timed = [interpreter, *options, "-X", "importtime", "-X", f"pycache_prefix={_CACHE}"]
     # `-c pass` would load linecache, which a script does not.
     bare = subprocess.run([*timed, "/dev/null"], capture_output=True, text=True, check=True).stderr
     done = subprocess.run([*timed, str(script), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)

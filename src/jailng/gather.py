@@ -96,8 +96,8 @@ def _completed(modules: tuple[str, ...]) -> list[str]:
 
 def gather() -> None:
     """Write one file a command. It holds: length of the head, head (a list of ``Entry``), code of each."""
-    for command, modules in COMMANDS.items():
-        found = [_entry(name) for name in _completed(modules)]
+    for command, (first, later) in COMMANDS.items():
+        found = [_entry(name) for name in _completed(first + later)]
         head = marshal.dumps([entry for entry, _ in found])
         path = FILE % command
         text = len(head).to_bytes(4, sys.byteorder) + head + b"".join([code for _, code in found])

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 ROOT = __file__.rpartition("/jailng/")[0]
 # The file of a command; pycache's own tag names the interpreter that it is for.
 FILE = f"{ROOT}/jailng/__pycache__/%s.{sys.implementation.cache_tag}.command"
-COMMANDS = {
-    "jail": ("jailng.cli.jail", "jailng.engine.inside"),
-    "jls": ("jailng.cli.jls",),
-    "jexec": ("jailng.cli.jexec",),
+# What a command loads at once, its own module last, and what it needs later.
+COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "jail": (("jailng.cli.jail",), ("jailng.engine.inside",)),
+    "jls": (("jailng.core.registry", "jailng.cli.jls"), ()),
+    "jexec": (("jailng.cli.jexec",), ()),
 }
 
 
@@ -35,7 +36,7 @@ def run(command: str) -> NoReturn:
     """Run one of ``COMMANDS`` with the words of this process's command line, and end the process."""
     gc.disable()  # nothing lives long enough to be collected, and looking for it costs a millisecond
     load(command)
-    module = __import__(COMMANDS[command][0], fromlist=["main"])
+    module = __import__(COMMANDS[command][0][-1], fromlist=["main"])
     posix._exit(module.main(sys.argv[1:]))
 
 
@@ -47,6 +48,8 @@ def load(command: str) -> bool:
 
     False where the file is missing, or from the first module on that has changed.
     """
+    if sys.pycache_prefix is not None:
+        return False  # whoever says where compiled files are does not mean ours
     try:
         fd = posix.open(FILE % command, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
@@ -54,7 +57,7 @@ def load(command: str) -> bool:
     try:
         length = int.from_bytes(posix.read(fd, 4), sys.byteorder)
         entries: list[Entry] = marshal.loads(posix.read(fd, length))
-        last = [entry[0] for entry in entries].index(COMMANDS[command][0]) + 1
+        last = [entry[0] for entry in entries].index(COMMANDS[command][0][-1]) + 1
         if all(_load(entry, fd) for entry in entries[:last]):
             _rest.append((fd, entries[last:]))
             return True

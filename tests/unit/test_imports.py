@@ -20,24 +20,25 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "jexec": ("no-such-jail", "/bin/true"),
 }
 _LIST = """
-    __future__ _ctypes errno fcntl
-    jailng jailng.errors jailng.linux jailng.linux.libc jailng.linux.ns jailng.params jailng.params.values
+    __future__ _ctypes _struct errno fcntl gc
+    jailng jailng.start jailng.errors jailng.linux jailng.linux.libc jailng.linux.ns jailng.params jailng.params.values
     jailng.core jailng.core.registry jailng.cli
 """
 _MAKE_OR_ENTER = f"""{_LIST}
     binascii select
-    jailng.linux.caps jailng.linux.cgroup jailng.linux.landlock jailng.linux.mount jailng.linux.seccomp
+    jailng.linux.caps jailng.linux.cgroup jailng.linux.landlock jailng.linux.mount
     jailng.params.model jailng.params.table
-    jailng.core.boot jailng.core.confinement jailng.core.create jailng.core.devfs jailng.core.operation
-    jailng.core.process jailng.core.rootfs jailng.core.undo
+    jailng.core.confinement jailng.core.jailinit jailng.core.privileges jailng.core.process jailng.core.program
     jailng.engine jailng.engine.command
     jailng.cli.getopt jailng.cli.printing
 """
 LOADED = {
-    "jail": f"{_MAKE_OR_ENTER} jailng.core.remove jailng.engine.life jailng.cli.jail",
+    "jail": f"""{_MAKE_OR_ENTER}
+        jailng.core.boot jailng.core.builder jailng.core.create jailng.core.devfs jailng.core.operation
+        jailng.core.rootfs jailng.core.undo jailng.core.remove jailng.engine.life jailng.cli.jail""",
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",
     "jexec": f"""{_MAKE_OR_ENTER}
-        jailng.linux.signals jailng.core.attach jailng.core.passwd jailng.core.stdio jailng.core.waiting
+        jailng.linux.signals jailng.core.attach jailng.core.stdio jailng.core.waiting
         jailng.engine.inside jailng.cli.jexec""",
 }
 

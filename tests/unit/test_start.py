@@ -1,0 +1,76 @@
+"""One file a command: it loads what imports would, in time or not at all, and nothing that has changed since."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.imports import run
+
+INTERPRETER = "/usr/bin/python3"
+COMMANDS = {"jail": ("-c", "path=/", "--plan", "command=/bin/true"), "jls": ("-j", "none"), "jexec": ("none", "true")}
+_LOADED = """
+import sys
+sys.path.append(sys.argv[1])
+import jailng.start as start
+whole = start.load(sys.argv[2])
+start.load_rest()
+print(whole, *sorted(name for name in sys.modules if name.startswith("jailng.")))
+"""
+
+
+@pytest.fixture
+def copy(checkout: Path, tmp_path: Path) -> Path:
+    """The sources elsewhere, with the files freshly gathered."""
+    shutil.copytree(checkout / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; sys.path.append(sys.argv[1]); import jailng.gather as g; import os; " + (
+        "os.makedirs(sys.argv[1] + '/jailng/__pycache__', exist_ok=True); g.gather()"
+    )
+    subprocess.run([INTERPRETER, "-I", "-c", code, str(tmp_path / "src")], check=True)
+    return tmp_path / "src"
+
+
+def _load(source: Path, command: str) -> list[str]:
+    arguments = [INTERPRETER, "-IS", "-c", _LOADED, str(source), command]
+    return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_it_holds_what_the_command_imports(copy: Path, checkout: Path, command: str) -> None:
+    whole, *loaded = _load(copy, command)
+    assert whole == "True"
+    _, imported = run(checkout / "bin" / command, *COMMANDS[command])
+    assert {name for name in imported if name.startswith("jailng.")} <= set(loaded)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_changed_source_is_not_taken_from_it(copy: Path, command: str) -> None:
+    with (copy / "jailng/linux/libc.py").open("a") as text:
+        text.write("# changed\n")
+    whole, *loaded = _load(copy, command)
+    assert whole == "False"
+    assert "jailng.linux.libc" not in loaded
+
+
+def test_a_torn_file_is_passed_over(copy: Path) -> None:
+    (file,) = (copy / "jailng/__pycache__").glob("jls.*.command")
+    file.write_bytes(file.read_bytes()[:-100])
+    assert _load(copy, "jls")[0] == "False"
+    file.write_bytes(b"")
+    assert _load(copy, "jls")[0] == "False"
+
+
+def test_functions_are_what_they_were(copy: Path) -> None:
+    """Without annotations and docstrings, but the same names, defaults and values."""
+    code = _LOADED + (
+        "import jailng.linux.libc as libc, jailng.params.table as table\n"
+        "print(libc.words(1, 2, size=2).hex(), table.lookup('ip4.addr').kind, libc.syscall.__defaults__)\n"
+    )
+    arguments = [INTERPRETER, "-IS", "-c", code, str(copy), "jail"]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    expected = (1).to_bytes(2, sys.byteorder).hex() + (2).to_bytes(2, sys.byteorder).hex()
+    assert done.stdout.splitlines()[-1] == f"{expected} ip4 (0, 0, 0, 0, 0, 0)"
