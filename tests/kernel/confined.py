@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jailng.core.confinement import Confinement
-from jailng.linux import caps, landlock, libc, seccomp
+from jailng.linux import caps, libc
 
 BASE = 0x7FFE0000  # uids that no jail of the host has: slots are handed out from 0x70000000 up
 NAMESPACES = os.CLONE_NEWUSER | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC
@@ -37,9 +37,26 @@ def apply(confinement: Confinement) -> None:
     for resource, soft, hard in confinement.rlimits:
         libc.syscall("prlimit64", 0, resource, libc.words(soft, hard), None)
     if confinement.landlock:
-        landlock.restrict(confinement.landlock)
-    seccomp.attach(confinement.program)
-    caps.limit_to(confinement.caps)
+        attributes = libc.words(0, 0, confinement.landlock)
+        libc.syscall("landlock_restrict_self", libc.syscall("landlock_create_ruleset", attributes, len(attributes), 0), 0)
+    attach(confinement.program)
+    limit_to(confinement.caps)
+
+
+def attach(program: bytes) -> None:
+    """Put this process under a filter, with CAP_SYS_ADMIN in its user namespace and without no_new_privs."""
+    code = libc.buffer(program)
+    header = libc.words(len(program) // 8) + libc.words(libc.address(code))
+    libc.syscall("seccomp", 1, 0, header)
+
+
+def limit_to(keep: int) -> None:
+    """Drop every capability but ``keep`` from the bounding set, then hold exactly those."""
+    for number in range(caps.last() + 1):
+        if not keep >> number & 1:
+            libc.syscall("prctl", 24, number)
+    libc.syscall("prctl", 47, 4)
+    caps.capset(keep)
 
 
 def child(body: Callable[[], Any]) -> Any:

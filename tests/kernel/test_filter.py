@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import pytest
 
 from jailng.core import filter as filters
-from jailng.linux import seccomp
+from tests.kernel import confined
 from tests.kernel.confined import call, child
 
 DEFAULT = frozenset({"debug", "inet4", "inet6"})
@@ -62,7 +62,7 @@ def attempt(lifted: Iterable[str] | None, *calls: tuple[str, tuple[int, ...]]) -
     def body() -> list[int]:
         os.setsid()  # vhangup(2) hangs up nobody then
         if lifted is not None:
-            seccomp.attach(filters.build(frozenset(lifted)))
+            confined.attach(filters.build(frozenset(lifted)))
         return [call(NR[name], *arguments) for name, arguments in calls]
 
     found: list[int] = child(body)
@@ -128,7 +128,7 @@ def test_new_system_calls_are_shut() -> None:
 
     def body() -> list[int]:
         before = call(467, ALL, ALL, ALL, ALL, ALL)
-        seccomp.attach(filters.build(filters.LIFTS))
+        confined.attach(filters.build(filters.LIFTS))
         return [
             before,
             *[call(number, ALL, ALL, ALL, ALL, ALL, ALL) for number in (467, 468, 469, 470, 600, 0x40000027)],
@@ -151,7 +151,7 @@ def test_a_32_bit_call_kills() -> None:
         return bool(getpid() == os.getpid())
 
     def filtered() -> bool:
-        seccomp.attach(filters.build(DEFAULT))
+        confined.attach(filters.build(DEFAULT))
         return natively()
 
     try:
@@ -206,7 +206,7 @@ def test_ping_sockets() -> None:
         with open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
             file.write("0 2147483647")
         before = [call(NR["socket"], *arguments) for _, arguments in pings]
-        seccomp.attach(filters.build(DEFAULT))
+        confined.attach(filters.build(DEFAULT))
         return before + [call(NR["socket"], *arguments) for _, arguments in pings]
 
     assert child(body) == [0, 0, errno.EPERM, errno.EPERM]
@@ -308,7 +308,7 @@ def test_set_user_id_still_works() -> None:
     """The filter is attached without no_new_privs, which would take su(1) and sudo(8) away."""
 
     def body() -> str:
-        seccomp.attach(filters.build(DEFAULT))
+        confined.attach(filters.build(DEFAULT))
         with open("/proc/self/status") as file:
             return file.read()
 

@@ -17,11 +17,6 @@ _VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
-_PR_CAPBSET_DROP = 24
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_KEYCTL_JOIN_SESSION_KEYRING = 1
-_EINVAL = 22
 
 
 def mask(names: str) -> int:
@@ -87,12 +82,3 @@ def set_dumpable(on: bool) -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel send ``signal`` when the parent thread ends. Any later change of credentials forgets it."""
     syscall("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0)
-
-
-def new_session_keyring() -> None:
-    """Leave the caller's keys behind. A kernel without keys (ENOSYS) has none to leave."""
-    try:
-        syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
-    except OSError as error:
-        if error.errno != 38:
-            raise

@@ -67,16 +67,6 @@ def set_ids(uid: int, gid: int, groups: list[int]) -> None:
     syscall("setresuid", uid, uid, uid)
 
 
-def set_effective_uid(uid: int) -> None:
-    """Change the effective uid alone; the saved one stays, so that the way back is open. Raises OSError."""
-    syscall("setresuid", -1, uid, -1)
-
-
-def close_from(fd: int) -> None:
-    """Close every file descriptor from ``fd`` up. close_range(2), since Linux 5.9."""
-    syscall("close_range", fd, 0xFFFFFFFF, 0)
-
-
 def sethostname(name: bytes) -> None:
     """sethostname(2): at most 64 bytes. Raises OSError (EINVAL: longer)."""
     syscall("sethostname", name, len(name))
