@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    # name, path below the package's parent, size and mtime_ns of the source, whether it is a package, length of the code
+    # name, path below the package's parent, size and mtime_ns of the source, is it a package, length of the code
     Entry = tuple[str, str, int, int, bool, int]
 
 ROOT = __file__.rpartition("/jailng/")[0]

@@ -23,7 +23,7 @@ _MOST = 65536
 
 
 def find(entry: Entry, name: str) -> User:
-    """The user of that name or uid in the jail. Raises JailError: ``NAME: no such user``, or that the jail is silent."""
+    """The user of that name or uid in the jail. Raises JailError: ``NAME: no such user``, or no answer."""
     from jailng.linux import cgroup
 
     said, say = posix.pipe2(posix.O_CLOEXEC)

@@ -56,7 +56,7 @@ def close_all_on_exec(program: Program) -> None:
 
 
 def give_up(program: Program, confinement: Confinement, privileged: bool = True) -> None:
-    """Take the filter and the capability set for good; with ``privileged`` false uid 0 becomes a user like any other."""
+    """Take the filter and the capability set for good; not ``privileged``: uid 0 becomes a user like any other."""
     if not privileged:
         program.must("prctl", _PR_SET_SECUREBITS, _NO_PRIVILEGED_ROOT, 0, 0, 0)
     if confinement.landlock:

@@ -97,7 +97,7 @@ class Program:
         """clone3(2) into a cgroup: what follows is done by the child, which is a child of this very process's."""
         self.fds.append(cgroup)
         flags |= ns.CLONE_PARENT | ns.CLONE_INTO_CGROUP
-        # struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup
+        # struct clone_args: flags, pidfd, the tids, exit_signal, stack and its size, tls, set_tid and its size, cgroup
         arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 

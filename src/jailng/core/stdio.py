@@ -120,7 +120,7 @@ class Streams:
         return list(self.inside)
 
     def install(self, way: Program, user: User | None) -> None:
-        """Have a program, inside the jail and still its root, make 0, 1 and 2 what was prepared, and the pty its terminal.
+        """Have a program, in the jail and still its root, make 0, 1 and 2 what was prepared, and the pty its terminal.
 
         What we made ourselves becomes the user's, who can then open it by name; a pty keeps its group.
         """
