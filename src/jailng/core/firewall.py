@@ -1,4 +1,4 @@
-"""What all jails' networks share on the host: one table of nf_tables, and forwarding on the interfaces of the LAN.
+"""What all jails' networks share on the host: one table of nf_tables, and the switches of forwarding.
 
     table inet jailng {
         chain prerouting {  # an address that this jail does not have
@@ -21,9 +21,9 @@
         }
     }
 
-It is made with the first jail and removed with the last: which one that is, the records tell. A *LAN* is what must be
-switched on for a jail to be reached from outside: ``4:ep0``, ``6:ep0``, or ``6:all`` on kernels that forward IPv6 for
-all interfaces or none. Whose switch it is must be seen from the switch: an administrator's 1 is never touched.
+It is made with the first jail and removed with the last: which one that is, the records tell. A *switch* is what must
+be on for a jail to be reached from outside: forwarding, ``4:ep0``, ``6:ep0``, or ``6:all`` on kernels that forward IPv6
+for all interfaces or none; and ``proxy:6``. Whose it is can be seen from it: an administrator's 1 is never touched.
 """
 
 from __future__ import annotations
@@ -45,21 +45,23 @@ if TYPE_CHECKING:
 
 TABLE = "jailng"
 _JAILS = b"jng"
-# Of forwarding the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
+# Of such a switch the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
+# (force_forwarding takes only 0 and 1: there it is ours if the table guards it.)
 _OURS = (2, 3)
 # The kernel's default, in hundredths of a second: a broadcast ARP request for a jail would be answered that much later.
 _PROXY_DELAY = 80
+_PROXY = "proxy:6"
 
 
-def _lan_key(lan: str) -> tuple[str, bytes]:
-    family, _, interface = lan.partition(":")
+def _key(switch: str) -> tuple[str, bytes]:
+    family, _, interface = switch.partition(":")
     protocol = nft.NFPROTO_IPV4 if family == "4" else nft.NFPROTO_IPV6
     if interface == "all":
         return "everywhere", bytes([protocol])
     return "guarded", bytes([protocol, 0, 0, 0]) + interface.encode("utf-8", "surrogateescape").ljust(16, b"\0")
 
 
-def _lan(table_set: str, key: bytes) -> str:
+def _switch(table_set: str, key: bytes) -> str:
     family = 4 if key[0] == nft.NFPROTO_IPV4 else 6
     return (
         f"{family}:{'all' if table_set == 'everywhere' else key[4:].rstrip(bytes(1)).decode(errors='surrogateescape')}"
@@ -108,14 +110,14 @@ def _table() -> list[Message]:
 
 
 def guarded(netlink: Netlink) -> set[str] | None:
-    """The LANs that the table guards; None if there is no such table. ``netlink`` is of NETLINK_NETFILTER."""
+    """The switches that the table guards; None if there is no such table. ``netlink`` is of NETLINK_NETFILTER."""
     found = set()
     for name in ("guarded", "everywhere"):
         try:
             answers = netlink.ask(nft.get_elements(TABLE, name))
         except FileNotFoundError:
             return None
-        found |= {_lan(name, key) for _, body in answers for key in nft.keys(body)}
+        found |= {_switch(name, key) for _, body in answers for key in nft.keys(body)}
     return found
 
 
@@ -140,25 +142,28 @@ def write_switch(path: str, value: int) -> None:
         posix.close(fd)
 
 
-def lan_for(family: int, interface: str) -> str:
-    """What a jail whose address is on that interface needs switched on; "" if the administrator's switches suffice.
+def switches_for(family: int, interface: str) -> list[str]:
+    """What a jail whose address is on that interface needs switched on, beyond what the administrator has.
 
     Reads only. Raises JailError where it cannot be had without harm to the host.
     """
     if family == 4:
-        return f"4:{interface}" if read_switch(f"ipv4/conf/{interface}/forwarding") in (0, *_OURS) else ""
+        return [f"4:{interface}"] if read_switch(f"ipv4/conf/{interface}/forwarding") in (0, *_OURS) else []
+    # The host asks its LAN for a jail's peer from the jail's address, since it has it. Where the answer would be led
+    # into the jail, only a proxy takes it for itself (ip6_forward_proxy_check).
+    proxy = [_PROXY] if read_switch(_path(_PROXY)) in (0, *_OURS) else []
     everywhere = read_switch("ipv6/conf/all/forwarding")
     if everywhere in _OURS:
-        return "6:all"
+        return ["6:all", *proxy]
     if everywhere != 0:
-        return ""
+        return proxy
     if not can_forward_one():
         _check_advertisements()
-        return "6:all"
-    lan = f"6:{interface}"
-    if read_switch(f"ipv6/conf/{interface}/force_forwarding") == 0 or lan in (_guarded_now() or _recorded()):
-        return lan
-    return ""
+        return ["6:all", *proxy]
+    own = f"6:{interface}"
+    if read_switch(_path(own)) == 0 or own in (_guarded_now() or _recorded()):
+        return [own, *proxy]
+    return proxy
 
 
 def _check_advertisements() -> None:
@@ -194,46 +199,48 @@ def _guarded_now() -> set[str] | None:
         return guarded(netlink)
 
 
-def _path(lan: str) -> str:
-    family, _, interface = lan.partition(":")
+def _path(switch: str) -> str:
+    family, _, interface = switch.partition(":")
+    if switch == _PROXY:
+        return "ipv6/conf/all/proxy_ndp"
     if family == "4" or interface == "all":
         return f"ipv{family}/conf/{interface}/forwarding"
     return f"ipv6/conf/{interface}/force_forwarding"
 
 
-def _state(lan: str) -> str:
+def _state(switch: str) -> str:
     """``off``, ``ours``, or ``theirs``: meanwhile an administrator (or a program of his) has switched on forwarding."""
-    if lan.startswith("6") and not lan.endswith(":all"):
+    if switch.startswith("6") and not switch.endswith(":all"):
         if read_switch("ipv6/conf/all/forwarding") != 0:
             return "theirs"
-        return "off" if read_switch(_path(lan)) == 0 else "ours"
-    value = read_switch(_path(lan))
+        return "off" if read_switch(_path(switch)) == 0 else "ours"
+    value = read_switch(_path(switch))
     return "off" if value == 0 else "ours" if value in _OURS else "theirs"
 
 
-def _switch_on(lan: str) -> None:
-    family, _, interface = lan.partition(":")
-    if family == "6":
-        write_switch(_path(lan), 2 if interface == "all" else 1)
+def _switch_on(switch: str) -> None:
+    family, _, interface = switch.partition(":")
+    if family != "4":
+        write_switch(_path(switch), 1 if family == "6" and interface != "all" else _OURS[0])
         return
     delay = f"ipv4/neigh/{interface}/proxy_delay"
     default = read_switch(delay) == _PROXY_DELAY
-    write_switch(_path(lan), _OURS[default])
+    write_switch(_path(switch), _OURS[default])
     if default:
         write_switch(delay, 0)
 
 
-def _switch_off(lan: str) -> None:
-    family, _, interface = lan.partition(":")
-    value = read_switch(_path(lan))
+def _switch_off(switch: str) -> None:
+    family, _, interface = switch.partition(":")
+    value = read_switch(_path(switch))
     if family == "6" and interface != "all":
         if value == 1:
-            write_switch(_path(lan), 0)
+            write_switch(_path(switch), 0)
     elif value in _OURS:
         delay = f"ipv4/neigh/{interface}/proxy_delay"
-        if value == _OURS[1] and read_switch(delay) == 0:
+        if family == "4" and value == _OURS[1] and read_switch(delay) == 0:
             write_switch(delay, _PROXY_DELAY)
-        write_switch(_path(lan), 0)
+        write_switch(_path(switch), 0)
 
 
 class _Lock:
@@ -255,7 +262,7 @@ class _Lock:
 
 
 def _records(besides: int = 0) -> Iterator[set[str]]:
-    """The LANs of each jail with a network of its own in this network namespace, but for that jid's."""
+    """The switches of each jail with a network of its own in this network namespace, but for that jid's."""
     here = posix.stat("/proc/self/ns/net").st_ino
     for record in registry.records():
         if record.jid == besides or not record.current or record.netns not in (0, here):
@@ -271,13 +278,13 @@ def _recorded() -> set[str]:
     return found.union(*_records())
 
 
-def undo_line(jid: int, lans: list[str]) -> str:
+def undo_line(jid: int, switches: list[str]) -> str:
     """The line for the record, to be written before ``hold``."""
-    return " ".join(["firewall", str(jid), *lans])
+    return " ".join(["firewall", str(jid), *switches])
 
 
-def hold(lans: list[str]) -> None:
-    """Have the table standing and these LANs switched on and guarded, whatever is there already.
+def hold(switches: list[str]) -> None:
+    """Have the table standing, and these switches on and guarded, whatever is there already.
 
     Raises JailError naming what this kernel lacks, or OSError.
     """
@@ -288,30 +295,30 @@ def hold(lans: list[str]) -> None:
     with netlink, _Lock():
         present = guarded(netlink)
         if present is None:
-            # Also after `nft flush ruleset`: then other jails' LANs are unguarded too.
-            present = _recorded().union(lans)
+            # Also after `nft flush ruleset`: then other jails' switches are unguarded too.
+            present = {switch for switch in _recorded().union(switches) if switch != _PROXY}
             try:
-                netlink.transaction(_table() + [nft.new_element(TABLE, *_lan_key(lan)) for lan in sorted(present)])
+                netlink.transaction(_table() + [nft.new_element(TABLE, *_key(switch)) for switch in sorted(present)])
             except OSError as error:
                 raise JailError(f"nf_tables: {error.strerror}") from None
-        states = {lan: _state(lan) for lan in sorted(present.union(lans))}
+        states = {switch: _state(switch) for switch in sorted(present.union(switches))}
         changes = []
-        for lan, state in states.items():
-            if state == "theirs" and lan in present:
-                changes.append(nft.delete_element(TABLE, *_lan_key(lan)))
-            elif state != "theirs" and lan not in present:
-                changes.append(nft.new_element(TABLE, *_lan_key(lan)))
+        for switch, state in states.items():
+            if state == "theirs" and switch in present:
+                changes.append(nft.delete_element(TABLE, *_key(switch)))
+            elif state != "theirs" and switch not in present and switch != _PROXY:
+                changes.append(nft.new_element(TABLE, *_key(switch)))
         if changes:
             netlink.transaction(changes)
-        for lan in lans:
-            if states[lan] == "off":
-                _switch_on(lan)
+        for switch in switches:
+            if states[switch] == "off":
+                _switch_on(switch)
 
 
 def release(words: list[str]) -> None:
     """Undo ``hold`` for the jail whose jid is the first word, as far as no other jail needs it. Raises OSError."""
-    jid, *lans = words
-    unused = set(lans)
+    jid, *switches = words
+    unused = set(switches)
     alone = True
     with Netlink(NETLINK_NETFILTER) as netlink, _Lock():
         for others in _records(besides=int(jid)):
@@ -319,15 +326,15 @@ def release(words: list[str]) -> None:
             unused -= others
             if not unused:
                 return
-        for lan in sorted(unused):
-            _switch_off(lan)
+        for switch in sorted(unused):
+            _switch_off(switch)
         present = guarded(netlink)
         if present is None:
             return
         if alone:
             changes = [nft.delete_table(TABLE)]
         else:
-            changes = [nft.delete_element(TABLE, *_lan_key(lan)) for lan in sorted(unused & present)]
+            changes = [nft.delete_element(TABLE, *_key(switch)) for switch in sorted(unused & present)]
         if changes:
             try:
                 netlink.transaction(changes)

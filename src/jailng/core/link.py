@@ -69,11 +69,22 @@ class Place:
 class Link:
     """The network of one jail, decided. Without ``addresses`` there is no veth, only the jail's own loopback.
 
-    ``mac`` and ``mtu`` (0: the kernel's default) are those of the jail's end; ``lans`` is for core/firewall.py.
+    ``mac`` and ``mtu`` (0: the kernel's default) are those of the jail's end; ``switches`` is for core/firewall.py.
     ``outside`` is a socket in the host's network namespace, from ``host_side`` to ``inside``.
     """
 
-    __slots__ = ("addresses", "host_mac", "host_name", "inside_name", "ipv6", "jid", "lans", "mac", "mtu", "outside")
+    __slots__ = (
+        "addresses",
+        "host_mac",
+        "host_name",
+        "inside_name",
+        "ipv6",
+        "jid",
+        "switches",
+        "mac",
+        "mtu",
+        "outside",
+    )
 
     def __init__(self, jid: int) -> None:
         self.jid = jid
@@ -84,7 +95,7 @@ class Link:
         self.mac = b"\x06\x6a" + jid.to_bytes(4, "big")
         self.mtu = 0
         self.addresses: list[Place] = []
-        self.lans: list[str] = []
+        self.switches: list[str] = []
         self.ipv6 = False
         self.outside: Netlink | None = None
 
@@ -193,8 +204,10 @@ def survey(jid: int, addresses: Sequence[Address], interface: str | None = None)
         named = [name for name in (interface, *[address.interface for address in addresses]) if name]
         if carrying or named:
             _look_like(link, host, (carrying or named)[0])
-    lans = [firewall.lan_for(place.family, place.interface) for place in link.addresses if place.interface]
-    link.lans = sorted({lan for lan in lans if lan})
+    for place in link.addresses:
+        if place.interface:
+            needed = firewall.switches_for(place.family, place.interface)
+            link.switches += [switch for switch in needed if switch not in link.switches]
     return link
 
 

@@ -5,7 +5,7 @@ Host                                              Jail
   jng7                                              default via 169.254.1.1 dev ep0 onlink
   192.0.2.10 dev jng7 table local (first)           169.254.1.1 lladdr JNG7 permanent
   192.0.2.10 lladdr EP0 dev jng7 permanent
-  192.0.2.10 dev ep0 proxy
+  192.0.2.10 proxy dev ep0
 
 ``survey`` decides everything and touches nothing; ``host_side`` and ``inside`` carry it out. When the namespace dies
 the kernel takes jng7 and with it the routes, so that the host answers on the address again; what else there is to undo
@@ -42,12 +42,12 @@ _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 def undo_lines(link: Link) -> list[str]:
     """What ``host_side`` makes and the death of the namespace does not unmake; the last line is undone first.
 
-    ``firewall JID LAN...``, where other jails may need the same, and ``addresses LINK INTERFACE|ADDRESS...``.
+    ``firewall JID SWITCH...``, where other jails may need the same, and ``addresses LINK INTERFACE|ADDRESS...``.
     """
     if not link.addresses:
         return []
     carried = [f"{place.interface}|{place.text}" for place in link.addresses]
-    return [firewall.undo_line(link.jid, link.lans), " ".join(["addresses", link.host_name, *carried])]
+    return [firewall.undo_line(link.jid, link.switches), " ".join(["addresses", link.host_name, *carried])]
 
 
 def host_side(link: Link, pid: int) -> None:
@@ -57,7 +57,7 @@ def host_side(link: Link, pid: int) -> None:
     """
     if not link.addresses:
         return
-    firewall.hold(link.lans)
+    firewall.hold(link.switches)
     link.outside = netlink = Netlink()
     _connect(netlink, link, pid)
     index = if_nametoindex(link.host_name)
@@ -73,7 +73,7 @@ def host_side(link: Link, pid: int) -> None:
     }
     messages = [rt.set_link(index, ipv4=conf, ipv6_silent=_has_ipv6())]
     if any(place.source == GATEWAY[6] for place in link.addresses):
-        messages.append(rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD))
+        messages += [rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD), rt.new_local(index, GATEWAY[6])]
     for place in link.addresses:
         messages += _lead(link, place, index)
     try:
@@ -91,7 +91,9 @@ def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
     removed, the route goes with it.
     """
     source = rt.Found(netlink.ask(rt.get_route(places[0].packed))[0][1]).preferred
-    if source in [place.packed for place in places] or not rt.Found(netlink.ask(rt.get_route(source))[0][1]).local:
+    # The gateway's address, on another jail's interface, is as good only as long as that jail lives.
+    ours = [GATEWAY[4], *[place.packed for place in places]]
+    if not source or source in ours or not rt.Found(netlink.ask(rt.get_route(source))[0][1]).local:
         netlink.batch([rt.new_address(index, GATEWAY[4], 32)])
 
 
@@ -118,7 +120,7 @@ def _connect(netlink: Netlink, link: Link, pid: int) -> None:
 def _lead(link: Link, place: Place, index: int) -> list[Message]:
     messages = [rt.new_neighbour(index, place.packed, link.mac)]
     messages += [route.prepended() for route in _routes(place.packed, index, place.index != 0, place.source)]
-    if place.interface and place.family == 4:  # for IPv6 the host answers: it has the address
+    if place.interface:
         messages.append(rt.new_proxy(place.index, place.packed, PROTOCOL))
     return messages
 
@@ -154,6 +156,7 @@ def inside(link: Link) -> None:
         for place in link.addresses:
             messages.append(rt.new_address(index, place.packed, place.prefix, place.broadcast, flags))
         messages.append(rt.set_link(index, up=True))
+        messages += [rt.new_local(index, place.packed) for place in link.of(6)]
         for family, gateway in GATEWAY.items():
             for first in link.of(family)[:1]:
                 messages.append(rt.new_neighbour(index, gateway, link.host_mac))
@@ -204,7 +207,7 @@ def _take_back(words: list[str]) -> None:
             for on_host in (True, False):
                 messages += [route.deleted() for route in _routes(packed, link, on_host)]
         index = _index(interface)
-        if index and len(packed) == 4:
+        if index:
             messages.append(rt.delete_proxy(index, packed))
     if messages:
         with Netlink() as netlink:

@@ -66,6 +66,7 @@ _FOREVER = 0xFFFFFFFF
 
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 2, 4, 5, 7, 15
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
+_RTPROT_KERNEL = 2
 _RTM_F_FIB_MATCH = 0x2000
 _RTNH_F_ONLINK = 4
 
@@ -233,18 +234,19 @@ class Route:
 
     def prepended(self) -> Message:
         """Make it, before any equal one (``ip route prepend``; IPv6 has it behind them)."""
-        return _RTM_NEWROUTE, NLM_F_CREATE, self._body()
+        return _RTM_NEWROUTE, NLM_F_CREATE, self.body()
 
     def deleted(self) -> Message:
         """Delete it."""
-        return _RTM_DELROUTE, 0, self._body()
+        return _RTM_DELROUTE, 0, self.body()
 
-    def _body(self) -> bytes:
+    def body(self, kind: int = _RTN_UNICAST) -> bytes:
+        """What follows the header, for a route of that RTN_ kind."""
         family = _family(self.target)
         scope = RT_SCOPE_UNIVERSE if self.gateway or family == AF_INET6 else RT_SCOPE_LINK
         head = pack(
             "BBBBBBBBI", family, self.target_prefix, self.source[1], 0, self.table, self.protocol, scope,
-            _RTN_UNICAST, _RTNH_F_ONLINK if self.gateway else 0,
+            kind, _RTNH_F_ONLINK if self.gateway else 0,
         )  # fmt: skip
         parts = [number(_RTA_OIF, self.index)]
         pairs = (
@@ -255,6 +257,16 @@ class Route:
         )
         parts += [attribute(kind, value) for kind, value in pairs if value]
         return head + b"".join(parts)
+
+
+def new_local(index: int, address: bytes) -> Message:
+    """Take packets to an address of the interface for this host's own, from now on.
+
+    With a new IPv6 address the kernel makes such a route by itself, but some time later: addrconf_dad_start leaves it
+    to a worker, duplicate address detection or not.
+    """
+    route = Route(index, address, 8 * len(address), RT_TABLE_LOCAL, _RTPROT_KERNEL)
+    return _RTM_NEWROUTE, NLM_F_CREATE, route.body(_RTN_LOCAL)
 
 
 def get_route(target: bytes, matched: bool = False) -> Message:

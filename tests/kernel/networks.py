@@ -1,0 +1,234 @@
+"""A network for tests: the stage is the host, with a LAN behind its ep0, and jails are namespaces made by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jailng.core import network
+from jailng.core.link import Link
+from jailng.params.values import addresses
+
+_RTMGRP_LINK = 1
+_RTM_DELLINK = 17
+
+
+def run(*argv: str) -> str:
+    """The output of a command that must succeed."""
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+    return done.stdout
+
+
+def ip(*lines: str) -> None:
+    """ip(8), a line a command."""
+    done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Socket(socket.socket):
+    """One that closes with the test that made it: what is open in a namespace keeps it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def client(address: str, port: int = 80) -> Socket:
+    """A connection from where this process is."""
+    made = Socket(family(address), socket.SOCK_STREAM)
+    made.settimeout(5)
+    made.connect((address, port))
+    return made
+
+
+def server(address: str, port: int = 80) -> Socket:
+    """A listener where this process is."""
+    made = Socket(family(address), socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.listen()
+    made.settimeout(5)
+    return made
+
+
+def datagrams(address: str = "", port: int = 0, version: int = 4) -> Socket:
+    """A UDP socket, bound if an address is given."""
+    made = Socket(family(address) if address else _FAMILIES[version], socket.SOCK_DGRAM)
+    made.settimeout(5)
+    if address:
+        made.bind((address, port))
+    return made
+
+
+class Namespace:
+    """A network namespace, as long as ``close`` has not been called or its process lives."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def new(cls) -> Namespace:
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        os.unshare(os.CLONE_NEWNET)
+        made = cls(os.open("/proc/self/ns/net", os.O_RDONLY))
+        os.setns(home, os.CLONE_NEWNET)
+        os.close(home)
+        return made
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """This process is in it; sockets made meanwhile stay in it."""
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        os.setns(self.fd, os.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            os.setns(home, os.CLONE_NEWNET)
+            os.close(home)
+
+    def run(self, *argv: str) -> str:
+        with self.entered():
+            return run(*argv)
+
+    def listen(self, address: str, port: int = 80) -> Socket:
+        with self.entered():
+            return server(address, port)
+
+    def connect(self, address: str, port: int = 80) -> Socket:
+        with self.entered():
+            return client(address, port)
+
+    def datagrams(self, address: str = "", port: int = 0, version: int = 4) -> Socket:
+        with self.entered():
+            return datagrams(address, port, version)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def attach(interface: str, here: tuple[str, str], there: tuple[str, str]) -> Namespace:
+    """Another machine, on a LAN behind a new interface of the host; addresses with prefix length."""
+    machine = Namespace.new()
+    # ip(8) knows namespaces by name or by a process; a process that enters one can pass itself on.
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    with machine.entered():
+        ip(f"link add {interface} type veth peer name far", "link set lo up")
+        ip(f"link set far netns /proc/{os.getpid()}/fd/{home}")
+        ip(*[f"address add {address} dev {interface} nodad" for address in there], f"link set {interface} up")
+    os.close(home)
+    ip(f"link set far name {interface}", *[f"address add {address} dev {interface} nodad" for address in here])
+    ip(f"link set {interface} up")
+    return machine
+
+
+class Jail(Namespace):
+    """A process in user and network namespaces of its own, as the core makes one; ``end`` kills it."""
+
+    def __init__(self) -> None:
+        told, tell = os.pipe()
+        self.go, wait = os.pipe()[::-1]
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self.go)
+                os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
+                os.write(tell, b"x")
+                os.read(wait, 1)
+            finally:
+                os._exit(0)
+        os.close(tell)
+        os.close(wait)
+        assert os.read(told, 1)
+        os.close(told)
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{self.pid}/{name}", "w") as file:
+                file.write(f"0 {0x70000000} 65536")
+        super().__init__(os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY))
+        self.link: Link | None = None
+        self.ended = False
+
+    def set_up(self, jid: int, ip4: str = "", ip6: str = "", interface: str | None = None) -> Link:
+        """What jail -c does to its network."""
+        wanted = addresses("ip4", "ip4.addr", ip4) + addresses("ip6", "ip6.addr", ip6)
+        self.link = network.survey(jid, wanted, interface)
+        network.host_side(self.link, self.pid)
+        with self.entered():
+            network.inside(self.link)
+        return self.link
+
+    def inside_as_root(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A command as root of the jail, without any capability."""
+        enter = ["nsenter", f"--target={self.pid}", "--user", "--net", "--setuid=0", "--setgid=0"]
+        drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+        return subprocess.run([*enter, *drop, *argv], capture_output=True, text=True)
+
+    def end(self) -> None:
+        """Its last process leaves."""
+        if not self.ended:
+            self.ended = True
+            os.close(self.go)
+            os.waitpid(self.pid, 0)
+            self.close()
+
+
+def undo(link: Link) -> None:
+    """The walk over the undo records, from the last to the first."""
+    for line in reversed(network.undo_lines(link)):
+        kind, *words = line.split(" ")
+        network.UNDO[kind](words)
+
+
+class Departures:
+    """Tells when an interface is gone from the host. Made before that happens."""
+
+    def __init__(self) -> None:
+        self.socket = Socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+        self.socket.bind((0, _RTMGRP_LINK))
+
+    def wait(self, *names: str, seconds: float = 5) -> None:
+        """Until all of them are."""
+        left = {b"\0" + name.encode() + b"\0": name for name in names}
+        with self.socket:
+            while left and select.select([self.socket], [], [], seconds)[0]:
+                message = self.socket.recv(65536)
+                if struct.unpack_from("H", message, 4)[0] == _RTM_DELLINK:
+                    left = {wanted: name for wanted, name in left.items() if wanted not in message}
+        assert not left, f"{', '.join(left.values())} is still there"
+
+
+def counter(name: str) -> int:
+    """Packets that the table has counted."""
+    shown = json.loads(run("nft", "-j", "list", "counter", "inet", "jailng", name))["nftables"]
+    (found,) = [entry["counter"]["packets"] for entry in shown if "counter" in entry]
+    assert isinstance(found, int)
+    return found
+
+
+def host_addresses() -> Any:
+    """``ip -j addr`` of the interfaces that are not a jail's."""
+    return [found for found in json.loads(run("ip", "-j", "addr")) if not found["ifname"].startswith("jng")]
+
+
+def switch(path: str) -> str:
+    """What is below /proc/sys/net."""
+    with open(f"/proc/sys/net/{path}") as file:
+        return file.read().strip()
+
+
+def set_switch(path: str, value: str) -> None:
+    with open(f"/proc/sys/net/{path}", "w") as file:
+        file.write(value)

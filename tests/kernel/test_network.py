@@ -1,0 +1,470 @@
+"""The network of an address jail, as those see it who are on the LAN, on the host and inside."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from jailng.core import network
+from jailng.errors import JailError
+from jailng.linux import netdevice
+from jailng.params.values import addresses
+from tests.kernel.networks import (
+    Departures,
+    Jail,
+    Namespace,
+    attach,
+    client,
+    counter,
+    datagrams,
+    host_addresses,
+    ip,
+    run,
+    server,
+    set_switch,
+    switch,
+    undo,
+)
+
+HOST = {4: "198.51.100.1", 6: "2001:db8:1::1"}
+JAIL = {4: "198.51.100.10", 6: "2001:db8:1::10"}
+LAN = {4: "198.51.100.2", 6: "2001:db8:1::2"}
+FAR = {4: "203.0.113.2", 6: "2001:db8:2::2"}
+ANY = {4: "0.0.0.0", 6: "::"}
+BITS = {4: 24, 6: 64}
+both = pytest.mark.parametrize("version", [4, 6])
+
+
+def _with_prefix(addresses: dict[int, str]) -> tuple[str, str]:
+    return f"{addresses[4]}/{BITS[4]}", f"{addresses[6]}/{BITS[6]}"
+
+
+@pytest.fixture
+def lan() -> Iterator[Namespace]:
+    """A machine on the LAN that the host's ep0 leads to. ep0 has the jail's addresses as aliases."""
+    made = attach("ep0", _with_prefix(HOST), _with_prefix(LAN))
+    four, six = _with_prefix(JAIL)
+    ip(f"address add {four} broadcast + dev ep0", f"address add {six} dev ep0 nodad preferred_lft 0")
+    yield made
+    ip("link delete ep0")
+    made.close()
+
+
+@pytest.fixture
+def jail(lan: Namespace) -> Iterator[Jail]:
+    """A jail with both addresses, which is undone and ended afterwards."""
+    made = Jail()
+    departures = Departures()
+    link = made.set_up(7, JAIL[4], JAIL[6])
+    yield made
+    undo(link)
+    if not made.ended:
+        made.end()
+        departures.wait("jng7")
+
+
+def _exchange(listener: socket.socket, caller: socket.socket) -> str:
+    """By which address the listener sees the client, once both have heard each other."""
+    served, (seen, *_) = listener.accept()
+    with listener, caller, served:
+        caller.sendall(b"ask")
+        assert served.recv(3) == b"ask"
+        served.sendall(b"tell")
+        assert caller.recv(4) == b"tell"
+    assert isinstance(seen, str)
+    return seen
+
+
+@both
+def test_lan_reaches_jail(lan: Namespace, jail: Jail, version: int) -> None:
+    assert _exchange(jail.listen(JAIL[version]), lan.connect(JAIL[version])) == LAN[version]
+
+
+@both
+def test_host_reaches_jail_from_its_own_address(jail: Jail, version: int) -> None:
+    listener = jail.listen(JAIL[version])
+    assert _exchange(listener, client(JAIL[version])) == HOST[version]
+
+
+@both
+def test_jail_reaches_lan_from_its_own_address(lan: Namespace, jail: Jail, version: int) -> None:
+    assert _exchange(lan.listen(LAN[version]), jail.connect(LAN[version])) == JAIL[version]
+
+
+def test_lan_is_answered_at_once(lan: Namespace, jail: Jail) -> None:
+    # With the kernel's default proxy_delay a broadcast ARP request is answered after 0 to 800 ms, at random.
+    assert switch("ipv4/neigh/ep0/proxy_delay") == "0"
+    listener = jail.listen(JAIL[4])
+    with lan.entered():
+        run("ip", "neighbour", "flush", "dev", "ep0")
+    assert _exchange(listener, lan.connect(JAIL[4])) == LAN[4]
+
+
+@both
+def test_two_jails_reach_each_other(jail: Jail, version: int) -> None:
+    other_address = {4: "198.51.100.11", 6: "2001:db8:1::11"}
+    ip(f"address add {other_address[4]}/24 dev ep0", f"address add {other_address[6]}/64 dev ep0 nodad preferred_lft 0")
+    other, departures = Jail(), Departures()
+    link = other.set_up(8, other_address[4], other_address[6])
+    seen = _exchange(jail.listen(JAIL[version]), other.connect(JAIL[version]))
+    undo(link)
+    other.end()
+    departures.wait("jng8")
+    assert seen == other_address[version]
+
+
+def test_inside_looks_like_the_host_interface(jail: Jail) -> None:
+    (model,) = json.loads(run("ip", "-j", "address", "show", "ep0"))
+    lo, own = json.loads(jail.run("ip", "-j", "address"))
+    assert (own["ifname"], own["address"], own["mtu"]) == ("ep0", model["address"], model["mtu"])
+    shown = {(a["family"], a["local"], a["prefixlen"], a.get("broadcast")) for a in own["addr_info"]}
+    assert shown == {("inet", JAIL[4], 24, "198.51.100.255"), ("inet6", JAIL[6], 64, None)}
+    assert {a["local"] for a in lo["addr_info"]} == {"127.0.0.1", "::1"}
+    assert {route["dst"] for route in json.loads(jail.run("ip", "-j", "route"))} == {"default"}
+
+
+def test_inside_without_ipv6_has_none(lan: Namespace) -> None:
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, ip4=JAIL[4])
+    shown = {a["local"] for found in json.loads(jail.run("ip", "-j", "address")) for a in found["addr_info"]}
+    undo(link)
+    jail.end()
+    departures.wait("jng7")
+    assert shown == {JAIL[4], "127.0.0.1"}
+
+
+def test_host_addresses_are_the_same_before_during_and_after(lan: Namespace) -> None:
+    before = host_addresses()
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, JAIL[4], JAIL[6])
+    assert host_addresses() == before
+    jail.end()
+    departures.wait("jng7")
+    assert host_addresses() == before
+    undo(link)
+    assert host_addresses() == before
+
+
+@both
+def test_host_answers_again_when_the_namespace_is_gone(lan: Namespace, jail: Jail, version: int) -> None:
+    on_host = server(ANY[version])
+    departures = Departures()
+    jail.end()
+    departures.wait("jng7")
+    assert _exchange(on_host, lan.connect(JAIL[version])) == LAN[version]
+
+
+@both
+def test_host_answers_at_once_when_undone(lan: Namespace, jail: Jail, version: int) -> None:
+    assert jail.link is not None
+    on_host = server(ANY[version])
+    undo(jail.link)  # the namespace lives: nothing is waited for
+    assert _exchange(on_host, lan.connect(JAIL[version])) == LAN[version]
+
+
+def test_undone_is_undone(lan: Namespace, jail: Jail) -> None:
+    assert jail.link is not None
+    shown = (["route", "show", "table", "all"], ["-6", "route", "show", "table", "all"], ["neighbour", "show", "proxy"])
+    during = [run("ip", *words) for words in shown]
+    for _ in range(2):
+        undo(jail.link)
+    after = [run("ip", *words) for words in shown]
+    assert all("proto 106" in text for text in during)
+    assert not any("proto 106" in text for text in after)
+
+
+def _keep_alive_by_tcp(lan: Namespace, jail: Jail) -> socket.socket:
+    """A connection that the jail cannot finish, since its peer does not read: it keeps the network namespace."""
+    listener = jail.listen(JAIL[4])
+    slow = lan.connect(JAIL[4])
+    served, _ = listener.accept()
+    served.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            served.send(bytes(65536))
+    served.close()
+    listener.close()
+    return slow
+
+
+def test_a_peer_that_does_not_read_cannot_keep_the_address(lan: Namespace, jail: Jail) -> None:
+    assert jail.link is not None
+    slow = _keep_alive_by_tcp(lan, jail)
+    on_host = server(ANY[4])
+    departures = Departures()
+    jail.end()
+    undo(jail.link)
+    assert _exchange(on_host, lan.connect(JAIL[4])) == LAN[4]
+    with pytest.raises(AssertionError, match="still there"):
+        departures.wait("jng7", seconds=0.2)
+    slow.close()
+    run("ip", "link", "delete", "jng7")
+
+
+def test_the_name_of_a_dead_jail_is_free_again(lan: Namespace, jail: Jail) -> None:
+    assert jail.link is not None
+    slow = _keep_alive_by_tcp(lan, jail)
+    jail.end()
+    undo(jail.link)
+    again, departures = Jail(), Departures()
+    link = again.set_up(7, JAIL[4])  # jng7 of the first is still there
+    slow.close()
+    assert _exchange(again.listen(JAIL[4]), lan.connect(JAIL[4])) == LAN[4]
+    undo(link)
+    again.end()
+    departures.wait("jng7")
+
+
+def _raw(version: int, source: str, target: str, payload: bytes) -> bytes:
+    """A UDP packet (to port 9, no checksum but where IPv6 needs one) with a source of one's choice."""
+    length = 8 + len(payload)
+    kind = socket.AF_INET if version == 4 else socket.AF_INET6
+    ends = socket.inet_pton(kind, source) + socket.inet_pton(kind, target)
+    udp = struct.pack("!HHHH", 9, 9, length, 0) + payload
+    if version == 4:
+        return struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0, 64, 17, 0) + ends + udp
+    summed = ends + struct.pack("!II", length, 17) + udp + b"\0" * (length % 2)
+    total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    udp = udp[:6] + struct.pack("!H", ~total & 0xFFFF) + payload
+    return struct.pack("!IHBB", 6 << 28, length, 17, 64) + ends + udp
+
+
+def _send_raw(where: Namespace, version: int, source: str, target: str, payload: bytes) -> None:
+    with where.entered(), socket.socket(_family(version), socket.SOCK_RAW, socket.IPPROTO_RAW) as made:
+        made.sendto(_raw(version, source, target, payload), (target, 0))
+
+
+@both
+@pytest.mark.parametrize("whose", ["a stranger's", "the host's", "the LAN's"])
+def test_spoofed_source_is_dropped_and_counted(lan: Namespace, jail: Jail, version: int, whose: str) -> None:
+    stranger = {4: "198.51.100.99", 6: "2001:db8:1::99"}
+    source = {"a stranger's": stranger, "the host's": HOST, "the LAN's": LAN}[whose][version]
+    receiver = lan.datagrams(LAN[version], 9)
+    _send_raw(jail, version, source, LAN[version], b"forged")
+    _send_raw(jail, version, JAIL[version], LAN[version], b"true")  # takes the same way, later
+    assert receiver.recv(100) == b"true"
+    assert counter("spoofed") == 1
+
+
+@pytest.mark.parametrize("rp_filter", ["0", "1", "2"])
+def test_a_sysctl_conf_that_sets_rp_filter_does_not_harm(lan: Namespace, jail: Jail, rp_filter: str) -> None:
+    set_switch("ipv4/conf/jng7/rp_filter", rp_filter)
+    assert _exchange(lan.listen(LAN[4]), jail.connect(LAN[4])) == JAIL[4]
+    receiver = lan.datagrams(LAN[4], 9)
+    _send_raw(jail, 4, HOST[4], LAN[4], b"forged")
+    _send_raw(jail, 4, JAIL[4], LAN[4], b"true")
+    assert (receiver.recv(100), counter("spoofed")) == (b"true", 1)
+
+
+@both
+def test_a_jail_cannot_open_connections_to_the_host(lan: Namespace, jail: Jail, version: int) -> None:
+    on_host = datagrams(HOST[version], 53)
+    on_lan = lan.datagrams(LAN[version], 53)
+    sender = jail.datagrams(version=version)
+    sender.sendto(b"to the host", (HOST[version], 53))
+    sender.sendto(b"to the LAN", (LAN[version], 53))  # when this has arrived, the other would have too
+    assert on_lan.recv(100) == b"to the LAN"
+    assert not select.select([on_host], [], [], 0)[0]
+    assert counter("denied") == 1
+    run("nft", "add element inet jailng allowed { udp . 53 }")
+    sender.sendto(b"again", (HOST[version], 53))
+    assert on_host.recv(100) == b"again"
+    run("nft", "delete element inet jailng allowed { udp . 53 }")
+
+
+@both
+def test_answers_to_the_host_pass(jail: Jail, version: int) -> None:
+    in_jail = jail.datagrams(JAIL[version], 53)
+    on_host = datagrams(version=version)
+    on_host.sendto(b"ask", (JAIL[version], 53))
+    question, asker = in_jail.recvfrom(100)
+    in_jail.sendto(b"tell", asker)
+    assert (question, on_host.recv(100)) == (b"ask", b"tell")
+
+
+@both
+def test_the_host_does_not_route_for_others(lan: Namespace, jail: Jail, version: int) -> None:
+    far_host = {4: "203.0.113.1", 6: "2001:db8:2::1"}
+    far = attach("ep1", _with_prefix(far_host), _with_prefix(FAR))
+    with lan.entered():
+        ip(*[f"route add {FAR[v]} via {HOST[v]}" for v in (4, 6)])
+    with far.entered():
+        ip(*[f"route add default via {far_host[v]}" for v in (4, 6)])
+    elsewhere = far.datagrams(FAR[version], 9)
+    inside = jail.datagrams(JAIL[version], 9)
+    sender = lan.datagrams(version=version)
+    sender.sendto(b"for others", (FAR[version], 9))
+    sender.sendto(b"for the jail", (JAIL[version], 9))
+    assert inside.recv(100) == b"for the jail"
+    assert counter("unrouted") == 1
+    assert not select.select([elsewhere], [], [], 0)[0]
+    ip("link delete ep1")
+    far.close()
+
+
+def test_root_inside_can_change_nothing(jail: Jail) -> None:
+    before = jail.run("ip", "-j", "address"), jail.run("ip", "-j", "route")
+    for words in (
+        "ip address add 198.51.100.99/24 dev ep0",
+        "ip address delete 198.51.100.10/24 dev ep0",
+        "ip route add 203.0.113.0/24 via 169.254.1.1 dev ep0 onlink",
+        "ip route delete default",
+        "ip link set ep0 down",
+        "ip link set ep0 address 02:00:00:00:00:01",
+        "ip neighbour replace 169.254.1.1 lladdr 02:00:00:00:00:01 dev ep0",
+        "nft add table inet own",
+        "sysctl -w net.ipv4.ping_group_range=0\t0",
+    ):
+        done = jail.inside_as_root(*words.split(" "))
+        assert done.returncode != 0, words
+        assert "not permitted" in done.stderr or "ermission denied" in done.stderr, (words, done.stderr)
+    assert (jail.run("ip", "-j", "address"), jail.run("ip", "-j", "route")) == before
+
+
+def test_ping_sockets_are_for_nobody(jail: Jail) -> None:
+    with jail.entered(), pytest.raises(PermissionError):
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+
+
+def test_an_address_on_no_interface_is_reached_from_the_host(lan: Namespace) -> None:
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, "192.0.2.77", "2001:db8:9::77")
+    assert (link.inside_name, link.switches) == ("eth0", [])
+    (own,) = json.loads(jail.run("ip", "-j", "address", "show", "eth0"))
+    assert {(a["local"], a["prefixlen"]) for a in own["addr_info"]} == {("192.0.2.77", 32), ("2001:db8:9::77", 128)}
+    for version, address in ((4, "192.0.2.77"), (6, "2001:db8:9::77")):
+        listener = jail.listen(address)
+        assert _exchange(listener, client(address)) == HOST[version]
+    assert switch("ipv4/conf/ep0/forwarding") == "0"
+    undo(link)
+    jail.end()
+    departures.wait("jng7")
+
+
+def test_a_host_without_addresses_reaches_its_jail() -> None:
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, "192.0.2.77", "2001:db8:9::77")
+    for address, gateway in (("192.0.2.77", "169.254.1.1"), ("2001:db8:9::77", "fe80::1")):
+        listener = jail.listen(address)
+        assert _exchange(listener, client(address)).partition("%")[0] == gateway
+    undo(link)
+    jail.end()
+    departures.wait("jng7")
+
+
+def test_the_host_does_not_speak_to_a_jail_from_a_jail_address() -> None:
+    # The first address of the first interface is what the kernel would take: here, both times, a jail's.
+    there = attach("ep0", ("192.0.2.77/32", "2001:db8:9::77/128"), ("192.0.2.1/32", "2001:db8:9::1/128"))
+    ip("address add 192.0.2.78/32 dev ep0")
+    first, second, departures = Jail(), Jail(), Departures()
+    links = first.set_up(7, "192.0.2.77", "2001:db8:9::77"), second.set_up(8, "192.0.2.78")
+    for jail, address in ((first, "192.0.2.77"), (first, "2001:db8:9::77"), (second, "192.0.2.78")):
+        listener = jail.listen(address)
+        seen = _exchange(listener, client(address))
+        assert seen.partition("%")[0] in ("169.254.1.1", "fe80::1")
+    for jail, link in zip((second, first), reversed(links), strict=True):
+        undo(link)
+        jail.end()
+    departures.wait("jng7", "jng8")
+    ip("link delete ep0")
+    there.close()
+
+
+def test_every_jail_has_its_own_loopback(lan: Namespace) -> None:
+    jail = Jail()
+    link = jail.set_up(7, "127.0.0.1", "::1")
+    assert network.undo_lines(link) == []
+    for address in ("127.0.0.1", "::1"):
+        assert _exchange(jail.listen(address), jail.connect(address)) == address
+        with pytest.raises(ConnectionRefusedError):
+            client(address)
+    jail.end()
+
+
+@both
+def test_the_address_that_the_host_speaks_with_is_refused(lan: Namespace, version: int) -> None:
+    ip(f"route add default via {LAN[version]} dev ep0")
+    wanted = addresses(f"ip{version}", "x", HOST[version])
+    with pytest.raises(
+        JailError, match=rf"^ip{version}\.addr: {HOST[version]} is the address by which the host itself"
+    ):
+        network.survey(7, wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("ip4", "0.0.0.0"),
+        ("ip4", "224.0.0.1"),
+        ("ip4", "255.255.255.255"),
+        ("ip6", "::"),
+        ("ip6", "ff02::1"),
+        ("ip6", "fe80::1"),
+    ],
+)
+def test_what_is_not_the_address_of_one_host_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(JailError, match=rf"^{kind}\.addr: {text}: not the address of one host$"):
+        network.survey(7, addresses(kind, "x", text))
+
+
+def test_an_interface_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(JailError, match=r"^interface ep9 does not exist$"):
+        network.survey(7, addresses("ip4", "x", JAIL[4]), "ep9")
+
+
+def test_what_the_loopback_has() -> None:
+    assert netdevice.ipv4_alias("lo", bytes([127, 0, 0, 1])) == (8, b"")
+    assert netdevice.ipv4_alias("lo", bytes([192, 0, 2, 77])) is None
+
+
+def test_an_alias_with_a_label_is_found(lan: Namespace) -> None:
+    ip("address add 198.51.100.30/25 broadcast + dev ep0 label ep0:1")
+    (place,) = network.survey(7, addresses("ip4", "x", "198.51.100.30")).addresses
+    assert (place.interface, place.prefix, place.broadcast) == ("ep0", 25, bytes([198, 51, 100, 127]))
+
+
+def test_an_alias_on_the_loopback_is_for_the_host_alone() -> None:
+    ip("address add 192.0.2.77/32 dev lo")
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, "192.0.2.77")
+    listener = jail.listen("192.0.2.77")
+    assert _exchange(listener, client("192.0.2.77"))
+    undo(link)
+    jail.end()
+    departures.wait("jng7")
+    ip("address delete 192.0.2.77/32 dev lo")
+    assert (link.inside_name, link.switches) == ("eth0", [])
+
+
+@both
+def test_the_first_packet_is_not_lost(lan: Namespace, version: int) -> None:
+    # The kernel leaves two things to workers: to notice that a link is up, and an IPv6 address's way in. A connection
+    # that came too early took a second, as its SYN was sent again: one in fifty.
+    on_lan = lan.listen(LAN[version])
+    for jid in range(7, 47):
+        jail, departures = Jail(), Departures()
+        link = jail.set_up(jid, JAIL[4], JAIL[6])
+        outwards = jid % 2 == 0
+        listener = on_lan if outwards else jail.listen(JAIL[version])
+        with jail.connect(LAN[version]) if outwards else lan.connect(JAIL[version]) as caller:
+            retransmitted = caller.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[100]
+            served, _ = listener.accept()
+            served.close()
+        if not outwards:
+            listener.close()
+        undo(link)
+        jail.end()
+        departures.wait(link.host_name)
+        assert retransmitted == 0
+
+
+def _family(version: int) -> socket.AddressFamily:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
