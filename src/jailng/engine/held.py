@@ -1,0 +1,146 @@
+"""A jail as a process holds it that lives longer than one command: by its jid and the identity of its PID 1.
+
+A jid alone could be another jail's by the time it is used. What is held is held by descriptor, and the record is read
+afresh for everything that is done.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import attach, privileges, registry, undo
+from jailng.engine import inside, life
+from jailng.errors import JailError
+from jailng.linux import cgroup, ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.attach import Entry
+    from jailng.core.registry import Record
+    from jailng.params.model import Parameters
+
+_AFTER = ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
+
+
+class Jail:
+    """A running jail: ``init`` is a pidfd of its PID 1, ``keep`` whether it is to outlive its holder.
+
+    ``params`` are what it was started with, hooks included, if that was here; else None.
+    """
+
+    __slots__ = ("_entry", "_seen", "identity", "init", "jid", "keep", "params", "record")
+
+    def __init__(self, record: Record, params: Parameters | None, keep: bool) -> None:
+        """Raises OSError where it has ended."""
+        self.jid = record.jid
+        self.identity = record.init
+        self.init = ns.pidfd_open(record.init_pid)
+        self.keep = keep
+        self.params = params
+        self.record = record
+        self._entry: Entry | None = None
+        self._seen = (0, 0)
+
+    def enter(self, limit: tuple[int, int, int]) -> Entry:
+        """The way in. What it confines to is computed again when a command has changed the jail.
+
+        ``limit`` is a resource limit, as a confinement has them, that is set besides. Raises JailError: not found.
+        """
+        try:
+            status = posix.stat(f"{registry.DIRECTORY}/jails/{self.jid}")
+        except FileNotFoundError:
+            raise not_found(self.jid) from None
+        seen = (status.st_ino, status.st_size)
+        if self._entry is None or self._seen != seen:
+            self.leave()
+            self.record = living(self.jid, self.identity)
+            confinement = privileges.confine(inside.of_record(self.record))
+            confinement.rlimits = [*confinement.rlimits, limit]
+            self._entry, self._seen = attach.Entry(self.record, confinement), seen
+        return self._entry
+
+    def leave(self) -> None:
+        """Let go of the way in; the next ``enter`` makes another."""
+        if self._entry is not None:
+            entry, self._entry = self._entry, None
+            try:
+                entry.close()
+            except OSError:
+                pass  # one that has failed is closed already
+
+    def reap(self) -> None:
+        """Reap PID 1 if it is this process's child and has ended."""
+        try:
+            posix.waitpid(int(self.identity.partition(" ")[0]), posix.WNOHANG)
+        except ChildProcessError:
+            pass
+
+
+def not_found(jid: int) -> JailError:
+    """What is said of a jail that is no more."""
+    return JailError(f"jail {jid} not found")
+
+
+def living(jid: int, identity: str) -> Record:
+    """The record of that very jail. Raises JailError: not found."""
+    record = registry.load(jid)
+    if record is None or record.init != identity or not record.alive():
+        raise not_found(jid)
+    return record
+
+
+def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> None:
+    """Remove the jail, as ``jail -r`` or, ``forced``, ``jail -R`` does. One that has ended by itself is cleared away.
+
+    Raises JailError: a command failed, or something could not be undone.
+    """
+    record = registry.load(jid)
+    if record is None or record.init != identity:
+        return
+    if not record.alive():
+        clear_away(record)
+        return
+    try:
+        life.stop(life.Life(params or inside.of_record(record), record, say_nothing), forced)
+    except FileNotFoundError:
+        pass  # another command was faster
+    finally:
+        record.unlock()
+
+
+def clear_away(record: Record) -> None:
+    """What ``core.undo`` does for a jail that has ended; what cannot be done now is left to the next command."""
+    try:
+        undo.recover(record)
+    except JailError:
+        pass
+
+
+def takes_time(jid: int, params: Parameters | None, forced: bool) -> bool:
+    """Whether to stop the jail is to wait for others: hooks, processes that are given time, another command."""
+    record = registry.load(jid)
+    if record is None:
+        return False
+    if is_busy(record):
+        return True
+    if forced or not record.init:
+        return False
+    known = params or inside.of_record(record)
+    if any(known.strings(step) for step in _AFTER):
+        return True
+    return known.number("stop.timeout") > 0 and cgroup.populated(f"{record.cgroup}/members")
+
+
+def is_busy(record: Record) -> bool:
+    """Whether another process has the jail's lock."""
+    try:
+        if record.lock(wait=False):
+            record.unlock()
+            return False
+        return posix.access(f"{registry.DIRECTORY}/jails/{record.jid}", posix.F_OK)
+    except FileNotFoundError:
+        return False
+
+
+def say_nothing(_: str) -> None:
+    """To be told of steps, and not to tell."""

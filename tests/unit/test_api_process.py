@@ -1,0 +1,312 @@
+"""run, popen and their asynchronous forms, against a worker that runs commands on the host: as subprocess has it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jailng
+from jailng.api import connection
+from jailng.api.jail import Jail
+from tests.unit.fake_worker import FakeWorker
+
+PIPE = subprocess.PIPE
+BIG = os.urandom(1 << 20) * 10
+
+
+@pytest.fixture
+def jail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Jail]:
+    worker = FakeWorker()
+    monkeypatch.setattr(connection, "_worker", worker)
+    made = Jail(path="/")
+    made._jid, made._identity = 7, "100 200"
+    yield made
+    worker.end()
+
+
+def sh(text: str) -> list[str]:
+    return ["/bin/sh", "-c", text]
+
+
+def _open(worker: object) -> set[str]:
+    assert isinstance(worker, FakeWorker)
+    worker.end()
+    return set(os.listdir("/proc/self/fd"))
+
+
+# What run does with each of these is what subprocess.run does.
+CALLS: dict[str, dict[str, Any]] = {
+    "status": {"args": sh("exit 3")},
+    "signal": {"args": sh("kill -TERM $$")},
+    "a word": {"args": "/bin/true"},
+    "a path": {"args": [Path("/bin/echo"), b"bytes"], "capture_output": True},
+    "capture": {"args": sh("echo out; echo err >&2"), "capture_output": True},
+    "one output": {"args": sh("echo out; echo err >&2"), "stdout": PIPE, "stderr": subprocess.STDOUT},
+    "only stderr": {"args": sh("echo err >&2"), "stdout": subprocess.DEVNULL, "stderr": PIPE},
+    "input": {"args": ["/bin/cat"], "input": b"some\r\nbytes", "capture_output": True},
+    "no input": {"args": ["/bin/cat"], "input": b"", "capture_output": True},
+    "text": {"args": ["/bin/cat"], "input": "Grüße\r\nwer\rda\n", "capture_output": True, "text": True},
+    "encoding": {"args": ["/bin/cat"], "input": "Grüße", "capture_output": True, "encoding": "latin-1"},
+    "errors": {"args": ["printf", "\\377"], "capture_output": True, "encoding": "utf-8", "errors": "replace"},
+    "nobody reads": {"args": ["/bin/true"], "input": BIG},
+    "both ways": {"args": ["/bin/cat"], "input": BIG, "capture_output": True},
+    "env": {"args": ["/usr/bin/env"], "env": {"A": "b c"}, "capture_output": True},
+    "cwd": {"args": ["/bin/pwd"], "cwd": "/usr", "capture_output": True},
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_run_is_as_with_subprocess(jail: Jail, name: str) -> None:
+    ours, theirs = jail.run(**CALLS[name]), subprocess.run(**CALLS[name])
+    assert isinstance(ours, jailng.CompletedProcess)
+    assert vars(ours) == vars(theirs)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arun_is_as_with_subprocess(jail: Jail, name: str) -> None:
+    ours, theirs = asyncio.run(jail.arun(**CALLS[name])), subprocess.run(**CALLS[name])
+    assert vars(ours) == vars(theirs)
+
+
+def test_check(jail: Jail) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        jail.run(sh("echo out; echo err >&2; exit 3"), capture_output=True, check=True)
+    error = caught.value
+    assert (error.returncode, error.stdout, error.stderr) == (3, b"out\n", b"err\n")
+    assert error.cmd == sh("echo out; echo err >&2; exit 3")
+    with pytest.raises(subprocess.CalledProcessError):
+        asyncio.run(jail.arun(["/bin/false"], check=True))
+    assert jail.run(["/bin/true"], check=True).returncode == 0
+
+
+def test_timeout_kills_and_tells_what_was_read(jail: Jail) -> None:
+    command = sh("echo part; echo err >&2; exec sleep 1000")
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        jail.run(command, timeout=0.5, capture_output=True)
+    error = caught.value
+    assert (error.cmd, error.timeout, error.output, error.stderr) == (command, 0.5, b"part\n", b"err\n")
+
+
+def test_timeout_in_an_event_loop(jail: Jail) -> None:
+    command = sh("echo part; exec sleep 1000")
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        asyncio.run(jail.arun(command, timeout=0.5, stdout=PIPE))
+    assert (caught.value.output, caught.value.stderr) == (b"part\n", None)
+
+
+def test_timeout_where_a_child_of_the_command_keeps_the_pipe(jail: Jail) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        jail.run(sh("sleep 2 & echo $!"), timeout=0.3, stdout=PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        asyncio.run(jail.arun(sh("sleep 2 & echo $!"), timeout=0.3, stdout=PIPE))
+
+
+def test_cancelling_kills(jail: Jail) -> None:
+    async def program() -> int:
+        process = await jail.apopen(["/bin/sleep", "1000"])
+        task = asyncio.create_task(jail.arun(sh("echo ready; exec sleep 1000"), stdout=PIPE))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        process.kill()
+        return await process.wait()
+
+    assert asyncio.run(program()) == -signal.SIGKILL
+
+
+def test_an_exception_kills(jail: Jail) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        jail.run(sh("printf '\\377'"), capture_output=True, encoding="utf-8")
+    with pytest.raises(TypeError):
+        jail.run(["/bin/sleep", "1000"], input="text where bytes are wanted")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"input": b"", "stdin": PIPE}, "stdin and input"),
+        ({"capture_output": True, "stdout": PIPE}, "capture_output"),
+        ({"args": []}, "at least one word"),
+        ({"args": ["a\0b"]}, "null byte"),
+        ({"env": {"A=B": ""}}, "environment variable"),
+        ({"stdin": subprocess.STDOUT}, "not a stream"),
+    ],
+)
+def test_what_cannot_be(jail: Jail, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        jail.run(**{"args": ["/bin/true"], **arguments})
+    with pytest.raises(ValueError, match=said):
+        asyncio.run(jail.arun(**{"args": ["/bin/true"], **arguments}))
+
+
+def test_what_cannot_be_executed(jail: Jail) -> None:
+    asyncio.run(asyncio.sleep(0))
+    before = _open(connection._worker)
+    with pytest.raises(jailng.JailError, match=r"^execvp: /no/such: No such file or directory$"):
+        jail.run(["/no/such"], capture_output=True, input=b"")
+    with pytest.raises(jailng.JailError, match=r"^execvp: /no/such: No such file or directory$"):
+        asyncio.run(jail.arun(["/no/such"], capture_output=True, input=b""))
+    assert _open(connection._worker) == before
+
+
+def test_nothing_stays_open(jail: Jail) -> None:
+    async def many() -> None:
+        await asyncio.gather(*[jail.arun(["/bin/cat"], input=b"x", capture_output=True) for _ in range(20)])
+
+    asyncio.run(many())
+    before = _open(connection._worker)
+    for _ in range(5):
+        jail.run(["/bin/cat"], input=b"x", capture_output=True)
+        asyncio.run(many())
+    jail.popen(["/bin/true"], stdin=PIPE, stdout=PIPE, stderr=PIPE).communicate()
+    assert _open(connection._worker) == before
+
+
+def test_popen(jail: Jail) -> None:
+    with jail.popen(sh("read line; echo got $line; exit 4"), stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.poll() is None
+        assert process.pid > 0
+        assert process.stdin and process.stdout and not process.stderr
+        process.stdin.write("a line\n")
+        assert process.stdout.readline() == "got a line\n"
+        assert process.wait() == 4
+        process.kill()
+    assert process.returncode == process.poll() == process.wait() == 4
+    assert process.stdin.closed and process.stdout.closed
+
+
+def test_popen_signals(jail: Jail) -> None:
+    for send, number in (("kill", signal.SIGKILL), ("terminate", signal.SIGTERM)):
+        process = jail.popen(["/bin/sleep", "1000"])
+        getattr(process, send)()
+        assert process.wait() == -number
+    process = jail.popen(["/bin/sleep", "1000"])
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait() == -signal.SIGUSR1
+
+
+def test_wait_with_a_timeout(jail: Jail) -> None:
+    process = jail.popen(["/bin/sleep", "1000"])
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.01)
+    process.kill()
+    assert process.wait(30) == -signal.SIGKILL
+
+
+def test_communicate_goes_on_where_it_stopped(jail: Jail) -> None:
+    process = jail.popen(sh("cat; echo part; read x; echo rest"), stdin=PIPE, stdout=PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(b"in", 0)
+    assert process.communicate() == (b"inpart\nrest\n", None)
+
+
+def test_threads_may_wait_for_one_command(jail: Jail) -> None:
+    process = jail.popen(["/bin/cat"], stdin=PIPE)
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(process.wait())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert process.poll() is None
+    assert process.stdin
+    process.stdin.close()
+    for thread in threads:
+        thread.join(30)
+    assert found == [0] * 4
+
+
+def test_many_threads(jail: Jail) -> None:
+    found: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        found[number] = jail.run(["/bin/echo", str(number)], stdout=PIPE, text=True).stdout
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == {number: f"{number}\n" for number in range(20)}
+
+
+def test_a_command_that_is_forgotten_goes_on(jail: Jail, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    jail.popen(sh(f"echo here > {fifo}"))
+    assert fifo.read_text() == "here\n"
+
+
+def test_streams_of_the_event_loop(jail: Jail) -> None:
+    async def program() -> None:
+        process = await jail.apopen(sh("read a; echo $a; read b; echo $b >&2"), stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        before = process.returncode
+        assert process.stdin and process.stdout and process.stderr and before is None
+        process.stdin.write(b"one\n")
+        assert await process.stdout.readline() == b"one\n"
+        assert await process.communicate(b"two\n") == (b"", b"two\n")
+        assert process.returncode == 0
+        assert await process.wait() == 0
+        process.kill()
+
+    asyncio.run(program())
+
+
+def test_the_environment_says_nothing_of_the_host(jail: Jail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    printed = jail.run(["/usr/bin/env"], stdout=PIPE, text=True).stdout
+    assert "SECRET" not in printed
+    assert "LANG=C.UTF-8" in printed
+
+
+def test_a_program_without_standard_streams(jail: Jail) -> None:
+    kept = [os.dup(fd) for fd in (0, 1, 2)]
+    try:
+        for fd in (0, 1, 2):
+            os.close(fd)
+        done = jail.run(sh("cat; echo x"))
+    finally:
+        for fd, copy in enumerate(kept):
+            os.dup2(copy, fd)
+            os.close(copy)
+    assert done.returncode == 0
+
+
+def test_a_start_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf(FakeWorker):
+        def send(self, packet: bytes, fds: list[int], flags: int = 0) -> None:
+            self.kept = os.dup(fds[0])
+
+    worker = Deaf()
+    monkeypatch.setattr(connection, "_worker", worker)
+    made = Jail(path="/")
+    made._jid, made._identity = 7, "100 200"
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        made.run(["/bin/true"], timeout=0.05)
+    assert os.read(worker.kept, 100) == b"9"
+    assert time.monotonic() - started < 30
+    os.close(worker.kept)
+
+
+def test_a_worker_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(FakeWorker):
+        def send(self, packet: bytes, fds: list[int], flags: int = 0) -> None:
+            pass
+
+    monkeypatch.setattr(connection, "_worker", Dying())
+    made = Jail(path="/")
+    made._jid, made._identity = 7, "100 200"
+    with pytest.raises(jailng.JailError, match="has died"):
+        made.run(["/bin/true"])
+    with pytest.raises(jailng.JailError, match="has died"):
+        asyncio.run(made.arun(["/bin/true"]))
