@@ -3,7 +3,7 @@
 On it the tests may change addresses, routes, firewall, mounts and cgroups as root of a machine would, see exactly what
 a jail leaves behind, and cannot be disturbed by another test run. It has an empty network (lo is up), a /run and a
 /dev/shm of its own, and in every cgroup hierarchy the root is a directory that only this test process is in.
-Whatever a bare chroot lacks (/proc, /sys, cgroups, pseudo-terminals) is mounted here.
+Whatever a bare chroot lacks (/sys, cgroups, pseudo-terminals) is mounted here, and it is no chroot any more.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 _MS_SHARED = 1 << 20
 _MNT_DETACH = 2
+# The same on every machine.
+_OPEN_TREE = 428
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT = 429
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -96,6 +103,8 @@ class Stage:
         """
         if os.geteuid() != 0:
             raise Unavailable("they need root")
+        if not os.path.exists("/proc/self/ns/mnt"):
+            raise Unavailable("they need a /proc: mount -t proc proc /proc")
         stage = cls()
         try:
             os.unshare(os.CLONE_NEWNS)
@@ -177,23 +186,42 @@ class Stage:
 
 
 def _make_all_private() -> None:
-    root, here = os.open("/", os.O_PATH), os.open(".", os.O_PATH)
-    own = os.open("/proc/self/ns/mnt", os.O_RDONLY) if os.path.exists("/proc/self/ns/mnt") else -1
-    if own >= 0:  # out of a chroot, whose root is no mount and cannot be made private
-        os.setns(own, os.CLONE_NEWNS)
-        os.close(own)
-    with suppress(OSError):
+    """Cut the mounts off from the host's; and make the root of a chroot the root of the mount namespace.
+
+    In a chroot the kernel makes no user namespace for anybody (create_user_ns, EPERM).
+    """
+    here = os.getcwd()
+    tree = _system_call(_OPEN_TREE, _AT_FDCWD, b"/", _OPEN_TREE_CLONE | _AT_RECURSIVE)
+    before = _mount_of_root()
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    os.setns(own, os.CLONE_NEWNS)  # leads to the namespace's own root
+    os.close(own)
+    mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    if _mount_of_root() != before:
+        _system_call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, b"/", _MOVE_MOUNT_F_EMPTY_PATH)
+        os.fchdir(tree)
+        os.chroot(".")
         mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-    os.fchdir(root)
-    os.chroot(".")
-    os.fchdir(here)
-    os.close(root)
-    os.close(here)
+    os.close(tree)
+    os.chdir(here)
+
+
+def _mount_of_root() -> tuple[str, int]:
+    fd = os.open("/", os.O_PATH)
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    found = next(line for line in lines if line.startswith("mnt_id:")), os.fstat(fd).st_ino
+    os.close(fd)
+    return found
+
+
+def _system_call(number: int, *arguments: int | bytes) -> int:
+    result = _libc.syscall(number, *[ctypes.c_long(word) if isinstance(word, int) else word for word in arguments])
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(result)
 
 
 def _mount_what_is_missing() -> None:
-    if not os.path.exists("/proc/self/mountinfo"):
-        mount("proc", "/proc", "proc")
     present = mounts()
     kinds = {found.kind for found in present}
     if not os.path.isdir("/sys/fs"):

@@ -118,3 +118,8 @@ def test_nothing_mounted_here_reaches_the_host(stage: Stage, tmp_path: Path) -> 
         assert str(tmp_path) not in outside
     finally:
         unmount(tmp_path)
+
+
+def test_a_user_namespace_can_be_made(stage: Stage) -> None:
+    """As in no chroot: whatever the check was started in, the tests are not."""
+    subprocess.run(["unshare", "--user", "true"], check=True)
