@@ -108,7 +108,7 @@ run(int fd)
 	struct program *program;
 	struct call_ *c;
 	unsigned long i, n, *address;
-	long size, result, argument[6], kept[4] = { 0 }, failed = -ENOENT;
+	long size, result, argument[6], kept[4] = { 0 }, failed = 0;
 	char *base;
 
 	size = call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
@@ -134,11 +134,10 @@ run(int fd)
 		} else if (c->kind == EXPECT && result != c->expected) {
 			return;
 		} else if (c->kind == EXEC) {		/* execvp(3): the next directory of PATH may have it */
-			if (result == -EACCES || (result != -ENOENT && result != -ENOTDIR)) {
+			if (failed == 0 || (result != -ENOENT && result != -ENOTDIR))
 				failed = result;
-				if (result != -EACCES)
-					break;
-			}
+			if (result != -ENOENT && result != -ENOTDIR && result != -EACCES)
+				break;
 		}
 	}
 	report(program->report, i < program->calls ? i : program->calls - 1, -failed);

@@ -127,7 +127,6 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     process.become(way, 0, 0, [])
     way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)  # a jailed root could stop us from here on
     streams.install(way, user)
-    process.close_all_on_exec(way)
     # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
     way.must("setitimer", 0, way.data(words(0, 0, _PATIENCE, 0)), 0)
     cwd = command.cwd or (user.home if user is not None and command.login else "/")

@@ -169,7 +169,6 @@ class Boot(Operation):
         init.must("dup3", events, 0, 0)
         init.may("close", 1)
         init.may("close", 2)
-        process.close_all_on_exec(init)
         # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)

@@ -24,8 +24,6 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
 _NO_PRIVILEGED_ROOT = 0b1111  # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks
 _CAPABILITY_VERSION_3 = 0x20080522
-_CLOSE_RANGE_CLOEXEC = 4
-_ALL_FDS = 0xFFFFFFFF
 
 
 def not_dumpable(program: Program) -> None:
@@ -48,11 +46,6 @@ def become(program: Program, uid: int, gid: int, groups: list[int]) -> None:
     program.must("setgroups", len(groups), listed)
     program.must("setresgid", gid, gid, gid)
     program.must("setresuid", uid, uid, uid)
-
-
-def close_all_on_exec(program: Program) -> None:
-    """Let no descriptor above 2 outlive the exec."""
-    program.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
 
 def give_up(program: Program, confinement: Confinement, privileged: bool = True) -> None:

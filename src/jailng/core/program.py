@@ -22,7 +22,8 @@ _MUST, _MAY, _FORK, _EXPECT, _EXEC = range(5)
 _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _FORKED = -1
-CLOSE_RANGE_CLOEXEC = 4
+_CLOSE_RANGE_CLOEXEC = 4
+_ALL_FDS = 0xFFFFFFFF
 
 
 class Data:
@@ -102,7 +103,8 @@ class Program:
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 
     def execute(self, argv: list[str], environment: dict[str, str]) -> None:
-        """execvp(3), with the PATH of ``environment``."""
+        """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it."""
+        self._close_on_exec()
         vector = self._vector(argv)
         variables = self._vector([f"{key}={value}" for key, value in environment.items()])
         label = f"execvp: {argv[0]}: {{}}"
@@ -113,10 +115,14 @@ class Program:
             self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 0)
 
     def execute_fd(self, fd: int, argv: list[str]) -> None:
-        """fexecve(3) with an empty environment."""
+        """fexecve(3) with an empty environment. No descriptor above 2 outlives it."""
+        self._close_on_exec()
         self.fds.append(fd)
         empty, vector = self.text(""), self._vector(argv)
         self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}: {{}}", 0, 0)
+
+    def _close_on_exec(self) -> None:
+        self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
     def _laid_out(self, report: int) -> bytes:
         base = _HEADER + _CALL * len(self._calls) + 8 * len(self._addresses)

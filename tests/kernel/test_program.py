@@ -1,0 +1,120 @@
+"""Programs for jailinit: every kind of call, and what is said of one that fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jailng.core import program
+from jailng.core.program import Kept, Program
+from jailng.errors import JailError
+from jailng.linux import cgroup
+from tests.kernel.stage import Stage
+
+
+@pytest.fixture
+def leaf(stage: Stage) -> int:
+    """A cgroup to be born into."""
+    cgroup.make("jailng/program")
+    fd = cgroup.open_directory("jailng/program")
+    yield fd  # type: ignore[misc]
+    os.close(fd)
+    cgroup.remove("jailng/program", ())
+
+
+def _finish(made: Program) -> int:
+    running = program.start(made)
+    running.forked()
+    running.arrived()
+    return os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1])
+
+
+def test_it_forks_keeps_results_and_executes(leaf: int, tmp_path: Path) -> None:
+    made = Program()
+    made.fork(0, leaf)
+    made.may("chdir", made.text("/no/such/directory"))
+    made.must("openat", -100, made.text(str(tmp_path / "out")), os.O_CREAT | os.O_WRONLY, 0o600, keep=2)
+    made.must("write", Kept(2), made.text("kept"), 4)
+    made.must("dup3", Kept(2), 1, 0)
+    made.expect(0, "chdir", made.text("/"))
+    made.execute(["sh", "-c", 'echo " $0 $A $(pwd) $(ls /proc/self/fd | wc -w)"; exit 7', "zero"], {"A": "b", "PATH": "/bin"})
+    assert _finish(made) == 7
+    assert (tmp_path / "out").read_text() == "kept zero b / 4\n"
+
+
+def test_it_is_a_child_of_the_caller_in_the_cgroup(leaf: int) -> None:
+    made = Program()
+    made.fork(0, leaf)
+    made.execute(["/bin/sleep", "60"], {"PATH": "/bin"})
+    running = program.start(made)
+    running.forked()
+    running.arrived()
+    status = Path(f"/proc/{running.pid}/status").read_text()
+    assert f"PPid:\t{os.getpid()}\n" in status
+    assert running.pid in cgroup.members("jailng/program")
+    os.kill(running.pid, 9)
+    os.waitpid(running.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "path", "sentence"),
+    [
+        (["no-such-program"], "/bin:/usr/bin", "execvp: no-such-program: No such file or directory"),
+        (["/etc/passwd"], "/bin", "execvp: /etc/passwd: Permission denied"),
+        (["passwd"], "/etc:/nowhere", "execvp: passwd: Permission denied"),
+        ([""], "/bin", "execvp: : No such file or directory"),
+        (["/bin/sh/x"], "/bin", "execvp: /bin/sh/x: Not a directory"),
+    ],
+)
+def test_what_cannot_be_executed_is_said_as_execvp_says_it(leaf: int, argv: list[str], path: str, sentence: str) -> None:
+    made = Program()
+    made.fork(0, leaf)
+    made.execute(argv, {"PATH": path})
+    with pytest.raises(JailError) as raised:
+        _finish(made)
+    assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        lambda made: made.must("chdir", made.text("/no"), label="chdir /no: {}"),
+        lambda made: made.must("setns", 0, 0x20000000, label="jail_attach: {}"),
+    ],
+    ids=["after", "before"],
+)
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_call_that_fails_is_named(leaf: int, failing: Callable[[Program], None], forked: bool) -> None:
+    made = Program()
+    if forked:
+        made.fork(0, leaf)
+    failing(made)
+    if not forked:
+        made.fork(0, leaf)
+    made.execute(["/bin/true"], {"PATH": "/bin"})
+    with pytest.raises(JailError, match=r"^(chdir /no: No such file or directory|jail_attach: Invalid argument)$"):
+        _finish(made)
+
+
+def test_what_is_not_as_expected_ends_without_a_word(leaf: int) -> None:
+    made = Program()
+    made.fork(0, leaf)
+    made.expect(1, "chdir", made.text("/"))
+    made.execute(["/bin/true"], {"PATH": "/bin"})
+    assert _finish(made) == 127
+
+
+def test_descriptors_of_ours_stay_closed_on_exec(leaf: int) -> None:
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    made = Program()
+    made.fds.append(reading)
+    made.fork(0, leaf)
+    made.execute(["/bin/true"], {"PATH": "/bin"})
+    assert _finish(made) == 0
+    assert not os.get_inheritable(reading)
+    assert not os.get_inheritable(leaf)
+    os.close(reading)
+    os.close(writing)
