@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_MS_BIND = 0x1000
-_MS_REC = 0x4000
+MS_BIND = 0x1000
+MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 _MS_SHARED = 1 << 20
 _MNT_DETACH = 2
@@ -196,12 +196,12 @@ def _make_all_private() -> None:
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
     os.setns(own, os.CLONE_NEWNS)  # leads to the namespace's own root
     os.close(own)
-    mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    mount("none", "/", None, MS_REC | _MS_PRIVATE)
     if _mount_of_root() != before:
         _system_call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, b"/", _MOVE_MOUNT_F_EMPTY_PATH)
         os.fchdir(tree)
         os.chroot(".")
-        mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+        mount("none", "/", None, MS_REC | _MS_PRIVATE)
     os.close(tree)
     os.chdir(here)
 
@@ -249,12 +249,12 @@ def _furnish_run() -> None:
             here.symlink_to(os.readlink(entry.path))
         elif entry.is_dir() and entry.name not in ("jailng", "netns"):
             here.mkdir()
-            mount(entry.path, here, None, _MS_BIND | _MS_REC)
+            mount(entry.path, here, None, MS_BIND | MS_REC)
     os.close(old)
     # As ip-netns(8) leaves it after its first use.
     Path("/run/netns").mkdir()
-    mount("/run/netns", "/run/netns", None, _MS_BIND | _MS_REC)
-    mount("none", "/run/netns", None, _MS_SHARED | _MS_REC)
+    mount("/run/netns", "/run/netns", None, MS_BIND | MS_REC)
+    mount("none", "/run/netns", None, _MS_SHARED | MS_REC)
 
 
 def _own_cgroup(mounted: Mount) -> str:
