@@ -9,6 +9,7 @@ never make a difference but in time (docs/decisions/0004-one-file.md has the num
 
 from __future__ import annotations
 
+import _signal
 import gc
 import marshal
 import posix
@@ -37,7 +38,13 @@ def run(command: str) -> NoReturn:
     gc.disable()  # nothing lives long enough to be collected, and looking for it costs a millisecond
     load(command)
     module = __import__(COMMANDS[command][0][-1], fromlist=["main"])
-    posix._exit(module.main(sys.argv[1:]))
+    try:
+        status = module.main(sys.argv[1:])
+    except KeyboardInterrupt:  # what was begun has been undone on the way here
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        _signal.raise_signal(_signal.SIGINT)
+        status = 1
+    posix._exit(status)
 
 
 _rest: list[tuple[int, list[Entry]]] = []

@@ -23,6 +23,7 @@ _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _FORKED = -1
 _CLOSE_RANGE_CLOEXEC = 4
+_MFD_NOEXEC_SEAL = 8  # Linux 6.3; the kernel grumbles at whoever says nothing of it
 _ALL_FDS = 0xFFFFFFFF
 
 
@@ -181,7 +182,7 @@ class Running:
 
 def start(program: Program) -> Running:
     """Begin to carry out a program. Raises OSError."""
-    file = posix.memfd_create("program", posix.MFD_CLOEXEC)
+    file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
     said, say = posix.pipe2(posix.O_CLOEXEC)
     code = jailinit.open_program()
     inherited = [fd for fd in {file, say, code, *program.fds} if not posix.get_inheritable(fd)]
