@@ -1,4 +1,4 @@
-"""jail(8) in a chroot, where the kernel makes no user namespace and the root is no mount: it finds its way, and back."""
+"""jail(8) in a chroot, where no user namespace can be made and the root is no mount: it finds its way, and back."""
 
 from __future__ import annotations
 
