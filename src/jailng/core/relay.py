@@ -247,11 +247,11 @@ class _Relay:
         ready = dict(poller.poll(pause))
         if not ready:
             self._look()
-        if ready.pop(self.command.events, 0):
-            for number, code in signals.read(self.command.events):
-                self._hear(number, code)
         for flow in self.flows:
             flow.step(ready)
+        if ready.get(self.command.events, 0):
+            for number, code in signals.read(self.command.events):
+                self._hear(number, code)
 
     def _look(self) -> None:
         """Read again from a terminal that is ours again."""
@@ -260,7 +260,7 @@ class _Relay:
             flow.paused = flow.inward and not front
 
     def _hear(self, number: int, code: int) -> None:
-        if self.command.status is not None and waiting.ends(number):
+        if waiting.ends(number) and self.command.reap():
             self.command.status = number
             for flow in self.flows:
                 flow.end()
@@ -269,6 +269,8 @@ class _Relay:
         elif number == _signal.SIGTSTP:
             self.screen.leave()
             waiting.stop_here()
+        elif number == _signal.SIGHUP and code == signals.SI_KERNEL and self.screen.terminal.master < 0:
+            pass  # the terminal has hung up, so the pty has, and the kernel has told whoever is in there
         elif number not in (_signal.SIGCHLD, _signal.SIGWINCH):
             self.command.pass_on(number, code)
         if number in (_signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH):

@@ -114,7 +114,6 @@ class Streams:
             self.terminal.hang_up()
         self.pumps, self.terminal = [], None
 
-
     def descriptors(self) -> list[int]:
         """What the process that will be the command has to inherit."""
         return list(self.inside)

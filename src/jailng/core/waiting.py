@@ -64,6 +64,8 @@ class Command:
 
         A jailed root can stop the command for ever. The second signal that finds it so ends the wait, and the command.
         """
+        if self.reap():
+            return  # nothing could be asked of a zombie: waitid(2) would not know it
         if number not in _HARMLESS:
             stopped = self._is_stopped()
             if stopped and self.insisted:
