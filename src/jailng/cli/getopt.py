@@ -5,14 +5,19 @@ from __future__ import annotations
 from jailng.errors import UsageError
 
 
-def getopt(argv: list[str], letters: str, usage: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """The options in order, as (letter, argument or ""), and the words that follow. Raises UsageError."""
+def getopt(
+    argv: list[str], letters: str, usage: str, long: tuple[str, ...] = ()
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options in order, as (letter or long name, argument or ""), and the words that follow. Raises UsageError."""
     options: list[tuple[str, str]] = []
     rest = list(argv)
     while rest and rest[0].startswith("-") and rest[0] != "-":
         word = rest.pop(0)
         if word == "--":
             break
+        if word.startswith("--") and word[2:] in long:
+            options.append((word[2:], ""))
+            continue
         at = 1
         while at < len(word):
             letter = word[at]

@@ -9,6 +9,8 @@ from jailng.cli.getopt import getopt
 from jailng.engine import life
 from jailng.errors import JailError, UsageError
 from jailng.params.model import Parameters
+from jailng.params.table import negated
+from jailng.params.values import quoted, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +20,11 @@ USAGE = """\
 usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
             -[cmr] param=value ... [command=command ...]
        jail [-dqv] [-f file] -[cmr] [jail]
-       jail [-qv] [-f file] -[rR] [* | jail ...]
+       jail [-qv] [-f file] -[rR] ['*' | jail ...]
        jail [-dhilqv] [-J jid_file] [-u username] [-U username]
             [-n jailname] [-s securelevel]
-            path hostname [ip[,...]] command ..."""
+            path hostname ip[,...] command ...
+       jail [-f file] -e separator"""
 _LETTERS = "cCde:f:hiJ:lmn:p:qrRs:u:U:v"
 _LATER = "not honoured yet (jailng part 3)"
 _DEPRECATED = "the 'allow.dying' parameter and '-d' flag are deprecated and have no effect."
@@ -30,12 +33,16 @@ _DEPRECATED = "the 'allow.dying' parameter and '-d' flag are deprecated and have
 class Options:
     """The options of one call: ``letters`` that were given, and what the ones with an argument were given."""
 
-    __slots__ = ("arguments", "letters", "plan")
+    __slots__ = ("arguments", "letters")
 
-    def __init__(self, options: list[tuple[str, str]], plan: bool) -> None:
-        self.letters = "".join([letter for letter, _ in options])
+    def __init__(self, options: list[tuple[str, str]]) -> None:
+        self.letters = "".join([letter for letter, _ in options if letter != "plan"])
         self.arguments = dict(options)
-        self.plan = plan
+
+    @property
+    def plan(self) -> bool:
+        """Whether only to print what would be done."""
+        return "plan" in self.arguments
 
     def has(self, letters: str) -> bool:
         """Whether any of these was given."""
@@ -52,7 +59,7 @@ def main(argv: list[str]) -> int:
     try:
         return _main(argv)
     except UsageError as error:
-        return printing.complain(str(error), error.status)
+        return printing.complain(str(error), error.status, lines=True)
     except JailError as error:
         return printing.complain(f"jail: {error}", error.status)
     except OSError as error:
@@ -60,12 +67,8 @@ def main(argv: list[str]) -> int:
 
 
 def _main(argv: list[str]) -> int:
-    plan = "--plan" in argv[: _before_words(argv)]
-    if plan:
-        argv = [*argv]
-        argv.remove("--plan")
-    pairs, words = getopt(argv, _LETTERS, USAGE)
-    options = Options(pairs, plan)
+    pairs, words = getopt(argv, _LETTERS, USAGE, ("plan",))
+    options = Options(pairs)
     for letter in "Cefp":
         if options.has(letter):
             raise JailError(f"-{letter}: {_LATER}")
@@ -73,19 +76,15 @@ def _main(argv: list[str]) -> int:
         printing.complain(f"jail: {_DEPRECATED}")
     if not options.has("cmrR"):
         return _old_style(options, words)
+    if options.has("R") and options.has("cm"):
+        raise UsageError(USAGE)
     if options.has("rR") and not options.has("cm"):
+        if options.has("hlnsuU"):
+            raise UsageError(USAGE)
         return _remove(options, words)
     if len(words) < 2 and not any("=" in word for word in words):
         raise JailError(f"configuration files: {_LATER}")
     return _from_command_line(options, _parameters(options, words))
-
-
-def _before_words(argv: list[str]) -> int:
-    """How many of the leading arguments are options, so that a jail's own command may have a ``--plan``."""
-    count = 0
-    while count < len(argv) and argv[count].startswith("-"):
-        count += 2 if argv[count][-1:] in "efJnpsuU" and not argv[count].startswith("--") else 1
-    return count
 
 
 def _users(options: Options, params: Parameters) -> None:
@@ -136,23 +135,26 @@ def _old_style(options: Options, words: list[str]) -> int:
 def _from_command_line(options: Options, params: Parameters) -> int:
     wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
     there = life.running(wanted) if wanted else None
-    if options.has("r"):
-        if not wanted:
-            raise JailError("no jail specified")
-        if there is not None:
-            life.stop(life.Life(_of(there), there, options.say))
-        elif not options.has("c"):
-            raise JailError(f'"{wanted}" not found')
-        return _create(options, params)
-    if options.has("m") and there is not None:
+    if there is None:
+        if options.has("c"):
+            return _create(options, params)
+        return _not_found(options, wanted)
+    if options.has("m") and not (options.has("r") and _of(there).restarts(params)):
         return _modify(options, there, params)
-    if not options.has("c"):
-        if not wanted:
-            raise JailError("no jail specified")
-        raise JailError(f'"{wanted}" not found')
-    if there is not None:
-        raise JailError(f'"{wanted}" already exists')
+    if not options.has("r"):
+        raise JailError(f'"{printing.visible(wanted)}" already exists')
+    if options.plan:
+        _print_removal(there)
+    else:
+        life.stop(life.Life(params, there, options.say, _of(there)))
     return _create(options, params)
+
+
+def _not_found(options: Options, wanted: str) -> int:
+    """jail(8) says it unless it is to be quiet, and fails all the same."""
+    if options.has("q"):
+        return 1
+    raise JailError(f'"{wanted}" not found' if wanted else "no jail specified")
 
 
 def _of(record: Record) -> Parameters:
@@ -161,15 +163,19 @@ def _of(record: Record) -> Parameters:
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
     params.settle()
-    life.check_path(params)
+    warning = life.check_path(params)
+    if warning:
+        printing.complain(f"jail: {warning}")
     if options.plan:
         return _print_plan(params)
+    output = _open_jid_file(options.arguments["J"]) if "J" in options.arguments else -1
     jail = life.Life(params, None, options.say)
-    life.start(jail)
-    if "J" in options.arguments:
-        _write_jid_file(options.arguments["J"], jail, old_style)
     if options.has("i"):
-        printing.say(str(jail.there.jid))
+        jail.created = lambda record: printing.say(str(record.jid))
+    life.start(jail)
+    if output >= 0:
+        posix.write(output, (_jid_line(jail, old_style) + "\n").encode("utf-8", "surrogateescape"))
+        posix.close(output)
     return 0
 
 
@@ -177,37 +183,55 @@ def _print_plan(params: Parameters) -> int:
     from jailng.core import create, operation, registry
 
     jid = params.number("jid") or 1
-    for name, step in life.START:
-        if step.__name__ == "_create":
-            printing.say("\n".join(operation.describe(create.plan(params, jid, registry.uid_base(0)))))
-        elif not name.startswith(("exec", "command")):
-            continue
-        for text in params.strings(name) if name != "jail_set" else ():
-            printing.say(printing.visible(f"{name}: {text}"))
+    for name, _ in life.START:
+        lines = []
+        if name == "jail_set":
+            lines = list(operation.describe(create.plan(params, jid, registry.uid_base(0))))
+        elif name == "interface":
+            lines = [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
+        elif name == "command":
+            lines = [f"command: {' '.join(params.strings(name))}"] if params.strings(name) else []
+        elif name.startswith("exec."):
+            lines = [f"{name}: {text}" for text in params.strings(name)]
+        for line in lines:
+            printing.say(printing.visible(line))
     return 0
 
 
-def _write_jid_file(path: str, jail: life.Life, old_style: bool) -> None:
+def _open_jid_file(path: str) -> int:
+    try:
+        return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise JailError(f"open {path}: {error.strerror}") from None
+
+
+def _jid_line(jail: life.Life, old_style: bool) -> str:
+    """A line of -J: of the old form its five words, else the parameters that were given, as jail(8) quotes them."""
     params = jail.params
     if old_style:
         ips = ",".join([address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)])
         command = " ".join(params.strings("command"))
-        line = "\t".join([str(jail.there.jid), params.text("path"), params.text("host.hostname"), ips, command])
-    else:
-        line = "\t".join(
-            [f"jid={jail.there.jid}", *[line for line in params.to_lines() if not line.startswith("jid=")]]
-        )
-    try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise JailError(f"open {path}: {error.strerror}") from None
-    posix.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
-    posix.close(fd)
+        return "\t".join([str(jail.there.jid), params.text("path"), params.text("host.hostname"), ips, command])
+    given = [_as_given(name, params) for name in params if name != "jid" and params.given(name)]
+    return "\t".join([f"jid={jail.there.jid}", *given])
+
+
+def _as_given(name: str, params: Parameters) -> str:
+    value = params[name]
+    if value is True:
+        return name
+    if value is False:
+        return negated(name)
+    return f"{name}={quoted(show(value))}"
 
 
 def _modify(options: Options, record: Record, params: Parameters) -> int:
     from jailng.engine import modify
 
+    if options.plan:
+        changed = _of(record).update(params)
+        printing.say(printing.visible("\n".join([f"set {name}" for name in changed]), keep="\n"))
+        return 0
     modify.modify(record, params)
     options.say("updated")
     return 0
@@ -225,10 +249,10 @@ def _remove(options: Options, words: list[str]) -> int:
     status = 0
     for name in names:
         try:
-            _remove_one(options, name, noisy)
+            status = max(status, _remove_one(options, name, noisy))
         except JailError as error:
             status = printing.complain(f"jail: {error}")
-    if everything:
+    if everything and not options.plan:
         from jailng.core import undo
 
         for record in registry.records():
@@ -236,14 +260,22 @@ def _remove(options: Options, words: list[str]) -> int:
     return status
 
 
-def _remove_one(options: Options, name: str, noisy: bool) -> None:
+def _remove_one(options: Options, name: str, noisy: bool) -> int:
     record = life.running(name)
     if record is None:
-        raise JailError(f'"{name}" not found')
+        if not options.plan:
+            life.clear_away(name)  # what a jail of that name may have left when it ended by itself
+        return _not_found(options, name)
     if options.plan:
-        printing.say("\n".join([f"undo: {line}" for line in reversed(record.undo)]))
-        return
+        _print_removal(record)
+        return 0
     say = (lambda text: printing.say(f"{name}: {text}")) if options.has("v") else options.say
     life.stop(life.Life(_of(record), record, say), forced=options.has("R"))
     if noisy and not options.has("qvi"):
         printing.say(printing.visible(f"{name}: removed"))
+    return 0
+
+
+def _print_removal(record: Record) -> None:
+    for line in reversed(record.undo):
+        printing.say(printing.visible(f"undo: {line}"))

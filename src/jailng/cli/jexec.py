@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     try:
         status = _main(argv)
     except UsageError as error:
-        return printing.complain(str(error), error.status)
+        return printing.complain(str(error), error.status, lines=True)
     except JailError as error:
         return printing.complain(f"jexec: {error}", error.status)
     waiting.finish(status)
@@ -46,10 +46,12 @@ def _main(argv: list[str]) -> int:
     user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     login = "l" in given
     environment = _environment(login)
-    shell = words[1:] or [command.caller_environment().get("SHELL") or "/bin/sh", "-i"]
+    argv = words[1:]
+    if not argv and user is None and not login:  # else the shell is the user's, whom only the jail may know
+        argv = [command.caller_environment().get("SHELL") or "/bin/sh", "-i"]
     # FreeBSD 15: -l goes to the home directory only where a user is given and -d is not.
     at_home = login and user is not None and "d" not in given
-    wanted = Command(shell, environment, user, given.get("d"), at_home)
+    wanted = Command(argv, environment, user, given.get("d"), at_home)
     return inside.attached(params, record, wanted)
 
 

@@ -14,9 +14,9 @@ def say(text: str) -> None:
     _write(1, text)
 
 
-def complain(text: str, status: int = 1) -> int:
-    """A line on standard error; returns the exit status to end with."""
-    _write(2, visible(text, keep="\n\t"))
+def complain(text: str, status: int = 1, lines: bool = False) -> int:
+    """One line on standard error, or with ``lines`` several; returns the exit status to end with."""
+    _write(2, visible(text, keep="\n\t" if lines else "\t"))
     return status
 
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.passwd import User
-    from jailng.core.program import Program
+    from jailng.core.program import Program, Running
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
 
@@ -33,10 +33,11 @@ class Command:
     """What to run: argv, environment, user and directory, all as the jail sees them.
 
     ``user`` is a name or number of the jail's passwd, a ``User`` that was looked up on the host, or None for root
-    without any look-up. ``cwd`` of None is the user's home with ``login`` and the jail's root without.
+    without any look-up; no argv at all is the user's shell. ``cwd`` of None is the user's home with ``login`` and the
+    jail's root without. One in the ``background`` does not end with this process.
     """
 
-    __slots__ = ("argv", "cwd", "env", "login", "user")
+    __slots__ = ("argv", "background", "cwd", "env", "login", "user")
 
     def __init__(
         self,
@@ -45,8 +46,10 @@ class Command:
         user: str | User | None = None,
         cwd: str | None = None,
         login: bool = False,
+        background: bool = False,
     ) -> None:
         self.argv = argv
+        self.background = background
         self.env = env
         self.user = user
         self.cwd = cwd
@@ -93,19 +96,28 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
     Raises JailError saying what failed in there: ``execvp: CMD: strerror``, ``USER: no such user`` and the like.
     """
     user = _look_up(entry, command.user) if isinstance(command.user, str) else command.user
+    running = begin(entry, command, user, streams)
+    running.arrived()
+    return running.pid, ns.pidfd_open(running.pid)
+
+
+def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -> Running:
+    """The first half of ``jail_attach``: the process is born, and nothing that a jailed root does can keep us waiting.
+
+    ``user`` is the one of the command. Raises JailError.
+    """
     try:
         members = cgroup.open_directory(entry.cgroup)
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
         running = program.start(_way_in(entry, command, user, streams, members))
-        pidfd = ns.pidfd_open(running.forked())
-        running.arrived()
+        running.forked()
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     finally:
         posix.close(members)
-    return running.pid, pidfd
+    return running
 
 
 def _look_up(entry: Entry, name: str) -> User:
@@ -129,23 +141,31 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     streams.install(way, user)
     # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
     way.must("setitimer", 0, way.data(words(0, 0, _PATIENCE, 0)), 0)
-    cwd = command.cwd or (user.home if user is not None and command.login else "/")
     # The filter needs CAP_SYS_ADMIN in the namespace; CAP_SETUID, which the ids need, is among those that stay.
     process.give_up(way, entry.confinement, entry.privileged)
     if user is not None:
         process.become(way, user.uid, user.gid, user.groups)
-    way.must("chdir", way.text(cwd), label=f"chdir {cwd}: {{}}")
+    _change_directory(way, command, user)
     way.must("setitimer", 0, way.data(bytes(32)), 0)
-    way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    way.expect(0, "getppid")  # a parent outside; if it died before it was asked to take us along, PID 1 has us
-    way.execute(command.argv, _environment(command, user))
+    way.must("prctl", _PR_SET_PDEATHSIG, 0 if command.background else _SIGKILL, 0, 0, 0)
+    if not command.background:
+        way.expect(0, "getppid")  # a parent outside; if it died before it was asked to take us along, PID 1 has us
+    argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
+    way.execute(argv, _environment(command, user))
     return way
+
+
+def _change_directory(way: Program, command: Command, user: User | None) -> None:
+    if command.cwd is None and command.login and user is None:
+        way.may("chdir", way.text("/root"))  # root without a look-up, and no word where it has no home
+        return
+    cwd = command.cwd or (user.home if user is not None and command.login else "/")
+    way.must("chdir", way.text(cwd), label=f"chdir {cwd.replace('{', '{{').replace('}', '}}')}: {{}}")
 
 
 def _environment(command: Command, user: User | None) -> dict[str, str]:
     environment = dict(command.env)
     environment.setdefault("PATH", USUAL_PATH)
-    environment.setdefault("HOME", user.home if user is not None else "/root")
-    environment.setdefault("SHELL", user.shell if user is not None else "/bin/sh")
-    environment.setdefault("USER", user.name if user is not None else "root")
-    return environment
+    if user is not None:
+        return {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
+    return {"HOME": "/root", "SHELL": "/bin/sh", "USER": "root", **environment}

@@ -137,18 +137,23 @@ def _new_boot_id() -> bytes:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}\n".encode()
 
 
-def open_path(params: Parameters) -> int:
-    """The jail's root, checked; ``path`` in the parameters becomes its real path. Raises JailError."""
+def open_path(params: Parameters) -> tuple[int, str]:
+    """The jail's root, checked, and a warning or ""; ``path`` in the parameters becomes its real path.
+
+    Raises JailError.
+    """
     path = params.text("path")
     root = rootfs.open_root(path)
     try:
-        rootfs.check_root(root, path, params.flag("ng.lenient"))
+        warning = rootfs.reachable(root, path)
+        if warning and not params.flag("ng.lenient"):
+            raise JailError(f"{warning} (or set ng.lenient)")
         rootfs.check_mount_points(root, path)
         params.set("path", posix.readlink(f"/proc/self/fd/{root}"))
     except BaseException:
         posix.close(root)
         raise
-    return root
+    return root, warning
 
 
 def reserve(params: Parameters) -> Record:
@@ -175,17 +180,19 @@ def reserve(params: Parameters) -> Record:
     raise JailError(sentence)
 
 
-def jail_set(params: Parameters, record: Record) -> None:
+def jail_set(params: Parameters, record: Record) -> list[str]:
     """Make the jail that was reserved. It has PID 1 and no member, and persists until ``core.remove.set_persist``.
 
-    Raises JailError; the caller then walks the record back (core.undo).
+    Returns what -v should tell of: mounts of the host's that are not seen inside. Raises JailError; the caller then
+    walks the record back (core.undo).
     """
-    root = open_path(params)
+    root, _ = open_path(params)
     slots = {"root": root}
     # From here on there are processes of ours that a jailed root could see: none of them may be looked into.
     caps.set_dumpable(False)
     try:
-        carry_out(plan(params, record.jid, record.base), slots, record)
+        operations = plan(params, record.jid, record.base)
+        carry_out(operations, slots, record)
         path = [f"param {line}" for line in params.to_lines(["path"])]
         record.append([f"init {registry.process_id(slots['init.pid'])}", *path, "created"])
     except OSError as error:
@@ -194,6 +201,7 @@ def jail_set(params: Parameters, record: Record) -> None:
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
+    return [note for operation in operations for note in operation.notes()]
 
 
 def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:

@@ -36,6 +36,10 @@ class Operation:
         """One line for ``jail --plan``, in the imperative."""
         raise NotImplementedError
 
+    def notes(self) -> list[str]:
+        """Once it is applied: what whoever asked with -v should know of it."""
+        return [note for operation in self.inner() for note in operation.notes()]
+
     def inner(self) -> Iterable[Operation]:
         """The operations that another process carries out on behalf of this one."""
         return ()

@@ -108,7 +108,7 @@ class Program:
         self._close_on_exec()
         vector = self._vector(argv)
         variables = self._vector([f"{key}={value}" for key, value in environment.items()])
-        label = f"execvp: {argv[0]}: {{}}"
+        label = f"execvp: {argv[0].replace('{', '{{').replace('}', '}}')}: {{}}"
         candidates = [argv[0]] if "/" in argv[0] else []
         if not candidates and argv[0]:
             candidates = [f"{directory or '.'}/{argv[0]}" for directory in environment["PATH"].split(":")]
@@ -150,34 +150,42 @@ class Program:
 
 
 class Running:
-    """A program on its way: the process that it forks, once ``forked``, and the word that it leaves if it fails."""
+    """A program on its way: the process that it forks, once ``forked``, and the word that it leaves if it fails.
 
-    __slots__ = ("_helper", "_program", "_said", "pid")
+    ``said`` is a descriptor that becomes readable when ``arrived`` and ``complaint`` would not wait.
+    """
+
+    __slots__ = ("_helper", "_program", "pid", "said")
 
     def __init__(self, helper: int, said: int, program: Program) -> None:
         self.pid = -1
         self._helper = helper
-        self._said = said
+        self.said = said
         self._program = program
 
     def forked(self) -> int:
         """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
         posix.waitpid(self._helper, 0)
-        message = posix.read(self._said, 16)
+        message = posix.read(self.said, 16)
         what, value = _numbers(message)
         if what != _FORKED:
-            posix.close(self._said)
+            posix.close(self.said)
             raise JailError(_sentence(self._program, message))
         self.pid = value
         return value
 
     def arrived(self) -> None:
         """Wait until it has executed its last call. Raises JailError with what failed, having reaped it."""
-        message = posix.read(self._said, 16)
-        posix.close(self._said)
-        if message:
+        complaint = self.complaint()
+        if complaint:
             posix.waitpid(self.pid, 0)
-            raise JailError(_sentence(self._program, message))
+            raise JailError(complaint)
+
+    def complaint(self) -> str:
+        """Wait until it has executed its last call, or one has failed; what failed, or "". To be asked once."""
+        message = posix.read(self.said, 16)
+        posix.close(self.said)
+        return _sentence(self._program, message) if message else ""
 
 
 def start(program: Program) -> Running:

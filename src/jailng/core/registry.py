@@ -239,10 +239,16 @@ def jails() -> list[Record]:
 
 def find(text: str) -> Record | None:
     """The living jail of that jid or name. Costs the same however many there are."""
-    number = _is_number(text) and len(text) < 7
-    jid = int(text) if number else _jid_of(text)
-    record = load(jid) if jid is not None else None
-    return record if record is not None and record.alive() and (number or record.name == text) else None
+    record = remains(text)
+    if record is None or not record.alive():
+        return None
+    return record if _is_number(text) or record.name == text else None
+
+
+def remains(text: str) -> Record | None:
+    """The record of that jid or name whether or not the jail still lives."""
+    jid = int(text) if _is_number(text) and len(text) < 7 else _jid_of(text)
+    return load(jid) if jid is not None else None
 
 
 def _is_number(text: str) -> bool:
@@ -377,7 +383,7 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     """Make the record of a new jail, locked by this process, and enter it in the index. Raises OSError."""
     record = Record(jid)
     path = f"{DIRECTORY}/jails/{jid}"
-    record._fd = posix.open(path, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o600)
+    record._fd = posix.open(path, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o644)
     fcntl.flock(record._fd, fcntl.LOCK_EX)
     record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])
     index.add(jid, slot, name, addresses)

@@ -34,6 +34,8 @@ _NOT_TAKEN = frozenset(
     "hugetlbfs binfmt_misc autofs rpc_pipefs nsfs".split()
 )
 _OWN = ("dev", "proc", "sys")
+# Directories that every user of the host needs.
+_EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
 _MASKS = b"/dev"
 _MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
 _CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_CLOEXEC
@@ -47,21 +49,22 @@ def open_root(path: str) -> int:
         raise JailError(f"path {path}: {error.strerror}") from None
 
 
-def check_root(root: int, path: str, lenient: bool) -> None:
-    """Refuse a root in which a set-uid file made by the jail's root could be run by another user of the host.
+def reachable(root: int, path: str) -> str:
+    """What is wrong with a root in which another user of the host could run what the jail's root has made, or "".
 
     An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
-    the file outside. ``/`` itself is FreeBSD's idiom for a jail that confines no files. Raises JailError.
+    the file outside, and what setcap gives is given there as well. ``/`` itself is FreeBSD's idiom for a jail that
+    confines no files.
     """
     status = posix.fstat(root)
     top = posix.stat("/")
-    if lenient or (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
-        return
+    if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
+        return ""
     here = posix.dup(root)
     try:
         while True:
             if not status.st_mode & 0o001 and (not status.st_mode & 0o010 or status.st_gid == 0):
-                return
+                return ""
             if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
                 break
             above = posix.open("..", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=here)
@@ -70,11 +73,12 @@ def check_root(root: int, path: str, lenient: bool) -> None:
             status = posix.fstat(here)
     finally:
         posix.close(here)
-    parent = path.rstrip("/").rpartition("/")[0] or path
-    raise JailError(
-        f"path {path}: other users of this host can reach it, and a set-uid file made inside would be one outside: "
-        f"chmod 0700 {parent} (or set ng.lenient)"
-    )
+    parent = path.rstrip("/").rpartition("/")[0]
+    mend = f"chmod 0700 {parent}"
+    if parent.count("/") < 2 and parent[1:] in _EVERYBODYS:
+        mend = f"install -d -m 700 /jail && mv {path.rstrip('/')} /jail/"
+    why = "other users of this host can reach it, and a set-uid file made inside would be one outside"
+    return f"path {path}: {why}: {mend}"
 
 
 def check_mount_points(root: int, path: str) -> None:
@@ -128,14 +132,13 @@ def _target(directory: int, path: bytes) -> int:
 class CloneTree(Operation):
     """Take a detached copy of the root's mount and of those below it, while still in the host's namespace."""
 
-    __slots__ = ("below", "path", "skipped")
+    __slots__ = ("below", "path")
     needs = ("root",)
     makes = ("tree",)
 
     def __init__(self, path: str, below: list[tuple[bytes, str]]) -> None:
         self.path = path
         self.below = below
-        self.skipped: list[str] = []
 
     def apply(self, slots: Slots) -> None:
         """Fill ``tree`` and ``tree.N``; a mount that has gone meanwhile is left out."""
@@ -144,7 +147,7 @@ class CloneTree(Operation):
             try:
                 slots[f"tree.{number}"] = m.open_tree(slots["root"], relative)
             except OSError:
-                self.skipped.append(relative.decode("utf-8", "replace"))
+                continue
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -155,13 +158,18 @@ class CloneTree(Operation):
 class AttachTree(Operation):
     """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
 
-    __slots__ = ("below", "path", "private")
+    __slots__ = ("below", "path", "private", "skipped")
     needs = ("tree", "userns")
 
     def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
         self.path = path
         self.below = below
         self.private = private
+        self.skipped: list[str] = []
+
+    def notes(self) -> list[str]:
+        """The mounts below the root that are not seen inside."""
+        return [f"not seen inside: {self.path.rstrip('/')}/{path}" for path in self.skipped]
 
     def _map(self, tree: int, slots: Slots) -> None:
         attributes = m.MOUNT_ATTR_NODEV | (m.MOUNT_ATTR_IDMAP if self.private else 0)
@@ -181,12 +189,13 @@ class AttachTree(Operation):
         m.move_mount(slots["tree"], m.AT_FDCWD, b"/")
         for number, (relative, _) in enumerate(self.below):
             tree = slots.get(f"tree.{number}")
-            if tree is None:
-                continue
             try:
+                if tree is None:
+                    raise FileNotFoundError
                 self._map(tree, slots)
                 point = _target(slots["tree"], relative)
             except OSError:
+                self.skipped.append(relative.decode("utf-8", "replace"))
                 continue
             m.move_mount(tree, point)
             posix.close(point)

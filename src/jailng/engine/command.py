@@ -43,7 +43,7 @@ def inside_environment(params: Parameters, record: Record) -> dict[str, str]:
     """What a command in the jail is given; PATH, HOME and the like are filled in when its user is known.
 
     FreeBSD hands over all of the caller's environment. It tells a jailed root about the host, so here only what says
-    how to show text passes; ``noexec.clean`` given by name asks for FreeBSD's way.
+    how to show text passes; ``exec.noclean`` given by name asks for FreeBSD's way.
     """
     caller = caller_environment()
     if params.flag("exec.clean"):
@@ -82,6 +82,7 @@ def run_on_host(
                 posix.setsid()
             if user is not None:
                 ns.set_ids(user.uid, user.gid, user.groups)
+                environment = {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
             _execute(argv, environment)
         except OSError as error:
             posix.write(2, f"jail: exec {argv[0]}: {error.strerror}\n".encode("utf-8", "surrogateescape"))

@@ -9,27 +9,37 @@ from select import POLLIN, poll
 from jailng.core import attach, privileges, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError
-from jailng.linux import cgroup, ns
+from jailng.linux import cgroup, mount, ns
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.passwd import User
     from jailng.core.registry import Record
+    from jailng.core.stdio import Streams
 
 _SIGTERM = 15
 
 
-def run(params: Parameters, record: Record, argv: list[str], background: bool = False) -> None:
-    """Run one command of exec.start, exec.stop or ``command``. Raises JailError unless it succeeds."""
+def run(params: Parameters, running: Parameters, record: Record, argv: list[str], background: bool = False) -> None:
+    """Run one command of exec.start, exec.stop or ``command``, in a jail of the parameters ``running``.
+
+    Raises JailError unless it succeeds.
+    """
     user: str | User | None = params.text("exec.jail_user") or None
     if isinstance(user, str) and params.flag("exec.system_jail_user"):
         from jailng.core.passwd import of_the_host
 
         user = of_the_host(user)
-    wanted = attach.Command(argv, command.inside_environment(params, record), user, "/")
-    with _Output(params) as fds:
-        status = attached(params, record, wanted, fds, params.number("exec.timeout"), background)
+    clean = params.flag("exec.clean")
+    environment = command.inside_environment(params, record)
+    wanted = attach.Command(argv, environment, user, None if clean else "/", clean, background)
+    with _Output(params, record) as fds:
+        try:
+            status = attached(running, record, wanted, fds, params.number("exec.timeout"))
+        except JailError as error:
+            # jail(8)'s word for what jexec(8) calls execvp.
+            raise JailError(str(error).replace("execvp: ", "exec ", 1)) from None
     command.judge(argv, status)
 
 
@@ -39,21 +49,17 @@ def attached(
     wanted: attach.Command,
     fds: tuple[int, int, int] = (0, 1, 2),
     timeout: int = 0,
-    background: bool = False,
 ) -> int:
     """Enter the jail, run, relay, wait; the raw wait status. Raises JailError (could not be run; timed out)."""
     entry = attach.Entry(record, privileges.confine(params))
     try:
-        root = attach.open_tree_of(record)
-        try:
-            streams = stdio.prepare(root, entry.base, fds)
-        finally:
-            posix.close(root)
+        streams = _streams(record, entry.base, fds)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
     finally:
         entry.close()
-    if background:
+    if wanted.background:
         posix.close(pidfd)
+        streams.close()
         return 0
     try:
         status = waiting.wait(pid, pidfd, streams, timeout=timeout)
@@ -64,21 +70,51 @@ def attached(
     return status
 
 
+def _streams(record: Record, base: int, fds: tuple[int, int, int]) -> Streams:
+    try:
+        root = attach.open_tree_of(record)
+    except OSError:  # PID 1 has ended since
+        raise JailError(f'jail "{record.name}" not found') from None
+    try:
+        return stdio.prepare(root, base, fds)
+    finally:
+        posix.close(root)
+
+
 class _Output:
     """The three streams of a command: exec.consolelog takes the place of stdout and stderr."""
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("fd", "path", "record")
 
-    def __init__(self, params: Parameters) -> None:
+    def __init__(self, params: Parameters, record: Record) -> None:
         self.path = params.text("exec.consolelog")
+        self.record = record
         self.fd = -1
 
     def __enter__(self) -> tuple[int, int, int]:
         if not self.path:
             return 0, 1, 2
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
-        self.fd = posix.open(self.path, flags, 0o600)
+        if not self.path.startswith("/"):
+            raise JailError(f"exec.consolelog: {self.path}: not an absolute pathname")
+        try:
+            self.fd = self._open()
+        except OSError as error:
+            raise JailError(f"open {self.path}: {error.strerror}") from None
         return 0, self.fd, self.fd
+
+    def _open(self) -> int:
+        """What lies below the jail's root is the jail's, links too: there, no link is followed."""
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
+        root = self.record.params.get("path", "/")
+        if root == "/" or not self.path.startswith(f"{root}/"):
+            return posix.open(self.path, flags, 0o666)
+        below = posix.open(root, mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            path = self.path[len(root) + 1 :].encode("utf-8", "surrogateescape")
+            strict = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
+            return mount.openat2(below, path, flags | posix.O_NONBLOCK, strict, 0o666)
+        finally:
+            posix.close(below)
 
     def __exit__(self, *_: object) -> None:
         if self.fd >= 0:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jailng.core.passwd import User
     from jailng.core.registry import Record
     from jailng.params.model import Parameters
+    from jailng.params.values import Address
 
     Say = Callable[[str], None]
 
@@ -22,14 +23,20 @@ _SIGTERM = 15
 
 
 class Life:
-    """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v)."""
+    """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v).
 
-    __slots__ = ("params", "record", "say")
+    ``params`` say what to run; ``running``, where they are not the same, what the jail that runs was made with.
+    ``created`` is told of the jail as soon as it exists (-i).
+    """
 
-    def __init__(self, params: Parameters, record: Record | None, say: Say) -> None:
+    __slots__ = ("created", "params", "record", "running", "say")
+
+    def __init__(self, params: Parameters, record: Record | None, say: Say, running: Parameters | None = None) -> None:
         self.params = params
         self.record = record
         self.say = say
+        self.running = params if running is None else running
+        self.created: Callable[[Record], None] | None = None
 
     @property
     def there(self) -> Record:
@@ -78,19 +85,24 @@ def _run_inside(life: Life, argv: list[str], text: str, background: bool) -> Non
     from jailng.engine import inside
 
     life.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {text}")
-    inside.run(life.params, life.there, argv, background)
+    inside.run(life.params, life.running, life.there, argv, background)
+
+
+def aliases(params: Parameters) -> list[tuple[str, Address]]:
+    """The host interface and the address of each alias that the parameters ask for."""
+    interface = params.text("interface")
+    addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
+    return [(where, address) for address in addresses if (where := address.interface or interface)]
 
 
 def _aliases(life: Life, _: str) -> None:
-    interface = life.params.text("interface")
-    addresses = [*life.params.addresses("ip4.addr"), *life.params.addresses("ip6.addr")]
-    if not any(interface or address.interface for address in addresses):
+    wanted = aliases(life.params)
+    if not wanted:
         return
     from jailng.core import alias
 
-    for address in addresses:
-        where = address.interface or interface
-        if where and not alias.exists(where, address):
+    for where, address in wanted:
+        if not alias.exists(where, address):
             life.there.append([f"undo alias {where} {address.bare}/{address.prefix}"])
             life.say(f"add alias {address.bare} on {where}")
             alias.add(where, address)
@@ -101,8 +113,11 @@ def _create(life: Life, _: str) -> None:
     life.say(
         f"jail_set(JAIL_CREATE) persist {shown}" if "persist" not in life.params else f"jail_set(JAIL_CREATE) {shown}"
     )
-    create.jail_set(life.params, life.there)
+    for note in create.jail_set(life.params, life.there):
+        life.say(note)
     life.say("created")
+    if life.created is not None:
+        life.created(life.there)
 
 
 def _settle(life: Life, _: str) -> None:
@@ -179,6 +194,8 @@ STOP: tuple[tuple[str, Callable[[Life, str], None]], ...] = (
 def stop(life: Life, forced: bool = False) -> None:
     """Walk STOP; with ``forced`` (-R) remove the jail at once. Raises JailError (not found; a command failed)."""
     record = life.there
+    if posix.geteuid() != 0:
+        raise JailError("jail_remove: Operation not permitted")
     if not record.lock() or not record.alive():
         raise JailError(f'"{record.name}" not found')
     for name, step in STOP:
@@ -191,9 +208,18 @@ def running(text: str) -> Record | None:
     return registry.find(text)
 
 
-def check_path(params: Parameters) -> None:
-    """What jail(8) says of a path before it begins. Raises JailError."""
+def clear_away(text: str) -> None:
+    """Undo what is left of a jail of that name or jid that is no more. Raises JailError where it cannot be."""
+    record = registry.remains(text)
+    if record is not None and posix.geteuid() == 0:
+        undo.recover(record)
+
+
+def check_path(params: Parameters) -> str:
+    """What jail(8) says of a path before it begins; a warning, or "". Raises JailError."""
     path = params.text("path")
     if not path.startswith("/"):
         raise JailError(f"path {path}: not an absolute pathname")
-    posix.close(create.open_path(params))
+    root, warning = create.open_path(params)
+    posix.close(root)
+    return warning

@@ -181,7 +181,7 @@ class Parameters:
         shared = [name for name in _SYSV if self[name] == "inherit"]
         if shared and len(shared) < len(_SYSV):
             others = ", ".join([name for name in _SYSV if name not in shared])
-            raise JailError(f"{shared[0]}=inherit: Linux shares all System V IPC or none, and {others} is not inherit")
+            raise JailError(f"{shared[0]}=inherit: Linux shares all System V IPC or none: not without {others}=inherit")
 
     def _fold(self) -> None:
         for base in ("meta", "env"):

@@ -246,7 +246,7 @@ _ROWS: dict[str, Row] = {
     "exec.fib": ("int", 0, "P", "later 5", "restart", _SECONDS, None,
         "number of the routing table of commands in the jail", "a policy rule"),
     "stop.timeout": ("int", 10, "P", "now", "restart", _SECONDS, None,
-        "seconds between SIGTERM and removal, 0 for removal at once", "poll(2) on cgroup.events"),
+        "seconds between SIGTERM and removal, 0 for removal at once", "poll(2) on the members' pidfds"),
     "interface": ("string", "", "P", "now", "restart", 15, None,
         "host interface on which the addresses are aliases while the jail exists", "rtnetlink(7)"),
     "vnet.interface": ("list", (), "P", "later 5", "restart", None, None,

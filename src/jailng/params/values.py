@@ -223,6 +223,14 @@ def _strtol(text: str) -> int | None:
     return int(number) if len(digits) < 40 else 10**40  # CPython refuses to convert thousands of digits
 
 
+def quoted(text: str) -> str:
+    """A value as jail(8) writes it for others to read: in the quotes that it does not hold, where it needs any."""
+    if text and not any(mark in text for mark in " \t'\"\\"):
+        return text
+    mark = '"' if "'" in text or '"' not in text else "'"
+    return mark + text.replace("\\", "\\\\").replace(mark, "\\" + mark) + mark
+
+
 def visible(text: str, keep: str = "") -> str:
     r"""Text that cannot steer a terminal: what is not printable becomes an escape, but for the characters in ``keep``.
 
