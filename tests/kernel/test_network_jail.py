@@ -1,0 +1,67 @@
+"""The network of a jail that jail(8) makes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Command
+from tests.kernel.networks import Departures, Namespace, attach, host_addresses, ip, run, server
+from tests.kernel.stage import Stage
+
+_SERVE = """#!/bin/sh
+nc -ll -p 80 -e echo jail </dev/null >/dev/null 2>&1 &
+until netstat -ltn | grep -q :80; do :; done
+"""
+
+
+@pytest.fixture
+def lan() -> Iterator[Namespace]:
+    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
+    ip("address add 198.51.100.10/24 broadcast + dev ep0", "address add 2001:db8:1::10/64 dev ep0 nodad")
+    yield made
+    ip("link delete ep0")
+    made.close()
+
+
+def test_jail_runs_with_its_address_and_leaves_nothing(lan: Namespace, jail: Command, small_root: Path) -> None:
+    before = host_addresses()
+    words = ("ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10", "command=/bin/busybox", "ip", "address")
+    done = jail("-c", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inet 198.51.100.10/24 brd 198.51.100.255 scope global" in done.stdout
+    assert "inet6 2001:db8:1::10/64 scope global" in done.stdout
+    assert host_addresses() == before
+    assert "jailng" not in run("nft", "list", "ruleset")
+
+
+def test_alias_of_interface_lives_as_long_as_the_jail(lan: Namespace, jail: Command, small_root: Path) -> None:
+    before = host_addresses()
+    words = ("interface=ep0", "ip4.addr=198.51.100.20/24", "command=/bin/busybox", "ip", "address")
+    done = jail("-c", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inet 198.51.100.20/24 brd 198.51.100.255 scope global" in done.stdout
+    assert host_addresses() == before
+
+
+def test_the_host_answers_when_the_last_process_has_left(
+    stage: Stage, lan: Namespace, jail: Command, small_root: Path
+) -> None:
+    on_host = server("0.0.0.0")
+    (small_root / "serve").write_text(_SERVE)
+    (small_root / "serve").chmod(0o755)
+    done = jail("-c", "jid=7", f"path={small_root}", "ip4.addr=198.51.100.10", "command=/serve")
+    assert (done.returncode, done.stderr) == (0, "")
+    (daemon,) = [pid for pid, name in stage.processes().items() if name == "nc"]
+    with lan.connect("198.51.100.10") as caller:
+        assert caller.recv(100) == b"jail\n"
+    departures = Departures()
+    os.kill(daemon, signal.SIGKILL)
+    departures.wait("jng7", seconds=1)
+    with lan.connect("198.51.100.10"):
+        on_host.accept()[0].close()
+    assert jail("-r", "7").returncode == 1  # no such jail; what it left is cleared away all the same
