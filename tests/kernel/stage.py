@@ -4,6 +4,8 @@ On it the tests may change addresses, routes, firewall, mounts and cgroups as ro
 a jail leaves behind, and cannot be disturbed by another test run. It has an empty network (lo is up), a /run and a
 /dev/shm of its own, and in every cgroup hierarchy the root is a directory that only this test process is in.
 Whatever a bare chroot lacks (/sys, cgroups, pseudo-terminals) is mounted here, and it is no chroot any more.
+
+``python3 -m tests.kernel.stage COMMAND...`` runs a command with that last part alone.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,7 +94,8 @@ class Stage:
     """The stage that this process is on."""
 
     def __init__(self) -> None:
-        self.name = f"jailng-stage-{os.getpid()}"
+        # A pid tells nothing outside of its namespace.
+        self.name = f"jailng-stage-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}"
         self.hierarchies: list[Hierarchy] = []
         self.host_net = -1
 
@@ -101,17 +105,8 @@ class Stage:
 
         Raises Unavailable where it may not.
         """
-        if os.geteuid() != 0:
-            raise Unavailable("they need root")
-        if not os.path.exists("/proc/self/ns/mnt"):
-            raise Unavailable("they need a /proc: mount -t proc proc /proc")
+        private_mounts()
         stage = cls()
-        try:
-            os.unshare(os.CLONE_NEWNS)
-        except OSError as error:
-            raise Unavailable(f"this root may not make a mount namespace ({error.strerror}): CAP_SYS_ADMIN") from None
-        _make_all_private()
-        _mount_what_is_missing()
         stage.host_net = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
             stage._move_into_cgroups()
@@ -162,18 +157,30 @@ class Stage:
             _remove_tree(hierarchy.directory, self.name)
 
     def _move_into_cgroups(self) -> None:
-        seen = set()
+        found: dict[int, Mount] = {}
         for mounted in mounts():
-            if mounted.kind in ("cgroup", "cgroup2") and (device := os.stat(mounted.target).st_dev) not in seen:
-                seen.add(device)
-                self.hierarchies.append(self._move_into(mounted))
+            if mounted.kind in ("cgroup", "cgroup2"):
+                found.setdefault(os.stat(mounted.target).st_dev, mounted)
+        # cgroup2 first: only there can what a dead stage has left be killed, which then leaves the others too.
+        for mounted in sorted(found.values(), key=lambda mounted: mounted.kind, reverse=True):
+            self._remove_dead_stages(Path(mounted.target))
+            self.hierarchies.append(self._move_into(mounted))
+
+    def _remove_dead_stages(self, top: Path) -> None:
+        for old in top.glob(f"{self.name.rpartition('-')[0]}-*"):
+            if os.path.exists(f"/proc/{old.name.rpartition('-')[2]}"):
+                continue
+            with suppress(OSError):
+                (old / "cgroup.kill").write_text("1")
+            directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+            _remove_tree(directory, old.name)
+            os.close(directory)
 
     def _move_into(self, mounted: Mount) -> Hierarchy:
         top = Path(mounted.target)
         where = _own_cgroup(mounted)
         # A path relative to the hierarchy's root is below the mount only where the mount shows the root.
         home = top / os.path.relpath(where, mounted.root) if where.startswith(mounted.root) else top
-        _remove_dead_stages(top)
         stage = top / self.name
         stage.mkdir()
         for name in ("cpuset.cpus", "cpuset.mems"):  # a v1 cpuset without them takes no process
@@ -183,6 +190,23 @@ class Stage:
         back = os.open(home / "cgroup.procs", os.O_WRONLY)
         (stage / "cgroup.procs").write_text("0")
         return Hierarchy(mounted, directory, back)
+
+
+def private_mounts() -> None:
+    """Give this process a mount namespace of its own, cut off from the host's, with what a bare chroot lacks in it.
+
+    Raises Unavailable where it may not have one.
+    """
+    if os.geteuid() != 0:
+        raise Unavailable("they need root")
+    if not os.path.exists("/proc/self/ns/mnt"):
+        raise Unavailable("they need a /proc: mount -t proc proc /proc")
+    try:
+        os.unshare(os.CLONE_NEWNS)
+    except OSError as error:
+        raise Unavailable(f"this root may not make a mount namespace ({error.strerror}): CAP_SYS_ADMIN") from None
+    _make_all_private()
+    _mount_what_is_missing()
 
 
 def _make_all_private() -> None:
@@ -267,14 +291,6 @@ def _own_cgroup(mounted: Mount) -> str:
     return mounted.root
 
 
-def _remove_dead_stages(top: Path) -> None:
-    for old in top.glob("jailng-stage-*"):
-        if not os.path.exists(f"/proc/{old.name.rpartition('-')[2]}"):
-            directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
-            _remove_tree(directory, old.name, wait=0.0)
-            os.close(directory)
-
-
 def _remove_tree(directory: int, name: str, wait: float = 5.0) -> None:
     """Remove a cgroup and all below it; one whose processes do not end in time stays."""
     until = time.monotonic() + wait
@@ -290,3 +306,9 @@ def _remove_tree(directory: int, name: str, wait: float = 5.0) -> None:
                 if time.monotonic() > until:
                     break
                 time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    with suppress(Unavailable):  # then the command has to do with what there is
+        private_mounts()
+    os.execvp(sys.argv[1], sys.argv[1:])
