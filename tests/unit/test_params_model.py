@@ -258,7 +258,7 @@ def test_sharing_is_of_all_or_of_none() -> None:
     assert made("sysvmsg=new", "sysvsem=new", "sysvshm=new")["sysvmsg"] == "new"
     assert made("sysvmsg=inherit", "sysvsem=inherit", "sysvshm=inherit")["sysvmsg"] == "inherit"
     assert refusal("sysvshm=inherit", "sysvsem=new") == (
-        "sysvshm=inherit: Linux shares all System V IPC or none, and sysvmsg, sysvsem is not inherit"
+        "sysvshm=inherit: Linux shares all System V IPC or none: not without sysvmsg, sysvsem=inherit"
     )
     assert refusal("allow.sysvipc", "sysvshm=new").startswith("sysvmsg=inherit: Linux shares all")
     assert refusal("ip4=inherit", "ip6.addr=::1") == "ip4=inherit with ip6.addr: not honoured yet (jailng part 5)"

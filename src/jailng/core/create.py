@@ -145,9 +145,14 @@ def open_path(params: Parameters) -> tuple[int, str]:
     path = params.text("path")
     root = rootfs.open_root(path)
     try:
-        warning = rootfs.reachable(root, path)
-        if warning and not params.flag("ng.lenient"):
-            raise JailError(f"{warning} (or set ng.lenient)")
+        warning, mend = "", rootfs.reachable(root, path)
+        if mend:
+            warning = (
+                f"path {path}: other users of this host can reach it, "
+                f"and a set-uid file made inside would be one outside: {mend} (or set ng.lenient)"
+            )
+            if not params.flag("ng.lenient"):
+                raise JailError(warning)
         rootfs.check_mount_points(root, path)
         params.set("path", posix.readlink(f"/proc/self/fd/{root}"))
     except BaseException:

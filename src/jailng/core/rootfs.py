@@ -50,7 +50,7 @@ def open_root(path: str) -> int:
 
 
 def reachable(root: int, path: str) -> str:
-    """What is wrong with a root in which another user of the host could run what the jail's root has made, or "".
+    """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
 
     An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
     the file outside, and what setcap gives is given there as well. ``/`` itself is FreeBSD's idiom for a jail that
@@ -74,11 +74,9 @@ def reachable(root: int, path: str) -> str:
     finally:
         posix.close(here)
     parent = path.rstrip("/").rpartition("/")[0]
-    mend = f"chmod 0700 {parent}"
     if parent.count("/") < 2 and parent[1:] in _EVERYBODYS:
-        mend = f"install -d -m 700 /jail && mv {path.rstrip('/')} /jail/"
-    why = "other users of this host can reach it, and a set-uid file made inside would be one outside"
-    return f"path {path}: {why}: {mend}"
+        return f"install -d -m 700 /jail && mv {path.rstrip('/')} /jail/"
+    return f"chmod 0700 {parent}"
 
 
 def check_mount_points(root: int, path: str) -> None:
