@@ -1,0 +1,266 @@
+"""The network that the jail has: hostile-root.md, section 8."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from functools import partial
+
+from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, found, tried, why
+
+_REQUEST, _ACK, _CREATE, _EXCL = 1, 4, 0x400, 0x200
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNEIGH, _NEWRULE, _DELRULE = (
+    16,
+    17,
+    20,
+    21,
+    24,
+    25,
+    28,
+    32,
+    33,
+)
+_NEWQDISC, _NEWNSID = 36, 88
+_RESET = ctypes.create_string_buffer(struct.pack("=II", 0x34, 0))
+_ADDRESS = socket.inet_aton("198.51.100.77")
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _netlink(kind: int, flags: int, body: bytes) -> int:
+    """One request to rtnetlink. Raises OSError with what it answers."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as made:
+        made.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | _ACK | flags, 1, 0) + body)
+        answer = made.recv(65536)
+    error: int = -struct.unpack_from("=i", answer, 16)[0]
+    if error:
+        raise OSError(error, os.strerror(error))
+    return 0
+
+
+def _interfaces() -> list[tuple[int, str]]:
+    return socket.if_nameindex()
+
+
+def _undone(verdict: Verdict, kind: int, body: bytes) -> Verdict:
+    if verdict[0] == ESCAPED:
+        try:
+            _netlink(kind, 0, body)
+        except FileNotFoundError:
+            pass  # loopback takes a neighbour and keeps none
+    return verdict
+
+
+def _on_each(facts: Facts, make: partial[Verdict]) -> Verdict:
+    last = HELD, "no interface"
+    for index, _ in _interfaces():
+        last = make(index)
+        if last[0] != HELD:
+            return last
+    return last
+
+
+def _address(index: int) -> Verdict:
+    body = struct.pack("=BBBBI", 2, 32, 0, 0, index) + _attribute(2, _ADDRESS) + _attribute(1, _ADDRESS)
+    return _undone(tried(lambda: _netlink(_NEWADDR, _CREATE | _EXCL, body)), _DELADDR, body)
+
+
+def _route(index: int) -> Verdict:
+    body = struct.pack("=BBBBBBBBI", 2, 32, 0, 0, 254, 3, 253, 1, 0) + _attribute(1, _ADDRESS)
+    body += _attribute(4, struct.pack("=I", index))
+    return _undone(tried(lambda: _netlink(_NEWROUTE, _CREATE | _EXCL, body)), _DELROUTE, body)
+
+
+def _link(attribute: int, value: bytes, index: int) -> Verdict:
+    """Set an attribute of a link to what no link accepts, or to what it is."""
+    body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + _attribute(attribute, value)
+    try:
+        _netlink(_NEWLINK, 0, body)
+    except OSError as error:
+        return (HELD if error.errno == 1 else ESCAPED), why(error)
+    return ESCAPED, "it works"
+
+
+def _up(index: int) -> Verdict:
+    return tried(lambda: _netlink(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 1, 1)))
+
+
+def _neighbour(index: int) -> Verdict:
+    body = struct.pack("=BxxxiHBB", 2, index, 0x80, 0, 0) + _attribute(1, _ADDRESS) + _attribute(2, bytes(6))
+    return _undone(tried(lambda: _netlink(_NEWNEIGH, _CREATE, body)), 29, body)
+
+
+def _same_mtu(index: int) -> Verdict:
+    """To what it is: loopback takes any, and loses its addresses by a small one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        answer = fcntl.ioctl(made, 0x8921, socket.if_indextoname(index).encode().ljust(40, b"\0"))
+    return _link(4, answer[16:20], index)
+
+
+def _qdisc(index: int) -> Verdict:
+    body = struct.pack("=BxxxiIII", 0, index, 0, 0xFFFFFFFF, 0) + _attribute(1, b"attempt\0")
+    try:
+        _netlink(_NEWQDISC, _CREATE, body)
+    except OSError as error:
+        return (HELD if error.errno == 1 else ESCAPED), why(error)
+    return ESCAPED, "it works"
+
+
+def _move(index: int) -> Verdict:
+    """The interface into a network namespace by descriptor: its own, which is no move, is refused all the same."""
+    fd = os.open("/proc/self/ns/net", os.O_RDONLY)
+    return _link(28, struct.pack("=I", fd), index)
+
+
+for _name, _action in {
+    "add an address": _address,
+    "add a route": _route,
+    "set a link up": _up,
+    "change the MTU": _same_mtu,
+    "change the hardware address": partial(_link, 1, bytes(3)),
+    "rename a link": partial(_link, 3, b"a/b\0"),
+    "add a neighbour": _neighbour,
+    "add a queueing discipline": _qdisc,
+    "move an interface": _move,
+    "attach an XDP program": partial(_link, 43 | 0x8000, _attribute(1, struct.pack("=i", -1))),
+}.items():
+    attempt(f"network: {_name}")(lambda facts, action=_action: _on_each(facts, action))  # type: ignore[misc]
+
+
+@attempt("network: make an interface")
+def _make(facts: Facts) -> Verdict:
+    body = (
+        struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+        + _attribute(3, b"attempt0\0")
+        + _attribute(18, _attribute(1, b"bridge\0"))
+    )
+    verdict = tried(lambda: _netlink(_NEWLINK, _CREATE | _EXCL, body))
+    return _undone(verdict, _DELLINK, body)
+
+
+@attempt("network: add a rule")
+def _rule(facts: Facts) -> Verdict:
+    body = struct.pack("=BBBBBBBBI", 2, 0, 32, 0, 254, 0, 0, 1, 0) + _attribute(2, _ADDRESS)
+    return _undone(tried(lambda: _netlink(_NEWRULE, _CREATE | _EXCL, body)), _DELRULE, body)
+
+
+@attempt("network: name another network namespace")
+def _nsid(facts: Facts) -> Verdict:
+    fd = os.open("/proc/self/ns/net", os.O_RDONLY)
+    body = struct.pack("=Bxxx", 0) + _attribute(3, struct.pack("=I", fd)) + _attribute(1, struct.pack("=i", 7))
+    try:
+        _netlink(_NEWNSID, 0, body)
+    except OSError as error:
+        return (HELD if error.errno == 1 else EXPOSED), why(error)
+    return EXPOSED, "it works"
+
+
+def _ioctl(request: int, content: bytes, facts: Facts) -> Verdict:
+    last = HELD, "no interface"
+    for _, name in _interfaces():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as plain:
+            try:
+                made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            except OSError:
+                made = plain  # interfaces are answered for by sockets of every family
+            try:
+                fcntl.ioctl(made, request, name.encode().ljust(16, b"\0") + content.ljust(24, b"\0"))
+                last = ESCAPED, "it works"
+            except OSError as error:
+                last = (HELD if error.errno in (1, 25) else EXPOSED), why(error)
+            if made is not plain:
+                made.close()
+        if last[0] != HELD:
+            break
+    return last
+
+
+for _name, _request, _content in (
+    ("SIOCSIFMTU", 0x8922, struct.pack("=i", -1)),
+    ("SIOCSIFHWADDR", 0x8924, struct.pack("=H", 65535)),
+    ("SIOCSIFNAME", 0x8923, b"a/b"),
+    ("SIOCSIFTXQLEN", 0x8943, struct.pack("=i", -1)),
+    ("SIOCETHTOOL, reset", 0x8946, struct.pack("=Q", ctypes.addressof(_RESET))),
+    ("SIOCSIFMAP", 0x8971, b""),
+):
+    attempt(f"network: {_name}")(partial(_ioctl, _request, _content))
+
+
+def _connect(address: str, port: str, facts: Facts) -> Verdict:
+    if not facts.get(address):
+        return HELD, "there is none"
+    family = socket.AF_INET6 if ":" in facts[address] else socket.AF_INET
+
+    def connect() -> str:
+        with socket.socket(family, socket.SOCK_STREAM) as made:
+            made.settimeout(1)
+            made.connect((facts[address], int(facts[port])))
+        return "connected"
+
+    return tried(connect)
+
+
+attempt("network: a service on the host's loopback")(partial(_connect, "loopback", "port"))
+attempt("network: a service on the host's IPv6 loopback")(partial(_connect, "loopback6", "port"))
+attempt("network: a service at another of the host's addresses")(partial(_connect, "other address", "port"))
+attempt("network: a service of another jail")(partial(_connect, "sibling address", "sibling port"))
+
+
+def _bind(address: str, option: tuple[int, int] | None, facts: Facts) -> Verdict:
+    """An address that is not the jail's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def bind() -> str:
+        with socket.socket(family, socket.SOCK_DGRAM) as made:
+            if option:
+                made.setsockopt(*option, 1)
+            made.bind((address, 0))
+            made.settimeout(0)
+            made.sendto(b"attempt", (address, 9))
+        return "bound, and sent from there"
+
+    return tried(bind)
+
+
+for _name, _where in (("IPv4", "198.51.100.78"), ("IPv6", "2001:db8::78")):
+    attempt(f"network: bind a foreign {_name} address")(partial(_bind, _where, None))
+attempt("network: bind the host's address")(
+    lambda facts: _bind(facts["other address"], None, facts) if facts["other address"] else (HELD, "there is none")
+)
+
+
+def _listed(file: str, column: int, facts: Facts) -> Verdict:
+    """Sockets that are the host's: by the port on which the host listens."""
+    try:
+        with open(f"/proc/net/{file}") as opened:
+            lines = opened.read().splitlines()[1:]
+    except OSError as error:
+        return HELD, why(error)
+    port = f":{int(facts['port']):04X}"
+    return found([line.split()[column] for line in lines if line.split()[column].endswith(port)])
+
+
+for _name in ("tcp", "tcp6", "udp", "udp6"):
+    attempt(f"network: the host's sockets in /proc/net/{_name}")(partial(_listed, _name, 1))
+
+
+@attempt("network: the host's interfaces")
+def _links(facts: Facts) -> Verdict:
+    """By their numbers in /proc/net/dev, which the host knows: those of a namespace of its own begin anew."""
+    names = [name for _, name in _interfaces() if name != "lo"]
+    return found([name for name in names if name in facts["links"].split()])
+
+
+@attempt("network: sock_diag")
+def _diag(facts: Facts) -> Verdict:
+    return tried(lambda: call(41, 16, 3, 4), EXPOSED)
+
+
+@attempt("network: nftables")
+def _nft(facts: Facts) -> Verdict:
+    return tried(lambda: call(41, 16, 3, 12), EXPOSED)

@@ -1,0 +1,171 @@
+"""Every attempt of ``probes``, by root inside jails of several kinds, and by a root whom nothing confines.
+
+What is exposed is listed here by name, each with the reason; docs/attacks.md has the same list for people.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Set
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import hostile
+from tests.kernel.conftest import Command
+from tests.kernel.stage import Stage
+
+# In every jail.
+EXPOSED = {
+    "leaks: the root's path in mountinfo": "an idmapped mount shows where it was cloned from; nothing can rename it",
+    "leaks: the host's disk in mountinfo": "likewise its device",
+    "leaks: how much memory there is": "programs size themselves by /proc/meminfo; limits will speak there (part 2)",
+    "leaks: activity in /proc/stat": "top, vmstat and ps need it; there is one for all processes",
+    "leaks: memory, load and processes by sysinfo": "sysconf(_SC_PHYS_PAGES) is this call, and it knows no namespace",
+    "leaks: the file system's size": "statfs(2), as on FreeBSD; a file system of its own closes it",
+    "leaks: the range of its uids": "uid_map is the process's own file",
+    "leaks: the range of its uids in mountinfo": "options of the jail's own devpts and tmpfs",
+    "leaks: how long the host has been up, by time idle": "the second word of /proc/uptime, which must go on counting",
+    "leaks: how long the host has been up, by the time namespace": "timens_offsets is the process's own file",
+    "leaks: counter fs/file-nr": "a number of the whole machine, as kern.openfiles is on FreeBSD",
+    "leaks: counter fs/inode-nr": "likewise",
+    "leaks: counter fs/dentry-state": "likewise",
+    "leaks: counter fs/aio-nr": "likewise",
+    "leaks: counter kernel/pty/nr": "likewise",
+}
+# Where there is a mend that is not made yet: what goes from here when it is.
+OPEN = {
+    "calls: a core file or its handler on the host": "core/confinement.py: a limit of 1, and a filter to keep it",
+    "proc: write /proc/self/projid_map": "core/boot.py: write it with uid_map and gid_map",
+    "files: FS_IOC_GETFSUUID": "core/filter.py, _IOCTLS",
+    "files: FS_IOC_GETFSLABEL": "core/filter.py, _IOCTLS",
+    "files: FS_IOC_GETFSSYSFSPATH": "core/filter.py, _IOCTLS",
+    "files: EXT4_IOC_GETFSUUID": "core/filter.py, _IOCTLS",
+    "files: EXT4_IOC_GET_TUNE_SB_PARAM": "core/filter.py, _IOCTLS",
+}
+# The host's uid 0 may read any program, so PID 1's is one that the jail's root may trace; it holds nothing but the file
+# that tells of the jail's own members.
+_PID1 = (
+    "mem environ auxv fd fdinfo map_files maps smaps pagemap exe root cwd stack syscall io personality ns/mnt ns/user "
+    "ns/cgroup uid_map oom_score_adj clear_refs PTRACE_ATTACH PTRACE_SEIZE process_vm_readv process_vm_writev "
+    "pidfd_getfd"
+).split()
+SHARED = {f"processes: PID 1, {name}" for name in _PID1} | {"namespaces: PID 1's by pidfd ioctl"}
+SHARED_ESCAPES = {"files: /proc/PID/fd of every process"}
+# ip4=inherit is the host's network by its name.
+INHERITED = {
+    "ipc: unix sockets of the host in /proc/net/unix",
+    "namespaces: those that are the host's",
+    "network: the host's interfaces",
+    *(f"network: the host's sockets in /proc/net/{name}" for name in ("tcp", "tcp6", "udp", "udp6")),
+}
+INHERITED_ESCAPES = {
+    "network: a service on the host's loopback",
+    "network: a service on the host's IPv6 loopback",
+    "network: a service at another of the host's addresses",
+    "network: bind the host's address",
+}
+# path=/ confines no files, as on FreeBSD: these find the host's tree, which is the jail's.
+ROOT_ESCAPES = {
+    "files: the host's path as it is",
+    "files: chroot twice",
+    "files: chroot with a directory left open",
+    "files: a directory moved out while one is in it",
+    "files: .. with openat",
+    "files: /proc/PID/root of every process",
+    "files: /proc/PID/cwd of every process",
+}
+
+Attack = Callable[..., hostile.Report]
+
+
+@pytest.fixture(scope="module")
+def hostile_root(request: pytest.FixtureRequest, stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the attempts are made; its content is a hostile root's, and no test may rely on it."""
+    return hostile.prepare(request, stage, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def facts(
+    stage: Stage, hostile_root: Path, jail: Command, checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The host with something on it to be found, and another jail."""
+    with hostile.host(stage, tmp_path_factory.mktemp("host"), hostile_root) as known:
+        made = jail("-c", "name=sibling", "path=/", "persist", "sysvmsg=new", "sysvsem=new", "sysvshm=new")
+        assert made.returncode == 0, made.stderr
+        argv = [str(checkout / "bin/jexec"), "sibling", *hostile.sibling(known)]
+        other = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None and other.stdout.readline() == "ready\n"
+        yield known
+        other.kill()
+        other.communicate()
+        removed = jail("-R", "sibling")
+        assert removed.returncode == 0, removed.stderr
+
+
+@pytest.fixture
+def attack(stage: Stage, jail: Command, jexec: Command, facts: dict[str, str]) -> Attack:
+    """Start a jail, make the attempts in it as root, and stop it."""
+
+    def run(path: str, *parameters: str, where: str = "/opt") -> hostile.Report:
+        made = jail("-i", "-c", "name=attacked", "persist", f"path={path}", *parameters)
+        assert made.returncode == 0, made.stderr
+        try:
+            base = hostile.base_of(stage, made.stdout.strip())
+            given = {**facts, "base": "" if base == "0" else base, "root": "" if path == "/" else facts["root"]}
+            done = jexec("attacked", *hostile.program("probes", where=where), stdin=json.dumps(given), timeout=120)
+        finally:
+            removed = jail("-r", "attacked")
+        assert done.returncode == 0, done.stderr
+        assert removed.returncode == 0, removed.stderr
+        return hostile.Report.of(done.stdout)
+
+    return run
+
+
+def _judge(report: hostile.Report, exposed: Set[str] = frozenset(), escaped: Set[str] = frozenset()) -> None:
+    assert len(report.results) > 800, report.counts()
+    assert not report.names("broken"), report.lines("broken")
+    strange = report.names("escaped") - escaped
+    assert not strange, report.lines("escaped")
+    more = report.names("exposed") - EXPOSED.keys() - OPEN.keys() - exposed
+    assert not more, "\n".join(f"{name}: {report.results[name][1]}" for name in sorted(more))
+
+
+def test_default(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root)))
+
+
+def test_with_an_address(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root), "ip4.addr=192.0.2.7", "ip6.addr=2001:db8::7"))
+
+
+def test_with_ipc_of_its_own(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root), "sysvmsg=new", "sysvsem=new", "sysvshm=new"))
+
+
+def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root), "ip4=inherit"), INHERITED, INHERITED_ESCAPES)
+
+
+def test_the_hosts_uids(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root), "ng.uids=shared"), SHARED, SHARED_ESCAPES)
+
+
+def test_the_hosts_tree(attack: Attack) -> None:
+    _judge(attack("/", where=str(hostile.PROBES.parent)), escaped=ROOT_ESCAPES)
+
+
+def test_the_attempts_can_succeed(hostile_root: Path, facts: dict[str, str]) -> None:
+    """Root whom nothing but chroot(2) confines gets what jails are denied, or the attempts would show nothing.
+
+    What he does not get either this kernel has not: x32, modules, half of the netlink protocols.
+    """
+    report = hostile.unconfined(hostile_root, facts)
+    assert not report.names("broken"), report.lines("broken")
+    counts = report.counts()
+    assert counts["escaped"] > 200 and counts["exposed"] > 200, counts
+    classes = {name.partition(":")[0] for name in report.results}
+    succeeded = {name.partition(":")[0] for name in report.names("escaped") | report.names("exposed")}
+    assert succeeded == classes
