@@ -170,10 +170,22 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
         if error.errno not in (errno.ENODEV, errno.ENOENT):
             raise
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
+        _remove_directory(name, until)
+
+
+def _remove_directory(name: str, until: float) -> None:
+    """rmdir(2). The kernel may count a process that has ended, and was reaped, for a moment longer: EBUSY."""
+    while True:
         try:
             posix.rmdir(name, dir_fd=unified_root())
         except FileNotFoundError:
-            pass
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            select.poll().poll(1)
+        else:
+            return
 
 
 def _pidfd(pid: int) -> int:
