@@ -38,7 +38,9 @@ def apply(confinement: Confinement) -> None:
         libc.syscall("prlimit64", 0, resource, libc.words(soft, hard), None)
     if confinement.landlock:
         attributes = libc.words(0, 0, confinement.landlock)
-        libc.syscall("landlock_restrict_self", libc.syscall("landlock_create_ruleset", attributes, len(attributes), 0), 0)
+        libc.syscall(
+            "landlock_restrict_self", libc.syscall("landlock_create_ruleset", attributes, len(attributes), 0), 0
+        )
     attach(confinement.program)
     limit_to(confinement.caps)
 

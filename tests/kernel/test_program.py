@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,11 @@ from tests.kernel.stage import Stage
 
 
 @pytest.fixture
-def leaf(stage: Stage) -> int:
+def leaf(stage: Stage) -> Iterator[int]:
     """A cgroup to be born into."""
     cgroup.make("jailng/program")
     fd = cgroup.open_directory("jailng/program")
-    yield fd  # type: ignore[misc]
+    yield fd
     os.close(fd)
     cgroup.remove("jailng/program", ())
 
@@ -40,7 +40,9 @@ def test_it_forks_keeps_results_and_executes(leaf: int, tmp_path: Path) -> None:
     made.must("write", Kept(2), made.text("kept"), 4)
     made.must("dup3", Kept(2), 1, 0)
     made.expect(0, "chdir", made.text("/"))
-    made.execute(["sh", "-c", 'echo " $0 $A $(pwd) $(ls /proc/self/fd | wc -w)"; exit 7', "zero"], {"A": "b", "PATH": "/bin"})
+    made.execute(
+        ["sh", "-c", 'echo " $0 $A $(pwd) $(ls /proc/self/fd | wc -w)"; exit 7', "zero"], {"A": "b", "PATH": "/bin"}
+    )
     assert _finish(made) == 7
     assert (tmp_path / "out").read_text() == "kept zero b / 4\n"
 
@@ -69,7 +71,9 @@ def test_it_is_a_child_of_the_caller_in_the_cgroup(leaf: int) -> None:
         (["/bin/sh/x"], "/bin", "execvp: /bin/sh/x: Not a directory"),
     ],
 )
-def test_what_cannot_be_executed_is_said_as_execvp_says_it(leaf: int, argv: list[str], path: str, sentence: str) -> None:
+def test_what_cannot_be_executed_is_said_as_execvp_says_it(
+    leaf: int, argv: list[str], path: str, sentence: str
+) -> None:
     made = Program()
     made.fork(0, leaf)
     made.execute(argv, {"PATH": path})

@@ -7,11 +7,12 @@ from jailng.linux import mount
 
 
 def path() -> str:
-    """Where PID 1's program is: beside a checkout's sources, else in /usr/lib/jailng."""
+    """Where the program is: beside a checkout's sources, else in lib/jailng of what the package is installed below."""
     package = __file__.rpartition("/core/")[0]
     if package.endswith("/src/jailng"):
         return package[: -len("src/jailng")] + "jailinit/jailinit"
-    return "/usr/lib/jailng/jailinit"
+    prefix, installed, _ = package.partition("/lib/python3/")
+    return f"{prefix if installed else '/usr'}/lib/jailng/jailinit"
 
 
 def open_program() -> int:
