@@ -1,0 +1,222 @@
+"""SIGKILL at every step of a command: what it leaves, and that the next command finds the truth and clears it away."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import faults
+from tests.kernel.conftest import Command
+from tests.kernel.faults import STRIDE, Step
+from tests.kernel.networks import Namespace, attach
+from tests.kernel.stage import Stage
+
+ADDRESS = "198.51.100.10"
+Found = Callable[[], str]
+
+
+@pytest.fixture
+def lan() -> Iterator[Namespace]:
+    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
+    yield made
+    os.system("ip link delete ep0")
+    made.close()
+
+
+@pytest.fixture
+def remains(stage: Stage) -> Found:
+    """What there still is of any jail, in a line; no waiting, for a removal is over when the command is.
+
+    Interfaces are left to the fixture that compares the host: the kernel takes them as it gets to it.
+    """
+
+    def look() -> str:
+        found = [str(path) for path in Path("/run/jailng/jails").glob("*")]
+        index = Path("/run/jailng/index")
+        if index.exists():
+            found += [f"index: {line}" for line in index.read_text().splitlines() if not line.startswith("#")]
+        found += [str(path) for path in (stage.cgroup2 / "jailng").glob("*") if path.is_dir()]
+        return "; ".join(found)
+
+    return look
+
+
+class Trial:
+    """A command that is killed at one step after another, and how the world is put back in order after each."""
+
+    def __init__(
+        self, checkout: Path, trace: Path, jail: Command, jls: Command, jexec: Command, remains: Found
+    ) -> None:
+        self.bin = checkout / "bin"
+        self.trace = trace
+        self.jail = jail
+        self.jls = jls
+        self.jexec = jexec
+        self.remains = remains
+        self.wrong: list[str] = []
+
+    def steps(self, program: str, *arguments: str) -> list[Step]:
+        found = faults.steps(self.trace, str(self.bin / program), *arguments)
+        offset = os.getpid() % STRIDE  # others on other runs
+        return found[offset::STRIDE]
+
+    def kill(self, step: Step, program: str, *arguments: str) -> bool:
+        """False where the command had other calls this time, and the step did not come."""
+        done = faults.run(step, "signal=SIGKILL", str(self.bin / program), *arguments)
+        if "Traceback" in done.stderr:
+            self.note(step, done.stderr)
+        return done.returncode == -signal.SIGKILL
+
+    def note(self, step: Step, what: str) -> None:
+        self.wrong.append(f"{step}\n    {what.strip()}")
+
+    def there(self, step: Step, name: str) -> bool:
+        """Whether jls(8) has the jail; and where it has, that a process can be brought into it."""
+        if self.jls("-j", name, "jid").returncode:
+            return False
+        entered = self.jexec(name, "/bin/true")
+        if entered.returncode:
+            self.note(step, f"jls has it, but jexec: {entered.stderr}")
+        return True
+
+    def expect(self, step: Step, *arguments: str) -> None:
+        done = self.jail(*arguments)
+        if done.returncode or done.stderr:
+            self.note(step, f"then jail {' '.join(arguments[:2])}: {done.returncode} {done.stderr}")
+
+    def nothing_remains(self, step: Step) -> None:
+        if found := self.remains():
+            self.note(step, f"remains: {found}")
+            self.jail("-R", "*")
+
+    def verdict(self) -> None:
+        assert not self.wrong, "\n".join([f"{len(self.wrong)} steps:", *self.wrong])
+
+
+@pytest.fixture
+def trial(checkout: Path, tmp_path: Path, jail: Command, jls: Command, jexec: Command, remains: Found) -> Trial:
+    return Trial(checkout, tmp_path / "trace", jail, jls, jexec, remains)
+
+
+def _creation(trial: Trial, *create: str) -> None:
+    steps = trial.steps("jail", *create)
+    trial.jail("-R", "a")
+    assert not trial.remains()
+    for step in steps:
+        trial.kill(step, "jail", *create)
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+    trial.verdict()
+
+
+def test_creation(trial: Trial, small_root: Path) -> None:
+    _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist")
+
+
+def test_creation_with_an_address(trial: Trial, small_root: Path, lan: Namespace) -> None:
+    before = lan.run("ip", "-o", "link")
+    _creation(
+        trial, "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ip6.addr=2001:db8:1::10",
+        "persist",
+    )  # fmt: skip
+    assert lan.run("ip", "-o", "link") == before
+
+
+def test_creation_with_commands(trial: Trial, small_root: Path) -> None:
+    """Killed before it says that the jail is up, the jail is none, for nobody will carry on with what is left."""
+    create = (
+        "-c",
+        "name=a",
+        f"path={small_root}",
+        "exec.prestart=true",
+        "exec.start=sleep 100 >/dev/null 2>&1 &",
+        "command=true",
+    )
+    steps = trial.steps("jail", *create)
+    trial.jail("-R", "a")
+    for step in steps:
+        trial.kill(step, "jail", *create)
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+    trial.verdict()
+
+
+def test_removal(trial: Trial, small_root: Path, lan: Namespace) -> None:
+    create = (
+        "-c",
+        "name=a",
+        f"path={small_root}",
+        "interface=ep0",
+        f"ip4.addr={ADDRESS}",
+        "exec.start=sleep 100 >/dev/null 2>&1 &",
+    )
+    trial.jail(*create)
+    for step in trial.steps("jail", "-r", "a"):
+        assert not trial.jail(*create).returncode
+        trial.kill(step, "jail", "-r", "a")
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+    trial.verdict()
+
+
+def test_modification(trial: Trial, small_root: Path) -> None:
+    """What was to be changed is so or not yet; the same command again changes it."""
+    create = ("-c", "jid=9", "name=a", f"path={small_root}", "persist")
+    modify = ("-m", "name=a", "host.hostname=other", "meta=new")
+    trial.jail(*create)
+    steps = trial.steps("jail", *modify)
+    trial.jail("-r", "a")
+    for step in steps:
+        trial.expect(step, *create)
+        trial.kill(step, "jail", *modify)
+        if not trial.there(step, "a"):
+            trial.note(step, "the jail is gone")
+        trial.expect(step, *modify)
+        if (trial.jexec("a", "hostname").stdout, trial.jls("-j", "a", "meta").stdout) != ("other\n", "new\n"):
+            trial.note(step, "it is not changed")
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+    trial.verdict()
+
+
+def test_entry(trial: Trial, small_root: Path, stage: Stage) -> None:
+    """Whom jexec was to bring in does not stay when it is killed."""
+    trial.jail("-c", "name=a", "jid=7", f"path={small_root}", "persist")
+    members = stage.cgroup2 / "jailng/7/members/cgroup.procs"
+    for step in trial.steps("jexec", "a", "/bin/sleep", "0"):
+        trial.kill(step, "jexec", "a", "/bin/sleep", "5")
+        _wait_until_empty(members)
+        if left := members.read_text().split():
+            trial.note(step, f"left in the jail: {[Path(f'/proc/{pid}/comm').read_text().strip() for pid in left]}")
+            for pid in left:
+                os.kill(int(pid), signal.SIGKILL)
+        if not trial.there(step, "a"):
+            trial.note(step, "the jail is gone")
+            break
+    trial.jail("-r", "a")
+    trial.verdict()
+
+
+def _wait_until_empty(members: Path, seconds: float = 2) -> None:
+    """Whoever is on the way in hears of it by a signal, and nobody tells when it has ended: its processes are asked."""
+    import select
+    import time
+
+    until = time.monotonic() + seconds
+    for pid in map(int, members.read_text().split()):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        select.select([pidfd], [], [], max(0.0, until - time.monotonic()))
+        os.close(pidfd)
