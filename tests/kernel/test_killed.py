@@ -157,6 +157,7 @@ def test_removal(trial: Trial, small_root: Path, lan: Namespace) -> None:
         "interface=ep0",
         f"ip4.addr={ADDRESS}",
         "exec.start=sleep 100 >/dev/null 2>&1 &",
+        "persist",  # else it would end by itself, some time after SIGTERM
     )
     trial.jail(*create)
     for step in trial.steps("jail", "-r", "a"):
