@@ -130,7 +130,8 @@ _POSTGRESQL = (
     " install -d -o postgres /var/lib/postgresql/probe /var/run/postgresql;"
     ' as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; };'
     " as initdb -D /var/lib/postgresql/probe -c shared_memory_type=sysv >/tmp/log 2>&1 || { cat /tmp/log; exit 3; };"
-    " as pg_ctl -D /var/lib/postgresql/probe -w -o '-k /tmp -c listen_addresses=' -l /tmp/pg.log start >/dev/null || { cat /tmp/pg.log; exit 4; };"
+    " as pg_ctl -D /var/lib/postgresql/probe -w -o '-k /tmp -c listen_addresses=' -l /tmp/pg.log"
+    " start >/dev/null || { cat /tmp/pg.log; exit 4; };"
     " as psql -h /tmp -Atc 'select 6 * 7' postgres;"
     " as pg_ctl -D /var/lib/postgresql/probe -w -m fast stop >/dev/null"
 )
