@@ -155,10 +155,11 @@ class Running:
     ``said`` is a descriptor that becomes readable when ``arrived`` and ``complaint`` would not wait.
     """
 
-    __slots__ = ("_helper", "_program", "pid", "said")
+    __slots__ = ("_failed", "_helper", "_program", "pid", "said")
 
     def __init__(self, helper: int, said: int, program: Program) -> None:
         self.pid = -1
+        self._failed = b""
         self._helper = helper
         self.said = said
         self._program = program
@@ -166,11 +167,15 @@ class Running:
     def forked(self) -> int:
         """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
         posix.waitpid(self._helper, 0)
-        message = posix.read(self.said, 16)
-        what, value = _numbers(message)
+        first = posix.read(self.said, 16)
+        what, value = _numbers(first)
         if what != _FORKED:
-            posix.close(self.said)
-            raise JailError(_sentence(self._program, message))
+            # Either there is no child, or it has failed before the helper told of it, which it has by now.
+            what, value = _numbers(posix.read(self.said, 16))
+            if what != _FORKED:
+                posix.close(self.said)
+                raise JailError(_sentence(self._program, first))
+            self._failed = first
         self.pid = value
         return value
 
@@ -183,7 +188,7 @@ class Running:
 
     def complaint(self) -> str:
         """Wait until it has executed its last call, or one has failed; what failed, or "". To be asked once."""
-        message = posix.read(self.said, 16)
+        message = self._failed or posix.read(self.said, 16)
         posix.close(self.said)
         return _sentence(self._program, message) if message else ""
 

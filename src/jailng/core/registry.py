@@ -346,12 +346,17 @@ class Index:
 
     def drop(self, jid: int) -> None:
         """Strike a jail out."""
-        at = 0 if self._text.startswith(f"{jid}\t") else self._text.find(f"\n{jid}\t") + 1
-        if at == 0 and not self._text.startswith(f"{jid}\t"):
-            return
         if self._text.count("\n" + _STRUCK) > _COMPACTED:
             self._rewrite([row for row in self.rows() if row[0] != str(jid)])
             return
+        while True:
+            first = self._text.startswith(f"{jid}\t")
+            at = 0 if first else self._text.find(f"\n{jid}\t") + 1
+            if not first and at == 0:
+                return
+            self._strike(at)
+
+    def _strike(self, at: int) -> None:
         fd = posix.open(f"{DIRECTORY}/index", posix.O_WRONLY | posix.O_CLOEXEC)
         try:
             posix.pwrite(fd, _STRUCK.encode(), len(self._text[:at].encode("utf-8", "surrogateescape")))
@@ -359,15 +364,19 @@ class Index:
             posix.close(fd)
         self._text = self._text[:at] + _STRUCK + self._text[at + 1 :]
 
-    def rename(self, jid: int, name: str) -> None:
-        """Give a jail another name. Raises JailError where another has it."""
+    def add_name(self, jid: int, name: str) -> None:
+        """Enter a jail under another name as well. Raises JailError where another jail has it."""
         rows = self.rows()
+        if any(row[2] == name and row[0] != str(jid) for row in rows):
+            raise JailError(f'jail "{name}" already exists')
         for row in rows:
             if row[0] == str(jid):
-                row[2] = name
-            elif row[2] == name:
-                raise JailError(f'jail "{name}" already exists')
-        self._rewrite(rows)
+                self.add(jid, int(row[1]), name, row[3].split(","))
+                return
+
+    def keep_name(self, jid: int, name: str) -> None:
+        """Strike a jail out under every name but this."""
+        self._rewrite([row for row in self.rows() if row[0] != str(jid) or row[2] == name])
 
     def _rewrite(self, rows: list[list[str]]) -> None:
         self._text = "".join(["\t".join(row) + "\n" for row in rows])
@@ -384,9 +393,14 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     record = Record(jid)
     path = f"{DIRECTORY}/jails/{jid}"
     record._fd = posix.open(path, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o644)
-    fcntl.flock(record._fd, fcntl.LOCK_EX)
-    record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])
-    index.add(jid, slot, name, addresses)
+    try:
+        fcntl.flock(record._fd, fcntl.LOCK_EX)
+        record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])
+        index.add(jid, slot, name, addresses)
+    except OSError:
+        posix.unlink(path)
+        record.unlock()
+        raise
     return record
 
 

@@ -71,10 +71,11 @@ def host_environment(params: Parameters, record: Record) -> dict[str, str]:
     return {**caller, **_names(record)}
 
 
-def run_on_host(
-    argv: list[str], environment: dict[str, str], user: User | None, timeout: int, background: bool
-) -> None:
-    """Run a command on the host and wait for it. Raises JailError: ``CMD: failed`` and the like."""
+def run_on_host(name: str, environment: dict[str, str], user: User | None, timeout: int) -> None:
+    """Run a command string on the host and wait for it. Raises JailError: ``CMD: failed`` and the like."""
+    argv, background = split(name)
+    if not argv:
+        return
     pid, pidfd = ns.clone3()
     if pid == 0:
         try:
@@ -93,10 +94,10 @@ def run_on_host(
         return
     try:
         if timeout and not _ends_within(pidfd, timeout):
-            raise JailError(f"{' '.join(argv)}: timed out")
+            raise JailError(f"{name}: timed out")
     finally:
         posix.close(pidfd)
-    judge(argv, posix.waitpid(pid, 0)[1])
+    judge(name, posix.waitpid(pid, 0)[1])
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> None:
@@ -122,9 +123,8 @@ def _ends_within(pidfd: int, seconds: int) -> bool:
     return bool(waiter.poll(seconds * 1000))
 
 
-def judge(argv: list[str], status: int) -> None:
+def judge(name: str, status: int) -> None:
     """Raises JailError, in jail(8)'s words, unless the wait status says that the command succeeded."""
-    name = " ".join(argv)
     if posix.WIFSIGNALED(status):
         raise JailError(f"{name}: exited on signal {posix.WTERMSIG(status)}")
     if status:

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 _SIGTERM = 15
 
 
-def run(params: Parameters, running: Parameters, record: Record, argv: list[str], background: bool = False) -> None:
+def run(
+    params: Parameters, running: Parameters, record: Record, argv: list[str], name: str, background: bool = False
+) -> None:
     """Run one command of exec.start, exec.stop or ``command``, in a jail of the parameters ``running``.
 
-    Raises JailError unless it succeeds.
+    ``name`` is what to call it. Raises JailError unless it succeeds.
     """
     user: str | User | None = params.text("exec.jail_user") or None
     if isinstance(user, str) and params.flag("exec.system_jail_user"):
@@ -40,7 +42,9 @@ def run(params: Parameters, running: Parameters, record: Record, argv: list[str]
         except JailError as error:
             # jail(8)'s word for what jexec(8) calls execvp.
             raise JailError(str(error).replace("execvp: ", "exec ", 1)) from None
-    command.judge(argv, status)
+    if status == waiting.TIMED_OUT:
+        raise JailError(f"{name}: timed out")
+    command.judge(name, status)
 
 
 def attached(
@@ -50,7 +54,7 @@ def attached(
     fds: tuple[int, int, int] = (0, 1, 2),
     timeout: int = 0,
 ) -> int:
-    """Enter the jail, run, relay, wait; the raw wait status. Raises JailError (could not be run; timed out)."""
+    """Enter the jail, run, relay, wait; the raw wait status, or ``TIMED_OUT``. Raises JailError."""
     entry = attach.Entry(record, privileges.confine(params))
     try:
         streams = _streams(record, entry.base, fds)
@@ -65,8 +69,6 @@ def attached(
         status = waiting.wait(pid, pidfd, streams, timeout=timeout)
     finally:
         posix.close(pidfd)
-    if status == waiting.TIMED_OUT:
-        raise JailError(f"{' '.join(wanted.argv)}: timed out")
     return status
 
 

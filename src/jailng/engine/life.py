@@ -48,11 +48,10 @@ class Life:
 def _host_commands(life: Life, step: str) -> None:
     user = _system_user(life.params) if life.params.strings(step) else None
     for text in life.params.strings(step):
-        argv, background = command.split(text)
-        if argv:
+        if text.strip():
             life.say(f"run command{_as(life.params.text('exec.system_user'))}: {text}")
             environment = command.host_environment(life.params, life.there)
-            command.run_on_host(argv, environment, user, life.params.number("exec.timeout"), background)
+            command.run_on_host(text, environment, user, life.params.number("exec.timeout"))
 
 
 def _system_user(params: Parameters) -> User | None:
@@ -85,7 +84,7 @@ def _run_inside(life: Life, argv: list[str], text: str, background: bool) -> Non
     from jailng.engine import inside
 
     life.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {text}")
-    inside.run(life.params, life.running, life.there, argv, background)
+    inside.run(life.params, life.running, life.there, argv, text, background)
 
 
 def aliases(params: Parameters) -> list[tuple[str, Address]]:

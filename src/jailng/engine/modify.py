@@ -28,22 +28,27 @@ def modify(record: Record, changes: Parameters) -> None:
         raise JailError(f'"{record.name}" not found')
     params = inside.of_record(record)
     changed = params.update(changes)
-    if "name" in changed:
-        _rename(record, params.text("name"))
+    renamed = "name" in changed
+    if renamed:
+        _add_name(record, params.text("name"))
     if "host.hostname" in changed or "host.domainname" in changed:
         _set_names(record, params)
     record.append([f"param {line}" for line in params.to_lines(changed)])
+    if renamed:
+        with registry.Index() as index:
+            index.keep_name(record.jid, record.name)
     if "persist" in changed:
         remove.set_persist(record, params.flag("persist"))
     record.unlock()
 
 
-def _rename(record: Record, name: str) -> None:
+def _add_name(record: Record, name: str) -> None:
+    """Until the record has the new name the jail is found by the old one, from then on by the new one."""
     head, _, _ = name.rpartition(".")
     if head != record.name.rpartition(".")[0]:
         raise JailError("cannot change jail's parent")
     with registry.Index() as index:
-        index.rename(record.jid, name)
+        index.add_name(record.jid, name)
 
 
 def _set_names(record: Record, params: Parameters) -> None:

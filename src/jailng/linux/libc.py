@@ -137,13 +137,19 @@ def syscall(
 ) -> int:
     """Call the kernel. Integers, NUL-terminated ``bytes``, buffers or None (a null pointer).
 
-    Raises OSError with the kernel's errno, and ``path`` as its file name where one is given.
+    Raises OSError with the kernel's errno; its file name is the call's name, and ``path`` where one is given.
     """
     result: int = _syscall(NR[name], a, b, c, d, e, f)
     if result == -1:
         error = _ctypes.get_errno()
-        raise OSError(error, posix.strerror(error), path)
+        raise OSError(error, posix.strerror(error), _called(name, path))
     return result
+
+
+def _called(name: str, path: str | bytes | None) -> str:
+    if path is None:
+        return name
+    return f"{name} {path.decode('utf-8', 'surrogateescape') if isinstance(path, bytes) else path}"
 
 
 def words(*values: int, size: int = 8) -> bytes:
