@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,11 +46,19 @@ class Jail:
         self.jexec = str(checkout / "bin/jexec")
         self.started: list[subprocess.Popen[str]] = []
 
-    def enter(self, *argv: str, **options: object) -> subprocess.Popen[str]:
-        """A jexec(8) on its way in. Its environment has a secret."""
+    def enter(self, *argv: str, user: str = "", **options: Any) -> subprocess.Popen[str]:
+        """A jexec(8) on its way in. Its environment has a secret. A user is looked up inside."""
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SECRET": "of the caller"}
-        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        self.started.append(subprocess.Popen([self.jexec, "attacked", *argv], text=True, env=environment, **given))  # type: ignore[call-overload]
+        look_up = ["-U", user] if user else []
+        given: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **options,
+        }
+        self.started.append(
+            subprocess.Popen([self.jexec, *look_up, "attacked", *argv], text=True, env=environment, **given)
+        )
         return self.started[-1]
 
     def attack(self, angle: str) -> subprocess.Popen[str]:
@@ -103,8 +112,8 @@ def test_nothing_is_gained(attacked: Jail, angles: tuple[str, ...]) -> None:
     """Never a privilege, a descriptor or a file of the host's, and every entry does what it was to do."""
     attackers = [attacked.attack(angle) for angle in angles]
     wrong: list[object] = []
-    for _ in range(max(ENTRIES // (2 * len(ANGLES)), 1)):
-        entry = attacked.enter("/bin/echo", "in")
+    for number in range(max(ENTRIES // (2 * len(ANGLES)), 2)):
+        entry = attacked.enter("/bin/echo", "in", user="root" if number % 2 else "")
         said, complaint = entry.communicate(timeout=30)
         if (entry.returncode, said, complaint) != (0, "in\n", ""):
             wrong.append((entry.returncode, said, complaint))
@@ -123,8 +132,8 @@ def _stopped(attacked: Jail, how: signal.Signals, count: int) -> list[str]:
     attacker = attacked.attack("stop")
     before = attacked.processes()
     entries = []
-    for _ in range(count):
-        entry = attacked.enter("/bin/echo", "in")
+    for number in range(count):
+        entry = attacked.enter("/bin/echo", "in", user="root" if number % 2 else "")
         if not _ends(entry, 0.3):
             entry.send_signal(how)
             if not _ends(entry, 0.3):
@@ -279,13 +288,7 @@ def test_a_passwd_that_is_none(attacked: Jail, hostile_root: Path, what: str) ->
             passwd.symlink_to("../../passwd")
         else:
             passwd.write_text("root:x:4294967295:-1::/:/bin/sh\nroot:x:99999999999999999999:0::/:/bin/sh\n")
-        entry = subprocess.Popen(
-            [attacked.jexec, "-U", user, "attacked", "/bin/echo", "in"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        entry = attacked.enter("/bin/echo", "in", user=user)
         assert (entry.communicate(timeout=15), entry.returncode) == (("", f"jexec: {user}: no such user\n"), 1)
     finally:
         passwd.rmdir() if what == "directory" else passwd.unlink()

@@ -145,6 +145,44 @@ def test_with_ipc_of_its_own(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "sysvmsg=new", "sysvsem=new", "sysvshm=new"))
 
 
+# What root may do more with a parameter, and no more than this.
+_RAW = ("other protocols of inet", "raw ICMP", "raw with the header", "ping")
+ALLOWED = {
+    "allow.set_hostname": ({"calls: host name", "calls: domain name"}, set()),
+    "allow.raw_sockets": (
+        # CAP_NET_RAW; sources are filtered at the host's end, and marks do not leave the namespace.
+        {f"sockets: option {name}" for name in ("IP_TRANSPARENT", "SO_MARK", "SO_PRIORITY 7")},
+        {f"sockets: {name}" for name in _RAW},
+    ),
+    # All families there are, vsock among them, whose peer is the hypervisor: as its name says.
+    "allow.socket_af": (
+        set(),
+        {f"sockets: family {number}" for number in range(48)}
+        | {f"sockets: netlink {number}" for number in range(24)}
+        | {"sockets: netlink 9, its high half garbage", "network: nftables", "network: sock_diag"}
+        | {f"sockets: family {number}, its high half garbage" for number in (38, 40, 44)}
+        | {"sockets: other protocols of inet", "sockets: SCTP", "sockets: DCCP"}
+        | {f"sockets: pair of family {number}" for number in (30, 40, 44)},
+    ),
+    "allow.nosuser": (set(), set()),
+    "allow.mlock": (
+        {f"resources: {name}" for name in ("mlock", "mlockall", "memory locked by MAP_LOCKED")},
+        {"resources: secret memory"},
+    ),
+    "allow.sysvipc": (
+        {f"ipc: the host's {name}" for name in ("shared memory", "semaphores", "message queue", "POSIX message queue")}
+        | {"ipc: any shared memory by index (SHM_STAT_ANY)"},
+        {"ipc: what /proc/sysvipc and /dev/mqueue list", "namespaces: those that are the host's"},
+    ),
+}
+
+
+@pytest.mark.parametrize("parameter", ALLOWED)
+def test_what_a_parameter_allows(attack: Attack, hostile_root: Path, parameter: str) -> None:
+    escaped, exposed = ALLOWED[parameter]
+    _judge(attack(str(hostile_root), parameter, "ip4.addr=192.0.2.7"), exposed, escaped)
+
+
 def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "ip4=inherit"), INHERITED, INHERITED_ESCAPES)
 
