@@ -392,10 +392,24 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     """Make the record of a new jail, locked by this process, and enter it in the index. Raises OSError."""
     record = Record(jid)
     path = f"{DIRECTORY}/jails/{jid}"
-    record._fd = posix.open(path, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o644)
+    # Locked before it can be seen: else a command that sweeps could lock it first, and then wait for the index, which
+    # is ours. The name is no jid, and whoever holds the index has it to itself.
+    new = f"{DIRECTORY}/jails/.new"
+    try:
+        posix.unlink(new)
+    except FileNotFoundError:
+        pass
+    record._fd = posix.open(new, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o644)
     try:
         fcntl.flock(record._fd, fcntl.LOCK_EX)
         record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])
+        posix.link(new, path)
+    except OSError:
+        record.unlock()
+        raise
+    finally:
+        posix.unlink(new)
+    try:
         index.add(jid, slot, name, addresses)
     except OSError:
         posix.unlink(path)
