@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import _signal
 import posix
+import time
+from select import POLLIN, poll
 
 from jailng.core import passwd
 from jailng.errors import JailError, explain
@@ -41,12 +43,22 @@ def find(entry: Entry, name: str) -> User:
     finally:
         for fd in (members, here, say):
             posix.close(fd)
-    posix.close(pidfd)
     answer = bytearray()
-    while len(answer) < _MOST and (part := posix.read(said, _MOST)):
-        answer += part
-    posix.close(said)
-    posix.waitpid(pid, 0)
+    waiter = poll()
+    waiter.register(said, POLLIN)
+    until = time.monotonic() + _PATIENCE
+    try:
+        while len(answer) < _MOST and waiter.poll(max(1000 * (until - time.monotonic()), 0)):
+            part = posix.read(said, _MOST)
+            if not part:
+                break
+            answer += part
+    finally:
+        # A jailed root may have stopped it before its clock was set.
+        ns.pidfd_send_signal(pidfd, _signal.SIGKILL)
+        posix.waitpid(pid, 0)
+        posix.close(pidfd)
+        posix.close(said)
     return _user(name, bytes(answer).decode("utf-8", "surrogateescape"))
 
 
