@@ -92,7 +92,7 @@ def _measure(where: peers.Where, options: argparse.Namespace) -> dict[str, objec
     samples: measure.Samples = {}
     for operation, name, took in measure.rounds(everybody, options.rounds):
         samples.setdefault(operation, {}).setdefault(name, []).append(took)
-    versions = [subprocess.run(peer.version, capture_output=True, text=True).stdout.split("\n")[0] for peer in others]
+    versions = [f"{peer.name}: {_first_line(peer.version)}" for peer in others]
     return {
         "machine": f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors, "
         f"load {os.getloadavg()[0]:.1f}",
@@ -102,6 +102,10 @@ def _measure(where: peers.Where, options: argparse.Namespace) -> dict[str, objec
         "milliseconds": samples,
         "many": _many(where, options.jails) if options.jails else {},
     }
+
+
+def _first_line(argv: list[str]) -> str:
+    return subprocess.run(argv, capture_output=True, text=True).stdout.partition("\n")[0]
 
 
 def _many(where: peers.Where, count: int) -> dict[str, object]:
