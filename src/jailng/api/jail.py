@@ -51,14 +51,11 @@ class Jail:
     def find(cls, jail: str | int) -> Self:
         """The running jail of that name or jid, whoever started it. ``with`` leaves it running.
 
-        Raises JailError: not found; Operation not permitted.
+        Raises JailError: not found.
         """
-        try:
-            record = get.find(registry, str(jail))
-            assert isinstance(record, registry.Record)
-            return cls._of(record)
-        except PermissionError as error:
-            raise _not_permitted(error) from error
+        record = get.find(registry, str(jail))
+        assert isinstance(record, registry.Record)
+        return cls._of(record)
 
     @classmethod
     def _of(cls, record: Record) -> Self:
@@ -88,7 +85,7 @@ class Jail:
 
     @property
     def alive(self) -> bool:
-        """Whether it is running, by what /run says; never waits. Raises JailError: Operation not permitted."""
+        """Whether it is running, by what /run says; never waits."""
         return self._jid != 0 and self._record() is not None
 
     @property
@@ -104,10 +101,7 @@ class Jail:
         return f"<jailng.Jail{name} jid={self._jid}>" if self._jid else f"<jailng.Jail{name} not started>"
 
     def _record(self) -> Record | None:
-        try:
-            record = registry.load(self._jid)
-        except PermissionError as error:
-            raise _not_permitted(error) from error
+        record = registry.load(self._jid)
         return record if record is not None and record.init == self._identity and record.alive() else None
 
     # Its life
@@ -335,11 +329,8 @@ class Jail:
 
 
 def jails() -> list[Jail]:
-    """The running jails by ascending jid, whoever started them. Raises JailError: Operation not permitted."""
-    try:
-        return [Jail._of(record) for record in registry.jails()]
-    except PermissionError as error:
-        raise _not_permitted(error) from error
+    """The running jails by ascending jid, whoever started them."""
+    return [Jail._of(record) for record in registry.jails()]
 
 
 def completed(process: Process | AsyncProcess, out: Any, err: Any, check: bool) -> CompletedProcess[Any]:
@@ -362,7 +353,3 @@ def _streams(
             raise ValueError("stdout and stderr may not be used with capture_output")
         stdout = stderr = PIPE
     return stdin, stdout, stderr
-
-
-def _not_permitted(error: PermissionError) -> JailError:
-    return JailError(f"jail_get: {error.strerror}")

@@ -6,18 +6,19 @@ afresh for everything that is done.
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from jailng.core import attach, privileges, registry, undo
 from jailng.engine import inside, life
 from jailng.errors import JailError
 from jailng.linux import cgroup, ns
+from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.attach import Entry
     from jailng.core.registry import Record
-    from jailng.params.model import Parameters
 
 _AFTER = ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
 
@@ -62,18 +63,8 @@ class Jail:
     def leave(self) -> None:
         """Let go of the way in; the next ``enter`` makes another."""
         if self._entry is not None:
-            entry, self._entry = self._entry, None
-            try:
-                entry.close()
-            except OSError:
-                pass  # one that has failed is closed already
-
-    def reap(self) -> None:
-        """Reap PID 1 if it is this process's child and has ended."""
-        try:
-            posix.waitpid(int(self.identity.partition(" ")[0]), posix.WNOHANG)
-        except ChildProcessError:
-            pass
+            self._entry.close()
+            self._entry = None
 
 
 def not_found(jid: int) -> JailError:
@@ -97,13 +88,15 @@ def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> No
     record = registry.load(jid)
     if record is None or record.init != identity:
         return
-    if not record.alive():
-        clear_away(record)
-        return
     try:
         life.stop(life.Life(params or inside.of_record(record), record, say_nothing), forced)
     except FileNotFoundError:
         pass  # another command was faster
+    except JailError as error:
+        if str(error) != f'"{record.name}" not found':
+            raise
+        record.unlock()  # it has ended, or another command has removed it while this one waited for the lock
+        clear_away(record)
     finally:
         record.unlock()
 
@@ -117,29 +110,33 @@ def clear_away(record: Record) -> None:
 
 
 def takes_time(jid: int, params: Parameters | None, forced: bool) -> bool:
-    """Whether to stop the jail is to wait for others: hooks, processes that are given time, another command."""
-    record = registry.load(jid)
-    if record is None:
-        return False
-    if is_busy(record):
+    """Whether to stop the jail is to wait for others: hooks, another command, processes.
+
+    Also where these are not given any time: the jail's PID 1 waits until each has been reaped by whoever has to.
+    """
+    if is_busy(jid) or cgroup.populated(f"{registry.Record(jid).cgroup}/members"):
         return True
-    if forced or not record.init:
+    if forced:
         return False
-    known = params or inside.of_record(record)
-    if any(known.strings(step) for step in _AFTER):
-        return True
-    return known.number("stop.timeout") > 0 and cgroup.populated(f"{record.cgroup}/members")
+    if params is None:
+        record = registry.load(jid)
+        params = inside.of_record(record) if record is not None else Parameters()
+    return any(params.strings(step) for step in _AFTER)
 
 
-def is_busy(record: Record) -> bool:
+def is_busy(jid: int) -> bool:
     """Whether another process has the jail's lock."""
     try:
-        if record.lock(wait=False):
-            record.unlock()
-            return False
-        return posix.access(f"{registry.DIRECTORY}/jails/{record.jid}", posix.F_OK)
+        fd = posix.open(f"{registry.DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        posix.close(fd)
+    return False
 
 
 def say_nothing(_: str) -> None:

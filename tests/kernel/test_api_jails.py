@@ -1,0 +1,396 @@
+"""import jailng with real jails: their life, whose they are, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jailng
+from jailng.api import connection
+from tests.kernel.conftest import Command
+from tests.kernel.networks import Namespace, attach, ip
+from tests.kernel.stage import Stage
+
+
+@pytest.fixture(autouse=True)
+def worker_ends(nothing_left_behind: None) -> Iterator[None]:
+    yield
+    connection.close()
+
+
+class Program:
+    """A program of its own that uses jailng: it runs until it is told to go on or is killed."""
+
+    def __init__(self, checkout: Path, body: str) -> None:
+        front = f"import sys; sys.path.append({str(checkout / 'src')!r}); import jailng, os\n"
+        pipe = subprocess.PIPE
+        self.child = subprocess.Popen([sys.executable, "-Wignore", "-c", front + body], stdin=pipe, stdout=pipe)
+        assert self.child.stdout
+        self.said = self.child.stdout.readline().decode().strip()
+
+    def kill(self) -> None:
+        self.child.kill()
+        self._gone()
+
+    def go_on(self) -> int:
+        assert self.child.stdin
+        self.child.stdin.close()
+        return self._gone()
+
+    def _gone(self) -> int:
+        # The worker has our stdout too: that it ends says that the worker has.
+        assert self.child.stdout and self.child.stdin
+        assert self.child.stdout.read() == b""
+        self.child.stdout.close()
+        self.child.stdin.close()
+        return self.child.wait()
+
+
+def lives(jail: jailng.Jail) -> bool:
+    return jail.alive  # which mypy takes for constant
+
+
+def members(stage: Stage, jid: int) -> list[int]:
+    return [int(pid) for pid in (stage.cgroup2 / f"jailng/{jid}/members/cgroup.procs").read_text().split()]
+
+
+def test_a_jail_as_a_context_manager(small_root: Path, jls: Command) -> None:
+    with jailng.Jail(path=small_root, name="cell", host_hostname="cell.example", allow_raw_sockets=True) as jail:
+        assert lives(jail)
+        assert [found.jid for found in jailng.jails()] == [jail.jid]
+        assert jls("-j", "cell", "jid", "host.hostname", "allow.raw_sockets", "persist").stdout.split() == [
+            str(jail.jid),
+            "cell.example",
+            "true",
+            "true",
+        ]
+        assert jail.parameters.text("host.hostname") == "cell.example"
+        assert jail.run(["hostname"], capture_output=True, text=True, check=True).stdout == "cell.example\n"
+        assert repr(jail) == f"<jailng.Jail 'cell' jid={jail.jid}>"
+    assert not lives(jail)
+    assert jailng.jails() == []
+    jail.stop()
+    with pytest.raises(jailng.JailError, match=f"^jail {jail.jid} not found$"):
+        jail.run(["true"])
+    with pytest.raises(jailng.JailError, match=f"^jail {jail.jid} not found$"):
+        print(jail.parameters)
+
+
+def test_a_jail_can_be_started_again(small_root: Path) -> None:
+    jail = jailng.Jail(path=small_root, name="cell")
+    with jail:
+        first = jail.jid
+        with pytest.raises(jailng.JailError, match="already exists"):
+            jail.start()
+    with jail:
+        assert jail.jid > first
+        assert jail.run(["true"]).returncode == 0
+
+
+def test_an_exception_stops_it(small_root: Path) -> None:
+    with pytest.raises(ZeroDivisionError), jailng.Jail(path=small_root) as jail:
+        print(1 / 0)
+    assert not lives(jail)
+
+
+def test_an_event_loop(small_root: Path) -> None:
+    async def one(number: int) -> str:
+        async with jailng.Jail(path=small_root, host_hostname=f"h{number}") as jail:
+            done = await jail.arun(["hostname"], capture_output=True, text=True)
+            return str(done.stdout).strip()
+
+    async def program() -> list[str]:
+        return await asyncio.gather(*[one(number) for number in range(10)])
+
+    assert asyncio.run(program()) == [f"h{number}" for number in range(10)]
+
+
+def test_changes(small_root: Path, jail: Command) -> None:
+    with jailng.Jail(path=small_root, name="one") as mine:
+        mine.set(name="two", host_hostname="new")
+        assert mine.name == "two"
+        assert mine.run(["hostname"], capture_output=True, text=True).stdout == "new\n"
+        with pytest.raises(jailng.JailError, match=r"^path cannot be changed after creation$"):
+            mine.set(path="/elsewhere")
+        # What another command changes holds for the next process too.
+        assert mine.run(["ping", "-c1", "127.0.0.1"], capture_output=True).returncode
+        probe = ["sh", "-c", "grep CapBnd /proc/self/status"]
+        before = mine.run(probe, capture_output=True).stdout
+        assert jail("-m", "name=two", "allow.raw_sockets").returncode == 0
+        assert mine.run(probe, capture_output=True).stdout != before
+        asyncio.run(mine.aset({"host.hostname": "third"}))
+        assert mine.run(["hostname"], capture_output=True, text=True).stdout == "third\n"
+
+
+def test_find(small_root: Path, jail: Command) -> None:
+    assert jail("-c", "name=other", f"path={small_root}", "persist").returncode == 0
+    with jailng.Jail.find("other") as found:
+        assert found.keep
+        assert found.run(["echo", "hi"], capture_output=True).stdout == b"hi\n"
+    assert jailng.Jail.find(found.jid).alive
+    found.stop()
+    assert not lives(found)
+    with pytest.raises(jailng.JailError, match=r'^jail "other" not found$'):
+        jailng.Jail.find("other")
+    with pytest.raises(jailng.JailError, match=f"^jail {found.jid} not found$"):
+        jailng.Jail.find(found.jid)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"path": "relative"}, "path relative: not an absolute pathname"),
+        ({"path": "/no/such"}, "/no/such: No such file or directory"),
+        ({"path": "/etc/passwd"}, "Not a directory"),
+        ({"path": "/", "persist": False}, "new jail must persist or attach"),
+    ],
+)
+def test_what_cannot_be_started(parameters: dict[str, object], sentence: str) -> None:
+    with pytest.raises(jailng.JailError, match=sentence):
+        jailng.Jail(parameters).start()
+    with pytest.raises(jailng.JailError, match=sentence):
+        asyncio.run(jailng.Jail(parameters).astart())
+
+
+def test_a_name_that_is_taken(small_root: Path) -> None:
+    other = jailng.Jail(path=small_root, name="cell")
+    with (
+        jailng.Jail(path=small_root, name="cell"),
+        pytest.raises(jailng.JailError, match=r'^jail "cell" already exists$'),
+    ):
+        other.start()
+
+
+def test_hooks_run_in_order_and_do_not_keep_others(small_root: Path, tmp_path: Path) -> None:
+    log, fifo = tmp_path / "log", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    steps = {
+        step: f"echo {step} >> {log}"
+        for step in ("exec.prestart", "exec.created", "exec.poststart", "exec.prestop", "exec.poststop", "exec.release")
+    }
+    slow = jailng.Jail({**steps, "exec.prepare": f"cat {fifo}"}, path=small_root, exec_start="touch /tmp/started")
+    thread = threading.Thread(target=slow.start)
+    thread.start()
+    writer = os.open(fifo, os.O_WRONLY)  # it is in exec.prepare now
+    with jailng.Jail(path=small_root) as other:
+        assert other.run(["true"]).returncode == 0
+    os.close(writer)
+    thread.join(30)
+    assert lives(slow)
+    assert (small_root / "tmp/started").exists()
+    slow.stop()
+    assert log.read_text().split() == list(steps)
+
+
+def test_a_hook_that_fails(small_root: Path) -> None:
+    with pytest.raises(jailng.JailError, match=r"^false: failed$"):
+        jailng.Jail(path=small_root, exec_created="false").start()
+    jail = jailng.Jail(path=small_root, exec_prestop="false").start()
+    with pytest.raises(jailng.JailError, match=r"^false: failed$"):
+        jail.stop()
+    assert lives(jail)
+    jail.remove()
+    assert not lives(jail)
+
+
+def test_a_jail_that_ends_by_itself(small_root: Path, stage: Stage) -> None:
+    jail = jailng.Jail(path=small_root, persist=False, exec_start="sleep 1000 &").start()
+    init = os.pidfd_open(int(jail._identity.split()[0]))
+    (sleeping,) = members(stage, jail.jid)
+    assert lives(jail)
+    os.kill(sleeping, signal.SIGKILL)
+    select.select([init], [], [])
+    os.close(init)
+    assert not lives(jail)
+    jail.stop()
+    other = jailng.Jail(path=small_root, persist=False, exec_start="true").start()
+    assert not lives(other)
+    other.stop()
+
+
+def test_processes_are_asked_before_they_are_killed(small_root: Path) -> None:
+    with jailng.Jail(path=small_root) as jail:
+        polite = jail.popen(
+            ["sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 1; done"], stdout=-1
+        )
+        assert polite.stdout and polite.stdout.readline() == b"ready\n"
+    assert polite.communicate() == (b"bye\n", None)
+    assert polite.returncode == 3
+    with jailng.Jail(path=small_root, stop_timeout=0) as jail:
+        killed = jail.popen(["sleep", "1000"])
+    assert killed.wait() == -signal.SIGKILL
+    jail.start()
+    killed = jail.popen(["sleep", "1000"])
+    jail.remove()
+    assert killed.wait() == -signal.SIGKILL
+
+
+def test_a_slow_stop_keeps_nobody(small_root: Path) -> None:
+    jail = jailng.Jail(path=small_root, stop_timeout=1000).start()
+    stubborn = jail.popen(["sh", "-c", "trap '' TERM; echo ready; read x"], stdin=-1, stdout=-1)
+    assert stubborn.stdout and stubborn.stdout.readline() == b"ready\n"
+    threads = [threading.Thread(target=stop) for stop in (jail.stop, jail.stop)]
+    for thread in threads:
+        thread.start()
+    with jailng.Jail(path=small_root) as other:
+        assert other.run(["true"]).returncode == 0
+    stubborn.kill()
+    stubborn.communicate()
+    for thread in threads:
+        thread.join(30)
+    assert not lives(jail)
+
+
+START = (
+    "jail = jailng.Jail(path='/', name='cell').start(); jail.popen(['sleep', '1000']); print(jail.jid, flush=True)\n"
+)
+
+
+@pytest.mark.parametrize("end", ["sys.stdin.read()", "sys.stdin.read(); os._exit(3)", "sys.stdin.read(); 1/0"])
+def test_jails_end_with_the_program(checkout: Path, end: str) -> None:
+    program = Program(checkout, START + end)
+    assert jailng.Jail.find("cell").jid == int(program.said)
+    program.child.stderr = None
+    program.go_on()
+    assert jailng.jails() == []
+
+
+def test_jails_end_with_a_program_that_is_killed(checkout: Path) -> None:
+    program = Program(checkout, START + "sys.stdin.read()")
+    assert jailng.Jail.find("cell").jid == int(program.said)
+    program.kill()
+    assert jailng.jails() == []
+
+
+def test_jails_end_with_the_program_though_a_child_of_it_lives(checkout: Path) -> None:
+    """One that was forked without Python's knowledge has the socket still."""
+    fork = "import ctypes\nif ctypes.CDLL(None).fork() == 0: os.close(1); os.read(0, 1); os._exit(0)\n"
+    program = Program(checkout, START.replace("print", fork + "print") + "sys.stdin.read()")
+    program.child.kill()
+    assert program.child.stdout and program.child.stdin
+    assert program.child.stdout.read() == b""
+    assert jailng.jails() == []
+    program.go_on()
+
+
+def test_a_program_that_is_killed_while_it_starts_a_jail(checkout: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    body = (
+        "import threading\n"
+        f"jail = jailng.Jail(path='/', name='cell', exec_created='cat {fifo}')\n"
+        "threading.Thread(target=jail.start, daemon=True).start()\n"
+        f"open('{fifo}', 'w').write(''); print(flush=True); sys.stdin.read()"
+    )
+    program = Program(checkout, body.replace(".write('')", ".fileno(); kept = open(0)"))
+    program.kill()
+    assert jailng.jails() == []
+
+
+def test_a_kept_jail_outlives_the_program(checkout: Path) -> None:
+    body = START.replace("name='cell'", "name='cell', keep=True")
+    program = Program(checkout, body + "sys.stdin.read()")
+    program.kill()
+    kept = jailng.Jail.find("cell")
+    assert kept.jid == int(program.said)
+    kept.stop()
+
+
+def test_hooks_run_though_the_program_was_killed(checkout: Path, tmp_path: Path) -> None:
+    hooks = f"exec_prestop='false', exec_poststop='touch {tmp_path}/never'"
+    other = f"exec_stop='touch /tmp/stopped', exec_release='touch {tmp_path}/released'"
+    body = (
+        f"one = jailng.Jail(path='/', {hooks}).start(); two = jailng.Jail(path='/', {other}).start()\n"
+        "sys.stderr.close(); print(flush=True); sys.stdin.read()"
+    )
+    Program(checkout, body).kill()
+    assert (tmp_path / "released").exists()
+    assert not (tmp_path / "never").exists()
+    assert jailng.jails() == []
+    Path("/tmp/stopped").unlink()
+
+
+def test_two_programs(checkout: Path) -> None:
+    body = "jails = [jailng.Jail(path='/').start() for _ in range(3)]; print(*[j.jid for j in jails], flush=True)\n"
+    programs = [Program(checkout, body + "sys.stdin.read()") for _ in range(2)]
+    assert len({jid for program in programs for jid in program.said.split()}) == len(jailng.jails()) == 6
+    programs[0].kill()
+    assert [jail.jid for jail in jailng.jails()] == [int(jid) for jid in programs[1].said.split()]
+    assert programs[1].go_on() == 0
+
+
+def test_a_forked_program_has_a_worker_of_its_own(small_root: Path) -> None:
+    with jailng.Jail(path=small_root) as jail:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                done = jail.run(["echo", "hi"], capture_output=True)
+                with jailng.Jail(path=small_root) as own:
+                    status = 0 if done.stdout == b"hi\n" and own.alive else 1
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert jail.run(["true"]).returncode == 0
+
+
+def test_a_worker_that_is_killed(small_root: Path) -> None:
+    jail = jailng.Jail(path=small_root).start()
+    command = jail.popen(["sleep", "1000"])
+    worker = connection._worker
+    assert worker is not None
+    worker.process.kill()
+    with pytest.raises(jailng.JailError, match="has died"):
+        command.wait()
+    assert command.returncode == -signal.SIGKILL
+    assert jail.run(["true"]).returncode == 0
+    jail.stop()
+
+
+def test_someone_who_is_not_root(checkout: Path, small_root: Path) -> None:
+    def run(body: str) -> subprocess.CompletedProcess[str]:
+        front = f"import sys; sys.path.append({str(checkout / 'src')!r}); import jailng\n"
+        argv = [sys.executable, "-c", front + body]
+        return subprocess.run(argv, capture_output=True, text=True, user=65534, group=65534, extra_groups=[])
+
+    if run("jailng.Jail").returncode:
+        pytest.skip("another user cannot read the checkout")
+    with jailng.Jail(path=small_root, name="cell"):
+        for use, what in (
+            ("jailng.Jail(path='/').start()", "jail_set"),
+            ("jailng.Jail.find('cell').run('true')", "jail_attach"),
+            ("jailng.Jail.find('cell').stop()", "jail_remove"),
+            ("jailng.Jail.find('cell').set(name='other')", "jail_set"),
+        ):
+            done = run(use)
+            assert done.stderr.splitlines()[-1] == f"jailng.errors.JailError: {what}: Operation not permitted"
+        assert run("assert jailng.jails()[0].name == 'cell' and jailng.Jail.find('cell').alive").returncode == 0
+
+
+@pytest.fixture
+def lan() -> Iterator[Namespace]:
+    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
+    yield made
+    ip("link delete ep0")
+    made.close()
+
+
+def test_two_hundred_address_jails(small_root: Path, lan: Namespace) -> None:
+    jails = [jailng.Jail(path=small_root, ip4_addr=[f"198.51.100.{number + 20}"]) for number in range(200)]
+    for jail in jails:
+        jail.start()
+    assert len(jailng.jails()) == 200
+    shown = jails[-1].run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True).stdout
+    assert "198.51.100.219" in shown
+    for jail in jails:
+        jail.remove()
+    assert jailng.jails() == []
