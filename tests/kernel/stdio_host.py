@@ -43,9 +43,21 @@ def state(pid: int) -> str:
 
 def is_pending(pid: int, number: int) -> bool:
     """Whether that signal waits for the process."""
+    return bool((_signals(pid, "SigPnd") | _signals(pid, "ShdPnd")) >> number - 1 & 1)
+
+
+def until_held(pid: int) -> None:
+    """Wait until the outer process holds signals: before that they end it, and the command with it."""
+
+    def listens() -> bool:  # SigBlk would not do: posix_spawn(3) blocks all for a moment
+        return any("signalfd" in os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+
+    until(listens, "signals are held")
+
+
+def _signals(pid: int, which: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
-    return bool((pending[0] | pending[1]) >> number - 1 & 1)
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(f"{which}:"))
 
 
 def read_all(fd: int, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """The host's side of a command with streams and terminal as in a jail, but without the jail: a program for the tests.
 
-``stdio_outer.py [--root PID] [--base UID] [--hand-over] COMMAND...`` runs a command as jexec(8) does.
+``stdio_outer.py [--root PID] [--base UID] [--user UID] [--fds 0,1,2] [--hand-over] [--unattended] [--timeout SECONDS]
+COMMAND...`` runs a command as jexec(8) does.
 ``stdio_outer.py --hold ROOT [without-devpts|false-devpts|used-up|false-null]`` makes a root with a /dev, says so, and
 lives until its input ends.
 ``stdio_outer.py --shell FD COMMAND...`` leads a session whose terminal is its input and has the command for a job. It
@@ -10,6 +11,7 @@ takes orders from the socket FD (``start`` the job, ``start-front``: in the fore
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import select
@@ -22,60 +24,71 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from jailng.core import stdio, waiting
+from jailng.core import process, program, stdio, waiting
+from jailng.core.passwd import User
+from jailng.core.program import Program
 from jailng.errors import JailError
-from jailng.linux import caps, mount, ns
+from jailng.linux import mount, ns
 
 
-def run(root_of: str | None, base: int, hand_over: bool, argv: list[str]) -> None:
-    """prepare, fork, install, exec; wait, finish."""
-    root = None if root_of is None else os.open(f"/proc/{root_of}/root", os.O_PATH | os.O_DIRECTORY)
-    tree = None if root_of is None else os.open(f"/proc/{root_of}/ns/mnt", os.O_RDONLY)
-    streams = stdio.prepare(root, base)
-    failed, fail = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = ns.clone3()
-    if pid == 0:
-        try:
-            os.setsid()
-            for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            if tree is not None and root is not None:
-                ns.setns(tree, ns.CLONE_NEWNS)
-                os.fchdir(root)
-                os.chroot(".")
-            stdio.install(streams)
-            if base:
-                os.setgroups([])
-                os.setresgid(base, base, base)
-                os.setresuid(base, base, base)
-            caps.die_with_parent(signal.SIGKILL)
-            os.execvp(argv[0], argv)
-        except BaseException as error:
-            os.write(fail, repr(error).encode())
-        finally:
-            os._exit(127)
-    os.close(fail)
-    if complaint := os.read(failed, 4096).decode():
+def start(
+    streams: stdio.Streams, argv: list[str], tree: int = -1, ids: tuple[int, int] = (0, 0), alone: bool = False
+) -> tuple[int, int]:
+    """The command, as (pid, pidfd): a child of this process's, on its way by the program that enters jails, too.
+
+    ``ids`` are those of the root and of the user; ``alone``: the end of this process is not the command's.
+    """
+    way = Program()
+    way.fds += streams.descriptors()
+    way.must("setsid")
+    if tree >= 0:
+        way.fds.append(tree)
+        way.must("setns", tree, ns.CLONE_NEWNS)
+    base, user = ids
+    streams.install(way, User("alice", user, user, [], "/", "/bin/sh") if user else None)
+    process.become(way, user or base, user or base, [])
+    way.must("prctl", 1, 0 if alone else signal.SIGKILL, 0, 0, 0)
+    way.execute(argv, dict(os.environ))
+    running = program.start(way)
+    pid = running._helper  # it forks no further
+    if complaint := running.complaint():
         sys.exit(f"outer: {complaint}")
+    return pid, ns.pidfd_open(pid)
+
+
+def run(options: argparse.Namespace) -> None:
+    """prepare, fork, install, exec; wait, finish."""
+    root, tree = None, -1
+    if options.root:
+        root = os.open(f"/proc/{options.root}/root", os.O_PATH | os.O_DIRECTORY)
+        tree = os.open(f"/proc/{options.root}/ns/mnt", os.O_RDONLY)
+    fds = tuple(map(int, options.fds.split(",")))
+    streams = stdio.prepare(root, options.base, (fds[0], fds[1], fds[2]), not options.unattended)
+    pid, pidfd = start(streams, options.command, tree, (options.base, options.user), options.unattended)
+    if options.unattended:
+        streams.close()
+        sys.exit(0)
     try:
-        status = waiting.wait(pid, pidfd, streams, hand_over)
+        status = waiting.wait(pid, pidfd, streams, options.hand_over, options.timeout)
     except JailError as error:
         sys.exit(f"outer: {error}")
+    if status == waiting.TIMED_OUT:
+        sys.exit("outer: timed out")
     waiting.finish(status)
 
 
 def hold(root: str, *faults: str) -> None:
-    """A mount namespace in which ``root`` has /dev, /dev/pts and /proc, and this process has it for its root."""
+    """A mount namespace of which ``root``, with /dev, /dev/pts and /proc, is the root."""
     ns.unshare(ns.CLONE_NEWNS)
     mount.make_private()
+    above = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    mount.move_mount(mount.open_tree(above), above)
     top = os.open(root, os.O_PATH | os.O_DIRECTORY)
     dev = mount.new_file_system(b"tmpfs", [(b"mode", b"755")])
     os.mkdir("pts", dir_fd=dev)
-    for name, minor in (("null", 3), ("zero", 5)):
-        os.mknod(name, 0o20600, os.makedev(1, minor), dir_fd=dev)
+    for name, major, minor in (("null", 1, 3), ("zero", 1, 5), ("tty", 5, 0)):
+        os.mknod(name, 0o20600, os.makedev(major, minor), dir_fd=dev)
         os.chmod(name, 0o666, dir_fd=dev)
-    os.mknod("tty", 0o20600, os.makedev(5, 0), dir_fd=dev)
-    os.chmod("tty", 0o666, dir_fd=dev)
     if "false-null" in faults:
         os.unlink("null", dir_fd=dev)
         os.close(os.open("null", os.O_CREAT | os.O_WRONLY, 0o666, dir_fd=dev))
@@ -88,7 +101,7 @@ def hold(root: str, *faults: str) -> None:
         mount.move_mount(mount.new_file_system(b"devpts", options), dev, b"pts")
     mount.move_mount(mount.new_file_system(b"proc", []), top, b"proc")
     os.fchdir(top)
-    os.chroot(".")
+    mount.pivot_root_here()
     os.write(1, b"ready\n")
     os.read(0, 1)
 
@@ -138,16 +151,15 @@ def main(words: list[str]) -> None:
     elif words[0] == "--shell":
         shell(int(words[1]), words[2:])
     else:
-        root_of, base, hand_over = None, 0, False
-        while words[0].startswith("--"):
-            option = words.pop(0)
-            if option == "--root":
-                root_of = words.pop(0)
-            elif option == "--base":
-                base = int(words.pop(0))
-            elif option == "--hand-over":
-                hand_over = True
-        run(root_of, base, hand_over, words)
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--root")
+        parser.add_argument("--fds", default="0,1,2")
+        for name in ("base", "user", "timeout"):
+            parser.add_argument(f"--{name}", type=int, default=0)
+        for name in ("hand-over", "unattended"):
+            parser.add_argument(f"--{name}", action="store_true")
+        parser.add_argument("command", nargs=argparse.REMAINDER)
+        run(parser.parse_args(words))
 
 
 if __name__ == "__main__":

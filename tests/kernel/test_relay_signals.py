@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.stdio_host import OUTER, Console, is_pending, started, state, stopped_by, until
+from tests.kernel.stdio_host import OUTER, Console, is_pending, started, state, stopped_by, until, until_held
 
 
 @pytest.fixture(params=["waits", "relays"])
@@ -54,6 +54,7 @@ def test_signals_are_passed_on_to_the_command(number: int, output: object) -> No
     argv = ["/usr/bin/python3", "-c", script]
     with started(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output) as process:
         assert process.output.read(5) == b"ready"
+        until_held(process.pid)
         process.send_signal(number)
         assert process.output.read(5) == b"heard"
         process.input.write(b"xx")
@@ -78,6 +79,7 @@ def test_an_ignored_signal_is_not_passed_on(output: object) -> None:
     argv = ["sh", "-c", "echo ready; exec sleep 1000"]
     with started(*argv, stdout=subprocess.PIPE, stderr=output, preexec_fn=ignore) as process:
         process.output.readline()
+        until_held(process.pid)
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
@@ -87,6 +89,7 @@ def test_a_stopped_command_cannot_keep_us(output: object) -> None:
     with started("sh", "-c", "echo $$; kill -STOP $$", stdout=subprocess.PIPE, stderr=output) as process:
         command = int(process.output.readline())
         until(lambda: state(command) == "T", "the command stops")
+        until_held(process.pid)
         process.terminate()
         until(lambda: is_pending(command, signal.SIGTERM), "the signal is passed on")
         assert process.poll() is None
@@ -95,12 +98,26 @@ def test_a_stopped_command_cannot_keep_us(output: object) -> None:
         until(lambda: state(command) in "XZ", "the command has gone")
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_time_is_over(ignored: bool, output: object) -> None:
+    """The command is not ours to kill: jail(8) says that exec.timeout is over, and undoes what it began."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+    options = {"preexec_fn": ignore} if ignored else {}
+    with started("--timeout", "1", "sleep", "1000", stdout=output, stderr=subprocess.PIPE, **options) as process:
+        assert process.wait() == 1
+        assert process.complaints.read() == b"outer: timed out\n"
+
+
 def test_a_command_may_be_signalled_twice(output: object) -> None:
     """The second signal is the last for a stopped one only."""
     script = "trap 'echo heard' INT; echo ready; while :; do read x || :; done"
     argv = ["bash", "-c", script]
     with started(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output) as process:
         process.output.readline()
+        until_held(process.pid)
         for _ in range(3):
             process.send_signal(signal.SIGINT)
             assert process.output.readline() == b"heard\n"
@@ -132,7 +149,7 @@ def test_output_that_nobody_takes_can_be_given_up(tmp_path: Path) -> None:
 
 def test_a_key_reaches_the_whole_group() -> None:
     """What the terminal sends to a job, the command's children get, too."""
-    script = "trap : INT; echo ready; sleep 1000; echo over"
+    script = "trap : INT; sh -c 'echo ready; exec sleep 1000'; echo over"
     with Console("sh", "-c", script, redirect="2>/dev/null") as console:
         console.order("start-front")
         console.read_until(b"ready")
@@ -149,7 +166,7 @@ def test_a_job_that_the_user_stops_is_stopped() -> None:
         command = int(console.read_until(b"\n"))
         console.type(b"\x1a")
         assert stopped_by(console.status()) == signal.SIGTSTP
-        assert state(command) == "T"
+        until(lambda: state(command) == "T", "the command stops")
         console.order("front-continue")
         console.type(b"on\n")
         console.read_until(b"got on")

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.stdio_host import OUTER, held, read_all, started, state, until
+from tests.kernel.stdio_host import OUTER, PATIENCE, held, read_all, started, state, until
 
 BASE = 0x70000000
 SIZE = 5_000_000
@@ -227,22 +228,50 @@ def _is_broken(fd: int) -> bool:
 def test_without_hand_over_the_streams_stay() -> None:
     """jail(8) goes on to run other commands with them."""
     code = """
-from jailng.core import stdio, waiting
-from jailng.linux import ns
 import os
+from tests.kernel import stdio_outer
+from jailng.core import stdio, waiting
 for number in range(2):
     streams = stdio.prepare(None, 0)
-    pid, pidfd = ns.clone3()
-    if pid == 0:
-        stdio.install(streams)
-        os.write(1, b"%d" % number)
-        os._exit(0)
+    pid, pidfd = stdio_outer.start(streams, ["printf", str(number)])
     assert waiting.wait(pid, pidfd, streams, hand_over=number == 1) == 0
 os.write(1, b"unheard")
 """
+    top = Path(__file__).parents[2]
+    environment = {"PYTHONPATH": f"{top / 'src'}:{top}", "PATH": "/usr/bin:/bin"}
     argv = ["/usr/bin/python3", "-c", code]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     assert subprocess.run(argv, stdout=subprocess.PIPE, env=environment, check=True).stdout == b"01"
+
+
+def test_streams_change_places() -> None:
+    argv = [*OUTER, "--fds", "1,0,0", "sh", "-c", "cat; echo on"]
+    reading, writing = os.pipe()
+    given, give = os.pipe()
+    with subprocess.Popen(argv, stdin=writing, stdout=given) as process:
+        os.write(give, b"through")
+        for fd in (writing, given, give):
+            os.close(fd)
+        assert read_all(reading, 100) == b"throughon\n"
+        assert process.wait() == 0
+    os.close(reading)
+
+
+def test_an_unattended_command_writes_to_nowhere(tmp_path: Path) -> None:
+    """A pipe without its pump would be the end of it."""
+    ends = []
+    for name in ("go", "told"):
+        os.mkfifo(tmp_path / name)
+        ends.append(os.open(tmp_path / name, os.O_RDWR))
+    script = "read x <go; echo on && echo alive >told"
+    argv = ["--unattended", "sh", "-c", script]
+    with open(tmp_path / "out", "wb") as file, started(*argv, stdout=file, cwd=tmp_path) as process:
+        assert process.wait() == 0
+    os.write(ends[0], b"go\n")
+    assert select.select([ends[1]], [], [], PATIENCE)[0]
+    assert os.read(ends[1], 100) == b"alive\n"
+    assert (tmp_path / "out").read_bytes() == b""
+    for fd in ends:
+        os.close(fd)
 
 
 def test_a_file_is_written_where_it_is_open(tmp_path: Path) -> None:
@@ -347,6 +376,13 @@ def test_a_pipe_that_we_made_belongs_to_the_jail(tmp_path: Path) -> None:
         status = os.fstat(file.fileno())
     assert (tmp_path / "out").read_text() == "one\ntwo\nthree\n"
     assert (status.st_uid, status.st_gid) == (0, 0)
+
+
+def test_a_pipe_that_we_made_belongs_to_the_user(tmp_path: Path) -> None:
+    with open(tmp_path / "out", "wb") as file:
+        argv = [*OUTER, "--user", "1001", "sh", "-c", "echo one > /proc/self/fd/1; id -u"]
+        subprocess.run(argv, stdout=file, check=True)
+    assert (tmp_path / "out").read_text() == "one\n1001\n"
 
 
 def test_a_pipe_that_we_did_not_make_stays_whose_it_is() -> None:

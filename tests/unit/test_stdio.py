@@ -168,24 +168,32 @@ def test_nothing_stays_open(opened: Opened, tmp_path: Path) -> None:
         assert count() == before
 
 
-def test_streams_change_places(tmp_path: Path) -> None:
-    """What is to be 1 may be 0 on the host, and the other way round."""
-    code = f"""
-import os, sys
-sys.path[:0] = {sys.path!r}
-from jailng.core import stdio
-out = os.dup(1)
-into, gone = os.pipe()
-os.dup2(out, 0)
-os.dup2(into, 1)
-os.write(gone, b"through")
-streams = stdio.prepare(os.open("/", os.O_PATH), os.getuid(), (1, 0, 0))
-stdio.install(streams)
-os.write(1, os.read(0, 7))
-os.write(2, b"!")
-"""
-    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
-    assert done.stdout == b"through!"
+def test_nothing_is_overwritten_on_the_way_in(opened: Opened) -> None:
+    """What is to be 1 may be 0 on the host, and the other way round: only what is above 2 can be put in any place."""
+    kept = [opened.keep(os.dup(fd)) for fd in (0, 1)]
+    pipe = opened.pipe()
+    try:
+        for fd in (0, 1):
+            os.dup2(pipe, fd)
+        with prepared(1, 0, 0) as streams:
+            assert min(streams.inside) > 2
+            assert all(os.path.samestat(os.fstat(fd), os.fstat(pipe)) for fd in streams.inside)
+        with prepared(0, 1, 0) as streams:
+            assert streams.inside[:2] == [0, 1]
+    finally:
+        for fd in (0, 1):
+            os.dup2(kept[fd], fd)
+
+
+def test_unattended_there_is_nothing_to_attend_to(opened: Opened, tmp_path: Path) -> None:
+    """A daemon is not to die of a pipe whose pump has gone home."""
+    pipe, file, root = opened.pipe(), opened.file(tmp_path / "file"), opened.keep(os.open("/", os.O_PATH))
+    for fd in (file, opened.terminal()):
+        streams = stdio.prepare(root, os.getuid(), (pipe, fd, fd), attended=False)
+        assert streams.inside[0] == pipe
+        assert {os.fstat(fd).st_rdev for fd in streams.inside[1:]} == {os.makedev(1, 3)}
+        assert not streams.pumps
+        streams.close()
 
 
 def test_closed_streams_are_occupied_before_anything_else_is() -> None:
@@ -219,7 +227,6 @@ sys.path[:0] = {sys.path!r}
 import posix
 from jailng.core import stdio, waiting
 streams = stdio.prepare(posix.open("/", 0o10000000), posix.getuid())
-stdio.install(streams)
 posix._exit(len({{"jailng.core.relay", "jailng.linux.pty", "fcntl", "_socket", "os"}} & set(sys.modules)))
 """
     argv = ["/usr/bin/python3", "-IS", "-c", code]

@@ -261,7 +261,7 @@ class _Relay:
 
     def _hear(self, number: int, code: int) -> None:
         if waiting.ends(number) and self.command.reap():
-            self.command.status = number
+            self.command.give_up(number)
             for flow in self.flows:
                 flow.end()
         elif self.screen is None:

@@ -60,14 +60,13 @@ class Pump:
 class Terminal:
     """A pty of the jail. Both ends stay open on the host, so that its hanging up is ours to decide."""
 
-    __slots__ = ("master", "slave", "take_control")
+    __slots__ = ("master", "slave")
 
     def __init__(self, root: int | None, base: int, model: int) -> None:
         """It starts as the terminal ``model`` is: settings and size. Raises OSError."""
         from jailng.linux import pty
 
         self.master, self.slave = pty.open_pair(root, base)
-        self.take_control = pty.take_control  # the child must not import: what it would find is the jail's
         pty.set_attributes(self.slave, pty.attributes(model))
         pty.copy_size(model, self.master)
 
@@ -143,12 +142,12 @@ def occupy() -> None:
             posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
-def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2)) -> Streams:
+def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2), attended: bool = True) -> Streams:
     """Decide what a command gets for the host's ``fds`` and make it; nothing of the host's is changed yet.
 
     ``root`` is an O_PATH descriptor of the jail's root, whose devpts and null device are used (None: private ones);
-    ``base`` is the host's number for the jail's uid and gid 0. A number of ``fds`` that is not open means null.
-    Raises OSError.
+    ``base`` is the host's number for the jail's uid and gid 0. A number of ``fds`` that is not open means null. Not
+    ``attended``, nobody will ``wait``: null then, too, for what there would have to be a pump or a pty. Raises OSError.
     """
     occupy()
     if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
@@ -156,6 +155,9 @@ def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2)) 
     streams = Streams(fds)
     try:
         status = [_status(fd) for fd in fds]
+        for index, one in enumerate(status):
+            if one is not None and not (attended or _leads_nowhere_else(fds[index], one)):
+                status[index] = None
         if _is_one_terminal(fds, status):
             _give_terminal(streams, root, base)
         else:
@@ -166,31 +168,6 @@ def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2)) 
         streams.close()
         raise
     return streams
-
-
-def install(streams: Streams) -> None:
-    """In the child, inside the jail and still its root: make 0, 1 and 2 what was prepared, and the pty its terminal.
-
-    All other descriptors stay as they are, every one that ``prepare`` made with close-on-exec. Raises OSError.
-    """
-    for index in (0, 1, 2):
-        fd = streams.inside[index]
-        if fd == index:
-            posix.set_inheritable(fd, True)
-        else:
-            posix.dup2(fd, index)
-    if streams.terminal is not None:
-        streams.terminal.take_control(0)
-
-
-def give_to(streams: Streams, uid: int, gid: int) -> None:
-    """In the child after ``install``, while it has CAP_CHOWN: let this user of the jail open what we made by name.
-
-    The pty keeps its group. Raises OSError.
-    """
-    for index in (0, 1, 2):
-        if streams.owned[index]:
-            posix.fchown(index, uid, gid if streams.terminal is None else -1)
 
 
 def _status(fd: int) -> stat_result | None:

@@ -49,9 +49,7 @@ class Command:
 
     def hear(self, number: int, code: int) -> None:
         """Do what a signal to this process asks for: pass it on, stop, or nothing where it tells of a child."""
-        if self.timed and number == _signal.SIGALRM:
-            self.status = TIMED_OUT
-        elif number == _signal.SIGTSTP:
+        if number == _signal.SIGTSTP:
             # Nobody inside would stop of it: to the kernel the command's process group is an orphan.
             self._send(_signal.SIGSTOP, group=True)
             stop_here()
@@ -66,14 +64,23 @@ class Command:
         """
         if self.reap():
             return  # nothing could be asked of a zombie: waitid(2) would not know it
-        if number not in _HARMLESS:
+        if ends(number):
             stopped = self._is_stopped()
             if stopped and self.insisted:
                 self._send(_signal.SIGKILL, group=False)
-                self.status = number
+            if (stopped and self.insisted) or self.is_time_out(number):
+                self.give_up(number)
                 return
             self.insisted = stopped
         self._send(number, group=code == signals.SI_KERNEL)
+
+    def is_time_out(self, number: int) -> bool:
+        """Whether the signal means that the time is over."""
+        return self.timed and number == _signal.SIGALRM
+
+    def give_up(self, number: int) -> None:
+        """Wait no longer, because of that signal."""
+        self.status = TIMED_OUT if self.is_time_out(number) else number
 
     def _is_stopped(self) -> bool:
         options = posix.WSTOPPED | posix.WNOHANG | posix.WNOWAIT
@@ -102,12 +109,13 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeou
     """
     streams.close_inside()
     held = [number for number in _RELAYED if _signal.getsignal(number) != _signal.SIG_IGN]  # nohup(1) and the like
-    held.append(_signal.SIGCHLD)
+    held += [_signal.SIGCHLD, _signal.SIGALRM] if timeout else [_signal.SIGCHLD]
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, held)
     command = None
     try:
         command = Command(pid, pidfd, held, timeout > 0)
-        _signal.alarm(timeout)
+        if timeout:
+            _signal.alarm(timeout)
         if hand_over:
             _hand_over(streams)
         if streams.pumps or streams.terminal is not None:
@@ -118,7 +126,8 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeou
             for number, code in signals.read(command.events):
                 command.hear(number, code)
     finally:
-        _signal.alarm(0)
+        if timeout:
+            _signal.alarm(0)
         if command is not None:
             posix.close(command.events)
         streams.close()

@@ -11,7 +11,6 @@ from jailng.linux import mount
 
 _TCGETS = 0x5401
 _TCSETS = 0x5402
-_TIOCSCTTY = 0x540E
 _TIOCGWINSZ = 0x5413
 _TIOCSWINSZ = 0x5414
 _TIOCGPTPEER = 0x5441
@@ -91,15 +90,6 @@ def _open_master(devpts: int) -> int:
 def device(fd: int) -> int:
     """The terminal's device number, the real one also behind /dev/tty. Raises OSError (ENOTTY: no terminal)."""
     return int.from_bytes(ioctl(fd, _TIOCGDEV, bytes(4)), sys.byteorder)
-
-
-def take_control(slave: int) -> None:
-    """Make the terminal the controlling one of this process, which leads its session from now on. Raises OSError."""
-    try:
-        posix.setsid()
-    except PermissionError:
-        pass  # it does already
-    ioctl(slave, _TIOCSCTTY, 0)
 
 
 def attributes(fd: int) -> bytes:

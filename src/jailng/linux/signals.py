@@ -26,7 +26,7 @@ NR.setdefault("signalfd4", {"x86_64": 289, "aarch64": 74}[MACHINE])
 
 def signalfd(signals: Iterable[int]) -> int:
     """A descriptor to read ``signals`` from, which the caller has blocked. Raises OSError."""
-    mask = sum([1 << number - 1 for number in signals])
+    mask = sum([1 << number - 1 for number in set(signals)])
     return syscall("signalfd4", -1, words(mask), 8, _SFD_CLOEXEC)
 
 
