@@ -14,6 +14,7 @@ import pytest
 
 from jailng.core import attach, registry
 from jailng.engine import command, life
+from jailng.params import values
 from jailng.params.table import Parameter, lookup, names
 
 MAN = Path(__file__).resolve().parents[2] / "man"
@@ -163,6 +164,6 @@ def test_variables_of_the_environment() -> None:
 def test_numbers() -> None:
     assert f"{registry.UIDS_PER_JAIL:,} uids" in section("Users")
     assert f"from {registry.FIRST_UID} upwards" in section("Users")
-    assert f"from 1 to {registry.JAIL_MAX}," in section("Names and numbers")
+    assert f"from 1 to {values.JAIL_MAX}," in section("Names and numbers")
     assert f"at most {row('name').most} bytes" in section("Names and numbers")
     assert f"usual {row('stop.timeout').default} seconds" in section("Order of operations")

@@ -6,6 +6,7 @@ import posix
 
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
+from jailng.core import registry, undo
 from jailng.engine import life
 from jailng.errors import JailError, UsageError
 from jailng.params.model import Parameters
@@ -134,19 +135,19 @@ def _old_style(options: Options, words: list[str]) -> int:
 
 def _from_command_line(options: Options, params: Parameters) -> int:
     wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
-    there = life.running(wanted) if wanted else None
+    there = registry.find(wanted) if wanted else None
     if there is None:
         if options.has("c"):
             return _create(options, params)
         return _not_found(options, wanted)
-    if options.has("m") and not (options.has("r") and _of(there).restarts(params)):
+    if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
         return _modify(options, there, params)
     if not options.has("r"):
         raise JailError(f'"{printing.visible(wanted)}" already exists')
     if options.plan:
         _print_removal(there)
     else:
-        life.stop(life.Life(params, there, options.say, _of(there)))
+        life.stop(life.Life(params, there, options.say, Parameters.from_texts(there.params)))
     return _create(options, params)
 
 
@@ -155,10 +156,6 @@ def _not_found(options: Options, wanted: str) -> int:
     if options.has("q"):
         return 1
     raise JailError(f'"{wanted}" not found' if wanted else "no jail specified")
-
-
-def _of(record: Record) -> Parameters:
-    return Parameters.from_texts(record.params)
 
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
@@ -180,7 +177,7 @@ def _create(options: Options, params: Parameters, old_style: bool = False) -> in
 
 
 def _print_plan(params: Parameters) -> int:
-    from jailng.core import create, operation, registry
+    from jailng.core import create, operation
 
     jid = params.number("jid") or 1
     for name, _ in life.START:
@@ -229,7 +226,7 @@ def _modify(options: Options, record: Record, params: Parameters) -> int:
     from jailng.engine import modify
 
     if options.plan:
-        changed = _of(record).update(params)
+        changed = Parameters.from_texts(record.params).update(params)
         printing.say(printing.visible("\n".join([f"set {name}" for name in changed]), keep="\n"))
         return 0
     modify.modify(record, params)
@@ -241,8 +238,6 @@ def _remove(options: Options, words: list[str]) -> int:
     """``-r`` and ``-R``: each jail named, or ``*``; one that fails does not keep the others."""
     if not words or (any("=" in word for word in words) and not options.has("R")):
         raise UsageError(USAGE)
-    from jailng.core import registry
-
     everything = "*" in words
     names = [record.name for record in registry.jails()] if everything else words
     noisy = everything or len(names) > 1
@@ -253,15 +248,13 @@ def _remove(options: Options, words: list[str]) -> int:
         except JailError as error:
             status = printing.complain(f"jail: {error}")
     if everything and not options.plan:
-        from jailng.core import undo
-
         for record in registry.records():
             undo.recover(record)
     return status
 
 
 def _remove_one(options: Options, name: str, noisy: bool) -> int:
-    record = life.running(name)
+    record = registry.find(name)
     if record is None:
         if not options.plan:
             life.clear_away(name)  # what a jail of that name may have left when it ended by itself
@@ -270,7 +263,7 @@ def _remove_one(options: Options, name: str, noisy: bool) -> int:
         _print_removal(record)
         return 0
     say = (lambda text: printing.say(f"{name}: {text}")) if options.has("v") else options.say
-    life.stop(life.Life(_of(record), record, say), forced=options.has("R"))
+    life.stop(life.Life(Parameters.from_texts(record.params), record, say), forced=options.has("R"))
     if noisy and not options.has("qvi"):
         printing.say(printing.visible(f"{name}: removed"))
     return 0

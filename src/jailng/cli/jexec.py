@@ -10,6 +10,7 @@ from jailng.core import registry, waiting
 from jailng.core.attach import Command
 from jailng.engine import command, inside
 from jailng.errors import JailError, UsageError
+from jailng.params.model import Parameters
 
 USAGE = "usage: jexec [-l] [-d working-directory] [-u username | -U username] jail [command ...]"
 TYPE_CHECKING = False
@@ -42,13 +43,14 @@ def _main(argv: list[str]) -> int:
     record = registry.find(words[0])
     if record is None:
         raise JailError(f'jail "{printing.visible(words[0])}" not found')
-    params = inside.of_record(record)
+    params = Parameters.from_texts(record.params)
     user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     login = "l" in given
-    environment = _environment(login)
+    caller = command.caller_environment()
+    environment = command.clean(caller) if login else command.harmless(caller)
     argv = words[1:]
     if not argv and user is None and not login:  # else the shell is the user's, whom only the jail may know
-        argv = [command.caller_environment().get("SHELL") or "/bin/sh", "-i"]
+        argv = [caller.get("SHELL") or "/bin/sh", "-i"]
     # FreeBSD 15: -l goes to the home directory only where a user is given and -d is not.
     at_home = login and user is not None and "d" not in given
     wanted = Command(argv, environment, user, given.get("d"), at_home)
@@ -59,10 +61,3 @@ def _of_the_host(name: str) -> User:
     from jailng.core.passwd import of_the_host
 
     return of_the_host(name)
-
-
-def _environment(login: bool) -> dict[str, str]:
-    caller = command.caller_environment()
-    if login:
-        return {**{key: caller[key] for key in ("TERM",) if key in caller}, "PATH": "/bin:/usr/bin"}
-    return command.harmless(caller)

@@ -34,10 +34,11 @@ class Command:
 
     ``user`` is a name or number of the jail's passwd, a ``User`` that was looked up on the host, or None for root
     without any look-up; no argv at all is the user's shell. ``cwd`` of None is the user's home with ``login`` and the
-    jail's root without. One in the ``background`` does not end with this process.
+    jail's root without. One in the ``background`` does not end with this process. ``label`` is what to say of it when it
+    cannot be executed, in which jexec(8) and jail(8) differ.
     """
 
-    __slots__ = ("argv", "background", "cwd", "env", "login", "user")
+    __slots__ = ("argv", "background", "cwd", "env", "label", "login", "user")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Command:
         cwd: str | None = None,
         login: bool = False,
         background: bool = False,
+        label: str = "execvp: {}",
     ) -> None:
         self.argv = argv
         self.background = background
@@ -54,6 +56,7 @@ class Command:
         self.user = user
         self.cwd = cwd
         self.login = login
+        self.label = label
 
 
 class Entry:
@@ -130,10 +133,10 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     way = program.Program()
     way.fds += [entry.init, *streams.descriptors()]
     process.not_dumpable(way)
-    way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach: {}")  # for what is forked next
-    way.fork(0, members, label="jail_attach: {}")
+    way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next
+    way.fork(0, members, label="jail_attach")
     process.leave_the_caller(way, entry.confinement)
-    way.must("setns", entry.init, entry.flags, label="jail_attach: {}")
+    way.must("setns", entry.init, entry.flags, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
     process.become(way, 0, 0, [])
@@ -151,7 +154,7 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     if not command.background:
         way.expect(0, "getppid")  # a parent outside; if it died before it was asked to take us along, PID 1 has us
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
-    way.execute(argv, _environment(command, user))
+    way.execute(argv, _environment(command, user), command.label)
     return way
 
 
@@ -160,7 +163,7 @@ def _change_directory(way: Program, command: Command, user: User | None) -> None
         way.may("chdir", way.text("/root"))  # root without a look-up, and no word where it has no home
         return
     cwd = command.cwd or (user.home if user is not None and command.login else "/")
-    way.must("chdir", way.text(cwd), label=f"chdir {cwd.replace('{', '{{').replace('}', '}}')}: {{}}")
+    way.must("chdir", way.text(cwd), label=f"chdir {cwd}")
 
 
 def _environment(command: Command, user: User | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 import time
 
+from jailng import start
 from jailng.core import builder, jailinit, process, program
 from jailng.core.operation import Operation
 from jailng.linux import caps, cgroup, mount, ns
@@ -131,21 +132,19 @@ class Boot(Operation):
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         code = jailinit.open_program()
-        go, start = posix.pipe2(posix.O_CLOEXEC)
+        go, begin = posix.pipe2(posix.O_CLOEXEC)
         try:
             running = program.start(self._of_init(slots["init.home"], go, events, sysctls, code))
             for operation in self.build:
                 operation.prepare(slots)
-            from jailng import start as commands
-
-            commands.load_rest()
+            start.load_rest()
             slots["init.pid"] = running.forked()
             slots["init"] = ns.pidfd_open(running.pid)
             for name in ("uid_map", "gid_map"):
                 _write(f"/proc/{running.pid}/{name}", b"0 %d 65536" % self.ids)
             slots["userns"] = posix.open(f"/proc/{running.pid}/ns/user", _OPEN)
         finally:
-            for fd in (go, events, sysctls, code, start):
+            for fd in (go, events, sysctls, code, begin):
                 posix.close(fd)
         return running
 
@@ -156,13 +155,13 @@ class Boot(Operation):
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
         init.must("setresuid", -1, self.creator, -1)
         process.capset(init, caps.effective()[1])
-        init.fork(self._flags(), home, label="clone3: {}")
+        init.fork(self._flags(), home)
         init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
         process.become(init, 0, 0, [])
         process.leave_the_caller(init, self.confinement)
         # A second line behind the filter: no user namespace can be made inside (root inside cannot raise it again).
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
-        init.must("write", program.Kept(1), init.text("0"), 1, label="max_user_namespaces: {}")
+        init.must("write", program.Kept(1), init.text("0"), 1, label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         for name, text in (("sethostname", self.hostname), ("setdomainname", self.domainname)):
             init.must(name, init.text(text), len(text.encode()))

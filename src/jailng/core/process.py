@@ -37,7 +37,7 @@ def leave_the_caller(program: Program, confinement: Confinement) -> None:
     program.may("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)  # a kernel without keys has none to leave
     program.must("umask", 0o022)
     for resource, soft, hard in confinement.rlimits:
-        program.must("prlimit64", 0, resource, program.data(words(soft, hard)), 0, label="rlimit: {}")
+        program.must("prlimit64", 0, resource, program.data(words(soft, hard)), 0, label="rlimit")
 
 
 def become(program: Program, uid: int, gid: int, groups: list[int]) -> None:

@@ -48,7 +48,7 @@ class Kept:
 class Program:
     """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
 
-    ``labels`` say for each call what went wrong when it fails; ``{}`` stands for the kernel's words.
+    ``labels`` say for each call what has failed when it fails; the kernel's words follow.
     """
 
     __slots__ = ("_addresses", "_calls", "_data", "fds", "labels")
@@ -81,7 +81,7 @@ class Program:
         self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int
     ) -> None:
         self._calls.append((NR[name], kind, arguments, keep, value))
-        self.labels.append(label or f"{name}: {{}}")
+        self.labels.append(label or name)
 
     def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0) -> None:
         """A call whose failure ends the program. ``keep`` is where its result goes: 1 to 3."""
@@ -103,12 +103,12 @@ class Program:
         arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 
-    def execute(self, argv: list[str], environment: dict[str, str]) -> None:
-        """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it."""
+    def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}") -> None:
+        """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it. ``{}`` is the program."""
         self._close_on_exec()
         vector = self._vector(argv)
         variables = self._vector([f"{key}={value}" for key, value in environment.items()])
-        label = f"execvp: {argv[0].replace('{', '{{').replace('}', '}}')}: {{}}"
+        label = label.format(argv[0])
         candidates = [argv[0]] if "/" in argv[0] else []
         if not candidates and argv[0]:
             candidates = [f"{directory or '.'}/{argv[0]}" for directory in environment["PATH"].split(":")]
@@ -120,7 +120,7 @@ class Program:
         self._close_on_exec()
         self.fds.append(fd)
         empty, vector = self.text(""), self._vector(argv)
-        self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}: {{}}", 0, 0)
+        self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}", 0, 0)
 
     def _close_on_exec(self) -> None:
         self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
@@ -228,4 +228,4 @@ def _sentence(program: Program, message: bytes) -> str:
     what, value = _numbers(message)
     if not value:
         return "jailinit died"
-    return program.labels[what].format(posix.strerror(value))
+    return f"{program.labels[what]}: {posix.strerror(value)}"

@@ -14,15 +14,14 @@ import fcntl
 import posix
 
 from jailng.errors import JailError
-from jailng.linux.ns import pidfd_open
-from jailng.params.values import unescape
+from jailng.linux.ns import ends_within, pidfd_open
+from jailng.params.values import JAIL_MAX, unescape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORY = "/run/jailng"
-JAIL_MAX = 999999
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
 _LAST_SLOT = 0x8FFD  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
@@ -66,17 +65,9 @@ def _alive(identity: str) -> bool:
         if str(posix.fstat(fd).st_ino) != inode:
             return False
         # A zombie has a pidfd too, but one that is readable: it is no longer alive.
-        return not _readable(fd)
+        return not ends_within(fd, 0)
     finally:
         posix.close(fd)
-
-
-def _readable(fd: int) -> bool:
-    from select import POLLIN, poll
-
-    waiter = poll()
-    waiter.register(fd, POLLIN)
-    return bool(waiter.poll(0))
 
 
 class Record:
@@ -146,8 +137,6 @@ class Record:
             if word == "param":
                 key, _, value = rest.partition("=")
                 self.params[key] = unescape(value)
-            elif word == "unset":
-                self.params.pop(rest, None)
             elif word == "undo":
                 self.undo.append(rest)
             elif word == "undone":

@@ -47,11 +47,15 @@ def inside_environment(params: Parameters, record: Record) -> dict[str, str]:
     """
     caller = caller_environment()
     if params.flag("exec.clean"):
-        clean = {key: caller[key] for key in ("TERM",) if key in caller}
-        return {**clean, "PATH": _CLEAN_PATH}
+        return clean(caller)
     if params.given("exec.clean"):
         return {**caller, **_names(record)}
     return {**harmless(caller), **_names(record)}
+
+
+def clean(environment: dict[str, str]) -> dict[str, str]:
+    """What is left of an environment by exec.clean and ``jexec -l``, before the user's own is added."""
+    return {**{key: environment[key] for key in ("TERM",) if key in environment}, "PATH": _CLEAN_PATH}
 
 
 def harmless(environment: dict[str, str]) -> dict[str, str]:
@@ -93,7 +97,7 @@ def run_on_host(name: str, environment: dict[str, str], user: User | None, timeo
         posix.close(pidfd)
         return
     try:
-        if timeout and not _ends_within(pidfd, timeout):
+        if timeout and not ns.ends_within(pidfd, timeout):
             raise JailError(f"{name}: timed out")
     finally:
         posix.close(pidfd)
@@ -113,14 +117,6 @@ def _execute(argv: list[str], environment: dict[str, str]) -> None:
             last = error
     assert last is not None
     raise last
-
-
-def _ends_within(pidfd: int, seconds: int) -> bool:
-    from select import POLLIN, poll
-
-    waiter = poll()
-    waiter.register(pidfd, POLLIN)
-    return bool(waiter.poll(seconds * 1000))
 
 
 def judge(name: str, status: int) -> None:

@@ -10,7 +10,7 @@ import fcntl
 import posix
 
 from jailng.core import attach, privileges, registry, undo
-from jailng.engine import inside, life
+from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import cgroup, ns
 from jailng.params.model import Parameters
@@ -55,7 +55,7 @@ class Jail:
         if self._entry is None or self._seen != seen:
             self.leave()
             self.record = living(self.jid, self.identity)
-            confinement = privileges.confine(inside.of_record(self.record))
+            confinement = privileges.confine(Parameters.from_texts(self.record.params))
             confinement.rlimits = [*confinement.rlimits, limit]
             self._entry, self._seen = attach.Entry(self.record, confinement), seen
         return self._entry
@@ -89,7 +89,7 @@ def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> No
     if record is None or record.init != identity:
         return
     try:
-        life.stop(life.Life(params or inside.of_record(record), record, say_nothing), forced)
+        life.stop(life.Life(params or Parameters.from_texts(record.params), record, say_nothing), forced)
     except FileNotFoundError:
         pass  # another command was faster
     except JailError as error:
@@ -120,7 +120,7 @@ def takes_time(jid: int, params: Parameters | None, forced: bool) -> bool:
         return False
     if params is None:
         record = registry.load(jid)
-        params = inside.of_record(record) if record is not None else Parameters()
+        params = Parameters.from_texts(record.params) if record is not None else Parameters()
     return any(params.strings(step) for step in _AFTER)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import posix
 import time
-from select import POLLIN, poll
 
 from jailng.core import attach, privileges, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
-from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.passwd import User
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
+    from jailng.params.model import Parameters
 
 _SIGTERM = 15
 
@@ -35,13 +34,9 @@ def run(
         user = of_the_host(user)
     clean = params.flag("exec.clean")
     environment = command.inside_environment(params, record)
-    wanted = attach.Command(argv, environment, user, None if clean else "/", clean, background)
+    wanted = attach.Command(argv, environment, user, None if clean else "/", clean, background, "exec {}")
     with _Output(params, record) as fds:
-        try:
-            status = attached(running, record, wanted, fds, params.number("exec.timeout"))
-        except JailError as error:
-            # jail(8)'s word for what jexec(8) calls execvp.
-            raise JailError(str(error).replace("execvp: ", "exec ", 1)) from None
+        status = attached(running, record, wanted, fds, params.number("exec.timeout"))
     if status == waiting.TIMED_OUT:
         raise JailError(f"{name}: timed out")
     command.judge(name, status)
@@ -66,10 +61,9 @@ def attached(
         streams.close()
         return 0
     try:
-        status = waiting.wait(pid, pidfd, streams, timeout=timeout)
+        return waiting.wait(pid, pidfd, streams, timeout=timeout)
     finally:
         posix.close(pidfd)
-    return status
 
 
 def _streams(record: Record, base: int, fds: tuple[int, int, int]) -> Streams:
@@ -139,13 +133,6 @@ def terminate(record: Record, timeout: int) -> list[int]:
         except OSError:
             continue
     for pidfd in waited:
-        waiter = poll()
-        waiter.register(pidfd, POLLIN)
-        waiter.poll(max(1000 * (until - time.monotonic()), 0))
+        ns.ends_within(pidfd, until - time.monotonic())
         posix.close(pidfd)
     return pids
-
-
-def of_record(record: Record) -> Parameters:
-    """The parameters of a running jail."""
-    return Parameters.from_texts(record.params)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-_SIGTERM = 15
-
 
 class Life:
     """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v).
@@ -108,10 +106,8 @@ def _aliases(life: Life, _: str) -> None:
 
 
 def _create(life: Life, _: str) -> None:
-    shown = " ".join(life.params.to_lines())
-    life.say(
-        f"jail_set(JAIL_CREATE) persist {shown}" if "persist" not in life.params else f"jail_set(JAIL_CREATE) {shown}"
-    )
+    shown = life.params.to_lines()
+    life.say(" ".join(["jail_set(JAIL_CREATE)", *(["persist"] if "persist" not in life.params else []), *shown]))
     for note in create.jail_set(life.params, life.there):
         life.say(note)
     life.say("created")
@@ -123,7 +119,7 @@ def _settle(life: Life, _: str) -> None:
     record = life.there
     record.append(["up"])
     if not life.params.flag("persist"):
-        if life.params.strings("exec.start") or life.params.strings("command") or life.params.strings("exec.poststart"):
+        if _runs_something(life.params):
             life.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
         remove.set_persist(record, False)
 
@@ -146,7 +142,7 @@ def start(life: Life) -> None:
 
     Raises JailError.
     """
-    if not _lives(life.params):
+    if not life.params.flag("persist") and not _runs_something(life.params):
         raise JailError("new jail must persist or attach")
     life.record = create.reserve(life.params)
     try:
@@ -159,8 +155,9 @@ def start(life: Life) -> None:
     life.record.unlock()
 
 
-def _lives(params: Parameters) -> bool:
-    return params.flag("persist") or any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
+def _runs_something(params: Parameters) -> bool:
+    """Whether there are commands for which the jail has to persist until they have ended."""
+    return any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
 
 
 def _terminate(life: Life, _: str) -> None:
@@ -200,11 +197,6 @@ def stop(life: Life, forced: bool = False) -> None:
     for name, step in STOP:
         if not forced or name == "jail_remove":
             step(life, name)
-
-
-def running(text: str) -> Record | None:
-    """The living jail of that name or jid."""
-    return registry.find(text)
 
 
 def clear_away(text: str) -> None:

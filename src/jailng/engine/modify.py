@@ -5,14 +5,13 @@ from __future__ import annotations
 import posix
 
 from jailng.core import registry, remove
-from jailng.engine import inside
 from jailng.errors import JailError
 from jailng.linux import ns
+from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.registry import Record
-    from jailng.params.model import Parameters
 
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 
@@ -26,7 +25,7 @@ def modify(record: Record, changes: Parameters) -> None:
         raise JailError("jail_set: Operation not permitted")
     if not record.lock() or not record.alive():
         raise JailError(f'"{record.name}" not found')
-    params = inside.of_record(record)
+    params = Parameters.from_texts(record.params)
     changed = params.update(changes)
     renamed = "name" in changed
     if renamed:

@@ -1,4 +1,4 @@
-"""cgroup v1, hybrid and v2: where they are mounted, and the few files of cgroup2 that a jail lives by. cgroups(7)."""
+"""cgroup2, wherever a v1, hybrid or v2 host has it, and the few files of it that a jail lives by. cgroups(7)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import time
 
 from jailng.linux.mount import CGROUP2_SUPER_MAGIC, O_PATH, file_system_magic, new_file_system
 from jailng.linux.ns import pidfd_open
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Literal
-
-    Layout = Literal["v1", "hybrid", "v2"]
 
 _UNIFIED = (
     b"/sys/fs/cgroup",
@@ -47,37 +41,6 @@ def unified_root() -> int:
         else:
             _open_root = new_file_system(b"cgroup2", [])
     return _open_root
-
-
-def layout() -> Layout:
-    """How this host mounts its controllers: all on cgroup2, all on v1, or v1 with a cgroup2 tree beside."""
-    try:
-        fd = posix.open(_UNIFIED[0], O_PATH | _DIRECTORY)
-    except OSError:
-        return "v1"
-    try:
-        if file_system_magic(fd) == CGROUP2_SUPER_MAGIC:
-            return "v2"
-    finally:
-        posix.close(fd)
-    try:
-        posix.stat(_UNIFIED[1])
-    except OSError:
-        return "v1"
-    return "hybrid"
-
-
-def controllers() -> dict[str, str]:
-    """Each v1 controller and the directory at which its hierarchy is mounted; empty on a pure v2 host."""
-    found: dict[str, str] = {}
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            _, target, kind, options, *_ = line.split()
-            if kind == "cgroup":
-                for option in options.split(","):
-                    if option not in ("rw", "ro", "relatime", "nosuid", "nodev", "noexec", "xattr", "clone_children"):
-                        found.setdefault(option, target)
-    return found
 
 
 def make(path: str) -> None:
@@ -183,7 +146,7 @@ def _remove_directory(name: str, until: float) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() > until:
                 raise
-            select.poll().poll(1)
+            time.sleep(0.001)
         else:
             return
 

@@ -33,7 +33,6 @@ _TABLE = {
     "setresuid": (117, 147),
     "setresgid": (119, 149),
     "setgroups": (116, 159),
-    "add_key": (248, 217),
     "keyctl": (250, 219),
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -75,7 +74,6 @@ _TABLE = {
     "mount_setattr": (442, 442),
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
-    "fchmodat2": (452, 452),
 }
 if MACHINE not in _MACHINES:
     raise ImportError(f"jailng knows no system call numbers for {MACHINE}")

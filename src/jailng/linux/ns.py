@@ -59,6 +59,15 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     syscall("pidfd_send_signal", pidfd, signal, None, 0)
 
 
+def ends_within(pidfd: int, seconds: float) -> bool:
+    """Wait until the process has ended, reaped or not, ``seconds`` at most (below 0: no wait); whether it has."""
+    from select import POLLIN, poll
+
+    waiter = poll()
+    waiter.register(pidfd, POLLIN)
+    return bool(waiter.poll(max(1000 * seconds, 0)))
+
+
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:
     """Take these ids for good: real, effective and saved, of this thread only. Raises OSError."""
     listed = words(*groups, size=4) if groups else None

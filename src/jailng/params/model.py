@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jailng.errors import JailError
 from jailng.params.table import lookup, resolve
-from jailng.params.values import escape, parse, show, unescape, visible
+from jailng.params.values import JAIL_MAX, escape, parse, show, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from jailng.params.table import Parameter
     from jailng.params.values import Address, Value
 
-JAIL_MAX = 999999
 _SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 _LARGEST = {"ip4.addr": b"\xff" * 4}  # broadcast, which FreeBSD's kernel refuses as it does the address of zeros
 
