@@ -34,8 +34,8 @@ class Command:
 
     ``user`` is a name or number of the jail's passwd, a ``User`` that was looked up on the host, or None for root
     without any look-up; no argv at all is the user's shell. ``cwd`` of None is the user's home with ``login`` and the
-    jail's root without. One in the ``background`` does not end with this process. ``label`` is what to say of it when it
-    cannot be executed, in which jexec(8) and jail(8) differ.
+    jail's root without. One in the ``background`` does not end with this process. ``label`` says that it
+    cannot be executed, for which jexec(8) and jail(8) have different words.
     """
 
     __slots__ = ("argv", "background", "cwd", "env", "label", "login", "user")
