@@ -83,8 +83,8 @@ init(void)
 }
 
 /*
- * struct program, and then: the calls, offsets of words that hold an offset and are to hold an address, data.
- * An argument is a number, an offset into the file (bit N of pointers) or what a call before kept (bit N of kept).
+ * struct program, and then: the calls, offsets of words that hold an offset and are to hold an address, data. All offsets
+ * are into the data. An argument is a number, an offset (bit N of pointers) or what a call before kept (bit N of kept).
  */
 struct program { unsigned long calls, addresses, report; };
 struct call_ {
@@ -109,18 +109,18 @@ run(int fd)
 	struct call_ *c;
 	unsigned long i, n, *address;
 	long size, result, argument[6], kept[4] = { 0 }, failed = 0;
-	char *base;
+	char *data;
 
 	size = call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
-	base = (char *)call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	program = (struct program *)base;
+	program = (struct program *)call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	c = (struct call_ *)(program + 1);
 	address = (unsigned long *)(c + program->calls);
+	data = (char *)(address + program->addresses);
 	for (i = 0; i < program->addresses; i++)
-		*(unsigned long *)(base + address[i]) += (unsigned long)base;
+		*(unsigned long *)(data + address[i]) += (unsigned long)data;
 	for (i = 0; i < program->calls; i++, c++) {
 		for (n = 0; n < 6; n++)
-			argument[n] = c->pointers >> n & 1 ? (long)base + c->argument[n] :
+			argument[n] = c->pointers >> n & 1 ? (long)data + c->argument[n] :
 			    c->kept >> n & 1 ? kept[c->argument[n] & 3] : c->argument[n];
 		result = call(c->number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
 		if (c->keep != 0)

@@ -16,8 +16,6 @@ from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux.libc import NR, words
 
-_HEADER = 24
-_CALL = 64
 _MUST, _MAY, _FORK, _EXPECT, _EXEC = range(5)
 _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
@@ -35,6 +33,9 @@ class Data:
     def __init__(self, at: int) -> None:
         self.at = at
 
+    def __index__(self) -> int:
+        return self.at
+
 
 class Kept:
     """The result of an earlier call, 1 to 3, as an argument."""
@@ -43,6 +44,9 @@ class Kept:
 
     def __init__(self, number: int) -> None:
         self.number = number
+
+    def __index__(self) -> int:
+        return self.number
 
 
 class Program:
@@ -54,7 +58,7 @@ class Program:
     __slots__ = ("_addresses", "_calls", "_data", "fds", "labels")
 
     def __init__(self) -> None:
-        self._calls: list[tuple[int, int, tuple[int | Data | Kept, ...], int, int]] = []
+        self._calls: list[bytes] = []
         self._data = bytearray()
         self._addresses: list[int] = []  # places among the data of words that hold a place among the data
         self.labels: list[str] = []
@@ -80,7 +84,13 @@ class Program:
     def _add(
         self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int
     ) -> None:
-        self._calls.append((NR[name], kind, arguments, keep, value))
+        pointers = kept = 0
+        kinds = [*map(type, arguments)]
+        if kinds.count(int) != len(kinds):
+            pointers = sum([1 << place for place, one in enumerate(kinds) if one is Data])
+            kept = sum([1 << place for place, one in enumerate(kinds) if one is Kept])
+        nothing = _NOTHING[len(arguments)]
+        self._calls.append(pack("@IBBBB7q", NR[name], kind, pointers, kept, keep, *arguments, *nothing, value))
         self.labels.append(label or name)
 
     def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0) -> None:
@@ -126,27 +136,8 @@ class Program:
         self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
     def _laid_out(self, report: int) -> bytes:
-        base = _HEADER + _CALL * len(self._calls) + 8 * len(self._addresses)
-        out = [words(len(self._calls), len(self._addresses), report)]
-        for number, kind, arguments, keep, value in self._calls:
-            pointers = kept = 0
-            plain = []
-            for place, argument in enumerate(arguments):
-                if isinstance(argument, Data):
-                    pointers |= 1 << place
-                    plain.append(base + argument.at)
-                elif isinstance(argument, Kept):
-                    kept |= 1 << place
-                    plain.append(argument.number)
-                else:
-                    plain.append(argument)
-            out.append(pack("@IBBBB7q", number, kind, pointers, kept, keep, *plain, *_NOTHING[len(plain)], value))
-        out.append(words(*[base + place for place in self._addresses]))
-        for place in self._addresses:
-            inside = int.from_bytes(self._data[place : place + 8], sys.byteorder)
-            self._data[place : place + 8] = words(base + inside)
-        out.append(bytes(self._data))
-        return b"".join(out)
+        head = words(len(self._calls), len(self._addresses), report)
+        return b"".join([head, *self._calls, words(*self._addresses), self._data])
 
 
 class Running:

@@ -6,12 +6,12 @@ nothing is mounted on a path that was looked at before: the descriptor that was 
 
 from __future__ import annotations
 
-import errno
 import posix
 
 from jailng.core.operation import Operation
 from jailng.errors import JailError
 from jailng.linux import mount as m
+from jailng.linux.libc import EINVAL, ENOTDIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def check_mount_points(root: int, path: str) -> None:
         if kind == 0o120000:
             raise JailError(f"{parameter}: {where} is a symbolic link")
         if kind != 0o040000:
-            raise JailError(f"{parameter}: {where}: {posix.strerror(errno.ENOTDIR)}")
+            raise JailError(f"{parameter}: {where}: {posix.strerror(ENOTDIR)}")
 
 
 def mounts_below(path: str) -> list[tuple[bytes, str]]:
@@ -100,18 +100,25 @@ def mounts_below(path: str) -> list[tuple[bytes, str]]:
     Those that a jail has of its own, and those that show the host, are left out.
     """
     real = path.encode("utf-8", "surrogateescape").rstrip(b"/")
+    escaped = _escape(real) + b"/"
     found: list[tuple[bytes, str]] = []
-    with open("/proc/self/mountinfo", "rb") as mountinfo:
-        for line in mountinfo:
-            fields = line.split()
-            target = _unescape(fields[4])
-            if not target.startswith(real + b"/") or target == b"/":
-                continue
-            relative = target[len(real) + 1 :]
-            kind = fields[fields.index(b"-") + 1].decode()
-            if kind not in _NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in _OWN:
-                found.append((relative, kind))
+    with open("/proc/self/mountinfo", "rb", 0) as mountinfo:
+        lines = mountinfo.readall().split(b"\n")[:-1]
+    for line in lines:
+        target = line.split(b" ", 5)[4]
+        if not target.startswith(escaped) or target == b"/":
+            continue
+        kind = line.partition(b" - ")[2].partition(b" ")[0].decode()
+        relative = _unescape(target)[len(real) + 1 :]
+        if kind not in _NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in _OWN:
+            found.append((relative, kind))
     return found
+
+
+def _escape(path: bytes) -> bytes:
+    for byte in b"\\ \t\n":
+        path = path.replace(bytes([byte]), b"\\%03o" % byte)
+    return path
 
 
 def _unescape(text: bytes) -> bytes:
@@ -178,7 +185,7 @@ class AttachTree(Operation):
         try:
             self._map(slots["tree"], slots)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno != EINVAL:
                 raise
             raise JailError(
                 f"path {self.path}: its file system cannot map uids (idmapped mounts): "

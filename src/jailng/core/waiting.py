@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import _signal
 import posix
-from errno import ESRCH
 
 from jailng.linux import ns, signals
+from jailng.linux.libc import ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import posix
 import select
 import time
 
+from jailng.linux.libc import EBUSY, ENODEV, ENOENT
 from jailng.linux.mount import CGROUP2_SUPER_MAGIC, O_PATH, file_system_magic, new_file_system
 from jailng.linux.ns import pidfd_open
 
@@ -128,9 +128,9 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
                 posix.close(fd)
                 _reap(pid)
             if time.monotonic() > until:
-                raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY), path)
+                raise OSError(EBUSY, posix.strerror(EBUSY), path)
     except OSError as error:
-        if error.errno not in (errno.ENODEV, errno.ENOENT):
+        if error.errno not in (ENODEV, ENOENT):
             raise
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
         _remove_directory(name, until)
@@ -144,7 +144,7 @@ def _remove_directory(name: str, until: float) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > until:
+            if error.errno != EBUSY or time.monotonic() > until:
                 raise
             time.sleep(0.001)
         else:

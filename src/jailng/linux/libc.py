@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Argument = int | bytes | Buffer | None
 
 
+# The same on every machine that _MACHINES names; the module errno costs 0.06 ms.
+ENOENT, ESRCH, EBUSY, ENODEV, ENOTDIR, EINVAL = 2, 3, 16, 19, 20, 22
+
 _MACHINES = {"x86_64": 0, "aarch64": 1}
 MACHINE = posix.uname().machine
 
@@ -153,4 +156,6 @@ def _called(name: str, path: str | bytes | None) -> str:
 def words(*values: int, size: int = 8) -> bytes:
     """Unsigned integers laid side by side in the machine's order, ``size`` bytes each: 2, 4 or 8."""
     mask = (1 << 8 * size) - 1
-    return pack(f"={len(values)}{_CODES[size]}", *[value & mask for value in values])
+    if min(values, default=0) < 0 or max(values, default=0) > mask:
+        values = tuple([value & mask for value in values])
+    return pack(f"={len(values)}{_CODES[size]}", *values)
