@@ -7,7 +7,7 @@ import posix
 from jailng.core import boot, devfs, privileges, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import caps
+from jailng.linux import caps, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ class HostSide(Operation):
 
 
 class InsideNetwork(Operation):
-    """The jail's end of its network, configured by the builder."""
+    """The jail's end of its network, configured from within its namespace."""
 
     __slots__ = ("link",)
+    needs = ("init",)
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -60,7 +61,13 @@ class InsideNetwork(Operation):
         """Raises JailError or OSError."""
         from jailng.core import network
 
-        network.inside(self.link)
+        here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            ns.setns(slots["init"], ns.CLONE_NEWNET)
+            network.inside(self.link)
+        finally:
+            ns.setns(here, ns.CLONE_NEWNET)
+            posix.close(here)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -99,6 +106,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
     below = rootfs.mounts_below(path)
     nodes, links = devfs.nodes(params.number("devfs_ruleset")), devfs.links(params.number("devfs_ruleset"))
     build: list[Operation] = [
+        rootfs.CloneTree(path, below),
         rootfs.AttachTree(path, below, private),
         rootfs.MountDev(nodes, links, base, private),
         rootfs.MountProc([(b"loadavg", b"0.00 0.00 0.00 1/1 1\n"), (_BOOT_ID, _new_boot_id())]),
@@ -110,13 +118,11 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
         from jailng.core import network
 
         link = network.survey(jid, addresses, params.text("interface") or None)
-        host.append(HostSide(link))
-        build.insert(0, InsideNetwork(link))
+        host += [HostSide(link), InsideNetwork(link)]
     if not new_net and params.flag("allow.reserved_ports"):
         host.append(AllowReservedPorts(record.cgroup, base))
     return [
         boot.MakeCgroup(record.cgroup),
-        rootfs.CloneTree(path, below),
         boot.Boot(
             cgroup=record.cgroup,
             creator=creator,
@@ -206,7 +212,7 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
-    return [note for operation in operations for note in operation.notes()]
+    return [note for operation in operations for note in operation.notes([])]
 
 
 def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:

@@ -16,7 +16,7 @@ from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux.libc import NR, words
 
-_MUST, _MAY, _FORK, _EXPECT, _EXEC = range(5)
+_MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
 _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _FORKED = -1
@@ -38,7 +38,7 @@ class Data:
 
 
 class Kept:
-    """The result of an earlier call, 1 to 3, as an argument."""
+    """The result of an earlier call, 1 to 1023, as an argument."""
 
     __slots__ = ("number",)
 
@@ -52,16 +52,20 @@ class Kept:
 class Program:
     """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
 
-    ``labels`` say for each call what has failed when it fails; the kernel's words follow.
+    ``labels`` say for each call what has failed when it fails; the kernel's words follow. ``instead`` has whole
+    sentences for some, by call and errno. ``noted`` are those whose failure is told of and does no harm.
     """
 
-    __slots__ = ("_addresses", "_calls", "_data", "fds", "labels")
+    __slots__ = ("_addresses", "_calls", "_data", "_texts", "fds", "instead", "labels", "noted")
 
     def __init__(self) -> None:
         self._calls: list[bytes] = []
         self._data = bytearray()
         self._addresses: list[int] = []  # places among the data of words that hold a place among the data
+        self._texts: dict[bytes, Data] = {}
         self.labels: list[str] = []
+        self.instead: dict[tuple[int, int], str] = {}
+        self.noted: set[int] = set()
         self.fds: list[int] = []
 
     def data(self, content: bytes, addresses: tuple[int, ...] = ()) -> Data:
@@ -75,7 +79,9 @@ class Program:
         """Lay down a NUL-terminated string."""
         if isinstance(content, str):
             content = content.encode("utf-8", "surrogateescape")
-        return self.data(content + b"\0")
+        if content not in self._texts:
+            self._texts[content] = self.data(content + b"\0")
+        return self._texts[content]
 
     def _vector(self, strings: list[str]) -> Data:
         places = [self.text(string).at for string in strings]
@@ -90,16 +96,32 @@ class Program:
             pointers = sum([1 << place for place, one in enumerate(kinds) if one is Data])
             kept = sum([1 << place for place, one in enumerate(kinds) if one is Kept])
         nothing = _NOTHING[len(arguments)]
-        self._calls.append(pack("@IBBBB7q", NR[name], kind, pointers, kept, keep, *arguments, *nothing, value))
+        self._calls.append(pack("@HHBBBB6qii", NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
         self.labels.append(label or name)
 
-    def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0) -> None:
-        """A call whose failure ends the program. ``keep`` is where its result goes: 1 to 3."""
-        self._add(_MUST, name, arguments, label, keep, 0)
+    def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0, unless: int = 0) -> None:
+        """A call whose failure ends the program, ``unless`` it fails with that errno.
 
-    def may(self, name: str, *arguments: int | Data | Kept) -> None:
-        """A call whose failure is passed over."""
-        self._add(_MAY, name, arguments, "", 0, 0)
+        ``keep`` is where its result goes: 1 to 1023.
+        """
+        self._add(_MUST, name, arguments, label, keep, unless)
+
+    def note(self, name: str, *arguments: int | Data | Kept, keep: int = 0) -> None:
+        """A call whose failure is passed over, but told of (``Running.noted``)."""
+        self.noted.add(len(self._calls))
+        self._add(_NOTE, name, arguments, "", keep, 0)
+
+    def here(self) -> int:
+        """The number of the next call, for ``skip``, ``instead`` and to know it by."""
+        return len(self._calls)
+
+    def skip(self, call: int) -> None:
+        """Leave out what has been added after ``call`` where that fails and the failure is passed over."""
+        self._calls[call] = self._calls[call][:-4] + words(len(self._calls) - call - 1, size=4)
+
+    def may(self, name: str, *arguments: int | Data | Kept, keep: int = 0) -> None:
+        """A call whose failure is passed over; what is kept then is -1."""
+        self._add(_MAY, name, arguments, "", keep, 0)
 
     def expect(self, value: int, name: str, *arguments: int | Data | Kept) -> None:
         """A call that has to return ``value``; if it does not, the process ends without a word."""
@@ -132,6 +154,10 @@ class Program:
         empty, vector = self.text(""), self._vector(argv)
         self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}", 0, 0)
 
+    def end(self) -> None:
+        """Exit, as a program may that executes nothing."""
+        self.must("exit_group", 0)
+
     def _close_on_exec(self) -> None:
         self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
@@ -143,14 +169,16 @@ class Program:
 class Running:
     """A program on its way: the process that it forks, once ``forked``, and the word that it leaves if it fails.
 
-    ``said`` is a descriptor that becomes readable when ``arrived`` and ``complaint`` would not wait.
+    ``said`` is a descriptor that becomes readable when ``arrived`` and ``complaint`` would not wait. ``noted`` are the
+    calls whose failure was to be told of, and was. A program that does not fork is the process ``pid`` itself.
     """
 
-    __slots__ = ("_failed", "_helper", "_program", "pid", "said")
+    __slots__ = ("_early", "_helper", "_program", "noted", "pid", "said")
 
     def __init__(self, helper: int, said: int, program: Program) -> None:
-        self.pid = -1
-        self._failed = b""
+        self.pid = helper
+        self.noted: list[int] = []
+        self._early: list[bytes] = []
         self._helper = helper
         self.said = said
         self._program = program
@@ -158,17 +186,15 @@ class Running:
     def forked(self) -> int:
         """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
         posix.waitpid(self._helper, 0)
-        first = posix.read(self.said, 16)
-        what, value = _numbers(first)
-        if what != _FORKED:
+        while message := posix.read(self.said, 16):
+            what, value = _numbers(message)
+            if what == _FORKED:
+                self.pid = value
+                return value
             # Either there is no child, or it has failed before the helper told of it, which it has by now.
-            what, value = _numbers(posix.read(self.said, 16))
-            if what != _FORKED:
-                posix.close(self.said)
-                raise JailError(_sentence(self._program, first))
-            self._failed = first
-        self.pid = value
-        return value
+            self._early.append(message)
+        posix.close(self.said)
+        raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
 
     def arrived(self) -> None:
         """Wait until it has executed its last call. Raises JailError with what failed, having reaped it."""
@@ -179,7 +205,11 @@ class Running:
 
     def complaint(self) -> str:
         """Wait until it has executed its last call, or one has failed; what failed, or "". To be asked once."""
-        message = self._failed or posix.read(self.said, 16)
+        while message := self._early.pop(0) if self._early else posix.read(self.said, 16):
+            what, _ = _numbers(message)
+            if what not in self._program.noted:
+                break
+            self.noted.append(what)
         posix.close(self.said)
         return _sentence(self._program, message) if message else ""
 
@@ -219,4 +249,4 @@ def _sentence(program: Program, message: bytes) -> str:
     what, value = _numbers(message)
     if not value:
         return "jailinit died"
-    return f"{program.labels[what]}: {posix.strerror(value)}"
+    return program.instead.get((what, value)) or f"{program.labels[what]}: {posix.strerror(value)}"
