@@ -91,10 +91,13 @@ class Program:
         self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int
     ) -> None:
         pointers = kept = 0
-        kinds = [*map(type, arguments)]
-        if kinds.count(int) != len(kinds):
-            pointers = sum([1 << place for place, one in enumerate(kinds) if one is Data])
-            kept = sum([1 << place for place, one in enumerate(kinds) if one is Kept])
+        bit = 1
+        for argument in arguments:
+            if argument.__class__ is Data:
+                pointers |= bit
+            elif argument.__class__ is Kept:
+                kept |= bit
+            bit <<= 1
         nothing = _NOTHING[len(arguments)]
         self._calls.append(pack("@HHBBBB6qii", NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
         self.labels.append(label or name)
@@ -110,6 +113,23 @@ class Program:
         """A call whose failure is passed over, but told of (``Running.noted``)."""
         self.noted.add(len(self._calls))
         self._add(_NOTE, name, arguments, "", keep, 0)
+
+    def each(self, place: int, values: list[int] | list[bytes]) -> None:
+        """Instead of the last call, the same for each of these numbers or texts as its argument number ``place``."""
+        call, label = self._calls.pop(), self.labels.pop()
+        places: list[int] = []
+        for value in values:
+            if isinstance(value, int):
+                places.append(value)
+            else:
+                places.append(len(self._data))
+                self._data += value + b"\0"
+        self._data += bytes(-len(self._data) % 8)
+        before, after = call[: 8 + 8 * place], call[16 + 8 * place :]
+        self._calls += [before + at.to_bytes(8, sys.byteorder) + after for at in places]
+        self.labels += [
+            f"{label} {value!s}" if isinstance(value, int) else f"{label} {value.decode()}" for value in values
+        ]
 
     def here(self) -> int:
         """The number of the next call, for ``skip``, ``instead`` and to know it by."""
@@ -185,15 +205,15 @@ class Running:
 
     def forked(self) -> int:
         """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
-        posix.waitpid(self._helper, 0)
         while message := posix.read(self.said, 16):
             what, value = _numbers(message)
             if what == _FORKED:
                 self.pid = value
                 return value
-            # Either there is no child, or it has failed before the helper told of it, which it has by now.
+            # Either there is no child, or it has failed before the helper has told of it, which it is about to.
             self._early.append(message)
         posix.close(self.said)
+        posix.waitpid(self._helper, 0)
         raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
 
     def arrived(self) -> None:
@@ -211,6 +231,8 @@ class Running:
                 break
             self.noted.append(what)
         posix.close(self.said)
+        if self.pid != self._helper:
+            posix.waitpid(self._helper, 0)
         return _sentence(self._program, message) if message else ""
 
 

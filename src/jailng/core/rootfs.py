@@ -166,7 +166,7 @@ def _mount(
     """
     way.must(
         "mount", way.text(source), way.text(target), way.text(kind), flags, way.text(data),
-        label=f"jail_set: mount {target.decode()}", unless=unless,
+        label=f"jail_set: mount {target.decode()}".rstrip(), unless=unless,
     )  # fmt: skip
 
 
@@ -364,8 +364,8 @@ class MountProc(Operation):
         _attach(way, _NEW, Kept(_PROC), b"sys")
         way.must("close", Kept(_NEW))
         for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
-            for name in names:  # which of them a kernel has depends on how it was built
-                _mount(way, b"%s/%s" % (_MASKS, mask), name, b"", m.MS_BIND, unless=ENOENT)
+            _mount(way, b"%s/%s" % (_MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
+            way.each(1, names)  # which of them a kernel has depends on how it was built
         for number, (path, _) in enumerate(self.files):
             _mount(way, b"%s/%d" % (_MASKS, number), path, b"", m.MS_BIND)
         way.must("close", Kept(_PROC))
