@@ -20,7 +20,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "jexec": ("no-such-jail", "/bin/true"),
 }
 _LIST = """
-    __future__ _ctypes _struct fcntl gc
+    __future__ _struct fcntl gc
     jailng jailng.start jailng.errors jailng.linux jailng.linux.libc jailng.linux.ns jailng.params jailng.params.values
     jailng.core jailng.core.registry jailng.cli
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import process, program
+from jailng.core import jailinit, process, program
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
@@ -114,7 +114,7 @@ def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
-        running = program.start(_way_in(entry, command, user, streams, members))
+        running = program.start(_way_in(entry, command, user, streams, members), jailinit.detached())
         running.forked()
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None

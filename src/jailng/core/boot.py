@@ -13,7 +13,7 @@ import time
 from jailng import start
 from jailng.core import builder, jailinit, process, program
 from jailng.core.operation import Operation
-from jailng.linux import caps, cgroup, mount, ns
+from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
 
 TYPE_CHECKING = False
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 _SIGCHLD = 17
+_PR_SET_SECUREBITS = 28
+_NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
+_CODE = 3
 _LATER = ("init", "userns", "pidns")
 
 
@@ -131,6 +134,7 @@ class Boot(Operation):
             builder.wait(running)
         self.noted = running.noted
         init.arrived()
+        jailinit.take(slots["init.pid"])
 
     def _flags(self) -> int:
         return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
@@ -140,10 +144,12 @@ class Boot(Operation):
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        code = jailinit.open_program()
         go, begin = posix.pipe2(posix.O_CLOEXEC)
         try:
-            running = program.start(self._of_init(slots["init.home"], go, events, sysctls, code))
+            try:
+                running = program.start(self._of_init(slots["init.home"], go, events, sysctls), jailinit.path())
+            except FileNotFoundError:
+                raise jailinit.not_built() from None
             for name in _LATER:  # numbers for the builder's program, until there is something to have by them
                 slots[name] = posix.dup(go)
             way = builder.lay_down(self.build, slots, ns.CLONE_NEWNS | (ns.CLONE_NEWIPC if self.new_ipc else 0))
@@ -154,18 +160,20 @@ class Boot(Operation):
             _become(slots["userns"], posix.open(f"/proc/{pid}/ns/user", _OPEN))
             _become(slots["pidns"], posix.open(f"/proc/{pid}/ns/pid", _OPEN))
         finally:
-            for fd in (go, events, sysctls, code, begin):
+            for fd in (go, events, sysctls, begin):
                 posix.close(fd)
         return running, way
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int, code: int) -> Program:
+    def _of_init(self, home: int, go: int, events: int, sysctls: int) -> Program:
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
+        jailinit.lay_open(init, _CODE)
         _new_mount_and_time(init)
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
+        # What it may do is kept over that; in a new user namespace the securebits are what they are by default.
+        init.must("prctl", _PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
         init.must("setresuid", -1, self.creator, -1)
-        process.capset(init, caps.effective()[1])
         init.fork(self._flags(), home)
         init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
         process.become(init, 0, 0, [])
@@ -182,7 +190,7 @@ class Boot(Operation):
         # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)
-        init.execute_fd(code, ["init"])
+        init.execute_fd(program.Kept(_CODE), ["init"])
         return init
 
 

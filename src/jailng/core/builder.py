@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import process, program
+from jailng.core import jailinit, process, program
 from jailng.errors import JailError
 from jailng.linux import mount, ns
 
@@ -45,7 +45,7 @@ def lay_down(operations: list[Operation], slots: Slots, joined: int) -> Program:
 
 def start(way: Program) -> Running:
     """Begin to build. Raises JailError or OSError."""
-    running = program.start(way)
+    running = program.start(way, jailinit.path())
     if not mount.takes_pid_namespace():
         running.forked()
     return running

@@ -7,7 +7,7 @@ import posix
 from jailng.core import boot, devfs, privileges, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import caps, ns
+from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,8 +199,6 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
     """
     root, _ = open_path(params)
     slots = {"root": root}
-    # From here on there are processes of ours that a jailed root could see: none of them may be looked into.
-    caps.set_dumpable(False)
     try:
         operations = plan(params, record.jid, record.base)
         carry_out(operations, slots, record)

@@ -11,7 +11,6 @@ import posix
 import sys
 from _struct import pack
 
-from jailng.core import jailinit
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux.libc import NR, words
@@ -167,10 +166,9 @@ class Program:
         for candidate in candidates or [""]:
             self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 0)
 
-    def execute_fd(self, fd: int, argv: list[str]) -> None:
+    def execute_fd(self, fd: Kept, argv: list[str]) -> None:
         """fexecve(3) with an empty environment. No descriptor above 2 outlives it."""
         self._close_on_exec()
-        self.fds.append(fd)
         empty, vector = self.text(""), self._vector(argv)
         self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}", 0, 0)
 
@@ -236,23 +234,20 @@ class Running:
         return _sentence(self._program, message) if message else ""
 
 
-def start(program: Program) -> Running:
-    """Begin to carry out a program. Raises OSError."""
+def start(program: Program, code: str) -> Running:
+    """Begin to carry out a program; ``code`` is the path of jailinit (``core.jailinit``). Raises OSError."""
     file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
     said, say = posix.pipe2(posix.O_CLOEXEC)
-    code = jailinit.open_program()
-    inherited = [fd for fd in {file, say, code, *program.fds} if not posix.get_inheritable(fd)]
+    inherited = [fd for fd in {file, say, *program.fds} if not posix.get_inheritable(fd)]
     try:
         posix.write(file, program._laid_out(say))
         for fd in inherited:
             posix.set_inheritable(fd, True)
-        helper = posix.posix_spawn(
-            f"/proc/self/fd/{code}", ["jailinit", "run", str(file)], {}, setsigmask=(), setsigdef=_SIGNALS_THAT_CAN
-        )
+        helper = posix.posix_spawn(code, ["jailinit", "run", str(file)], {}, setsigmask=(), setsigdef=_SIGNALS_THAT_CAN)
     finally:
         for fd in inherited:
             posix.set_inheritable(fd, False)
-        for fd in (file, say, code):
+        for fd in (file, say):
             posix.close(fd)
     return Running(helper, said, program)
 

@@ -7,7 +7,7 @@ import select
 import time
 
 from jailng.linux.libc import EBUSY, ENODEV, ENOENT
-from jailng.linux.mount import CGROUP2_SUPER_MAGIC, O_PATH, file_system_magic, new_file_system
+from jailng.linux.mount import O_PATH, new_file_system
 from jailng.linux.ns import pidfd_open
 
 _UNIFIED = (
@@ -34,10 +34,13 @@ def unified_root() -> int:
                 fd = posix.open(path, O_PATH | _DIRECTORY)
             except OSError:
                 continue
-            if file_system_magic(fd) == CGROUP2_SUPER_MAGIC:
-                _open_root = fd
-                break
-            posix.close(fd)
+            try:
+                posix.stat("cgroup.controllers", dir_fd=fd)  # no hierarchy of v1 has that file
+            except OSError:
+                posix.close(fd)
+                continue
+            _open_root = fd
+            break
         else:
             _open_root = new_file_system(b"cgroup2", [])
     return _open_root
