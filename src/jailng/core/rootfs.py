@@ -24,10 +24,12 @@ _HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOU
 MASKED_FILES = (
     b"kcore keys key-users latency_stats timer_list timer_stats sched_debug cmdline interrupts softirqs diskstats "
     b"partitions kallsyms iomem ioports modules slabinfo vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup "
-    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat vmstat bootconfig dma misc consoles execdomains "
+    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat bootconfig dma misc consoles execdomains "
     b"sysrq-trigger mdstat allocinfo cgroups crypto devices fb vmcore lock_stat lockdep lockdep_chains lockdep_stats"
 ).split()
 MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
+# Directories below /proc/sys: of the machine's drives, and counters of quotas.
+MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
 _NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
@@ -293,12 +295,15 @@ class MountProc(Operation):
         m.mount_setattr(sys, _HIDDEN)
         m.move_mount(sys, proc, b"sys")
         present = set(posix.listdir(proc))
-        for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
-            for name in names:
-                if name.decode() in present:
-                    m.mount(b"%s/%s" % (_MASKS, mask), name, None, m.MS_BIND)
-        for number, (path, _) in enumerate(self.files):
-            m.mount(b"%s/%d" % (_MASKS, number), path, None, m.MS_BIND)
+        masks = [(b"nothing", path) for path in MASKED_FILES if path.decode() in present]
+        masks += [(b"none", path) for path in MASKED_DIRECTORIES if path.decode() in present]
+        masks += [(b"none", path) for path in MASKED_SYSCTLS]
+        masks += [(b"%d" % number, path) for number, (path, _) in enumerate(self.files)]
+        for mask, path in masks:
+            try:
+                m.mount(b"%s/%s" % (_MASKS, mask), path, None, m.MS_BIND)
+            except FileNotFoundError:  # not every kernel has all of them
+                continue
         posix.close(proc)
 
     @staticmethod
@@ -314,7 +319,7 @@ class MountProc(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES)
+        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
 
 
