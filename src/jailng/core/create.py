@@ -23,7 +23,6 @@ class HostSide(Operation):
     """The host's end of the jail's network: interface, routes, neighbours."""
 
     __slots__ = ("link",)
-    needs = ("init.pid",)
 
     def __init__(self, link: Link) -> None:
         self.link = link

@@ -133,8 +133,6 @@ class CloneTree(Operation):
     """Take a detached copy of the root's mount and of those below it, while still in the host's namespace."""
 
     __slots__ = ("below", "path")
-    needs = ("root",)
-    makes = ("tree",)
 
     def __init__(self, path: str, below: list[tuple[bytes, str]]) -> None:
         self.path = path
@@ -159,7 +157,6 @@ class AttachTree(Operation):
     """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
 
     __slots__ = ("below", "path", "private", "skipped")
-    needs = ("tree", "userns")
 
     def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
         self.path = path
@@ -209,7 +206,6 @@ class MountDev(Operation):
     """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue."""
 
     __slots__ = ("base", "links", "nodes", "private")
-    needs = ("tree", "userns")
 
     def __init__(
         self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool
@@ -261,7 +257,6 @@ class MountProc(Operation):
     """A procfs of the jail's own processes, what tells of the host masked, /proc/sys read-only."""
 
     __slots__ = ("files",)
-    needs = ("tree",)
 
     def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
         self.files = files
@@ -327,7 +322,6 @@ class Pivot(Operation):
     """Make the tree the root of the namespace, for PID 1 too, and let go of the host's."""
 
     __slots__ = ()
-    needs = ("tree",)
 
     def apply(self, slots: Slots) -> None:
         """Raises OSError (EINVAL: the host's own root is no mount that can be left, as in an initramfs)."""
