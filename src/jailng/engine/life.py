@@ -106,8 +106,9 @@ def _aliases(life: Life, _: str) -> None:
 
 
 def _create(life: Life, _: str) -> None:
-    shown = life.params.to_lines()
-    life.say(" ".join(["jail_set(JAIL_CREATE)", *(["persist"] if "persist" not in life.params else []), *shown]))
+    given = [word for word in life.params.words(pseudo=False) if word not in ("persist", "nopersist")]
+    shown = life.params.words(pseudo=False) if life.params.flag("persist") else ["persist", *given]
+    life.say(" ".join(["jail_set(JAIL_CREATE)", *shown]))
     for note in create.jail_set(life.params, life.there):
         life.say(note)
     life.say("created")
