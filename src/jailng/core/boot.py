@@ -131,16 +131,18 @@ class Boot(Operation):
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        code = jailinit.open_program()
+        code = jailinit.open_program() if self.ids else jailinit.open_copy(process.NOBODYS)
         go, begin = posix.pipe2(posix.O_CLOEXEC)
         try:
-            running = program.start(self._of_init(slots["init.home"], go, events, sysctls, code))
+            with program.Program() as init:
+                self._lay_down(init, slots["init.home"], go, events, sysctls, code)
+                running = program.start(init)
             for operation in self.build:
                 operation.prepare(slots)
             start.load_rest()
             slots["init.pid"] = running.forked()
             slots["init"] = ns.pidfd_open(running.pid)
-            for name in ("uid_map", "gid_map"):
+            for name in ("uid_map", "gid_map", "projid_map"):
                 _write(f"/proc/{running.pid}/{name}", b"0 %d 65536" % self.ids)
             slots["userns"] = posix.open(f"/proc/{running.pid}/ns/user", _OPEN)
         finally:
@@ -148,10 +150,10 @@ class Boot(Operation):
                 posix.close(fd)
         return running
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int, code: int) -> Program:
-        init = program.Program()
+    def _lay_down(self, init: Program, home: int, go: int, events: int, sysctls: int, code: int) -> None:
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
+        process.usual_priority(init)
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
         init.must("setresuid", -1, self.creator, -1)
         process.capset(init, caps.effective()[1])
@@ -172,7 +174,6 @@ class Boot(Operation):
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)
         init.execute_fd(code, ["init"])
-        return init
 
 
 class _Outside:

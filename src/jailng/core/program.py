@@ -48,17 +48,29 @@ class Kept:
 class Program:
     """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
 
-    ``labels`` say for each call what has failed when it fails; the kernel's words follow.
+    ``labels`` say for each call what has failed when it fails; the kernel's words follow. ``report`` is the end of a
+    pipe that the process holds to tell of a failure, ``said`` the other, which only this process has; both are closed
+    at the end of a ``with``, unless it was started.
     """
 
-    __slots__ = ("_addresses", "_calls", "_data", "fds", "labels")
+    __slots__ = ("_addresses", "_calls", "_data", "fds", "labels", "report", "said")
 
     def __init__(self) -> None:
+        """Raises OSError."""
+        self.said, self.report = posix.pipe2(posix.O_CLOEXEC)
         self._calls: list[tuple[int, int, tuple[int | Data | Kept, ...], int, int]] = []
         self._data = bytearray()
         self._addresses: list[int] = []  # places among the data of words that hold a place among the data
         self.labels: list[str] = []
         self.fds: list[int] = []
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self.said, self.report):
+            if fd >= 0:
+                posix.close(fd)
 
     def data(self, content: bytes, addresses: tuple[int, ...] = ()) -> Data:
         """Lay down bytes; ``addresses`` are the offsets in them of words that hold the place of other data."""
@@ -103,6 +115,20 @@ class Program:
         arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 
+    def close_all_but(self, *kept: int) -> None:
+        """Close every descriptor but 0 to 2, ``kept`` and ``report``."""
+        first = 3
+        for fd in sorted({*kept, self.report} - {0, 1, 2}):
+            if fd > first:
+                self.must("close_range", first, fd - 1, 0)
+            first = fd + 1
+        self.must("close_range", first, _ALL_FDS, 0)
+
+    def unless_alone(self) -> None:
+        """End without a word if the process that started this one has died: nobody has the other end of ``report``."""
+        watched = self.data(words(self.report))  # struct pollfd, no events: of POLLERR poll(2) tells unasked
+        self.expect(0, "ppoll", watched, 1, self.data(bytes(16)), 0, 0)
+
     def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}") -> None:
         """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it. ``{}`` is the program."""
         self._close_on_exec()
@@ -125,9 +151,9 @@ class Program:
     def _close_on_exec(self) -> None:
         self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
-    def _laid_out(self, report: int) -> bytes:
+    def _laid_out(self) -> bytes:
         base = _HEADER + _CALL * len(self._calls) + 8 * len(self._addresses)
-        out = [words(len(self._calls), len(self._addresses), report)]
+        out = [words(len(self._calls), len(self._addresses), self.report)]
         for number, kind, arguments, keep, value in self._calls:
             pointers = kept = 0
             plain = []
@@ -157,11 +183,12 @@ class Running:
 
     __slots__ = ("_failed", "_helper", "_program", "pid", "said")
 
-    def __init__(self, helper: int, said: int, program: Program) -> None:
+    def __init__(self, helper: int, program: Program) -> None:
+        """It takes ``said`` over."""
         self.pid = -1
         self._failed = b""
         self._helper = helper
-        self.said = said
+        self.said, program.said = program.said, -1
         self._program = program
 
     def forked(self) -> int:
@@ -196,11 +223,12 @@ class Running:
 def start(program: Program) -> Running:
     """Begin to carry out a program. Raises OSError."""
     file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
-    said, say = posix.pipe2(posix.O_CLOEXEC)
-    code = jailinit.open_program()
-    inherited = [fd for fd in {file, say, code, *program.fds} if not posix.get_inheritable(fd)]
+    code = -1
+    inherited: list[int] = []
     try:
-        posix.write(file, program._laid_out(say))
+        code = jailinit.open_program()
+        inherited = [fd for fd in {file, code, program.report, *program.fds} if not posix.get_inheritable(fd)]
+        posix.write(file, program._laid_out())
         for fd in inherited:
             posix.set_inheritable(fd, True)
         helper = posix.posix_spawn(
@@ -209,9 +237,12 @@ def start(program: Program) -> Running:
     finally:
         for fd in inherited:
             posix.set_inheritable(fd, False)
-        for fd in (file, say, code):
-            posix.close(fd)
-    return Running(helper, said, program)
+        for fd in (file, code):
+            if fd >= 0:
+                posix.close(fd)
+    posix.close(program.report)
+    program.report = -1
+    return Running(helper, program)
 
 
 _SIGNALS_THAT_CAN = [number for number in _SIGNALS if number not in (9, 19, 32, 33)]

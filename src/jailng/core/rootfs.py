@@ -52,6 +52,9 @@ def open_root(path: str) -> int:
 def reachable(root: int, path: str) -> str:
     """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
 
+    What keeps them out is a directory of root's above it, or the root itself, that gives nothing to group and others;
+    the group's bits may be those of an access control list, which may name anybody (acl(5)).
+
     An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
     the file outside, and what setcap gives is given there as well. ``/`` itself is FreeBSD's idiom for a jail that
     confines no files.
@@ -63,7 +66,7 @@ def reachable(root: int, path: str) -> str:
     here = posix.dup(root)
     try:
         while True:
-            if not status.st_mode & 0o001 and (not status.st_mode & 0o010 or status.st_gid == 0):
+            if status.st_uid == 0 and not status.st_mode & 0o011:
                 return ""
             if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
                 break
