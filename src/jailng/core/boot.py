@@ -36,7 +36,6 @@ class MakeCgroup(Operation):
     """
 
     __slots__ = ("path",)
-    makes = ("init.home",)
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -71,8 +70,6 @@ class Boot(Operation):
         "new_ipc",
         "new_net",
     )
-    needs = ("init.home", "tree")
-    makes = ("init", "init.pid")
 
     def __init__(
         self,

@@ -24,10 +24,12 @@ _HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOU
 MASKED_FILES = (
     b"kcore keys key-users latency_stats timer_list timer_stats sched_debug cmdline interrupts softirqs diskstats "
     b"partitions kallsyms iomem ioports modules slabinfo vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup "
-    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat vmstat bootconfig dma misc consoles execdomains "
+    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat bootconfig dma misc consoles execdomains "
     b"sysrq-trigger mdstat allocinfo cgroups crypto devices fb vmcore lock_stat lockdep lockdep_chains lockdep_stats"
 ).split()
 MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
+# Directories below /proc/sys: of the machine's drives, and counters of quotas.
+MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
 _NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
@@ -134,8 +136,6 @@ class CloneTree(Operation):
     """Take a detached copy of the root's mount and of those below it, while still in the host's namespace."""
 
     __slots__ = ("below", "path")
-    needs = ("root",)
-    makes = ("tree",)
 
     def __init__(self, path: str, below: list[tuple[bytes, str]]) -> None:
         self.path = path
@@ -160,7 +160,6 @@ class AttachTree(Operation):
     """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
 
     __slots__ = ("below", "path", "private", "skipped")
-    needs = ("tree", "userns")
 
     def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
         self.path = path
@@ -210,7 +209,6 @@ class MountDev(Operation):
     """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue."""
 
     __slots__ = ("base", "links", "nodes", "private")
-    needs = ("tree", "userns")
 
     def __init__(
         self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool
@@ -262,7 +260,6 @@ class MountProc(Operation):
     """A procfs of the jail's own processes, what tells of the host masked, /proc/sys read-only."""
 
     __slots__ = ("files",)
-    needs = ("tree",)
 
     def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
         self.files = files
@@ -296,12 +293,15 @@ class MountProc(Operation):
         m.mount_setattr(sys, _HIDDEN)
         m.move_mount(sys, proc, b"sys")
         present = set(posix.listdir(proc))
-        for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
-            for name in names:
-                if name.decode() in present:
-                    m.mount(b"%s/%s" % (_MASKS, mask), name, None, m.MS_BIND)
-        for number, (path, _) in enumerate(self.files):
-            m.mount(b"%s/%d" % (_MASKS, number), path, None, m.MS_BIND)
+        masks = [(b"nothing", path) for path in MASKED_FILES if path.decode() in present]
+        masks += [(b"none", path) for path in MASKED_DIRECTORIES if path.decode() in present]
+        masks += [(b"none", path) for path in MASKED_SYSCTLS]
+        masks += [(b"%d" % number, path) for number, (path, _) in enumerate(self.files)]
+        for mask, path in masks:
+            try:
+                m.mount(b"%s/%s" % (_MASKS, mask), path, None, m.MS_BIND)
+            except FileNotFoundError:  # not every kernel has all of them
+                continue
         posix.close(proc)
 
     @staticmethod
@@ -317,7 +317,7 @@ class MountProc(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES)
+        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
 
 
@@ -325,7 +325,6 @@ class Pivot(Operation):
     """Make the tree the root of the namespace, for PID 1 too, and let go of the host's."""
 
     __slots__ = ()
-    needs = ("tree",)
 
     def apply(self, slots: Slots) -> None:
         """Raises OSError (EINVAL: the host's own root is no mount that can be left, as in an initramfs)."""
