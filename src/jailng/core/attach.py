@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import process, program
+from jailng.core import jailinit, process, program
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
@@ -114,9 +114,8 @@ def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
-        with program.Program() as way:
-            _lay_down(way, entry, command, user, streams, members)
-            running = program.start(way)
+        way = _way_in(entry, command, user, streams, members)
+        running = program.start(way, jailinit.detached())
         running.forked()
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
@@ -131,7 +130,8 @@ def _look_up(entry: Entry, name: str) -> User:
     return lookup.find(entry, name)
 
 
-def _lay_down(way: Program, entry: Entry, command: Command, user: User | None, streams: Streams, members: int) -> None:
+def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams, members: int) -> Program:
+    way = program.Program()
     way.fds += [entry.init, *streams.descriptors()]
     process.not_dumpable(way)
     process.usual_priority(way)
@@ -162,6 +162,7 @@ def _lay_down(way: Program, entry: Entry, command: Command, user: User | None, s
         way.unless_alone()  # whoever died before it was asked to take us along took nobody
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     way.execute(argv, _environment(command, user), command.label)
+    return way
 
 
 def _change_directory(way: Program, command: Command, user: User | None) -> None:

@@ -85,9 +85,8 @@ def give_up(program: Program, confinement: Confinement, privileged: bool = True)
     code = program.data(confinement.program)
     filtering = program.data(words(len(confinement.program) // 8) + words(code.at), (8,))
     program.must("seccomp", _SECCOMP_SET_MODE_FILTER, 0, filtering)
-    for number in range(caps.last() + 1):
-        if not confinement.caps >> number & 1:
-            program.must("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
+    program.must("prctl", _PR_CAPBSET_DROP, 0, 0, 0, 0)
+    program.each(1, [number for number in range(caps.last() + 1) if not confinement.caps >> number & 1])
     program.must("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     capset(program, confinement.caps)
 
