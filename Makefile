@@ -36,7 +36,8 @@ install: all
 	# An installed command looks for its modules where they were put, and for Debian's bindings; nowhere else.
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin
 	for command in $(COMMANDS); do \
-		sed -e '/^here = /d' -e '/^posix\.close(here)$$/d' -e 's|^sys\.path += .*|sys.path += [$(PLACES)]|' \
+		sed -e '/^here = /d' -e '/^posix\.close(here)$$/d' -e 's|^root = .*|root = "$(PACKAGES)"|' \
+			-e 's|^sys\.path += .*|sys.path += [$(PLACES)]|' \
 			bin/$$command > $(DESTDIR)$(PREFIX)/sbin/$$command && \
 		chmod 755 $(DESTDIR)$(PREFIX)/sbin/$$command || exit 1; done
 	# Run by processes that already live in a jail, read by nobody.

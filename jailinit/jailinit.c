@@ -2,7 +2,7 @@
  * jailinit: what runs where Python must not, in a jail or on the way into one.
  *
  *	init			PID 1; fd 0 is cgroup.events of the jail's members
- *	jailinit run FD		carry out the system calls laid down in the file FD, the last of which is an exec
+ *	jailinit run FD		carry out the system calls laid down in the file FD, the last of which is an exec or exit
  *
  * There is one PID 1 a jail, so it has no libc and no memory but its stack. It needs to reap nobody: SIGCHLD is ignored
  * when it is started, and then the kernel reaps (wait(2), NOTES). What enters a jail carries nothing of the host's in
@@ -83,16 +83,18 @@ init(void)
 }
 
 /*
- * struct program, and then: the calls, offsets of words that hold an offset and are to hold an address, data.
- * An argument is a number, an offset into the file (bit N of pointers) or what a call before kept (bit N of kept).
+ * struct program, and then: the calls, offsets of words that hold an offset and are to hold an address, data. All offsets
+ * are into the data. An argument is a number, an offset (bit N of pointers) or what a call before kept (bit N of kept).
  */
 struct program { unsigned long calls, addresses, report; };
 struct call_ {
-	unsigned int number;
-	unsigned char kind, pointers, kept, keep;	/* keep: where the result goes, 0 for nowhere */
-	long argument[6], expected;
+	unsigned short number, keep;	/* keep: where the result goes, 0 for nowhere */
+	unsigned char kind, pointers, kept, unused;
+	long argument[6];
+	int expected, skip;	/* MUST: an error to pass over, with so many of the calls that follow; NOTE: any, but told */
 };
-enum { MUST, MAY, FORK, EXPECT, EXEC };
+enum { MUST, MAY, FORK, EXPECT, EXEC, NOTE };
+enum { KEPT = 1024 };
 
 static void
 report(int fd, long what, long value)
@@ -108,24 +110,31 @@ run(int fd)
 	struct program *program;
 	struct call_ *c;
 	unsigned long i, n, *address;
-	long size, result, argument[6], kept[4] = { 0 }, failed = 0;
-	char *base;
+	long size, result, argument[6], kept[KEPT], failed = 0;
+	char *data;
 
 	size = call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
-	base = (char *)call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	program = (struct program *)base;
+	program = (struct program *)call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	c = (struct call_ *)(program + 1);
 	address = (unsigned long *)(c + program->calls);
+	data = (char *)(address + program->addresses);
+	for (i = 0; i < KEPT; i++)
+		kept[i] = -1;
 	for (i = 0; i < program->addresses; i++)
-		*(unsigned long *)(base + address[i]) += (unsigned long)base;
+		*(unsigned long *)(data + address[i]) += (unsigned long)data;
 	for (i = 0; i < program->calls; i++, c++) {
 		for (n = 0; n < 6; n++)
-			argument[n] = c->pointers >> n & 1 ? (long)base + c->argument[n] :
-			    c->kept >> n & 1 ? kept[c->argument[n] & 3] : c->argument[n];
+			argument[n] = c->pointers >> n & 1 ? (long)data + c->argument[n] :
+			    c->kept >> n & 1 ? kept[c->argument[n] % KEPT] : c->argument[n];
 		result = call(c->number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
 		if (c->keep != 0)
-			kept[c->keep & 3] = result;
-		if (c->kind == MUST && result < 0) {
+			kept[c->keep % KEPT] = result < 0 ? -1 : result;	/* never AT_FDCWD, which is -ENETDOWN */
+		if (result < 0 && (c->kind == NOTE || (c->kind == MUST && -result == c->expected))) {
+			if (c->kind == NOTE)
+				report(program->report, i, -result);
+			i += c->skip;
+			c += c->skip;
+		} else if (c->kind == MUST && result < 0) {
 			report(program->report, i, -result);
 			return;
 		} else if (c->kind == FORK && result != 0) {

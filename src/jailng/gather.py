@@ -54,13 +54,13 @@ def _compiled(file: str) -> CodeType:
     return compile(ast.fix_missing_locations(tree), file, "exec", optimize=2, dont_inherit=True)
 
 
-def _entry(name: str) -> tuple[Entry, bytes]:
+def _entry(name: str) -> Entry:
     file = sys.modules[name].__file__
     assert file is not None
     source = os.stat(file)
-    code = marshal.dumps(_compiled(file))
+    code = _compiled(file)
     package = file.endswith("/__init__.py")
-    return (name, file[len(ROOT) + 1 :], source.st_size, source.st_mtime_ns, package, len(code)), code
+    return name, file[len(ROOT) + 1 :], source.st_size, source.st_mtime_ns, package, code
 
 
 def _completed(modules: tuple[str, ...]) -> list[str]:
@@ -95,12 +95,17 @@ def _completed(modules: tuple[str, ...]) -> list[str]:
 
 
 def gather() -> None:
-    """Write one file a command. It holds: length of the head, head (a list of ``Entry``), code of each."""
+    """Write one file a command: ``jailng.start`` for the script, what is loaded at once, and what is later.
+
+    Each is preceded by its length. The first is the source's size and mtime_ns and the code, the others are ``Entry``s.
+    """
+    _, _, size, mtime, _, start = _entry("jailng.start")
     for command, (first, later) in COMMANDS.items():
-        found = [_entry(name) for name in _completed(first + later)]
-        head = marshal.dumps([entry for entry, _ in found])
+        found = [_entry(name) for name in ["jailng", *_completed(first + later)]]
+        at = [entry[0] for entry in found].index(first[-1]) + 1
         path = FILE % command
-        text = len(head).to_bytes(4, sys.byteorder) + head + b"".join([code for _, code in found])
+        parts = [marshal.dumps(part) for part in ((size, mtime, start), found[:at], found[at:])]
+        text = b"".join([len(part).to_bytes(4, "little") + part for part in parts])
         Path(f"{path}.new").write_bytes(text)
         os.rename(f"{path}.new", path)
 

@@ -17,10 +17,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from types import CodeType
+    from typing import Any, NoReturn
 
-    # name, path below the package's parent, size and mtime_ns of the source, is it a package, length of the code
-    Entry = tuple[str, str, int, int, bool, int]
+    # name, path below the package's parent, size and mtime_ns of the source, is it a package, its code
+    Entry = tuple[str, str, int, int, bool, CodeType]
 
 ROOT = __file__.rpartition("/jailng/")[0]
 # The file of a command; pycache's own tag names the interpreter that it is for.
@@ -33,10 +34,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def run(command: str) -> NoReturn:
-    """Run one of ``COMMANDS`` with the words of this process's command line, and end the process."""
+def run(command: str, file: int = -1) -> NoReturn:
+    """Run one of ``COMMANDS`` with the words of this process's command line, and end the process.
+
+    ``file`` is the command's file, of which the first part, this module, has been read; -1 where it has not.
+    """
     gc.disable()  # nothing lives long enough to be collected, and looking for it costs a millisecond
-    load(command)
+    load(command, file)
     module = __import__(COMMANDS[command][0][-1], fromlist=["main"])
     try:
         status = module.main(sys.argv[1:])
@@ -47,10 +51,10 @@ def run(command: str) -> NoReturn:
     posix._exit(status)
 
 
-_rest: list[tuple[int, list[Entry]]] = []
+_rest: list[int] = []
 
 
-def load(command: str) -> bool:
+def load(command: str, file: int = -1) -> bool:
     """Load what the command's file holds up to its main module; the others wait for ``load_rest``.
 
     False where the file is missing, or from the first module on that has changed.
@@ -58,34 +62,40 @@ def load(command: str) -> bool:
     if sys.pycache_prefix is not None:
         return False  # whoever says where compiled files are does not mean ours
     try:
-        fd = posix.open(FILE % command, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+        if file < 0:
+            file = posix.open(FILE % command, posix.O_RDONLY | posix.O_CLOEXEC)
+            _part(file)  # this module, which a script starts from
+    except (OSError, EOFError, TypeError, ValueError):
         return False
-    try:
-        length = int.from_bytes(posix.read(fd, 4), sys.byteorder)
-        entries: list[Entry] = marshal.loads(posix.read(fd, length))
-        last = [entry[0] for entry in entries].index(COMMANDS[command][0][-1]) + 1
-        if all(_load(entry, fd) for entry in entries[:last]):
-            _rest.append((fd, entries[last:]))
-            return True
-    except (EOFError, TypeError, ValueError):
-        pass
-    posix.close(fd)
+    if _load_part(file):
+        _rest.append(file)
+        return True
+    posix.close(file)
     return False
 
 
 def load_rest() -> None:
     """Load what the command needs later, while something else takes time."""
     while _rest:
-        fd, entries = _rest.pop()
-        all(_load(entry, fd) for entry in entries)
-        posix.close(fd)
+        file = _rest.pop()
+        _load_part(file)
+        posix.close(file)
 
 
-def _load(entry: Entry, fd: int) -> bool:
-    name, path, size, mtime, package, length = entry
-    # A module at a time: what is read for one lies where the last one's lay, and no fresh memory is asked for.
-    code = posix.read(fd, length)
+def _part(file: int) -> Any:
+    return marshal.loads(posix.read(file, int.from_bytes(posix.read(file, 4), "little")))
+
+
+def _load_part(file: int) -> bool:
+    try:
+        entries = _part(file)
+    except (EOFError, TypeError, ValueError):
+        return False
+    return all(_load(entry) for entry in entries)
+
+
+def _load(entry: Entry) -> bool:
+    name, path, size, mtime, package, code = entry
     if name in sys.modules:
         return True
     where = f"{ROOT}/{path}"
@@ -93,7 +103,7 @@ def _load(entry: Entry, fd: int) -> bool:
         source = posix.stat(where)
     except OSError:
         return False
-    if (source.st_size, source.st_mtime_ns) != (size, mtime):
+    if source.st_size != size or source.st_mtime_ns != mtime:
         return False
     module = type(sys)(name)
     module.__file__ = where
@@ -102,7 +112,7 @@ def _load(entry: Entry, fd: int) -> bool:
         module.__path__ = [where.rpartition("/")[0]]
     sys.modules[name] = module
     try:
-        exec(marshal.loads(code), module.__dict__)
+        exec(code, module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise

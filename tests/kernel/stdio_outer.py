@@ -24,7 +24,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from jailng.core import process, program, stdio, waiting
+from jailng.core import jailinit, process, program, stdio, waiting
 from jailng.core.passwd import User
 from jailng.core.program import Program
 from jailng.errors import JailError
@@ -45,11 +45,13 @@ def start(
         way.fds.append(tree)
         way.must("setns", tree, ns.CLONE_NEWNS)
     base, user = ids
-    streams.install(way, User("alice", user, user, [], "/", "/bin/sh") if user else None)
+    streams.install(way)
+    if user:
+        streams.give_to(way, User("alice", user, user, [], "/", "/bin/sh"))
     process.become(way, user or base, user or base, [])
     way.must("prctl", 1, 0 if alone else signal.SIGKILL, 0, 0, 0)
     way.execute(argv, dict(os.environ))
-    running = program.start(way)
+    running = program.start(way, jailinit.detached())
     pid = running._helper  # it forks no further
     if complaint := running.complaint():
         sys.exit(f"outer: {complaint}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import program
+from jailng.core import jailinit, program
 from jailng.core.program import Kept, Program
 from jailng.errors import JailError
 from jailng.linux import cgroup
@@ -26,7 +26,7 @@ def leaf(stage: Stage) -> Iterator[int]:
 
 
 def _finish(made: Program) -> int:
-    running = program.start(made)
+    running = program.start(made, jailinit.detached())
     running.forked()
     running.arrived()
     return os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1])
@@ -51,7 +51,7 @@ def test_it_is_a_child_of_the_caller_in_the_cgroup(leaf: int) -> None:
     made = Program()
     made.fork(0, leaf)
     made.execute(["/bin/sleep", "60"], {"PATH": "/bin"})
-    running = program.start(made)
+    running = program.start(made, jailinit.detached())
     running.forked()
     running.arrived()
     status = Path(f"/proc/{running.pid}/status").read_text()

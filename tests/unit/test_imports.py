@@ -20,12 +20,12 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "jexec": ("no-such-jail", "/bin/true"),
 }
 _LIST = """
-    __future__ _ctypes _struct errno fcntl gc
+    __future__ _struct fcntl gc
     jailng jailng.start jailng.errors jailng.linux jailng.linux.libc jailng.linux.ns jailng.params jailng.params.values
     jailng.core jailng.core.registry jailng.cli
 """
 _MAKE_OR_ENTER = f"""{_LIST}
-    binascii select
+    select
     jailng.linux.caps jailng.linux.cgroup jailng.linux.landlock jailng.linux.mount
     jailng.params.model jailng.params.table
     jailng.core.confinement jailng.core.jailinit jailng.core.privileges jailng.core.process jailng.core.program

@@ -54,7 +54,7 @@ def _main(argv: list[str]) -> int:
     # FreeBSD 15: -l goes to the home directory only where a user is given and -d is not.
     at_home = login and user is not None and "d" not in given
     wanted = Command(argv, environment, user, given.get("d"), at_home)
-    return inside.attached(params, record, wanted)
+    return inside.attached(params, record, wanted, hand_over=True)
 
 
 def _of_the_host(name: str) -> User:

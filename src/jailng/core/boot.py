@@ -1,8 +1,8 @@
 """PID 1, and the namespaces that it holds.
 
-The mount and time namespaces are made by this process, so they belong to the host and nothing inside can change them.
-PID 1 is cloned into all others while this process's effective uid is the jail's first uid: the kernel charges what the
-jail uses to the creator of its user namespace, and root must not be the one to pay.
+The mount and time namespaces are made by a process of the host's, so they belong to the host and nothing inside can
+change them. PID 1 is cloned into all others while that process's effective uid is the jail's first uid: the kernel
+charges what the jail uses to the creator of its user namespace, and root must not be the one to pay.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from jailng import start
 from jailng.core import builder, jailinit, process, program
 from jailng.core.operation import Operation
-from jailng.linux import caps, cgroup, mount, ns
+from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
 
 TYPE_CHECKING = False
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from jailng.core.program import Program, Running
 
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
+_WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 _SIGCHLD = 17
+_PR_SET_SECUREBITS = 28
+_NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
+_CODE = 3
+_LATER = ("init", "userns", "pidns")
 
 
 class MakeCgroup(Operation):
@@ -56,7 +61,7 @@ class MakeCgroup(Operation):
 
 
 class Boot(Operation):
-    """Make the namespaces, start PID 1, carry out ``build`` in them with the host's privileges, and come back."""
+    """Start PID 1 in new namespaces, and have the builder carry out ``build`` in them with the host's privileges."""
 
     __slots__ = (
         "build",
@@ -69,6 +74,7 @@ class Boot(Operation):
         "host",
         "new_ipc",
         "new_net",
+        "noted",
     )
 
     def __init__(
@@ -95,6 +101,7 @@ class Boot(Operation):
         self.confinement = confinement
         self.host = host
         self.build = build
+        self.noted: list[int] = []
 
     def undo_lines(self) -> list[str]:
         """Namespaces and processes go with the cgroup; what is left is what the host's side of the network made."""
@@ -108,50 +115,66 @@ class Boot(Operation):
         """First what this process does for the new namespaces, then the builder's work."""
         return [*self.host, *self.build]
 
+    def notes(self, noted: list[int]) -> list[str]:
+        """What the builder left out."""
+        return [note for operation in self.build for note in operation.notes(self.noted)]
+
     def apply(self, slots: Slots) -> None:
         """Raises JailError with what PID 1 or the builder said, or OSError."""
-        outside = _Outside()
+        init, way = self._start_init(slots)
+        running = builder.start(way)
         try:
-            _new_mount_and_time()
-            init = self._start_init(slots)
+            start.load_rest()
             for operation in self.host:
                 operation.apply(slots)
-            builder.build(self.build, slots, self._flags() & (ns.CLONE_NEWIPC | ns.CLONE_NEWNET))
-            init.arrived()
         finally:
-            outside.come_back()
+            builder.wait(running)
+        self.noted = running.noted
+        init.arrived()
+        jailinit.take(slots["init.pid"])
 
     def _flags(self) -> int:
         return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
 
-    def _start_init(self, slots: Slots) -> Running:
+    def _start_init(self, slots: Slots) -> tuple[Running, Program]:
+        """PID 1, with its ids mapped, and what the builder has to do: both take their time, on two processors."""
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        code = jailinit.open_program()
         go, begin = posix.pipe2(posix.O_CLOEXEC)
+        copy = -1 if self.ids else jailinit.copy(process.NOBODYS)
         try:
-            running = program.start(self._of_init(slots["init.home"], go, events, sysctls, code))
-            for operation in self.build:
-                operation.prepare(slots)
-            start.load_rest()
-            slots["init.pid"] = running.forked()
-            slots["init"] = ns.pidfd_open(running.pid)
-            for name in ("uid_map", "gid_map"):
-                _write(f"/proc/{running.pid}/{name}", b"0 %d 65536" % self.ids)
-            slots["userns"] = posix.open(f"/proc/{running.pid}/ns/user", _OPEN)
+            try:
+                running = program.start(self._of_init(slots["init.home"], go, events, sysctls, copy), jailinit.path())
+            except FileNotFoundError:
+                raise jailinit.not_built() from None
+            for name in _LATER:  # numbers for the builder's program, until there is something to have by them
+                slots[name] = posix.dup(go)
+            way = builder.lay_down(self.build, slots, ns.CLONE_NEWNS | (ns.CLONE_NEWIPC if self.new_ipc else 0))
+            slots["init.pid"] = pid = running.forked()
+            _become(slots["init"], ns.pidfd_open(pid))
+            for name in ("uid_map", "gid_map", "projid_map"):
+                _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
+            _become(slots["userns"], posix.open(f"/proc/{pid}/ns/user", _OPEN))
+            _become(slots["pidns"], posix.open(f"/proc/{pid}/ns/pid", _OPEN))
         finally:
-            for fd in (go, events, sysctls, code, begin):
-                posix.close(fd)
-        return running
+            for fd in (go, events, sysctls, begin, copy):
+                if fd >= 0:
+                    posix.close(fd)
+        return running, way
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int, code: int) -> Program:
+    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Program:
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
+        process.usual_priority(init)
+        if copy < 0:
+            jailinit.lay_open(init, _CODE)
+        _new_mount_and_time(init)
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
+        # What it may do is kept over that; in a new user namespace the securebits are what they are by default.
+        init.must("prctl", _PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
         init.must("setresuid", -1, self.creator, -1)
-        process.capset(init, caps.effective()[1])
         init.fork(self._flags(), home)
         init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
         process.become(init, 0, 0, [])
@@ -168,54 +191,31 @@ class Boot(Operation):
         # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)
-        init.execute_fd(code, ["init"])
+        init.execute_fd(program.Kept(_CODE) if copy < 0 else copy, ["init"])
         return init
 
 
-class _Outside:
-    """The way back to the namespaces, directory, root and umask that this process had before."""
-
-    __slots__ = ("cwd", "fds", "root", "umask")
-
-    def __init__(self) -> None:
-        self.fds = [
-            (posix.open("/proc/self/ns/mnt", _OPEN), ns.CLONE_NEWNS),
-            (posix.open("/proc/self/ns/time", _OPEN), ns.CLONE_NEWTIME),
-            (posix.open("/proc/self/ns/pid", _OPEN), ns.CLONE_NEWPID),
-            (posix.open("/proc/self/ns/ipc", _OPEN), ns.CLONE_NEWIPC),
-            (posix.open("/proc/self/ns/net", _OPEN), ns.CLONE_NEWNET),
-        ]
-        self.root = posix.open("/", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        try:
-            self.cwd = posix.open(".", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        except OSError:  # it was removed, or may not be searched
-            self.cwd = posix.dup(self.root)
-        self.umask = posix.umask(0)  # what is made in a jail has the mode that is asked for
-
-    def come_back(self) -> None:
-        """Restore everything; a process that was in a chroot is in it again. Raises OSError."""
-        posix.umask(self.umask)
-        for fd, kind in self.fds:
-            ns.setns(fd, kind)
-            posix.close(fd)
-        posix.fchdir(self.root)
-        posix.chroot(".")
-        posix.fchdir(self.cwd)
-        posix.close(self.root)
-        posix.close(self.cwd)
-
-
-def _new_mount_and_time() -> None:
-    ns.unshare(ns.CLONE_NEWNS | ns.CLONE_NEWTIME)
+def _new_mount_and_time(way: Program) -> None:
+    way.must("unshare", ns.CLONE_NEWNS | ns.CLONE_NEWTIME, label="jail_set: unshare")
     # Joining one's own mount namespace leads out of a chroot, in which no user namespace can be made (EPERM) and which
     # is no mount point to pivot away from.
-    fd = posix.open("/proc/self/ns/mnt", _OPEN)
-    ns.setns(fd, ns.CLONE_NEWNS)
-    posix.close(fd)
-    mount.make_private()
+    here, offsets = way.text("/proc/self/ns/mnt"), way.text("/proc/self/timens_offsets")
+    way.must("openat", mount.AT_FDCWD, here, _OPEN, 0, keep=1, label="jail_set: open /proc/self/ns/mnt")
+    way.must("openat", mount.AT_FDCWD, offsets, _WRITE, 0, keep=2, label="jail_set: open /proc/self/timens_offsets")
+    way.must("setns", program.Kept(1), ns.CLONE_NEWNS, label="jail_set: setns")
+    # Nothing that is mounted from now on reaches the namespace that this one was copied from.
+    private = words(0, 0, mount.MS_PRIVATE, 0)
+    attributes = (mount.AT_RECURSIVE, way.data(private), len(private))
+    way.must("mount_setattr", mount.AT_FDCWD, way.text("/"), *attributes, label="jail_set: mount_setattr /")
     boottime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-    _write("/proc/self/timens_offsets", b"monotonic -%d 0\nboottime -%d 0\n" % (monotonic, boottime))
+    clocks = b"monotonic -%d 0\nboottime -%d 0\n" % (monotonic, boottime)
+    way.must("write", program.Kept(2), way.text(clocks), len(clocks), label="jail_set: timens_offsets")
+
+
+def _become(number: int, fd: int) -> None:
+    posix.dup2(fd, number, inheritable=False)
+    posix.close(fd)
 
 
 def _write(path: str, text: bytes) -> None:

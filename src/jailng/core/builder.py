@@ -1,58 +1,59 @@
-"""The builder: whoever makes a jail's tree and the inside of its network, in its namespaces with the host's privileges.
+"""The builder: the process that makes a jail's tree, in its namespaces with the host's privileges.
 
-A procfs, an mqueue and an interface belong to the namespaces of the process that makes them. Mount, ipc and network
-namespaces this process can enter and leave again, so it builds by itself: no process with privileges is ever seen
-inside. Only before Linux 6.18, where a procfs cannot be told whose it is, a child must be born into the jail for it.
+It is a program of jailinit's (``core.program``), so whoever starts a jail never leaves its own namespaces and has the
+time that it takes for other things. A procfs and an mqueue belong to the namespaces of the process that makes them.
+The builder joins the jail's mount and ipc namespaces only: no process with privileges is ever seen inside. Before
+Linux 6.18, where a procfs cannot be told whose it is, it has to be born into the jail's pid namespace as well.
 """
 
 from __future__ import annotations
 
 import posix
 
-from jailng.errors import JailError, explain
+from jailng.core import jailinit, process, program
+from jailng.errors import JailError
 from jailng.linux import mount, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.operation import Operation, Slots
+    from jailng.core.program import Program, Running
 
-_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 
+def lay_down(operations: list[Operation], slots: Slots, joined: int) -> Program:
+    """The calls of the builder, who enters the namespaces of PID 1 (slot ``init``) that the flags ``joined`` name.
 
-def build(operations: list[Operation], slots: Slots, joined: int) -> None:
-    """Apply the operations in the namespaces of PID 1 (slot ``init``): the ones of the CLONE_NEW flags ``joined``.
-
-    The caller is in the jail's mount namespace, and leads the way back from all. Raises JailError or OSError.
+    Only the numbers in the slots ``init``, ``userns`` and ``pidns`` are used: what they stand for may come later.
     """
-    slots["pidns"] = posix.open(f"/proc/{slots['init.pid']}/ns/pid", _OPEN)
-    if not mount.takes_pid_namespace(slots["pidns"]):
-        posix.close(slots.pop("pidns"))
-        _build_in_child(operations, slots, joined)
-        return
-    _apply(operations, slots, joined)
-
-
-def _apply(operations: list[Operation], slots: Slots, joined: int) -> None:
-    ns.setns(slots["init"], joined)
+    way = program.Program()
+    way.fds += [slots["root"], slots["init"], slots["userns"]]
+    process.not_dumpable(way)
+    if mount.takes_pid_namespace():
+        way.fds.append(slots["pidns"])
+    else:
+        way.must("setns", slots["init"], ns.CLONE_NEWPID, label="jail_set: setns")
+        way.fork(0, slots["init.home"], label="jail_set: clone3")
+    way.must("umask", 0)  # what is made in a jail has the mode that is asked for
     for operation in operations:
-        operation.apply(slots)
+        operation.outside(way, slots)
+    way.must("setns", slots["init"], joined, label="jail_set: setns")
+    for operation in operations:
+        operation.inside(way, slots)
+    way.end()
+    return way
 
 
-def _build_in_child(operations: list[Operation], slots: Slots, joined: int) -> None:
-    said, say = posix.pipe2(posix.O_CLOEXEC)
-    ns.setns(slots["init"], ns.CLONE_NEWPID)  # for the child only: it is born in the jail's pid namespace
-    pid, pidfd = ns.clone3(0, slots["init.home"])
-    if pid == 0:
-        try:
-            _apply(operations, slots, joined)
-        except BaseException as error:
-            posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
-            posix._exit(1)
-        posix._exit(0)
-    posix.close(pidfd)
-    posix.close(say)
-    complaint = posix.read(said, 4096).decode("utf-8", "surrogateescape")
-    posix.close(said)
-    _, status = posix.waitpid(pid, 0)
-    if complaint or status:
-        raise JailError(complaint or "the builder died")
+def start(way: Program) -> Running:
+    """Begin to build. Raises JailError or OSError."""
+    running = program.start(way, jailinit.path())
+    if not mount.takes_pid_namespace():
+        running.forked()
+    return running
+
+
+def wait(running: Running) -> None:
+    """Wait until it is done. Raises JailError with what failed."""
+    running.arrived()
+    _, status = posix.waitpid(running.pid, 0)
+    if status:
+        raise JailError("the builder died")

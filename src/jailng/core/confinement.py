@@ -8,7 +8,6 @@ The seccomp program is compiled once (core/filter.py, with libseccomp) and kept 
 
 from __future__ import annotations
 
-import binascii
 import posix
 
 from jailng.errors import JailError
@@ -21,8 +20,9 @@ CACHE = "/var/cache/jailng/seccomp"
 _RLIMIT_CORE = 4
 _RLIMIT_MEMLOCK = 8
 _OWNER = 0
+_PRIME = 0xFFFFFFFB
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
-_TRAILER = 8  # CRC-32 and length of the program, so that a write cut short by a power failure is noticed
+_TRAILER = 8  # remainder and length of the program, so that a write cut short by a power failure is noticed
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _FILE = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
@@ -75,19 +75,23 @@ ROWS = {
     # Abstract sockets belong to the network namespace; the processes of a jail are in a pid namespace of their own, so
     # signals need no scope.
     "shared_net": Row(landlock=SCOPE_ABSTRACT_UNIX_SOCKET),
+    # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
+    "core_files": Row("", "core"),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
     "shared_uids": Row(),
 }
 
-_ALWAYS = (_RLIMIT_CORE, 0, 0)  # a core file may be piped to a program on the host: CVE-2022-4415, CVE-2025-5054
+# A limit of 0 does not keep a core from a program on the host (CVE-2022-4415, CVE-2025-5054), only one of exactly 1
+# (fs/coredump.c) does, at which the filter then keeps it. No file is written at either.
+_CORE = {True: (_RLIMIT_CORE, 0, 0), False: (_RLIMIT_CORE, 1, 1)}
 
 
 class Privileges:
     """Which privileges a jail has: one attribute a row of ``ROWS``, FreeBSD's default where FreeBSD has one.
 
-    ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true unless the parameter is "disable"; ``inet4`` and
-    ``inet6`` are true where the jail has an address of that family or the host's; ``shared_net`` where its network
-    namespace is the host's; the others are allow.* of the same name.
+    ``core_files``: the host writes cores to files. ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true
+    unless the parameter is "disable"; ``inet4`` and ``inet6`` are true where the jail has an address of that family or
+    the host's; ``shared_net`` where its network namespace is the host's; the others are allow.* of the same name.
     """
 
     __slots__ = tuple(ROWS)
@@ -108,6 +112,7 @@ class Privileges:
         inet4: bool = False,
         inet6: bool = False,
         shared_net: bool = False,
+        core_files: bool = True,
         shared_uids: bool = False,
     ) -> None:
         self.suser = suser
@@ -123,6 +128,7 @@ class Privileges:
         self.inet4 = inet4
         self.inet6 = inet6
         self.shared_net = shared_net
+        self.core_files = core_files
         self.shared_uids = shared_uids
 
 
@@ -151,7 +157,7 @@ def compute(privileges: Privileges) -> Confinement:
     """
     bounding = scopes = 0
     lifts = []
-    rlimits = [_ALWAYS]
+    rlimits = [_CORE[privileges.core_files]]
     for name, row in ROWS.items():
         if getattr(privileges, name):
             bounding |= row.capabilities
@@ -210,7 +216,8 @@ def _ours(status: posix.stat_result) -> bool:
 
 
 def _trailer(program: bytes) -> bytes:
-    return words(binascii.crc32(program), len(program), size=4)
+    # The remainder of a division by the largest prime of 32 bits does what a CRC does, without loading binascii.
+    return words(int.from_bytes(program, "little") % _PRIME, len(program), size=4)
 
 
 def _build(key: str, lifts: list[str]) -> bytes:

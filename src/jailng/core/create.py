@@ -7,7 +7,7 @@ import posix
 from jailng.core import boot, devfs, privileges, procfiles, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import caps
+from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class HostSide(Operation):
 
 
 class InsideNetwork(Operation):
-    """The jail's end of its network, configured by the builder."""
+    """The jail's end of its network, configured from within its namespace."""
 
     __slots__ = ("link",)
 
@@ -58,7 +58,13 @@ class InsideNetwork(Operation):
         """Raises JailError or OSError."""
         from jailng.core import network
 
-        network.inside(self.link)
+        here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            ns.setns(slots["init"], ns.CLONE_NEWNET)
+            network.inside(self.link)
+        finally:
+            ns.setns(here, ns.CLONE_NEWNET)
+            posix.close(here)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -97,6 +103,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
     below = rootfs.mounts_below(path)
     nodes, links = devfs.nodes(params.number("devfs_ruleset")), devfs.links(params.number("devfs_ruleset"))
     build: list[Operation] = [
+        rootfs.CloneTree(path, below),
         rootfs.AttachTree(path, below, private),
         rootfs.MountDev(nodes, links, base, private),
         rootfs.MountProc(procfiles.texts()),
@@ -108,13 +115,11 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
         from jailng.core import network
 
         link = network.survey(jid, addresses, params.text("interface") or None)
-        host.append(HostSide(link))
-        build.insert(0, InsideNetwork(link))
+        host += [HostSide(link), InsideNetwork(link)]
     if not new_net and params.flag("allow.reserved_ports"):
         host.append(AllowReservedPorts(record.cgroup, base))
     return [
         boot.MakeCgroup(record.cgroup),
-        rootfs.CloneTree(path, below),
         boot.Boot(
             cgroup=record.cgroup,
             creator=creator,
@@ -186,8 +191,6 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
     """
     root, _ = open_path(params)
     slots = {"root": root}
-    # From here on there are processes of ours that a jailed root could see: none of them may be looked into.
-    caps.set_dumpable(False)
     try:
         operations = plan(params, record.jid, record.base)
         carry_out(operations, slots, record)
@@ -199,7 +202,7 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
-    return [note for operation in operations for note in operation.notes()]
+    return [note for operation in operations for note in operation.notes([])]
 
 
 def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:

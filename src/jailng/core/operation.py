@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from jailng.core.program import Program
     from jailng.core.registry import Record
 
     Slots = dict[str, int]
@@ -27,16 +28,22 @@ class Operation:
         """Do it. Raises JailError with a sentence, or OSError."""
         raise NotImplementedError
 
-    def prepare(self, slots: Slots) -> None:
-        """What can be done before PID 1 is there; it takes as long to be born on the other processor."""
+    def outside(self, way: Program, slots: Slots) -> None:
+        """For the builder (``core.builder``): add what it does while it is still in the host's namespaces."""
+
+    def inside(self, way: Program, slots: Slots) -> None:
+        """For the builder: add what it does in the jail's namespaces, with the host's privileges."""
 
     def describe(self) -> str:
         """One line for ``jail --plan``, in the imperative."""
         raise NotImplementedError
 
-    def notes(self) -> list[str]:
-        """Once it is applied: what whoever asked with -v should know of it."""
-        return [note for operation in self.inner() for note in operation.notes()]
+    def notes(self, noted: list[int]) -> list[str]:
+        """Once it is applied: what whoever asked with -v should know of it.
+
+        ``noted`` are the calls of the builder's program that failed and did no harm.
+        """
+        return []
 
     def inner(self) -> Iterable[Operation]:
         """The operations that another process carries out on behalf of this one."""

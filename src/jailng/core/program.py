@@ -11,14 +11,11 @@ import posix
 import sys
 from _struct import pack
 
-from jailng.core import jailinit
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux.libc import NR, words
 
-_HEADER = 24
-_CALL = 64
-_MUST, _MAY, _FORK, _EXPECT, _EXEC = range(5)
+_MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
 _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _FORKED = -1
@@ -35,29 +32,41 @@ class Data:
     def __init__(self, at: int) -> None:
         self.at = at
 
+    def __index__(self) -> int:
+        return self.at
+
 
 class Kept:
-    """The result of an earlier call, 1 to 3, as an argument."""
+    """The result of an earlier call, 1 to 1023, as an argument."""
 
     __slots__ = ("number",)
 
     def __init__(self, number: int) -> None:
         self.number = number
 
+    def __index__(self) -> int:
+        return self.number
+
 
 class Program:
     """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
 
-    ``labels`` say for each call what has failed when it fails; the kernel's words follow.
+    ``labels`` say for each call what has failed when it fails; the kernel's words follow. ``instead`` has whole
+    sentences for some, by call and errno. ``noted`` are those whose failure is told of and does no harm.
     """
 
-    __slots__ = ("_addresses", "_calls", "_data", "fds", "labels")
+    __slots__ = ("_addresses", "_calls", "_closing", "_data", "_texts", "_watched", "fds", "instead", "labels", "noted")
 
     def __init__(self) -> None:
-        self._calls: list[tuple[int, int, tuple[int | Data | Kept, ...], int, int]] = []
+        self._calls: list[bytes] = []
         self._data = bytearray()
         self._addresses: list[int] = []  # places among the data of words that hold a place among the data
+        self._closing: tuple[int, list[int]] | None = None  # the first of the calls that close, and what they leave
+        self._texts: dict[bytes, Data] = {}
+        self._watched: Data | None = None
         self.labels: list[str] = []
+        self.instead: dict[tuple[int, int], str] = {}
+        self.noted: set[int] = set()
         self.fds: list[int] = []
 
     def data(self, content: bytes, addresses: tuple[int, ...] = ()) -> Data:
@@ -71,7 +80,9 @@ class Program:
         """Lay down a NUL-terminated string."""
         if isinstance(content, str):
             content = content.encode("utf-8", "surrogateescape")
-        return self.data(content + b"\0")
+        if content not in self._texts:
+            self._texts[content] = self.data(content + b"\0")
+        return self._texts[content]
 
     def _vector(self, strings: list[str]) -> Data:
         places = [self.text(string).at for string in strings]
@@ -80,16 +91,58 @@ class Program:
     def _add(
         self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int
     ) -> None:
-        self._calls.append((NR[name], kind, arguments, keep, value))
+        pointers = kept = 0
+        bit = 1
+        for argument in arguments:
+            if argument.__class__ is Data:
+                pointers |= bit
+            elif argument.__class__ is Kept:
+                kept |= bit
+            bit <<= 1
+        nothing = _NOTHING[len(arguments)]
+        self._calls.append(pack("@HHBBBB6qii", NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
         self.labels.append(label or name)
 
-    def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0) -> None:
-        """A call whose failure ends the program. ``keep`` is where its result goes: 1 to 3."""
-        self._add(_MUST, name, arguments, label, keep, 0)
+    def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0, unless: int = 0) -> None:
+        """A call whose failure ends the program, ``unless`` it fails with that errno.
 
-    def may(self, name: str, *arguments: int | Data | Kept) -> None:
-        """A call whose failure is passed over."""
-        self._add(_MAY, name, arguments, "", 0, 0)
+        ``keep`` is where its result goes: 1 to 1023.
+        """
+        self._add(_MUST, name, arguments, label, keep, unless)
+
+    def note(self, name: str, *arguments: int | Data | Kept, keep: int = 0) -> None:
+        """A call whose failure is passed over, but told of (``Running.noted``)."""
+        self.noted.add(len(self._calls))
+        self._add(_NOTE, name, arguments, "", keep, 0)
+
+    def each(self, place: int, values: list[int] | list[bytes]) -> None:
+        """Instead of the last call, the same for each of these numbers or texts as its argument number ``place``."""
+        call, label = self._calls.pop(), self.labels.pop()
+        places: list[int] = []
+        for value in values:
+            if isinstance(value, int):
+                places.append(value)
+            else:
+                places.append(len(self._data))
+                self._data += value + b"\0"
+        self._data += bytes(-len(self._data) % 8)
+        before, after = call[: 8 + 8 * place], call[16 + 8 * place :]
+        self._calls += [before + at.to_bytes(8, sys.byteorder) + after for at in places]
+        self.labels += [
+            f"{label} {value!s}" if isinstance(value, int) else f"{label} {value.decode()}" for value in values
+        ]
+
+    def here(self) -> int:
+        """The number of the next call, for ``skip``, ``instead`` and to know it by."""
+        return len(self._calls)
+
+    def skip(self, call: int) -> None:
+        """Leave out what has been added after ``call`` where that fails and the failure is passed over."""
+        self._calls[call] = self._calls[call][:-4] + words(len(self._calls) - call - 1, size=4)
+
+    def may(self, name: str, *arguments: int | Data | Kept, keep: int = 0) -> None:
+        """A call whose failure is passed over; what is kept then is -1."""
+        self._add(_MAY, name, arguments, "", keep, 0)
 
     def expect(self, value: int, name: str, *arguments: int | Data | Kept) -> None:
         """A call that has to return ``value``; if it does not, the process ends without a word."""
@@ -103,6 +156,17 @@ class Program:
         arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 
+    def close_all_but(self, *kept: int) -> None:
+        """Close every descriptor but 0 to 2, ``kept``, and the one by which the program would tell what has failed."""
+        self._closing = len(self._calls), list(kept)
+        for _ in range(len(kept) + 2):
+            self.must("close_range", _ALL_FDS, _ALL_FDS, 0)  # the numbers are known when the program is laid out
+
+    def unless_alone(self) -> None:
+        """End without a word if the process that started this one has died: nobody would hear what has failed."""
+        self._watched = self.data(bytes(8))  # struct pollfd without events: poll(2) tells unasked of POLLERR
+        self.expect(0, "ppoll", self._watched, 1, self.data(bytes(16)), 0, 0)
+
     def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}") -> None:
         """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it. ``{}`` is the program."""
         self._close_on_exec()
@@ -115,69 +179,68 @@ class Program:
         for candidate in candidates or [""]:
             self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 0)
 
-    def execute_fd(self, fd: int, argv: list[str]) -> None:
+    def execute_fd(self, fd: int | Kept, argv: list[str]) -> None:
         """fexecve(3) with an empty environment. No descriptor above 2 outlives it."""
         self._close_on_exec()
-        self.fds.append(fd)
+        if isinstance(fd, int):
+            self.fds.append(fd)
         empty, vector = self.text(""), self._vector(argv)
         self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}", 0, 0)
+
+    def end(self) -> None:
+        """Exit, as a program may that executes nothing."""
+        self.must("exit_group", 0)
 
     def _close_on_exec(self) -> None:
         self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
     def _laid_out(self, report: int) -> bytes:
-        base = _HEADER + _CALL * len(self._calls) + 8 * len(self._addresses)
-        out = [words(len(self._calls), len(self._addresses), report)]
-        for number, kind, arguments, keep, value in self._calls:
-            pointers = kept = 0
-            plain = []
-            for place, argument in enumerate(arguments):
-                if isinstance(argument, Data):
-                    pointers |= 1 << place
-                    plain.append(base + argument.at)
-                elif isinstance(argument, Kept):
-                    kept |= 1 << place
-                    plain.append(argument.number)
-                else:
-                    plain.append(argument)
-            out.append(pack("@IBBBB7q", number, kind, pointers, kept, keep, *plain, *_NOTHING[len(plain)], value))
-        out.append(words(*[base + place for place in self._addresses]))
-        for place in self._addresses:
-            inside = int.from_bytes(self._data[place : place + 8], sys.byteorder)
-            self._data[place : place + 8] = words(base + inside)
-        out.append(bytes(self._data))
-        return b"".join(out)
+        if self._closing is not None:
+            self._close_around(*self._closing, report)
+        if self._watched is not None:
+            self._data[self._watched.at : self._watched.at + 4] = words(report, size=4)
+        head = words(len(self._calls), len(self._addresses), report)
+        return b"".join([head, *self._calls, words(*self._addresses), self._data])
+
+    def _close_around(self, call: int, kept: list[int], report: int) -> None:
+        first = 3
+        for fd in sorted({*kept, report}):
+            if fd > first:
+                self._calls[call] = self._calls[call][:8] + words(first, fd - 1) + self._calls[call][24:]
+                call += 1
+            first = max(first, fd + 1)
+        self._calls[call] = self._calls[call][:8] + words(first, _ALL_FDS) + self._calls[call][24:]
 
 
 class Running:
     """A program on its way: the process that it forks, once ``forked``, and the word that it leaves if it fails.
 
-    ``said`` is a descriptor that becomes readable when ``arrived`` and ``complaint`` would not wait.
+    ``said`` is a descriptor that becomes readable when ``arrived`` and ``complaint`` would not wait. ``noted`` are the
+    calls whose failure was to be told of, and was. A program that does not fork is the process ``pid`` itself.
     """
 
-    __slots__ = ("_failed", "_helper", "_program", "pid", "said")
+    __slots__ = ("_early", "_helper", "_program", "noted", "pid", "said")
 
     def __init__(self, helper: int, said: int, program: Program) -> None:
-        self.pid = -1
-        self._failed = b""
+        self.pid = helper
+        self.noted: list[int] = []
+        self._early: list[bytes] = []
         self._helper = helper
         self.said = said
         self._program = program
 
     def forked(self) -> int:
         """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
+        while message := posix.read(self.said, 16):
+            what, value = _numbers(message)
+            if what == _FORKED:
+                self.pid = value
+                return value
+            # Either there is no child, or it has failed before the helper has told of it, which it is about to.
+            self._early.append(message)
+        posix.close(self.said)
         posix.waitpid(self._helper, 0)
-        first = posix.read(self.said, 16)
-        what, value = _numbers(first)
-        if what != _FORKED:
-            # Either there is no child, or it has failed before the helper told of it, which it has by now.
-            what, value = _numbers(posix.read(self.said, 16))
-            if what != _FORKED:
-                posix.close(self.said)
-                raise JailError(_sentence(self._program, first))
-            self._failed = first
-        self.pid = value
-        return value
+        raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
 
     def arrived(self) -> None:
         """Wait until it has executed its last call. Raises JailError with what failed, having reaped it."""
@@ -188,28 +251,31 @@ class Running:
 
     def complaint(self) -> str:
         """Wait until it has executed its last call, or one has failed; what failed, or "". To be asked once."""
-        message = self._failed or posix.read(self.said, 16)
+        while message := self._early.pop(0) if self._early else posix.read(self.said, 16):
+            what, _ = _numbers(message)
+            if what not in self._program.noted:
+                break
+            self.noted.append(what)
         posix.close(self.said)
+        if self.pid != self._helper:
+            posix.waitpid(self._helper, 0)
         return _sentence(self._program, message) if message else ""
 
 
-def start(program: Program) -> Running:
-    """Begin to carry out a program. Raises OSError."""
+def start(program: Program, code: str) -> Running:
+    """Begin to carry out a program; ``code`` is the path of jailinit (``core.jailinit``). Raises OSError."""
     file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
     said, say = posix.pipe2(posix.O_CLOEXEC)
-    code = jailinit.open_program()
-    inherited = [fd for fd in {file, say, code, *program.fds} if not posix.get_inheritable(fd)]
+    inherited = [fd for fd in {file, say, *program.fds} if not posix.get_inheritable(fd)]
     try:
         posix.write(file, program._laid_out(say))
         for fd in inherited:
             posix.set_inheritable(fd, True)
-        helper = posix.posix_spawn(
-            f"/proc/self/fd/{code}", ["jailinit", "run", str(file)], {}, setsigmask=(), setsigdef=_SIGNALS_THAT_CAN
-        )
+        helper = posix.posix_spawn(code, ["jailinit", "run", str(file)], {}, setsigmask=(), setsigdef=_SIGNALS_THAT_CAN)
     finally:
         for fd in inherited:
             posix.set_inheritable(fd, False)
-        for fd in (file, say, code):
+        for fd in (file, say):
             posix.close(fd)
     return Running(helper, said, program)
 
@@ -228,4 +294,4 @@ def _sentence(program: Program, message: bytes) -> str:
     what, value = _numbers(message)
     if not value:
         return "jailinit died"
-    return f"{program.labels[what]}: {posix.strerror(value)}"
+    return program.instead.get((what, value)) or f"{program.labels[what]}: {posix.strerror(value)}"

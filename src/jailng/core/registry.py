@@ -9,11 +9,11 @@ A reader takes no lock: a line that is there is whole, and a torn last line is a
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import posix
 
 from jailng.errors import JailError
+from jailng.linux.libc import ENOENT
 from jailng.linux.ns import ends_within, pidfd_open
 from jailng.params.values import JAIL_MAX, unescape
 
@@ -425,7 +425,7 @@ def forget(record: Record) -> None:
         try:
             posix.unlink(f"{DIRECTORY}/jails/{record.jid}")
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno != ENOENT:
                 raise
     record.unlock()
 

@@ -6,16 +6,18 @@ nothing is mounted on a path that was looked at before: the descriptor that was 
 
 from __future__ import annotations
 
-import errno
 import posix
 
 from jailng.core.operation import Operation
+from jailng.core.program import Kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
+from jailng.linux.libc import EINVAL, ENOENT, ENOTDIR, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.operation import Slots
+    from jailng.core.program import Data, Program
 
 _BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 _HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
@@ -40,6 +42,7 @@ _OWN = ("dev", "proc", "sys")
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
 _MASKS = b"/dev"
 _MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
+_NEW_PROC = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 _CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_CLOEXEC
 
 
@@ -54,6 +57,9 @@ def open_root(path: str) -> int:
 def reachable(root: int, path: str) -> str:
     """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
 
+    What keeps them out is a directory of root's above it, or the root itself, that gives nothing to group and others;
+    the group's bits may be those of an access control list, which may name anybody (acl(5)).
+
     An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
     the file outside, and what setcap gives is given there as well. ``/`` itself is FreeBSD's idiom for a jail that
     confines no files.
@@ -65,7 +71,7 @@ def reachable(root: int, path: str) -> str:
     here = posix.dup(root)
     try:
         while True:
-            if not status.st_mode & 0o001 and (not status.st_mode & 0o010 or status.st_gid == 0):
+            if status.st_uid == 0 and not status.st_mode & 0o011:
                 return ""
             if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
                 break
@@ -93,7 +99,7 @@ def check_mount_points(root: int, path: str) -> None:
         if kind == 0o120000:
             raise JailError(f"{parameter}: {where} is a symbolic link")
         if kind != 0o040000:
-            raise JailError(f"{parameter}: {where}: {posix.strerror(errno.ENOTDIR)}")
+            raise JailError(f"{parameter}: {where}: {posix.strerror(ENOTDIR)}")
 
 
 def mounts_below(path: str) -> list[tuple[bytes, str]]:
@@ -102,18 +108,25 @@ def mounts_below(path: str) -> list[tuple[bytes, str]]:
     Those that a jail has of its own, and those that show the host, are left out.
     """
     real = path.encode("utf-8", "surrogateescape").rstrip(b"/")
+    escaped = _escape(real) + b"/"
     found: list[tuple[bytes, str]] = []
-    with open("/proc/self/mountinfo", "rb") as mountinfo:
-        for line in mountinfo:
-            fields = line.split()
-            target = _unescape(fields[4])
-            if not target.startswith(real + b"/") or target == b"/":
-                continue
-            relative = target[len(real) + 1 :]
-            kind = fields[fields.index(b"-") + 1].decode()
-            if kind not in _NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in _OWN:
-                found.append((relative, kind))
+    with open("/proc/self/mountinfo", "rb", 0) as mountinfo:
+        lines = mountinfo.readall().split(b"\n")[:-1]
+    for line in lines:
+        target = line.split(b" ", 5)[4]
+        if not target.startswith(escaped) or target == b"/":
+            continue
+        kind = line.partition(b" - ")[2].partition(b" ")[0].decode()
+        relative = _unescape(target)[len(real) + 1 :]
+        if kind not in _NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in _OWN:
+            found.append((relative, kind))
     return found
+
+
+def _escape(path: bytes) -> bytes:
+    for byte in b"\\ \t\n":
+        path = path.replace(bytes([byte]), b"\\%03o" % byte)
+    return path
 
 
 def _unescape(text: bytes) -> bytes:
@@ -124,9 +137,60 @@ def _unescape(text: bytes) -> bytes:
     return text.replace(b"\\134", b"\\")
 
 
-def _target(directory: int, path: bytes) -> int:
-    """An existing directory or file below ``directory`` to mount on."""
-    return m.openat2(directory, path, m.O_PATH | posix.O_NOFOLLOW, _BENEATH)
+# What the builder keeps, by number: the tree, the new /dev and /proc, a point to mount on, what is for a moment only.
+_TREE, _DEV, _PROC, _POINT, _NEW = range(1, 6)
+_BELOW = 6  # and from here on the mounts below the root; without a number left, a mount is not taken along
+_MOST = 1000
+
+
+def _attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> None:
+    """Add a move_mount(2) of what is kept as ``tree``; no ``path``: onto the descriptor ``where`` itself."""
+    flags = m.MOVE_MOUNT_F_EMPTY_PATH | (0 if path else m.MOVE_MOUNT_T_EMPTY_PATH)
+    label = f"jail_set: move_mount {path.decode()}".rstrip()
+    way.must("move_mount", Kept(tree), way.text(b""), where, way.text(path), flags, label=label)
+
+
+def _attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, int, Data, int]:
+    """The arguments of a mount_setattr(2) on a descriptor, but for that."""
+    attr = words(attributes, 0, 0, userns)
+    return way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr)
+
+
+def _how(way: Program, flags: int) -> tuple[Data, int]:
+    """The last arguments of an openat2(2) that leads nowhere but below its directory."""
+    how = words(flags | posix.O_CLOEXEC, 0, _BENEATH)
+    return way.data(how), len(how)
+
+
+def _mount(
+    way: Program, source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b"", unless: int = 0
+) -> None:
+    """Add a mount(2): one call where the descriptors of fsopen(2) take seven.
+
+    For targets that nobody can have tampered with: what is a moment old, or the kernel's own.
+    """
+    way.must(
+        "mount", way.text(source), way.text(target), way.text(kind), flags, way.text(data),
+        label=f"jail_set: mount {target.decode()}".rstrip(), unless=unless,
+    )  # fmt: skip
+
+
+def _new_file_system(
+    way: Program, kind: bytes, options: list[tuple[bytes, bytes]], attributes: int, keep: int, pidns: int = -1
+) -> None:
+    """Add what makes a new instance of a file system, kept as a detached mount."""
+    label = f"jail_set: fsopen {kind.decode()}"
+    way.must("fsopen", way.text(kind), 1, keep=_NEW, label=label)
+    for key, value in options:
+        name = f"jail_set: fsconfig {key.decode()}"
+        way.must("fsconfig", Kept(_NEW), m.FSCONFIG_SET_STRING, way.text(key), way.text(value), 0, label=name)
+    if pidns >= 0:
+        way.must(
+            "fsconfig", Kept(_NEW), m.FSCONFIG_SET_FD, way.text(b"pidns"), 0, pidns, label="jail_set: fsconfig pidns"
+        )
+    way.must("fsconfig", Kept(_NEW), m.FSCONFIG_CMD_CREATE, 0, 0, 0, label=f"jail_set: fsconfig {kind.decode()}")
+    way.must("fsmount", Kept(_NEW), 1, attributes, keep=keep, label=f"jail_set: fsmount {kind.decode()}")
+    way.must("close", Kept(_NEW))
 
 
 class CloneTree(Operation):
@@ -138,14 +202,16 @@ class CloneTree(Operation):
         self.path = path
         self.below = below
 
-    def apply(self, slots: Slots) -> None:
-        """Fill ``tree`` and ``tree.N``; a mount that has gone meanwhile is left out."""
-        slots["tree"] = m.open_tree(slots["root"])
-        for number, (relative, _) in enumerate(self.below):
-            try:
-                slots[f"tree.{number}"] = m.open_tree(slots["root"], relative)
-            except OSError:
-                continue
+    def outside(self, way: Program, slots: Slots) -> None:
+        """A mount that has gone meanwhile is left out."""
+        flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_EMPTY_PATH
+        way.must("open_tree", slots["root"], way.text(b""), flags, keep=_TREE, label="jail_set: open_tree")
+        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        for number, (relative, _) in enumerate(self.below[:_MOST], _BELOW):
+            # What is not there is noted when its copy is to be attached, for then there is no such descriptor.
+            way.may("openat2", slots["root"], way.text(relative), *how, keep=_POINT)
+            way.may("open_tree", Kept(_POINT), way.text(b""), flags, keep=number)
+            way.may("close", Kept(_POINT))
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -156,46 +222,40 @@ class CloneTree(Operation):
 class AttachTree(Operation):
     """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
 
-    __slots__ = ("below", "path", "private", "skipped")
+    __slots__ = ("below", "path", "private", "tried")
 
     def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
         self.path = path
         self.below = below
         self.private = private
-        self.skipped: list[str] = []
+        self.tried: dict[int, bytes] = {}  # by the number of the call that failed if it is not seen
 
-    def notes(self) -> list[str]:
+    def notes(self, noted: list[int]) -> list[str]:
         """The mounts below the root that are not seen inside."""
-        return [f"not seen inside: {self.path.rstrip('/')}/{path}" for path in self.skipped]
+        paths = [self.tried[call] for call in noted if call in self.tried]
+        paths += [path for path, _ in self.below[_MOST:]]
+        return [f"not seen inside: {self.path.rstrip('/')}/{path.decode('utf-8', 'replace')}" for path in paths]
 
-    def _map(self, tree: int, slots: Slots) -> None:
-        attributes = m.MOUNT_ATTR_NODEV | (m.MOUNT_ATTR_IDMAP if self.private else 0)
-        m.mount_setattr(tree, attributes, slots["userns"] if self.private else 0)
-
-    def apply(self, slots: Slots) -> None:
-        """Raises JailError where the root's file system cannot map ids; a mount below it that cannot is left out."""
-        try:
-            self._map(slots["tree"], slots)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise JailError(
-                f"path {self.path}: its file system cannot map uids (idmapped mounts): "
-                f"move the root to one that can, or set ng.uids=shared"
-            ) from None
-        m.move_mount(slots["tree"], m.AT_FDCWD, b"/")
-        for number, (relative, _) in enumerate(self.below):
-            tree = slots.get(f"tree.{number}")
-            try:
-                if tree is None:
-                    raise FileNotFoundError
-                self._map(tree, slots)
-                point = _target(slots["tree"], relative)
-            except OSError:
-                self.skipped.append(relative.decode("utf-8", "replace"))
-                continue
-            m.move_mount(tree, point)
-            posix.close(point)
+    def inside(self, way: Program, slots: Slots) -> None:
+        """A root whose file system cannot map ids is an error; a mount below it that cannot is left out."""
+        mapping = m.MOUNT_ATTR_NODEV | (m.MOUNT_ATTR_IDMAP if self.private else 0)
+        attributes = _attributes(way, mapping, slots["userns"] if self.private else 0)
+        way.instead[way.here(), EINVAL] = (
+            f"path {self.path}: its file system cannot map uids (idmapped mounts): "
+            f"move the root to one that can, or set ng.uids=shared"
+        )
+        way.must("mount_setattr", Kept(_TREE), *attributes, label="jail_set: mount_setattr")
+        _attach(way, _TREE, m.AT_FDCWD, b"/")
+        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        for number, (relative, _) in enumerate(self.below[:_MOST], _BELOW):
+            mapped, found = way.here(), way.here() + 1
+            self.tried[mapped] = self.tried[found] = relative
+            way.note("mount_setattr", Kept(number), *attributes)
+            way.note("openat2", Kept(_TREE), way.text(relative), *how, keep=_POINT)
+            _attach(way, number, Kept(_POINT))
+            way.must("close", Kept(_POINT))
+            way.skip(mapped)
+            way.skip(found)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -215,38 +275,42 @@ class MountDev(Operation):
         self.base = base
         self.private = private
 
-    def prepare(self, slots: Slots) -> None:
+    def outside(self, way: Program, slots: Slots) -> None:
         """Nodes are made while ids are not mapped yet: the host's root has no id in an idmapped mount (EOVERFLOW)."""
-        options: list[tuple[bytes, bytes | None]] = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096")]
-        dev = m.new_file_system(b"tmpfs", [*options, (b"mode", b"755")], m.MOUNT_ATTR_NOSUID)
-        slots["dev"] = dev
+        options = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
+        _new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, _DEV)
+        dev = Kept(_DEV)
         for name, major, minor, mode in self.nodes:
-            posix.mknod(name, 0o020000 | mode, posix.makedev(major, minor), dir_fd=dev)
+            way.must(
+                "mknodat", dev, way.text(name), 0o020000 | mode, posix.makedev(major, minor), label=f"jail_set: {name}"
+            )
         for name, target in self.links:
-            posix.symlink(target, name, dir_fd=dev)
+            way.must("symlinkat", way.text(target), dev, way.text(name), label=f"jail_set: {name}")
         for name in ("pts", "shm", "mqueue"):
-            posix.mkdir(name, 0o755, dir_fd=dev)
+            way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
 
-    def apply(self, slots: Slots) -> None:
+    def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""
-        try:
-            point = _target(slots["tree"], b"dev")
-        except FileNotFoundError:
-            return
-        dev = slots["dev"]
+        found = way.here()
+        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        way.must(
+            "openat2", Kept(_TREE), way.text(b"dev"), *how, keep=_POINT, label="jail_set: openat2 dev", unless=ENOENT
+        )
         if self.private:
-            m.mount_setattr(dev, m.MOUNT_ATTR_IDMAP, slots["userns"])
-        m.move_mount(dev, point)
-        posix.close(point)
+            attributes = _attributes(way, m.MOUNT_ATTR_IDMAP, slots["userns"])
+            way.must("mount_setattr", Kept(_DEV), *attributes, label="jail_set: mount_setattr")
+        _attach(way, _DEV, Kept(_POINT))
+        way.must("close", Kept(_POINT))
         # This /dev is a moment old and nobody is inside yet, so what lies below it can be named by path.
-        posix.fchdir(dev)
+        way.must("fchdir", Kept(_DEV))
         owner = self.base if self.private else 0
         quiet = m.MS_NOSUID | m.MS_NOEXEC
-        m.mount(b"devpts", b"pts", b"devpts", quiet, b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5))
-        m.mount(
-            b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner)
-        )
-        m.mount(b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
+        pts = b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5)
+        _mount(way, b"devpts", b"pts", b"devpts", quiet, pts)
+        shm = b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner)
+        _mount(way, b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, shm)
+        _mount(way, b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
+        way.skip(found)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -261,56 +325,53 @@ class MountProc(Operation):
     def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
         self.files = files
 
-    def prepare(self, slots: Slots) -> None:
-        """Lay out what hides files and directories, read-only, over the host's /dev as this namespace still has it.
+    def _lay_out_masks(self, way: Program) -> None:
+        """What hides files and directories, read-only, over the host's /dev as this namespace still has it.
 
         Nothing of the host's own /dev is trusted to be what it is called (CVE-2025-31133).
         """
-        m.mount(b"tmpfs", _MASKS, b"tmpfs", _MASK_FLAGS, b"size=64k,mode=755")
-        posix.close(posix.open(_MASKS + b"/nothing", _CREATE, 0o444))
-        posix.mkdir(_MASKS + b"/none", 0o555)
-        for number, (_, content) in enumerate(self.files):
-            fd = posix.open(b"%s/%d" % (_MASKS, number), _CREATE, 0o444)
-            posix.write(fd, content)
-            posix.close(fd)
-        m.mount(b"none", _MASKS, None, m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _MASK_FLAGS)
+        _mount(way, b"tmpfs", _MASKS, b"tmpfs", _MASK_FLAGS, b"size=64k,mode=755")
+        contents = [(b"nothing", b""), *[(b"%d" % number, content) for number, (_, content) in enumerate(self.files)]]
+        for name, content in contents:
+            path = way.text(b"%s/%s" % (_MASKS, name))
+            way.must("openat", m.AT_FDCWD, path, _CREATE, 0o444, keep=_NEW, label="jail_set: open /dev")
+            way.must("write", Kept(_NEW), way.text(content), len(content))
+            way.must("close", Kept(_NEW))
+        way.must("mkdirat", m.AT_FDCWD, way.text(_MASKS + b"/none"), 0o555)
+        _mount(way, b"none", _MASKS, b"", m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _MASK_FLAGS)
 
-    def apply(self, slots: Slots) -> None:
+    def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /proc."""
-        try:
-            point = _target(slots["tree"], b"proc")
-        except FileNotFoundError:
-            return
-        self._mount_on(point, slots)
+        found = way.here()
+        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        way.must(
+            "openat2", Kept(_TREE), way.text(b"proc"), *how, keep=_POINT, label="jail_set: openat2 proc", unless=ENOENT
+        )
+        self._lay_out_masks(way)
+        if m.takes_pid_namespace():
+            _new_file_system(way, b"proc", [], _NEW_PROC, _PROC, slots["pidns"])
+            _attach(way, _PROC, Kept(_POINT))
+            way.must("close", Kept(_PROC))
+        else:  # the builder is in the jail's pid namespace, so a new procfs is the jail's
+            way.must("fchdir", Kept(_POINT))
+            _mount(way, b"proc", b".", b"proc", _MASK_FLAGS)
+        way.must("close", Kept(_POINT))
         # It can be nothing but procfs, and what lies in it is the kernel's: from here on it is named by path.
-        proc = m.openat2(slots["tree"], b"proc", posix.O_RDONLY | posix.O_DIRECTORY, _BENEATH)
-        posix.fchdir(proc)
-        posix.close(point)
-        sys = m.open_tree(proc, b"sys")
-        m.mount_setattr(sys, _HIDDEN)
-        m.move_mount(sys, proc, b"sys")
-        present = set(posix.listdir(proc))
-        masks = [(b"nothing", path) for path in MASKED_FILES if path.decode() in present]
-        masks += [(b"none", path) for path in MASKED_DIRECTORIES if path.decode() in present]
-        masks += [(b"none", path) for path in MASKED_SYSCTLS]
-        masks += [(b"%d" % number, path) for number, (path, _) in enumerate(self.files)]
-        for mask, path in masks:
-            try:
-                m.mount(b"%s/%s" % (_MASKS, mask), path, None, m.MS_BIND)
-            except FileNotFoundError:  # not every kernel has all of them
-                continue
-        posix.close(proc)
-
-    @staticmethod
-    def _mount_on(point: int, slots: Slots) -> None:
-        pidns = slots.get("pidns")
-        if pidns is None:  # this process is in the jail's pid namespace, so a new procfs is the jail's
-            posix.fchdir(point)
-            m.mount(b"proc", b".", b"proc", m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC)
-            return
-        proc = m.new_procfs(pidns, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC)
-        m.move_mount(proc, point)
-        posix.close(proc)
+        how = _how(way, posix.O_RDONLY | posix.O_DIRECTORY)
+        way.must("openat2", Kept(_TREE), way.text(b"proc"), *how, keep=_PROC, label="jail_set: openat2 proc")
+        way.must("fchdir", Kept(_PROC))
+        flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
+        way.must("open_tree", Kept(_PROC), way.text(b"sys"), flags, keep=_NEW, label="jail_set: open_tree sys")
+        way.must("mount_setattr", Kept(_NEW), *_attributes(way, _HIDDEN), label="jail_set: mount_setattr")
+        _attach(way, _NEW, Kept(_PROC), b"sys")
+        way.must("close", Kept(_NEW))
+        for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
+            _mount(way, b"%s/%s" % (_MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
+            way.each(1, names)  # which of them a kernel has depends on how it was built
+        for number, (path, _) in enumerate(self.files):
+            _mount(way, b"%s/%d" % (_MASKS, number), path, b"", m.MS_BIND, unless=ENOENT)
+        way.must("close", Kept(_PROC))
+        way.skip(found)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -323,10 +384,15 @@ class Pivot(Operation):
 
     __slots__ = ()
 
-    def apply(self, slots: Slots) -> None:
-        """Raises OSError (EINVAL: the host's own root is no mount that can be left, as in an initramfs)."""
-        posix.fchdir(slots["tree"])
-        m.pivot_root_here()
+    def inside(self, way: Program, slots: Slots) -> None:
+        """EINVAL: the host's own root is no mount that can be left, as in an initramfs.
+
+        pivot_root(2), NOTES: with "." twice the old root ends up on top of the new one, from where it is detached.
+        """
+        here = way.text(b".")
+        way.must("fchdir", Kept(_TREE))
+        way.must("pivot_root", here, here, label="jail_set: pivot_root /")
+        way.must("umount2", here, m.MNT_DETACH, label="jail_set: umount2 /")
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

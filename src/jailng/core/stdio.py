@@ -26,12 +26,10 @@ _S_IFIFO = 0o010000
 _S_IFCHR = 0o020000
 _S_IFSOCK = 0o140000
 _TIOCSCTTY = 0x540E
-_PIPEFS_MAGIC = 0x50495045
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
 _NULL = posix.makedev(1, 3)
-_OPEN_NULL = posix.O_RDWR | posix.O_NOCTTY | posix.O_NONBLOCK | posix.O_CLOEXEC
-_STRICT = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
+_NO_LINK = posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
 class Pump:
@@ -117,20 +115,22 @@ class Streams:
         """What the process that will be the command has to inherit."""
         return list(self.inside)
 
-    def install(self, way: Program, user: User | None) -> None:
-        """Have a program, in the jail and still its root, make 0, 1 and 2 what was prepared, and the pty its terminal.
-
-        What we made ourselves becomes the user's, who can then open it by name; a pty keeps its group.
-        """
+    def install(self, way: Program) -> None:
+        """Have a program, which leads a session, make 0, 1 and 2 what was prepared, and the pty its terminal."""
         for index, fd in enumerate(self.inside):
             if fd != index:
                 way.must("dup3", fd, index, 0)
         if self.terminal is not None:
             way.must("ioctl", 0, _TIOCSCTTY, 0)
-        if user is not None and user.uid != 0:
-            for index in (0, 1, 2):
-                if self.owned[index]:
-                    way.must("fchown", index, user.uid, user.gid if self.terminal is None else -1)
+
+    def give_to(self, way: Program, user: User) -> None:
+        """Have a program, in the jail and still its root, make the user's what we made: he can open it by name.
+
+        A pty keeps its group.
+        """
+        for index in (0, 1, 2):
+            if user.uid != 0 and self.owned[index]:
+                way.must("fchown", index, user.uid, user.gid if self.terminal is None else -1)
 
 
 def occupy() -> None:
@@ -213,7 +213,7 @@ def _give(streams: Streams, index: int, status: list[stat_result | None], root: 
 def _leads_nowhere_else(fd: int, status: stat_result) -> bool:
     kind = status.st_mode & _S_IFMT
     if kind == _S_IFIFO:  # one with a name can be opened, and has an owner, mode and path of the host's
-        return mount.file_system_magic(fd) == _PIPEFS_MAGIC
+        return posix.readlink(f"/proc/self/fd/{fd}").startswith("pipe:[")  # a path begins with a slash
     return kind == _S_IFSOCK and _is_connected_unix(fd)
 
 
@@ -277,15 +277,11 @@ def _open_null(root: int | None) -> int:
     """The jail's null device, whose inode is its own; where there is none, one that has no place in any tree."""
     if root is not None:
         try:
-            fd = mount.openat2(root, b"dev/null", _OPEN_NULL, _STRICT)
+            fd = _open_own_null(root)
         except OSError:
             fd = -1
         if fd >= 0:
-            status = posix.fstat(fd)
-            if status.st_mode & _S_IFMT == _S_IFCHR and status.st_rdev == _NULL:
-                posix.set_blocking(fd, True)
-                return fd
-            posix.close(fd)
+            return fd
     tree = mount.new_file_system(b"tmpfs", [(b"size", b"4096")], mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
     try:
         posix.mknod("null", _S_IFCHR | 0o600, _NULL, dir_fd=tree)
@@ -294,6 +290,22 @@ def _open_null(root: int | None) -> int:
         posix.close(tree)
     posix.fchmod(fd, 0o666)
     return fd
+
+
+def _open_own_null(root: int) -> int:
+    """The jail's null device, or -1 where that is something else. The walk is a name at a time and follows no link."""
+    directory = posix.open("dev", mount.O_PATH | posix.O_DIRECTORY | _NO_LINK, dir_fd=root)
+    try:
+        null = posix.open("null", mount.O_PATH | _NO_LINK, dir_fd=directory)
+    finally:
+        posix.close(directory)
+    try:
+        status = posix.fstat(null)
+        if status.st_mode & _S_IFMT != _S_IFCHR or status.st_rdev != _NULL:
+            return -1
+        return posix.open(f"/proc/self/fd/{null}", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+    finally:
+        posix.close(null)
 
 
 def _keep_clear(streams: Streams) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import _signal
 import posix
-from errno import ESRCH
 
 from jailng.linux import ns, signals
+from jailng.linux.libc import ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +27,17 @@ _HARMLESS = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH
 
 
 class Command:
-    """The command, seen from the host: ``events`` is a signalfd, ``status`` the raw wait status once there is one."""
+    """The command, seen from the host: ``status`` is the raw wait status once there is one.
+
+    ``events`` is a signalfd for the relay, -1 where there is none.
+    """
 
     __slots__ = ("events", "insisted", "pid", "pidfd", "status", "timed")
 
-    def __init__(self, pid: int, pidfd: int, held: list[int], timed: bool) -> None:
+    def __init__(self, pid: int, pidfd: int, held: list[int], timed: bool, relayed: bool) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self.events = signals.signalfd(held)
+        self.events = signals.signalfd(held) if relayed else -1
         self.insisted = False
         self.timed = timed
         self.status: int | None = None
@@ -113,22 +116,23 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeou
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, held)
     command = None
     try:
-        command = Command(pid, pidfd, held, timeout > 0)
+        relayed = bool(streams.pumps) or streams.terminal is not None
+        command = Command(pid, pidfd, held, timeout > 0, relayed)
         if timeout:
             _signal.alarm(timeout)
         if hand_over:
             _hand_over(streams)
-        if streams.pumps or streams.terminal is not None:
+        if relayed:
             from jailng.core import relay
 
             relay.carry(command, streams, hand_over)
         while not command.reap():
-            for number, code in signals.read(command.events):
-                command.hear(number, code)
+            event = _signal.sigwaitinfo(held)  # type: ignore[attr-defined, unused-ignore]
+            command.hear(event.si_signo, event.si_code)
     finally:
         if timeout:
             _signal.alarm(0)
-        if command is not None:
+        if command is not None and command.events >= 0:
             posix.close(command.events)
         streams.close()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posix
 import sys
 
 from jailng.linux.libc import buffer, syscall, words
@@ -40,27 +41,19 @@ def capset(granted: int, permitted: int | None = None) -> None:
     syscall("capset", words(_VERSION_3, 0, size=4), data)
 
 
-def last() -> int:
-    """The number of the last capability that this kernel knows: PR_CAPBSET_READ fails for the next."""
-    if not _last:
-        number = len(NAMES) - 1
-        while number and not _known(number):
-            number -= 1
-        while _known(number + 1):
-            number += 1
-        _last.append(number)
-    return _last[0]
-
-
 _last: list[int] = []
 
 
-def _known(number: int) -> bool:
+def last() -> int:
+    """The number of the last capability that this kernel knows."""
+    if _last:
+        return _last[0]
+    fd = posix.open("/proc/sys/kernel/cap_last_cap", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        syscall("prctl", _PR_CAPBSET_READ, number, 0, 0, 0)
-    except OSError:
-        return False
-    return True
+        _last.append(int(posix.read(fd, 16)))
+    finally:
+        posix.close(fd)
+    return _last[0]
 
 
 def bounding() -> int:

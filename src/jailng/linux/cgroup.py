@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import posix
 import select
 import time
 
-from jailng.linux.mount import CGROUP2_SUPER_MAGIC, O_PATH, file_system_magic, new_file_system
+from jailng.linux.libc import EBUSY, ENODEV, ENOENT
+from jailng.linux.mount import O_PATH, new_file_system
 from jailng.linux.ns import pidfd_open
 
 _UNIFIED = (
@@ -35,10 +35,13 @@ def unified_root() -> int:
                 fd = posix.open(path, O_PATH | _DIRECTORY)
             except OSError:
                 continue
-            if file_system_magic(fd) == CGROUP2_SUPER_MAGIC:
-                _open_root = fd
-                break
-            posix.close(fd)
+            try:
+                posix.stat("cgroup.controllers", dir_fd=fd)  # no hierarchy of v1 has that file
+            except OSError:
+                posix.close(fd)
+                continue
+            _open_root = fd
+            break
         else:
             _open_root = new_file_system(b"cgroup2", [])
     return _open_root
@@ -123,9 +126,9 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
             write(path + "/cgroup.kill", b"1")
             _wait_for(waited, events, until)
             if time.monotonic() > until:
-                raise OSError(errno.EBUSY, posix.strerror(errno.EBUSY), path)
+                raise OSError(EBUSY, posix.strerror(EBUSY), path)
     except OSError as error:
-        if error.errno not in (errno.ENODEV, errno.ENOENT):
+        if error.errno not in (ENODEV, ENOENT):
             raise
     finally:
         if events >= 0:
@@ -171,7 +174,7 @@ def _remove_directory(name: str, until: float) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > until:
+            if error.errno != EBUSY or time.monotonic() > until:
                 raise
             time.sleep(0.001)
         else:

@@ -1,17 +1,17 @@
 """System calls by number, errno turned into OSError.
 
 ``ctypes`` costs 4 ms to import and ``_ctypes``, the C half that it wraps, costs 0.5: a quarter of a jail's life.
-So the private half it is; a test says which part of it is used (docs/decisions/0001-ctypes.md).
+So the private half it is, in ``linux.foreign``, and loaded by whoever calls first (docs/decisions/0001-ctypes.md).
 """
 
 from __future__ import annotations
 
-import _ctypes
 import posix
 from _struct import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any, Protocol
 
     class Buffer(Protocol):
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     Argument = int | bytes | Buffer | None
 
+
+# The same on every machine that _MACHINES names; the module errno costs 0.06 ms.
+ENOENT, ESRCH, EBUSY, ENODEV, ENOTDIR, EINVAL = 2, 3, 16, 19, 20, 22
 
 _MACHINES = {"x86_64": 0, "aarch64": 1}
 MACHINE = posix.uname().machine
@@ -52,8 +55,17 @@ _TABLE = {
     "read": (0, 63),
     "write": (1, 64),
     "close": (3, 57),
-    "getppid": (110, 173),
+    "fchdir": (81, 50),
+    "mkdirat": (258, 34),
+    "mknodat": (259, 33),
+    "symlinkat": (266, 36),
+    "exit_group": (231, 94),
     "rt_sigaction": (13, 134),
+    "ppoll": (271, 73),
+    "setpriority": (141, 140),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "ioprio_set": (251, 30),
     "seccomp": (317, 277),
     "bpf": (321, 280),
     "execveat": (322, 281),
@@ -80,46 +92,27 @@ if MACHINE not in _MACHINES:
 NR = {name: numbers[_MACHINES[MACHINE]] for name, numbers in _TABLE.items()}
 
 
-class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    _type_ = "l"
-
-
-class _Word(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """A machine word: an integer of any sign is cut to it; bytes and buffers are passed by their address."""
-
-    _type_ = "P"
-
-
-class _Function(_ctypes.CFuncPtr):
-    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
-    _restype_ = _Long
-    _argtypes_ = (_Word,) * 7
-
-
-class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    _type_ = "c"
-
-
-_syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))  # type: ignore[arg-type]  # None: this program
 _CODES = {2: "H", 4: "I", 8: "Q"}
-_arrays: dict[int, Any] = {}
+_foreign: ModuleType | None = None
+
+
+def _loaded() -> Any:
+    global _foreign
+    if _foreign is None:
+        from jailng.linux import foreign  # 0.5 ms, of which a jail for one command needs none
+
+        _foreign = foreign
+    return _foreign
 
 
 def buffer(content: int | bytes) -> Buffer:
     """Memory for the kernel: of that many zero bytes, or holding these bytes (and no NUL after them)."""
-    size = content if content.__class__ is int else len(content)  # type: ignore[arg-type]
-    array = _arrays.get(size)
-    if array is None:
-        array = _arrays[size] = type("Buffer", (_ctypes.Array,), {"_type_": _Byte, "_length_": size})
-    made = array()
-    if content.__class__ is not int:
-        made.raw = content
-    return made  # type: ignore[no-any-return]
+    return _loaded().buffer(content)  # type: ignore[no-any-return]
 
 
 def address(memory: Buffer) -> int:
     """Where a buffer lies, for structures that hold pointers. The caller keeps the buffer alive."""
-    return _ctypes.addressof(memory)  # type: ignore[arg-type]
+    return _loaded().address(memory)  # type: ignore[no-any-return]
 
 
 def syscall(
@@ -137,9 +130,10 @@ def syscall(
 
     Raises OSError with the kernel's errno; its file name is the call's name, and ``path`` where one is given.
     """
-    result: int = _syscall(NR[name], a, b, c, d, e, f)
+    foreign = _foreign or _loaded()
+    result: int = foreign.syscall(NR[name], a, b, c, d, e, f)
     if result == -1:
-        error = _ctypes.get_errno()
+        error = foreign.errno()
         raise OSError(error, posix.strerror(error), _called(name, path))
     return result
 
@@ -153,4 +147,6 @@ def _called(name: str, path: str | bytes | None) -> str:
 def words(*values: int, size: int = 8) -> bytes:
     """Unsigned integers laid side by side in the machine's order, ``size`` bytes each: 2, 4 or 8."""
     mask = (1 << 8 * size) - 1
-    return pack(f"={len(values)}{_CODES[size]}", *[value & mask for value in values])
+    if min(values, default=0) < 0 or max(values, default=0) > mask:
+        values = tuple([value & mask for value in values])
+    return pack(f"={len(values)}{_CODES[size]}", *values)

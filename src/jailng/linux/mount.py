@@ -33,17 +33,16 @@ MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
-CGROUP2_SUPER_MAGIC = 0x63677270
 
-_OPEN_TREE_CLONE = 1
+OPEN_TREE_CLONE = 1
 _CLOEXEC = posix.O_CLOEXEC
-_MOVE_MOUNT_F_EMPTY_PATH = 4
-_MOVE_MOUNT_T_EMPTY_PATH = 0x40
-_FSCONFIG_SET_FLAG = 0
-_FSCONFIG_SET_STRING = 1
-_FSCONFIG_SET_FD = 5
-_FSCONFIG_CMD_CREATE = 6
-_MNT_DETACH = 2
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
+FSCONFIG_CMD_CREATE = 6
+MNT_DETACH = 2
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
@@ -54,13 +53,13 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0
 
 def open_tree(directory: int, path: bytes = b"", recursive: bool = False) -> int:
     """A detached copy of the mount (with ``recursive``, of the whole tree) at ``path``; empty: ``directory`` itself."""
-    flags = _OPEN_TREE_CLONE | _CLOEXEC | (0 if path else AT_EMPTY_PATH) | (AT_RECURSIVE if recursive else 0)
+    flags = OPEN_TREE_CLONE | _CLOEXEC | (0 if path else AT_EMPTY_PATH) | (AT_RECURSIVE if recursive else 0)
     return syscall("open_tree", directory, path, flags, path=path)
 
 
 def move_mount(tree: int, directory: int, path: bytes = b"") -> None:
     """Attach a detached tree at ``path`` below ``directory``; empty: on ``directory`` itself. Raises OSError."""
-    flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if path else _MOVE_MOUNT_T_EMPTY_PATH)
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if path else MOVE_MOUNT_T_EMPTY_PATH)
     syscall("move_mount", tree, b"", directory, path, flags, path=path)
 
 
@@ -79,10 +78,10 @@ def new_file_system(kind: bytes, options: list[tuple[bytes, bytes | None]], attr
     try:
         for key, value in options:
             if value is None:
-                syscall("fsconfig", context, _FSCONFIG_SET_FLAG, key, None, 0, path=key)
+                syscall("fsconfig", context, FSCONFIG_SET_FLAG, key, None, 0, path=key)
             else:
-                syscall("fsconfig", context, _FSCONFIG_SET_STRING, key, value, 0, path=key)
-        syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0, path=kind)
+                syscall("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0, path=key)
+        syscall("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0, path=kind)
         return syscall("fsmount", context, 1, attributes, path=kind)
     finally:
         posix.close(context)
@@ -96,27 +95,10 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: by
     syscall("mount", source, target, kind, flags, data, path=target)
 
 
-def takes_pid_namespace(pidns: int) -> bool:
-    """Whether a procfs can be made for another pid namespace than one's own: Linux 6.18."""
-    context = syscall("fsopen", b"proc", 1)
-    try:
-        syscall("fsconfig", context, _FSCONFIG_SET_FD, b"pidns", None, pidns)
-    except OSError:
-        return False
-    finally:
-        posix.close(context)
-    return True
-
-
-def new_procfs(pidns: int, attributes: int) -> int:
-    """A procfs of that pid namespace, as a detached mount. Raises OSError where ``takes_pid_namespace`` says no."""
-    context = syscall("fsopen", b"proc", 1)
-    try:
-        syscall("fsconfig", context, _FSCONFIG_SET_FD, b"pidns", None, pidns)
-        syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return syscall("fsmount", context, 1, attributes, path=b"proc")
-    finally:
-        posix.close(context)
+def takes_pid_namespace() -> bool:
+    """Whether a procfs can be made for another pid namespace than one's own: Linux 6.18, fsconfig's ``pidns``."""
+    major, minor = posix.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (6, 18)
 
 
 def file_system_magic(fd: int) -> int:
@@ -138,4 +120,4 @@ def pivot_root_here() -> None:
     pivot_root(2), NOTES: with "." twice the old root ends up on top of the new one, from where it is detached.
     """
     syscall("pivot_root", b".", b".", path=b"/")
-    syscall("umount2", b".", _MNT_DETACH, path=b"/")
+    syscall("umount2", b".", MNT_DETACH, path=b"/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _signal
+import posix
 import sys
 
 from jailng.linux.libc import address, buffer, syscall, words
@@ -51,12 +53,12 @@ def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
 
 def pidfd_open(pid: int) -> int:
     """pidfd_open(2). Raises OSError (ESRCH: no such process)."""
-    return syscall("pidfd_open", pid, 0)
+    return posix.pidfd_open(pid)
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
     """pidfd_send_signal(2): what kill(2) should have been. Raises OSError (ESRCH: it has been reaped)."""
-    syscall("pidfd_send_signal", pidfd, signal, None, 0)
+    _signal.pidfd_send_signal(pidfd, signal)  # type: ignore[attr-defined, unused-ignore]
 
 
 def ends_within(pidfd: int, seconds: float) -> bool:

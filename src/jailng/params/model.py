@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jailng.errors import JailError
-from jailng.params.table import lookup, negated, resolve
+from jailng.params.table import default, lookup, negated, resolve
 from jailng.params.values import JAIL_MAX, escape, parse, quoted, show, unescape, visible
 
 TYPE_CHECKING = False
@@ -39,10 +39,7 @@ class Parameters:
         """The value, or the default. Raises KeyError for a name that the table does not have."""
         if name in self._values:
             return self._values[name]
-        parameter = lookup(name)
-        if parameter is None:
-            raise KeyError(name)
-        return parameter.default
+        return default(name)
 
     def __iter__(self) -> Iterator[str]:
         """The names that have a value of their own, given or implied."""

@@ -338,6 +338,11 @@ def lookup(name: str) -> Parameter | None:
     return parameter
 
 
+def default(name: str) -> Default:
+    """The default of the parameter of that very name, without making its row. Raises KeyError."""
+    return _ROWS[name][1]
+
+
 def resolve(name: str) -> tuple[Parameter, bool, str | None] | None:
     """What a name on a command line means: the parameter, whether it is negated, and the key of a ``meta.key``.
 
