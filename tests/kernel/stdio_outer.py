@@ -45,7 +45,9 @@ def start(
         way.fds.append(tree)
         way.must("setns", tree, ns.CLONE_NEWNS)
     base, user = ids
-    streams.install(way, User("alice", user, user, [], "/", "/bin/sh") if user else None)
+    streams.install(way)
+    if user:
+        streams.give_to(way, User("alice", user, user, [], "/", "/bin/sh"))
     process.become(way, user or base, user or base, [])
     way.must("prctl", 1, 0 if alone else signal.SIGKILL, 0, 0, 0)
     way.execute(argv, dict(os.environ))

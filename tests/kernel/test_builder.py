@@ -56,7 +56,7 @@ def test_a_mount_that_is_not_seen_inside_is_told_of(checkout: Path, small_root: 
         if older:
             done = _older(checkout, *command)
         else:
-            argv = [checkout / "bin/jail", *command]
+            argv = [str(checkout / "bin/jail"), *command]
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     finally:
         subprocess.run(["umount", small_root / "below"], check=True)

@@ -131,8 +131,10 @@ def _stopped(attacked: Jail, how: signal.Signals, count: int) -> list[str]:
     """What commands write whose callers were sent a signal while root inside had stopped them, once they go on."""
     attacker = attacked.attack("stop")
     before = attacked.processes()
-    entries = []
-    for number in range(count):
+    entries: list[subprocess.Popen[str]] = []
+    for number in range(100):  # root inside is not always in time
+        if len(entries) == count:
+            break
         entry = attacked.enter("/bin/echo", "in", user="root" if number % 2 else "")
         if not _ends(entry, 0.3):
             entry.send_signal(how)
@@ -160,15 +162,11 @@ def test_a_stopped_entry_does_not_hold_its_caller(attacked: Jail, how: signal.Si
     _stopped(attacked, how, 4)
 
 
-@pytest.mark.xfail(
-    reason="core/attach.py: getppid() is 0 for an orphan too, its new parent is the host's", strict=False
-)
 def test_a_command_whose_caller_has_gone_is_not_run(attacked: Jail) -> None:
     """A command that root inside stops before its exec does not run later, when nobody waits for it any more."""
     assert not any(_stopped(attacked, signal.SIGKILL, 6))
 
 
-@pytest.mark.xfail(reason="core/attach.py: descriptors are marked for the exec, not closed before setns(2)")
 def test_what_enters_holds_nothing_of_the_hosts(attacked: Jail, tmp_path: Path) -> None:
     """From the moment on that root inside can reach it: pipes, and PID 1's pidfd.
 
@@ -271,7 +269,6 @@ print(json.dumps({
     assert found["mask"] == 0o022
 
 
-@pytest.mark.xfail(reason="core/process.py: leave_the_caller leaves them as they are")
 def test_the_caller_s_priority_stays_outside(attacked: Jail) -> None:
     """Niceness, score and processors are not handed on: those of a daemon that calls may be better than a user's."""
     script = """

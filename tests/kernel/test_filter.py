@@ -20,7 +20,7 @@ from jailng.core import filter as filters
 from tests.kernel import confined
 from tests.kernel.confined import call, child
 
-DEFAULT = frozenset({"debug", "inet4", "inet6"})
+DEFAULT = frozenset({"debug", "inet4", "inet6", "core"})
 ALL = (1 << 64) - 1
 HIGH = 0xDEADBEEF << 32
 NR = filters.numbers(filters.PERMITTED + filters.BY_ARGUMENT + " " + " ".join([row[2] for row in filters.DENIED]))
@@ -35,7 +35,8 @@ EPERM = """
     set_mempolicy_home_node vmsplice sethostname setdomainname ptrace process_vm_readv process_vm_writev pidfd_getfd
 """.split()
 ENOSYS = (
-    "clone3 sysfs msgget msgsnd msgrcv msgctl semget semop semtimedop semctl shmget shmat shmdt shmctl ustat".split()
+    "clone3 sysfs msgget msgsnd msgrcv msgctl semget semop semtimedop semctl shmget shmat shmdt shmctl ustat "
+    "io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel".split()
 )
 # Not in this kernel, whoever asks.
 ABSENT = """
@@ -302,6 +303,26 @@ def test_personality() -> None:
     calls = [("personality", (persona,)) for persona in (0x100000, 0x400000, 0x1, 0x40000, 0x8, 0xFFFFFFFF, 0)]
     assert attempt(filters.LIFTS, *calls) == [errno.EPERM] * 3 + [0] * 4
     assert attempt(None, *calls) == [0] * 7
+
+
+def test_the_limit_of_a_core() -> None:
+    """Where a program on the host would be given a core, the limit of 1 stays, and who asks for less is not told."""
+    core, other, pointer = 4, 3, 1
+    calls = [
+        ("setrlimit", (core, pointer)),
+        ("setrlimit", (HIGH | core, pointer)),
+        ("prlimit64", (0, core, pointer, 0)),
+        ("prlimit64", (0, HIGH | core, HIGH, 0)),
+        ("prlimit64", (0, core, pointer, pointer)),
+        ("prlimit64", (0, core, pointer, HIGH)),
+        ("prlimit64", (0, core, 0, 0)),
+        ("prlimit64", (0, core, 0, pointer)),
+        ("prlimit64", (0, other, pointer, 0)),
+        ("setrlimit", (other, pointer)),
+    ]
+    bad = errno.EFAULT
+    assert attempt(DEFAULT - {"core"}, *calls) == [0] * 4 + [errno.EPERM] * 2 + [0] + [bad] * 3
+    assert attempt(DEFAULT, *calls) == [bad] * 6 + [0] + [bad] * 3
 
 
 def test_set_user_id_still_works() -> None:

@@ -220,7 +220,7 @@ def test_what_an_administrator_looks_at(shell: Shell) -> None:
         ("ip addr add 192.0.2.1/32 dev lo", "Operation not permitted"),
         ("chrt -f 1 true", "Operation not permitted"),
         ("ionice -c 1 true", "Operation not permitted"),
-        ("prlimit --core=1000 true", "Operation not permitted"),
+        ("prlimit --memlock=1000000000 true", "Operation not permitted"),
     ],
 )
 def test_what_is_refused(shell: Shell, command: str, answer: str) -> None:

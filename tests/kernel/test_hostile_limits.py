@@ -101,9 +101,6 @@ HOST: dict[str, Callable[[], None]] = {
     "asynchronous requests": _use_requests,
     "open files": _use_files,
 }
-MISSING = {
-    "asynchronous requests": "core/filter.py: fs.aio-max-nr is one number for the whole machine; io_setup has to fail",
-}
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +129,8 @@ def exhausted(
 
 
 @pytest.mark.parametrize("kind", HOST)
-def test_the_host_can_still_use(
-    request: pytest.FixtureRequest, exhausted: dict[str, tuple[int, str]], kind: str
-) -> None:
+def test_the_host_can_still_use(exhausted: dict[str, tuple[int, str]], kind: str) -> None:
     """What a jail takes is counted to the jail's first uid, never to root."""
-    if kind in MISSING:
-        request.applymarker(pytest.mark.xfail(reason=MISSING[kind]))
     count, end = exhausted[kind]
-    if kind not in MISSING:
-        assert end == ENDS[kind] and (count > 0 or end in ("EPERM", "ENOSYS")), f"{count} taken, then {end}"
+    assert end == ENDS[kind] and (count > 0 or end in ("EPERM", "ENOSYS")), f"{count} taken, then {end}"
     HOST[kind]()

@@ -25,7 +25,6 @@ def _is_refused(made: subprocess.CompletedProcess[str]) -> bool:
     return made.returncode == 1 and made.stderr.startswith("jail: ") and made.stderr.count("\n") == 1
 
 
-@pytest.mark.xfail(reason="core/rootfs.py, reachable(): the directory's owner is not looked at")
 def test_a_root_of_another_user_is_refused(jail: Command, small_root: Path) -> None:
     """Whoever owns the directory above can enter it, whatever its mode says, and run what is set-uid inside."""
     above = small_root.parent / "home"
@@ -48,7 +47,6 @@ def test_a_root_of_another_user_below_one_of_roots(jail: Command, small_root: Pa
     assert made.returncode == 0, made.stderr
 
 
-@pytest.mark.xfail(reason="core/rootfs.py, reachable(): group bits of root's group may be those of a list's mask")
 def test_a_root_that_a_list_lets_another_user_reach_is_refused(jail: Command, small_root: Path) -> None:
     """An access control list shows in the mode as the group's bits: 0710 root root may let anybody in."""
     above = small_root.parent / "home"

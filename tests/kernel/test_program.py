@@ -133,7 +133,7 @@ def _end(made: Program) -> tuple[list[int], int]:
 
 
 def test_it_passes_over_what_it_may_and_what_belongs_to_that(tmp_path: Path) -> None:
-    out = str(tmp_path / "out").encode()
+    out = str(tmp_path / "out")
     made = Program()
     absent = made.here()
     made.must("openat", -100, made.text("/no/such/file"), os.O_RDONLY, 0, keep=9, unless=errno.ENOENT)

@@ -59,7 +59,7 @@ def names(bits: int) -> set[str]:
 def test_the_default() -> None:
     made = compute(Privileges(inet4=True))
     assert (made.caps, made.landlock, made.rlimits) == (BASE, 0, [CORE, MEMLOCK])
-    assert made.program == program("debug", "inet4")
+    assert made.program == program("debug", "inet4", "core")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_capabilities_that_are_taken_away() -> None:
         ("sysvshm", "shm"),
         ("inet4", "inet4"),
         ("inet6", "inet6"),
+        ("core_files", "core"),
     ],
 )
 def test_rules_that_are_lifted(privilege: str, rule: str) -> None:
@@ -98,6 +99,7 @@ def test_rules_that_are_lifted(privilege: str, rule: str) -> None:
 
 def test_limits_and_scopes() -> None:
     assert compute(Privileges(mlock=True)).rlimits == [CORE]
+    assert compute(Privileges(mlock=True, core_files=False)).rlimits == [(4, 1, 1)]
     assert compute(Privileges(shared_net=True)).landlock == 1  # LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
     assert compute(Privileges(shared_uids=True, inet4=True, inet6=True)).landlock == 0
 
@@ -116,7 +118,7 @@ def test_no_privileges_come_to_more_than_their_rows(chosen: dict[str, bool]) -> 
     lifted = {ROWS[name].lifts for name, on in chosen.items() if on} - {""}
     assert made.program == program(*lifted)
     assert set(made.key.split("-")[1].split(".")) - {""} == lifted
-    assert CORE in made.rlimits
+    assert (CORE if chosen["core_files"] else (4, 1, 1)) in made.rlimits
 
 
 # --- the cache
@@ -211,7 +213,7 @@ SPOILT = {
 def test_what_is_not_roots_or_not_whole_is_not_used(
     entry: Path, cache: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = program("debug")
+    expected = program("debug", "core")
     SPOILT[why](entry)
     with monkeypatch.context() as patch:
         no_compiler(patch)
@@ -236,7 +238,7 @@ def test_a_cache_that_is_a_link_is_not_followed(cache: Path, entry: Path, monkey
     link = cache.with_name("link")
     link.symlink_to(cache)
     monkeypatch.setattr(confinement, "CACHE", str(link))
-    assert again().program == program("debug")
+    assert again().program == program("debug", "core")
     no_compiler(monkeypatch)
     with pytest.raises(JailError):
         again()
@@ -245,7 +247,7 @@ def test_a_cache_that_is_a_link_is_not_followed(cache: Path, entry: Path, monkey
 @pytest.mark.parametrize("where", ["/proc/jailng/seccomp", "/dev/null/jailng/seccomp", "/sys/jailng/seccomp"])
 def test_a_cache_that_cannot_be_written_costs_time_only(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confinement, "CACHE", where)
-    assert again().program == program("debug")
+    assert again().program == program("debug", "core")
 
 
 def test_what_a_dead_process_left_is_in_nobodys_way(cache: Path, entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,4 +255,4 @@ def test_what_a_dead_process_left_is_in_nobodys_way(cache: Path, entry: Path, mo
     (cache / f".{entry.name}.{os.getpid()}").write_text("half")
     again()
     no_compiler(monkeypatch)
-    assert again().program == program("debug")
+    assert again().program == program("debug", "core")

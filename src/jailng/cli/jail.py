@@ -10,8 +10,6 @@ from jailng.core import registry, undo
 from jailng.engine import life
 from jailng.errors import JailError, UsageError
 from jailng.params.model import Parameters
-from jailng.params.table import negated
-from jailng.params.values import quoted, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
        jail [-qv] [-f file] -[rR] ['*' | jail ...]
        jail [-dhilqv] [-J jid_file] [-u username] [-U username]
             [-n jailname] [-s securelevel]
-            path hostname ip[,...] command ...
+            path hostname [ip[,...]] command ...
        jail [-f file] -e separator"""
 _LETTERS = "cCde:f:hiJ:lmn:p:qrRs:u:U:v"
 _LATER = "not honoured yet (jailng part 3)"
@@ -148,6 +146,10 @@ def _from_command_line(options: Options, params: Parameters) -> int:
         _print_removal(there)
     else:
         life.stop(life.Life(params, there, options.say, Parameters.from_texts(there.params)))
+        if not options.has(
+            "vqi"
+        ):  # jail.c says it wherever there is more than one word, and here with no name before it
+            printing.say("removed")
     return _create(options, params)
 
 
@@ -209,17 +211,8 @@ def _jid_line(jail: life.Life, old_style: bool) -> str:
         ips = ",".join([address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)])
         command = " ".join(params.strings("command"))
         return "\t".join([str(jail.there.jid), params.text("path"), params.text("host.hostname"), ips, command])
-    given = [_as_given(name, params) for name in params if name != "jid" and params.given(name)]
+    given = [word for word in params.words(pseudo=True) if not word.startswith("jid=")]
     return "\t".join([f"jid={jail.there.jid}", *given])
-
-
-def _as_given(name: str, params: Parameters) -> str:
-    value = params[name]
-    if value is True:
-        return name
-    if value is False:
-        return negated(name)
-    return f"{name}={quoted(show(value))}"
 
 
 def _modify(options: Options, record: Record, params: Parameters) -> int:
@@ -230,6 +223,8 @@ def _modify(options: Options, record: Record, params: Parameters) -> int:
         printing.say(printing.visible("\n".join([f"set {name}" for name in changed]), keep="\n"))
         return 0
     modify.modify(record, params)
+    given = [word for word in params.words(pseudo=False) if not word.startswith("jid=")]
+    options.say(" ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given]))
     options.say("updated")
     return 0
 

@@ -38,10 +38,10 @@ def _main(argv: list[str]) -> int:
         raise UsageError(USAGE)
     if posix.geteuid() != 0:
         raise JailError("jail_attach: Operation not permitted")
-    if words[0] == "0":
-        raise JailError("jail_attach(0): Invalid argument")
     record = registry.find(words[0])
     if record is None:
+        if words[0].isascii() and words[0].isdigit():  # to jail_getid(3) a number is a jid
+            raise JailError(f"jail_attach({int(words[0])}): Invalid argument")
         raise JailError(f'jail "{printing.visible(words[0])}" not found')
     params = Parameters.from_texts(record.params)
     user = _of_the_host(given["u"]) if "u" in given else given.get("U")
@@ -54,7 +54,7 @@ def _main(argv: list[str]) -> int:
     # FreeBSD 15: -l goes to the home directory only where a user is given and -d is not.
     at_home = login and user is not None and "d" not in given
     wanted = Command(argv, environment, user, given.get("d"), at_home)
-    return inside.attached(params, record, wanted)
+    return inside.attached(params, record, wanted, hand_over=True)
 
 
 def _of_the_host(name: str) -> User:

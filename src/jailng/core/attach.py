@@ -1,7 +1,7 @@
 """jail_attach(2): bring a process into a jail. A pid namespace takes only newborn ones, so there is one fork.
 
 What enters is a program of jailinit's, born outside with the host's privileges: it is not dumpable before anybody can
-see it, it runs and loads nothing of the jail's, and it looks nothing up there.
+see it, it holds none of the host's descriptors, it runs and loads nothing of the jail's, and it looks nothing up there.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
-        running = program.start(_way_in(entry, command, user, streams, members), jailinit.detached())
+        way = _way_in(entry, command, user, streams, members)
+        running = program.start(way, jailinit.detached())
         running.forked()
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
@@ -133,15 +134,21 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     way = program.Program()
     way.fds += [entry.init, *streams.descriptors()]
     process.not_dumpable(way)
+    process.usual_priority(way)
+    if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
+        way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
     way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next
     way.fork(0, members, label="jail_attach")
     process.leave_the_caller(way, entry.confinement)
+    streams.install(way)
+    way.close_all_but(entry.init)  # a jailed root can reach this process from the next call on
     way.must("setns", entry.init, entry.flags, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
     process.become(way, 0, 0, [])
     way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)  # a jailed root could stop us from here on
-    streams.install(way, user)
+    if user is not None:
+        streams.give_to(way, user)
     # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
     way.must("setitimer", 0, way.data(words(0, 0, _PATIENCE, 0)), 0)
     # The filter needs CAP_SYS_ADMIN in the namespace; CAP_SETUID, which the ids need, is among those that stay.
@@ -152,7 +159,7 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     way.must("setitimer", 0, way.data(bytes(32)), 0)
     way.must("prctl", _PR_SET_PDEATHSIG, 0 if command.background else _SIGKILL, 0, 0, 0)
     if not command.background:
-        way.expect(0, "getppid")  # a parent outside; if it died before it was asked to take us along, PID 1 has us
+        way.unless_alone()  # whoever died before it was asked to take us along took nobody
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     way.execute(argv, _environment(command, user), command.label)
     return way

@@ -40,7 +40,6 @@ class MakeCgroup(Operation):
     """
 
     __slots__ = ("path",)
-    makes = ("init.home",)
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -76,8 +75,6 @@ class Boot(Operation):
         "new_net",
         "noted",
     )
-    needs = ("init.home", "root")
-    makes = ("init", "init.pid")
 
     def __init__(
         self,
@@ -127,18 +124,20 @@ class Boot(Operation):
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         go, mapped = posix.pipe2(posix.O_CLOEXEC)
+        copy = -1 if self.ids else jailinit.copy(process.NOBODYS)
         tree = None
         try:
-            init = self._start_init(slots["init.home"], go, events, sysctls)
+            init = self._start_init(slots["init.home"], go, events, sysctls, copy)
             tree = builder.Builder(self.build, slots, "mnt ipc" if self.new_ipc else "mnt")
             slots["init.pid"] = pid = init.forked()
             slots["init"] = ns.pidfd_open(pid)
-            for name in ("uid_map", "gid_map"):
+            for name in ("uid_map", "gid_map", "projid_map"):
                 _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
             tree.begin(pid)
         finally:
-            for fd in (go, mapped, events, sysctls):
-                posix.close(fd)
+            for fd in (go, mapped, events, sysctls, copy):
+                if fd >= 0:
+                    posix.close(fd)
             if tree is not None:
                 tree.close()
         try:
@@ -154,17 +153,19 @@ class Boot(Operation):
     def _flags(self) -> int:
         return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
 
-    def _start_init(self, home: int, go: int, events: int, sysctls: int) -> Running:
+    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Running:
         try:
-            return program.start(self._of_init(home, go, events, sysctls), jailinit.path())
+            return program.start(self._of_init(home, go, events, sysctls, copy), jailinit.path())
         except FileNotFoundError:
             raise jailinit.not_built() from None
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int) -> Program:
+    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Program:
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
-        jailinit.lay_open(init, _CODE)
+        process.usual_priority(init)
+        if copy < 0:
+            jailinit.lay_open(init, _CODE)
         _new_mount_and_time(init)
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
         # What it may do is kept over that; in a new user namespace the securebits are what they are by default.
@@ -186,7 +187,7 @@ class Boot(Operation):
         # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)
-        init.execute_fd(program.Kept(_CODE), ["init"])
+        init.execute_fd(program.Kept(_CODE) if copy < 0 else copy, ["init"])
         return init
 
 

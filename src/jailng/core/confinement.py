@@ -75,19 +75,23 @@ ROWS = {
     # Abstract sockets belong to the network namespace; the processes of a jail are in a pid namespace of their own, so
     # signals need no scope.
     "shared_net": Row(landlock=SCOPE_ABSTRACT_UNIX_SOCKET),
+    # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
+    "core_files": Row("", "core"),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
     "shared_uids": Row(),
 }
 
-_ALWAYS = (_RLIMIT_CORE, 0, 0)  # a core file may be piped to a program on the host: CVE-2022-4415, CVE-2025-5054
+# A limit of 0 does not keep a core from a program on the host (CVE-2022-4415, CVE-2025-5054), only one of exactly 1
+# (fs/coredump.c) does, at which the filter then keeps it. No file is written at either.
+_CORE = {True: (_RLIMIT_CORE, 0, 0), False: (_RLIMIT_CORE, 1, 1)}
 
 
 class Privileges:
     """Which privileges a jail has: one attribute a row of ``ROWS``, FreeBSD's default where FreeBSD has one.
 
-    ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true unless the parameter is "disable"; ``inet4`` and
-    ``inet6`` are true where the jail has an address of that family or the host's; ``shared_net`` where its network
-    namespace is the host's; the others are allow.* of the same name.
+    ``core_files``: the host writes cores to files. ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true
+    unless the parameter is "disable"; ``inet4`` and ``inet6`` are true where the jail has an address of that family or
+    the host's; ``shared_net`` where its network namespace is the host's; the others are allow.* of the same name.
     """
 
     __slots__ = tuple(ROWS)
@@ -108,6 +112,7 @@ class Privileges:
         inet4: bool = False,
         inet6: bool = False,
         shared_net: bool = False,
+        core_files: bool = True,
         shared_uids: bool = False,
     ) -> None:
         self.suser = suser
@@ -123,6 +128,7 @@ class Privileges:
         self.inet4 = inet4
         self.inet6 = inet6
         self.shared_net = shared_net
+        self.core_files = core_files
         self.shared_uids = shared_uids
 
 
@@ -151,7 +157,7 @@ def compute(privileges: Privileges) -> Confinement:
     """
     bounding = scopes = 0
     lifts = []
-    rlimits = [_ALWAYS]
+    rlimits = [_CORE[privileges.core_files]]
     for name, row in ROWS.items():
         if getattr(privileges, name):
             bounding |= row.capabilities

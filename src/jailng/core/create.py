@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, devfs, privileges, registry, rootfs, undo
+from jailng.core import boot, devfs, privileges, procfiles, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import ns
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
-_BOOT_ID = b"sys/kernel/random/boot_id"
 
 
 class HostSide(Operation):
     """The host's end of the jail's network: interface, routes, neighbours."""
 
     __slots__ = ("link",)
-    needs = ("init.pid",)
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -52,7 +50,6 @@ class InsideNetwork(Operation):
     """The jail's end of its network, configured from within its namespace."""
 
     __slots__ = ("link",)
-    needs = ("init",)
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -109,7 +106,7 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
         rootfs.CloneTree(path, below),
         rootfs.AttachTree(path, below, private),
         rootfs.MountDev(nodes, links, base, private),
-        rootfs.MountProc([(b"loadavg", b"0.00 0.00 0.00 1/1 1\n"), (_BOOT_ID, _new_boot_id())]),
+        rootfs.MountProc(procfiles.texts()),
         rootfs.Pivot(),
     ]
     host: list[Operation] = []
@@ -136,11 +133,6 @@ def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
             build=build,
         ),
     ]
-
-
-def _new_boot_id() -> bytes:
-    text = posix.urandom(16).hex()
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}\n".encode()
 
 
 def open_path(params: Parameters) -> tuple[int, str]:

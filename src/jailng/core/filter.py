@@ -30,6 +30,8 @@ DENIED = (
     ("", errno.EPERM, "process_madvise move_pages migrate_pages mbind set_mempolicy set_mempolicy_home_node vmsplice"),
     # Its flags lie in memory, out of a filter's sight; told ENOSYS, the C library uses clone(2).
     ("", errno.ENOSYS, "clone3"),
+    # Requests are counted against one number for the whole machine, fs.aio-max-nr, which a jail could use up.
+    ("", errno.ENOSYS, "io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel"),
     # Gone from the kernel, or there for programs of the last century.
     ("", errno.ENOSYS, "uselib ustat sysfs _sysctl create_module get_kernel_syms query_module nfsservctl getpmsg"),
     ("", errno.ENOSYS, "putpmsg afs_syscall tuxcall security lookup_dcookie epoll_ctl_old epoll_wait_old vserver"),
@@ -54,7 +56,6 @@ setxattr lsetxattr fsetxattr setxattrat getxattr lgetxattr fgetxattr getxattrat
 listxattr llistxattr flistxattr listxattrat removexattr lremovexattr fremovexattr removexattrat
 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime
-io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel
 mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
 bind connect listen accept accept4 shutdown getsockname getpeername getsockopt setsockopt
 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
@@ -72,13 +73,13 @@ nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times get
 timer_create timer_settime timer_gettime timer_getoverrun timer_delete
 sched_yield sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_setattr sched_getattr
 sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_setaffinity sched_getaffinity
-getpriority setpriority ioprio_get getcpu getrandom getrlimit setrlimit prlimit64 getrusage uname sysinfo
+getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sysinfo
 """
 
-BY_ARGUMENT = "socket socketpair clone ioctl personality"
+BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64"
 
-# What core/confinement.py may ask to be lifted: the named groups above, and these of the socket rules.
-LIFTS = frozenset([group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6"])
+# What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
+LIFTS = frozenset([group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6", "core"])
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
 
@@ -110,7 +111,16 @@ _IOCTLS = (
     0x5000940E,  # BTRFS_IOC_SUBVOL_CREATE: a subvolume made inside has no quota group
     0x50009418,  # BTRFS_IOC_SUBVOL_CREATE_V2
 )
+# What tells the UUID, label or name of the host's file system, by type and number: the size is part of the rest.
+_IOCTLS_THAT_TELL = (
+    0x1500,  # FS_IOC_GETFSUUID
+    0x1501,  # FS_IOC_GETFSSYSFSPATH
+    0x9431,  # FS_IOC_GETFSLABEL
+    0x662C,  # EXT4_IOC_GETFSUUID
+    0x662D,  # EXT4_IOC_GET_TUNE_SB_PARAM
+)
 
+_RLIMIT_CORE = 4
 _PERSONALITY_QUERY = 0xFFFFFFFF
 _PERSONALITIES = 0x8 | 0x20000 | 0x40000  # PER_LINUX32, UNAME26 (setarch), ADDR_NO_RANDOMIZE (gdb)
 
@@ -119,9 +129,15 @@ def _deny(number: int) -> Block:
     return [(_RET, 0, 0, _RET_ERRNO | number)]
 
 
-def _load(argument: int) -> Block:
+def _load(argument: int, half: int = 0) -> Block:
     """Load an argument's low 32 bits, all that the kernel looks at of an ``int``: the other half may hold anything."""
-    return [(_LD, 0, 0, _ARGUMENTS + 8 * argument)]
+    return [(_LD, 0, 0, _ARGUMENTS + 8 * argument + 4 * half)]
+
+
+def _when_null(pointer: int, block: Block) -> Block:
+    """Run ``block``, which ends in a return, if the argument is a null pointer."""
+    low = _load(pointer, 1) + _when((0,), block)
+    return [*_load(pointer), (_JEQ, 0, len(low), 0), *low]
 
 
 def _when(values: tuple[int, ...], block: Block, code: int = _JEQ) -> Block:
@@ -189,6 +205,18 @@ def _socketpair(lifted: frozenset[str]) -> Block:
     return _load(0) + _when((_AF_UNIX,), _ALLOW) + (_ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT))
 
 
+def _core_limit(new: int, old: int | None) -> Block:
+    """setrlimit(2) and prlimit(2): the limit of a core stays 1, and whoever asks for another is told that he has it.
+
+    They ask for 0, and ssh-agent, gpg and others end when they are refused. Who wants the old limit too can only be
+    refused.
+    """
+    unchanged = _deny(0)
+    if old is not None:
+        unchanged = _when_null(new, _ALLOW) + _when_null(old, unchanged) + _deny(errno.EPERM)
+    return _load(new - 1) + _when((_RLIMIT_CORE,), unchanged) + _ALLOW
+
+
 def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
     """The system calls that are judged by their arguments, each with a block that ends in a return."""
     forbidden = 0xFFFFFFFF & ~_PERSONALITIES
@@ -196,13 +224,21 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "socket": _socket(lifted),
         "socketpair": _socketpair(lifted),
         "clone": _load(0) + _when((_CLONE_NEW,), _deny(errno.EPERM), _JSET) + _ALLOW,
-        "ioctl": _load(1) + _when(_IOCTLS, _deny(errno.EPERM)) + _ALLOW,
+        "ioctl": [
+            *_load(1),
+            *_when(_IOCTLS, _deny(errno.EPERM)),
+            (_AND, 0, 0, 0xFFFF),
+            *_when(_IOCTLS_THAT_TELL, _deny(errno.ENOTTY)),
+            *_ALLOW,
+        ],
         "personality": [
             *_load(0),
             *_when((_PERSONALITY_QUERY,), _ALLOW),
             *_when((forbidden,), _deny(errno.EPERM), _JSET),
             *_ALLOW,
         ],
+        "setrlimit": _ALLOW if "core" in lifted else _core_limit(1, None),
+        "prlimit64": _ALLOW if "core" in lifted else _core_limit(2, 3),
     }
 
 

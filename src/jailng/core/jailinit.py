@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.program import Program
 
+_MFD_EXEC = 0x10  # Linux 6.3
 _ATTRIBUTES = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
 _opened = -1
 
@@ -35,6 +36,28 @@ def lay_open(way: Program, number: int) -> None:
     flags = mount.OPEN_TREE_CLONE | posix.O_CLOEXEC
     way.must("open_tree", mount.AT_FDCWD, way.text(path()), flags, keep=number, label=path())
     way.must("mount_setattr", Kept(number), way.text(b""), mount.AT_EMPTY_PATH, way.data(attr), len(attr), label=path())
+
+
+def copy(owner: int) -> int:
+    """A copy of jailinit that no jail's root may read, though his uid be the host's, as an O_PATH descriptor.
+
+    The memory of a process that executes what it may not read belongs to the user namespace in which it might
+    (would_dump() in fs/exec.c): the host's, so that a jailed root, who has CAP_SYS_PTRACE in his own, cannot trace it.
+    ``owner`` is a uid and gid that no jail has. Raises JailError where jailinit is not built, or OSError.
+    """
+    try:
+        code = posix.open(path(), posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        raise not_built() from None
+    file = posix.memfd_create("jailinit", posix.MFD_CLOEXEC | _MFD_EXEC)
+    try:
+        posix.sendfile(file, code, 0, posix.fstat(code).st_size)
+        posix.fchmod(file, 0o111)
+        posix.fchown(file, owner, owner)
+        return posix.open(f"/proc/self/fd/{file}", mount.O_PATH | posix.O_CLOEXEC)
+    finally:
+        posix.close(code)
+        posix.close(file)
 
 
 def take(init: int) -> None:

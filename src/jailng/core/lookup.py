@@ -11,9 +11,10 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import passwd
+from jailng.core import passwd, process
 from jailng.errors import JailError, explain
 from jailng.linux import caps, ns
+from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10
 _MOST = 65536
+_ALL_FDS = 0x7FFFFFFF
 
 
 def find(entry: Entry, name: str) -> User:
@@ -33,6 +35,8 @@ def find(entry: Entry, name: str) -> User:
     members = cgroup.open_directory(entry.cgroup)
     caps.set_dumpable(False)
     try:
+        if entry.shared_uids:  # as in core/attach.py
+            syscall("setresuid", process.NOBODYS, 0, process.NOBODYS)
         ns.setns(entry.init, ns.CLONE_NEWPID)
         try:
             pid, pidfd = ns.clone3(0, members)
@@ -40,6 +44,7 @@ def find(entry: Entry, name: str) -> User:
                 _answer(entry, name, say)
         finally:
             ns.setns(here, ns.CLONE_NEWPID)
+            syscall("setresuid", 0, 0, 0)
     finally:
         for fd in (members, here, say):
             posix.close(fd)
@@ -68,6 +73,7 @@ def _answer(entry: Entry, name: str, say: int) -> None:
         _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         _signal.alarm(_PATIENCE)
+        _close_all_but(entry.init, say)  # a jailed root can reach this process from the next call on
         ns.setns(entry.init, entry.flags)
         ns.set_ids(0, 0, [])
         caps.capset(0)
@@ -81,6 +87,14 @@ def _answer(entry: Entry, name: str, say: int) -> None:
         posix.write(say, "\0".join(answer).encode("utf-8", "surrogateescape")[:_MOST])
     finally:
         posix._exit(0)
+
+
+def _close_all_but(*kept: int) -> None:
+    first = 0
+    for fd in sorted(kept):
+        posix.closerange(first, fd)
+        first = fd + 1
+    posix.closerange(first, _ALL_FDS)
 
 
 def _user(name: str, answer: str) -> User:

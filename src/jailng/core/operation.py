@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 class Operation:
     """One step towards a jail, as data. Everything is decided before the first one is applied.
 
-    ``needs`` and ``makes`` name the slots (file descriptors, pids) that it consumes and produces.
+    What is not known before, file descriptors and pids, one operation leaves for the next in ``slots``.
     """
 
     __slots__ = ()
-    needs: tuple[str, ...] = ()
-    makes: tuple[str, ...] = ()
 
     def undo_lines(self) -> list[str]:
         """What outlives this process, in the words of ``core.undo``; written to the record before ``apply``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from jailng.core import confinement
 
 TYPE_CHECKING = False
@@ -27,9 +29,18 @@ def confine(params: Parameters) -> Confinement:
             inet4=_has_family(params, "ip4"),
             inet6=_has_family(params, "ip6"),
             shared_net=share_network(params),
+            core_files=_cores_are_files(),
             shared_uids=params.text("ng.uids") == "shared",
         )
     )
+
+
+def _cores_are_files() -> bool:
+    pattern = posix.open("/proc/sys/kernel/core_pattern", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(pattern, 1) not in (b"|", b"@")
+    finally:
+        posix.close(pattern)
 
 
 def _has_family(params: Parameters, family: str) -> bool:

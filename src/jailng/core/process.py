@@ -6,6 +6,8 @@ namespace is still held, since no_new_privs would take su and sudo away from the
 
 from __future__ import annotations
 
+import posix
+
 from jailng.core.program import Kept
 from jailng.linux import caps
 from jailng.linux.libc import words
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.program import Program
 
+NOBODYS = 0x6FFFFFFF  # a uid that no jail has: above 65535, below the first of the private ranges
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
@@ -22,6 +25,9 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
+_PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
+_IOPRIO_WHO_PROCESS = 1
+_SCORE = "/proc/self/oom_score_adj"
 _NO_PRIVILEGED_ROOT = 0b1111  # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -29,6 +35,27 @@ _CAPABILITY_VERSION_3 = 0x20080522
 def not_dumpable(program: Program) -> None:
     """Let nobody look into the process: to be called before it can be seen. Exec sets it anew."""
     program.must("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def usual_priority(program: Program) -> None:
+    """Shed what the caller's processes are preferred by: to be called with the host's capabilities.
+
+    What the caller is put back by stays where this process has not the privilege to leave it: that harms nobody.
+    """
+    program.must("sched_setaffinity", 0, _PROCESSORS, program.data(b"\xff" * _PROCESSORS))
+    program.must("ioprio_set", _IOPRIO_WHO_PROCESS, 0, 0)
+    if posix.sched_getscheduler(0) != posix.SCHED_OTHER:
+        program.may("sched_setscheduler", 0, posix.SCHED_OTHER, program.data(bytes(8)))
+    if posix.getpriority(posix.PRIO_PROCESS, 0) != 0:
+        program.may("setpriority", posix.PRIO_PROCESS, 0, 0)
+    score = posix.open(_SCORE, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        usual = posix.read(score, 8) == b"0\n"
+    finally:
+        posix.close(score)
+    if not usual:
+        program.must("openat", -1, program.text(_SCORE), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
+        program.may("write", Kept(1), program.text("0"), 1)
 
 
 def leave_the_caller(program: Program, confinement: Confinement) -> None:

@@ -55,13 +55,15 @@ class Program:
     sentences for some, by call and errno. ``noted`` are those whose failure is told of and does no harm.
     """
 
-    __slots__ = ("_addresses", "_calls", "_data", "_texts", "fds", "instead", "labels", "noted")
+    __slots__ = ("_addresses", "_calls", "_closing", "_data", "_texts", "_watched", "fds", "instead", "labels", "noted")
 
     def __init__(self) -> None:
         self._calls: list[bytes] = []
         self._data = bytearray()
         self._addresses: list[int] = []  # places among the data of words that hold a place among the data
+        self._closing: tuple[int, list[int]] | None = None  # the first of the calls that close, and what they leave
         self._texts: dict[bytes, Data] = {}
+        self._watched: Data | None = None
         self.labels: list[str] = []
         self.instead: dict[tuple[int, int], str] = {}
         self.noted: set[int] = set()
@@ -154,6 +156,17 @@ class Program:
         arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 
+    def close_all_but(self, *kept: int) -> None:
+        """Close every descriptor but 0 to 2, ``kept``, and the one by which the program would tell what has failed."""
+        self._closing = len(self._calls), list(kept)
+        for _ in range(len(kept) + 2):
+            self.must("close_range", _ALL_FDS, _ALL_FDS, 0)  # the numbers are known when the program is laid out
+
+    def unless_alone(self) -> None:
+        """End without a word if the process that started this one has died: nobody would hear what has failed."""
+        self._watched = self.data(bytes(8))  # struct pollfd without events: poll(2) tells unasked of POLLERR
+        self.expect(0, "ppoll", self._watched, 1, self.data(bytes(16)), 0, 0)
+
     def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}") -> None:
         """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it. ``{}`` is the program."""
         self._close_on_exec()
@@ -166,9 +179,11 @@ class Program:
         for candidate in candidates or [""]:
             self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 0)
 
-    def execute_fd(self, fd: Kept, argv: list[str]) -> None:
+    def execute_fd(self, fd: int | Kept, argv: list[str]) -> None:
         """fexecve(3) with an empty environment. No descriptor above 2 outlives it."""
         self._close_on_exec()
+        if isinstance(fd, int):
+            self.fds.append(fd)
         empty, vector = self.text(""), self._vector(argv)
         self._add(_EXEC, "execveat", (fd, empty, vector, self._vector([]), 0x1000), f"execve {argv[0]}", 0, 0)
 
@@ -180,8 +195,21 @@ class Program:
         self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
     def _laid_out(self, report: int) -> bytes:
+        if self._closing is not None:
+            self._close_around(*self._closing, report)
+        if self._watched is not None:
+            self._data[self._watched.at : self._watched.at + 4] = words(report, size=4)
         head = words(len(self._calls), len(self._addresses), report)
         return b"".join([head, *self._calls, words(*self._addresses), self._data])
+
+    def _close_around(self, call: int, kept: list[int], report: int) -> None:
+        first = 3
+        for fd in sorted({*kept, report}):
+            if fd > first:
+                self._calls[call] = self._calls[call][:8] + words(first, fd - 1) + self._calls[call][24:]
+                call += 1
+            first = max(first, fd + 1)
+        self._calls[call] = self._calls[call][:8] + words(first, _ALL_FDS) + self._calls[call][24:]
 
 
 class Running:

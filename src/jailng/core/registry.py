@@ -1,6 +1,6 @@
 """The registry: which jails there are. Plain text below /run/jailng.
 
-``jails/JID``  one append-only file a jail. Its flock is the jail's lock and is held by whoever starts or stops it.
+``jails/JID``  one append-only file a jail. Its flock is the jail's lock, of whoever makes or stops it.
 ``index``      one line a jail (jid, uid slot, name, addresses), derived from the above; rewritten under ``lock``.
 ``last``       the last jid given out, so that jids are not reused at once.
 
@@ -173,6 +173,17 @@ class Record:
             if slot != "_fd":
                 setattr(self, slot, getattr(fresh, slot))
         return True
+
+    def lock_again(self) -> bool:
+        """Wait for the lock that was let go of; False if the jail is no more, even if another has its jid by now."""
+        init = self.init
+        try:
+            if self.lock() and self.init == init:
+                return True
+        except FileNotFoundError:
+            pass
+        self.unlock()
+        return False
 
     def unlock(self) -> None:
         """Let go of the jail's lock."""

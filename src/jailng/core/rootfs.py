@@ -26,10 +26,12 @@ _HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOU
 MASKED_FILES = (
     b"kcore keys key-users latency_stats timer_list timer_stats sched_debug cmdline interrupts softirqs diskstats "
     b"partitions kallsyms iomem ioports modules slabinfo vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup "
-    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat vmstat bootconfig dma misc consoles execdomains "
+    b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat bootconfig dma misc consoles execdomains "
     b"sysrq-trigger mdstat allocinfo cgroups crypto devices fb vmcore lock_stat lockdep lockdep_chains lockdep_stats"
 ).split()
 MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
+# Directories below /proc/sys: of the machine's drives, and counters of quotas.
+MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
 _NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
@@ -55,6 +57,9 @@ def open_root(path: str) -> int:
 def reachable(root: int, path: str) -> str:
     """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
 
+    What keeps them out is a directory of root's above it, or the root itself, that gives nothing to group and others;
+    the group's bits may be those of an access control list, which may name anybody (acl(5)).
+
     An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
     the file outside, and what setcap gives is given there as well. ``/`` itself is FreeBSD's idiom for a jail that
     confines no files.
@@ -66,7 +71,7 @@ def reachable(root: int, path: str) -> str:
     here = posix.dup(root)
     try:
         while True:
-            if not status.st_mode & 0o001 and (not status.st_mode & 0o010 or status.st_gid == 0):
+            if status.st_uid == 0 and not status.st_mode & 0o011:
                 return ""
             if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
                 break
@@ -192,7 +197,6 @@ class CloneTree(Operation):
     """Take a detached copy of the root's mount and of those below it, while still in the host's namespace."""
 
     __slots__ = ("below", "path")
-    needs = ("root",)
 
     def __init__(self, path: str, below: list[tuple[bytes, str]]) -> None:
         self.path = path
@@ -219,7 +223,6 @@ class AttachTree(Operation):
     """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
 
     __slots__ = ("below", "path", "private", "tried")
-    needs = ("userns",)
 
     def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
         self.path = path
@@ -263,7 +266,6 @@ class MountDev(Operation):
     """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue."""
 
     __slots__ = ("base", "links", "nodes", "private")
-    needs = ("userns",)
 
     def __init__(
         self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool
@@ -363,17 +365,17 @@ class MountProc(Operation):
         way.must("mount_setattr", Kept(_NEW), *_attributes(way, _HIDDEN), label="jail_set: mount_setattr")
         _attach(way, _NEW, Kept(_PROC), b"sys")
         way.must("close", Kept(_NEW))
-        for names, mask in ((MASKED_FILES, b"nothing"), (MASKED_DIRECTORIES, b"none")):
+        for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
             _mount(way, b"%s/%s" % (_MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
         for number, (path, _) in enumerate(self.files):
-            _mount(way, b"%s/%d" % (_MASKS, number), path, b"", m.MS_BIND)
+            _mount(way, b"%s/%d" % (_MASKS, number), path, b"", m.MS_BIND, unless=ENOENT)
         way.must("close", Kept(_PROC))
         way.skip(found)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES)
+        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
 
 

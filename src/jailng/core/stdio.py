@@ -115,20 +115,22 @@ class Streams:
         """What the process that will be the command has to inherit."""
         return list(self.inside)
 
-    def install(self, way: Program, user: User | None) -> None:
-        """Have a program, in the jail and still its root, make 0, 1 and 2 what was prepared, and the pty its terminal.
-
-        What we made ourselves becomes the user's, who can then open it by name; a pty keeps its group.
-        """
+    def install(self, way: Program) -> None:
+        """Have a program, which leads a session, make 0, 1 and 2 what was prepared, and the pty its terminal."""
         for index, fd in enumerate(self.inside):
             if fd != index:
                 way.must("dup3", fd, index, 0)
         if self.terminal is not None:
             way.must("ioctl", 0, _TIOCSCTTY, 0)
-        if user is not None and user.uid != 0:
-            for index in (0, 1, 2):
-                if self.owned[index]:
-                    way.must("fchown", index, user.uid, user.gid if self.terminal is None else -1)
+
+    def give_to(self, way: Program, user: User) -> None:
+        """Have a program, in the jail and still its root, make the user's what we made: he can open it by name.
+
+        A pty keeps its group.
+        """
+        for index in (0, 1, 2):
+            if user.uid != 0 and self.owned[index]:
+                way.must("fchown", index, user.uid, user.gid if self.terminal is None else -1)
 
 
 def occupy() -> None:

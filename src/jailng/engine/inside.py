@@ -48,11 +48,15 @@ def attached(
     wanted: attach.Command,
     fds: tuple[int, int, int] = (0, 1, 2),
     timeout: int = 0,
+    hand_over: bool = False,
 ) -> int:
-    """Enter the jail, run, relay, wait; the raw wait status, or ``TIMED_OUT``. Raises JailError."""
+    """Enter the jail, run, relay, wait; the raw wait status, or ``TIMED_OUT``. Raises JailError.
+
+    ``hand_over``: this process has no further use for ``fds`` (core/waiting.py).
+    """
     entry = attach.Entry(record, privileges.confine(params))
     try:
-        streams = _streams(record, entry.base, fds)
+        streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
     finally:
         entry.close()
@@ -61,18 +65,18 @@ def attached(
         streams.close()
         return 0
     try:
-        return waiting.wait(pid, pidfd, streams, timeout=timeout)
+        return waiting.wait(pid, pidfd, streams, hand_over, timeout)
     finally:
         posix.close(pidfd)
 
 
-def _streams(record: Record, base: int, fds: tuple[int, int, int]) -> Streams:
+def _streams(record: Record, base: int, fds: tuple[int, int, int], attended: bool) -> Streams:
     try:
         root = attach.open_tree_of(record)
     except OSError:  # PID 1 has ended since
         raise JailError(f'jail "{record.name}" not found') from None
     try:
-        return stdio.prepare(root, base, fds)
+        return stdio.prepare(root, base, fds, attended)
     finally:
         posix.close(root)
 

@@ -106,17 +106,22 @@ def _aliases(life: Life, _: str) -> None:
 
 
 def _create(life: Life, _: str) -> None:
-    shown = life.params.to_lines()
-    life.say(" ".join(["jail_set(JAIL_CREATE)", *(["persist"] if "persist" not in life.params else []), *shown]))
+    given = [word for word in life.params.words(pseudo=False) if word not in ("persist", "nopersist")]
+    shown = life.params.words(pseudo=False) if life.params.flag("persist") else ["persist", *given]
+    life.say(" ".join(["jail_set(JAIL_CREATE)", *shown]))
     for note in create.jail_set(life.params, life.there):
         life.say(note)
     life.say("created")
     if life.created is not None:
         life.created(life.there)
+    # A jail that is there can be removed, whatever it runs and however long that takes.
+    life.there.unlock()
 
 
 def _settle(life: Life, _: str) -> None:
     record = life.there
+    if not record.lock_again():
+        raise JailError(f"jail {record.jid} not found")
     record.append(["up"])
     if not life.params.flag("persist"):
         if _runs_something(life.params):
@@ -149,7 +154,7 @@ def start(life: Life) -> None:
         for name, step in START:
             step(life, name)
     except BaseException:
-        if life.record.locked:
+        if life.record.locked or life.record.lock_again():
             undo.walk(life.record)
         raise
     life.record.unlock()

@@ -17,6 +17,7 @@ _UNIFIED = (
     b"/proc/1/root/sys/fs/cgroup/unified",
 )
 _PERSIST = b"user.jailng.persist"
+_DYING = 0.1  # seconds that a PID 1 without processes may take to end; it takes a few ms
 _DIRECTORY = posix.O_DIRECTORY | posix.O_CLOEXEC
 _open_root: int | None = None
 
@@ -117,26 +118,52 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     uninterruptible sleep are still there). cgroup.kill is of Linux 5.14.
     """
     until = time.monotonic() + timeout
+    events = -1
     try:
-        while populated(path):
-            # cgroup.events is notified at most every 10 ms, so the wait is for the processes themselves.
-            waiter = select.poll()
-            waited = [(pid, fd) for leaf in leaves for pid in members(f"{path}/{leaf}") if (fd := _pidfd(pid)) >= 0]
-            for _, fd in waited:
-                waiter.register(fd, select.POLLIN)
+        events = open_file(f"{path}/cgroup.events", posix.O_RDONLY)
+        while _populated(events):
+            waited = {fd: pid for leaf in leaves for pid in members(f"{path}/{leaf}") if (fd := _pidfd(pid)) >= 0}
             write(path + "/cgroup.kill", b"1")
-            for pid, fd in waited:
-                waiter.poll(max(1000 * (until - time.monotonic()), 1))
-                waiter.unregister(fd)
-                posix.close(fd)
-                _reap(pid)
+            _wait_for(waited, events, until)
             if time.monotonic() > until:
                 raise OSError(EBUSY, posix.strerror(EBUSY), path)
     except OSError as error:
         if error.errno not in (ENODEV, ENOENT):
             raise
+    finally:
+        if events >= 0:
+            posix.close(events)
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
         _remove_directory(name, until)
+
+
+def _populated(events: int) -> bool:
+    return b"populated 1" in posix.pread(events, 64, 0)
+
+
+def _wait_for(waited: dict[int, int], events: int, until: float) -> None:
+    """Until the processes of these pidfds have ended, or are as good as that; closes the pidfds.
+
+    cgroup.events is notified at most every 10 ms, so the wait is for the processes. But a PID 1 that is dead, and holds
+    nothing any more, has not ended while there is a zombie in its pid namespace that its parent outside does not reap,
+    say because that was stopped. The cgroup counts neither.
+    """
+    waiter = select.poll()
+    for fd in (events, *waited):
+        waiter.register(fd, select.POLLPRI if fd == events else select.POLLIN)
+    while waited:
+        ready = [fd for fd, _ in waiter.poll(max(1000 * (until - time.monotonic()), 1))]
+        if not ready:
+            break
+        for fd in waited.keys() & ready:
+            waiter.unregister(fd)
+            posix.close(fd)
+            _reap(waited.pop(fd))
+        if events in ready and not _populated(events):
+            waiter.unregister(events)
+            until = min(until, time.monotonic() + _DYING)
+    for fd in waited:
+        posix.close(fd)
 
 
 def _remove_directory(name: str, until: float) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jailng.errors import JailError
-from jailng.params.table import default, lookup, resolve
-from jailng.params.values import JAIL_MAX, escape, parse, show, unescape, visible
+from jailng.params.table import default, lookup, negated, resolve
+from jailng.params.values import JAIL_MAX, escape, parse, quoted, show, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ class Parameters:
         if found is None or found[0].read_only:
             # The kernel knows what is read-only but never asks for it when setting, so that is its message for it.
             raise JailError(f"unknown parameter: {visible(name)}")
-        parameter, negated, key = found
+        parameter, is_negated, key = found
         if parameter.name in ("jid", "name") and parameter.name in self._values:
             raise JailError(f'cannot redefine parameter "{parameter.name}".')
-        value = parse(parameter, text, name, negated)
+        value = parse(parameter, text, name, is_negated)
         if parameter.keyed:
             self._keys[name] = text if key else text or ""
             return
@@ -235,6 +235,16 @@ class Parameters:
             if value != self[name]:
                 return name
         return ""
+
+    def words(self, pseudo: bool) -> list[str]:
+        """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told."""
+        return [self._word(name) for name in self if self.given(name) and (pseudo or not _row(name).pseudo)]
+
+    def _word(self, name: str) -> str:
+        value = self[name]
+        if isinstance(value, bool):
+            return name if value else negated(name)
+        return f"{name}={quoted(show(value))}"
 
     # Its record
 

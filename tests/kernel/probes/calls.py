@@ -239,7 +239,7 @@ def _page_zero(facts: Facts) -> Verdict:
 
 @attempt("calls: a core file or its handler on the host")
 def _core(facts: Facts) -> Verdict:
-    """A core_pattern with a pipe runs a program on the host, whatever the limit is, unless the limit is 1."""
+    """A core_pattern with a pipe runs a program on the host, whatever the limit is, unless it is 1 and stays it."""
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_CORE)
@@ -248,4 +248,6 @@ def _core(facts: Facts) -> Verdict:
     except (OSError, ValueError):
         pass
     after = resource.getrlimit(resource.RLIMIT_CORE)
-    return (HELD, f"{after}") if limits == after == (1, 1) else (EXPOSED, f"limit {limits}, then {after}")
+    with open("/proc/sys/kernel/core_pattern") as file:
+        wanted = (1, 1) if file.read(1) in "|@" else (0, 0)
+    return (HELD, f"{after}") if limits == after == wanted else (EXPOSED, f"limit {limits}, then {after}")

@@ -145,8 +145,80 @@ def _counter(path: str, facts: Facts) -> Verdict:
     return (EXPOSED, content) if content.split() and content.split()[0] != "0" else (HELD, content or "empty")
 
 
-for _name in ("fs/file-nr", "fs/inode-nr", "fs/dentry-state", "fs/aio-nr", "kernel/pty/nr"):
+for _name in (
+    "fs/file-nr",
+    "fs/inode-nr",
+    "fs/inode-state",
+    "fs/dentry-state",
+    "fs/aio-nr",
+    "fs/quota/lookups",
+    "kernel/pty/nr",
+    "kernel/hung_task_detect_count",
+):
     attempt(f"leaks: counter {_name}")(partial(_counter, _name))
+
+
+@attempt("leaks: activity in /proc/vmstat")
+def _vmstat(facts: Facts) -> Verdict:
+    try:
+        with open("/proc/vmstat") as file:
+            return found([line.strip() for line in file if line.split()[1] != "0"])
+    except OSError as error:
+        return HELD, why(error)
+
+
+@attempt("leaks: how long the host has been up, by when it was scheduled")
+def _scheduled(facts: Facts) -> Verdict:
+    """se.exec_start is of a clock that knows no namespace."""
+    try:
+        with open("/proc/self/sched") as file:
+            starts = [float(line.split()[2]) / 1000 for line in file if line.startswith("se.exec_start")]
+    except OSError as error:
+        return HELD, why(error)
+    return found([f"{start:.0f} s" for start in starts if start > float(facts["uptime"]) / 2])
+
+
+@attempt("leaks: how many sessions there were, by autogroup")
+def _autogroup(facts: Facts) -> Verdict:
+    """A number from one counter for all."""
+    try:
+        with open("/proc/self/autogroup") as file:
+            number = int(file.read().partition("-")[2].split()[0])
+    except OSError as error:
+        return HELD, why(error)
+    return (EXPOSED, f"session {number}") if number > 100 else (HELD, str(number))
+
+
+@attempt("leaks: packets of the machine in /proc/net/softnet_stat")
+def _softnet(facts: Facts) -> Verdict:
+    try:
+        with open("/proc/net/softnet_stat") as file:
+            packets = sum(int(line.split()[0], 16) for line in file)
+    except OSError as error:
+        return HELD, why(error)
+    return (EXPOSED, f"{packets} packets") if packets > 1000 else (HELD, str(packets))
+
+
+@attempt("leaks: memory of all sockets in /proc/net/sockstat")
+def _sockstat(facts: Facts) -> Verdict:
+    """``alloc`` and ``mem`` are sums over all network namespaces."""
+    try:
+        with open("/proc/net/sockstat") as file:
+            line = next(line.split() for line in file if line.startswith("TCP:"))
+    except OSError as error:
+        return HELD, why(error)
+    told = [f"{name} {line[line.index(name) + 1]}" for name in ("alloc", "mem") if line[line.index(name) + 1] != "0"]
+    return found(told)
+
+
+@attempt("leaks: routes of the machine in /proc/net/stat/rt_cache")
+def _routes(facts: Facts) -> Verdict:
+    try:
+        with open("/proc/net/stat/rt_cache") as file:
+            counts = [int(word, 16) for line in list(file)[1:] for word in line.split()]
+    except OSError as error:
+        return HELD, why(error)
+    return (EXPOSED, f"{sum(counts)} in all") if sum(counts) > 100 else (HELD, "next to nothing")
 
 
 @attempt("leaks: how many cgroups there are")
