@@ -31,7 +31,6 @@ _PR_SET_SECUREBITS = 28
 _NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
 _CODE = 3
-_LATER = ("init", "userns", "pidns")
 
 
 class MakeCgroup(Operation):
@@ -121,47 +120,44 @@ class Boot(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError with what PID 1 or the builder said, or OSError."""
-        init, way = self._start_init(slots)
-        running = builder.start(way)
+        events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
+        cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
+        sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        go, mapped = posix.pipe2(posix.O_CLOEXEC)
+        copy = -1 if self.ids else jailinit.copy(process.NOBODYS)
+        tree = None
+        try:
+            init = self._start_init(slots["init.home"], go, events, sysctls, copy)
+            tree = builder.Builder(self.build, slots, "mnt ipc" if self.new_ipc else "mnt")
+            slots["init.pid"] = pid = init.forked()
+            slots["init"] = ns.pidfd_open(pid)
+            for name in ("uid_map", "gid_map", "projid_map"):
+                _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
+            tree.begin(pid)
+        finally:
+            for fd in (go, mapped, events, sysctls, copy):
+                if fd >= 0:
+                    posix.close(fd)
+            if tree is not None:
+                tree.close()
         try:
             start.load_rest()
             for operation in self.host:
                 operation.apply(slots)
         finally:
-            builder.wait(running)
-        self.noted = running.noted
+            tree.wait()
+        self.noted = tree.noted
         init.arrived()
-        jailinit.take(slots["init.pid"])
+        jailinit.take(pid)
 
     def _flags(self) -> int:
         return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
 
-    def _start_init(self, slots: Slots) -> tuple[Running, Program]:
-        """PID 1, with its ids mapped, and what the builder has to do: both take their time, on two processors."""
-        events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
-        cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
-        sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        go, begin = posix.pipe2(posix.O_CLOEXEC)
-        copy = -1 if self.ids else jailinit.copy(process.NOBODYS)
+    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Running:
         try:
-            try:
-                running = program.start(self._of_init(slots["init.home"], go, events, sysctls, copy), jailinit.path())
-            except FileNotFoundError:
-                raise jailinit.not_built() from None
-            for name in _LATER:  # numbers for the builder's program, until there is something to have by them
-                slots[name] = posix.dup(go)
-            way = builder.lay_down(self.build, slots, ns.CLONE_NEWNS | (ns.CLONE_NEWIPC if self.new_ipc else 0))
-            slots["init.pid"] = pid = running.forked()
-            _become(slots["init"], ns.pidfd_open(pid))
-            for name in ("uid_map", "gid_map", "projid_map"):
-                _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
-            _become(slots["userns"], posix.open(f"/proc/{pid}/ns/user", _OPEN))
-            _become(slots["pidns"], posix.open(f"/proc/{pid}/ns/pid", _OPEN))
-        finally:
-            for fd in (go, events, sysctls, begin, copy):
-                if fd >= 0:
-                    posix.close(fd)
-        return running, way
+            return program.start(self._of_init(home, go, events, sysctls, copy), jailinit.path())
+        except FileNotFoundError:
+            raise jailinit.not_built() from None
 
     def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Program:
         init = program.Program()
@@ -211,11 +207,6 @@ def _new_mount_and_time(way: Program) -> None:
     monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
     clocks = b"monotonic -%d 0\nboottime -%d 0\n" % (monotonic, boottime)
     way.must("write", program.Kept(2), way.text(clocks), len(clocks), label="jail_set: timens_offsets")
-
-
-def _become(number: int, fd: int) -> None:
-    posix.dup2(fd, number, inheritable=False)
-    posix.close(fd)
 
 
 def _write(path: str, text: bytes) -> None:

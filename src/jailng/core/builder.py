@@ -17,43 +17,85 @@ from jailng.linux import mount, ns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.operation import Operation, Slots
-    from jailng.core.program import Program, Running
+    from jailng.core.program import Program
+
+_NAMES = ("mnt", "ipc", "pid", "user")
+_LONGEST = 32  # of a path that the builder is told
+_KEPT = 1010
 
 
-def lay_down(operations: list[Operation], slots: Slots, joined: int) -> Program:
-    """The calls of the builder, who enters the namespaces of PID 1 (slot ``init``) that the flags ``joined`` name.
+class Builder:
+    """The builder on its way: born before PID 1 is there, which takes as long on the other processor, and told of it.
 
-    Only the numbers in the slots ``init``, ``userns`` and ``pidns`` are used: what they stand for may come later.
+    ``noted`` are the calls that failed and did no harm, once it is done.
     """
+
+    __slots__ = ("_begun", "_gate", "_running", "noted")
+
+    def __init__(self, operations: list[Operation], slots: Slots, joined: str) -> None:
+        """Have it carry out ``operations`` in those namespaces of PID 1 that ``joined`` names as /proc/PID/ns does.
+
+        The slots ``userns`` and ``pidns`` are descriptors of the builder's, and nothing here. Raises OSError.
+        """
+        gate, self._gate = posix.pipe2(posix.O_CLOEXEC)
+        self._begun = False
+        self.noted: list[int] = []
+        try:
+            for name in ("userns", "pidns"):
+                slots[name] = posix.dup(gate)
+            self._running = program.start(_lay_down(operations, slots, joined.split(), gate), jailinit.path())
+        except BaseException:
+            posix.close(self._gate)
+            raise
+        finally:
+            posix.close(gate)
+
+    def begin(self, init: int) -> None:
+        """PID 1 is there, a child of this process, and its ids are mapped."""
+        paths = [f"/proc/{init}/ns/{name}".encode().ljust(_LONGEST, b"\0") for name in _NAMES]
+        posix.write(self._gate, b"".join(paths))
+        self._begun = True
+
+    def wait(self) -> None:
+        """Wait until it is done. Raises JailError with what failed."""
+        if not mount.takes_pid_namespace():
+            self._running.forked()
+        self._running.arrived()
+        _, status = posix.waitpid(self._running.pid, 0)
+        self.noted = self._running.noted
+        if status:
+            raise JailError("the builder died")
+
+    def close(self) -> None:
+        """Let go of it; where it has not begun it ends."""
+        posix.close(self._gate)
+        if not self._begun:
+            self._running.complaint()
+            posix.waitpid(self._running.pid, 0)
+
+
+def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate: int) -> Program:
     way = program.Program()
-    way.fds += [slots["root"], slots["init"], slots["userns"]]
+    way.fds += [slots["root"], slots["userns"], slots["pidns"], gate]
     process.not_dumpable(way)
-    if mount.takes_pid_namespace():
-        way.fds.append(slots["pidns"])
-    else:
-        way.must("setns", slots["init"], ns.CLONE_NEWPID, label="jail_set: setns")
-        way.fork(0, slots["init.home"], label="jail_set: clone3")
     way.must("umask", 0)  # what is made in a jail has the mode that is asked for
     for operation in operations:
         operation.outside(way, slots)
-    way.must("setns", slots["init"], joined, label="jail_set: setns")
+    size = _LONGEST * len(_NAMES)
+    paths = way.data(bytes(size))
+    way.expect(size, "read", gate, paths, size)  # nothing, if whoever is to tell has died
+    for number, name in enumerate(_NAMES):
+        label = f"jail_set: open /proc/PID/ns/{name}"
+        path = program.Data(paths.at + number * _LONGEST)
+        way.must("openat", mount.AT_FDCWD, path, posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=_KEPT + number, label=label)
+    for slot, name in (("userns", "user"), ("pidns", "pid")):
+        way.must("dup3", program.Kept(_KEPT + _NAMES.index(name)), slots[slot], posix.O_CLOEXEC)
+    if not mount.takes_pid_namespace():
+        way.must("setns", slots["pidns"], ns.CLONE_NEWPID, label="jail_set: setns")
+        way.fork(0, slots["init.home"], label="jail_set: clone3")
+    for name in joined:
+        way.must("setns", program.Kept(_KEPT + _NAMES.index(name)), 0, label="jail_set: setns")
     for operation in operations:
         operation.inside(way, slots)
     way.end()
     return way
-
-
-def start(way: Program) -> Running:
-    """Begin to build. Raises JailError or OSError."""
-    running = program.start(way, jailinit.path())
-    if not mount.takes_pid_namespace():
-        running.forked()
-    return running
-
-
-def wait(running: Running) -> None:
-    """Wait until it is done. Raises JailError with what failed."""
-    running.arrived()
-    _, status = posix.waitpid(running.pid, 0)
-    if status:
-        raise JailError("the builder died")

@@ -235,11 +235,13 @@ class Running:
             what, value = _numbers(message)
             if what == _FORKED:
                 self.pid = value
-                return value
+                break
             # Either there is no child, or it has failed before the helper has told of it, which it is about to.
             self._early.append(message)
-        posix.close(self.said)
         posix.waitpid(self._helper, 0)
+        if message:
+            return self.pid
+        posix.close(self.said)
         raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
 
     def arrived(self) -> None:
@@ -257,8 +259,6 @@ class Running:
                 break
             self.noted.append(what)
         posix.close(self.said)
-        if self.pid != self._helper:
-            posix.waitpid(self._helper, 0)
         return _sentence(self._program, message) if message else ""
 
 
