@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,3 +123,54 @@ def test_descriptors_of_ours_stay_closed_on_exec(leaf: int) -> None:
     assert not os.get_inheritable(leaf)
     os.close(reading)
     os.close(writing)
+
+
+def _end(made: Program) -> tuple[list[int], int]:
+    """A program that does not fork: what it noted, and its exit status."""
+    running = program.start(made, jailinit.path())
+    running.arrived()
+    return running.noted, os.waitstatus_to_exitcode(os.waitpid(running.pid, 0)[1])
+
+
+def test_it_passes_over_what_it_may_and_what_belongs_to_that(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    made = Program()
+    absent = made.here()
+    made.must("openat", -100, made.text("/no/such/file"), os.O_RDONLY, 0, keep=9, unless=errno.ENOENT)
+    made.must("fchdir", Kept(9))
+    made.skip(absent)
+    made.must("mkdirat", -100, made.text(out), 0o700)
+    made.must("openat", -100, made.text(out), os.O_DIRECTORY, 0, keep=9)
+    made.must("mkdirat", Kept(9), made.text(""), 0o700)
+    made.each(1, [b"a", b"b", b"c"])
+    noted = made.here()
+    made.note("mkdirat", Kept(9), made.text("b"), 0o700)
+    made.must("mkdirat", Kept(9), made.text("not made"), 0o700)
+    made.skip(noted)
+    made.may("fchdir", Kept(8))
+    made.end()
+    assert _end(made) == ([noted], 0)
+    assert sorted(os.listdir(out)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("sentence", ["", "there is none"])
+def test_another_failure_than_the_one_passed_over_is_named(sentence: str) -> None:
+    made = Program()
+    call = made.here()
+    made.must("chdir", made.text(""), label="chdir", unless=errno.EACCES)
+    made.each(0, [b"/", b"/no/such/directory"])
+    made.end()
+    if sentence:
+        made.instead[call + 1, errno.ENOENT] = sentence
+    with pytest.raises(JailError) as raised:
+        _end(made)
+    assert str(raised.value) == (sentence or "chdir /no/such/directory: No such file or directory")
+
+
+def test_what_failed_is_no_descriptor_afterwards() -> None:
+    made = Program()
+    made.may("openat", -100, made.text("/no/such/file"), os.O_RDONLY, 0, keep=4)
+    made.must("fchdir", Kept(4), label="fchdir")
+    made.end()
+    with pytest.raises(JailError, match=r"^fchdir: Bad file descriptor$"):
+        _end(made)

@@ -74,3 +74,20 @@ def test_functions_are_what_they_were(copy: Path) -> None:
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)
     expected = (1).to_bytes(2, sys.byteorder).hex() + (2).to_bytes(2, sys.byteorder).hex()
     assert done.stdout.splitlines()[-1] == f"{expected} ip4 (0, 0, 0, 0, 0, 0)"
+
+
+@pytest.mark.parametrize("stale", ["changed", "torn", "missing", "fresh"])
+def test_a_script_starts_from_it_or_without_it(copy: Path, checkout: Path, stale: str) -> None:
+    (copy.parent / "bin").mkdir()
+    shutil.copy(checkout / "bin/jls", copy.parent / "bin/jls")
+    (file,) = (copy / "jailng/__pycache__").glob("jls.*.command")
+    if stale == "changed":
+        with (copy / "jailng/start.py").open("a") as text:
+            text.write("sys.stderr.write('imported\\n')\n")
+    elif stale == "torn":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif stale == "missing":
+        file.unlink()
+    done = subprocess.run([copy.parent / "bin/jls", "-j", "none"], capture_output=True, text=True)
+    assert done.stderr == ("imported\n" if stale == "changed" else "") + 'jls: jail "none" not found\n'
+    assert done.returncode == 1
