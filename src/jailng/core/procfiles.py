@@ -1,6 +1,6 @@
 """Files of /proc that count for the whole machine: what a jail reads there instead.
 
-The texts have the kernel's format, so that free(1), top(1), vmstat(8), ps(1) and whoever sizes itself by them go on
+The texts have the kernel's format, so that free(1), top(1), ps(1) and whoever sizes itself by them go on
 working. They are made when the jail is, and nothing in them moves.
 """
 
@@ -60,7 +60,7 @@ HugePages_Surp:        0
 Hugepagesize:       2048 kB
 Hugetlb:               0 kB
 """
-# An hour of idling, so that what is shown of the time since the start is 100 % idle: vmstat(8), top(1).
+# An hour of idling, so that what is shown of the time since the start is 100 % idle: top(1).
 _IDLE = 360000
 _STAT = b"""\
 intr 0
@@ -71,16 +71,6 @@ procs_running 1
 procs_blocked 0
 softirq 0 0 0 0 0 0 0 0 0 0 0
 """
-_VMSTAT = b"""\
-nr_free_pages 0
-pgpgin 0
-pgpgout 0
-pswpin 0
-pswpout 0
-pgfault 0
-pgmajfault 0
-oom_kill 0
-"""
 
 
 def texts() -> list[tuple[bytes, bytes]]:
@@ -89,7 +79,6 @@ def texts() -> list[tuple[bytes, bytes]]:
         (b"loadavg", b"0.00 0.00 0.00 1/1 1\n"),
         (b"meminfo", meminfo(posix.sysconf("SC_PHYS_PAGES") * posix.sysconf("SC_PAGE_SIZE") >> 10)),
         (b"stat", stat(posix.sysconf("SC_NPROCESSORS_ONLN"), int(time.time()))),
-        (b"vmstat", _VMSTAT),
         (b"sys/fs/aio-nr", b"0\n"),
         (b"sys/fs/dentry-state", b"0\t0\t45\t0\t0\t0\n"),
         (b"sys/fs/file-nr", b"0\t0\t9223372036854775807\n"),

@@ -14,12 +14,12 @@ _TOLD = (
     "acpi asound kcore keys key-users latency_stats timer_list timer_stats sched_debug scsi cmdline "
     "interrupts softirqs diskstats partitions pressure kallsyms iomem ioports modules slabinfo "
     "vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup zoneinfo buddyinfo swaps config.gz kmsg "
-    "mtrr locks schedstat bootconfig driver fs irq bus tty dma misc consoles execdomains sysrq- "
+    "mtrr locks schedstat vmstat bootconfig driver fs irq bus tty dma misc consoles execdomains sysrq- "
     "trigger mdstat allocinfo dynamic_debug lockdep lock_stat cgroups crypto devices fb vmcore"
 ).split()
 # What is in every procfs and tells of the machine no more than uname(2) or cpuid does, or of the jail alone.
 _KNOWN = frozenset(
-    "self thread-self mounts net sys sysvipc cpuinfo meminfo stat vmstat uptime version filesystems loadavg".split()
+    "self thread-self mounts net sys sysvipc cpuinfo meminfo stat uptime version filesystems loadavg".split()
 )
 _PATIENT = os.O_RDONLY | os.O_NONBLOCK
 
