@@ -30,7 +30,7 @@ def test_it_makes_the_same_tree(checkout: Path, small_root: Path) -> None:
         f"path={small_root}",
         "command=/bin/sh",
         "-c",
-        "ls /proc | grep -v '[a-z]' | wc -l; cat /proc/mounts",
+        "cat /proc/mounts /proc/1/comm",
     )
     newer = subprocess.run([checkout / "bin/jail", *command], capture_output=True, text=True, timeout=60)
     older = _older(checkout, *command)
