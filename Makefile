@@ -11,9 +11,11 @@ PACKAGES = $(PREFIX)/lib/python3/dist-packages
 DEBIAN = /usr/lib/python3/dist-packages
 comma = ,
 PLACES = "$(PACKAGES)"$(if $(filter-out $(DEBIAN),$(PACKAGES)),$(comma) "$(DEBIAN)")
-COMMANDS = jail jls jexec
+COMMANDS = jail jls jexec jailctl
 MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
+SHIMS = $(wildcard shims/*)
+USERLAND = $(shell find userland -type f | LC_ALL=C sort)
 
 .PHONY: all check install uninstall clean
 
@@ -42,11 +44,15 @@ install: all
 		chmod 755 $(DESTDIR)$(PREFIX)/sbin/$$command || exit 1; done
 	# Run by processes that already live in a jail, read by nobody.
 	$(INSTALL) -D -m 711 jailinit/jailinit $(DESTDIR)$(PREFIX)/lib/jailng/jailinit
+	# FreeBSD's spellings for the host, and what goes into a root that `jailctl bootstrap` makes.
+	for file in $(SHIMS); do $(INSTALL) -D -m 755 $$file $(DESTDIR)$(PREFIX)/lib/jailng/$$file || exit 1; done
+	for file in $(USERLAND); do $(INSTALL) -p -D $$file $(DESTDIR)$(PREFIX)/share/jailng/$$file || exit 1; done
 	for page in $(PAGES); do \
 		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 
 uninstall:
-	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)/var/cache/jailng
+	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)$(PREFIX)/share/jailng \
+		$(DESTDIR)/var/cache/jailng
 	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%)
 	for page in $(PAGES); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 

@@ -1,0 +1,47 @@
+"""jailctl(8): what FreeBSD leaves to managers of jails, a verb for each thing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from jailng.cli import printing
+from jailng.errors import JailError, UsageError
+
+# verb: what it is for. Each is a module of jailng.ctl.
+VERBS = {
+    "bootstrap": "make a Debian root, ready to be a jail",
+    "ps": "processes, with the jail that each is in",
+    "sockstat": "sockets, with who has them and in which jail",
+}
+USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(
+    [f"       jailctl {verb:<12} {what}" for verb, what in VERBS.items()]
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run a verb, and return the exit status: 0, 1, or what the verb says."""
+    if argv[:1] in (["-h"], ["--help"], ["help"]):
+        printing.say(USAGE)
+        return 0
+    if not argv or argv[0] not in VERBS:
+        return printing.complain(USAGE, lines=True)
+    verb = importlib.import_module(f"jailng.ctl.{argv[0]}")
+    if argv[1:2] in (["-h"], ["--help"]):
+        printing.say(verb.USAGE)
+        return 0
+    try:
+        return int(verb.main(argv[1:]))
+    except UsageError as error:
+        return printing.complain(str(error), error.status, lines=True)
+    except JailError as error:
+        return printing.complain(f"jailctl: {error}", error.status)
+    except OSError as error:
+        return printing.complain(f"jailctl: {error.filename or argv[0]}: {error.strerror}")
+    except KeyboardInterrupt:
+        return 130
+
+
+def run() -> None:
+    """The command: what the script calls."""
+    sys.exit(main(sys.argv[1:]))

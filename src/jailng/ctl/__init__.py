@@ -1,0 +1,1 @@
+"""jailctl's verbs, one module each: ``USAGE``, and ``main(argv)``, which returns the exit status."""
