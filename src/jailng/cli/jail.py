@@ -161,7 +161,7 @@ def _not_found(options: Options, wanted: str) -> int:
 
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
-    params.settle()
+    life.settle(params)
     warning = life.check_path(params)
     if warning:
         printing.complain(f"jail: {warning}")

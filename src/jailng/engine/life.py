@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 
+_DEFAULTS = "/etc/jailng.conf"
+
+
+def settle(params: Parameters) -> None:
+    """Make the parameters of a new jail whole, with the host's defaults where it has any (jailng.conf(5)).
+
+    Raises JailError, or OSError where the file cannot be read.
+    """
+    try:  # without O_NONBLOCK a fifo would be waited for
+        file = posix.open(_DEFAULTS, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except FileNotFoundError:
+        pass
+    else:
+        from jailng.engine import defaults
+
+        defaults.apply(params, file, _DEFAULTS)
+    params.settle()
+
+
 class Life:
     """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v).
 

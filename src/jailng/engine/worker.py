@@ -113,7 +113,7 @@ class Worker:
         params = Parameters()
         for name, text in pairs(request.words()):
             params.add(name, text)
-        params.settle()
+        life.settle(params)
         life.check_path(params)
 
         def start() -> str:

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from jailng.params.values import Address, Value
 
 _SYSV = ("sysvmsg", "sysvsem", "sysvshm")
+# What is decided together: where one is given, the host's defaults for the others do not count.
+_TOGETHER = {
+    "ip4": "ip",
+    "ip4.addr": "ip",
+    "ip6": "ip",
+    "ip6.addr": "ip",
+    "sysvmsg": "allow.sysvipc",
+    "sysvsem": "allow.sysvipc",
+    "sysvshm": "allow.sysvipc",
+}
 _LARGEST = {"ip4.addr": b"\xff" * 4}  # broadcast, which FreeBSD's kernel refuses as it does the address of zeros
 
 
@@ -121,6 +131,14 @@ class Parameters:
             for item in value:  # type: ignore[attr-defined]  # a value that cannot be iterated over is the caller's fault
                 self.add(name, str(item))
 
+    def assume(self, defaults: Parameters) -> None:
+        """Have of the host's defaults those for which nothing was given; they count as not given. Before ``settle``."""
+        given = {_TOGETHER.get(name, name) for name in self._values}
+        for name, value in defaults._values.items():
+            if _TOGETHER.get(name, name) not in given:
+                self._values[name] = value
+                self._implied.add(name)
+
     # What follows from it
 
     def settle(self) -> None:
@@ -132,7 +150,7 @@ class Parameters:
         self._check_identity()
         self._imply()
         for name, value in self._values.items():
-            _check_honoured(name, value)
+            check_honoured(name, value)
         for name in ("ip4.addr", "ip6.addr"):
             if name in self._values:
                 self._values[name] = _in_order(name, self.addresses(name))
@@ -316,7 +334,8 @@ def _row(name: str) -> Parameter:
     return parameter
 
 
-def _check_honoured(name: str, value: Value) -> None:
+def check_honoured(name: str, value: Value) -> None:
+    """Refuse what Linux or this stage of jailng does not honour. Raises JailError."""
     parameter = _row(name)
     if name == "osreldate" and value == 0:
         raise JailError("osreldate cannot be 0")
