@@ -1,0 +1,258 @@
+"""A Debian root on the disk: made beside its place and renamed into it, with a copy kept for the next one.
+
+A root in the making is PATH.partial. Whoever makes it holds a lock, which the kernel lets go of when he is killed; what
+he has started bears PATH.partial in its environment. So the next one finds both, ends what still runs, saves the
+packages that were fetched, and begins anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jailng.core import rootfs
+from jailng.ctl.progress import Progress
+from jailng.ctl.recipe import Recipe
+from jailng.errors import JailError
+
+CACHE = Path("/var/cache/jailng/roots")
+_MARK = "JAILNG_BOOTSTRAP"
+_ARCHIVES = "var/cache/apt/archives"
+_NEEDED = (("mmdebstrap", "mmdebstrap"), ("apt-get", "apt"), ("dpkg", "dpkg"), ("tar", "tar"))
+# What apt is told about its way to the archive holds for the host alone, so it goes again when the root is there.
+_HOST_APT = "etc/apt/apt.conf.d/00host"
+
+
+def check_tools() -> None:
+    """Raises JailError that names what is not installed."""
+    missing = sorted({package for program, package in _NEEDED if not shutil.which(program)})
+    if missing:
+        raise JailError(f"bootstrap: not installed: apt-get install {' '.join(missing)}")
+    if os.geteuid() != 0:
+        raise JailError("bootstrap: Operation not permitted: only root can")
+
+
+def check_place(path: Path) -> None:
+    """Make the directory that the root shall lie in, for root alone.
+
+    Raises JailError if something is at ``path``, or if another user of the host could reach it.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise JailError(f"bootstrap: {path}: File exists")
+    if path.is_dir() and any(path.iterdir()):
+        raise JailError(f"bootstrap: {path}: Directory not empty")
+    if path == Path("/"):
+        raise JailError(f"bootstrap: {path}: Directory not empty")
+    above = path.parent
+    if not above.is_dir():
+        missing = [above, *above.parents]
+        for directory in reversed([directory for directory in missing if not directory.exists()]):
+            directory.mkdir(mode=0o755)
+        above.chmod(0o700)
+    descriptor = rootfs.open_root(str(above))
+    try:
+        # As for the root itself, which is not there yet: it will have the usual mode, so it is its parents that count.
+        mend = rootfs.reachable(descriptor, str(path))
+    finally:
+        os.close(descriptor)
+    if mend:
+        mend = (
+            f"chmod 0700 {above}"
+            if mend.startswith("chmod")
+            else f"install -d -m 700 /jail, and below that {path.name}"
+        )
+        raise JailError(f"bootstrap: {path}: other users of this host can reach {above}: {mend}")
+
+
+class Root:
+    """A root in the making, from ``with`` on until ``finish``."""
+
+    def __init__(self, path: Path, recipe: Recipe, cache: Path, keep: bool, progress: Progress) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.recipe = recipe
+        self.cache = cache
+        self.keep = keep
+        self.progress = progress
+        self.kept = cache / f"{recipe.key}.tar"
+        self.log = cache / f"{recipe.key}.log"
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Nobody else makes this root; whatever ends this, nothing that looks like one is left."""
+        for directory in (self.cache.parent, self.cache):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.cache.chmod(0o700)
+        mark = self.partial.with_name(self.partial.name + ".lock")
+        lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise JailError(f"bootstrap: {self.path}: is being made by another jailctl") from None
+        try:
+            self._clear()
+            yield
+        finally:
+            try:
+                self._clear()
+            finally:
+                with suppress(FileNotFoundError):
+                    mark.unlink()
+                os.close(lock)
+
+    def fill(self) -> str:
+        """The tree itself, out of the cache or from the archive; returns which. Raises JailError."""
+        if self.keep and self.kept.exists():
+            self.progress.unpacking()
+            self.partial.mkdir(mode=0o755)
+            if self._tar("-xf", str(self.kept), "-C", str(self.partial)):
+                return "from the cache"
+            self.kept.unlink()
+            self._clear()
+        self._mmdebstrap()
+        self._save_archives()
+        self._trim()
+        if self.keep:
+            self.progress.keeping()
+            new = self.kept.with_suffix(".new")
+            if self._tar("-cf", str(new), "-C", str(self.partial), "."):
+                new.rename(self.kept)
+            else:
+                new.unlink(missing_ok=True)
+        return "new"
+
+    def installed(self) -> list[str]:
+        """The packages in the finished root."""
+        return [path.name for path in (self.path / "var/lib/dpkg/info").glob("*.list")]
+
+    def finish(self) -> None:
+        """Give the root its name."""
+        os.sync()
+        self.partial.rename(self.path)
+
+    def _tar(self, *arguments: str) -> bool:
+        words = ["tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", *arguments]
+        return (
+            subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, env=self._environment).returncode == 0
+        )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """No variable of the caller's steers maintainer scripts."""
+        known = {name: os.environ[name] for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ}
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {**known, "PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root", _MARK: str(self.partial)}
+
+    def _mmdebstrap(self) -> None:
+        archives = self.cache / "archives"
+        archives.mkdir(mode=0o700, exist_ok=True)
+        sources = self.cache / f"{self.recipe.key}.sources"
+        sources.write_text("\n".join([source.text() for source in self.recipe.sources]))
+        host = self.cache / f"{self.recipe.key}.apt"
+        host.write_text(_apt_settings())
+        words = [
+            "mmdebstrap", "--verbose", "--mode=root", "--variant=minbase", "--format=directory",
+            f"--architectures={self.recipe.architecture}", f"--include={','.join(self.recipe.packages)}",
+            "--skip=essential/unlink", "--skip=cleanup/apt/cache",
+            f'--setup-hook=mkdir -p "$1/{_ARCHIVES}" "$1/etc/apt/apt.conf.d"; cp "{host}" "$1/{_HOST_APT}"',
+            # A link costs nothing; where the cache is on another file system, a copy.
+            f'--setup-hook=find "{archives}" -name "*.deb" | while read -r deb; do '
+            f'cp -l "$deb" "$1/{_ARCHIVES}/" 2>/dev/null || cp "$deb" "$1/{_ARCHIVES}/"; done',
+            self.recipe.suite, str(self.partial), str(sources),
+        ]  # fmt: skip
+        last = ""
+        with open(self.log, "w") as log:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, errors="replace", env=self._environment,
+            )  # fmt: skip
+            assert process.stdout is not None
+            for line in process.stdout:
+                log.write(line)
+                if line.startswith("E: ") and not last.startswith("Unable"):
+                    last = line[3:].strip()
+                self.progress.hear(line.rstrip())
+            status = process.wait()
+        if status:
+            raise JailError(f"bootstrap: mmdebstrap: {last or f'status {status}'} (all of it: {self.log})")
+
+    def _trim(self) -> None:
+        """What a root has from being made, and must not have."""
+        root = self.partial
+        for pattern in (f"{_ARCHIVES}/*.deb", "etc/ssh/ssh_host_*", _HOST_APT, "var/cache/apt/*.bin", "var/log/*.log"):
+            for path in root.glob(pattern):
+                path.unlink()
+        # Devices come with the ruleset when the jail starts; what is on the disk is a place to mount that on.
+        for path in (root / "dev").iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        (root / "etc/machine-id").write_text("")
+
+    def _save_archives(self) -> None:
+        """Keep what was fetched whole: apt gives a package this name only when its checksum is right."""
+        archives = self.cache / "archives"
+        for package in (self.partial / _ARCHIVES).glob("*.deb"):
+            if not (archives / package.name).exists() and not package.is_symlink():
+                new = archives / (package.name + ".new")
+                shutil.copyfile(package, new)
+                new.rename(archives / package.name)
+
+    def _clear(self) -> None:
+        """End what an earlier one has left running, take its mounts away, and its tree. Raises JailError."""
+        _kill(str(self.partial))
+        if not os.path.lexists(self.partial):
+            return
+        for _ in range(3):
+            for below, _ in reversed(_mounts(self.partial)):
+                subprocess.run(["umount", "-l", below], capture_output=True)
+        if _mounts(self.partial):
+            raise JailError(f"bootstrap: {self.partial}: something is mounted there: {_mounts(self.partial)[0][0]}")
+        with suppress(OSError):
+            self._save_archives()
+        subprocess.run(["rm", "-rf", "--one-file-system", str(self.partial)], capture_output=True)
+        if os.path.lexists(self.partial):
+            raise JailError(f"bootstrap: {self.partial}: cannot be removed")
+
+
+def _apt_settings() -> str:
+    """What the host tells apt of its way to the archive, as apt.conf(5)."""
+    done = subprocess.run(["apt-config", "dump", "--format", "%F %v%n", "Acquire"], capture_output=True, text=True)
+    lines = []
+    for line in done.stdout.splitlines():
+        name, _, value = line.partition(" ")
+        words = name.lower()
+        if value and (words.endswith("::proxy") or words in ("acquire::check-valid-until", "acquire::check-date")):
+            lines.append(f'{name} "{value}";\n')
+    return "".join(lines)
+
+
+def _mounts(path: Path) -> list[tuple[str, str]]:
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        target = line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
+        if target == str(path) or target.startswith(f"{path}/"):
+            found.append((target, line))
+    return found
+
+
+def _kill(mark: str) -> None:
+    """Kill every process that was started to make this root, until there is none."""
+    wanted = f"\0{_MARK}={mark}\0".encode("utf-8", "surrogateescape")
+    for _ in range(100):
+        found = []
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as file:
+                    if wanted in b"\0" + file.read():
+                        found.append(int(entry.name))
+        if not found:
+            return
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

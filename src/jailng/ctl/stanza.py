@@ -1,0 +1,78 @@
+"""A jail's stanza for /etc/jail.conf.d: jail.conf(5), so that `service jail start NAME` finds it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from jailng.errors import JailError
+from jailng.params import values
+
+DIRECTORY = Path("/etc/jail.conf.d")
+_HOSTNAME = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
+)
+
+
+def check_name(name: str) -> str:
+    """A name that a jail may have, which is also that of its file. Raises JailError."""
+    # jail(8): no dots but between parents, not a number, nothing that a shell or a path would take for its own.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        raise JailError(f"bootstrap: --jail {name}: not a name for a jail and its file: letters, digits, _ and -")
+    return name
+
+
+def check_hostname(name: str) -> str:
+    """A host name. Raises JailError."""
+    if not _HOSTNAME.fullmatch(name):
+        raise JailError(f"bootstrap: --hostname {name}: not a host name")
+    return name
+
+
+def check_addresses(text: str) -> list[str]:
+    """IPv4 and IPv6 addresses, with commas between them, as ip4.addr and ip6.addr take them. Raises JailError."""
+    found = []
+    for word in text.split(","):
+        family = "ip6" if word.count(":") > 1 else "ip4"
+        try:
+            values.addresses(family, f"{family}.addr", word)
+        except JailError as error:
+            raise JailError(f"bootstrap: --address {word}: {error}") from None
+        if not word:
+            raise JailError(f"bootstrap: --address {text}: an address is missing")
+        found.append(word)
+    return found
+
+
+def text(name: str, path: str, hostname: str, addresses: list[str]) -> str:
+    """The stanza."""
+    ip4 = [word for word in addresses if word.count(":") <= 1]
+    ip6 = [word for word in addresses if word.count(":") > 1]
+    rows = [("path", quoted(path)), ("host.hostname", quoted(hostname))]
+    rows += [
+        (f"{family}.addr", ", ".join(map(quoted, words))) for family, words in (("ip4", ip4), ("ip6", ip6)) if words
+    ]
+    rows += [("exec.start", '"/bin/sh /etc/rc"'), ("exec.stop", '"/bin/sh /etc/rc.shutdown"')]
+    lines = [f"\t{name} = {value};" for name, value in rows] + ["\texec.clean;", "\tmount.devfs;"]
+    return f"# Made by jailctl bootstrap.\n{name} {{\n" + "\n".join(lines) + "\n}\n"
+
+
+def quoted(word: str) -> str:
+    """A word as jail.conf(5) reads it back: in double quotes, where a backslash and a dollar sign mean something."""
+    return '"' + re.sub(r'(["\\$])', r"\\\1", word) + '"'
+
+
+def write(name: str, content: str, directory: Path = DIRECTORY) -> Path:
+    """Put it there, whole or not at all, and leave alone what is there already. Raises JailError."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = directory / f"{name}.conf"
+    new = directory / f".{name}.conf.{os.getpid()}"
+    new.write_text(content)
+    try:
+        os.link(new, place)
+    except FileExistsError:
+        raise JailError(f"bootstrap: {place}: File exists") from None
+    finally:
+        new.unlink()
+    return place

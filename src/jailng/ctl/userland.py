@@ -1,0 +1,93 @@
+"""What jailng puts into a root of its own making: /etc/rc and its kin, FreeBSD's spellings, and the way to them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from jailng.errors import JailError
+
+SHIMS = "/usr/lib/jailng/shims"
+# Debian's own, of login.defs(5), for root and for the others.
+_ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+_CSH = f"\n# FreeBSD's spellings of ps, ifconfig, netstat and the like.\nset path = ({SHIMS} $path)\n"
+_SH = f'case ":$PATH:" in *:{SHIMS}:*) ;; *) PATH="{SHIMS}:$PATH" ;; esac\n'
+
+
+def path() -> Path:
+    """Where the files are: beside a checkout's sources, else in share/jailng of what the package is installed below."""
+    package = __file__.rpartition("/ctl/")[0]
+    if package.endswith("/src/jailng"):
+        return Path(package[: -len("src/jailng")], "userland")
+    prefix, installed, _ = package.partition("/lib/python3/")
+    return Path(prefix if installed else "/usr", "share/jailng/userland")
+
+
+def install(root: Path, hostname: str, sources: str) -> None:
+    """Put all of it into a root that nobody has lived in yet. Raises JailError where jailng's own files are missing."""
+    _copy(root)
+    _edit_paths(root)
+    etc = root / "etc"
+    conf = etc / "rc.conf"
+    conf.write_text(conf.read_text().replace('hostname=""', f'hostname="{hostname}"', 1))
+    (etc / "hostname").write_text(f"{hostname or 'localhost'}\n")
+    (etc / "fstab").write_text("")
+    (etc / "machine-id").write_text("")
+    # The one service of the article's inetd.conf, as somebody uncomments it by hand.
+    inetd = etc / "inetd.conf"
+    if inetd.exists():
+        inetd.write_text(re.sub(r"^#<off># ", "#", inetd.read_text(), flags=re.MULTILINE))
+    (etc / "apt/sources.list").unlink(missing_ok=True)
+    for old in [*etc.glob("apt/sources.list.d/*"), *etc.glob("apt/apt.conf.d/99mmdebstrap")]:
+        old.unlink()
+    (etc / "apt/sources.list.d/debian.sources").write_text(sources)
+    _resolve(etc / "resolv.conf")
+
+
+def has_key(root: Path, signed_by: str) -> bool:
+    """Whether the keyring that a source names is in the root as well. One that is written out in the source is."""
+    return not signed_by.startswith("/") or (root / signed_by.lstrip("/")).exists()
+
+
+def _copy(root: Path) -> None:
+    source = path()
+    files = [file for file in sorted(source.rglob("*")) if file.is_file()]
+    if not files:
+        raise JailError(f"bootstrap: {source}: no files of jailng's there")
+    for file in files:
+        target = root / file.relative_to(source)
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        # What is a script says so itself; how it was installed on the host says nothing.
+        target.chmod(0o755 if file.read_bytes().startswith(b"#!") else 0o644)
+
+
+def _edit_paths(root: Path) -> None:
+    """Have every kind of login find the shims first: PAM's, su's, and shells', login shells or not."""
+    etc = root / "etc"
+    (etc / "environment").write_text(f'PATH="{SHIMS}:{_ROOT_PATH}"\n')
+    (etc / "profile.d").mkdir(exist_ok=True)
+    (etc / "profile.d/jailng.sh").write_text(f"# FreeBSD's spellings of ps, ifconfig, netstat and the like.\n{_SH}")
+    for name, text in (("csh.cshrc", _CSH), ("bash.bashrc", "\n" + _SH)):
+        if name == "csh.cshrc" or (etc / name).exists():
+            with open(etc / name, "a") as file:
+                file.write(text)
+    login = etc / "login.defs"
+    if login.exists():
+        text = re.sub(r"^(ENV_(SU)?PATH\s+PATH=)(?!/usr/lib)", rf"\1{SHIMS}:", login.read_text(), flags=re.MULTILINE)
+        login.write_text(text)
+
+
+def _resolve(there: Path) -> None:
+    """The host's name servers; but one on the host's loopback is nobody in a jail."""
+    try:
+        text = Path("/etc/resolv.conf").read_text(errors="replace")
+    except OSError:
+        text = ""
+    lines = [line for line in text.splitlines() if not re.match(r"\s*nameserver\s+(127\.|::1)", line)]
+    if not any(line.split()[:1] == ["nameserver"] for line in lines):
+        lines.append("# nameserver 192.0.2.53")
+    there.unlink(missing_ok=True)
+    there.write_text("\n".join(lines) + "\n")
