@@ -45,24 +45,28 @@ def parse(argv: list[str]) -> Wanted:
         raise JailError(f"bootstrap: {words[0]}: a path with a line break in it")
     wanted = Wanted(Path(os.path.abspath(words[0])))
     for option, value in options:
-        match option:
-            case "--suite":
-                wanted.suite = recipe.check_suite(value)
-            case "--include":
-                wanted.include.append(value)
-            case "--jail":
-                wanted.jail = stanza.check_name(value)
-            case "--address":
-                wanted.addresses += stanza.check_addresses(value)
-            case "--hostname":
-                wanted.hostname = stanza.check_hostname(value)
-            case "--cache":
-                wanted.cache = Path(os.path.abspath(value))
-            case "--no-cache":
-                wanted.keep = False
+        _take(wanted, option, value)
     if wanted.addresses and not wanted.jail:
         raise UsageError(f"jailctl: bootstrap: --address is for a jail's stanza, so it needs --jail\n{USAGE}")
     return wanted
+
+
+def _take(wanted: Wanted, option: str, value: str) -> None:
+    match option:
+        case "--suite":
+            wanted.suite = recipe.check_suite(value)
+        case "--include":
+            wanted.include.append(value)
+        case "--jail":
+            wanted.jail = stanza.check_name(value)
+        case "--address":
+            wanted.addresses += stanza.check_addresses(value)
+        case "--hostname":
+            wanted.hostname = stanza.check_hostname(value)
+        case "--cache":
+            wanted.cache = Path(os.path.abspath(value))
+        case "--no-cache":
+            wanted.keep = False
 
 
 def main(argv: list[str]) -> int:

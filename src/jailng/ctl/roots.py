@@ -157,16 +157,14 @@ class Root:
         sources.write_text("\n".join([source.text() for source in self.recipe.sources]))
         host = self.cache / f"{self.recipe.key}.apt"
         host.write_text(_apt_settings())
-        words = [
-            "mmdebstrap", "--verbose", "--mode=root", "--variant=minbase", "--format=directory",
-            f"--architectures={self.recipe.architecture}", f"--include={','.join(self.recipe.packages)}",
-            "--skip=essential/unlink", "--skip=cleanup/apt/cache",
-            f'--setup-hook=mkdir -p "$1/{_ARCHIVES}" "$1/etc/apt/apt.conf.d"; cp "{host}" "$1/{_HOST_APT}"',
-            # A link costs nothing; where the cache is on another file system, a copy.
-            f'--setup-hook=find "{archives}" -name "*.deb" | while read -r deb; do '
-            f'cp -l "$deb" "$1/{_ARCHIVES}/" 2>/dev/null || cp "$deb" "$1/{_ARCHIVES}/"; done',
-            self.recipe.suite, str(self.partial), str(sources),
-        ]  # fmt: skip
+        settings = f'mkdir -p "$1/{_ARCHIVES}" "$1/etc/apt/apt.conf.d"; cp "{host}" "$1/{_HOST_APT}"'
+        # A link costs nothing; where the cache is on another file system, a copy.
+        link = f'cp -l "$deb" "$1/{_ARCHIVES}/" 2>/dev/null || cp "$deb" "$1/{_ARCHIVES}/"'
+        words = ["mmdebstrap", "--verbose", "--mode=root", "--variant=minbase", "--format=directory"]
+        words += [f"--architectures={self.recipe.architecture}", f"--include={','.join(self.recipe.packages)}"]
+        words += ["--skip=essential/unlink", "--skip=cleanup/apt/cache", f"--setup-hook={settings}"]
+        words += [f'--setup-hook=find "{archives}" -name "*.deb" | while read -r deb; do {link}; done']
+        words += [self.recipe.suite, str(self.partial), str(sources)]
         last = ""
         with open(self.log, "w") as log:
             process = subprocess.Popen(

@@ -12,7 +12,7 @@ SHIMS = "/usr/lib/jailng/shims"
 # Debian's own, of login.defs(5), for root and for the others.
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
-_CSH = f"\n# FreeBSD's spellings of ps, ifconfig, netstat and the like.\nset path = ({SHIMS} $path)\n"
+_CSH = f"\n# FreeBSD's spellings of ps, ifconfig, netstat and the like.\nif ("$PATH" !~ *{SHIMS}*) set path = ({SHIMS} $path)\n"
 _SH = f'case ":$PATH:" in *:{SHIMS}:*) ;; *) PATH="{SHIMS}:$PATH" ;; esac\n'
 
 
@@ -29,6 +29,7 @@ def install(root: Path, hostname: str, sources: str) -> None:
     """Put all of it into a root that nobody has lived in yet. Raises JailError where jailng's own files are missing."""
     _copy(root)
     _edit_paths(root)
+    _edit_users(root)
     etc = root / "etc"
     conf = etc / "rc.conf"
     conf.write_text(conf.read_text().replace('hostname=""', f'hostname="{hostname}"', 1))
@@ -62,6 +63,21 @@ def _copy(root: Path) -> None:
         shutil.copyfile(file, target)
         # What is a script says so itself; how it was installed on the host says nothing.
         target.chmod(0o755 if file.read_bytes().startswith(b"#!") else 0o644)
+
+
+def _edit_users(root: Path) -> None:
+    """FreeBSD's first user has the uid 1001, and its shells are in /bin."""
+    for name, fields in (("login.defs", "UID_MIN GID_MIN"), ("adduser.conf", "FIRST_UID FIRST_GID")):
+        file = root / "etc" / name
+        if file.exists():
+            text = file.read_text()
+            for field in fields.split():
+                text = re.sub(rf"^#?({field}[ \t=]+)1000$", r"\g<1>1001", text, flags=re.MULTILINE)
+            file.write_text(text)
+    shells = root / "etc/shells"
+    known = shells.read_text() if shells.exists() else ""
+    more = [f"/bin/{name}\n" for name in ("csh", "tcsh") if (root / "bin" / name).is_file()]
+    shells.write_text(known + "".join([line for line in more if line not in known.splitlines(keepends=True)]))
 
 
 def _edit_paths(root: Path) -> None:
