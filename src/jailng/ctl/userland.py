@@ -9,10 +9,10 @@ from pathlib import Path
 from jailng.errors import JailError
 
 SHIMS = "/usr/lib/jailng/shims"
-# Debian's own, of login.defs(5), for root and for the others.
+# Debian's own, of login.defs(5), for root; FreeBSD gives it to everybody.
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
-_CSH = f"\n# FreeBSD's spellings of ps, ifconfig, netstat and the like.\nif ("$PATH" !~ *{SHIMS}*) set path = ({SHIMS} $path)\n"
+_TELL = "# FreeBSD's spellings of ps, ifconfig, netstat and the like."
+_CSH = f'\n{_TELL}\nif ("$PATH" !~ *{SHIMS}*) set path = ({SHIMS} $path)\n'
 _SH = f'case ":$PATH:" in *:{SHIMS}:*) ;; *) PATH="{SHIMS}:$PATH" ;; esac\n'
 
 
@@ -85,7 +85,7 @@ def _edit_paths(root: Path) -> None:
     etc = root / "etc"
     (etc / "environment").write_text(f'PATH="{SHIMS}:{_ROOT_PATH}"\n')
     (etc / "profile.d").mkdir(exist_ok=True)
-    (etc / "profile.d/jailng.sh").write_text(f"# FreeBSD's spellings of ps, ifconfig, netstat and the like.\n{_SH}")
+    (etc / "profile.d/jailng.sh").write_text(f"{_TELL}\n{_SH}")
     for name, text in (("csh.cshrc", _CSH), ("bash.bashrc", "\n" + _SH)):
         if name == "csh.cshrc" or (etc / name).exists():
             with open(etc / name, "a") as file:
