@@ -12,6 +12,7 @@ from jailng.errors import JailError, UsageError
 VERBS = {
     "bootstrap": "make a Debian root, ready to be a jail",
     "ps": "processes, with the jail that each is in",
+    "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
     "sockstat": "sockets, with who has them and in which jail",
 }
 USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(

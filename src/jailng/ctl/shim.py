@@ -1,0 +1,59 @@
+"""What the scripts in shims/ run: a program of the host's as FreeBSD has it. What that does not know goes on to the
+host's own program: the next of that name on PATH, behind the shims' directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from jailng.errors import JailError, UsageError
+from jailng.params.values import visible
+
+USAGE = "usage: jailctl shim path [argument ...]"
+_SHIMS = ("ifconfig", "netstat", "ps", "sockstat", "sysctl")
+_NOT_FOUND = 127  # the shell's
+
+
+def main(argv: list[str]) -> int:
+    """Be the program that the script at ``argv[0]`` is named after; its exit status. Raises UsageError."""
+    if not argv or os.path.basename(argv[0]) not in _SHIMS:
+        raise UsageError(USAGE)
+    script, *arguments = argv
+    name = os.path.basename(script)
+    run: Callable[[list[str]], int] = import_module(f"jailng.ctl.{name}").shim
+    try:
+        return run(arguments)
+    except UsageError as error:
+        real = behind(script, os.environ.get("PATH", os.defpath))
+        if real is None:
+            return _complain(str(error).replace(f"jailctl {name}", name), _NOT_FOUND)
+        os.execv(real, [name, *arguments])
+    except JailError as error:
+        return _complain(f"{name}: {error}", error.status)
+    except OSError as error:
+        return _complain(f"{name}: {error.filename or ''}{': ' if error.filename else ''}{error.strerror}", 1)
+
+
+def behind(script: str, path: str) -> str | None:
+    """The program that a shim stands before: the first executable of its name in a directory of ``path`` after its own.
+
+    Of two directories with shims neither leads back to the other. Without its own on it, all of ``path`` counts.
+    """
+    own = Path(script).parent.resolve()
+    places = [Path(place or ".") for place in path.split(":")]
+    mine = [at for at, place in enumerate(places) if place.resolve() == own]
+    for place in places[mine[0] + 1 if mine else 0 :]:
+        candidate = place / os.path.basename(script)
+        found = place.resolve() != own and candidate.is_file() and os.access(candidate, os.X_OK)
+        if found and not os.path.samefile(candidate, script):
+            return str(candidate)
+    return None
+
+
+def _complain(text: str, status: int) -> int:
+    print(visible(text, keep="\n\t"), file=sys.stderr)
+    return status

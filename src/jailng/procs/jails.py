@@ -1,0 +1,147 @@
+"""Which jail a process is in, and what its users are called there."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from jailng.core import registry
+from jailng.core.registry import UIDS_PER_JAIL, Record
+from jailng.errors import JailError
+from jailng.linux.mount import openat2
+from jailng.params.values import visible
+
+_CGROUP = re.compile(r"/jailng/([0-9]{1,6})/(members|init)(?:/|$| )")
+_O_PATH = 0o10000000
+# linux/openat2.h: not up, not through links, not onto what is mounted below.
+_BENEATH = 0x08 | 0x04 | 0x02 | 0x01
+_PASSWD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_SIZE = 1 << 20
+_NAME = 32  # characters: login names are no longer, and a column is not to be widened at will
+
+
+def membership(cgroup: str) -> tuple[int, bool]:
+    """The jid that a cgroup2 path tells of, 0 for the host's, and whether it is the place of the jail's PID 1.
+
+    Membership is the cgroup and nothing else: a process in the jail's pid namespace alone is not in the jail.
+    """
+    found = _CGROUP.match(cgroup)
+    return (int(found[1]), found[2] == "init") if found else (0, False)
+
+
+@cache
+def user_name(uid: int) -> str:
+    """The host's name for a uid, or the number where it has none.
+
+    A jail's private uids have none, and are not given one: whoever is root in a jail would choose what the host reads.
+    """
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class Jails:
+    """The jails there are, as far as the caller may know them; each is looked up once."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, Record | None] = {}
+        self._users: dict[int, dict[int, str]] = {}
+
+    def record(self, jid: int) -> Record | None:
+        """The running jail of that jid."""
+        if jid not in self._records:
+            try:
+                known = registry.load(jid)
+                self._records[jid] = known if known is not None and known.alive() else None
+            except (OSError, ValueError):
+                self._records[jid] = None
+        return self._records[jid]
+
+    def name(self, jid: int) -> str:
+        """A jail's name; the number of one that has gone, and "-" for the host."""
+        if jid == 0:
+            return "-"
+        known = self.record(jid)
+        return known.name if known is not None else str(jid)
+
+    def running(self) -> list[Record]:
+        """Every running jail, by ascending jid."""
+        found = []
+        for jid in registry.jids():
+            known = self.record(jid)
+            if known is not None:
+                found.append(known)
+        return found
+
+    def inside_uid(self, jid: int, uid: int) -> int | None:
+        """What the jail calls a uid of the host's; None if it cannot name it, or the jail is none."""
+        known = self.record(jid) if jid else None
+        if known is None:
+            return None
+        if known.params.get("ng.uids") == "shared":
+            return uid
+        return uid - known.base if known.base <= uid < known.base + UIDS_PER_JAIL else None
+
+    def inside_user(self, jid: int, uid: int) -> str:
+        """The name of a uid by the jail's own passwd, the jail's number for it without one, or "-"."""
+        known = self.record(jid) if jid else None
+        inside = self.inside_uid(jid, uid)
+        if known is None or inside is None:
+            return "-"
+        if jid not in self._users:
+            self._users[jid] = _users(known)
+        return self._users[jid].get(inside, str(inside))
+
+    def jids(self, words: Iterable[str]) -> set[int]:
+        """Jails by jid or name, ``0`` and the empty word for the host. Raises JailError: the jail is not found."""
+        chosen = set()
+        for word in words:
+            if word in ("", "0"):
+                chosen.add(0)
+                continue
+            found = registry.find(word)
+            if found is None:
+                raise JailError(f"jail {word} not found" if word.isdigit() else f'jail "{visible(word)}" not found')
+            chosen.add(found.jid)
+        return chosen
+
+
+def _users(record: Record) -> dict[int, str]:
+    """The users of a jail's passwd. The file is the enemy's: no links, no pipes, no more than 1 MB, no odd names."""
+    try:
+        # PID 1's root and not the path: that may be another directory by now.
+        root = os.open(f"/proc/{record.init_pid}/root", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        if not record.alive():  # then the pid may have been somebody else's
+            return {}
+        file = openat2(root, b"etc/passwd", _PASSWD, _BENEATH)
+    except OSError:
+        return {}
+    finally:
+        os.close(root)
+    try:
+        if os.fstat(file).st_mode & 0o170000 != 0o100000:
+            return {}
+        text = os.read(file, _SIZE).decode("utf-8", "surrogateescape")
+    except OSError:
+        return {}
+    finally:
+        os.close(file)
+    return parse_passwd(text)
+
+
+def parse_passwd(text: str) -> dict[int, str]:
+    """Names by uid, of the first line for each as getpwuid(3) finds it; what is no line of passwd(5) is passed over."""
+    found: dict[int, str] = {}
+    for line in text.split("\n"):
+        fields = line.split(":")
+        if len(fields) < 7 or not fields[0] or not re.fullmatch("[0-9]{1,10}", fields[2]):
+            continue
+        found.setdefault(int(fields[2]), fields[0][:_NAME])
+    return found

@@ -1,0 +1,64 @@
+"""Tables as FreeBSD's programs print them, and nothing in them that could steer a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jailng.params.values import visible
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The head of a column; ``left`` aligns it, ``least`` is how wide it is at least."""
+
+    title: str
+    left: bool = True
+    least: int = 0
+
+
+def lines(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int = 0, titles: bool = True) -> list[str]:
+    """The lines of a table, as wide as its contents ask for; with ``width`` cut to so many characters."""
+    table = [[heading.title for heading in headings]] if titles else []
+    table += [[visible(cell) for cell in row] for row in rows]
+    last = len(headings) - 1
+    widths = [
+        max([heading.least, *[len(row[place]) for row in table]], default=0) for place, heading in enumerate(headings)
+    ]
+    made = []
+    for row in table:
+        cells = [
+            cell.rjust(wide) if not heading.left else cell if place == last else cell.ljust(wide)
+            for place, (heading, cell, wide) in enumerate(zip(headings, row, widths, strict=True))
+        ]
+        line = " ".join(cells)
+        made.append(line[:width] if width else line)
+    return made
+
+
+def terminal_width() -> int:
+    """Characters on a line, by COLUMNS or by the terminal; 0 for no limit, as where no terminal reads: bin/ps/ps.c."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    try:
+        # Not in the last column: there some terminals go on to the next line by themselves.
+        return max(os.get_terminal_size(1).columns - 1, 0)
+    except OSError:
+        return 0
+
+
+def say(made: Sequence[str]) -> int:
+    """Write lines to standard output; the exit status, 1 where they could not be written."""
+    data = "".join([line + "\n" for line in made]).encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except BrokenPipeError:
+        return 0  # whoever read has enough
+    except OSError as error:
+        print(f"standard output: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,222 @@
+"""Sockets of the host and of its jails, as /proc/PID/net shows those of a network namespace; and who has them open."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jailng.procs import process
+from jailng.procs.jails import Jails, membership
+from jailng.procs.process import Process
+
+_MOST = 1 << 26  # bytes of one table: half a million connections
+_STATES = (
+    "", "ESTABLISHED", "SYN_SENT", "SYN_RCVD", "FIN_WAIT_1", "FIN_WAIT_2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT",
+    "LAST_ACK", "LISTEN", "CLOSING", "SYN_RCVD",
+)  # fmt: skip
+_KINDS = {1: "stream", 2: "dgram", 5: "seqpac"}
+_ACCEPTING = 0x10000  # __SO_ACCEPTCON of include/linux/net.h
+_CONNECTED = 3
+_SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+_MAPPED = bytes(10) + b"\xff\xff"
+_PROTOCOLS = ("tcp", "udp")
+_UNIX = re.compile(
+    rb"[0-9a-fA-F]+: ([0-9A-F]{8}) ([0-9A-F]{8}) ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +([0-9]+)(?: (.*))?"
+)
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of an Internet socket. No address (all zeros) is "", and no port is 0."""
+
+    address: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A socket. ``protocol`` is tcp or udp, or stream, dgram or seqpac of the UNIX domain, whose ``version`` is "".
+
+    ``jid`` is the first jail whose network namespace it is in, 0 for the host's; ``state`` is FreeBSD's word, for TCP
+    alone. ``inode`` is 0 where no process has it any more.
+    """
+
+    protocol: str
+    version: str
+    inode: int
+    jid: int
+    local: End = End()
+    foreign: End = End()
+    state: str = ""
+    received: int = 0
+    sent: int = 0
+    path: str = ""
+    accepting: bool = False
+    connected: bool = False
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, the jail it is in, and the descriptor by which it has a socket open."""
+
+    process: Process
+    jid: int
+    descriptor: int
+
+
+def sockets(jails: Jails, unix: bool = True) -> list[Socket]:
+    """Every socket of the host's network namespace and of the jails', the host's first."""
+    found: list[Socket] = []
+    for jid, directory in _namespaces(jails):
+        for protocol in _PROTOCOLS:
+            for version in ("4", "6"):
+                name = protocol + ("6" if version == "6" else "")
+                found += inet(_table(f"{directory}/{name}"), protocol, version, jid)
+        if unix:
+            found += unix_domain(_table(f"{directory}/unix"), jid)
+    return found
+
+
+def _namespaces(jails: Jails) -> Iterator[tuple[int, str]]:
+    """The directories of /proc that show the host's network namespace and each other one that a jail has."""
+    yield 0, "/proc/self/net"
+    seen = {_identity("self")}
+    for record in jails.running():
+        pid = str(record.init_pid)
+        try:
+            known = _identity(pid)
+        except PermissionError:  # not root: who shares the host's is told by the parameters
+            if record.params.get("ip4") == "inherit" or record.params.get("ip6") == "inherit":
+                continue
+            known = -record.jid
+        except OSError:
+            continue
+        if known not in seen:
+            seen.add(known)
+            yield record.jid, f"/proc/{pid}/net"
+
+
+def _identity(pid: str) -> int:
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
+
+
+def _table(path: str) -> bytes:
+    """The lines below the heading; none where the jail has ended meanwhile, or the kernel does without IPv6."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MOST).partition(b"\n")[2]
+    except OSError:
+        return b""
+
+
+def inet(table: bytes, protocol: str, version: str, jid: int) -> list[Socket]:
+    """The sockets of a /proc/net/tcp, tcp6, udp or udp6: proc_pid_net(5)."""
+    found = []
+    for line in table.splitlines():
+        words = line.split()
+        try:
+            local, foreign = _end(words[1]), _end(words[2])
+            state = int(words[3], 16)
+            sent, received = [int(word, 16) for word in words[4].split(b":")]
+            inode = int(words[9])
+        except (IndexError, ValueError):
+            continue
+        # What came to a socket of both versions by IPv4 is an IPv4 connection.
+        shown = "4" if version == "6" and _is_mapped(words[1]) else version
+        name = _STATES[state] if protocol == "tcp" and state < len(_STATES) else ""
+        listening = name == "LISTEN"
+        # Of a listener the kernel gives connections that wait, and how many may: FreeBSD's columns are of bytes.
+        queues = (0, 0) if listening else (received, sent)
+        found.append(Socket(protocol, shown, inode, jid, local, foreign, name, *queues, accepting=listening))
+    return found
+
+
+def _packed(word: bytes) -> bytes:
+    # Words of 32 bits in the machine's order, which /proc prints as numbers.
+    digits = word.partition(b":")[0]
+    return b"".join([bytes.fromhex(digits[at : at + 8].decode())[::-1] for at in range(0, len(digits), 8)])
+
+
+def _is_mapped(word: bytes) -> bool:
+    return _packed(word).startswith(_MAPPED)
+
+
+def _end(word: bytes) -> End:
+    packed = _packed(word)
+    port = int(word.partition(b":")[2], 16)
+    if packed.startswith(_MAPPED):
+        packed = packed[len(_MAPPED) :]
+    if not any(packed):
+        return End("", port)
+    return End(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed), port)
+
+
+def unix_domain(table: bytes, jid: int) -> list[Socket]:
+    """The sockets of a /proc/net/unix. A path may hold newlines, so a line of the table may be a jail's invention."""
+    found = []
+    for line in table.split(b"\n"):
+        row = _UNIX.fullmatch(line)
+        if row is None:
+            continue
+        accepting = bool(int(row[3], 16) & _ACCEPTING)
+        found.append(
+            Socket(
+                _KINDS.get(int(row[4], 16), "?"),
+                "",
+                int(row[6]),
+                jid,
+                path=(row[7] or b"").decode("utf-8", "surrogateescape"),
+                accepting=accepting,
+                connected=int(row[5], 16) == _CONNECTED,
+            )
+        )
+    return found
+
+
+def holders() -> dict[int, list[Holder]]:
+    """Who has which socket open, by the socket's inode: of the processes whose descriptors the caller may see."""
+    found: dict[int, list[Holder]] = {}
+    for pid in process.pids():
+        inodes = _open_sockets(pid)
+        holding = process.read(pid) if inodes else None
+        if holding is None:
+            continue
+        jid, _ = membership(holding.cgroup)
+        for descriptor, inode in inodes:
+            found.setdefault(inode, []).append(Holder(holding, jid, descriptor))
+    return found
+
+
+def _open_sockets(pid: int) -> list[tuple[int, int]]:
+    place = f"/proc/{pid}/fd"
+    found = []
+    try:
+        names = os.listdir(place)
+    except OSError:
+        return []
+    for name in names:
+        try:
+            link = _SOCKET.fullmatch(os.readlink(f"{place}/{name}"))
+        except OSError:
+            continue
+        if link is not None:
+            found.append((int(name), int(link[1])))
+    return sorted(found)
+
+
+def believed(listed: list[Socket], held: dict[int, list[Holder]]) -> Iterator[tuple[Socket, list[Holder]]]:
+    """Each socket once, with who has it. Of what a jail's table says only its own processes and the host's count.
+
+    The host's table comes first and jails may write lines into their own, so a line that repeats a socket is no socket.
+    """
+    seen: set[int] = set()
+    for found in listed:
+        if found.inode and found.inode in seen:
+            continue
+        who = [holder for holder in held.get(found.inode, []) if found.jid == 0 or holder.jid in (0, found.jid)]
+        if found.inode:
+            seen.add(found.inode)
+        yield found, who
