@@ -57,6 +57,10 @@ class Progress:
             self.total = 0
         self._show()
 
+    def waiting(self) -> None:
+        """Another one makes the same."""
+        self.enter("waiting for another jailctl", 0, 0)
+
     def keeping(self) -> None:
         """The root is there, and is put into the cache."""
         self.enter(*_KEEPING)

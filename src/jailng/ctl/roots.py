@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ from jailng.ctl.recipe import Recipe
 from jailng.errors import JailError
 
 CACHE = Path("/var/cache/jailng/roots")
+# Days, after which one is told how old a kept copy is.
+_FRESH = 7
 _MARK = "JAILNG_BOOTSTRAP"
 _ARCHIVES = "var/cache/apt/archives"
 _NEEDED = (("mmdebstrap", "mmdebstrap"), ("apt-get", "apt"), ("dpkg", "dpkg"), ("tar", "tar"))
@@ -38,8 +42,8 @@ def check_tools() -> None:
         raise JailError("bootstrap: Operation not permitted: only root can")
 
 
-def check_place(path: Path) -> None:
-    """Make the directory that the root shall lie in, for root alone.
+def check_place(path: Path) -> list[Path]:
+    """Make the directory that the root shall lie in, for root alone; returns what was made for that, the lowest first.
 
     Raises JailError if something is at ``path``, or if another user of the host could reach it.
     """
@@ -50,10 +54,10 @@ def check_place(path: Path) -> None:
     if path == Path("/"):
         raise JailError(f"bootstrap: {path}: Directory not empty")
     above = path.parent
-    if not above.is_dir():
-        missing = [above, *above.parents]
-        for directory in reversed([directory for directory in missing if not directory.exists()]):
-            directory.mkdir(mode=0o755)
+    missing = [directory for directory in (above, *above.parents) if not directory.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o755)
+    if missing:
         above.chmod(0o700)
     descriptor = rootfs.open_root(str(above))
     try:
@@ -62,12 +66,10 @@ def check_place(path: Path) -> None:
     finally:
         os.close(descriptor)
     if mend:
-        mend = (
-            f"chmod 0700 {above}"
-            if mend.startswith("chmod")
-            else f"install -d -m 700 /jail, and below that {path.name}"
-        )
-        raise JailError(f"bootstrap: {path}: other users of this host can reach {above}: {mend}")
+        # A directory that everybody needs cannot be closed.
+        instead = f"chmod 0700 {above}" if mend.startswith("chmod") else f"use /jail/{path.name}"
+        raise JailError(f"bootstrap: {path}: other users of this host can reach {above}: {instead}")
+    return missing
 
 
 class Root:
@@ -82,6 +84,17 @@ class Root:
         self.progress = progress
         self.kept = cache / f"{recipe.key}.tar"
         self.log = cache / f"{recipe.key}.log"
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Two that want the same of the cache take turns, and the second finds what the first has kept."""
+        with open(self.cache / name, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.progress.waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def making(self) -> Iterator[None]:
@@ -109,13 +122,22 @@ class Root:
 
     def fill(self) -> str:
         """The tree itself, out of the cache or from the archive; returns which. Raises JailError."""
-        if self.keep and self.kept.exists():
-            self.progress.unpacking()
-            self.partial.mkdir(mode=0o755)
-            if self._tar("-xf", str(self.kept), "-C", str(self.partial)):
-                return "from the cache"
-            self.kept.unlink()
-            self._clear()
+        with self._alone(f"{self.recipe.key}.lock"):
+            return self._unpack() or self._make()
+
+    def _unpack(self) -> str:
+        if not self.keep or not self.kept.exists():
+            return ""
+        self.progress.unpacking()
+        self.partial.mkdir(mode=0o755)
+        if self._tar("-xf", str(self.kept), "-C", str(self.partial)):
+            days = int(time.time() - self.kept.stat().st_mtime) // (24 * 3600)
+            return f"as kept {days} days ago (--no-cache makes it anew)" if days > _FRESH else "from the cache"
+        self.kept.unlink()
+        self._clear()
+        return ""
+
+    def _make(self) -> str:
         self._mmdebstrap()
         self._save_archives()
         self._trim()
@@ -165,7 +187,7 @@ class Root:
         words += ["--skip=essential/unlink", "--skip=cleanup/apt/cache", f"--setup-hook={settings}"]
         words += [f'--setup-hook=find "{archives}" -name "*.deb" | while read -r deb; do {link}; done']
         words += [self.recipe.suite, str(self.partial), str(sources)]
-        last = ""
+        first = ""
         with open(self.log, "w") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -174,12 +196,12 @@ class Root:
             assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
-                if line.startswith("E: ") and not last.startswith("Unable"):
-                    last = line[3:].strip()
+                if line.startswith("E: ") and not first:
+                    first = line[3:].strip()
                 self.progress.hear(line.rstrip())
             status = process.wait()
         if status:
-            raise JailError(f"bootstrap: mmdebstrap: {last or f'status {status}'} (all of it: {self.log})")
+            raise JailError(f"bootstrap: mmdebstrap: {first or f'status {status}'} (all of it: {self.log})")
 
     def _trim(self) -> None:
         """What a root has from being made, and must not have."""
@@ -195,6 +217,10 @@ class Root:
     def _save_archives(self) -> None:
         """Keep what was fetched whole: apt gives a package this name only when its checksum is right."""
         archives = self.cache / "archives"
+        with self._alone("archives.lock"):
+            self._save_into(archives)
+
+    def _save_into(self, archives: Path) -> None:
         for package in (self.partial / _ARCHIVES).glob("*.deb"):
             if not (archives / package.name).exists() and not package.is_symlink():
                 new = archives / (package.name + ".new")
@@ -253,4 +279,7 @@ def _kill(mark: str) -> None:
             return
         for pid in found:
             with suppress(ProcessLookupError):
+                ended = os.pidfd_open(pid)
                 os.kill(pid, signal.SIGKILL)
+                select.select([ended], [], [], 5)
+                os.close(ended)
