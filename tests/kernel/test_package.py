@@ -91,17 +91,29 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def packages(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout as it is now, at whatever somebody works meanwhile."""
+    copied = tmp_path_factory.mktemp("source") / "jailng"
+    copied.mkdir()
+    for path in checkout.iterdir():
+        if path.is_file():
+            shutil.copy2(path, copied)
+        elif path.name in ("bin", "docs", "jailinit", "man", "package", "shims", "src", "userland"):
+            shutil.copytree(path, copied / path.name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    if (checkout / ".git").exists():
+        (copied / ".git").write_text(f"gitdir: {(checkout / '.git').resolve()}\n")
+    return copied
+
+
+@pytest.fixture(scope="module")
+def packages(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The package, and one of a later version."""
     made = tmp_path_factory.mktemp("packages")
-    paths = []
-    for more in ([], ["-v", "9.0"]):
-        paths.append(_build(checkout, made, *more))
-    return paths[0], paths[1]
+    return _build(source, made), _build(source, made, "-v", "9.0")
 
 
-def _build(checkout: Path, output: Path, *more: str) -> Path:
-    argv = [str(checkout / "package/build"), "-o", str(output), *more]
+def _build(source: Path, output: Path, *more: str) -> Path:
+    argv = [str(source / "package/build"), "-o", str(output), *more]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1000000000"}
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return Path(done.stdout.strip())
@@ -189,6 +201,10 @@ def _nothing_is_left_to_compile(machine: Machine) -> None:
         told = machine.must("jail", "-c", "path=/jails/cell", "host.hostname=cell", *addresses, "command=hostname")
         assert told == "cell\n"
     assert compiled() == before
+    hook = "/usr/share/python3/runtime.d/jailng.rtupdate"  # as python3 calls it before and after another one comes
+    for when, count in (("pre-rtupdate", 0), ("post-rtupdate", 3)):
+        machine.must(hook, when, "python3.12", "python3.13")
+        assert len([path for path in compiled() if path.suffix == ".command"]) == count
 
 
 def _stays_while_a_jail_runs(machine: Machine) -> None:
@@ -205,8 +221,8 @@ def test_the_package_depends_on_what_debian_has(packages: tuple[Path, Path]) -> 
     assert _control(packages[0], "Version") != _control(packages[1], "Version") == "9.0"
 
 
-def test_two_builds_are_the_same(checkout: Path, tmp_path: Path, packages: tuple[Path, Path]) -> None:
-    assert _build(checkout, tmp_path).read_bytes() == packages[0].read_bytes()
+def test_two_builds_are_the_same(source: Path, tmp_path: Path, packages: tuple[Path, Path]) -> None:
+    assert _build(source, tmp_path).read_bytes() == packages[0].read_bytes()
 
 
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="needs lintian(1)")
