@@ -6,8 +6,10 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from jailng.core.registry import Record
+from jailng.params.model import Parameters
 from jailng.procs import process
 from jailng.procs.jails import Jails, membership
 from jailng.procs.process import Process
@@ -68,16 +70,32 @@ class Holder:
 
 
 def sockets(jails: Jails, unix: bool = True) -> list[Socket]:
-    """Every socket of the host's network namespace and of the jails', the host's first."""
+    """Every socket of the host's network namespace and of the jails', the host's first.
+
+    One that a jail has bound to no address has the jail's first: it has no other to be reached at, and FreeBSD's kernel
+    binds it there (in_pcbbind, prison_local_ip4).
+    """
     found: list[Socket] = []
     for jid, directory in _namespaces(jails):
+        addresses = _addresses(jails.record(jid)) if jid else {}
         for protocol in _PROTOCOLS:
             for version in ("4", "6"):
                 name = protocol + ("6" if version == "6" else "")
-                found += inet(_table(f"{directory}/{name}"), protocol, version, jid)
+                for one in inet(_table(f"{directory}/{name}"), protocol, version, jid):
+                    address = addresses.get(one.version, "")
+                    found.append(one if one.local.address else replace(one, local=End(address, one.local.port)))
         if unix:
             found += unix_domain(_table(f"{directory}/unix"), jid)
     return found
+
+
+def _addresses(record: Record | None) -> dict[str, str]:
+    """The first address of each version that a jail has."""
+    if record is None:
+        return {}
+    params = Parameters.from_texts(record.params)
+    given = {version: params.addresses(f"ip{version}.addr") for version in ("4", "6")}
+    return {version: addresses[0].bare for version, addresses in given.items() if addresses}
 
 
 def _namespaces(jails: Jails) -> Iterator[tuple[int, str]]:
