@@ -17,12 +17,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel import debian
+from tests.kernel import debian, hostile
 
 _KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "udev", "kmod")
 # What the tests would make with mmdebstrap, and the machine has no network to do it.
-_RECIPES = (debian.PLAIN, debian.POSTGRESQL)
-_CARRIED = ("Makefile", "pyproject.toml", "bin", "docs", "jailinit", "man", "shims", "src", "tests", "typings", "userland")
+_RECIPES = (debian.PLAIN, debian.POSTGRESQL, hostile.RECIPE)
+_CARRIED = (
+    "Makefile",
+    "pyproject.toml",
+    "bin",
+    "docs",
+    "jailinit",
+    "man",
+    "shims",
+    "src",
+    "tests",
+    "typings",
+    "userland",
+)
 # Tools of the other parts of ./check, which take most of the room.
 _LEFT_BEHIND = ("mypy*", "*__mypyc*", "ruff*", "grimp*", "pip*")
 
