@@ -114,7 +114,7 @@ def _make(wanted: Wanted, made: recipe.Recipe) -> None:
             userland.install(root.partial, hostname, _sources(root))
             if wanted.jail:
                 content = stanza.text(wanted.jail, str(wanted.path), hostname, wanted.addresses)
-                written = stanza.write(wanted.jail, content)
+                written = stanza.write(wanted.jail, content, stanza.DIRECTORY)
             root.finish()
     except BaseException:
         progress.close("")

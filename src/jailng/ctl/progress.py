@@ -14,6 +14,8 @@ _STEPS = (
     (r"I: installing essential", "installing the essential ones", 25, 55),
     (r"I: installing remaining", "installing the others", 55, 95),
 )
+# The steps for which the packages have been counted when they were downloaded.
+_COUNTED = ("extracting", "installing the essential ones")
 _KEEPING = ("keeping a copy", 95, 98)
 _UNPACKING = ("unpacking the kept copy", 0, 95)
 _WRITING = ("writing its /etc", 98, 100)
@@ -53,7 +55,7 @@ class Progress:
         """A step begins."""
         self.step, self.begin, self.end = step, begin, end
         self.events, self.named = 0, ""
-        if step != "installing the essential ones":  # these have been counted when they were downloaded
+        if step not in _COUNTED:
             self.total = 0
         self._show()
 
@@ -76,10 +78,12 @@ class Progress:
     @property
     def percent(self) -> int:
         """How much of the whole is done. A package is unpacked and set up, and before that perhaps fetched."""
-        if not self.total:
-            return self.begin
-        whole = self.total * (1 if self.step.startswith("downloading") else 2)
-        return self.begin + (self.end - self.begin) * min(self.events, whole) // whole
+        return self.begin + (self.end - self.begin) * self._done(100) // 100
+
+    def _done(self, whole: int) -> int:
+        """How much of the step is done, of ``whole``."""
+        events = self.total * (1 if self.step.startswith("downloading") else 2)
+        return whole * min(self.events, events) // events if events else 0
 
     def close(self, text: str) -> None:
         """The last line, which stays."""
@@ -89,7 +93,7 @@ class Progress:
 
     def _show(self) -> None:
         if self.moves:
-            packages = f", {self.total} packages" if self.total else ""
+            packages = f", {self._done(self.total)} of {self.total}" if self.events else ""
             named = f": {self.named}" if self.named else ""
             line = f"{self.percent:3d}%  {self.step}{packages}{named}"[:78]
             if line != self.last:

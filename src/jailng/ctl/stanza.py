@@ -62,7 +62,7 @@ def quoted(word: str) -> str:
     return '"' + re.sub(r'(["\\$])', r"\\\1", word) + '"'
 
 
-def write(name: str, content: str, directory: Path = DIRECTORY) -> Path:
+def write(name: str, content: str, directory: Path) -> Path:
     """Put it there, whole or not at all, and leave alone what is there already. Raises JailError."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     place = directory / f"{name}.conf"
