@@ -222,6 +222,8 @@ def test_the_package_depends_on_what_debian_has(packages: tuple[Path, Path]) -> 
 
 
 def test_two_builds_are_the_same(source: Path, tmp_path: Path, packages: tuple[Path, Path]) -> None:
+    for path in source.glob("src/**/*.py"):  # in another checkout the files are as old as that
+        os.utime(path, (900000000, 900000000))
     assert _build(source, tmp_path).read_bytes() == packages[0].read_bytes()
 
 
