@@ -1,0 +1,332 @@
+"""The host's shims, against the article's outputs: ps, sockstat, netstat, ifconfig and sysctl as FreeBSD has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Command
+from tests.kernel.networks import Namespace, attach, ip, run
+from tests.kernel.stage import mount, unmount
+
+MS_BIND = 0x1000
+ETHER = "00:50:04:cc:3e:cc"
+Shim = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def shim(checkout: Path) -> Shim:
+    """A shim by its name, first on PATH as somebody has it who wants FreeBSD's spellings."""
+
+    def execute(name: str, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": path or f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        argv = [f"{checkout}/shims/{name}", *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment)
+
+    return execute
+
+
+@pytest.fixture
+def ogoun() -> Iterator[Namespace]:
+    """The article's host: 10.0.0.75 on ep0, with the card's address."""
+    made = attach("ep0", ("10.0.0.75/24", "2001:db8:1::75/64"), ("10.0.0.33/24", "2001:db8:1::33/64"))
+    ip(f"link set ep0 address {ETHER}")
+    run("ip", "-6", "address", "flush", "dev", "ep0")
+    ip("address delete 10.0.0.75/24 dev ep0", "address add 10.0.0.75/24 broadcast 192.70.106.255 dev ep0")
+    yield made
+    ip("link delete ep0")
+    made.close()
+
+
+@pytest.fixture
+def titi(tmp_path: Path) -> Iterator[None]:
+    """The host has a user of uid 1001."""
+    known = [line for line in Path("/etc/passwd").read_text().splitlines() if line.split(":")[2] != "1001"]
+    passwd = tmp_path / "passwd"
+    passwd.write_text("\n".join([*known, "titi:x:1001:1001:titi:/home/titi:/bin/sh"]) + "\n")
+    passwd.chmod(0o644)
+    mount(str(passwd), "/etc/passwd", None, MS_BIND)
+    yield
+    unmount("/etc/passwd")
+
+
+@pytest.fixture
+def cell(ogoun: Namespace, jail: Command, small_root: Path) -> Iterator[Callable[..., None]]:
+    """Starts the article's jail, with httpd in inetd's place on port 21; what is given are parameters more."""
+
+    def start(*parameters: str) -> None:
+        (small_root / "etc/passwd").write_text(
+            "root:x:0:0:root:/root:/bin/sh\nmonkeytest:x:1001:1001:monkeytest:/tmp:/bin/sh\n"
+        )
+        ip("address add 192.168.10.2/24 broadcast + dev ep0")
+        words = ("name=cell", f"path={small_root}", "host.hostname=cell.hsc.fr", "ip4.addr=192.168.10.2", "persist")
+        done = jail("-c", *words, *parameters, "exec.start=httpd -p 192.168.10.2:21")
+        assert (done.returncode, done.stderr) == (0, "")
+
+    yield start
+    jail("-r", "cell")
+
+
+@pytest.fixture
+def as_monkeytest(checkout: Path) -> Iterator[Callable[[], int]]:
+    """Starts a process of monkeytest's in the jail, and tells its pid on the host."""
+    started: list[subprocess.Popen[str]] = []
+
+    def execute() -> int:
+        argv = [f"{checkout}/bin/jexec", "-U", "monkeytest", "cell", "sh", "-c", "echo up; read word; exit"]
+        entered = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(entered)
+        assert entered.stdout is not None
+        assert entered.stdout.readline() == "up\n"
+        children = Path(f"/proc/{entered.pid}/task/{entered.pid}/children").read_text().split()
+        return int(children[-1])
+
+    yield execute
+    for entered in started:
+        entered.communicate()
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    assert (done.stderr, done.returncode) == ("", 0)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_ifconfig_is_the_articles(shim: Shim, ogoun: Namespace) -> None:
+    """``ogoun% ifconfig ep0``, after ``ifconfig ep0 alias 192.168.10.2 netmask 0xffffff00``."""
+    done = shim("ifconfig", "ep0", "alias", "192.168.10.2", "netmask", "0xffffff00")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    assert shim("ifconfig", "ep0").stdout == (
+        "ep0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500\n"
+        "\tinet 10.0.0.75 netmask 0xffffff00 broadcast 192.70.106.255\n"
+        "\tinet 192.168.10.2 netmask 0xffffff00 broadcast 192.168.10.255\n"
+        f"\tether {ETHER}\n"
+    )
+    done = shim("ifconfig", "ep0", "-alias", "192.168.10.2")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    assert "192.168.10.2" not in shim("ifconfig", "ep0").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inet", "192.168.10.2/24", "alias"),
+        ("alias", "192.168.10.2", "netmask", "255.255.255.0"),
+        ("add", "192.168.10.2", "prefixlen", "24"),
+        ("inet", "alias", "192.168.10.2"),  # of class C
+    ],
+)
+def test_ifconfig_spellings_of_an_alias(shim: Shim, ogoun: Namespace, words: tuple[str, ...]) -> None:
+    assert shim("ifconfig", "ep0", *words).returncode == 0
+    line = "\tinet 192.168.10.2 netmask 0xffffff00 broadcast 192.168.10.255\n"
+    assert line in shim("ifconfig", "ep0").stdout
+    assert shim("ifconfig", "ep0", *words).returncode == 0  # twice is as once
+    assert shim("ifconfig", "ep0").stdout.count(line) == 1
+
+
+def test_ifconfig_takes_one_alias_of_several_in_a_network(shim: Shim, ogoun: Namespace) -> None:
+    """The kernel would take the others with the first, unless told otherwise."""
+    for last in (2, 3, 4):
+        assert shim("ifconfig", "ep0", "alias", f"192.168.10.{last}/24").returncode == 0
+    assert shim("ifconfig", "ep0", "-alias", "192.168.10.2").returncode == 0
+    assert re.findall("inet 192.168.10.([0-9])", shim("ifconfig", "ep0").stdout) == ["3", "4"]
+
+
+def test_ifconfig_inet6_and_down(shim: Shim, ogoun: Namespace) -> None:
+    assert shim("ifconfig", "ep0", "inet6", "2001:db8::2", "prefixlen", "64", "alias").returncode == 0
+    assert "\tinet6 2001:db8::2 prefixlen 64\n" in shim("ifconfig", "ep0").stdout
+    assert shim("ifconfig", "ep0", "inet6", "2001:db8::2", "-alias").returncode == 0
+    assert "2001:db8::2" not in shim("ifconfig", "ep0").stdout
+    assert shim("ifconfig", "ep0", "down").returncode == 0
+    assert shim("ifconfig", "ep0").stdout.startswith("ep0: flags=8802<BROADCAST,SIMPLEX,MULTICAST> ")
+    assert shim("ifconfig", "ep0", "up").returncode == 0
+    assert "UP," in shim("ifconfig", "ep0").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("ep9",), "interface ep9 does not exist"),
+        (("ep9", "up"), "interface ep9 does not exist"),
+        (("ep9\x1b[31m",), "interface ep9\\x1b[31m does not exist"),
+        (("ep9", "alias", "192.0.2.1"), "interface ep9 does not exist"),
+        (("ep0", "alias", "300.1.2.3"), "300.1.2.3: bad value"),
+        (("ep0", "alias", "192.0.2.1", "netmask", "0xff00ff00"), "0xff00ff00: bad value"),
+        (("ep0", "alias", "192.0.2.1", "netmask", "0xfffffffff"), "0xfffffffff: bad value"),
+        (("ep0", "alias", "192.0.2.1/33"), "192.0.2.1/33: bad value (width too large)"),
+        (("ep0", "-alias", "192.0.2.9"), "ioctl (SIOCDIFADDR): Can't assign requested address"),
+    ],
+)
+def test_ifconfig_complaints(shim: Shim, ogoun: Namespace, words: tuple[str, ...], complaint: str) -> None:
+    before = run("ip", "address")
+    done = shim("ifconfig", *words)
+    assert (done.stdout, done.stderr, done.returncode) == ("", f"ifconfig: {complaint}\n", 1)
+    assert run("ip", "address") == before
+
+
+def test_ifconfig_lists_all(shim: Shim, ogoun: Namespace) -> None:
+    assert shim("ifconfig", "-l").stdout.split() == ["lo", "ep0"]
+    for words in ((), ("-a",)):
+        assert re.findall(r"^(\w+): flags=", shim("ifconfig", *words).stdout, re.MULTILINE) == ["lo", "ep0"]
+
+
+def test_netstat_is_the_articles(shim: Shim, cell: Callable[..., None]) -> None:
+    """``ogoun% netstat -an | fgrep '.21 '``."""
+    cell()
+    done = shim("netstat", "-an")
+    assert (done.stderr, done.returncode) == ("", 0)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [
+        "Active Internet connections (including servers)",
+        "Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)",
+    ]
+    assert [line for line in lines if ".21 " in line] == [
+        "tcp4       0      0  192.168.10.2.21        *.*                    LISTEN"
+    ]
+    ours = [line for line in shim("netstat", "-an", "-f", "inet", "-p", "tcp").stdout.splitlines() if "tcp" in line]
+    assert ours == [line for line in lines if line.startswith("tcp4")]
+
+
+def test_an_established_connection_is_seen_from_the_host(
+    shim: Shim, ogoun: Namespace, cell: Callable[..., None]
+) -> None:
+    cell()
+    ogoun.run("ip", "route", "add", "192.168.10.2", "via", "10.0.0.75")
+    with ogoun.connect("192.168.10.2", 21) as caller:
+        port = caller.getsockname()[1]
+        assert ["tcp4", "0", "0", "192.168.10.2.21", f"10.0.0.33.{port}", "ESTABLISHED"] in rows(shim("netstat", "-an"))
+        assert ["192.168.10.2:21", f"10.0.0.33:{port}"] in [row[5:7] for row in rows(shim("sockstat", "-4c"))]
+
+
+def test_sockstat_says_who_listens(shim: Shim, cell: Callable[..., None]) -> None:
+    cell()
+    ((pid,),) = rows(shim("ps", "-J", "cell", "-o", "pid="))
+    done = shim("sockstat", "-4l", "-p", "21")
+    assert re.split(" {2,}", done.stdout.splitlines()[0]) == [
+        "USER", "COMMAND", "PID", "FD", "PROTO", "LOCAL ADDRESS", "FOREIGN ADDRESS",
+    ]  # fmt: skip
+    ((user, *rest),) = rows(done)[1:]
+    assert int(user) % 65536 == 0
+    assert (rest[0], rest[1], rest[3:]) == ("httpd", pid, ["tcp4", "192.168.10.2:21", "*:*"])
+    assert os.readlink(f"/proc/{pid}/fd/{rest[2]}").startswith("socket:")
+    assert rows(shim("sockstat", "-4l", "-j", "cell"))[1:] == [[user, *rest]]
+    assert rows(shim("sockstat", "-4lq", "-p", "22-80")) == []
+
+
+def test_ps_aux_is_the_articles(
+    shim: Shim, cell: Callable[..., None], titi: None, as_monkeytest: Callable[[], int]
+) -> None:
+    """``ogoun% ps aux | grep J``: monkeytest is titi, since the uids are the same."""
+    cell("ng.uids=shared")
+    pid = as_monkeytest()
+    listed = rows(shim("ps", "aux"))
+    assert listed[0] == "USER PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND".split()
+    jailed = [row for row in listed if "J" in row[7]]
+    assert sorted([row[0], *row[10:12]] for row in jailed) == [["root", "httpd", "-p"], ["titi", "sh", "-c"]]
+    (mine,) = [row for row in jailed if row[0] == "titi"]
+    assert (mine[1], mine[6], mine[7]) == (str(pid), "??", "SsJ")
+    assert re.fullmatch(r"[0-9]+:[0-9]{2}[AP]M", mine[8]), mine
+    assert re.fullmatch(r"[0-9]+:[0-9]{2}\.[0-9]{2}", mine[9]), mine
+
+
+def test_ps_with_private_uids_lends_the_jail_no_name_of_the_hosts(
+    shim: Shim, jls: Command, cell: Callable[..., None], titi: None, as_monkeytest: Callable[[], int]
+) -> None:
+    cell()
+    pid = as_monkeytest()
+    (mine,) = [row for row in rows(shim("ps", "aux")) if row[1] == str(pid)]
+    assert mine[0] == str(os.stat(f"/proc/{pid}").st_uid)
+    assert int(mine[0]) % 65536 == 1001
+    assert "J" in mine[7]
+
+
+def test_ps_spellings(shim: Shim, cell: Callable[..., None]) -> None:
+    cell()
+    assert rows(shim("ps", "ax"))[0] == ["PID", "TT", "STAT", "TIME", "COMMAND"]
+    assert rows(shim("ps", "-aux"))[0][:2] == ["USER", "PID"]
+    assert {row[2] for row in rows(shim("ps", "ax", "-J", "cell"))[1:]} == {"SsJ"}
+    assert shim("ps", "-o", "comm=", "-p", str(os.getpid())).stdout == Path("/proc/self/comm").read_text()
+    nobody = shim("ps", "-p", "4194304")
+    assert (nobody.stderr, nobody.returncode) == ("", 1)
+    unknown = shim("ps", "-J", "nowhere")
+    assert (unknown.stderr, unknown.returncode) == ('ps: jail "nowhere" not found\n', 1)
+
+
+def test_sysctl(shim: Shim) -> None:
+    assert shim("sysctl", "-n", "security.jail.jailed").stdout == "0\n"
+    assert shim("sysctl", "security.jail.jailed").stdout == "security.jail.jailed: 0\n"
+    names = shim("sysctl", "-N", "security.jail.param").stdout.split()
+    assert {"security.jail.param.host.hostname", "security.jail.param.ip4.", "security.jail.param.ip4.addr"} < set(
+        names
+    )
+    assert not [name for name in names if ".ng." in name or "exec." in name]
+    assert shim("sysctl", "security.jail.param.persist").stdout == "security.jail.param.persist: 0\n"
+    assert shim("sysctl", "-n", "kernel.ostype").stdout == "Linux\n"  # the host's own
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """A directory of programs that say how they were called."""
+    made = tmp_path / "others"
+    made.mkdir()
+    for name in ("ps", "sockstat", "netstat", "ifconfig", "sysctl"):
+        (made / name).write_text('#!/bin/sh\necho other "$(basename "$0")" "$@"\nexit 7\n')
+        (made / name).chmod(0o755)
+    return made
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "ps -ef", "ps auxf", "ps --version", "ps -o pid,cmd", "ps -u root", "netstat -rn", "netstat -a", "netstat -anp",
+        "netstat -tulpn", "netstat -an -p icmp", "ifconfig ep0 mtu 1400", "ifconfig ep0 10.1.1.1", "ifconfig --version",
+        "sysctl -a", "sysctl -w kernel.x=1", "sysctl security.other", "sysctl -n kernel.ostype", "sockstat -z",
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_goes_to_the_next_on_path(shim: Shim, checkout: Path, others: Path, argv: str) -> None:
+    name, *words = argv.split()
+    done = shim(name, *words, path=f"{checkout}/shims:{others}:/usr/bin:/bin")
+    assert (done.stdout, done.stderr, done.returncode) == (f"other {argv}\n", "", 7)
+
+
+def test_shims_in_two_directories_do_not_call_each_other_in_circles(
+    shim: Shim, checkout: Path, others: Path, tmp_path: Path
+) -> None:
+    second = tmp_path / "shims"
+    second.mkdir()
+    (tmp_path / "bin").symlink_to(checkout / "bin")
+    (second / "ps").write_bytes((checkout / "shims/ps").read_bytes())
+    (second / "ps").chmod(0o755)
+    for order in ([checkout / "shims", second], [second, checkout / "shims"]):
+        path = ":".join(map(str, [*order, others, "/usr/bin", "/bin"]))
+        assert shim("ps", "-ef", path=path).stdout == "other ps -ef\n"
+    done = shim("sockstat", "-z", path=f"{checkout}/shims:{checkout}/shims:/usr/bin:/bin")
+    assert (done.stdout, done.returncode) == ("", 127)
+    assert done.stderr.startswith("usage: sockstat ")
+
+
+def test_ps_json_as_its_clients_read_it(shim: Shim, cell: Callable[..., None]) -> None:
+    """The call of OSLV::Monitor, and the fields that it adds up."""
+    cell()
+    keywords = (
+        "%cpu,%mem,pid,acflag,cow,dsiz,etimes,inblk,jail,majflt,minflt,msgrcv,msgsnd,nivcsw,nswap,nvcsw,oublk,rss,ssiz,"
+        "systime,time,tsiz,usertime,vsz,pid,gid,uid,command,jid,nsigs"
+    )
+    done = shim("ps", "a", "--libxo", "json", "-o", keywords, "-J", "cell")
+    assert (done.stderr, done.returncode) == ("", 0)
+    (daemon,) = json.loads(done.stdout)["process-information"]["process"]
+    assert (daemon["jail-name"], daemon["command"].split()[0]) == ("cell", "httpd")
+    assert int(daemon["jail-id"]) > 0
+    fields = (
+        "copy-on-write-faults data-size elapsed-times involuntary-context-switches major-faults minor-faults "
+        "percent-cpu percent-memory read-blocks received-messages rss sent-messages stack-size swaps text-size "
+        "virtual-size voluntary-context-switches written-blocks signals-taken uid gid pid"
+    )
+    assert not [name for name in fields.split() if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", daemon[name])]
+    for name in ("cpu-time", "system-time", "user-time"):
+        assert re.fullmatch(r"[0-9]+:[0-9]{2}\.[0-9]{2}", daemon[name])

@@ -1,0 +1,366 @@
+"""What /proc says, read into processes, sockets and columns; and that what a process has written is not believed."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jailng.ctl import ifconfig, netstat, ps, shim, sockstat, sysctl
+from jailng.errors import JailError, UsageError
+from jailng.linux import rtnetlink as rt
+from jailng.linux.netlink import attribute
+from jailng.procs import columns, jails, printed, process, sockets
+from jailng.procs.jails import membership, parse_passwd
+from jailng.procs.printed import Heading
+from jailng.procs.process import Process
+from jailng.procs.sockets import End, Holder, Socket
+
+_NUMBERS = (
+    "S 1 42 42 34816 42 4194304 5 0 6 0 700 20 0 0 20 0 3 0 100 4096000 50 18446744073709551615 "
+    "1 1 0 0 0 0 0 0 0 0 0 0 17 1"
+)
+_STATUS = {"Uid": "1001\t1001\t1001\t1001", "Gid": "100\t100\t100\t100", "VmData": "12 kB", "TracerPid": "0"}
+
+
+def made(
+    comm: str = "sh",
+    line: bytes = b"sh\0",
+    numbers: str = _NUMBERS,
+    cgroup: str = "/",
+    status: dict[str, str] = _STATUS,
+) -> Process:
+    stat = f"42 ({comm}) {numbers}".encode("utf-8", "surrogateescape")
+    return process.parse(42, stat, status, cgroup, line)
+
+
+def test_a_process_is_read() -> None:
+    found = made(line=b"/bin/sh\0-c\0true\0")
+    assert (found.pid, found.comm, found.state, found.parent, found.group, found.session) == (42, "sh", "S", 1, 42, 42)
+    assert (found.user, found.system, found.nice, found.threads) == (7.0, 0.2, 0, 3)
+    assert (found.virtual, found.resident, found.processor) == (4096000, 50 * process.PAGE, 1)
+    assert (found.uid, found.gids[1], found.arguments) == (1001, 100, ("/bin/sh", "-c", "true"))
+
+
+def test_a_name_may_hold_what_ends_a_name() -> None:
+    """In the hope that it is read as a process of another state, terminal and parent."""
+    found = made("x) Z 1 1 1 0 (")
+    assert (found.comm, found.state, found.parent) == ("x) Z 1 1 1 0 (", "S", 1)
+    assert made("a\nb c").comm == "a\nb c"
+
+
+@given(st.binary(max_size=15))
+def test_any_name_and_line_come_out_printable(name: bytes) -> None:
+    comm = name.decode("utf-8", "surrogateescape")
+    found = made(comm, name + b"\0" + name)
+    assert found.comm == comm
+    for text in printed.lines([Heading("A"), Heading("B")], [[found.command, found.comm]]):
+        assert text.isprintable()
+        text.encode()
+
+
+@pytest.mark.parametrize(
+    ("comm", "line", "shown"),
+    [
+        ("tcsh", b"-su\0", "-su (tcsh)"),
+        ("tcsh", b"-tcsh\0", "-tcsh (tcsh)"),
+        ("inetd", b"inetd\0-wW\0-a\0", "inetd -wW -a"),
+        ("sshd", b"/usr/sbin/sshd\0-D\0", "/usr/sbin/sshd -D"),
+        ("script", b"/usr/bin/perl\0/tmp/script\0", "/usr/bin/perl /tmp/script"),
+        ("a-name-as-long-", b"/bin/a-name-as-long-as-that\0", "/bin/a-name-as-long-as-that"),
+        ("kthreadd", b"", "[kthreadd]"),
+        ("sshd", b"sshd: monkeytest\0\0\0\0\0\0", "sshd: monkeytest (sshd)"),
+    ],
+)
+def test_command(comm: str, line: bytes, shown: str) -> None:
+    assert made(comm, line).command == shown
+    assert made(comm, line, _NUMBERS.replace("S", "Z", 1)).command == "<defunct>"
+
+
+@pytest.mark.parametrize("cut", range(0, 100, 7))
+def test_what_is_cut_short_is_no_process(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends while its files are read."""
+    whole = {
+        "stat": f"42 (sh) {_NUMBERS}".encode(),
+        "status": b"Name:\tsh\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n",
+        "cgroup": b"0::/\n",
+        "cmdline": b"sh\0",
+    }
+    monkeypatch.setattr(process, "_file", lambda path: whole[path.rpartition("/")[2]])
+    assert process.read(42) is not None
+    monkeypatch.setattr(process, "_file", lambda path: whole[path.rpartition("/")[2]][:cut])
+    assert process.read(42) is None
+
+    def gone(path: str) -> bytes:
+        raise ProcessLookupError(3, "No such process", path)
+
+    monkeypatch.setattr(process, "_file", gone)
+    assert process.read(42) is None
+
+
+def test_processes_that_vanish_between_the_listing_and_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "pids", lambda: [os.getpid(), 4194304])  # beyond pid_max
+    assert [found.pid for found in process.processes()] == [os.getpid()]
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [
+        ("/", (0, False)),
+        ("/jailng/7/members", (7, False)),
+        ("/jailng/7/members/deeper", (7, False)),
+        ("/jailng/7/init", (7, True)),
+        ("/jailng/7", (0, False)),
+        ("/jailng/7/membership", (0, False)),
+        ("/user.slice/jailng/7/members", (0, False)),  # anybody's
+        ("/../jailng/7/members", (0, False)),  # of another root
+        ("/jailng/7777777/members", (0, False)),
+        ("", (0, False)),
+    ],
+)
+def test_membership_is_the_cgroup(cgroup: str, expected: tuple[int, bool]) -> None:
+    assert membership(cgroup) == expected
+
+
+def test_stat_has_freebsds_flags_in_their_order() -> None:
+    foreground = made(cgroup="/jailng/7/members")
+    assert columns.state(foreground) == "Ss+J"
+    assert columns.state(made()) == "Ss+"
+    assert columns.state(made(numbers=_NUMBERS.replace("34816", "0").replace(" 42 42 ", " 42 41 "))) == "S"
+    assert columns.state(made(numbers=_NUMBERS.replace("20 0 3", "20 5 3"))) == "SNs+"
+    assert columns.state(made(numbers=_NUMBERS.replace("20 0 3", "20 -5 3"))) == "S<s+"
+    assert columns.state(made(status={**_STATUS, "TracerPid": "1"}, numbers=_NUMBERS.replace("S", "t", 1))) == "TXs+"
+
+
+def test_times() -> None:
+    assert [columns.minutes(seconds) for seconds in (0, 0.14, 59.999, 6000)] == [
+        "0:00.00",
+        "0:00.14",
+        "1:00.00",
+        "100:00.00",
+    ]
+    assert [columns.elapsed(s) for s in (5, 65, 3600, 90061)] == ["00:05", "01:05", "01:00:00", "1-01:01:01"]
+    now = 1_000_000_000.0
+    assert re.fullmatch("[ 1][0-9]:[0-9]{2}[AP]M", columns.started(now - 60, now))
+    assert re.fullmatch("[A-Z][a-z]{2}[01][0-9][AP]M", columns.started(now - 3 * 86400, now))
+    assert re.fullmatch("[ 123][0-9][A-Z][a-z]{2}[0-9]{2}", columns.started(now - 30 * 86400, now))
+
+
+def test_terminals_have_linuxs_names() -> None:
+    assert process.terminal_name(os.makedev(136, 9)) == "pts/9"
+    assert process.terminal_name(0) == ""
+    known = jails.Jails()
+    assert columns.column("tt").cell(made(numbers=_NUMBERS.replace("34816", "0")), known) == "?? "
+    assert columns.column("tt").cell(made(), known) == "pts/0 "
+
+
+def test_a_jails_passwd_is_read_with_care() -> None:
+    text = "root:x:0:0:r:/:/bin/sh\ntoor:x:0:0:r:/:/bin/sh\nm:x:1001:1:::\nbad\n:x:5:5:::\nx:x:-1:1:::\ny:x:٣:1:::\n"
+    assert parse_passwd(text + f"{'l' * 99}:x:9:9:::\n") == {0: "root", 1001: "m", 9: "l" * 32}
+
+
+def test_columns_are_as_wide_as_they_must_be() -> None:
+    headings = [Heading("USER"), Heading("PID", left=False), Heading("COMMAND")]
+    rows = [["root", "1", "init"], ["monkeytest", "12345", "a long one\x1b[31m"]]
+    assert printed.lines(headings, rows) == [
+        "USER         PID COMMAND",
+        "root           1 init",
+        "monkeytest 12345 a long one\\x1b[31m",
+    ]
+    assert {len(line) for line in printed.lines(headings, rows, width=20)} == {20}
+    assert printed.lines(headings, [], titles=False) == []
+
+
+# ps
+
+
+@pytest.mark.parametrize(
+    "words", ["aux", "-aux", "ax", "-ax", "-a -u -x", "-A", "auxww", "-ax -o pid,comm", "-p1", "1 2"]
+)
+def test_ps_understands(words: str) -> None:
+    assert ps.parse(words.split(), ps._FORMATS).columns
+
+
+@pytest.mark.parametrize(
+    "words", ["-ef", "auxf", "-e", "--forest", "-o", "-o nonsense", "-p x", "-p", "aux root", "-u root"]
+)
+def test_ps_leaves_the_rest_to_others(words: str) -> None:
+    with pytest.raises(UsageError):
+        ps.parse(words.split(), ps._FORMATS)
+
+
+def test_ps_formats() -> None:
+    def titles(words: str) -> str:
+        return " ".join(title.strip() for title, _ in ps.parse(words.split(), ps._FORMATS).columns)
+
+    assert titles("aux") == "USER PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND"
+    assert titles("ax") == "PID TT STAT TIME COMMAND"
+    assert titles("ax -O jid,jail") == "PID JID JAIL TT STAT TIME COMMAND"
+    assert titles("-o pid,user=WHO") == "PID WHO"
+    assert [title for title, _ in ps.parse(["-o", "pid="], ps._FORMATS).columns] == [""]
+    assert ps.parse(["a", "-o", "pid,stat,lstart,pcpu,pmem,args"], ps._FORMATS).everybody
+
+
+def test_every_keyword_prints_something() -> None:
+    found, known = process.read(os.getpid()), jails.Jails()
+    assert found is not None
+    for name in columns.keywords():
+        assert columns.column(name).cell(found, known)
+    with pytest.raises(JailError, match="nonsense: keyword not found"):
+        columns.column("nonsense")
+
+
+# sockets
+
+_TCP = b"""\
+   0: 020AA8C0:0015 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 8792954 1 0 100 0 0 10 0
+   1: 020AA8C0:0015 2100000A:C350 01 00000005:00000007 00:00000000 00000000     0        0 77 1 0 100 0 0 10 0
+   2: 020AA8C0:0015 2100000A:C351 06 00000000:00000000 03:00000000 00000000     0        0 0 3 0
+ cut short
+"""
+_TCP6 = b"""\
+   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 5 1 0
+   1: 0000000000000000FFFF0000020AA8C0:0016 0000000000000000FFFF00002100000A:C350 08 0:0 00:0 0 0 0 6 1 0
+   2: 00000000000000000000000001000000:0019 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1 0
+"""
+_UNIX = b"""\
+0000000000000000: 00000002 00000000 00010000 0001 01 11 /run/log
+0000000000000000: 00000003 00000000 00000000 0001 03 12
+0000000000000000: 00000002 00000000 00000000 0002 01 13 @abstract name
+0000000000000000: 00000002 00000000 00000000 0005 01 14 /tmp/x\x1b]0;y
+something else
+"""
+
+
+def test_internet_sockets_are_read() -> None:
+    listener, connected, waiting = sockets.inet(_TCP, "tcp", "4", 3)
+    cell = End("192.168.10.2", 21)
+    assert listener == Socket("tcp", "4", 8792954, 3, cell, End(), "LISTEN", accepting=True)
+    assert connected == Socket("tcp", "4", 77, 3, cell, End("10.0.0.33", 50000), "ESTABLISHED", 7, 5)
+    assert (waiting.inode, waiting.state) == (0, "TIME_WAIT")
+    six = sockets.inet(_TCP6, "tcp", "6", 0)
+    assert [found.version for found in six] == ["6", "4", "6"]
+    assert [found.local for found in six] == [End("", 22), End("192.168.10.2", 22), End("::1", 25)]
+    assert six[1].state == "CLOSE_WAIT"
+
+
+def test_sockets_of_the_unix_domain_are_read() -> None:
+    found = sockets.unix_domain(_UNIX, 0)
+    assert [(known.protocol, known.inode, known.accepting, known.connected) for known in found] == [
+        ("stream", 11, True, False), ("stream", 12, False, True), ("dgram", 13, False, False),
+        ("seqpac", 14, False, False),
+    ]  # fmt: skip
+    assert [known.path for known in found] == ["/run/log", "", "@abstract name", "/tmp/x\x1b]0;y"]
+
+
+def test_a_jail_cannot_invent_sockets_of_others() -> None:
+    """The path of a socket may hold a newline, and then what looks like a line of the table."""
+    forged = b"0: 00000002 00000000 00010000 0001 01 20 /tmp/x\n0: 00000002 00000000 00010000 0001 01 11 /run/dbus\n"
+    forged += b"0: 00000002 00000000 00010000 0001 01 99 /run/other\n"
+    listed = [*sockets.unix_domain(_UNIX, 0), *sockets.unix_domain(forged, 7)]
+    other, host, own = Holder(made(), 8, 3), Holder(made(), 0, 4), Holder(made(), 7, 5)
+    told = list(sockets.believed(listed, {11: [host], 99: [other], 20: [own]}))
+    assert [(found.path, who) for found, who in told if found.inode in (11, 99, 20)] == [
+        ("/run/log", [host]), ("/tmp/x", [own]), ("/run/other", []),
+    ]  # fmt: skip
+
+
+def test_netstat_prints_the_articles_lines() -> None:
+    found = sockets.inet(_TCP, "tcp", "4", 3) + sockets.inet(_TCP6, "tcp", "6", 0) + sockets.unix_domain(_UNIX, 0)
+    lines = netstat.table(found, netstat.parse(["-an"]))
+    assert lines[:5] == [
+        "Active Internet connections (including servers)",
+        "Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)",
+        "tcp4       0      0  192.168.10.2.21        *.*                    LISTEN",
+        "tcp4       7      5  192.168.10.2.21        10.0.0.33.50000        ESTABLISHED",
+        "tcp4       0      0  192.168.10.2.21        10.0.0.33.50001        TIME_WAIT",
+    ]
+    assert lines[8:11] == [
+        "Active UNIX domain sockets",
+        " Address Type   Recv-Q Send-Q    Inode     Conn     Refs  Nextref Addr",
+        "       b stream      0      0        0        0        0        0 /run/log",
+    ]
+    assert lines[-1].endswith(" /tmp/x\\x1b]0;y")
+    assert not [line for line in netstat.table(found, netstat.parse(["-n"])) if "LISTEN" in line]
+
+
+@pytest.mark.parametrize("words", ["", "-a", "-rn", "-anp", "-tulpn", "-an -p icmp", "-an -f atalk", "-an x", "-i"])
+def test_netstat_leaves_the_rest_to_others(words: str) -> None:
+    with pytest.raises(UsageError):
+        netstat.parse(words.split())
+
+
+def test_sockstat_selects() -> None:
+    found = sockets.inet(_TCP, "tcp", "4", 3) + sockets.inet(_TCP6, "tcp", "6", 0) + sockets.unix_domain(_UNIX, 0)
+
+    def count(words: str) -> int:
+        return sum(sockstat.wanted(known, sockstat.parse(words.split())) for known in found)
+
+    assert [count(words) for words in ("", "-4", "-6", "-u", "-l", "-c", "-4l", "-46c")] == [10, 4, 2, 4, 6, 4, 1, 3]
+    assert [count(words) for words in ("-p 22 -4", "-p 20-22 -46", "-P udp", "-P tcp", "-6L")] == [1, 5, 0, 6, 1]
+
+
+@pytest.mark.parametrize("words", ["-p x", "-p 5-", "-p 70000", "-p 9-1", "-P sctp", "-p -"])
+def test_sockstat_refuses(words: str) -> None:
+    if words == "-p 5-":
+        assert max(sockstat.parse(words.split()).ports) == 65535
+        return
+    with pytest.raises(JailError):
+        sockstat.parse(words.split())
+
+
+# ifconfig, sysctl, and what is behind a shim
+
+
+def test_ifconfig_describes_as_the_article_does() -> None:
+    body = struct.pack("BxHiII", 0, 1, 4, 0x11043, 0)
+    mac = bytes.fromhex("005004cc3ecc")
+    body += attribute(3, b"ep0\0") + attribute(4, struct.pack("I", 1500)) + attribute(1, mac)
+    address = rt.Address(4, bytes([10, 0, 0, 75]), 24, bytes([192, 70, 106, 255]))
+    alias = rt.Address(4, bytes([192, 168, 10, 2]), 24, bytes([192, 168, 10, 255]))
+    assert ifconfig.describe(rt.Interface(body), [address, alias]) == [
+        "ep0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500",
+        "\tinet 10.0.0.75 netmask 0xffffff00 broadcast 192.70.106.255",
+        "\tinet 192.168.10.2 netmask 0xffffff00 broadcast 192.168.10.255",
+        "\tether 00:50:04:cc:3e:cc",
+    ]
+
+
+@given(st.integers(0, 32))
+def test_netmasks(prefix: int) -> None:
+    mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
+    for text in (f"{mask:#010x}", f"0X{mask:x}", ".".join(str(byte) for byte in mask.to_bytes(4, "big"))):
+        assert ifconfig.parse(["alias", "192.0.2.1", "netmask", text]).prefix == prefix
+
+
+def test_sysctl_knows_every_parameter_that_freebsd_could() -> None:
+    known = sysctl.variables()
+    assert known["security.jail.jailed"] == "0"
+    assert (known["security.jail.param.meta"], known["security.jail.param.host.hostname"]) == ("4096", "65")
+    assert known["security.jail.param.ip4.addr"] == "4"
+    with pytest.raises(UsageError):
+        sysctl.shim(["-n", "kernel.ostype"])
+
+
+def test_behind_a_shim(tmp_path: Path) -> None:
+    for name in ("shims", "more", "real", "notx"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ps").write_text("")
+        (tmp_path / name / "ps").chmod(0o644 if name == "notx" else 0o755)
+    (tmp_path / "same").symlink_to("shims")
+    script = str(tmp_path / "shims/ps")
+
+    def after(*names: str) -> str | None:
+        found = shim.behind(script, ":".join(str(tmp_path / name) for name in names))
+        return found and str(Path(found).parent.name)
+
+    assert after("shims", "real") == "real"
+    assert after("more", "shims", "real") == "real"  # "more" comes before, and may be what called us
+    assert after("shims", "same", "notx", "nowhere", "real") == "real"
+    assert after("real") == "real"
+    assert after("shims", "same") is None
