@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jailng.core.registry import Record
 from jailng.ctl import ifconfig, netstat, ps, shim, sockstat, sysctl
 from jailng.errors import JailError, UsageError
 from jailng.linux import rtnetlink as rt
@@ -256,6 +257,13 @@ def test_sockets_of_the_unix_domain_are_read() -> None:
         ("seqpac", 14, False, False),
     ]  # fmt: skip
     assert [known.path for known in found] == ["/run/log", "", "@abstract name", "/tmp/x\x1b]0;y"]
+
+
+def test_a_socket_of_no_address_is_at_the_jails_only_one() -> None:
+    record = Record(7)
+    record.params = {"ip4.addr": "192.0.2.1", "ip6.addr": "2001:db8::1,2001:db8::2"}
+    assert sockets._addresses(record) == {"4": "192.0.2.1"}
+    assert sockets._addresses(None) == {}
 
 
 def test_a_jail_cannot_invent_sockets_of_others() -> None:

@@ -72,8 +72,7 @@ class Holder:
 def sockets(jails: Jails, unix: bool = True) -> list[Socket]:
     """Every socket of the host's network namespace and of the jails', the host's first.
 
-    One that a jail has bound to no address has the jail's first: it has no other to be reached at, and FreeBSD's kernel
-    binds it there (in_pcbbind, prison_local_ip4).
+    One that a jail of a single address has bound to none has that: FreeBSD's kernel binds it there (prison_local_ip4).
     """
     found: list[Socket] = []
     for jid, directory in _namespaces(jails):
@@ -90,12 +89,12 @@ def sockets(jails: Jails, unix: bool = True) -> list[Socket]:
 
 
 def _addresses(record: Record | None) -> dict[str, str]:
-    """The first address of each version that a jail has."""
+    """The address of each version of which a jail has exactly one."""
     if record is None:
         return {}
     params = Parameters.from_texts(record.params)
     given = {version: params.addresses(f"ip{version}.addr") for version in ("4", "6")}
-    return {version: addresses[0].bare for version, addresses in given.items() if addresses}
+    return {version: addresses[0].bare for version, addresses in given.items() if len(addresses) == 1}
 
 
 def _namespaces(jails: Jails) -> Iterator[tuple[int, str]]:
