@@ -14,6 +14,7 @@ import pytest
 
 from jailng.ctl import bootstrap as verb
 from jailng.ctl import stanza
+from jailng.errors import JailError
 from tests.kernel.bootstrapped import KEPT, bootstrap, environment, words
 from tests.kernel.stage import Stage, mount, mounts, unmount
 
@@ -50,10 +51,9 @@ def test_a_root_and_what_is_in_it(stage: Stage, place: Path) -> None:
 
 
 def test_the_second_comes_out_of_the_cache_and_is_another(stage: Stage, place: Path) -> None:
-    for name in ("first", "second"):
-        done = bootstrap(stage, str(place / name), "--hostname", name)
-        assert done.returncode == 0, done.stderr
-    assert "from the cache" in done.stderr
+    first, second = [bootstrap(stage, str(place / name), "--hostname", name) for name in ("first", "second")]
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert "from the cache" in second.stderr
     (place / "first/etc/issue").write_text("changed")
     assert (place / "second/etc/issue").read_text() != "changed"
     assert (place / "second/etc/hostname").read_text() == "second\n"
@@ -186,7 +186,7 @@ def test_the_stanza_of_a_jail(
         assert verb.main(line.split()) == 0
         text = (place / "jail.conf.d/cell.conf").read_text()
         assert f'path = "{place}/root";' in text and 'ip4.addr = "192.0.2.10";' in text
-        with pytest.raises(verb.JailError, match="File exists"):
+        with pytest.raises(JailError, match="File exists"):
             verb.main(line.replace("/root ", "/other ").split())
         assert not (place / "other").exists()
     finally:

@@ -1,0 +1,278 @@
+"""A bootstrapped root lives: it boots by /etc/rc, is logged in to, speaks as FreeBSD does, and stops."""
+
+from __future__ import annotations
+
+import ftplib
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.bootstrapped import SHIMS, bootstrap
+from tests.kernel.conftest import Command
+from tests.kernel.networks import attach, ip
+from tests.kernel.stage import Stage
+
+_ADDRESS = "192.168.10.2"
+# The article's, less the line that enables a mail program, which a root has none of.
+_RC_CONF = """\
+hostname="cell.hsc.fr"
+syslogd_enable="YES"		# Run syslog daemon (or NO).
+syslogd_flags="-s -s"
+inetd_enable="YES"		# Run the network daemon dispatcher (or NO).
+inetd_flags="-wW -a 192.168.10.2"
+sshd_enable="YES"
+"""
+
+
+@pytest.fixture(scope="module")
+def root(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root as the article has it, with the user monkeytest."""
+    place = tmp_path_factory.mktemp("userland")
+    place.chmod(0o700)
+    made = place / _ADDRESS
+    done = bootstrap(stage, str(made), "--hostname", "cell.hsc.fr")
+    assert done.returncode == 0, done.stderr
+    (made / "etc/rc.conf").write_text(_RC_CONF)
+    # Nobody answers who asks for the names of addresses here, and ftpd and sshd would wait for that.
+    (made / "etc/resolv.conf").write_text("")
+    (made / "etc/hosts").write_text(f"127.0.0.1 localhost\n{_ADDRESS} cell.hsc.fr cell\n10.0.0.75 ogoun\n")
+    inetd = made / "etc/inetd.conf"
+    inetd.write_text(re.sub(r"(?m)^#ftp\b", "ftp", inetd.read_text()))
+    for command in (["useradd", "-m", "-s", "/bin/tcsh", "monkeytest"], ["chpasswd"]):
+        subprocess.run(["chroot", made, *command], input="monkeytest:banana\n", text=True, check=True)
+    return made
+
+
+@pytest.fixture
+def ogoun(stage: Stage) -> Iterator[None]:
+    """The article's host: 10.0.0.75 on ep0, with the alias."""
+    machine = attach("ep0", ("10.0.0.75/24", "fd00::75/64"), ("10.0.0.1/24", "fd00::1/64"))
+    ip(f"address add {_ADDRESS}/24 brd + dev ep0")
+    yield
+    ip("link delete ep0")
+    machine.close()
+
+
+@pytest.fixture
+def cell(root: Path, ogoun: None, jail: Command, jls: Command) -> Iterator[str]:
+    """The jid of the jail, booted."""
+    done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
+    assert done.returncode == 0, done.stderr
+    jid = jls("jid").stdout.strip()
+    yield jid
+    jail("-r", jid)  # what a jail has left that ended by itself, the next command clears away
+
+
+@pytest.fixture
+def inside(cell: str, jexec: Command) -> Command:
+    """A command in the jail, the shims first in PATH."""
+
+    def run(*words: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        path = f"PATH={SHIMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return jexec(cell, "/usr/bin/env", "LC_ALL=C", path, *words, stdin=stdin, timeout=timeout)
+
+    return run
+
+
+def test_what_rc_says(root: Path, ogoun: None, jail: Command, jls: Command) -> None:
+    extra = (
+        'sendmail_outbound_enable="YES"\nsendmail_outbound_flags="-q30m"\nnosuch_enable="YES"\ncron_enable="maybe"\n'
+    )
+    try:
+        (root / "etc/rc.conf").write_text(_RC_CONF + extra)
+        (root / "etc/rc.local").write_text("echo rc.local is run\n")
+        done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
+        assert done.returncode == 0
+        said = done.stdout.splitlines()
+        started = ["Starting syslogd.", "Starting sshd.", "Starting inetd.", "Starting local daemons:"]
+        assert [line for line in said if line.startswith("Starting")] == started
+        assert "rc.local is run" in said
+        # A service that cannot be is one line, and the others start.
+        complaints = done.stderr.splitlines()
+        assert complaints.count("/etc/rc: WARNING: sendmail_outbound: not installed") == 1
+        assert complaints.count("/etc/rc: WARNING: nosuch: not installed") == 1
+        assert {line for line in complaints if "cron" in line} == {
+            "/etc/rc: WARNING: $cron_enable is not set properly - see rc.conf(5)."
+        }
+        # It lives on by its daemons, and dies with the last of them.
+        assert len(jls("jid").stdout.split()) == 1
+    finally:
+        (root / "etc/rc.conf").write_text(_RC_CONF)
+        (root / "etc/rc.local").unlink()
+        for jid in jls("jid").stdout.split():
+            jail("-r", jid)
+
+
+def test_a_broken_rc_conf_is_one_line_and_the_defaults_hold(
+    root: Path, ogoun: None, jail: Command, jls: Command
+) -> None:
+    try:
+        (root / "etc/rc.conf").write_text('sshd_enable="YES\n')
+        done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
+        assert "/etc/rc: WARNING: /etc/rc.conf: not read" in done.stderr.splitlines()
+        assert "Starting syslogd." in done.stdout and "sshd" not in done.stdout
+    finally:
+        (root / "etc/rc.conf").write_text(_RC_CONF)
+        for jid in jls("jid").stdout.split():
+            jail("-r", jid)
+
+
+def test_rc_shutdown_stops_all_and_the_jail_ends(inside: Command, jls: Command) -> None:
+    done = inside("/bin/sh", "/etc/rc.shutdown")
+    assert done.stdout.splitlines() == ["Stopping inetd.", "Stopping cron.", "Stopping sshd.", "Stopping syslogd."]
+    until = time.monotonic() + 10
+    while jls("jid").stdout.strip() and time.monotonic() < until:
+        time.sleep(0.05)  # the last to leave is the shell that said so
+    assert jls("jid").stdout.strip() == ""
+
+
+def test_services_by_both_names(inside: Command) -> None:
+    before = inside("cat", "/run/sshd.pid").stdout
+    assert inside("service", "sshd", "status").stdout == f"sshd is running as pid {before.strip()}.\n"
+    assert inside("service", "ssh", "restart").returncode == 0
+    between = inside("cat", "/run/sshd.pid").stdout
+    assert between != before
+    assert inside("service", "sshd", "restart").stdout == "Stopping sshd.\nStarting sshd.\n"
+    assert inside("cat", "/run/sshd.pid").stdout not in (before, between)
+    assert inside("service", "inetd", "start").stdout.startswith("inetd already running? (pid=")
+    assert inside("service", "inetd", "nosuch").returncode == 64
+
+
+def test_logins_over_ssh_and_ftp(cell: str, root: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    home = root / "home/monkeytest/.ssh"
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "authorized_keys").write_text((tmp_path / "key.pub").read_text())
+    subprocess.run(["chown", "-R", "1001:1001", home], check=True)
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    done = subprocess.run(
+        ["ssh", *options, "-i", str(key), f"monkeytest@{_ADDRESS}", "id -un; echo $PATH; ps aux"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "monkeytest", done.stderr
+    assert lines[1].startswith(f"{SHIMS}:") and lines[1].count(SHIMS) == 1
+    assert lines[2].split() == "USER PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND".split()
+    with ftplib.FTP(_ADDRESS, timeout=30) as ftp:
+        assert ftp.getwelcome().startswith("220 cell.hsc.fr FTP server")
+        assert ftp.login("monkeytest", "banana").endswith("230 User monkeytest logged in.")
+        assert ftp.pwd() == "/home/monkeytest"
+
+
+def test_the_first_user_and_his_shell(root: Path) -> None:
+    assert ":1001:1001:" in (root / "etc/passwd").read_text()
+    assert "/bin/tcsh" in (root / "etc/shells").read_text().split()
+
+
+def test_ps(inside: Command) -> None:
+    lines = inside("ps", "aux").stdout.splitlines()
+    assert lines[0].split() == "USER PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND".split()
+    rows = [line.split(None, 10) for line in lines[1:]]
+    assert all(row[7].endswith("J") for row in rows), lines
+    by_name = {row[10].split()[0].rpartition("/")[2]: row for row in rows}
+    assert {"syslogd", "sshd:", "cron", "inetd", "ps"} == set(by_name)
+    inetd = by_name["inetd"]
+    assert inetd[0] == "root" and inetd[6] == "??" and inetd[7] == "SsJ"
+    assert re.fullmatch(r"\d\d?:\d\d[AP]M", inetd[8]) and re.fullmatch(r"\d+:\d\d\.\d\d", inetd[9])
+    assert by_name["ps"][7].startswith("R") and by_name["ps"][10] == "ps aux"
+    assert inside("ps", "ax").stdout.splitlines()[0].split() == "PID TT STAT TIME COMMAND".split()
+    # What FreeBSD's has another meaning for, or none, is Debian's own.
+    assert inside("ps", "-o", "pid=", "-p", "1").stdout.strip() == "1"
+    assert inside("ps", "-ef").stdout.startswith("UID ")
+
+
+def test_a_login_shell_is_told_from_its_program(inside: Command) -> None:
+    done = inside("su", "-", "monkeytest", "-c", "ps -aux")
+    row = next(line for line in done.stdout.splitlines() if line.endswith("(tcsh)"))
+    assert row.split()[0] == "monkeytest"
+    assert re.search(r"-(su|csh|tcsh) -c ps -aux \(tcsh\)$", row), row
+
+
+def test_ifconfig(inside: Command) -> None:
+    lines = inside("ifconfig", "ep0").stdout.split("\n")
+    assert lines[0] == "ep0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500"
+    assert lines[1] == "\tinet 192.168.10.2 netmask 0xffffff00 broadcast 192.168.10.255"
+    assert re.fullmatch(r"\tether ([0-9a-f]{2}:){5}[0-9a-f]{2}", lines[2])
+    assert lines[3].startswith("\tmedia: ")
+    everything = inside("ifconfig").stdout
+    assert everything == inside("ifconfig", "-a").stdout
+    assert "\n".join(lines[:4]) in everything and "\tinet 127.0.0.1 netmask 0xff000000" in everything
+    assert inside("ifconfig", "-l").stdout.split() == ["lo", "ep0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("ep9", "ifconfig: interface ep9 does not exist"),
+        ("ep0 alias 192.168.10.3 netmask 0xffffff00", "ifconfig: ioctl (SIOCAIFADDR): permission denied"),
+        ("ep0 inet 192.168.10.3/24", "ifconfig: ioctl (SIOCAIFADDR): permission denied"),
+        ("ep0 -alias 192.168.10.2", "ifconfig: ioctl (SIOCDIFADDR): permission denied"),
+        ("ep0 down", "ifconfig: down: permission denied"),
+    ],
+)
+def test_ifconfig_changes_nothing(inside: Command, words: str, said: str) -> None:
+    done = inside("ifconfig", *words.split())
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said + "\n")
+
+
+def test_netstat(inside: Command) -> None:
+    lines = inside("netstat", "-an").stdout.splitlines()
+    assert lines[0] == "Active Internet connections (including servers)"
+    assert lines[1] == "Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)"
+    table = [line.split() for line in lines[2 : lines.index("Active UNIX domain sockets")]]
+    assert sorted(table) == [
+        ["tcp4", "0", "0", f"{_ADDRESS}.21", "*.*", "LISTEN"],
+        ["tcp4", "0", "0", f"{_ADDRESS}.22", "*.*", "LISTEN"],
+    ]
+    local = lines[lines.index("Active UNIX domain sockets") + 1 :]
+    assert local[0].split() == "Address Type Recv-Q Send-Q Inode Conn Refs Nextref Addr".split()
+    assert any(line.split()[1] == "dgram" and line.endswith("/dev/log") for line in local[1:])
+    assert inside("netstat", "-an", "-f", "inet6").stdout == ""
+    assert f"{_ADDRESS}.ftp" in inside("netstat", "-a", "-f", "inet").stdout
+    assert "Kernel IP routing table" in inside("netstat", "-rn").stdout
+
+
+def test_netstat_of_a_connection(inside: Command) -> None:
+    with ftplib.FTP(_ADDRESS, timeout=30):
+        rows = [line.split() for line in inside("netstat", "-n", "-f", "inet").stdout.splitlines()[2:]]
+        ends = [(row[3], row[4].rpartition(".")[0], row[5]) for row in rows]
+        assert ends == [(f"{_ADDRESS}.21", "10.0.0.75", "ESTABLISHED")]
+
+
+def test_sockstat(inside: Command) -> None:
+    lines = inside("sockstat", "-4l").stdout.splitlines()
+    assert lines[0].split() == "USER COMMAND PID FD PROTO LOCAL ADDRESS FOREIGN ADDRESS".split()
+    rows = {(row[0], row[1], row[4], row[5], row[6]) for row in [line.split() for line in lines[1:]]}
+    assert rows == {
+        ("root", "sshd", "tcp4", f"{_ADDRESS}:22", "*:*"),
+        ("root", "inetd", "tcp4", f"{_ADDRESS}:21", "*:*"),
+    }
+
+
+def test_sysctl(inside: Command) -> None:
+    assert inside("sysctl", "security.jail.jailed").stdout == "security.jail.jailed: 1\n"
+    assert inside("sysctl", "-n", "security.jail.jailed").stdout == "1\n"
+    assert inside("sysctl", "kernel.ostype").stdout == "kernel.ostype = Linux\n"
+
+
+def test_flags_that_debians_daemons_do_not_know(root: Path, ogoun: None, jail: Command, jls: Command) -> None:
+    try:
+        (root / "etc/rc.conf").write_text(_RC_CONF.replace("-a 192.168.10.2", "-a 10.1.2.3 -Z"))
+        done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
+        assert [line for line in done.stderr.splitlines() if "inetd_flags" in line] == [
+            "/etc/rc: WARNING: inetd_flags: -a 10.1.2.3: left out: not an address of this jail",
+            "/etc/rc: WARNING: inetd_flags: -Z: left out: inetd does not know it",
+        ]
+        assert "Starting inetd." in done.stdout
+    finally:
+        (root / "etc/rc.conf").write_text(_RC_CONF)
+        for jid in jls("jid").stdout.split():
+            jail("-r", jid)
