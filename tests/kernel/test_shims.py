@@ -257,6 +257,46 @@ def test_ps_spellings(shim: Shim, cell: Callable[..., None]) -> None:
     assert (unknown.stderr, unknown.returncode) == ('ps: jail "nowhere" not found\n', 1)
 
 
+def test_others_than_root_see_who_is_jailed(shim: Shim, cell: Callable[..., None], checkout: Path) -> None:
+    """Of what is not theirs to see they miss the names inside, and who has a socket."""
+    cell()
+    bare = "PATH=/usr/bin:/bin exec setpriv --reuid=65534 --regid=65534 --clear-groups --"
+
+    def nobody(words: str) -> list[list[str]]:
+        return rows(subprocess.run(["sh", "-c", f"{bare} {checkout}/shims/{words}"], capture_output=True, text=True))
+
+    (mine,) = [row for row in nobody("ps aux") if "J" in row[7]]
+    assert mine[10] == "httpd"
+    assert nobody("ps -J cell -o jail,comm")[1:] == [["cell", "httpd"]]
+    assert "192.168.10.2.21" in {row[3] for row in nobody("netstat -an") if len(row) > 3}
+    assert ["?", "?", "?", "?", "tcp4", "192.168.10.2:21", "*:*"] in nobody("sockstat -4l")
+    done = subprocess.run(["sh", "-c", f"{bare} {checkout}/shims/ifconfig ep0 alias 192.0.2.1/24"], capture_output=True)
+    assert (done.stderr, done.returncode) == (b"ifconfig: ioctl (SIOCAIFADDR): permission denied\n", 1)
+    done = subprocess.run(["sh", "-c", f"{bare} {checkout}/shims/ifconfig ep0 -alias 10.0.0.75"], capture_output=True)
+    assert (done.stderr, done.returncode) == (b"ifconfig: ioctl (SIOCDIFADDR): permission denied\n", 1)
+
+
+def test_ifconfig_of_a_jail_is_what_the_article_sees_inside(shim: Shim, cell: Callable[..., None]) -> None:
+    """``cell% ifconfig ep0``."""
+    cell()
+    assert shim("ifconfig", "-j", "cell", "ep0").stdout == (
+        "ep0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500\n"
+        "\tinet 192.168.10.2 netmask 0xffffff00 broadcast 192.168.10.255\n"
+        f"\tether {ETHER}\n"
+    )
+    unknown = shim("ifconfig", "-j", "nowhere")
+    assert (unknown.stderr, unknown.returncode) == ('ifconfig: jail "nowhere" not found\n', 1)
+
+
+def test_a_link_to_a_shim_is_one(shim: Shim, checkout: Path, others: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/ps").symlink_to(checkout / "shims/ps")
+    path = f"{tmp_path}/mine:{checkout}/shims:{others}:{checkout}/bin:/usr/bin:/bin"
+    for words in (["aux"], ["-ef"]):
+        done = subprocess.run(["ps", *words], capture_output=True, text=True, env={"PATH": path})
+        assert done.stdout.startswith("USER " if words == ["aux"] else "other ps -ef\n"), done
+
+
 def test_sysctl(shim: Shim) -> None:
     assert shim("sysctl", "-n", "security.jail.jailed").stdout == "0\n"
     assert shim("sysctl", "security.jail.jailed").stdout == "security.jail.jailed: 0\n"

@@ -172,7 +172,7 @@ def _index(interface: str) -> int:
 
 
 def _refused(call: str, error: OSError) -> JailError:
-    if error.errno == errno.EPERM:
+    if error.errno in (errno.EPERM, errno.EACCES):
         return JailError(f"ioctl ({call}): permission denied")
     words = _NO_ADDRESS if error.errno == errno.EADDRNOTAVAIL else os.strerror(error.errno or 0)
     return JailError(f"ioctl ({call}): {words}")
