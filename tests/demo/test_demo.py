@@ -25,8 +25,15 @@ def _article() -> list[str]:
 
 def _demo(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     argv = [str(TOP / "demo"), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stdout
     return done
