@@ -138,6 +138,7 @@ def test_services_by_both_names(inside: Command) -> None:
     assert between != before
     assert inside("service", "sshd", "restart").stdout == "Stopping sshd.\nStarting sshd.\n"
     assert inside("cat", "/run/sshd.pid").stdout not in (before, between)
+    assert inside("/etc/rc.d/sshd", "status").stdout.startswith("sshd is running as pid ")
     assert inside("service", "inetd", "start").stdout.startswith("inetd already running? (pid=")
     assert inside("service", "inetd", "nosuch").returncode == 64
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jailng.ctl import bootstrap, recipe, stanza
+from jailng.ctl import bootstrap, recipe, roots, stanza
 from jailng.ctl.progress import Progress
 from jailng.ctl.recipe import Recipe, Source
 from jailng.errors import JailError, UsageError
@@ -167,6 +168,12 @@ def test_whatever_differs_is_another_root_in_the_cache() -> None:
     assert len({plain.key, *[other.key for other in others]}) == 6
     assert plain.key == Recipe("trixie", "amd64", ("a", "b"), (source,)).key
     assert plain.key.startswith("trixie-amd64-") and "/" not in plain.key
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: None if program == "mmdebstrap" else f"/usr/bin/{program}")
+    with pytest.raises(JailError, match="apt-get install mmdebstrap$"):
+        roots.check_tools()
 
 
 def test_the_stanza() -> None:

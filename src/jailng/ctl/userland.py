@@ -12,7 +12,15 @@ SHIMS = "/usr/lib/jailng/shims"
 # Debian's own, of login.defs(5), for root; FreeBSD gives it to everybody.
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TELL = "# FreeBSD's spellings of ps, ifconfig, netstat and the like."
-_CSH = f'\n{_TELL}\nif ("$PATH" !~ *{SHIMS}*) set path = ({SHIMS} $path)\n'
+_CSH = f"""
+{_TELL}
+if ("$PATH" !~ *{SHIMS}*) set path = ({SHIMS} $path)
+# And its prompt, which says where one is.
+if ($?prompt) then
+    set promptchars = "%#"
+    set prompt = "%m%# "
+endif
+"""
 _SH = f'case ":$PATH:" in *:{SHIMS}:*) ;; *) PATH="{SHIMS}:$PATH" ;; esac\n'
 
 
@@ -44,6 +52,8 @@ def install(root: Path, hostname: str, sources: str) -> None:
     for old in [*etc.glob("apt/sources.list.d/*"), *etc.glob("apt/apt.conf.d/99mmdebstrap")]:
         old.unlink()
     (etc / "apt/sources.list.d/debian.sources").write_text(sources)
+    if not (etc / "rc.d").exists():
+        (etc / "rc.d").symlink_to("init.d")
     _resolve(etc / "resolv.conf")
 
 
