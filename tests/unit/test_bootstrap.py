@@ -172,7 +172,7 @@ def test_whatever_differs_is_another_root_in_the_cache() -> None:
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None if program == "mmdebstrap" else f"/usr/bin/{program}")
-    with pytest.raises(JailError, match="apt-get install mmdebstrap$"):
+    with pytest.raises(JailError, match=r"apt-get install mmdebstrap$"):
         roots.check_tools()
 
 
