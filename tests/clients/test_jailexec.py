@@ -47,5 +47,5 @@ def test_playbook(client: Run, checkout: Path, tmp_path: Path, cell: Cell, ssh: 
     )
     more = {"ANSIBLE_CONNECTION_PLUGINS": str(plugins), "ANSIBLE_SSH_ARGS": ""}
     if user != "root":  # Ansible would take the home of the user for whom it has logged in on the host
-        more["ANSIBLE_REMOTE_TMP"] = "/tmp/ansible"
+        more |= {"ANSIBLE_REMOTE_TMP": "/tmp/ansible", "ANSIBLE_PIPELINING": "True"}
     play(client, tmp_path, cell, host, user, **more)

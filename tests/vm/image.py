@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.kernel import debian, hostile
 
-_KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "udev", "kmod")
+_KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "dbus", "udev", "kmod")
 # What the tests would make with mmdebstrap, and the machine has no network to do it.
 _RECIPES = (debian.PLAIN, debian.POSTGRESQL, hostile.RECIPE)
 _CARRIED = (

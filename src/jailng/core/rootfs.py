@@ -151,8 +151,12 @@ def _attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> No
 
 
 def _attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, int, Data, int]:
-    """The arguments of a mount_setattr(2) on a descriptor, but for that."""
-    attr = words(attributes, 0, 0, userns)
+    """The arguments of a mount_setattr(2) on a descriptor, but for that.
+
+    A copy of a mount is one more peer of it, and where systemd is PID 1 all of the host's are shared: what is mounted
+    in the jail would be mounted on the host as well, and pivot_root(2) refuses (EINVAL). So each copy leaves its peers.
+    """
+    attr = words(attributes, 0, m.MS_PRIVATE, userns)
     return way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr)
 
 

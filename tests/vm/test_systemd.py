@@ -1,0 +1,101 @@
+"""On a host where systemd is PID 1, not on a stage: the cgroup of jailng's beside systemd's own, at the root.
+
+These run in the machine alone, and before the others, which put their process on a stage.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import debian, stage
+
+pytestmark = pytest.mark.skipif(Path("/proc/1/comm").read_text() != "systemd\n", reason="PID 1 is not systemd")
+
+
+def _run(*argv: str | Path) -> str:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def jails() -> Path:
+    top = next(found.target for found in stage.mounts() if found.kind == "cgroup2")
+    return Path(top, "jailng")
+
+
+@pytest.fixture
+def create(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
+    """The command that makes jail ``a``, in which somebody sleeps; the jail is removed afterwards."""
+    root = debian.small(tmp_path / "root")
+    start = "exec.start=sleep 1000 >/dev/null 2>&1 </dev/null &"
+    yield [f"{checkout}/bin/jail", "-c", "name=a", "jid=7", f"path={root}", start, "persist"]
+    subprocess.run([checkout / "bin/jail", "-R", "a"], capture_output=True, check=False)
+
+
+def _alive(checkout: Path, jails: Path) -> bool:
+    names = [Path(f"/proc/{pid}/comm").read_text() for pid in (jails / "7/members/cgroup.procs").read_text().split()]
+    return "sleep\n" in names and _run(checkout / "bin/jexec", "a", "echo", "in") == "in"
+
+
+def test_what_systemd_does_leaves_jails_alone(checkout: Path, jails: Path, create: list[str]) -> None:
+    _run(*create)
+    for command in (
+        ("systemctl", "daemon-reload"),
+        ("systemctl", "daemon-reexec"),
+        # Controllers come on for a unit, at the root of the tree, and go off with it.
+        (
+            "systemd-run",
+            "--wait",
+            "-p",
+            "MemoryMax=64M",
+            "-p",
+            "CPUWeight=50",
+            "-p",
+            "TasksMax=50",
+            "-p",
+            "IOWeight=5",
+            "true",
+        ),
+        ("systemctl", "restart", "systemd-journald"),
+    ):
+        _run(*command)
+        assert _alive(checkout, jails), command
+    _run(checkout / "bin/jail", "-r", "a")
+    assert not (jails / "7").exists()
+    assert "jailng" not in _run("journalctl", "-b", "--no-pager", "-p", "warning", "_PID=1")
+
+
+def test_a_jail_outlives_the_unit_that_made_it(checkout: Path, jails: Path, create: list[str]) -> None:
+    """Nobody in a jail belongs to the unit or the session from which it was started."""
+    _run("systemd-run", "--wait", *create)
+    assert _alive(checkout, jails)
+
+
+def test_a_member_is_of_no_unit(checkout: Path, jails: Path, create: list[str]) -> None:
+    """jexec's command neither: what is set for the caller's unit does not hold for it."""
+    _run(*create)
+    before = _run("systemd-run", "--wait", "--pipe", "-q", f"{checkout}/bin/jexec", "a", "cat", "/proc/self/cgroup")
+    # Seen from the cgroup namespace of the jail, whose root is the directory of the jail.
+    assert [line for line in before.splitlines() if line.startswith("0:")] == ["0::/members"]
+
+
+def test_a_controller_of_ours_stays(checkout: Path, jails: Path, create: list[str]) -> None:
+    """What limits will rest on: a controller that jailng has put on is not put off when systemd needs it no more."""
+    _run(*create)
+    top = jails.parent
+    if "pids" not in (top / "cgroup.controllers").read_text().split():
+        pytest.skip("the pids controller is on a hierarchy of its own")
+    (top / "cgroup.subtree_control").write_text("+pids +memory")
+    (jails / "cgroup.subtree_control").write_text("+pids +memory")
+    (jails / "7/pids.max").write_text("40")
+    _run("systemd-run", "--wait", "-p", "MemoryMax=64M", "-p", "TasksMax=50", "true")
+    _run("systemctl", "daemon-reload")
+    assert {"pids", "memory"} <= set((jails / "cgroup.subtree_control").read_text().split())
+    assert (jails / "7/pids.max").read_text() == "40\n"
+    _run(checkout / "bin/jail", "-r", "a")
+    (jails / "cgroup.subtree_control").write_text("-pids -memory")
