@@ -26,6 +26,8 @@ def jailctl(checkout: Path) -> Command:
 @pytest.fixture
 def pair(jail: Command, small_root: Path) -> Iterator[Path]:
     """Two jails, ``one`` and ``two``, in the same root."""
+    os.mkfifo(small_root / "tmp/fifo")  # to wait at
+    (small_root / "tmp/fifo").chmod(0o666)
     for name in ("one", "two"):
         done = jail("-c", f"name={name}", f"path={small_root}", "persist")
         assert (done.returncode, done.stderr) == (0, "")
@@ -117,8 +119,6 @@ def test_what_a_process_calls_itself_does_not_reach_the_terminal(
 ) -> None:
     """Escapes, newlines that would make a line of their own, and a name that looks like the rest of its file."""
     script = "printf ') Z 1\\n\\033[31m' >/proc/self/comm; echo up; read word <>/tmp/fifo"
-    (pair / "tmp/fifo").unlink(missing_ok=True)
-    os.mkfifo(pair / "tmp/fifo")
     pid = inside(
         "one", script, "\x1b]0;owned\x07", "a\nroot 1 0.0 evil", b"\xff\x9b".decode("utf-8", "surrogateescape")
     )
@@ -133,6 +133,13 @@ def test_what_a_process_calls_itself_does_not_reach_the_terminal(
         "process-information"
     ]["process"]
     assert known == {"command": ") Z 1\\x0a\\x1b[31m", "state": "SsJ"}
+
+
+@pytest.mark.parametrize("name", [r"\nUid:\t0\t0\t0\t0", r"\nUid:\t", r"x) Z 0 0 0 0", r"\n0::/", r")"])
+def test_no_process_hides_behind_its_name(jailctl: Command, pair: Path, inside: Inside, name: str) -> None:
+    pid = inside("one", f"printf '{name}' >/proc/self/comm; echo up; read word <>/tmp/fifo", user="alice")
+    listed = rows(jailctl("ps", "-J", "one", "-o", "pid,jail,inside,state"))[1:]
+    assert listed == [[str(pid), "one", "alice", "SsJ"]]
 
 
 def test_passwd_of_an_enemy(jailctl: Command, pair: Path, inside: Inside) -> None:

@@ -306,6 +306,9 @@ def test_sysctl(shim: Shim) -> None:
     )
     assert not [name for name in names if ".ng." in name or "exec." in name]
     assert shim("sysctl", "security.jail.param.persist").stdout == "security.jail.param.persist: 0\n"
+    assert shim("sysctl", "-N", "security.jail.param.ip4").stdout.split()[-1] == "security.jail.param.ip4.saddrsel"
+    unknown = shim("sysctl", "security.jail.param.nonsense")
+    assert (unknown.stderr, unknown.returncode) == ("sysctl: unknown oid 'security.jail.param.nonsense'\n", 1)
     assert shim("sysctl", "-n", "kernel.ostype").stdout == "Linux\n"  # the host's own
 
 

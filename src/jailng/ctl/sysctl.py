@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from jailng.errors import UsageError
+from jailng.errors import JailError, UsageError
 from jailng.params import table
+from jailng.params.values import visible
 from jailng.procs import printed
 
 USAGE = "usage: sysctl [-Nnq] name ..."
-_PREFIX = "security.jail.param."
+_TREE = "security.jail"
+_PREFIX = f"{_TREE}.param."
 _LETTERS = frozenset("Nnq")
 _MAXHOSTNAMELEN = 256
 _ADDRESSES = {"ip4": 4, "ip6": 16}
 
 
 def shim(argv: list[str]) -> int:
-    """Run FreeBSD's sysctl for names of its jails. Raises UsageError for all others."""
+    """Run FreeBSD's sysctl for names of its jails. Raises UsageError for all others, and JailError."""
     words = list(argv)
     letters: set[str] = set()
     while words and words[0].startswith("-") and words[0] != "-":
@@ -28,11 +30,12 @@ def shim(argv: list[str]) -> int:
 
 
 def _answers(word: str) -> list[tuple[str, str]]:
-    """The variables of that name or below it. Raises UsageError: none of ours."""
-    everything = variables()
-    found = [(name, value) for name, value in everything.items() if name == word or name.startswith(word + ".")]
-    if not found or not word.startswith("security.jail"):
-        raise UsageError(f"sysctl: unknown oid '{word}'")
+    """The variables of that name or below it. Raises UsageError for one that is not about jails, JailError: unknown."""
+    if word != _TREE and not word.startswith(_TREE + "."):
+        raise UsageError(USAGE)
+    found = [(name, value) for name, value in variables().items() if f"{name}.".startswith(word.rstrip(".") + ".")]
+    if not found:
+        raise JailError(f"unknown oid '{visible(word)}'")
     return found
 
 

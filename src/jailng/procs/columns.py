@@ -19,6 +19,7 @@ from jailng.procs.process import Process, terminal_name
 
 _DAY = 24 * 3600
 _BLOCK = 512
+_WAIT = 8  # characters of a wait channel, as FreeBSD has
 
 Cell = Callable[[Process, Jails], str]
 
@@ -114,7 +115,7 @@ def _wait_channel(process: Process, jails: Jails) -> str:
             known = file.read().strip()
     except OSError:
         return "-"
-    return known if known not in ("", "0") else "-"
+    return known[:_WAIT] if known not in ("", "0") else "-"
 
 
 def _nothing(process: Process, jails: Jails) -> str:

@@ -11,7 +11,7 @@ PF_KTHREAD = 0x00200000  # include/linux/sched.h
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _COMM = 15  # characters that the kernel keeps of a program's name (TASK_COMM_LEN)
-_MOST = 1 << 16  # bytes of a command line: a process may have overwritten its own with as much as it likes
+_MOST = 1 << 14  # bytes of a file: a process may have written as much as it likes over its command line
 
 
 @dataclass(frozen=True)
