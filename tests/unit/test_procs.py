@@ -157,7 +157,9 @@ def test_terminals_have_linuxs_names() -> None:
     assert process.terminal_name(0) == ""
     known = jails.Jails()
     assert columns.column("tt").cell(made(numbers=_NUMBERS.replace("34816", "0")), known) == "?? "
-    assert columns.column("tt").cell(made(), known) == "pts/0 "
+    assert columns.column("tt").cell(made(), known) == "0 "
+    assert columns.column("tty").cell(made(), known) == "pts/0"
+    assert [columns.short_terminal(os.makedev(*known)) for known in ((136, 9), (4, 1), (5, 1))] == ["9", "1", "console"]
 
 
 def test_a_jails_passwd_is_read_with_care() -> None:

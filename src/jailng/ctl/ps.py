@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 from jailng.procs import columns, printed
-from jailng.procs.columns import Column
+from jailng.procs.columns import Column, short_terminal
 from jailng.procs.jails import Jails, membership
 from jailng.procs.process import Process, processes, terminal_name
 
@@ -217,8 +217,13 @@ def _selected(process: Process, jid: int, options: Options, chosen: set[int] | N
         or (chosen is not None and jid in chosen)
         or process.pid in (options.pids or ())
         or process.uid in (options.users or ())
-        or (process.terminal != 0 and terminal_name(process.terminal) in (options.terminals or ()))
+        or (options.terminals is not None and _is_on(process, options.terminals))
     )
+
+
+def _is_on(process: Process, terminals: list[str]) -> bool:
+    known = {terminal_name(process.terminal), short_terminal(process.terminal)}
+    return process.terminal != 0 and not known.isdisjoint(terminals)
 
 
 def _sort(found: list[Process], order: str) -> None:

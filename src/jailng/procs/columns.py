@@ -71,6 +71,12 @@ def started(when: float, now: float) -> str:
     return time.strftime("%e%b%y", local)
 
 
+def short_terminal(number: int) -> str:
+    """TT: a terminal without the "pts/" or "tty" in front, as FreeBSD has it; the article's ``p9`` was ttyp9."""
+    name = terminal_name(number)
+    return name.removeprefix("pts/").removeprefix("tty") or name or "??"
+
+
 def elapsed(seconds: float) -> str:
     """ELAPSED: ``[days-][hours:]minutes:seconds``."""
     rest, second = divmod(int(seconds), 60)
@@ -168,7 +174,7 @@ _COLUMNS = {
     "systime": Column("SYSTIME", "system-time", False, lambda p, j: minutes(p.system)),
     "time": Column("TIME", "cpu-time", False, lambda p, j: minutes(p.user + p.system)),
     "tsiz": Column("TSIZ", "text-size", False, _kilobytes("VmExe")),
-    "tt": Column("TT ", "terminal-name", False, lambda p, j: (terminal_name(p.terminal) or "??") + " "),
+    "tt": Column("TT ", "terminal-name", False, lambda p, j: short_terminal(p.terminal) + " "),
     "tty": Column("TTY", "tty", True, lambda p, j: terminal_name(p.terminal) or "-"),
     "ucomm": Column("UCOMM", "accounting-name", True, lambda p, j: p.comm),
     "uid": Column("UID", "uid", False, lambda p, j: str(p.uid)),
