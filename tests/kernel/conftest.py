@@ -12,7 +12,7 @@ import pytest
 
 from tests.kernel import debian as roots
 from tests.kernel.leftovers import differences, snapshot
-from tests.kernel.stage import Stage, Unavailable
+from tests.kernel.stage import Stage, Unavailable, mount, unmount
 
 _unavailable = pytest.StashKey[str]()
 
@@ -46,6 +46,14 @@ def nothing_left_behind(stage: Stage) -> Iterator[None]:
     if found:
         stage.clear(keep={int(line.split()[0]) for line in before["process"]})
         pytest.fail("the host is not as it was:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture
+def public(stage: Stage, checkout: Path) -> Iterator[Path]:
+    """The checkout at a place where others than root can reach it: below /root, say, they cannot."""
+    mount(str(checkout), "/mnt", None, 0x1000)  # MS_BIND
+    yield Path("/mnt")
+    unmount("/mnt")
 
 
 @pytest.fixture(scope="session")

@@ -356,14 +356,12 @@ def test_a_worker_that_is_killed(small_root: Path) -> None:
     jail.stop()
 
 
-def test_someone_who_is_not_root(checkout: Path, small_root: Path) -> None:
+def test_someone_who_is_not_root(public: Path, small_root: Path) -> None:
     def run(body: str) -> subprocess.CompletedProcess[str]:
-        front = f"import sys; sys.path.append({str(checkout / 'src')!r}); import jailng\n"
-        argv = [sys.executable, "-c", front + body]
+        front = f"import sys; sys.path.append({str(public / 'src')!r}); import jailng\n"
+        argv = ["/usr/bin/python3", "-c", front + body]
         return subprocess.run(argv, capture_output=True, text=True, user=65534, group=65534, extra_groups=[])
 
-    if run("jailng.Jail").returncode:
-        pytest.skip("another user cannot read the checkout")
     with jailng.Jail(path=small_root, name="cell"):
         for use, what in (
             ("jailng.Jail(path='/').start()", "jail_set"),

@@ -317,10 +317,10 @@ def test_entering_at_a_place_that_is_not_there(jexec: Command, running: Path) ->
 
 
 @pytest.mark.parametrize("argv", [("jail", "-c", "path={}", "persist"), ("jail", "-r", "a"), ("jexec", "a", "true")])
-def test_not_root(checkout: Path, running: Path, argv: tuple[str, ...]) -> None:
+def test_not_root(public: Path, running: Path, argv: tuple[str, ...]) -> None:
     program, *arguments = [word.format(running) for word in argv]
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(checkout / "bin" / program), *arguments],
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(public / "bin" / program), *arguments],
         capture_output=True,
         text=True,
     )

@@ -257,22 +257,22 @@ def test_ps_spellings(shim: Shim, cell: Callable[..., None]) -> None:
     assert (unknown.stderr, unknown.returncode) == ('ps: jail "nowhere" not found\n', 1)
 
 
-def test_others_than_root_see_who_is_jailed(shim: Shim, cell: Callable[..., None], checkout: Path) -> None:
+def test_others_than_root_see_who_is_jailed(shim: Shim, cell: Callable[..., None], public: Path) -> None:
     """Of what is not theirs to see they miss the names inside, and who has a socket."""
     cell()
     bare = "PATH=/usr/bin:/bin exec setpriv --reuid=65534 --regid=65534 --clear-groups --"
 
     def nobody(words: str) -> list[list[str]]:
-        return rows(subprocess.run(["sh", "-c", f"{bare} {checkout}/shims/{words}"], capture_output=True, text=True))
+        return rows(subprocess.run(["sh", "-c", f"{bare} {public}/shims/{words}"], capture_output=True, text=True))
 
     (mine,) = [row for row in nobody("ps aux") if "J" in row[7]]
     assert mine[10] == "httpd"
     assert nobody("ps -J cell -o jail,comm")[1:] == [["cell", "httpd"]]
     assert "192.168.10.2.21" in {row[3] for row in nobody("netstat -an") if len(row) > 3}
     assert ["?", "?", "?", "?", "tcp4", "192.168.10.2:21", "*:*"] in nobody("sockstat -4l")
-    done = subprocess.run(["sh", "-c", f"{bare} {checkout}/shims/ifconfig ep0 alias 192.0.2.1/24"], capture_output=True)
+    done = subprocess.run(["sh", "-c", f"{bare} {public}/shims/ifconfig ep0 alias 192.0.2.1/24"], capture_output=True)
     assert (done.stderr, done.returncode) == (b"ifconfig: ioctl (SIOCAIFADDR): permission denied\n", 1)
-    done = subprocess.run(["sh", "-c", f"{bare} {checkout}/shims/ifconfig ep0 -alias 10.0.0.75"], capture_output=True)
+    done = subprocess.run(["sh", "-c", f"{bare} {public}/shims/ifconfig ep0 -alias 10.0.0.75"], capture_output=True)
     assert (done.stderr, done.returncode) == (b"ifconfig: ioctl (SIOCDIFADDR): permission denied\n", 1)
 
 
