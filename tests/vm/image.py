@@ -92,10 +92,13 @@ def _make(recipe: debian.Recipe, roots: list[Path], new: Path) -> None:
     for made in roots:
         debian.copy(made.parent, cache / made.parent.name)
     (root / "etc/hostname").write_text("jailng-vm\n")
-    (root / "etc/fstab").write_text("LABEL=checkout /jailng ext4 defaults 0 0\n")
-    (root / "jailng").mkdir()
+    (root / "etc/fstab").write_text("LABEL=checkout /srv/checkout ext4 defaults 0 0\n")
+    (root / "srv/checkout").mkdir()
     units = root / "etc/systemd/system"
     shutil.copyfile(_HERE / "guest.service", units / "jailng-tests.service")
+    (units / "tmp.mount").symlink_to("/dev/null")  # it is nosuid, and the tests have roots of jails in /tmp
+    for section in ("man5", "man8"):  # left out by the recipe's path-exclude; `make uninstall` leaves directories
+        (root / "usr/share/man" / section).mkdir(parents=True, exist_ok=True)
     (units / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
     wants = units / "multi-user.target.wants"
     wants.mkdir(exist_ok=True)
