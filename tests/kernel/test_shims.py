@@ -249,6 +249,7 @@ def test_ps_spellings(shim: Shim, cell: Callable[..., None]) -> None:
     cell()
     assert rows(shim("ps", "ax"))[0] == ["PID", "TT", "STAT", "TIME", "COMMAND"]
     assert rows(shim("ps", "-aux"))[0][:2] == ["USER", "PID"]
+    assert ["ps", "ax"] in [row[4:] for row in rows(shim("ps", "ax"))]
     assert {row[2] for row in rows(shim("ps", "ax", "-J", "cell"))[1:]} == {"SsJ"}
     assert shim("ps", "-o", "comm=", "-p", str(os.getpid())).stdout == Path("/proc/self/comm").read_text()
     nobody = shim("ps", "-p", "4194304")

@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
@@ -48,6 +48,7 @@ class Options:
     order: str = ""
     wide: int = 0
     json: bool = False
+    called: tuple[str, ...] = ()
     jails: list[str] | None = None
     pids: list[int] | None = None
     terminals: list[str] | None = None
@@ -71,7 +72,9 @@ def main(argv: list[str]) -> int:
 
 def shim(argv: list[str]) -> int:
     """Run FreeBSD's ps. Raises UsageError for what FreeBSD's does not have, or ours not yet."""
-    return show(parse(argv, _FORMATS), Jails())
+    options = parse(argv, _FORMATS)
+    options.called = ("ps", *argv)
+    return show(options, Jails())
 
 
 def parse(argv: list[str], formats: dict[str, str]) -> Options:
@@ -198,11 +201,18 @@ def show(options: Options, jails: Jails, of_jails: bool = False) -> int:
         if is_init and not options.init:
             continue  # PID 1 is how the jail is made, not who is in it
         if jid != 0 if of_jails else _selected(process, jid, options, chosen):
-            found.append(process)
+            found.append(_as_called(process, options))
     _sort(found, options.order)
     rows = [[_cell(known, process, jails, options) for _, known in options.columns] for process in found]
     written = _json(options, rows) if options.json else _text(options, rows)
     return written or (0 if found else 1)
+
+
+def _as_called(process: Process, options: Options) -> Process:
+    """This process as whoever called a shim knows it, and not as an interpreter's."""
+    if process.pid != os.getpid() or not options.called:
+        return process
+    return replace(process, comm=options.called[0], arguments=options.called)
 
 
 def _selected(process: Process, jid: int, options: Options, chosen: set[int] | None) -> bool:
