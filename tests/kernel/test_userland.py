@@ -107,6 +107,22 @@ def test_what_rc_says(root: Path, ogoun: None, jail: Command, jls: Command) -> N
             jail("-r", jid)
 
 
+def test_any_script_of_debians_is_a_service(root: Path, ogoun: None, jail: Command, jls: Command) -> None:
+    script = root / "etc/init.d/hello-there"
+    script.write_text("#!/bin/sh\ncase $1 in status) exit 3 ;; *) echo $1 >>/tmp/hello ;; esac\n")
+    script.chmod(0o755)
+    try:
+        (root / "etc/rc.conf").write_text(_RC_CONF + 'hello_there_enable="YES"\n')
+        done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
+        assert "Starting hello_there." in done.stdout.splitlines(), done.stderr
+        assert (root / "tmp/hello").read_text() == "start\n"
+    finally:
+        (root / "etc/rc.conf").write_text(_RC_CONF)
+        script.unlink()
+        for jid in jls("jid").stdout.split():
+            jail("-r", jid)
+
+
 def test_a_broken_rc_conf_is_one_line_and_the_defaults_hold(
     root: Path, ogoun: None, jail: Command, jls: Command
 ) -> None:
