@@ -157,7 +157,10 @@ class Record:
 
     def lock(self, wait: bool = True) -> bool:
         """Take the jail's lock and read the record afresh; False if it was gone by then, or (not waiting) taken."""
-        fd = posix.open(f"{DIRECTORY}/jails/{self.jid}", _APPEND)
+        try:
+            fd = posix.open(f"{DIRECTORY}/jails/{self.jid}", _APPEND)
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -177,11 +180,8 @@ class Record:
     def lock_again(self) -> bool:
         """Wait for the lock that was let go of; False if the jail is no more, even if another has its jid by now."""
         init = self.init
-        try:
-            if self.lock() and self.init == init:
-                return True
-        except FileNotFoundError:
-            pass
+        if self.lock() and self.init == init:
+            return True
         self.unlock()
         return False
 

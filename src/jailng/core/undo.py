@@ -51,10 +51,7 @@ def recover(record: Record) -> bool:
     """
     if record.alive():
         return False
-    try:
-        if not record.lock(wait=False):
-            return False
-    except FileNotFoundError:
+    if not record.lock(wait=False):
         return False
     if record.alive():
         record.unlock()

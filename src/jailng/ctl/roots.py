@@ -99,9 +99,12 @@ class Root:
     @contextmanager
     def making(self) -> Iterator[None]:
         """Nobody else makes this root; whatever ends this, nothing that looks like one is left."""
-        for directory in (self.cache.parent, self.cache):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.cache.chmod(0o700)
+        if not self.cache.exists():
+            self.cache.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self.cache.mkdir(mode=0o700)
+        status = self.cache.stat()
+        if not self.cache.is_dir() or status.st_uid != 0 or status.st_mode & 0o022:
+            raise JailError(f"bootstrap: {self.cache}: others than root may write to it, so it is no place for a cache")
         mark = self.partial.with_name(self.partial.name + ".lock")
         lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
