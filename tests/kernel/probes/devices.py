@@ -99,8 +99,10 @@ def _content(facts: Facts) -> Verdict:
 
 @attempt("devices: device nodes anywhere in the tree")
 def _anywhere(facts: Facts) -> Verdict:
-    for where, _, names in os.walk("/"):
-        if where.startswith(("/proc", "/dev")) or where.count("/") > 4:
+    for where, below, names in os.walk("/"):
+        if where.startswith(("/proc", "/dev")) or where.count("/") >= 4:
+            below.clear()  # a host's tree may be large, where it is the jail's
+        if where.startswith(("/proc", "/dev")):
             continue
         for name in names:
             path = f"{where}/{name}"
