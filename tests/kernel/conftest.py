@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.kernel import debian as roots
 from tests.kernel.leftovers import differences, snapshot
+from tests.kernel.networks import Namespace, attach, ip
 from tests.kernel.stage import Stage, Unavailable, mount, unmount
 
 _unavailable = pytest.StashKey[str]()
@@ -46,6 +48,24 @@ def nothing_left_behind(stage: Stage) -> Iterator[None]:
     if found:
         stage.clear(keep={int(line.split()[0]) for line in before["process"]})
         pytest.fail("the host is not as it was:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture
+def lan() -> Iterator[Namespace]:
+    """A machine on a LAN behind the host's ep0."""
+    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
+    yield made
+    ip("link delete ep0")
+    made.close()
+
+
+@contextmanager
+def standing(jail: Command, root: Path) -> Iterator[str]:
+    """A jail that stays until the end, by name."""
+    made = jail("-c", "name=cell", f"path={root}", "persist")
+    assert made.returncode == 0, made.stderr
+    yield "cell"
+    assert jail("-r", "cell").returncode == 0
 
 
 @pytest.fixture

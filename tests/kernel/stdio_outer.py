@@ -28,7 +28,7 @@ from jailng.core import jailinit, process, program, stdio, waiting
 from jailng.core.passwd import User
 from jailng.core.program import Program
 from jailng.errors import JailError
-from jailng.linux import mount, ns
+from jailng.linux import libc, mount, ns
 
 
 def start(
@@ -79,12 +79,17 @@ def run(options: argparse.Namespace) -> None:
     waiting.finish(status)
 
 
+def _move_mount(tree: int, directory: int, path: bytes = b"") -> None:
+    flags = mount.MOVE_MOUNT_F_EMPTY_PATH | (0 if path else mount.MOVE_MOUNT_T_EMPTY_PATH)
+    libc.syscall("move_mount", tree, b"", directory, path, flags)
+
+
 def hold(root: str, *faults: str) -> None:
     """A mount namespace of which ``root``, with /dev, /dev/pts and /proc, is the root."""
     ns.unshare(ns.CLONE_NEWNS)
     mount.make_private()
     above = os.open(root, os.O_PATH | os.O_DIRECTORY)
-    mount.move_mount(mount.open_tree(above), above)
+    _move_mount(mount.open_tree(above), above)
     top = os.open(root, os.O_PATH | os.O_DIRECTORY)
     dev = mount.new_file_system(b"tmpfs", [(b"mode", b"755")])
     os.mkdir("pts", dir_fd=dev)
@@ -94,16 +99,17 @@ def hold(root: str, *faults: str) -> None:
     if "false-null" in faults:
         os.unlink("null", dir_fd=dev)
         os.close(os.open("null", os.O_CREAT | os.O_WRONLY, 0o666, dir_fd=dev))
-    mount.move_mount(dev, top, b"dev")
+    _move_mount(dev, top, b"dev")
     if "false-devpts" in faults:
         os.symlink("/dev/zero", "pts/ptmx", dir_fd=dev)
     elif "without-devpts" not in faults:
         options = [(b"newinstance", None), (b"mode", b"620"), (b"ptmxmode", b"666"), (b"gid", b"5")]
         options += [(b"max", b"1")] if "used-up" in faults else []
-        mount.move_mount(mount.new_file_system(b"devpts", options), dev, b"pts")
-    mount.move_mount(mount.new_file_system(b"proc", []), top, b"proc")
+        _move_mount(mount.new_file_system(b"devpts", options), dev, b"pts")
+    _move_mount(mount.new_file_system(b"proc", []), top, b"proc")
     os.fchdir(top)
-    mount.pivot_root_here()
+    libc.syscall("pivot_root", b".", b".")
+    libc.syscall("umount2", b".", mount.MNT_DETACH)
     os.write(1, b"ready\n")
     os.read(0, 1)
 

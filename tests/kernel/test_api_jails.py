@@ -17,7 +17,7 @@ import pytest
 import jailng
 from jailng.api import connection
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach, ip
+from tests.kernel.networks import Namespace
 from tests.kernel.stage import Stage
 
 
@@ -372,14 +372,6 @@ def test_someone_who_is_not_root(public: Path, small_root: Path) -> None:
             done = run(use)
             assert done.stderr.splitlines()[-1] == f"jailng.errors.JailError: {what}: Operation not permitted"
         assert run("assert jailng.jails()[0].name == 'cell' and jailng.Jail.find('cell').alive").returncode == 0
-
-
-@pytest.fixture
-def lan() -> Iterator[Namespace]:
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    yield made
-    ip("link delete ep0")
-    made.close()
 
 
 def test_two_hundred_address_jails(small_root: Path, lan: Namespace) -> None:

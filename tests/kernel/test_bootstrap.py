@@ -68,6 +68,18 @@ def test_a_missing_directory_is_made_for_root_alone(stage: Stage, place: Path) -
     assert stat.S_IMODE((place / "a/b").stat().st_mode) == 0o700
 
 
+def begun(stage: Stage, root: Path, cache: Path) -> subprocess.Popen[str]:
+    """A bootstrap on its way."""
+    return subprocess.Popen(
+        words(str(root), "--cache", str(cache)),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=stage.onto_host_network,
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_an_end_in_the_middle_leaves_nothing_that_looks_finished(
     stage: Stage, place: Path, number: signal.Signals
@@ -76,14 +88,7 @@ def test_an_end_in_the_middle_leaves_nothing_that_looks_finished(
     cache.mkdir(mode=0o700)
     if KEPT.exists():  # the packages, so that not all of them are fetched again; but no root
         shutil.copytree(KEPT / "archives", cache / "archives")
-    process = subprocess.Popen(
-        words(str(root), "--cache", str(cache)),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        preexec_fn=stage.onto_host_network,
-    )
+    process = begun(stage, root, cache)
     assert process.stderr is not None
     for line in process.stderr:
         if "installing the essential" in line:
@@ -107,14 +112,7 @@ def test_an_end_in_the_middle_leaves_nothing_that_looks_finished(
 
 
 def test_two_at_the_same_place(stage: Stage, place: Path) -> None:
-    first = subprocess.Popen(
-        words(str(place / "root"), "--cache", str(KEPT)),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        preexec_fn=stage.onto_host_network,
-    )
+    first = begun(stage, place / "root", KEPT)
     assert first.stderr is not None
     first.stderr.readline()  # it has begun
     done = bootstrap(stage, str(place / "root"))

@@ -60,8 +60,10 @@ def bind(port: int) -> None:
 def test_what_is_held() -> None:
     def body() -> list[Any]:
         with open("/proc/self/status") as file:
-            status = dict(line.split(":\t") for line in file if line.startswith(("Seccomp:", "NoNewPrivs")))
-        return [caps.bounding(), *caps.effective(), status["Seccomp"].strip(), status["NoNewPrivs"].strip()]
+            wanted = ("Seccomp:", "NoNewPrivs", "CapEff", "CapPrm")
+            status = dict(line.split(":\t") for line in file if line.startswith(wanted))
+        held = [int(status[name], 16) for name in ("CapEff", "CapPrm")]
+        return [caps.bounding(), *held, status["Seccomp"].strip(), status["NoNewPrivs"].strip()]
 
     expected = compute(Privileges()).caps
     assert confined_by(Privileges(), body) == [expected, expected, expected, "2", "0"]

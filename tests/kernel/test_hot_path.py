@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.imports import FORBIDDEN, run
-from tests.kernel.conftest import Command
+from tests.kernel.conftest import Command, standing
 
 
 @pytest.fixture
 def cell(jail: Command, small_root: Path) -> Iterator[str]:
     """A jail that stays, by name."""
-    made = jail("-c", "name=cell", f"path={small_root}", "persist")
-    assert made.returncode == 0, made.stderr
-    yield "cell"
-    assert jail("-r", "cell").returncode == 0
+    with standing(jail, small_root) as name:
+        yield name
 
 
 def test_creating_a_jail_for_a_command(checkout: Path, small_root: Path) -> None:

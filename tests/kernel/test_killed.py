@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,11 @@ import pytest
 from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE, Step
-from tests.kernel.networks import Namespace, attach
+from tests.kernel.networks import Namespace
 from tests.kernel.stage import Stage
 
 ADDRESS = "198.51.100.10"
 Found = Callable[[], str]
-
-
-@pytest.fixture
-def lan() -> Iterator[Namespace]:
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    yield made
-    os.system("ip link delete ep0")
-    made.close()
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach, ip, run
+from tests.kernel.networks import Namespace, ip, run
 from tests.kernel.stage import Stage
 
 LEAVES_ONE_BEHIND = "sleep 1000 >/dev/null 2>&1 </dev/null &"
@@ -29,14 +29,6 @@ def members(stage: Stage) -> Members:
         return [int(pid) for path in files for pid in path.read_text().split()]
 
     return found
-
-
-@pytest.fixture
-def lan() -> Iterator[Namespace]:
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    yield made
-    ip("link delete ep0")
-    made.close()
 
 
 def _end(pid: int, number: int = signal.SIGKILL) -> None:

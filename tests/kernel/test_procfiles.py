@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Command
+from tests.kernel.conftest import Command, standing
 
 
 @pytest.fixture
 def cell(jail: Command, debian: Path) -> Iterator[str]:
     """A jail with a Debian, by name."""
-    made = jail("-c", "name=cell", f"path={debian}", "persist")
-    assert made.returncode == 0, made.stderr
-    yield "cell"
-    assert jail("-r", "cell").returncode == 0
+    with standing(jail, debian) as name:
+        yield name
 
 
 def test_procps(jexec: Command, cell: str) -> None:

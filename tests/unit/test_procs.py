@@ -17,7 +17,7 @@ from jailng.errors import JailError, UsageError
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import attribute
 from jailng.procs import columns, jails, printed, process, sockets
-from jailng.procs.jails import membership, parse_passwd
+from jailng.procs.jails import membership, user_names
 from jailng.procs.printed import Heading
 from jailng.procs.process import Process
 from jailng.procs.sockets import End, Holder, Socket
@@ -164,7 +164,8 @@ def test_terminals_have_linuxs_names() -> None:
 
 def test_a_jails_passwd_is_read_with_care() -> None:
     text = "root:x:0:0:r:/:/bin/sh\ntoor:x:0:0:r:/:/bin/sh\nm:x:1001:1:::\nbad\n:x:5:5:::\nx:x:-1:1:::\ny:x:٣:1:::\n"
-    assert parse_passwd(text + f"{'l' * 99}:x:9:9:::\n") == {0: "root", 1001: "m", 9: "l" * 32}
+    lines = [line.split(":") for line in f"{text}{'l' * 99}:x:9:9:::\n".split("\n")]
+    assert user_names(lines) == {0: "root", 1001: "m", 9: "l" * 32}
 
 
 def test_columns_are_as_wide_as_they_must_be() -> None:

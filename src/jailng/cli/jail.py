@@ -146,9 +146,8 @@ def _from_command_line(options: Options, params: Parameters) -> int:
         _print_removal(there)
     else:
         life.stop(life.Life(params, there, options.say, Parameters.from_texts(there.params)))
-        if not options.has(
-            "vqi"
-        ):  # jail.c says it wherever there is more than one word, and here with no name before it
+        # jail.c says it wherever there is more than one word, and here with no name before it.
+        if not options.has("vqi"):
             printing.say("removed")
     return _create(options, params)
 

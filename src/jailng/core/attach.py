@@ -72,9 +72,11 @@ class Entry:
         self.shared_uids = params.get("ng.uids") == "shared"
         self.base = 0 if self.shared_uids else record.base
         self.privileged = params.get("allow.suser", "true") == "true"
-        shared_net = "inherit" in (params.get("ip4"), params.get("ip6"))
-        shared_ipc = params.get("sysvshm") == "inherit"
-        self.flags = _JOINED | (0 if shared_net else ns.CLONE_NEWNET) | (0 if shared_ipc else ns.CLONE_NEWIPC)
+        self.flags = _JOINED
+        if not record.shares_network:
+            self.flags |= ns.CLONE_NEWNET
+        if params.get("sysvshm") != "inherit":
+            self.flags |= ns.CLONE_NEWIPC
         try:
             self.init = ns.pidfd_open(record.init_pid)
         except OSError:

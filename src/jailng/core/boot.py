@@ -124,9 +124,11 @@ class Boot(Operation):
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         go, mapped = posix.pipe2(posix.O_CLOEXEC)
-        copy = -1 if self.ids else jailinit.copy(process.NOBODYS)
+        copy = -1
         tree = None
         try:
+            if not self.ids:
+                copy = jailinit.copy(process.NOBODYS)
             init = self._start_init(slots["init.home"], go, events, sysctls, copy)
             tree = builder.Builder(self.build, slots, "mnt ipc" if self.new_ipc else "mnt")
             slots["init.pid"] = pid = init.forked()

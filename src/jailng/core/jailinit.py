@@ -19,12 +19,17 @@ _opened = -1
 
 
 def path() -> str:
-    """Where the program is: beside a checkout's sources, else in lib/jailng of what the package is installed below."""
+    """Where the program is."""
+    return place("jailinit/jailinit", "lib/jailng/jailinit")
+
+
+def place(beside: str, below: str) -> str:
+    """Where something of jailng's is that is no module: in a checkout, or below what the package is installed to."""
     package = __file__.rpartition("/core/")[0]
     if package.endswith("/src/jailng"):
-        return package[: -len("src/jailng")] + "jailinit/jailinit"
+        return package[: -len("src/jailng")] + beside
     prefix, installed, _ = package.partition("/lib/python3/")
-    return f"{prefix if installed else '/usr'}/lib/jailng/jailinit"
+    return f"{prefix if installed else '/usr'}/{below}"
 
 
 def lay_open(way: Program, number: int) -> None:

@@ -8,7 +8,7 @@ from jailng.errors import JailError
 
 _SIZE = 1 << 20
 _REGULAR = 0o100000
-_FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
+FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
 _UIDS = 65536
 
 
@@ -27,11 +27,17 @@ class User:
 
 
 def _lines(path: str) -> list[list[str]]:
-    """The colon-separated lines of a small regular file; whatever else may lie there has none."""
     try:
-        fd = posix.open(path, _FLAGS)
+        return lines(posix.open(path, FLAGS))
     except OSError:
         return []
+
+
+def lines(fd: int) -> list[list[str]]:
+    """The colon-separated lines of a small regular file, opened with ``FLAGS`` and closed here.
+
+    Whatever else may have lain there has none. Raises OSError.
+    """
     try:
         status = posix.fstat(fd)
         if status.st_mode & 0o170000 != _REGULAR or status.st_size > _SIZE:

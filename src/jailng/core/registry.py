@@ -126,6 +126,11 @@ class Record:
         return self.up or (self.created and _alive(self.starter))
 
     @property
+    def shares_network(self) -> bool:
+        """Whether the jail is in the host's network namespace (core/privileges.py decides it for a new one)."""
+        return "inherit" in (self.params.get("ip4"), self.params.get("ip6"))
+
+    @property
     def current(self) -> bool:
         """Whether the record is of this boot; one that is not tells of nothing that the kernel still has."""
         return self.boot == boot_id()

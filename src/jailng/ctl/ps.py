@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getopt
 import json
 import os
 import pwd
@@ -30,7 +31,7 @@ _JAIL_FORMATS = {
     "u": "user,inside,jid,pid,%cpu,%mem,vsz,rss,tt,state,start,time,command",
     "l": "uid,inside,jid,pid,ppid,cpu,pri,nice,vsz,rss,mwchan,state,tt,time,command",
 }
-_LETTERS = "AaclmrSuwx"
+_LETTERS = "AaclLmrSuwx"
 _ARGUMENTS = "JOoptU"
 _WIDE = 131  # columns of a printer
 
@@ -83,20 +84,11 @@ def parse(argv: list[str], formats: dict[str, str]) -> Options:
     words = _without_long(argv, options)
     if words and not words[0].startswith("-") and not words[0].isdigit():
         words[0] = "-" + words[0]  # as ever: ps aux
-    asked: list[tuple[str, str]] = []
-    while words and words[0].startswith("-") and words[0] != "-":
-        word = words.pop(0)
-        if word == "--":
-            break
-        rest = word[1:]
-        while rest:
-            letter, rest = rest[0], rest[1:]
-            argument = ""
-            if letter in _ARGUMENTS:
-                if not rest and not words:
-                    raise UsageError(USAGE)
-                argument, rest = rest or words.pop(0), ""
-            asked.append((letter, argument))
+    try:
+        options_given, words = getopt.getopt(words, _LETTERS + "".join([f"{letter}:" for letter in _ARGUMENTS]))
+    except getopt.GetoptError:
+        raise UsageError(USAGE) from None
+    asked = [(option[1], argument) for option, argument in options_given]
     for letter, argument in [*asked, *[("p", word) for word in words]]:
         _apply(options, letter, argument)
     if not any(letter == "o" for letter, _ in asked):
@@ -142,8 +134,7 @@ def _apply(options: Options, letter: str, argument: str) -> None:
         options.order = "memory" if letter == "m" else "cpu"
     elif letter == "w":
         options.wide += 1
-    elif letter != "S":  # the children's time is not added: -S is accepted, as it changes one column in rare cases
-        raise UsageError(USAGE)
+    # -S would add the children's time: it is accepted, as it changes one column in rare cases.
 
 
 def _apply_list(options: Options, letter: str, argument: str) -> None:

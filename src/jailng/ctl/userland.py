@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+from jailng.core import jailinit
 from jailng.errors import JailError
 
 SHIMS = "/usr/lib/jailng/shims"
@@ -25,12 +26,8 @@ _SH = f'case ":$PATH:" in *:{SHIMS}:*) ;; *) PATH="{SHIMS}:$PATH" ;; esac\n'
 
 
 def path() -> Path:
-    """Where the files are: beside a checkout's sources, else in share/jailng of what the package is installed below."""
-    package = __file__.rpartition("/ctl/")[0]
-    if package.endswith("/src/jailng"):
-        return Path(package[: -len("src/jailng")], "userland")
-    prefix, installed, _ = package.partition("/lib/python3/")
-    return Path(prefix if installed else "/usr", "share/jailng/userland")
+    """Where the files are."""
+    return Path(jailinit.place("userland", "share/jailng/userland"))
 
 
 def install(root: Path, hostname: str, sources: str) -> None:

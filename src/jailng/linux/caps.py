@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import posix
-import sys
 
-from jailng.linux.libc import buffer, syscall, words
+from jailng.linux.libc import syscall, words
 
 NAMES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
@@ -23,14 +22,6 @@ _PR_CAPBSET_READ = 23
 def mask(names: str) -> int:
     """The bit set of capabilities named without CAP_, separated by spaces. Raises ValueError for an unknown name."""
     return sum(1 << NAMES.index(name) for name in set(names.split()))
-
-
-def effective() -> tuple[int, int]:
-    """This thread's (effective, permitted) capabilities as bit sets."""
-    data = buffer(24)
-    syscall("capget", words(_VERSION_3, 0, size=4), data)
-    low_e, low_p, _, high_e, high_p, _ = [int.from_bytes(data.raw[i : i + 4], sys.byteorder) for i in range(0, 24, 4)]
-    return high_e << 32 | low_e, high_p << 32 | low_p
 
 
 def capset(granted: int, permitted: int | None = None) -> None:

@@ -29,7 +29,6 @@ MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 0x1000
-MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
@@ -57,12 +56,6 @@ def open_tree(directory: int, path: bytes = b"", recursive: bool = False) -> int
     return syscall("open_tree", directory, path, flags, path=path)
 
 
-def move_mount(tree: int, directory: int, path: bytes = b"") -> None:
-    """Attach a detached tree at ``path`` below ``directory``; empty: on ``directory`` itself. Raises OSError."""
-    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if path else MOVE_MOUNT_T_EMPTY_PATH)
-    syscall("move_mount", tree, b"", directory, path, flags, path=path)
-
-
 def mount_setattr(tree: int, attributes: int, userns: int = 0, recursive: bool = False) -> None:
     """Set MOUNT_ATTR_ flags; MOUNT_ATTR_IDMAP maps ids through ``userns``, while detached only. Raises OSError."""
     attr = words(attributes, 0, 0, userns)
@@ -87,14 +80,6 @@ def new_file_system(kind: bytes, options: list[tuple[bytes, bytes | None]], attr
         posix.close(context)
 
 
-def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
-    """mount(2): one call where the descriptors of fsopen(2) take seven, for targets that nobody can have tampered with.
-
-    Raises OSError with ``target`` as file name.
-    """
-    syscall("mount", source, target, kind, flags, data, path=target)
-
-
 def takes_pid_namespace() -> bool:
     """Whether a procfs can be made for another pid namespace than one's own: Linux 6.18, fsconfig's ``pidns``."""
     major, minor = posix.uname().release.split(".")[:2]
@@ -112,12 +97,3 @@ def make_private() -> None:
     """Cut the mount namespace's propagation: nothing that is mounted from now on reaches the one it was copied from."""
     attr = words(0, 0, MS_PRIVATE, 0)
     syscall("mount_setattr", AT_FDCWD, b"/", AT_RECURSIVE, attr, len(attr), path=b"/")
-
-
-def pivot_root_here() -> None:
-    """Make the current directory the root of this mount namespace and let go of the old one. Raises OSError.
-
-    pivot_root(2), NOTES: with "." twice the old root ends up on top of the new one, from where it is detached.
-    """
-    syscall("pivot_root", b".", b".", path=b"/")
-    syscall("umount2", b".", MNT_DETACH, path=b"/")

@@ -8,18 +8,14 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from jailng.core import registry
+from jailng.core import attach, passwd, registry
 from jailng.core.registry import UIDS_PER_JAIL, Record
 from jailng.errors import JailError
-from jailng.linux.mount import openat2
+from jailng.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from jailng.params.values import visible
 
 _CGROUP = re.compile(r"/jailng/([0-9]{1,6})/(members|init)(?:/|$| )")
-_O_PATH = 0o10000000
-# linux/openat2.h: not up, not through links, not onto what is mounted below.
-_BENEATH = 0x08 | 0x04 | 0x02 | 0x01
-_PASSWD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_SIZE = 1 << 20
+_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _NAME = 32  # characters: login names are no longer, and a column is not to be widened at will
 
 
@@ -114,33 +110,23 @@ def _users(record: Record) -> dict[int, str]:
     """The users of a jail's passwd. The file is the enemy's: no links, no pipes, no more than 1 MB, no odd names."""
     try:
         # PID 1's root and not the path: that may be another directory by now.
-        root = os.open(f"/proc/{record.init_pid}/root", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = attach.open_tree_of(record)
     except OSError:
         return {}
     try:
         if not record.alive():  # then the pid may have been somebody else's
             return {}
-        file = openat2(root, b"etc/passwd", _PASSWD, _BENEATH)
+        return user_names(passwd.lines(openat2(root, b"etc/passwd", passwd.FLAGS, _BENEATH)))
     except OSError:
         return {}
     finally:
         os.close(root)
-    try:
-        if os.fstat(file).st_mode & 0o170000 != 0o100000:
-            return {}
-        text = os.read(file, _SIZE).decode("utf-8", "surrogateescape")
-    except OSError:
-        return {}
-    finally:
-        os.close(file)
-    return parse_passwd(text)
 
 
-def parse_passwd(text: str) -> dict[int, str]:
+def user_names(lines: list[list[str]]) -> dict[int, str]:
     """Names by uid, of the first line for each as getpwuid(3) finds it; what is no line of passwd(5) is passed over."""
     found: dict[int, str] = {}
-    for line in text.split("\n"):
-        fields = line.split(":")
+    for fields in lines:
         if len(fields) < 7 or not fields[0] or not re.fullmatch("[0-9]{1,10}", fields[2]):
             continue
         found.setdefault(int(fields[2]), fields[0][:_NAME])

@@ -106,7 +106,7 @@ def _namespaces(jails: Jails) -> Iterator[tuple[int, str]]:
         try:
             known = _identity(pid)
         except PermissionError:  # not root: who shares the host's is told by the parameters
-            if record.params.get("ip4") == "inherit" or record.params.get("ip6") == "inherit":
+            if record.shares_network:
                 continue
             known = -record.jid
         except OSError:
