@@ -30,9 +30,7 @@ def snapshot(stage: Stage) -> dict[str, set[str]]:
     return {
         "process": {f"{pid} {name}" for pid, name in stage.processes().items()},
         "mount": _numbered(f"{m.kind} {m.source} on {m.target}, root {m.root}, {m.options}" for m in mounts()),
-        "cgroup": {path for h in stage.hierarchies for path, _, _ in os.walk(h.mounted.target)}
-        # The directory in which the jails' own lie is made with the first of them and stays.
-        - {os.path.join(h.mounted.target, "jailng") for h in stage.hierarchies},
+        "cgroup": {path for h in stage.hierarchies for path, _, _ in os.walk(h.mounted.target)},
         "interface": set(os.listdir("/proc/sys/net/ipv4/conf")),
         "address, route or rule": _numbered(_output("ip", "-o", "-batch", "-", given=_NETWORK)),
         "firewall rule": _numbered(_output("nft", "list", "ruleset")),

@@ -25,7 +25,7 @@ def changes(stage: Stage, tmp_path: Path) -> dict[str, Change]:
     """For each kind of thing that can be left behind: how to leave it, how to take it away."""
     children: list[subprocess.Popen[bytes]] = []
     hostname = socket.gethostname()
-    cgroup = stage.cgroup2 / "jailng/7"
+    cgroup = stage.cgroup2 / "jng7"
     shm, entry = Path("/dev/shm/left"), Path("/run/jailng/jails/7")
 
     def end_child() -> None:
@@ -39,7 +39,7 @@ def changes(stage: Stage, tmp_path: Path) -> dict[str, Change]:
     return {
         "process": (lambda: children.append(subprocess.Popen(["sleep", "1000"])), end_child),
         "mount": (lambda: mount("none", tmp_path, "tmpfs"), lambda: unmount(tmp_path)),
-        "cgroup": (lambda: cgroup.mkdir(parents=True), cgroup.rmdir),
+        "cgroup": (cgroup.mkdir, cgroup.rmdir),
         "interface": (lambda: _run("ip link add jng7 type veth peer name inside"), lambda: _run("ip link del jng7")),
         "address, route or rule": (
             lambda: _run("ip route add local 192.0.2.7 dev lo table local"),

@@ -55,8 +55,11 @@ def make(path: str) -> None:
     except FileExistsError:
         pass
     except FileNotFoundError:
-        make(path.rpartition("/")[0])
-        posix.mkdir(path, 0o755, dir_fd=root)
+        above = path.rpartition("/")[0]
+        if not above:
+            raise
+        make(above)
+        make(path)  # whoever removes the last one in there may have taken it away again
 
 
 def open_directory(path: str) -> int:
@@ -114,8 +117,9 @@ def set_persist(events_path: str, persist: bool) -> None:
 def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
 
-    Nothing is left to do where it does not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an
-    uninterruptible sleep are still there). cgroup.kill is of Linux 5.14.
+    What it lies in goes as well if nothing else is in there. Nothing is left to do where it does not exist. ``timeout``
+    is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there). cgroup.kill is of Linux
+    5.14.
     """
     until = time.monotonic() + timeout
     events = -1
@@ -135,6 +139,10 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
             posix.close(events)
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
         _remove_directory(name, until)
+    try:
+        posix.rmdir(path.rpartition("/")[0], dir_fd=unified_root())
+    except OSError:
+        pass  # there are others, or somebody else was faster
 
 
 def _populated(events: int) -> bool:
