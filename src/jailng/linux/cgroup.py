@@ -118,8 +118,8 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
 
     What it lies in goes as well if nothing else is in there. Nothing is left to do where it does not exist. ``timeout``
-    is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there). cgroup.kill is of Linux
-    5.14.
+    is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there). cgroup.kill is of
+    Linux 5.14.
     """
     until = time.monotonic() + timeout
     events = -1
