@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jailng.cli import jls
+from jailng.params.table import listed
 from tests.fidelity.jails import Jails
 from tests.fidelity.transcripts import Transcript, read
 
@@ -19,7 +20,14 @@ ALL = [
 
 
 def test_there_are_transcripts() -> None:
-    assert len(ALL) > 70
+    assert len(ALL) > 200
+
+
+@pytest.mark.parametrize("name", listed())
+def test_each_parameter_has_one(name: str) -> None:
+    """A row of the table with an effect to be seen: ``tests/fidelity/jls/parameters.txt`` says what it looks like."""
+    commands = [transcript.command for transcript in read(Path(__file__).parent / "jls/parameters.txt")]
+    assert f"jls -n {name}" in commands
 
 
 @pytest.mark.parametrize("transcript", ALL)

@@ -1,7 +1,8 @@
 r"""Transcripts: text files of commands and, to the byte, what FreeBSD 15 answers.
 
 ``$ COMMAND ...`` is a command, in the shell's quotes; what follows it is its output: ``| `` before a line of standard
-output, ``! `` before one of standard error, ``= N`` an exit status that is not 0 (negative: died of that signal).
+output, or ``|- `` before one without a newline, ``! `` before one of standard error, ``= N`` an exit status that is
+not 0 (negative: died of that signal).
 ``jail JID NAME parameter=value ...`` is a jail of the registry, for commands that are only told of jails; there ``\n``
 in a value is a newline. ``#`` begins a comment.
 """
@@ -43,6 +44,8 @@ def read(path: Path) -> list[Transcript]:
             found.append(Transcript(jails, rest))
         elif mark == "|":
             found[-1].out += rest + "\n"
+        elif mark == "|-":
+            found[-1].out += rest
         elif mark == "!":
             found[-1].err += rest + "\n"
         elif mark == "=":

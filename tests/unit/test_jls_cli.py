@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -153,11 +154,40 @@ def test_json_escapes(capfd: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)["jail-information"]["jail"] == [{"host.hostname": 'a"b\\c\x1b\n\x85é\\xff'}]
 
 
-def test_other_styles_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    for style in ("xml", "json,pretty", ""):
-        out, err, status = run(capfd, f"--libxo '{style}'", CELL)
-        assert (out, err, status) == ("", f"jls: --libxo {style}: not honoured yet (jailng part 3)\n", 1)
-    assert lines(capfd, "--libxo text name", CELL) == ["cell"]
+def test_xml_is_well_formed_whatever_a_jail_is_called(capfd: pytest.CaptureFixture[str]) -> None:
+    odd = Jail(1, host__hostname="<a>&'\"\x1b\n\x85é\udcff", path="]]>", meta="a\tb")
+    for words in ("", "-v", "-N", "host.hostname meta", "-n"):
+        for style in ("xml", "xml,pretty"):
+            out, err, status = run(capfd, f"--libxo {style} {words}", odd, CELL)
+            assert (err, status) == ("", 0)
+            root = ElementTree.fromstring(out)
+            assert [len(jail) > 0 for jail in root.findall("jail")] == [True, True]
+    root = ElementTree.fromstring(run(capfd, "--libxo xml host.hostname", odd)[0])
+    assert root.findtext("jail/host.hostname") == "<a>&'\"\\x1b\n\\x85é\\xff"
+
+
+def test_pretty_json_is_the_same_json(capfd: pytest.CaptureFixture[str]) -> None:
+    for words in ("", "-v", "-N", "-n", "-s", "meta.none", "ip4.addr"):
+        plain = run(capfd, f"--libxo json {words}", CELL, BARE)[0]
+        for style in ("json,pretty", ":JPi7", "json,pretty,indent=0"):
+            assert json.loads(run(capfd, f"--libxo {style} {words}", CELL, BARE)[0]) == json.loads(plain)
+
+
+def test_what_is_not_asked_for_is_not_loaded() -> None:
+    """Of the styles a command line pays for the one that it has."""
+    for words, wanted in (
+        ([], set[str]()),
+        (["--libxo", "json"], {"jailng.cli.jls_libxo", "jailng.cli.jls_json"}),
+        (["--libxo:X"], {"jailng.cli.jls_libxo", "jailng.cli.jls_xml"}),
+    ):
+        script = (
+            f"import sys, types; sys.path.append({str(SOURCE)!r});"
+            "r = types.SimpleNamespace(jails=lambda: [], find=lambda text: None);"
+            f"import jailng.cli.jls as jls; jls.run({words!r}, r);"
+            "print(); print(*[name for name in sys.modules if name.startswith('jailng.cli.jls_')])"
+        )
+        done = subprocess.run([sys.executable, "-IS", "-c", script], capture_output=True, text=True, check=True)
+        assert set(done.stdout.splitlines()[-1].split()) == wanted
 
 
 def test_dying_jails_are_hidden(capfd: pytest.CaptureFixture[str]) -> None:

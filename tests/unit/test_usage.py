@@ -98,7 +98,9 @@ def test_long_options() -> None:
         "jexec": set(),
         "jls": {"--libxo"},
     }
-    assert jls.parse_arguments(["--libxo", "json"]).style == "json"
+    style = jls.parse_arguments(["--libxo", "json"]).style
+    assert style is not None
+    assert style.encoder == "json"
     for command in COMMANDS:
         assert not accepts(command, ["--nonsense"])
 

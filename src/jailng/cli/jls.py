@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from jailng.cli.jls_libxo import Style
     from jailng.core.get import Column, Record, Registry
 
 USAGE = "usage: jls [-dhNnqv] [-j jail] [param ...]"
-_STYLES = {"json": "json", "J": "json", "text": "text", "T": "text"}
 
 
 class Options:
@@ -36,7 +36,7 @@ class Options:
         self.quoted = False  # -q
         self.skip = False  # -s
         self.verbose = False  # -v
-        self.style = "text"
+        self.style: Style | None = None  # --libxo, where it asks for another style than text
         self.names: list[str] = []
 
 
@@ -80,27 +80,20 @@ def parse_arguments(argv: list[str]) -> Options:
                 break
             _apply(options, word[at])
     options.names = words
+    if options.check and (options.jail is None or words or _prints(options)):
+        _usage()
     if words:
         options.verbose = False
-    if options.check and (options.jail is None or words):
-        _usage()
     return options
 
 
 def _without_libxo(argv: list[str], options: Options) -> list[str]:
-    rest = []
-    words = iter(argv)
-    for word in words:
-        if word == "--libxo":
-            style = next(words, "")
-        elif word.startswith(("--libxo=", "--libxo:")):
-            style = word[8:]
-        else:
-            rest.append(word)
-            continue
-        if style not in _STYLES:
-            raise JailError(f"--libxo {visible(style)}: not honoured yet (jailng part 3)")
-        options.style = _STYLES[style]
+    if not any(word.startswith("--libxo") for word in argv):
+        return list(argv)
+    from jailng.cli.jls_libxo import take
+
+    style, rest = take(argv)
+    options.style = None if style.encoder == "text" else style
     return rest
 
 
@@ -128,6 +121,11 @@ def _apply(options: Options, letter: str) -> None:
         _usage()
 
 
+def _prints(options: Options) -> bool:
+    """Whether there is an option that says how to print: with ``-c`` there is nothing to be printed."""
+    return options.header or options.by_name or options.name_value or options.quoted or options.verbose
+
+
 def _usage() -> NoReturn:
     raise UsageError(USAGE)
 
@@ -141,7 +139,7 @@ def _exists(registry: Registry, options: Options) -> int:
 
 
 def _list(registry: Registry, options: Options) -> tuple[str, JailError | None]:
-    """What to print, and the error after it: jls has printed its header before it looks for a jail."""
+    """What to print, and the error after it: a header, or a document's beginning, comes before jls looks for a jail."""
     columns = [] if not (options.names or options.header or options.name_value) else _columns(options.names)
     records: Sequence[Record] = ()
     failure: JailError | None = None
@@ -152,10 +150,10 @@ def _list(registry: Registry, options: Options) -> tuple[str, JailError | None]:
             records = [get.find(registry, options.jail, options.dying)]
     except JailError as error:
         failure = error
-    if options.style == "json":
-        from jailng.cli.jls_json import document
+    if options.style is not None:
+        from jailng.cli.jls_libxo import document
 
-        return ("" if failure else document(records, columns, options)), failure
+        return document(records, columns, options, options.style), failure
     if columns:
         lines = [" ".join([asked.name for asked in columns])] if options.header else []
         lines += [_row(record, columns, options) for record in records]

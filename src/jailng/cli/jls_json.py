@@ -2,71 +2,61 @@
 
 from __future__ import annotations
 
-from jailng.cli import jls
-from jailng.core import get
+from jailng.cli.jls_libxo import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jailng.cli.jls import Options
-    from jailng.core.get import Column, Record
+    from jailng.cli.jls_libxo import Member, Style, Value
 
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 
 
-def document(records: Sequence[Record], columns: list[Column], options: Options) -> str:
-    """All of the output, with its newline. The format's version is 2, JLS_XO_VERSION of jls.c."""
-    jails = ", ".join([f"{{{_join(_members(record, columns, options))}}}" for record in records])
-    return f'{{"__version": "2", "jail-information": {{"jail": [{jails}]}}}}\n'
+def document(jails: list[list[Member]], style: Style) -> str:
+    """All of the output, with its newline."""
+    top = "jail_information" if style.underscores else "jail-information"
+    if style.underscores:
+        jails = [[(name.replace("-", "_"), value) for name, value in members] for members in jails]
+    if style.pretty:
+        return _pretty(top, jails, style.indent)
+    told = ", ".join([f"{{{_joined(members)}}}" for members in jails])
+    return f'{{"__version": "{VERSION}", "{top}": {{"jail": [{told}]}}}}\n'
 
 
-def _members(record: Record, columns: list[Column], options: Options) -> list[tuple[str, str]]:
-    if columns:
-        kept = [asked for asked in columns if not (options.skip and jls.skipped(record, asked))]
-        return [member for asked in kept if (member := _member(record, asked, options)) is not None]
-    if options.verbose:
-        return [
-            ("jid", str(record.jid)),
-            ("hostname", _string(jls.hostname(record))),
-            ("path", _string(jls.path(record))),
-            ("name", _string(record.name)),
-            ("state", _string(jls.state(record))),
-            ("cpusetid", str(record.jid)),
-            ("ipv4_addrs", _strings(get.addresses(record, "ip4.addr"))),
-            ("ipv6_addrs", _strings(get.addresses(record, "ip6.addr"))),
-        ]
-    return [
-        ("name", _string(record.name)) if options.by_name else ("jid", str(record.jid)),
-        ("ipv4", _string(jls.first_address(record))),
-        ("hostname", _string(jls.hostname(record))),
-        ("path", _string(jls.path(record))),
-    ]
-
-
-def _member(record: Record, asked: Column, options: Options) -> tuple[str, str] | None:
-    """A parameter: a list of addresses, with ``-n`` a boolean, else a string, jid included; None for a missing key."""
-    if asked.parameter.kind in ("ip4", "ip6"):
-        return asked.name, _strings(get.addresses(record, asked.parameter.name))
-    known = get.text(record, asked)
-    if known is None:
-        return None
-    if options.name_value and asked.parameter.kind == "bool":
-        return asked.name, known
-    return asked.name, _string(known)
-
-
-def _join(members: list[tuple[str, str]]) -> str:
+def _joined(members: list[Member]) -> str:
     # libxo parts leaves by "," and lists by ", ", and puts a space after the colon of lists alone.
     parts = []
     for name, value in members:
-        spaced = value.startswith("[")
-        parts.append(f"{', ' if spaced else ','}{_string(name)}:{' ' if spaced else ''}{value}")
+        if isinstance(value, list):
+            parts.append(f", {_string(name)}: [{','.join([_string(item) for item in value])}]")
+        else:
+            parts.append(f",{_string(name)}:{_leaf(value)}")
     return "".join(parts).lstrip(", ")
 
 
-def _strings(items: list[str]) -> str:
-    return f"[{','.join([_string(item) for item in items])}]"
+def _pretty(top: str, jails: list[list[Member]], indent: int) -> str:
+    pad = [" " * (indent * depth) for depth in range(6)]
+    told = []
+    for members in jails:
+        lines = []
+        for name, value in members:
+            if isinstance(value, list):
+                items = ",\n".join([f"{pad[5]}{_string(item)}" for item in value])
+                lines.append(f"{pad[4]}{_string(name)}: [\n{items}{items and chr(10)}{pad[4]}]")
+            else:
+                lines.append(f"{pad[4]}{_string(name)}: {_leaf(value)}")
+        told.append(f"{pad[3]}{{\n" + ",\n".join(lines) + f"\n{pad[3]}}}")
+    inner = ",\n".join(told) + ("\n" if told else "")
+    # The space after the version's comma is libxo's.
+    head = f'{{\n{pad[1]}"__version": "{VERSION}", \n{pad[1]}"{top}": {{\n{pad[2]}"jail": [\n'
+    return f"{head}{inner}{pad[2]}]\n{pad[1]}}}\n}}\n"
+
+
+def _leaf(value: Value) -> str:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    return _string(value) if isinstance(value, str) else str(value)
 
 
 def _string(text: str) -> str:
