@@ -93,18 +93,26 @@ class AllowReservedPorts(Operation):
         return "allow ports below 1024"
 
 
-def plan(params: Parameters, jid: int, creator: int) -> list[Operation]:
-    """The operations that make this jail, decided to the last; nothing is touched, the host's state is only read."""
+def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = None) -> list[Operation]:
+    """The operations that make this jail, decided to the last; nothing is touched, the host's state is only read.
+
+    ``reserved`` is its record, which tells of what has been mounted for it. Raises JailError.
+    """
     path = params.text("path")
     private = params.text("ng.uids") == "private"
     base = creator if private else 0
-    record = registry.Record(jid)
+    record = reserved or registry.Record(jid)
     new_net = not privileges.share_network(params)
     below = rootfs.mounts_below(path)
+    wanted: list[bytes] = []
+    if any(line.startswith("mount ") for line in record.undo):
+        from jailng.core import mounting
+
+        wanted = mounting.seen(record, path, below)
     nodes, links = devfs.nodes(params.number("devfs_ruleset")), devfs.links(params.number("devfs_ruleset"))
     build: list[Operation] = [
-        rootfs.CloneTree(path, below),
-        rootfs.AttachTree(path, below, private),
+        rootfs.CloneTree(path, below, wanted),
+        rootfs.AttachTree(path, below, private, wanted),
         rootfs.MountDev(nodes, links, base, private),
         rootfs.MountProc(procfiles.texts()),
         rootfs.Pivot(),
@@ -192,7 +200,7 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
     root, _ = open_path(params)
     slots = {"root": root}
     try:
-        operations = plan(params, record.jid, record.base)
+        operations = plan(params, record.jid, record.base, record)
         carry_out(operations, slots, record)
         path = [f"param {line}" for line in params.to_lines(["path"])]
         record.append([f"init {registry.process_id(slots['init.pid'])}", *path, "created"])

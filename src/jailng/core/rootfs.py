@@ -33,11 +33,11 @@ MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_d
 # Directories below /proc/sys: of the machine's drives, and counters of quotas.
 MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
-_NOT_TAKEN = frozenset(
+NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
     "hugetlbfs binfmt_misc autofs rpc_pipefs nsfs".split()
 )
-_OWN = ("dev", "proc", "sys")
+OWN = ("dev", "proc", "sys")
 # Directories that every user of the host needs.
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
 _MASKS = b"/dev"
@@ -118,7 +118,7 @@ def mounts_below(path: str) -> list[tuple[bytes, str]]:
             continue
         kind = line.partition(b" - ")[2].partition(b" ")[0].decode()
         relative = _unescape(target)[len(real) + 1 :]
-        if kind not in _NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in _OWN:
+        if kind not in NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in OWN:
             found.append((relative, kind))
     return found
 
@@ -140,7 +140,11 @@ def _unescape(text: bytes) -> bytes:
 # What the builder keeps, by number: the tree, the new /dev and /proc, a point to mount on, what is for a moment only.
 _TREE, _DEV, _PROC, _POINT, _NEW = range(1, 6)
 _BELOW = 6  # and from here on the mounts below the root; without a number left, a mount is not taken along
-_MOST = 1000
+MOST = 1000
+
+
+def _shown(parameter: str, path: str, relative: bytes) -> str:
+    return f"{parameter}: {path.rstrip('/')}/{relative.decode('utf-8', 'replace')}"
 
 
 def _attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> None:
@@ -200,18 +204,26 @@ def _new_file_system(
 class CloneTree(Operation):
     """Take a detached copy of the root's mount and of those below it, while still in the host's namespace."""
 
-    __slots__ = ("below", "path")
+    __slots__ = ("below", "path", "wanted")
 
-    def __init__(self, path: str, below: list[tuple[bytes, str]]) -> None:
+    def __init__(self, path: str, below: list[tuple[bytes, str]], wanted: list[bytes]) -> None:
+        """``wanted`` are the paths of those that the jail has to see."""
         self.path = path
         self.below = below
+        self.wanted = wanted
 
     def outside(self, way: Program, slots: Slots) -> None:
         """A mount that has gone meanwhile is left out."""
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_EMPTY_PATH
         way.must("open_tree", slots["root"], way.text(b""), flags, keep=_TREE, label="jail_set: open_tree")
         how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
-        for number, (relative, _) in enumerate(self.below[:_MOST], _BELOW):
+        for number, (relative, _) in enumerate(self.below[:MOST], _BELOW):
+            if relative in self.wanted:
+                label = _shown("mount", self.path, relative)
+                way.must("openat2", slots["root"], way.text(relative), *how, keep=_POINT, label=label)
+                way.must("open_tree", Kept(_POINT), way.text(b""), flags, keep=number, label=label)
+                way.must("close", Kept(_POINT))
+                continue
             # What is not there is noted when its copy is to be attached, for then there is no such descriptor.
             way.may("openat2", slots["root"], way.text(relative), *how, keep=_POINT)
             way.may("open_tree", Kept(_POINT), way.text(b""), flags, keep=number)
@@ -226,22 +238,24 @@ class CloneTree(Operation):
 class AttachTree(Operation):
     """Map the ids of the copies through the jail's user namespace and mount them as the tree of this namespace."""
 
-    __slots__ = ("below", "path", "private", "tried")
+    __slots__ = ("below", "path", "private", "tried", "wanted")
 
-    def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool) -> None:
+    def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool, wanted: list[bytes]) -> None:
+        """``wanted`` are the paths of those that the jail has to see."""
         self.path = path
         self.below = below
         self.private = private
+        self.wanted = wanted
         self.tried: dict[int, bytes] = {}  # by the number of the call that failed if it is not seen
 
     def notes(self, noted: list[int]) -> list[str]:
         """The mounts below the root that are not seen inside."""
         paths = [self.tried[call] for call in noted if call in self.tried]
-        paths += [path for path, _ in self.below[_MOST:]]
-        return [f"not seen inside: {self.path.rstrip('/')}/{path.decode('utf-8', 'replace')}" for path in paths]
+        paths += [path for path, _ in self.below[MOST:]]
+        return [_shown("not seen inside", self.path, path) for path in paths]
 
     def inside(self, way: Program, slots: Slots) -> None:
-        """A root whose file system cannot map ids is an error; a mount below it that cannot is left out."""
+        """A root whose file system cannot map ids is an error; a mount below it that nobody asked for is left out."""
         mapping = m.MOUNT_ATTR_NODEV | (m.MOUNT_ATTR_IDMAP if self.private else 0)
         attributes = _attributes(way, mapping, slots["userns"] if self.private else 0)
         way.instead[way.here(), EINVAL] = (
@@ -251,7 +265,18 @@ class AttachTree(Operation):
         way.must("mount_setattr", Kept(_TREE), *attributes, label="jail_set: mount_setattr")
         _attach(way, _TREE, m.AT_FDCWD, b"/")
         how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
-        for number, (relative, _) in enumerate(self.below[:_MOST], _BELOW):
+        for number, (relative, kind) in enumerate(self.below[:MOST], _BELOW):
+            if relative in self.wanted:
+                label = _shown("mount", self.path, relative)
+                way.instead[way.here(), EINVAL] = (
+                    f"{label}: its file system ({kind}) cannot map uids (idmapped mounts): "
+                    f"use one that can, or set ng.uids=shared"
+                )
+                way.must("mount_setattr", Kept(number), *attributes, label=label)
+                way.must("openat2", Kept(_TREE), way.text(relative), *how, keep=_POINT, label=label)
+                _attach(way, number, Kept(_POINT))
+                way.must("close", Kept(_POINT))
+                continue
             mapped, found = way.here(), way.here() + 1
             self.tried[mapped] = self.tried[found] = relative
             way.note("mount_setattr", Kept(number), *attributes)

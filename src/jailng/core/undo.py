@@ -24,6 +24,10 @@ def _cgroup(words: list[str]) -> None:
 def _function(kind: str) -> Callable[[list[str]], None]:
     if kind == "cgroup":
         return _cgroup
+    if kind == "mount":
+        from jailng.core import mounting
+
+        return mounting.UNDO[kind]
     from jailng.core.network import UNDO
 
     return UNDO[kind]

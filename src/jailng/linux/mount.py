@@ -16,6 +16,11 @@ MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
 MOUNT_ATTR_NOEXEC = 8
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR__ATIME = 0x70
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 MOUNT_ATTR_IDMAP = 0x100000
 
 RESOLVE_NO_XDEV = 1
@@ -42,6 +47,9 @@ FSCONFIG_SET_STRING = 1
 FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 MNT_DETACH = 2
+_STATX_MNT_ID_UNIQUE = 0x4000
+_STATMOUNT_MNT_POINT = 0x10
+_STATMOUNT_FS_TYPE = 0x20
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
@@ -56,9 +64,11 @@ def open_tree(directory: int, path: bytes = b"", recursive: bool = False) -> int
     return syscall("open_tree", directory, path, flags, path=path)
 
 
-def mount_setattr(tree: int, attributes: int, userns: int = 0, recursive: bool = False) -> None:
+def mount_setattr(
+    tree: int, attributes: int, userns: int = 0, recursive: bool = False, clear: int = 0, propagation: int = 0
+) -> None:
     """Set MOUNT_ATTR_ flags; MOUNT_ATTR_IDMAP maps ids through ``userns``, while detached only. Raises OSError."""
-    attr = words(attributes, 0, 0, userns)
+    attr = words(attributes, clear, propagation, userns)
     syscall("mount_setattr", tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, len(attr))
 
 
@@ -78,6 +88,46 @@ def new_file_system(kind: bytes, options: list[tuple[bytes, bytes | None]], attr
         return syscall("fsmount", context, 1, attributes, path=kind)
     finally:
         posix.close(context)
+
+
+def move_mount(tree: int, target: int) -> None:
+    """Attach the detached mount ``tree`` where the O_PATH descriptor ``target`` leads. Raises OSError."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    syscall("move_mount", tree, b"", target, b"", flags)
+
+
+def mount_id(fd: int) -> int:
+    """The number of the mount that ``fd`` is on: no other has it while the machine runs. Linux 6.8; raises OSError."""
+    result = buffer(256)
+    syscall("statx", fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, result)
+    return int.from_bytes(result.raw[0x90:0x98], sys.byteorder)
+
+
+def stat_mount(number: int) -> tuple[bytes, str] | None:
+    """Where the mount of that ``mount_id`` is mounted and its type; None: not in this mount namespace.
+
+    statmount(2), Linux 6.8. Raises OSError.
+    """
+    request = words(24, number, _STATMOUNT_MNT_POINT | _STATMOUNT_FS_TYPE)
+    result = buffer(0x4000)
+    try:
+        syscall("statmount", request, result, 0x4000, 0)
+    except FileNotFoundError:
+        return None
+    content = result.raw
+    kind, point = (int.from_bytes(content[at : at + 4], sys.byteorder) + 512 for at in (36, 108))
+    return content[point : content.index(b"\0", point)], content[kind : content.index(b"\0", kind)].decode()
+
+
+def has_mounts_below(number: int) -> bool:
+    """Whether anything is mounted below the mount of that ``mount_id`` or on it: listmount(2). Raises OSError."""
+    request = words(24, number, 0)
+    return syscall("listmount", request, buffer(8), 1, 0) > 0
+
+
+def unmount(fd: int, flags: int = 0) -> None:
+    """umount2(2) of the mount whose root the O_PATH descriptor ``fd`` is. Raises OSError (EINVAL: it is none)."""
+    syscall("umount2", f"/proc/self/fd/{fd}".encode(), flags)
 
 
 def takes_pid_namespace() -> bool:

@@ -1,0 +1,265 @@
+"""File systems for ``mount`` and ``mount.fstab``: FreeBSD's types and options on Linux, each as a detached mount.
+
+A detached mount has no place yet and goes with its descriptor, so nothing here outlives this process: where it is
+attached, and what has to be written down before, is for ``core.mounting`` to know. Types that Linux would show the host
+by (a procfs, a devfs) are not made here at all: the jail has its own of these, and ``OWN`` says which.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import registry, rootfs
+from jailng.errors import JailError
+from jailng.linux import mount as m
+from jailng.linux import ns
+from jailng.linux.libc import ELOOP, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jailng.conf.fstab import Entry
+
+# FreeBSD's types, by the names that Linux has for them; all others are Linux's own, and passed on.
+_LINUX = {
+    "nullfs": "bind",
+    "none": "bind",
+    "unionfs": "overlay",
+    "msdosfs": "vfat",
+    "cd9660": "iso9660",
+    "ext2fs": "ext4",
+    "smbfs": "cifs",
+}
+# Of these a jail has its own: mounting them is showing that in one more place.
+OWN = {
+    "devfs": "dev",
+    "devtmpfs": "dev",
+    "procfs": "proc",
+    "linprocfs": "proc",
+    "proc": "proc",
+    "linsysfs": "sys",
+    "sysfs": "sys",
+}
+# As what else Linux may show a type.
+ALSO = {"nfs": ("nfs4",), "ext2": ("ext4",), "ext3": ("ext4",), "ntfs": ("ntfs3", "fuseblk")}
+# What is in each /dev of a jail, by type.
+IN_DEV = {"fdescfs": "fd", "tmpfs": "shm", "devpts": "pts", "mqueue": "mqueue", "mqueuefs": "mqueue"}
+
+# Words for mount(8) itself; jail(8) mounts what it is told to, now.
+_NO_MATTER = frozenset(
+    "rw auto noauto late failok dev nodev exec suid async atime relatime userquota groupquota".split()
+)
+_ATTRIBUTES = {
+    "ro": m.MOUNT_ATTR_RDONLY,
+    "rdonly": m.MOUNT_ATTR_RDONLY,
+    "nosuid": m.MOUNT_ATTR_NOSUID,
+    "noexec": m.MOUNT_ATTR_NOEXEC,
+    "noatime": m.MOUNT_ATTR_NOATIME,
+    "strictatime": m.MOUNT_ATTR_STRICTATIME,
+    "nodiratime": m.MOUNT_ATTR_NODIRATIME,
+    "nosymfollow": m.MOUNT_ATTR_NOSYMFOLLOW,
+}
+_TMPFS = {"size": "size", "inodes": "nr_inodes", "nr_inodes": "nr_inodes", "mode": "mode", "uid": "uid", "gid": "gid"}
+_MOST_SAID = 4096
+_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
+
+
+def linux_kind(kind: str) -> str:
+    """A type in Linux's spelling."""
+    return _LINUX.get(kind, kind)
+
+
+def detached(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+    """The file system as a detached mount, and a warning or "". ``root`` is the jail's root.
+
+    Device files in it are dead. Raises JailError that names what it is, or OSError.
+    """
+    kind = linux_kind(entry.kind)
+    if not kind.isprintable() or kind in rootfs.NOT_TAKEN:
+        raise JailError(f"{entry.parameter}: {entry.target}: a file system of type {entry.kind} would show the host")
+    make = _MAKERS.get(kind, _by_program)
+    return make(entry, root, lenient, private)
+
+
+def attributes(entry: Entry) -> tuple[int, list[str]]:
+    """What the options say of the mount, as MOUNT_ATTR_ flags, and those that are the file system's own."""
+    flags, others = m.MOUNT_ATTR_NODEV, []
+    for word in entry.options:
+        if word in _ATTRIBUTES:
+            flags |= _ATTRIBUTES[word]
+        elif word not in _NO_MATTER:
+            others.append(word)
+    return flags, others
+
+
+def set_attributes(tree: int, flags: int, recursive: bool = False) -> None:
+    """Give a detached mount these MOUNT_ATTR_ flags besides its own, and no peers. Raises OSError.
+
+    A copy of a mount is one more peer of it: what is mounted below the one would be below the other.
+    """
+    clear = m.MOUNT_ATTR__ATIME if flags & m.MOUNT_ATTR__ATIME else 0
+    m.mount_setattr(tree, flags, recursive=recursive, clear=clear, propagation=m.MS_PRIVATE)
+
+
+def refuse(entry: Entry, word: str) -> JailError:
+    """The error of an option that there is not."""
+    return JailError(f"{entry.parameter}: {entry.target}: {entry.kind}: unknown option {word}")
+
+
+def open_source(path: str, root: int) -> int:
+    """A file or directory of the host's as an O_PATH descriptor. Raises OSError.
+
+    Symbolic links are followed, but for those in the tree of this jail, or of one that runs: an enemy has made these.
+    """
+    flags = m.O_PATH | posix.O_CLOEXEC
+    trees = [_real(root), *[record.params.get("path", "/") for record in registry.jails()]]
+    trees = [f"{tree}/" for tree in trees if tree != "/"]
+    parts = [part for part in path.split("/") if part]
+    here = posix.open("/" if path.startswith("/") else ".", flags)
+    for part in parts:
+        try:
+            inside = any((_real(here) + "/").startswith(tree) for tree in trees)
+            below = posix.open(part, flags | (posix.O_NOFOLLOW if inside else 0), dir_fd=here)
+        finally:
+            posix.close(here)
+        here = below
+        if posix.fstat(here).st_mode & _S_IFMT == _S_IFLNK:
+            posix.close(here)
+            raise OSError(ELOOP, posix.strerror(ELOOP), path)
+    return here
+
+
+def _real(fd: int) -> str:
+    return posix.readlink(f"/proc/self/fd/{fd}")
+
+
+def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
+    """Refuse to let a jail write where other users of the host can reach, or with ``lenient`` warn; as for the root.
+
+    A set-uid file that a jailed root makes is set-uid on the host's disk, whatever uids the jail has.
+    """
+    here = source
+    if posix.fstat(source).st_mode & _S_IFMT != _S_IFDIR:
+        here = posix.open(_real(source).rpartition("/")[0] or "/", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    reached = rootfs.reachable(here, path)
+    if here != source:
+        posix.close(here)
+    if not reached:
+        return ""
+    warning = (
+        f"{entry.parameter}: {path}: other users of this host can reach it, and a set-uid file made inside "
+        f"would be one outside: mount it ro, or keep them out: chmod 0700 {path} (or set ng.lenient)"
+    )
+    if not lenient:
+        raise JailError(warning)
+    return warning
+
+
+def _bind(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+    """nullfs(4): one mount and not what is mounted below it, unless Linux's ``rbind`` says so."""
+    flags, others = attributes(entry)
+    recursive = "rbind" in others
+    for word in others:
+        if word not in ("bind", "rbind", "nocache", "cache"):
+            raise refuse(entry, word)
+    if entry.kind == "none" and not {"bind", "rbind"} & set(others):
+        raise JailError(f"{entry.parameter}: {entry.target}: a file system of type none without bind or rbind")
+    source = open_source(entry.device, root)
+    try:
+        shown = m.stat_mount(m.mount_id(source))
+        if shown is not None and shown[1] in rootfs.NOT_TAKEN:
+            raise JailError(f"{entry.parameter}: {entry.device}: a file system of type {shown[1]} would show the host")
+        writable = not flags & m.MOUNT_ATTR_RDONLY
+        warning = guard(entry, source, entry.device, lenient) if writable else ""
+        tree = m.open_tree(source, recursive=recursive)
+    finally:
+        posix.close(source)
+    set_attributes(tree, flags, recursive)
+    return tree, warning
+
+
+def _tmpfs(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+    flags, others = attributes(entry)
+    source = entry.device.encode("utf-8", "surrogateescape")
+    options: list[tuple[bytes, bytes | None]] = [(b"source", source)]
+    for word in others:
+        key, _, value = word.partition("=")
+        if key not in _TMPFS or not value:
+            raise refuse(entry, word)
+        options.append((_TMPFS[key].encode(), value.encode("utf-8", "surrogateescape")))
+    try:
+        return m.new_file_system(b"tmpfs", options, flags), ""
+    except OSError as error:
+        words = ",".join(others)
+        raise JailError(f"{entry.parameter}: {entry.target}: tmpfs {words}: {error.strerror}") from None
+
+
+def _by_program(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+    """Have mount(8) mount it, in a mount namespace where nobody else sees it, and take a copy of that.
+
+    Which helper a type has (mount.nfs), that an image is made a loop device, that a UUID is a disk: mount(8) knows.
+    """
+    flags, others = attributes(entry)
+    readonly = ["ro"] if flags & m.MOUNT_ATTR_RDONLY else []
+    options = ",".join(["nodev", *readonly, *others])
+    argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, registry.DIRECTORY]
+    told, tell = posix.pipe2(posix.O_CLOEXEC)
+    stay, leave = posix.pipe2(posix.O_CLOEXEC)
+    pid, pidfd = ns.clone3()
+    if pid == 0:
+        posix.close(leave)
+        _mount_apart(argv, tell, stay)
+    try:
+        posix.close(tell)
+        said = b""
+        while len(said) < _MOST_SAID and (more := posix.read(told, _MOST_SAID)):
+            said += more
+            if said.endswith(b"\0"):
+                break
+        if not said.endswith(b"\0"):
+            raise JailError(f"{entry.parameter}: {entry.target}: {_complaint(said)}")
+        tree = syscall("pidfd_getfd", pidfd, int(said.rstrip(b"\0").rpartition(b"\n")[2]), 0)
+    finally:
+        for fd in (told, stay, leave):
+            posix.close(fd)
+        posix.waitpid(pid, 0)
+        posix.close(pidfd)
+    posix.set_inheritable(tree, False)
+    set_attributes(tree, flags)
+    return tree, ""
+
+
+def _mount_apart(argv: list[str], tell: int, stay: int) -> None:
+    """In a child: mount at a place that only a new mount namespace has, tell the copy's number, wait to be read."""
+    try:
+        ns.unshare(ns.CLONE_NEWNS)
+        m.make_private()
+        null = posix.open("/dev/null", posix.O_RDWR)
+        actions = [
+            (posix.POSIX_SPAWN_DUP2, null, 0),
+            (posix.POSIX_SPAWN_DUP2, null, 1),
+            (posix.POSIX_SPAWN_DUP2, tell, 2),
+        ]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+        child = posix.posix_spawnp(argv[0], argv, environment, file_actions=actions)
+        _, status = posix.waitpid(child, 0)
+        if status == 0:
+            copy = m.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
+            posix.write(tell, b"\n%d\0" % copy)
+            posix.read(stay, 1)
+    except BaseException as error:
+        posix.write(tell, str(error).encode())
+    finally:
+        posix._exit(0)
+
+
+def _complaint(said: bytes) -> str:
+    """mount(8)'s first line, less where it believes that it mounts."""
+    line = said.decode("utf-8", "replace").strip().partition("\n")[0]
+    for before in ("mount: ", f"{registry.DIRECTORY}: "):
+        line = line.removeprefix(before)
+    return line.rstrip(".") or "mount(8) failed"
+
+
+_MAKERS: dict[str, Callable[[Entry, int, bool, bool], tuple[int, str]]] = {"bind": _bind, "tmpfs": _tmpfs}

@@ -1,0 +1,290 @@
+"""``mount`` and ``mount.fstab``: file systems that the host mounts below a jail's root before the jail is made.
+
+They are mounted in the host's mount namespace, where hooks and ``jail -C`` expect them; ``core.rootfs`` takes them
+along into the jail. The tree belongs to an enemy: a target is walked to beneath a descriptor of the root and without
+links, and what was found is what is mounted on. FreeBSD: check_path in usr.sbin/jail/command.c.
+
+A mount is known by the number that Linux never gives out twice (statx(2), STATX_MNT_ID_UNIQUE). It has that before it
+is attached anywhere, so the record can name it first, and undoing takes away that very mount wherever it has got to,
+and no other that an administrator has put in its place.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import filesystem, rootfs
+from jailng.errors import JailError
+from jailng.linux import mount as m
+from jailng.linux.libc import EBUSY, ELOOP, ENOENT, ENOTDIR
+from jailng.params.values import escape, unescape, visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jailng.conf.fstab import Entry
+    from jailng.core.registry import Record
+    from jailng.params.model import Parameters
+
+_LARGEST_FILE = 1 << 20
+_BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
+_S_IFMT, _S_IFDIR, _S_IFLNK, _S_IFREG = 0o170000, 0o040000, 0o120000, 0o100000
+
+
+def entries(params: Parameters) -> list[tuple[str, Entry]]:
+    """What is to be mounted, in this order, each with the name of the parameter that says so.
+
+    First the values of ``mount``, then the lines of each file of ``mount.fstab``, which is read now. Raises JailError.
+    """
+    from jailng.conf import fstab
+
+    found = [fstab.parse_line(line) for line in params.strings("mount")]
+    for file in params.strings("mount.fstab"):
+        if file:
+            found += fstab.parse(_read(file, params.text("path")))
+    return [(entry.parameter, entry) for entry in found if entry is not None]
+
+
+def _read(file: str, path: str) -> str:
+    try:  # without O_NONBLOCK a fifo would be waited for
+        fd = posix.open(file, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise JailError(f"mount.fstab: {visible(file)}: {getattr(error, 'strerror', error)}") from None
+    try:
+        status = posix.fstat(fd)
+        if status.st_mode & _S_IFMT != _S_IFREG:
+            raise JailError(f"mount.fstab: {file}: not a regular file")
+        if status.st_size > _LARGEST_FILE:
+            raise JailError(f"mount.fstab: {file}: {posix.strerror(27)}")  # EFBIG
+        # Else a jail's root would write down which directories of the host's it gets.
+        if path != "/" and posix.readlink(f"/proc/self/fd/{fd}").startswith(f"{path.rstrip('/')}/"):
+            raise JailError(f"mount.fstab: {file}: in the jail's own tree, where its root can write")
+        return posix.read(fd, _LARGEST_FILE).decode("utf-8", "surrogateescape")
+    finally:
+        posix.close(fd)
+
+
+def mount(record: Record, path: str, entry: Entry) -> str:
+    """Mount it for the jail whose root is ``path``, with its undo record written before. A warning, or "".
+
+    What the jail has of its own (a devfs on /dev, a procfs on /proc) is there without: that is not mounted on the host.
+    Needs the jail's lock. Raises JailError.
+    """
+    root = rootfs.open_root(path)
+    point = tree = -1
+    try:
+        relative = _relative(root, path, entry)
+        if _is_in_dev(record, relative, entry):
+            return ""
+        point = _walk(root, relative, entry)
+        if entry.kind in filesystem.OWN:
+            if not _is_directory(point):
+                raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR)}")
+            record.append([_undo_line(filesystem.OWN[entry.kind], relative)])
+            return ""
+        lenient, private = record.params.get("ng.lenient") == "true", record.params.get("ng.uids") != "shared"
+        tree, warning = filesystem.detached(entry, root, lenient, private)
+        if _is_directory(tree) is not _is_directory(point):
+            raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR)}")
+        recursive = "+" if "rbind" in entry.options else ""
+        record.append([_undo_line(f"{m.mount_id(tree)}{recursive}", relative)])
+        m.move_mount(tree, point)
+    except OSError as error:
+        raise JailError(f"{entry.parameter}: {visible(_culprit(error, entry))}: {error.strerror}") from None
+    finally:
+        for fd in (tree, point, root):
+            if fd >= 0:
+                posix.close(fd)
+    return warning
+
+
+def _culprit(error: OSError, entry: Entry) -> str:
+    """Which of the two names the kernel did not like."""
+    return entry.device if error.filename and error.errno in (ENOENT, ELOOP, 13) else entry.target
+
+
+def _undo_line(what: str, relative: str) -> str:
+    return f"undo mount {what} {escape(relative or '.')}"
+
+
+def _relative(root: int, path: str, entry: Entry) -> str:
+    """The target relative to the root, "" for the root itself, however the way to the root is spelled."""
+    target = entry.target
+    if not target.startswith("/"):
+        raise JailError(f"{entry.parameter}: {visible(target)}: not an absolute pathname")
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    if ".." not in parts:
+        top = posix.fstat(root)
+        for count in range(len(parts) + 1):
+            try:
+                here = posix.stat("/" + "/".join(parts[:count]))
+            except (OSError, ValueError):
+                break
+            if (here.st_ino, here.st_dev) == (top.st_ino, top.st_dev):
+                return "/".join(parts[count:])
+    raise JailError(f"{entry.parameter}: {visible(target)}: not below the jail's path {path}")
+
+
+def _is_in_dev(record: Record, relative: str, entry: Entry) -> bool:
+    """Whether the jail's own /dev has that anyway. Raises JailError where what the jail has of its own hides it."""
+    places = {name: name for name in rootfs.OWN} | {place: kind for kind, place in own(record)}
+    where = f"{entry.parameter}: {visible(entry.target)}"
+    for place, kind in places.items():
+        if relative == place and filesystem.OWN.get(entry.kind) == kind:
+            return False
+        if (relative + "/").startswith(place + "/"):
+            if kind == "dev" and relative == f"{place}/{filesystem.IN_DEV.get(entry.kind)}" and not _sized(entry):
+                return True
+            raise JailError(f"{where}: not seen inside: what a jail has there is its own")
+    if entry.kind == "fdescfs":
+        raise JailError(f"{where}: fdescfs is a part of /dev on Linux: mount devfs above it")
+    return False
+
+
+def _sized(entry: Entry) -> bool:
+    return any(word.partition("=")[0] in ("size", "inodes", "nr_inodes") for word in entry.options)
+
+
+def _walk(root: int, relative: str, entry: Entry) -> int:
+    """The target as an O_PATH descriptor. Raises JailError, in FreeBSD's words where there is something on the way."""
+    if not relative:
+        return posix.dup(root)
+    try:
+        name = relative.encode("utf-8", "surrogateescape")
+        return m.openat2(root, name, m.O_PATH, _BENEATH)
+    except OSError as error:
+        raise JailError(_complaint(root, relative, entry, error)) from None
+
+
+def _complaint(root: int, relative: str, entry: Entry, error: OSError) -> str:
+    """What lies in the way, by name; ``error`` if nothing does any more."""
+    parts = relative.split("/")
+    above = entry.target.rstrip("/").removesuffix(relative).rstrip("/")
+    for count in range(1, len(parts) + 1):
+        shown = f"{above}/{'/'.join(parts[:count])}"
+        try:
+            name = "/".join(parts[:count]).encode("utf-8", "surrogateescape")
+            fd = m.openat2(root, name, m.O_PATH | posix.O_NOFOLLOW, _BENEATH)
+            link = posix.fstat(fd).st_mode & _S_IFMT == _S_IFLNK
+            posix.close(fd)
+        except OSError as found:
+            return f"{entry.parameter}: {visible(shown)}: {found.strerror}"
+        if link:
+            return f"{entry.parameter}: {visible(shown)} is a symbolic link"
+    return f"{entry.parameter}: {visible(entry.target)}: {error.strerror}"
+
+
+def _is_directory(fd: int) -> bool:
+    return posix.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
+
+
+# What a record tells of
+
+
+def _recorded(record: Record) -> Iterator[tuple[str, str]]:
+    for line in record.undo:
+        kind, _, rest = line.partition(" ")
+        if kind == "mount":
+            what, _, relative = rest.partition(" ")
+            yield what, unescape(relative)
+
+
+def own(record: Record) -> list[tuple[str, str]]:
+    """Where the jail wants what it has of its own: ("dev", "proc" or "sys"; a path relative to the root)."""
+    return [(what, relative) for what, relative in _recorded(record) if what.isalpha()]
+
+
+def seen(record: Record, path: str, below: list[tuple[bytes, str]]) -> list[bytes]:
+    """The paths, relative to the root, of what has been mounted below it for this jail, which has to see that.
+
+    ``below`` is what will be taken into the jail (``rootfs.mounts_below``). Raises JailError for what is not in that.
+    """
+    taken = {relative for relative, _ in below[: rootfs.MOST]}
+    wanted = [
+        relative.encode("utf-8", "surrogateescape")
+        for what, relative in _recorded(record)
+        if not what.isalpha() and relative != "."
+    ]
+    for relative in wanted:
+        if relative not in taken:
+            shown = visible(relative.decode("utf-8", "replace"))
+            raise JailError(f"mount: {path.rstrip('/')}/{shown}: not seen inside")
+    return wanted
+
+
+# Undoing
+
+
+def _undo(words: list[str]) -> None:
+    """``mount NUMBER PATH``: unmount that mount, wherever it is by now; it may be gone. Raises JailError, OSError.
+
+    It goes at once for everybody (MNT_DETACH): the jail's processes are dead, and who else has a file open there keeps
+    it until he closes that. What others have mounted on it or below is not taken away (EBUSY); what came with it, as by
+    rbind, is (``NUMBER+``). A word for a number is what the jail had of its own: nothing on the host.
+    """
+    text = words[0].rstrip("+")
+    if not text.isdigit():
+        return
+    number = int(text)
+    found = m.stat_mount(number)
+    if found is None:
+        return
+    fd = m.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
+    try:
+        if m.mount_id(fd) != number or (text == words[0] and m.has_mounts_below(number)):
+            raise JailError(f"mount: {visible(found[0].decode('utf-8', 'replace'))}: {posix.strerror(EBUSY)}")
+        m.unmount(fd, m.MNT_DETACH)
+    finally:
+        posix.close(fd)
+
+
+def unmount(path: str, entry: Entry) -> None:
+    """Unmount what ``entry`` has mounted below ``path``, if that is what is there now. Raises JailError, as FreeBSD.
+
+    For ``jail -C`` and ``-r``, which know the configuration; what a record tells of ``core.undo`` undoes.
+    """
+    root = rootfs.open_root(path)
+    point = -1
+    try:
+        relative = _relative(root, path, entry)
+        if entry.kind in filesystem.OWN or entry.kind == "fdescfs" or relative.partition("/")[0] in rootfs.OWN:
+            return
+        point = _walk(root, relative, entry)
+        _check_mount(point, root, relative, entry)
+        m.unmount(point, m.MNT_DETACH)
+    except OSError as error:
+        raise JailError(f"{entry.parameter}: {visible(entry.target)}: {error.strerror}") from None
+    finally:
+        for fd in (point, root):
+            if fd >= 0:
+                posix.close(fd)
+
+
+def _check_mount(point: int, root: int, relative: str, entry: Entry) -> None:
+    where = f"{entry.parameter}: {visible(entry.target)}"
+    number = m.mount_id(point)
+    found = m.stat_mount(number)
+    real = posix.readlink(f"/proc/self/fd/{point}").encode("utf-8", "surrogateescape")
+    if found is None or found[0] != real:
+        raise JailError(f"{where}: not a mount point")
+    kind = filesystem.linux_kind(entry.kind)
+    if kind != "bind":
+        right = found[1] in (kind.partition(".")[0], *filesystem.ALSO.get(kind, ()))
+    else:
+        right = _same(point, entry.device)
+    if not right:
+        raise JailError(f"{where}: not a {entry.kind} mount")
+    if m.has_mounts_below(number):
+        raise JailError(f"{where}: {posix.strerror(EBUSY)}")
+
+
+def _same(point: int, device: str) -> bool:
+    try:
+        here, there = posix.fstat(point), posix.stat(device)
+    except OSError:
+        return True  # its source is gone: what is mounted can be nothing that is needed
+    return (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
+
+
+UNDO: dict[str, Callable[[list[str]], None]] = {"mount": _undo}

@@ -1,0 +1,360 @@
+"""What ``mount`` and ``mount.fstab`` mount: seen from the host and from inside, undone, and never led astray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jailng.conf import fstab
+from jailng.core import create, mounting, undo
+from jailng.errors import JailError
+from jailng.params.model import Parameters
+from tests.kernel.conftest import Command
+from tests.kernel.stage import Mount, mount, mounts, unmount
+
+
+class Made:
+    """A jail made as jail(8) makes it: reserved, file systems mounted, created."""
+
+    def __init__(self, root: Path, *lines: str, jexec: Command | None = None, **given: str) -> None:
+        self.root = root
+        self.jexec = jexec
+        self.params = Parameters()
+        for name, text in {"name": "m", "path": str(root), "persist": "true", **given}.items():
+            self.params.add(name.replace("_", "."), text)
+        self.params.settle()
+        self.record = create.reserve(self.params)
+        self.warnings: list[str] = []
+        try:
+            for line in lines:
+                entry = fstab.parse_line(line.replace("ROOT", str(root)))
+                assert entry is not None
+                self.warnings.append(mounting.mount(self.record, str(root), entry))
+        except BaseException:
+            undo.walk(self.record)
+            raise
+
+    def start(self) -> None:
+        try:
+            self.notes = create.jail_set(self.params, self.record)
+        except BaseException:
+            undo.walk(self.record)
+            raise
+        self.record.append(["up"])
+
+    def __enter__(self) -> Made:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        undo.walk(self.record)
+
+    def run(self, script: str) -> str:
+        assert self.jexec is not None
+        done = self.jexec("m", "sh", "-c", script)
+        assert (done.stderr, done.returncode) == ("", 0), (done.stdout, done.stderr)
+        return done.stdout
+
+    def fails(self, script: str) -> str:
+        assert self.jexec is not None
+        done = self.jexec("m", "sh", "-c", script)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+
+def at(target: Path) -> list[Mount]:
+    """What is mounted there on the host, the lowest first."""
+    return [found for found in mounts() if found.target == str(target)]
+
+
+@pytest.fixture
+def root(small_root: Path) -> Path:
+    (small_root / "mnt").mkdir()
+    (small_root / "usr/ports").mkdir(parents=True)
+    return small_root
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A directory of the host's that nobody but root can reach."""
+    made = tmp_path / "data"
+    made.mkdir()
+    (made / "file").write_text("text\n")
+    (made / "dir").mkdir()
+    return made
+
+
+@pytest.fixture
+def make(root: Path, jexec: Command) -> Callable[..., Made]:
+    return lambda *lines, **given: Made(root, *lines, jexec=jexec, **given)
+
+
+def test_nullfs(make: Callable[..., Made], root: Path, data: Path) -> None:
+    """Root's files are root's inside, and what root makes inside is root's outside."""
+    with make(f"{data} ROOT/usr/ports nullfs rw") as made:
+        assert (root / "usr/ports/file").read_text() == "text\n"
+        assert made.run("stat -c '%u %g %a' /usr/ports/file; cat /usr/ports/file") == "0 0 644\ntext\n"
+        made.run("echo new >/usr/ports/new; mkdir /usr/ports/dir/more; chown 1001:1001 /usr/ports/new")
+    assert (data / "new").stat().st_uid == 1001
+    assert (data / "dir/more").stat().st_uid == 0
+    assert not list((root / "usr/ports").iterdir())
+
+
+def test_tmpfs(make: Callable[..., Made], root: Path) -> None:
+    with make("tmpfs ROOT/mnt tmpfs size=64m,mode=1777,noexec,nosuid") as made:
+        (root / "mnt/of-the-host").write_text("text\n")
+        said = made.run("stat -c '%u %g %a' /mnt /mnt/of-the-host; echo x >/mnt/y; stat -c %u /mnt/y; df -m /mnt")
+        assert said.splitlines()[:3] == ["0 0 1777", "0 0 644", "0"]
+        assert "64" in said.splitlines()[-1].split()
+        options = made.run("grep ' /mnt ' /proc/self/mounts").split()[3].split(",")
+        assert {"noexec", "nosuid", "nodev", "rw"} <= set(options)
+    assert not at(root / "mnt")
+
+
+def error(*arguments: object, **given: object) -> str:
+    make, *lines = arguments
+    with pytest.raises(JailError) as raised:
+        make(*lines, **given)  # type: ignore[operator]
+    return str(raised.value)
+
+
+def test_read_only(make: Callable[..., Made], data: Path) -> None:
+    with make(f"{data} ROOT/mnt nullfs ro,noatime 0 0") as made:
+        assert "Read-only file system" in made.fails("echo x >/mnt/file")
+        options = made.run("grep ' /mnt ' /proc/self/mounts").split()[3].split(",")
+        assert {"ro", "noatime", "nodev"} <= set(options)
+
+
+def test_one_file(make: Callable[..., Made], root: Path, data: Path) -> None:
+    (root / "etc/motd").touch()
+    with make(f"{data}/file ROOT/etc/motd nullfs ro") as made:
+        assert made.run("cat /etc/motd") == "text\n"
+    assert (root / "etc/motd").read_text() == ""
+
+
+def test_in_shared_uids(make: Callable[..., Made], data: Path) -> None:
+    with make(f"{data} ROOT/mnt bind", "swap ROOT/usr/ports tmpfs mode=0700", ng_uids="shared") as made:
+        assert made.run("cat /mnt/file; stat -c '%u %a' /usr/ports") == "text\n0 700\n"
+
+
+def test_what_is_mounted_below_a_directory_is_not_shown(make: Callable[..., Made], data: Path) -> None:
+    """nullfs(4) shows one file system; Linux's rbind shows those below as well."""
+    mount("none", data / "dir", "tmpfs")
+    (data / "dir/below").touch()
+    try:
+        with make(f"{data} ROOT/mnt nullfs", f"{data} ROOT/usr/ports none rbind") as made:
+            assert made.run("ls /mnt/dir; ls /usr/ports/dir") == "below\n"
+    finally:
+        unmount(data / "dir")
+
+
+def test_the_root_itself(make: Callable[..., Made], root: Path, tmp_path: Path, data: Path) -> None:
+    """As the FreeBSD Handbook has thin jails: a template, read-only, on the jail's path, and a directory in it."""
+    template = root.rename(tmp_path / "template")
+    root.mkdir()
+    with make(f"{template} ROOT/ nullfs ro 0 0", f"{data} ROOT/mnt nullfs rw 0 0") as made:
+        assert made.run("cat /mnt/file; echo x >/mnt/new; cat /mnt/new") == "text\nx\n"
+        assert "Read-only file system" in made.fails("echo x >/etc/new")
+    assert not list(root.iterdir())
+
+
+def test_in_order_and_on_one_another(make: Callable[..., Made], root: Path, data: Path) -> None:
+    with make("t1 ROOT/mnt tmpfs", f"{data} ROOT/mnt nullfs", "t2 ROOT/mnt/dir tmpfs mode=0711") as made:
+        assert len(at(root / "mnt")) == 2
+        assert made.run("cat /mnt/file; stat -c %a /mnt/dir") == "text\n711\n"
+    assert not at(root / "mnt")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("<data> mnt nullfs", "mount: mnt: not an absolute pathname"),
+        ("<data> <root>/link nullfs", "mount: <root>/link is a symbolic link"),
+        ("<data> <root>/usr/link/mnt nullfs", "mount: <root>/usr/link is a symbolic link"),
+        ("<data> <root>/usr/self/mnt nullfs", "mount: <root>/usr/self is a symbolic link"),
+        ("<data> <root>/none nullfs", "mount: <root>/none: No such file or directory"),
+        ("<data> <root>/none/mnt nullfs", "mount: <root>/none: No such file or directory"),
+        ("<data> <root>/etc/passwd/mnt nullfs", "mount: <root>/etc/passwd/mnt: Not a directory"),
+        ("<data> <root>/etc/passwd nullfs", "mount: <root>/etc/passwd: Not a directory"),
+        ("<data>/file <root>/mnt nullfs", "mount: <root>/mnt: Not a directory"),
+        ("<data> /var/tmp nullfs", "mount: /var/tmp: not below the jail's path <root>"),
+        ("<data> <root>/../x nullfs", "mount: <root>/../x: not below the jail's path <root>"),
+        ("<data> <root>/mnt/../mnt nullfs", "mount: <root>/mnt/../mnt: not below the jail's path <root>"),
+        ("<data>/none <root>/mnt nullfs", "mount: <data>/none: No such file or directory"),
+        ("<data> <root>/mnt nullfs ro,frob", "mount: <root>/mnt: nullfs: unknown option frob"),
+        ("t <root>/mnt tmpfs frob=1", "mount: <root>/mnt: tmpfs: unknown option frob=1"),
+        ("t <root>/mnt tmpfs size=x", "mount: <root>/mnt: tmpfs size=x: Invalid argument"),
+        ("x <root>/mnt frobfs", "mount: <root>/mnt: unknown filesystem type 'frobfs'"),
+        ("/proc <root>/mnt nullfs", "mount: /proc: a file system of type proc would show the host"),
+        ("x <root>/mnt cgroup2", "mount: <root>/mnt: a file system of type cgroup2 would show the host"),
+        ("<data> <root>/dev nullfs", "mount: <root>/dev: not seen inside: what a jail has there is its own"),
+        ("x <root>/mnt fdescfs", "mount: <root>/mnt: fdescfs is a part of /dev on Linux: mount devfs above it"),
+    ],
+)
+def test_refused(make: Callable[..., Made], root: Path, data: Path, line: str, message: str) -> None:
+    (root / "link").symlink_to("mnt")
+    (root / "usr/link").symlink_to("/")
+    (root / "usr/self").symlink_to(".")
+    line, message = (text.replace("<root>", str(root)).replace("<data>", str(data)) for text in (line, message))
+    assert error(make, line) == message
+
+
+def test_an_entry_that_fails_undoes_those_before(make: Callable[..., Made], root: Path) -> None:
+    error(make, "t ROOT/mnt tmpfs", "t ROOT/none tmpfs")
+    assert not at(root / "mnt")
+
+
+def test_an_administrators_own_mount_stays(make: Callable[..., Made], root: Path) -> None:
+    """On ours or below it: then ours stays too, and the next attempt finds it."""
+    made = make("t ROOT/mnt tmpfs")
+    mount("own", root / "mnt", "tmpfs")
+    with pytest.raises(JailError) as raised:
+        undo.walk(made.record)
+    assert str(raised.value) == f"mount: {root}/mnt: Device or resource busy"
+    assert [found.source for found in at(root / "mnt")] == ["t", "own"]
+    unmount(root / "mnt")
+    undo.walk(made.record)
+    assert not at(root / "mnt")
+
+
+def test_a_mount_in_place_of_ours_stays(make: Callable[..., Made], root: Path) -> None:
+    made = make("t ROOT/mnt tmpfs")
+    unmount(root / "mnt")
+    mount("own", root / "mnt", "tmpfs")
+    undo.walk(made.record)
+    assert [found.source for found in at(root / "mnt")] == ["own"]
+    unmount(root / "mnt")
+
+
+def test_a_directory_that_has_been_moved(make: Callable[..., Made], root: Path) -> None:
+    """A jailed root may have renamed what is above the mount point."""
+    made = make("t ROOT/usr/ports tmpfs")
+    (root / "usr").rename(root / "elsewhere")
+    undo.walk(made.record)
+    assert not at(root / "elsewhere/ports")
+
+
+def test_a_starter_that_was_killed(make: Callable[..., Made], root: Path, data: Path, jail: Command) -> None:
+    """The next command that makes or removes a jail of that name finds the record, and undoes it."""
+    pid = os.fork()
+    if pid == 0:
+        make("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert at(root / "mnt") and at(root / "usr/ports")
+    assert jail("-r", "m").returncode == 1
+    assert not at(root / "mnt") and not at(root / "usr/ports")
+
+
+def test_unmount(make: Callable[..., Made], root: Path, data: Path) -> None:
+    made = make("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs")
+    for line in ("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs"):
+        entry = fstab.parse_line(line.replace("ROOT", str(root)))
+        assert entry is not None
+        mounting.unmount(str(root), entry)
+        assert not at(Path(entry.target))
+        with pytest.raises(JailError, match=f"mount: {entry.target}: not a mount point"):
+            mounting.unmount(str(root), entry)
+    undo.walk(made.record)
+
+
+def test_unmount_of_another(make: Callable[..., Made], root: Path, data: Path) -> None:
+    made = make("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs")
+    for line, kind in ((f"{data} ROOT/mnt nullfs", "nullfs"), ("t ROOT/usr/ports tmpfs", "tmpfs")):
+        entry = fstab.parse_line(line.replace("ROOT", str(root)))
+        assert entry is not None
+        with pytest.raises(JailError, match=f"mount: {entry.target}: not a {kind} mount"):
+            mounting.unmount(str(root), entry)
+    undo.walk(made.record)
+
+
+def test_devices_are_dead(make: Callable[..., Made], data: Path) -> None:
+    os.mknod(data / "zero", 0o20666, os.makedev(1, 5))
+    with make(f"{data} ROOT/mnt nullfs dev") as made:
+        assert "Permission denied" in made.fails("head -c 1 /mnt/zero")
+
+
+@pytest.fixture
+def public_data(data: Path) -> Iterator[Path]:
+    """A directory that every user of the host can reach."""
+    mount(str(data), "/mnt", None, 0x1000)
+    Path("/mnt").chmod(0o755)
+    yield Path("/mnt")
+    unmount("/mnt")
+
+
+def test_a_source_that_others_can_reach(make: Callable[..., Made], public_data: Path) -> None:
+    """A set-uid file that is made inside would be one for them: as with the root itself."""
+    with make(f"{public_data} ROOT/mnt nullfs ro") as made:
+        assert made.run("cat /mnt/file") == "text\n"
+    said = error(make, f"{public_data} ROOT/mnt nullfs rw")
+    assert said.startswith("mount: /mnt: other users of this host can reach it, and a set-uid file made inside would")
+    made = make(f"{public_data} ROOT/mnt nullfs rw", ng_lenient="true")
+    assert made.warnings == [said]
+    undo.walk(made.record)
+
+
+def test_a_source_in_a_jails_tree(make: Callable[..., Made], root: Path) -> None:
+    """There an enemy has made the links."""
+    (root / "usr/data").symlink_to("/etc")
+    assert error(make, "ROOT/usr/data ROOT/mnt nullfs") == f"mount: {root}/usr/data: Too many levels of symbolic links"
+    assert error(make, "ROOT/usr/data/ssl ROOT/mnt nullfs").endswith("Too many levels of symbolic links")
+
+
+def test_entries(root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "fstab"
+    table.write_text(f"# comment\nt1 {root}/mnt tmpfs rw 0 0\n\nt2 {root}/usr/ports tmpfs # more\n")
+    params = Parameters()
+    for name, text in (("path", str(root)), ("mount", f"t0 {root}/tmp tmpfs"), ("mount.fstab", str(table))):
+        params.add(name, text)
+    found = mounting.entries(params)
+    assert [(name, entry.device) for name, entry in found] == [
+        ("mount", "t0"),
+        ("mount.fstab", "t1"),
+        ("mount.fstab", "t2"),
+    ]
+
+
+def test_files_that_are_none(root: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (root / "etc/fstab").touch()
+    for file, message in (
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "fifo", "not a regular file"),
+        (root / "etc/fstab", "in the jail's own tree, where its root can write"),
+    ):
+        params = Parameters()
+        params.add("path", str(root))
+        params.add("mount.fstab", str(file))
+        with pytest.raises(JailError) as raised:
+            mounting.entries(params)
+        assert str(raised.value) == f"mount.fstab: {file}: {message}"
+
+
+def test_a_file_system_in_a_file(make: Callable[..., Made], root: Path, tmp_path: Path) -> None:
+    """What mount(8) knows: that it needs a loop device."""
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(image)], check=True)
+    with make(f"{image} ROOT/mnt ext4 rw,noatime") as made:
+        assert at(root / "mnt")[0].kind == "ext4"
+        made.run("echo x >/mnt/new; stat -c %u /mnt/new | grep -qx 0")
+        assert (root / "mnt/new").stat().st_uid == 0
+
+
+def test_a_file_system_that_cannot_map_uids(make: Callable[..., Made], root: Path) -> None:
+    made = make("ramfs ROOT/mnt ramfs")
+    with pytest.raises(JailError) as raised:
+        made.start()
+    assert str(raised.value) == (
+        f"mount: {root}/mnt: its file system (ramfs) cannot map uids (idmapped mounts): "
+        "use one that can, or set ng.uids=shared"
+    )
+    with make("ramfs ROOT/mnt ramfs", ng_uids="shared") as again:
+        assert again.run("grep -c ' /mnt ramfs ' /proc/self/mounts") == "1\n"
