@@ -78,9 +78,10 @@ def overlay(root: Path, scratch: Path) -> Callable[[], None]:
         dev = scratch / "root/dev"
         mount("none", dev, "tmpfs", 0, "mode=755")
         os.umask(0)
-        for name, major, minor, mode in devfs.nodes():
-            os.mknod(dev / name, 0o20000 | mode, os.makedev(major, minor))
-        for name, target in devfs.links():
+        nodes, links = devfs.shown()
+        for name, mode, major, minor, *_ in nodes:
+            os.mknod(dev / name, mode, os.makedev(major, minor))
+        for name, target in links:
             (dev / name).symlink_to(target)
         for name, kind, options in (
             ("pts", "devpts", "newinstance,ptmxmode=666,mode=620,gid=5"),

@@ -139,12 +139,7 @@ def test_name_and_jid_are_given_once(words: tuple[str, str]) -> None:
         ("vnet", "vnet=new: not honoured yet (jailng part 5)"),
         ("depend=a", "depend: not honoured yet (jailng part 3)"),
         ("children.max=3", "children.max=3: not honoured yet (jailng part 4)"),
-        ("devfs_ruleset=5", "devfs_ruleset=5: not honoured yet (jailng part 3)"),
         ("ip4.nosaddrsel", "ip4.saddrsel=false: not honoured yet (jailng part 5)"),
-        ("securelevel=1", "securelevel=1: not honoured yet (jailng part 3)"),
-        ("enforce_statfs=1", "enforce_statfs=1: not honoured yet (jailng part 3)"),
-        ("host=inherit", "host=inherit: not honoured yet (jailng part 3)"),
-        ("osrelease=14.1", "osrelease: not honoured yet (jailng part 3)"),
         ("osreldate=0", "osreldate cannot be 0"),
         ("osreldate=5", "osreldate: not honoured on Linux: Linux has no such number"),
         ("zfs.dataset=a", "zfs.dataset: not honoured on Linux: stock Linux has no ZFS"),
@@ -162,6 +157,57 @@ def test_what_changes_nothing_is_accepted(name: str) -> None:
     assert made(f"{name}={'true' if parameter.default else 'false'}")[name] is parameter.default
     if parameter.accepts == (False,):
         assert refusal(name).startswith(f"{name}: not honoured ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("vnet ip4.addr=192.0.2.1", "vnet jails cannot have IP address restrictions"),
+        ("vnet ip6=disable", "vnet jails cannot have IP address restrictions"),
+        ("vnet ip4=inherit ip6=new", "vnet jails cannot have IP address restrictions"),
+        ("vnet ip4=inherit", "vnet=new: not honoured yet (jailng part 5)"),
+        ("securelevel=-2", "jail_set: Operation not permitted"),
+        ("enforce_statfs=3", "enforce_statfs: 3 is not from 0 to 2"),
+        ("enforce_statfs=-1", "enforce_statfs: -1 is not from 0 to 2"),
+        ("devfs_ruleset=65536", "devfs_ruleset: 65536 is not from 0 to 65535"),
+        ("osrelease=", "osrelease string must be 1-31 bytes long"),
+        (f"osrelease={32 * '1'}", "osrelease string must be 1-31 bytes long"),
+        (
+            "host=inherit allow.set_hostname",
+            "allow.set_hostname with host=inherit: on Linux nobody inside can change the host's name",
+        ),
+    ],
+)
+def test_what_no_jail_can_be(words: str, message: str) -> None:
+    assert refusal(*words.split()) == message
+
+
+@pytest.mark.parametrize(
+    "word", ["securelevel=-1", "securelevel=0", "securelevel=3", "securelevel=99", "enforce_statfs=0", "host=inherit"]
+)
+def test_what_is_honoured_and_was_not_always(word: str) -> None:
+    assert made(word).words(pseudo=False) == [word]
+
+
+def test_the_host_s_names_or_one_s_own() -> None:
+    """A name that is given is one's own, whatever host says; a jail that follows the host's gets one by a restart."""
+    assert made("host=inherit", "host.hostname=web")["host"] == "new"
+    following = running("host=inherit")
+    for word in ("host.hostname=web", "host.hostuuid=1", "host=new"):
+        with pytest.raises(JailError, match=r"^host cannot be changed after creation$"):
+            following.update(made(word, settle=False))
+    assert following.update(made("host=inherit", settle=False)) == []
+    with pytest.raises(JailError, match=r"^host cannot be changed after creation$"):
+        running().update(made("host=inherit", settle=False))
+
+
+def test_securelevel_of_a_running_jail() -> None:
+    """The host may lower it again: kern_jail.c compares it to the parent's alone."""
+    jail = running("securelevel=1")
+    assert jail.update(made("securelevel=3", settle=False)) == ["securelevel"]
+    assert jail.update(made("securelevel=-1", settle=False)) == ["securelevel"]
+    with pytest.raises(JailError, match=r"^jail_set: Operation not permitted$"):
+        jail.update(made("securelevel=-2", settle=False))
 
 
 def test_what_is_honoured_at_one_value_is_accepted_there() -> None:
@@ -352,7 +398,7 @@ def test_rename() -> None:
         ("ip4.addr=192.0.2.7", "ip4.addr"),
         ("sysvshm=new", "sysvshm"),
         ("allow.sysvipc", "allow.sysvipc"),
-        ("enforce_statfs=1", "enforce_statfs"),
+        ("devfs_ruleset=5", "devfs_ruleset"),
         ("devfs_ruleset=4", "devfs_ruleset"),
     ],
 )

@@ -186,7 +186,7 @@ def _columns(names: list[str]) -> list[Column]:
 
 def hostname(record: Record) -> str:
     """The jail's host name."""
-    return record.params.get("host.hostname", "")
+    return get.hostname(record)
 
 
 def path(record: Record) -> str:

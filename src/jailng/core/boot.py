@@ -29,7 +29,7 @@ _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 _SIGCHLD = 17
 _PR_SET_SECUREBITS = 28
 _NO_SETUID_FIXUP = 4
-_NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID | ns.CLONE_NEWUTS
+_NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID
 _CODE = 3
 
 
@@ -73,6 +73,7 @@ class Boot(Operation):
         "host",
         "new_ipc",
         "new_net",
+        "new_uts",
         "noted",
     )
 
@@ -86,6 +87,7 @@ class Boot(Operation):
         domainname: str,
         new_net: bool,
         new_ipc: bool,
+        new_uts: bool,
         confinement: Confinement,
         host: list[Operation],
         build: list[Operation],
@@ -97,6 +99,7 @@ class Boot(Operation):
         self.domainname = domainname
         self.new_net = new_net
         self.new_ipc = new_ipc
+        self.new_uts = new_uts
         self.confinement = confinement
         self.host = host
         self.build = build
@@ -153,7 +156,8 @@ class Boot(Operation):
         jailinit.take(pid)
 
     def _flags(self) -> int:
-        return _NAMESPACES | (ns.CLONE_NEWNET if self.new_net else 0) | (ns.CLONE_NEWIPC if self.new_ipc else 0)
+        asked = ((self.new_net, ns.CLONE_NEWNET), (self.new_ipc, ns.CLONE_NEWIPC), (self.new_uts, ns.CLONE_NEWUTS))
+        return _NAMESPACES | sum([flag for wanted, flag in asked if wanted])
 
     def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Running:
         try:
@@ -181,7 +185,8 @@ class Boot(Operation):
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
         init.must("write", program.Kept(1), init.text("0"), 1, label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
-        for name, text in (("sethostname", self.hostname), ("setdomainname", self.domainname)):
+        names = (("sethostname", self.hostname), ("setdomainname", self.domainname)) if self.new_uts else ()
+        for name, text in names:
             init.must(name, init.text(text), len(text.encode()))
         init.must("dup3", events, 0, 0)
         init.may("close", 1)

@@ -11,7 +11,8 @@ from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.network import Link
+    from jailng.core.devfs import Link, Node
+    from jailng.core.network import Link as NetworkLink
     from jailng.core.operation import Slots
     from jailng.core.registry import Index, Record
     from jailng.params.model import Parameters
@@ -24,7 +25,7 @@ class HostSide(Operation):
 
     __slots__ = ("link",)
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: NetworkLink) -> None:
         self.link = link
 
     def undo_lines(self) -> list[str]:
@@ -51,7 +52,7 @@ class InsideNetwork(Operation):
 
     __slots__ = ("link",)
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: NetworkLink) -> None:
         self.link = link
 
     def apply(self, slots: Slots) -> None:
@@ -109,7 +110,8 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
         from jailng.core import mounting
 
         wanted = mounting.seen(record, path, below)
-    nodes, links = devfs.nodes(params.number("devfs_ruleset")), devfs.links(params.number("devfs_ruleset"))
+    check_host(params)
+    nodes, links = dev(params)
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
@@ -136,11 +138,37 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
             domainname=params.text("host.domainname"),
             new_net=new_net,
             new_ipc=params.text("sysvshm") != "inherit",
+            new_uts=params.text("host") != "inherit",
             confinement=privileges.confine(params),
             host=host,
             build=build,
         ),
     ]
+
+
+def dev(params: Parameters) -> tuple[list[Node], list[Link]]:
+    """The nodes and links of the jail's /dev, by the host's rules. Raises JailError."""
+    try:  # without O_NONBLOCK a fifo would be waited for
+        rules = posix.open(devfs.RULES, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except FileNotFoundError:
+        if not any(params.flag(parameter) for parameter in devfs.GATED.values()):
+            return devfs.shown(params.number("devfs_ruleset"))
+        rules = -1
+    from jailng.core import devices
+
+    return devices.shown(params, rules)
+
+
+def check_host(params: Parameters) -> None:
+    """Refuse what this host cannot give, before anything is made. Raises JailError."""
+    release = params.text("osrelease")
+    if release and release != posix.uname().release:
+        raise JailError(f"osrelease={release}: not honoured on Linux: uname(2) says {posix.uname().release} everywhere")
+    level, number = params.number("securelevel"), params.number("devfs_ruleset")
+    nodes, _ = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
+    found = devfs.writable(nodes) if level > 0 else []
+    if found:
+        raise JailError(f"securelevel={level}: devfs ruleset {number} shows {', '.join(found)}, to be written to")
 
 
 def open_path(params: Parameters) -> tuple[int, str]:
@@ -174,6 +202,7 @@ def reserve(params: Parameters) -> Record:
     """
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
+    check_host(params)
     _sweep()
     sentence = ""
     for _ in range(3):

@@ -1,8 +1,8 @@
 """Which device nodes and links are in a jail's /dev, by devfs ruleset: devfs(8), devfs.rules(5).
 
-Pure: what is computed here, core/rootfs.py makes. Of all devices there are, a jail can at most have those in
-``DEVICES``: no rule unhides what is not there. The directories ``pts``, ``shm`` and ``mqueue`` each have a mount on
-them, whatever the rules say.
+Pure: what is computed here, core/rootfs.py makes; what it is computed from where the host's administrator has rules of
+his own, core/devices.py finds. The directories ``pts``, ``shm`` and ``mqueue`` each have a mount on them, whatever the
+rules say. docs/decisions/0007-devices.md says why further devices have to be named.
 """
 
 from __future__ import annotations
@@ -11,23 +11,29 @@ from jailng.errors import JailError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    Node = tuple[str, int, int, int]
+    # name, mode with the type (st_mode), major, minor, owner's uid and gid inside
+    Node = tuple[str, int, int, int, int, int]
     Link = tuple[str, str]
-    Rule = tuple[str, ...]
+    # pattern of the path, types of devices (words), action, its argument; the first two are empty for any
+    Rule = tuple[str, str, str, str]
     Rulesets = Mapping[int, tuple[Rule, ...]]
+    # the id of a user or group: "user" or "group", and what the rule says
+    Ids = Callable[[str, str], int]
 
+RULES = "/etc/devfs.rules"
 JAIL_RULESET = 4  # what jail(8) takes for devfs_ruleset = 0
+_BLOCK, _TYPE = 0o060000, 0o170000
 
-# name, major, minor, mode: Documentation/admin-guide/devices.txt
+# Documentation/admin-guide/devices.txt
 DEVICES: tuple[Node, ...] = (
-    ("null", 1, 3, 0o666),
-    ("zero", 1, 5, 0o666),
-    ("full", 1, 7, 0o666),
-    ("random", 1, 8, 0o666),
-    ("urandom", 1, 9, 0o666),
-    ("tty", 5, 0, 0o666),
+    ("null", 0o020666, 1, 3, 0, 0),
+    ("zero", 0o020666, 1, 5, 0, 0),
+    ("full", 0o020666, 1, 7, 0, 0),
+    ("random", 0o020666, 1, 8, 0, 0),
+    ("urandom", 0o020666, 1, 9, 0, 0),
+    ("tty", 0o020666, 5, 0, 0, 0),
 )
 LINKS: tuple[Link, ...] = (
     ("fd", "/proc/self/fd"),
@@ -36,74 +42,163 @@ LINKS: tuple[Link, ...] = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
+# Devices that a rule set shows only to a jail with this parameter as well.
+GATED = {"kvm": "allow.vmm", "fuse": "allow.mount.fusefs"}
 
-# FreeBSD's /etc/defaults/devfs.rules; full and tty are added, since Linux programs expect them in every /dev. A rule is
-# (pattern, action, argument); the empty pattern means every entry.
+
+def _unhidden(names: str) -> tuple[Rule, ...]:
+    return tuple([(name, "", "unhide", "") for name in names.split()])
+
+
+# FreeBSD's /etc/defaults/devfs.rules; full and tty are added, since Linux programs expect them in every /dev.
 RULESETS: Rulesets = {
-    1: (("", "hide"),),  # devfsrules_hide_all
-    2: tuple([(name, "unhide") for name in "log null zero full crypto random urandom".split()]),  # _unhide_basic
-    3: tuple([(name, "unhide") for name in "pty* tty* ptmx pts pts/* fd fd/* stdin stdout stderr".split()]),  # _login
-    4: (("", "include", "1"), ("", "include", "2"), ("", "include", "3"), ("fuse", "unhide"), ("zfs", "unhide")),
-    5: (("", "include", "4"), ("pf", "unhide")),  # devfsrules_jail_vnet
+    1: (("", "", "hide", ""),),
+    2: _unhidden("log null zero full crypto random urandom"),
+    3: _unhidden("pty* tty* ptmx pts pts/* fd fd/* stdin stdout stderr"),
+    4: (("", "", "include", "1"), ("", "", "include", "2"), ("", "", "include", "3"), *_unhidden("fuse zfs")),
+    5: (("", "", "include", "4"), *_unhidden("pf")),
+}
+NAMES = {
+    "devfsrules_hide_all": 1,
+    "devfsrules_unhide_basic": 2,
+    "devfsrules_unhide_login": 3,
+    "devfsrules_jail": 4,
+    "devfsrules_jail_vnet": 5,
 }
 
 
-def nodes(ruleset: int = 0, rulesets: Rulesets = RULESETS) -> list[Node]:
-    """The device nodes of a /dev under this ruleset: (name, major, minor, mode).
+class Dev:
+    """What a /dev has under a rule set, as it is worked out: of each entry its node, and whether it is hidden.
 
-    0 means 4, as for jail(8). Raises JailError for a ruleset, an action or an argument that there is not.
+    ``further`` are devices of the host's beyond ``DEVICES``. They are hidden to begin with, and only a rule that names
+    one shows it: whose pattern has no wildcard before the first "/".
     """
-    if ruleset in (0, JAIL_RULESET) and rulesets is RULESETS:
-        return list(DEVICES)  # what the rules come to: tests/unit/test_devfs.py holds the two together
-    shown = evaluate(ruleset or JAIL_RULESET, rulesets)
-    return [(name, major, minor, shown[name]) for name, major, minor, _ in DEVICES if name in shown]
+
+    __slots__ = ("_further", "_hidden", "_ids", "_nodes", "_rulesets")
+
+    def __init__(self, rulesets: Rulesets, further: Iterable[Node], ids: Ids) -> None:
+        named = [*further]
+        self._rulesets = rulesets
+        self._ids = ids
+        self._nodes: dict[str, Node] = {node[0]: node for node in [*DEVICES, *named]}
+        self._further = {node[0] for node in named}
+        self._hidden = set(self._further)
+
+    def apply(self, number: int, including: tuple[int, ...] = ()) -> None:
+        """Apply the rules of a set in their order, so that the last which matches wins. Raises JailError."""
+        if number not in self._rulesets:
+            raise JailError(f"devfs ruleset {number} not found")
+        if number in including:
+            raise JailError(f"devfs ruleset {number} includes itself")
+        for rule in self._rulesets[number]:
+            try:
+                self._apply_one(rule, (*including, number))
+            except ValueError:
+                raise JailError(f"devfs ruleset {number}: {rule[2]}: not a number: {rule[3]}") from None
+
+    def _apply_one(self, rule: Rule, including: tuple[int, ...]) -> None:
+        pattern, types, action, argument = rule
+        if action == "include":
+            # FreeBSD goes one level deep, vfs.devfs.rule_depth, and passes over what is deeper. Of hiding, that is.
+            self.apply(int(argument), including)
+            return
+        names = [name for name in self._nodes if self._matches(name, pattern, types)]
+        names += [name for name, _ in LINKS if not types and (not pattern or matches(pattern, name))]
+        if action == "hide":
+            self._hidden.update(names)
+        elif action == "unhide":
+            kept = set() if pattern and not _is_wild(pattern.partition("/")[0]) else self._further
+            self._hidden.difference_update(set(names) - kept)
+        else:
+            self._change(names, action, argument, including[-1])
+
+    def _matches(self, name: str, pattern: str, types: str) -> bool:
+        if pattern and not matches(pattern, name):
+            return False
+        return not types or any(is_of_type(self._nodes[name], kind) for kind in types.split())
+
+    def _change(self, names: list[str], action: str, argument: str, ruleset: int) -> None:
+        if action not in ("mode", "user", "group"):
+            raise JailError(f"devfs ruleset {ruleset}: unknown action {action}")
+        number = int(argument, 8) & 0o777 if action == "mode" else self._ids(action, argument)
+        for name in names:
+            if name in self._nodes:
+                _, mode, major, minor, uid, gid = self._nodes[name]
+                if action == "mode":
+                    mode = mode & _TYPE | number
+                elif action == "user":
+                    uid = number
+                else:
+                    gid = number
+                self._nodes[name] = (name, mode, major, minor, uid, gid)
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are shown."""
+        return [node for name, node in self._nodes.items() if name not in self._hidden]
+
+    def links(self) -> list[Link]:
+        """The links that are shown."""
+        return [link for link in LINKS if link[0] not in self._hidden]
 
 
-def links(ruleset: int = 0, rulesets: Rulesets = RULESETS) -> list[Link]:
-    """The symbolic links of a /dev under this ruleset: (name, target). As ``nodes``."""
-    if ruleset in (0, JAIL_RULESET) and rulesets is RULESETS:
-        return list(LINKS)
-    shown = evaluate(ruleset or JAIL_RULESET, rulesets)
-    return [(name, target) for name, target in LINKS if name in shown]
+def shown(
+    ruleset: int = 0, rulesets: Rulesets = RULESETS, further: Iterable[Node] = (), ids: Ids | None = None
+) -> tuple[list[Node], list[Link]]:
+    """The device nodes and the symbolic links (name, target) of a /dev under this ruleset.
 
-
-def evaluate(ruleset: int, rulesets: Rulesets = RULESETS) -> dict[str, int]:
-    """What a /dev shows under this ruleset: name to mode, of devices and links.
-
-    Rules apply in their order, so that the last which matches wins; what none matches is shown. Raises JailError.
+    0 means 4, as for jail(8). Without ``ids`` users and groups are numbers. Raises JailError for a ruleset, an action
+    or an argument that there is not.
     """
-    modes = {name: mode for name, _, _, mode in DEVICES} | {name: 0o777 for name, _ in LINKS}
-    hidden: set[str] = set()
-    _apply(ruleset, rulesets, modes, hidden, ())
-    return {name: mode for name, mode in modes.items() if name not in hidden}
+    if ruleset in (0, JAIL_RULESET) and rulesets is RULESETS and not further:
+        return list(DEVICES), list(LINKS)  # what the rules come to: tests/unit/test_devfs.py holds the two together
+    dev = Dev(rulesets, further, ids or (lambda _, text: int(text)))
+    dev.apply(ruleset or JAIL_RULESET)
+    return dev.nodes(), dev.links()
 
 
-def _apply(
-    number: int, rulesets: Rulesets, modes: dict[str, int], hidden: set[str], including: tuple[int, ...]
-) -> None:
+def named(ruleset: int, rulesets: Rulesets) -> list[str]:
+    """What devices of the host's a rule set may show: the first parts of the paths that its rules name.
+
+    Raises JailError.
+    """
+    found: dict[str, None] = {}
+    for pattern, _, action, _ in _rules(ruleset or JAIL_RULESET, rulesets, ()):
+        first = pattern.partition("/")[0]
+        if action == "unhide" and first and not _is_wild(first):
+            found[first] = None
+    return list(found)
+
+
+def _rules(number: int, rulesets: Rulesets, including: tuple[int, ...]) -> Iterator[Rule]:
     if number not in rulesets:
         raise JailError(f"devfs ruleset {number} not found")
     if number in including:
         raise JailError(f"devfs ruleset {number} includes itself")
-    for pattern, action, *arguments in rulesets[number]:
-        matched = [name for name in modes if not pattern or matches(pattern, name)]
-        if action == "hide":
-            hidden.update(matched)
-        elif action == "unhide":
-            hidden.difference_update(matched)
-        elif action == "mode":
-            modes.update(dict.fromkeys(matched, _number(number, action, arguments, 8)))
-        elif action == "include":
-            _apply(_number(number, action, arguments, 10), rulesets, modes, hidden, (*including, number))
-        else:
-            raise JailError(f"devfs ruleset {number}: unknown action {action}")
+    for rule in rulesets[number]:
+        if rule[2] == "include" and rule[3].isdecimal():
+            yield from _rules(int(rule[3]), rulesets, (*including, number))
+        yield rule
 
 
-def _number(ruleset: int, action: str, arguments: list[str], base: int) -> int:
-    digits = "01234567" if base == 8 else "0123456789"
-    if len(arguments) != 1 or not arguments[0] or arguments[0].strip(digits):
-        raise JailError(f"devfs ruleset {ruleset}: {action}: not a number: {' '.join(arguments)}")
-    return int(arguments[0], base)
+def is_of_type(node: Node, kind: str) -> bool:
+    """Whether a device is of a kind that devfs(8) knows: disk, mem, tape or tty."""
+    _, mode, major, minor, *_ = node
+    if mode & _TYPE == _BLOCK:
+        return kind == "disk"
+    if kind == "mem":
+        return major == 1 and minor in (1, 2, 4)  # mem, kmem, port
+    if kind == "tape":
+        return major in (9, 37)  # st, ide-tape
+    return kind == "tty" and (major in (4, 5) or 136 <= major <= 143 or major in (166, 188, 204))
+
+
+def writable(nodes: Iterable[Node]) -> list[str]:
+    """Which of these are disks or memory, by name: what securelevel keeps from being written from 1 upwards."""
+    return [node[0] for node in nodes if is_of_type(node, "disk") or is_of_type(node, "mem")]
+
+
+def _is_wild(pattern: str) -> bool:
+    return any(mark in pattern for mark in "*?[")
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -92,6 +92,14 @@ def addresses(record: Record, name: str) -> list[str]:
     return [item[item.find("|") + 1 :].partition(" ")[0].partition("/")[0] for item in items]
 
 
+def hostname(record: Record) -> str:
+    """The host name that is seen inside."""
+    known = record.params.get("host.hostname")
+    if known is None:
+        return _of_the_host("host.hostname") if record.params.get("host") == "inherit" else ""
+    return known
+
+
 def text(record: Record, asked: Column) -> str | None:
     """A parameter's value as libjail exports it: true and false, words, numbers, addresses joined by commas.
 
@@ -120,6 +128,21 @@ def value(record: Record, name: str) -> Value:
     return parse(asked.parameter, text(record, asked))
 
 
+# Where Linux has what a jail with host=inherit follows.
+_OF_THE_HOST = {"host.hostname": "/proc/sys/kernel/hostname", "host.domainname": "/proc/sys/kernel/domainname"}
+
+
+def _of_the_host(name: str) -> str:
+    import posix
+
+    file = posix.open(_OF_THE_HOST[name], posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        text = posix.read(file, 256).decode("utf-8", "surrogateescape").rstrip("\n")
+    finally:
+        posix.close(file)
+    return "" if text == "(none)" else text  # what the kernel calls a domain that was never set
+
+
 def _known(record: Record, parameter: Parameter) -> str:
     name = parameter.name
     if name in ("jid", "cpuset.id"):
@@ -136,6 +159,8 @@ def _known(record: Record, parameter: Parameter) -> str:
     recorded = record.params.get(name)
     if recorded is not None:
         return recorded
+    if name in _OF_THE_HOST and record.params.get("host") == "inherit":
+        return _of_the_host(name)
     if name == "osrelease":
         import posix
 

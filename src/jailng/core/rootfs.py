@@ -16,6 +16,7 @@ from jailng.linux.libc import EINVAL, ENOENT, ENOTDIR, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from jailng.core.devfs import Link, Node
     from jailng.core.operation import Slots
     from jailng.core.program import Data, Program
 
@@ -296,9 +297,7 @@ class MountDev(Operation):
 
     __slots__ = ("base", "links", "nodes", "private")
 
-    def __init__(
-        self, nodes: list[tuple[str, int, int, int]], links: list[tuple[str, str]], base: int, private: bool
-    ) -> None:
+    def __init__(self, nodes: list[Node], links: list[Link], base: int, private: bool) -> None:
         self.nodes = nodes
         self.links = links
         self.base = base
@@ -309,10 +308,12 @@ class MountDev(Operation):
         options = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
         _new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, _DEV)
         dev = Kept(_DEV)
-        for name, major, minor, mode in self.nodes:
-            way.must(
-                "mknodat", dev, way.text(name), 0o020000 | mode, posix.makedev(major, minor), label=f"jail_set: {name}"
-            )
+        for name in _directories(self.nodes):
+            way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
+        for name, mode, major, minor, uid, gid in self.nodes:
+            way.must("mknodat", dev, way.text(name), mode, posix.makedev(major, minor), label=f"jail_set: {name}")
+            if uid or gid:  # on the disk, so to say: the mount maps them into the jail's range
+                way.must("fchownat", dev, way.text(name), uid, gid, m.AT_SYMLINK_NOFOLLOW, label=f"jail_set: {name}")
         for name, target in self.links:
             way.must("symlinkat", way.text(target), dev, way.text(name), label=f"jail_set: {name}")
         for name in ("pts", "shm", "mqueue"):
@@ -344,6 +345,16 @@ class MountDev(Operation):
     def describe(self) -> str:
         """As `jail --plan` shows it."""
         return "mount /dev: " + " ".join([node[0] for node in self.nodes])
+
+
+def _directories(nodes: list[Node]) -> list[str]:
+    """The directories that nodes lie in, parents first."""
+    found: dict[str, None] = {}
+    for node in nodes:
+        parts = node[0].split("/")[:-1]
+        for count in range(len(parts)):
+            found["/".join(parts[: count + 1])] = None
+    return list(found)
 
 
 class MountProc(Operation):

@@ -27,6 +27,10 @@ def modify(record: Record, changes: Parameters) -> None:
         raise JailError(f'"{record.name}" not found')
     params = Parameters.from_texts(record.params)
     changed = params.update(changes)
+    if "securelevel" in changed:
+        from jailng.core import create
+
+        create.check_host(params)
     renamed = "name" in changed
     if renamed:
         _add_name(record, params.text("name"))

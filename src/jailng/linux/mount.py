@@ -8,6 +8,7 @@ import sys
 from jailng.linux.libc import buffer, syscall, words
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 O_PATH = 0o10000000

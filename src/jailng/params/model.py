@@ -149,6 +149,12 @@ class Parameters:
         self._fold()
         self._check_identity()
         self._imply()
+        if self["vnet"] == "new" and any(name in self._values and self[name] != "inherit" for name in ("ip4", "ip6")):
+            raise JailError("vnet jails cannot have IP address restrictions")
+        if "osrelease" in self._values and not self["osrelease"]:
+            raise JailError(f"osrelease string must be 1-{_row('osrelease').most} bytes long")
+        if self.number("securelevel") < -1:
+            raise JailError("jail_set: Operation not permitted")  # FreeBSD's: below the host's, which never rises here
         for name, value in self._values.items():
             check_honoured(name, value)
         for name in ("ip4.addr", "ip6.addr"):
@@ -192,6 +198,8 @@ class Parameters:
                 raise JailError(f"{one}=inherit with {other}.addr: not honoured yet (jailng part 5)")
         if self["ip6"] == "inherit" and self["ip4"] != "inherit":
             raise JailError("ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)")
+        if self["host"] == "inherit" and self.flag("allow.set_hostname"):
+            raise JailError("allow.set_hostname with host=inherit: on Linux nobody inside can change the host's name")
         shared = [name for name in _SYSV if self[name] == "inherit"]
         if shared and len(shared) < len(_SYSV):
             others = ", ".join([name for name in _SYSV if name not in shared])
@@ -244,6 +252,8 @@ class Parameters:
         """
         for name, value in other._values.items():
             parameter = _row(name)
+            if name.startswith("host.") and self["host"] == "inherit":
+                return "host"
             if parameter.live != "restart" or parameter.pseudo or name == "jid":
                 continue
             if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
