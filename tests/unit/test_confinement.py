@@ -64,7 +64,15 @@ def test_the_default() -> None:
 
 @pytest.mark.parametrize(
     ("privilege", "gained"),
-    [("raw_sockets", "NET_RAW"), ("set_hostname", "SYS_ADMIN"), ("mlock", ""), ("socket_af", ""), ("sysvshm", "")],
+    [
+        ("raw_sockets", "NET_RAW"),
+        ("set_hostname", "SYS_ADMIN"),
+        ("bind_mounts", "SYS_ADMIN"),
+        ("file_systems", "SYS_ADMIN"),
+        ("mlock", ""),
+        ("socket_af", ""),
+        ("sysvshm", ""),
+    ],
 )
 def test_capabilities_that_are_added(privilege: str, gained: str) -> None:
     assert compute(Privileges(**{privilege: True})).caps == BASE | caps.mask(gained)
@@ -80,6 +88,8 @@ def test_capabilities_that_are_taken_away() -> None:
     ("privilege", "rule"),
     [
         ("set_hostname", "hostname"),
+        ("bind_mounts", "bind"),
+        ("file_systems", "fs"),
         ("raw_sockets", "raw"),
         ("socket_af", "families"),
         ("proc_debug", "debug"),
@@ -114,7 +124,8 @@ def test_no_privileges_come_to_more_than_their_rows(chosen: dict[str, bool]) -> 
     """Whatever is asked for: never a capability that is the host's, and a program under a name of its own."""
     made = compute(Privileges(**chosen))
     assert names(made.caps) <= names(BASE) | {"NET_RAW", "SYS_ADMIN"}
-    assert ("SYS_ADMIN" in names(made.caps)) == (chosen["set_hostname"] and chosen["suser"])
+    administers = chosen["set_hostname"] or chosen["bind_mounts"] or chosen["file_systems"]
+    assert ("SYS_ADMIN" in names(made.caps)) == (administers and chosen["suser"])
     lifted = {ROWS[name].lifts for name, on in chosen.items() if on} - {""}
     assert made.program == program(*lifted)
     assert set(made.key.split("-")[1].split(".")) - {""} == lifted

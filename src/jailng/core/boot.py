@@ -1,8 +1,9 @@
 """PID 1, and the namespaces that it holds.
 
 The mount and time namespaces are made by a process of the host's, so they belong to the host and nothing inside can
-change them. PID 1 is cloned into all others while that process's effective uid is the jail's first uid: the kernel
-charges what the jail uses to the creator of its user namespace, and root must not be the one to pay.
+change them. (Where root inside may mount, PID 1 leaves for a copy of the mount namespace that is the jail's, in which
+all that was there is locked.) PID 1 is cloned into all others while that process's effective uid is the jail's first
+uid: the kernel charges what the jail uses to the creator of its user namespace, and root must not be the one to pay.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Boot(Operation):
         "new_net",
         "new_uts",
         "noted",
+        "own_mounts",
     )
 
     def __init__(
@@ -88,6 +90,7 @@ class Boot(Operation):
         new_net: bool,
         new_ipc: bool,
         new_uts: bool,
+        own_mounts: bool,
         confinement: Confinement,
         host: list[Operation],
         build: list[Operation],
@@ -100,6 +103,7 @@ class Boot(Operation):
         self.new_net = new_net
         self.new_ipc = new_ipc
         self.new_uts = new_uts
+        self.own_mounts = own_mounts
         self.confinement = confinement
         self.host = host
         self.build = build
@@ -127,20 +131,25 @@ class Boot(Operation):
         cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         go, mapped = posix.pipe2(posix.O_CLOEXEC)
+        built, done = posix.pipe2(posix.O_CLOEXEC) if self.own_mounts else (-1, -1)
         copy = -1
         tree = None
         try:
             if not self.ids:
                 copy = jailinit.copy(process.NOBODYS)
-            init = self._start_init(slots["init.home"], go, events, sysctls, copy)
+            init = self._start_init(slots["init.home"], go, events, sysctls, copy, built)
             tree = builder.Builder(self.build, slots, "mnt ipc" if self.new_ipc else "mnt")
             slots["init.pid"] = pid = init.forked()
             slots["init"] = ns.pidfd_open(pid)
             for name in ("uid_map", "gid_map", "projid_map"):
                 _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
             tree.begin(pid)
+        except BaseException:
+            if done >= 0:
+                posix.close(done)
+            raise
         finally:
-            for fd in (go, mapped, events, sysctls, copy):
+            for fd in (go, mapped, events, sysctls, copy, built):
                 if fd >= 0:
                     posix.close(fd)
             if tree is not None:
@@ -150,7 +159,7 @@ class Boot(Operation):
             for operation in self.host:
                 operation.apply(slots)
         finally:
-            tree.wait()
+            _wait_for(tree, done)
         self.noted = tree.noted
         init.arrived()
         jailinit.take(pid)
@@ -159,13 +168,13 @@ class Boot(Operation):
         asked = ((self.new_net, ns.CLONE_NEWNET), (self.new_ipc, ns.CLONE_NEWIPC), (self.new_uts, ns.CLONE_NEWUTS))
         return _NAMESPACES | sum([flag for wanted, flag in asked if wanted])
 
-    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Running:
+    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int) -> Running:
         try:
-            return program.start(self._of_init(home, go, events, sysctls, copy), jailinit.path())
+            return program.start(self._of_init(home, go, events, sysctls, copy, built), jailinit.path())
         except FileNotFoundError:
             raise jailinit.not_built() from None
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int) -> Program:
+    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int) -> Program:
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
@@ -185,6 +194,8 @@ class Boot(Operation):
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
         init.must("write", program.Kept(1), init.text("0"), 1, label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
+        if built >= 0:
+            _take_own_mounts(init, built)
         names = (("sethostname", self.hostname), ("setdomainname", self.domainname)) if self.new_uts else ()
         for name, text in names:
             init.must(name, init.text(text), len(text.encode()))
@@ -196,6 +207,29 @@ class Boot(Operation):
         process.give_up(init, self.confinement)
         init.execute_fd(program.Kept(_CODE) if copy < 0 else copy, ["init"])
         return init
+
+
+def _wait_for(tree: builder.Builder, done: int) -> None:
+    """Wait for the builder, and tell whoever waits for it at the other end of ``done``, if that is a descriptor."""
+    try:
+        tree.wait()
+        if done >= 0:
+            posix.write(done, b".")
+    finally:
+        if done >= 0:
+            posix.close(done)
+
+
+def _take_own_mounts(way: Program, built: int) -> None:
+    """Leave for a copy of the mount namespace that belongs to the jail, once the builder has said that all is there.
+
+    In a copy for another user namespace every mount is locked (lock_mnt_tree() in fs/namespace.c): none of them can be
+    unmounted or moved, nor looked under, and what is read-only, nosuid, nodev or noexec stays so. Nobody holds the
+    namespace that is left, so it is gone. Whoever enters takes PID 1's.
+    """
+    way.fds.append(built)
+    way.expect(1, "read", built, way.data(bytes(8)), 1)  # nothing, if whoever is to tell has died
+    way.must("unshare", ns.CLONE_NEWNS, label="jail_set: unshare")
 
 
 def _new_mount_and_time(way: Program) -> None:

@@ -59,6 +59,10 @@ ROWS = {
     # sethostname(2) wants all of SYS_ADMIN, in the user namespace that owns the UTS namespace: the jail's. What else
     # that would open there (mounts, namespaces) seccomp keeps shut. Off by default, unlike FreeBSD.
     "set_hostname": Row("SYS_ADMIN", "hostname"),
+    # Both allow.mount, with allow.mount.nullfs and with what mounts file systems. They take SYS_ADMIN in the user
+    # namespace that owns the mount namespace: with these it is the jail's (core/boot.py).
+    "bind_mounts": Row("SYS_ADMIN", "bind"),
+    "file_systems": Row("SYS_ADMIN", "fs"),
     "raw_sockets": Row("NET_RAW", "raw"),
     "socket_af": Row("", "families"),
     # Without: mlock(2) fails with EPERM for everyone (can_do_mlock, mm/mlock.c). With: the limit is the one that the
@@ -102,6 +106,8 @@ class Privileges:
         suser: bool = True,
         reserved_ports: bool = True,
         set_hostname: bool = False,
+        bind_mounts: bool = False,
+        file_systems: bool = False,
         raw_sockets: bool = False,
         socket_af: bool = False,
         mlock: bool = False,
@@ -118,6 +124,8 @@ class Privileges:
         self.suser = suser
         self.reserved_ports = reserved_ports
         self.set_hostname = set_hostname
+        self.bind_mounts = bind_mounts
+        self.file_systems = file_systems
         self.raw_sockets = raw_sockets
         self.socket_af = socket_af
         self.mlock = mlock

@@ -128,6 +128,11 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
         host += [HostSide(link), InsideNetwork(link)]
     if not new_net and params.flag("allow.reserved_ports"):
         host.append(AllowReservedPorts(record.cgroup, base))
+    after: list[Operation] = []
+    if params.flag("allow.mount"):
+        from jailng.core import mountable
+
+        after = mountable.operations(params, record.cgroup)
     return [
         boot.MakeCgroup(record.cgroup),
         boot.Boot(
@@ -139,10 +144,12 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
             new_net=new_net,
             new_ipc=params.text("sysvshm") != "inherit",
             new_uts=params.text("host") != "inherit",
+            own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params),
             host=host,
             build=build,
         ),
+        *after,
     ]
 
 
@@ -164,6 +171,10 @@ def check_host(params: Parameters) -> None:
     release = params.text("osrelease")
     if release and release != posix.uname().release:
         raise JailError(f"osrelease={release}: not honoured on Linux: uname(2) says {posix.uname().release} everywhere")
+    if params.flag("allow.mount"):
+        from jailng.core import mountable
+
+        mountable.check(params)
     level, number = params.number("securelevel"), params.number("devfs_ruleset")
     nodes, _ = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
     found = devfs.writable(nodes) if level > 0 else []

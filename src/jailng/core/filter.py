@@ -16,10 +16,15 @@ import seccomp
 
 from jailng.linux.libc import MACHINE, words
 
+# What these mount or change is not in their arguments. Where mount(2) is open they do not exist (ENOSYS), for then
+# mount(8) falls back to it, and of EPERM it makes "permission denied".
+MOUNT_BY_DESCRIPTOR = "fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr"
+_MOUNTS = frozenset(["bind", "fs"])
+
 # group, errno, system calls. A group that has a name can be lifted: core/confinement.py, ROWS.
 DENIED = (
-    ("", errno.EPERM, "mount umount2 pivot_root fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr"),
-    ("", errno.EPERM, "listmount statmount unshare setns"),
+    ("", errno.EPERM, MOUNT_BY_DESCRIPTOR),
+    ("", errno.EPERM, "pivot_root listmount statmount unshare setns"),
     ("", errno.EPERM, "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark quotactl quotactl_fd"),
     ("", errno.EPERM, "add_key request_key keyctl io_uring_setup io_uring_enter io_uring_register"),
     ("", errno.EPERM, "userfaultfd bpf perf_event_open kcmp lsm_get_self_attr lsm_set_self_attr lsm_list_modules"),
@@ -76,10 +81,12 @@ sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_setaff
 getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sysinfo
 """
 
-BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64"
+BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64 mount umount2"
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
-LIFTS = frozenset([group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6", "core"])
+LIFTS = frozenset(
+    [group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6", "core", "bind", "fs"]
+)
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
 
@@ -119,6 +126,10 @@ _IOCTLS_THAT_TELL = (
     0x662C,  # EXT4_IOC_GETFSUUID
     0x662D,  # EXT4_IOC_GET_TUNE_SB_PARAM
 )
+
+_MS_REMOUNT, _MS_BIND, _MS_MOVE = 0x20, 0x1000, 0x2000
+_MS_PROPAGATION = 0x20000 | 0x40000 | 0x80000 | 0x100000  # unbindable, private, slave, shared
+_MS_MGC_VAL, _MS_MGC_MSK = 0xC0ED0000, 0xFFFF0000  # of before Linux 2.4; mount(8) adds it still, the kernel drops it
 
 _RLIMIT_CORE = 4
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -205,6 +216,31 @@ def _socketpair(lifted: frozenset[str]) -> Block:
     return _load(0) + _when((_AF_UNIX,), _ALLOW) + (_ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT))
 
 
+def _mount(lifted: frozenset[str]) -> Block:
+    """mount(2), in the kernel's own order (path_mount() in fs/namespace.c): what it does is in its flags.
+
+    A remount with MS_BIND changes the flags of one mount, and those of a mount that the jail was given are locked. One
+    without is of the file system, for whose user namespace owns it. Nothing moves, and nothing propagates. Which file
+    system is mounted is a string, out of a filter's sight: linux/lsm.py.
+    """
+    refused = _deny(errno.EPERM)
+    bind = _ALLOW if "bind" in lifted else refused
+    new = _ALLOW if "fs" in lifted else refused
+    judged = [
+        *_when((_MS_REMOUNT,), _when((_MS_BIND,), _unmount(lifted), _JSET) + new, _JSET),
+        *_when((_MS_BIND,), bind, _JSET),
+        *_when((_MS_MOVE | _MS_PROPAGATION,), refused, _JSET),
+        *new,
+    ]
+    old = [*_load(3), (_AND, 0, 0, 0xFFFFFFFF & ~_MS_MGC_MSK), *judged]
+    return [*_load(3), (_AND, 0, 0, _MS_MGC_MSK), *_when((_MS_MGC_VAL,), old), *_load(3), *judged]
+
+
+def _unmount(lifted: frozenset[str]) -> Block:
+    """umount2(2): whoever may mount may unmount; what the jail was given is locked (MNT_LOCKED)."""
+    return _ALLOW if lifted & _MOUNTS else _deny(errno.EPERM)
+
+
 def _core_limit(new: int, old: int | None) -> Block:
     """setrlimit(2) and prlimit(2): the limit of a core stays 1, and whoever asks for another is told that he has it.
 
@@ -239,6 +275,8 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         ],
         "setrlimit": _ALLOW if "core" in lifted else _core_limit(1, None),
         "prlimit64": _ALLOW if "core" in lifted else _core_limit(2, 3),
+        "mount": _mount(lifted),
+        "umount2": _unmount(lifted),
     }
 
 
@@ -286,6 +324,8 @@ def build(lifted: frozenset[str], machine: str = MACHINE) -> bytes:
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
     rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree over the numbers
     for group, error, names in DENIED:
+        if names is MOUNT_BY_DESCRIPTOR and lifted & _MOUNTS:
+            error = errno.ENOSYS
         if group not in lifted:
             for name in numbers(names, machine):
                 rules.add_rule_exactly(seccomp.ERRNO(error), name)

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 def confine(params: Parameters) -> Confinement:
     """What the parameters leave a process of the jail to do."""
+    mounts = may_mount(params)
     return confinement.compute(
         confinement.Privileges(
             set_hostname=params.flag("allow.set_hostname"),
+            bind_mounts=mounts and params.flag("allow.mount.nullfs"),
+            file_systems=mounts and (params.flag("allow.mount.tmpfs") or params.flag("allow.mount.fusefs")),
             raw_sockets=params.flag("allow.raw_sockets"),
             socket_af=params.flag("allow.socket_af"),
             mlock=params.flag("allow.mlock"),
@@ -33,6 +36,11 @@ def confine(params: Parameters) -> Confinement:
             shared_uids=params.text("ng.uids") == "shared",
         )
     )
+
+
+def may_mount(params: Parameters) -> bool:
+    """Whether root inside may mount at all; what, allow.mount.* say. As on FreeBSD not where enforce_statfs is 2."""
+    return params.flag("allow.mount") and params.number("enforce_statfs") < 2
 
 
 def _cores_are_files() -> bool:

@@ -13,15 +13,73 @@ CGROUP_INET6_BIND = 9
 
 _PROG_LOAD = 5
 _PROG_ATTACH = 8
+_PROG_TEST_RUN = 10
 _F_ALLOW_MULTI = 2  # beside what the host's administrator, or systemd, has attached
 _GET_CURRENT_UID_GID = 15
 
-R0 = 0
+R0, R1, R2, R3, R4, FRAME = 0, 1, 2, 3, 4, 10
+_WORD = 8
 
 
 def mov(register: int, value: int) -> bytes:
     """``register = value``."""
     return _instruction(0xB7, register, 0, value)
+
+
+def copy(register: int, source: int) -> bytes:
+    """``register = source``."""
+    return _instruction(0xBF, register, 0, 0, source)
+
+
+def add(register: int, value: int) -> bytes:
+    """``register += value``."""
+    return _instruction(0x07, register, 0, value)
+
+
+def constant(register: int, value: int) -> bytes:
+    """``register = value``, all 64 bits of it."""
+    return _instruction(0x18, register, 0, value & 0xFFFFFFFF) + _instruction(0, 0, 0, value >> 32)
+
+
+def both(register: int, mask: int) -> bytes:
+    """``register &= mask``, which has 31 bits."""
+    return _instruction(0x57, register, 0, mask)
+
+
+def fetch(register: int, source: int, offset: int) -> bytes:
+    """``register = *(u64 *)(source + offset)``."""
+    return _instruction(0x79, register, offset, 0, source)
+
+
+def put(target: int, offset: int, register: int) -> bytes:
+    """``*(u64 *)(target + offset) = register``."""
+    return _instruction(0x7B, target, offset, 0, register)
+
+
+def jump_if(register: int, value: int, skip: int) -> bytes:
+    """Skip that many instructions if ``register`` is ``value``."""
+    return _instruction(0x15, register, skip, value)
+
+
+def both_of(register: int, other: int) -> bytes:
+    """``register &= other``."""
+    return _instruction(0x5F, register, 0, 0, other)
+
+
+def jump_unless_same(register: int, other: int, skip: int) -> bytes:
+    """Skip that many instructions if the registers differ."""
+    return _instruction(0x5D, register, skip, 0, other)
+
+
+def text(content: bytes) -> tuple[bytes, int]:
+    """What puts a string and its NUL at the end of the stack frame, and where it then is from the frame's end."""
+    size = -(-(len(content) + 1) // _WORD) * _WORD
+    padded = content.ljust(size, b"\0")
+    parts = [
+        constant(R1, int.from_bytes(padded[at : at + _WORD], sys.byteorder)) + put(FRAME, at - size, R1)
+        for at in range(0, size, _WORD)
+    ]
+    return b"".join(parts), -size
 
 
 def call(helper: int) -> bytes:
@@ -39,20 +97,33 @@ def leave() -> bytes:
     return _instruction(0x95, 0, 0, 0)
 
 
-def _instruction(code: int, register: int, offset: int, value: int) -> bytes:
+def _instruction(code: int, register: int, offset: int, value: int, source: int = 0) -> bytes:
     # struct bpf_insn: u8 code, two half-byte registers, s16 off, s32 imm
-    registers = register if sys.byteorder == "little" else register << 4
+    registers = register | source << 4 if sys.byteorder == "little" else register << 4 | source
     return bytes((code, registers)) + words(offset, size=2) + words(value, size=4)
 
 
-def load(kind: int, attach_type: int, code: bytes) -> int:
-    """Have the kernel verify a program; returns its file descriptor (close-on-exec). Raises OSError."""
+def load(kind: int, attach_type: int, code: bytes, flags: int = 0, function: int = 0) -> int:
+    """Have the kernel verify a program; returns its file descriptor (close-on-exec). Raises OSError.
+
+    ``function`` is the number in BTF of the kernel's function that it is to be attached to, where it is to one.
+    """
     instructions, licence = buffer(code), buffer(b"GPL\0")
-    # union bpf_attr, BPF_PROG_LOAD: prog_type insn_cnt insns license, then five fields that stay 0, prog_name[16]
-    # prog_ifindex expected_attach_type
-    attr = words(kind, len(code) // 8, size=4) + words(address(instructions), address(licence)) + bytes(24)
-    attr += b"jailng".ljust(16, b"\0") + words(0, attach_type, size=4)
+    # union bpf_attr, BPF_PROG_LOAD: prog_type insn_cnt insns license, then four fields that stay 0, prog_flags
+    # prog_name[16] prog_ifindex expected_attach_type, then nine that stay 0, attach_btf_id attach_prog_fd
+    attr = words(kind, len(code) // 8, size=4) + words(address(instructions), address(licence)) + bytes(20)
+    attr += words(flags, size=4) + b"jailng".ljust(16, b"\0") + words(0, attach_type, size=4)
+    if function:
+        attr += bytes(36) + words(function, 0, size=4)
     return syscall("bpf", _PROG_LOAD, attr, len(attr))
+
+
+def run(program: int) -> int:
+    """Run a program of PROG_TYPE_SYSCALL; what it returns, of 32 bits. Raises OSError."""
+    # union bpf_attr, BPF_PROG_TEST_RUN: prog_fd retval, then what stays 0
+    attr = buffer(words(program, 0, size=4) + bytes(72))
+    syscall("bpf", _PROG_TEST_RUN, attr, 80)
+    return int.from_bytes(attr.raw[4:8], sys.byteorder, signed=True)
 
 
 def attach(cgroup: int, program: int, attach_type: int) -> None:

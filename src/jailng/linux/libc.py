@@ -91,6 +91,7 @@ _TABLE = {
     "mount_setattr": (442, 442),
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
+    "lsm_list_modules": (461, 461),
 }
 if MACHINE not in _MACHINES:
     raise ImportError(f"jailng knows no system call numbers for {MACHINE}")

@@ -1,0 +1,83 @@
+"""allow.mount.*: which kinds root inside may mount, and what judges that. Loaded only for a jail that may mount.
+
+Bind mounts (nullfs) are known by their flags, which the seccomp filter sees. The type of a file system is a string, so
+tmpfs and fuse take a program that the kernel's mount hook asks (docs/decisions/0007-mounting.md).
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core.operation import Operation
+from jailng.errors import JailError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.operation import Slots
+    from jailng.params.model import Parameters
+
+_TYPES = {"allow.mount.tmpfs": b"tmpfs"}
+
+
+class JudgeMounts(Operation):
+    """Have the kernel refuse the processes of the jail's cgroup what is none of these types of file systems.
+
+    To be applied when the tree is built, by a process that may be in that cgroup, and before anybody enters.
+    """
+
+    __slots__ = ("cgroup", "names")
+
+    def __init__(self, cgroup: str, names: list[str]) -> None:
+        self.cgroup = cgroup
+        self.names = names
+
+    def apply(self, slots: Slots) -> None:
+        """Raises JailError, as ``check``. The program goes with the cgroup."""
+        from jailng.linux import bpf, cgroup, lsm
+
+        program = _load(self.names)
+        directory = cgroup.open_directory(self.cgroup)
+        try:
+            bpf.attach(directory, program, lsm.CGROUP)
+        except OSError as error:
+            raise _refused(self.names, error) from None
+        finally:
+            posix.close(directory)
+            posix.close(program)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "let root mount " + ", ".join([_TYPES[name].decode() for name in self.names])
+
+
+def _load(names: list[str]) -> int:
+    from jailng.linux import lsm
+
+    try:
+        return lsm.load([_TYPES[name] for name in names])
+    except OSError as error:
+        raise _refused(names, error) from None
+
+
+def _refused(names: list[str], error: OSError) -> JailError:
+    return JailError(
+        f"{names[0]}: this kernel judges no types of mounts: {error.filename}: {error.strerror} "
+        f'(Linux 6.8, CONFIG_BPF_LSM, "bpf" in lsm=)'
+    )
+
+
+def _named(params: Parameters) -> list[str]:
+    return [name for name in _TYPES if params.flag(name)] if params.flag("allow.mount") else []
+
+
+def check(params: Parameters) -> None:
+    """Raises JailError naming a parameter that this kernel cannot honour."""
+    names = _named(params)
+    if names:
+        posix.close(_load(names))
+
+
+def operations(params: Parameters, cgroup: str) -> list[Operation]:
+    """What a jail that may mount needs besides a mount namespace of its own."""
+    names = _named(params)
+    return [JudgeMounts(cgroup, names)] if names else []
