@@ -86,7 +86,7 @@ def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate
     way.expect(size, "read", gate, paths, size)  # nothing, if whoever is to tell has died
     for number, name in enumerate(_NAMES):
         label = f"jail_set: open /proc/PID/ns/{name}"
-        path = program.Data(paths.at + number * _LONGEST)
+        path = program.Data(paths + number * _LONGEST)
         way.must("openat", mount.AT_FDCWD, path, posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=_KEPT + number, label=label)
     for slot, name in (("userns", "user"), ("pidns", "pid")):
         way.must("dup3", program.Kept(_KEPT + _NAMES.index(name)), slots[slot], posix.O_CLOEXEC)

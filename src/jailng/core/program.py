@@ -18,34 +18,23 @@ from jailng.linux.libc import NR, words
 _MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
 _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
+_PADDING = tuple([bytes(-count % 8) for count in range(8)])
 _FORKED = -1
 _CLOSE_RANGE_CLOEXEC = 4
 _MFD_NOEXEC_SEAL = 8  # Linux 6.3; the kernel grumbles at whoever says nothing of it
 _ALL_FDS = 0xFFFFFFFF
 
 
-class Data:
-    """Bytes that a call's argument points to; ``at`` is their place among the program's data."""
+class Data(int):
+    """Bytes that a call's argument points to: their place among the program's data."""
 
-    __slots__ = ("at",)
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def __index__(self) -> int:
-        return self.at
+    __slots__ = ()
 
 
-class Kept:
+class Kept(int):
     """The result of an earlier call, 1 to 1023, as an argument."""
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __index__(self) -> int:
-        return self.number
+    __slots__ = ()
 
 
 class Program:
@@ -62,7 +51,7 @@ class Program:
         self._data = bytearray()
         self._addresses: list[int] = []  # places among the data of words that hold a place among the data
         self._closing: tuple[int, list[int]] | None = None  # the first of the calls that close, and what they leave
-        self._texts: dict[bytes, Data] = {}
+        self._texts: dict[str | bytes, Data] = {}
         self._watched: Data | None = None
         self.labels: list[str] = []
         self.instead: dict[tuple[int, int], str] = {}
@@ -71,21 +60,24 @@ class Program:
 
     def data(self, content: bytes, addresses: tuple[int, ...] = ()) -> Data:
         """Lay down bytes; ``addresses`` are the offsets in them of words that hold the place of other data."""
+        self._data += _PADDING[len(self._data) & 7]
         at = len(self._data)
-        self._data += content + bytes(-len(content) % 8)
-        self._addresses += [at + offset for offset in addresses]
+        self._data += content
+        if addresses:
+            self._addresses += [at + offset for offset in addresses]
         return Data(at)
 
     def text(self, content: str | bytes) -> Data:
         """Lay down a NUL-terminated string."""
-        if isinstance(content, str):
-            content = content.encode("utf-8", "surrogateescape")
-        if content not in self._texts:
-            self._texts[content] = self.data(content + b"\0")
-        return self._texts[content]
+        found = self._texts.get(content)
+        if found is None:
+            found = self._texts[content] = Data(len(self._data))
+            self._data += content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+            self._data += b"\0"
+        return found
 
     def _vector(self, strings: list[str]) -> Data:
-        places = [self.text(string).at for string in strings]
+        places = [self.text(string) for string in strings]
         return self.data(words(*places, 0), tuple(range(0, 8 * len(places), 8)))
 
     def _add(
@@ -123,9 +115,7 @@ class Program:
             if isinstance(value, int):
                 places.append(value)
             else:
-                places.append(len(self._data))
-                self._data += value + b"\0"
-        self._data += bytes(-len(self._data) % 8)
+                places.append(self.text(value))
         before, after = call[: 8 + 8 * place], call[16 + 8 * place :]
         self._calls += [before + at.to_bytes(8, sys.byteorder) + after for at in places]
         self.labels += [
@@ -198,7 +188,7 @@ class Program:
         if self._closing is not None:
             self._close_around(*self._closing, report)
         if self._watched is not None:
-            self._data[self._watched.at : self._watched.at + 4] = words(report, size=4)
+            self._data[self._watched : self._watched + 4] = words(report, size=4)
         head = words(len(self._calls), len(self._addresses), report)
         return b"".join([head, *self._calls, words(*self._addresses), self._data])
 

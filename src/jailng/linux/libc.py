@@ -7,7 +7,7 @@ So the private half it is, in ``linux.foreign``, and loaded by whoever calls fir
 from __future__ import annotations
 
 import posix
-from _struct import pack
+from _struct import error, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ def _called(name: str, path: str | bytes | None) -> str:
 
 def words(*values: int, size: int = 8) -> bytes:
     """Unsigned integers laid side by side in the machine's order, ``size`` bytes each: 2, 4 or 8."""
-    mask = (1 << 8 * size) - 1
-    if min(values, default=0) < 0 or max(values, default=0) > mask:
-        values = tuple([value & mask for value in values])
-    return pack(f"={len(values)}{_CODES[size]}", *values)
+    form = f"={len(values)}{_CODES[size]}"
+    try:
+        return pack(form, *values)
+    except error:  # one is negative, or has more bits
+        mask = (1 << 8 * size) - 1
+        return pack(form, *[value & mask for value in values])
