@@ -111,19 +111,27 @@ def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -
 
     ``user`` is the one of the command. Raises JailError.
     """
+    running = launch(entry, command, user, streams)
+    running.forked()
+    return running
+
+
+def launch(entry: Entry, command: Command, user: User | None, streams: Streams, gate: int = -1) -> Running:
+    """The first half of ``begin``. Where ``gate`` is a pipe, the process enters once it can read a byte from it.
+
+    It ends without a word if the other end is closed instead. Raises JailError.
+    """
     try:
         members = cgroup.open_directory(entry.cgroup)
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
-        way = _way_in(entry, command, user, streams, members)
-        running = program.start(way, jailinit.detached())
-        running.forked()
+        way = _way_in(entry, command, user, streams, members, gate)
+        return program.start(way, jailinit.detached())
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     finally:
         posix.close(members)
-    return running
 
 
 def _look_up(entry: Entry, name: str) -> User:
@@ -132,7 +140,7 @@ def _look_up(entry: Entry, name: str) -> User:
     return lookup.find(entry, name)
 
 
-def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams, members: int) -> Program:
+def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams, members: int, gate: int) -> Program:
     way = program.Program()
     way.fds += [entry.init, *streams.descriptors()]
     process.not_dumpable(way)
@@ -143,11 +151,15 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     way.fork(0, members, label="jail_attach")
     process.leave_the_caller(way, entry.confinement)
     streams.install(way)
+    if gate >= 0:
+        way.fds.append(gate)
+        way.expect(1, "read", gate, way.data(bytes(8)), 1)
     way.close_all_but(entry.init)  # a jailed root can reach this process from the next call on
     way.must("setns", entry.init, entry.flags, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
     process.become(way, 0, 0, [])
+    streams.complete(way)
     way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)  # a jailed root could stop us from here on
     if user is not None:
         streams.give_to(way, user)

@@ -19,7 +19,7 @@ from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from jailng.core.confinement import Confinement
     from jailng.core.operation import Slots
@@ -61,7 +61,10 @@ class MakeCgroup(Operation):
 
 
 class Boot(Operation):
-    """Start PID 1 in new namespaces, and have the builder carry out ``build`` in them with the host's privileges."""
+    """Start PID 1 in new namespaces, and have the builder carry out ``build`` in them with the host's privileges.
+
+    ``meanwhile`` is called when PID 1 is there, while the builder is at work.
+    """
 
     __slots__ = (
         "build",
@@ -72,6 +75,7 @@ class Boot(Operation):
         "hostname",
         "ids",
         "host",
+        "meanwhile",
         "new_ipc",
         "new_net",
         "new_uts",
@@ -107,6 +111,7 @@ class Boot(Operation):
         self.confinement = confinement
         self.host = host
         self.build = build
+        self.meanwhile: Callable[[], None] | None = None
         self.noted: list[int] = []
 
     def undo_lines(self) -> list[str]:
@@ -156,13 +161,15 @@ class Boot(Operation):
                 tree.close()
         try:
             start.load_rest()
+            jailinit.take(init)
             for operation in self.host:
                 operation.apply(slots)
+            if self.meanwhile is not None:
+                self.meanwhile()
         finally:
             _wait_for(tree, done)
         self.noted = tree.noted
         init.arrived()
-        jailinit.take(pid)
 
     def _flags(self) -> int:
         asked = ((self.new_net, ns.CLONE_NEWNET), (self.new_ipc, ns.CLONE_NEWIPC), (self.new_uts, ns.CLONE_NEWUTS))

@@ -11,6 +11,9 @@ from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jailng.core.confinement import Confinement
     from jailng.core.devfs import Link, Node
     from jailng.core.network import Link as NetworkLink
     from jailng.core.operation import Slots
@@ -110,8 +113,7 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
         from jailng.core import mounting
 
         wanted = mounting.seen(record, path, below)
-    check_host(params)
-    nodes, links = dev(params)
+    nodes, links = check_host(params)
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
@@ -166,8 +168,8 @@ def dev(params: Parameters) -> tuple[list[Node], list[Link]]:
     return devices.shown(params, rules)
 
 
-def check_host(params: Parameters) -> None:
-    """Refuse what this host cannot give, before anything is made. Raises JailError."""
+def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
+    """Refuse what this host cannot give, before anything is made; the jail's ``dev``. Raises JailError."""
     release = params.text("osrelease")
     if release and release != posix.uname().release:
         raise JailError(f"osrelease={release}: not honoured on Linux: uname(2) says {posix.uname().release} everywhere")
@@ -176,10 +178,11 @@ def check_host(params: Parameters) -> None:
 
         mountable.check(params)
     level, number = params.number("securelevel"), params.number("devfs_ruleset")
-    nodes, _ = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
+    nodes, links = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
     found = devfs.writable(nodes) if level > 0 else []
     if found:
         raise JailError(f"securelevel={level}: devfs ruleset {number} shows {', '.join(found)}, to be written to")
+    return nodes, links
 
 
 def open_path(params: Parameters) -> tuple[int, str]:
@@ -231,9 +234,11 @@ def reserve(params: Parameters) -> Record:
     raise JailError(sentence)
 
 
-def jail_set(params: Parameters, record: Record) -> list[str]:
+def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinement], None] | None = None) -> list[str]:
     """Make the jail that was reserved. It has PID 1 and no member, and persists until ``core.remove.set_persist``.
 
+    ``meanwhile`` is called with what the jail confines to when its PID 1 is there and its tree is not yet, if that will
+    have a null device.
     Returns what -v should tell of: mounts of the host's that are not seen inside. Raises JailError; the caller then
     walks the record back (core.undo).
     """
@@ -241,9 +246,18 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
     slots = {"root": root}
     try:
         operations = plan(params, record.jid, record.base, record)
+        booted = operations[-1]
+        assert isinstance(booted, boot.Boot)
+
+        def there() -> None:
+            path = [f"param {line}" for line in params.to_lines(["path"])]
+            record.append([f"init {registry.process_id(slots['init.pid'])}", *path])
+            if meanwhile is not None and _will_have_null(booted.build, root):
+                meanwhile(booted.confinement)
+
+        booted.meanwhile = there
         carry_out(operations, slots, record)
-        path = [f"param {line}" for line in params.to_lines(["path"])]
-        record.append([f"init {registry.process_id(slots['init.pid'])}", *path, "created"])
+        record.append(["created"])
     except OSError as error:
         raise JailError(f"jail_set: {explain(error)}") from None
     finally:
@@ -251,6 +265,15 @@ def jail_set(params: Parameters, record: Record) -> list[str]:
             if name != "init.pid":
                 posix.close(fd)
     return [note for operation in operations for note in operation.notes([])]
+
+
+def _will_have_null(build: list[Operation], root: int) -> bool:
+    nodes = [node[0] for operation in build if isinstance(operation, rootfs.MountDev) for node in operation.nodes]
+    try:
+        posix.stat("dev", dir_fd=root, follow_symlinks=False)
+    except OSError:
+        return False
+    return "null" in nodes
 
 
 def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:

@@ -11,11 +11,12 @@ from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.program import Program
+    from jailng.core.program import Program, Running
 
 _MFD_EXEC = 0x10  # Linux 6.3
 _ATTRIBUTES = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
 _opened = -1
+_coming: Running | None = None  # the process whose program is as good as ``_opened``
 
 
 def path() -> str:
@@ -65,19 +66,22 @@ def copy(owner: int) -> int:
         posix.close(file)
 
 
-def take(init: int) -> None:
-    """Use henceforth what this PID 1 runs, of a jail which nobody has entered yet: it is the same file, and as safe."""
-    global _opened
-    if _opened < 0:
-        _opened = posix.open(f"/proc/{init}/exe", mount.O_PATH | posix.O_CLOEXEC)
+def take(init: Running) -> None:
+    """Use henceforth what this PID 1 will run, of a jail which nobody has entered yet: the same file, and as safe."""
+    global _coming
+    _coming = init
 
 
 def detached() -> str:
     """What to execute for a process that enters a jail: jailinit on such a mount. It stays for this process's life.
 
-    Raises JailError where it is not built.
+    Waits for a PID 1 that was to be taken. Raises JailError where it is not built, or with what failed in PID 1.
     """
-    global _opened
+    global _coming, _opened
+    if _opened < 0 and _coming is not None:
+        _coming.arrived()
+        _opened = posix.open(f"/proc/{_coming.pid}/exe", mount.O_PATH | posix.O_CLOEXEC)
+    _coming = None
     if _opened < 0:
         try:
             tree = mount.open_tree(mount.AT_FDCWD, path().encode())

@@ -235,7 +235,12 @@ class Running:
         raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
 
     def arrived(self) -> None:
-        """Wait until it has executed its last call. Raises JailError with what failed, having reaped it."""
+        """Wait until it has executed its last call. Raises JailError with what failed, having reaped it.
+
+        Once that is known, there is nothing more to wait for.
+        """
+        if self.said < 0:
+            return
         complaint = self.complaint()
         if complaint:
             posix.waitpid(self.pid, 0)
@@ -249,6 +254,7 @@ class Running:
                 break
             self.noted.append(what)
         posix.close(self.said)
+        self.said = -1
         return _sentence(self._program, message) if message else ""
 
 

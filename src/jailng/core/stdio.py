@@ -13,6 +13,7 @@ import _signal
 import posix
 
 from jailng.linux import mount
+from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ _S_IFSOCK = 0o140000
 _TIOCSCTTY = 0x540E
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
+NEWBORN = -1  # for the root of a jail whose tree is being made, and that nobody has entered
 _NULL = posix.makedev(1, 3)
 _NO_LINK = posix.O_NOFOLLOW | posix.O_CLOEXEC
+_STRICT = mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
 
 
 class Pump:
@@ -80,14 +83,16 @@ class Streams:
     """The standard streams of one command, between ``prepare`` and the end of ``wait``.
 
     ``host`` are the caller's descriptors, ``inside`` those that become 0, 1 and 2; ``owned`` says of which the inode is
-    ours to give away. ``passed`` are the indices that go in as they are, ``null`` is a null device once it is needed.
+    ours to give away. ``passed`` are the indices that go in as they are, ``null`` is a null device once it is needed;
+    ``later`` are those that the process makes the jail's null device itself, inside.
     """
 
-    __slots__ = ("host", "inside", "null", "owned", "passed", "pumps", "temporary", "terminal")
+    __slots__ = ("host", "inside", "later", "null", "owned", "passed", "pumps", "temporary", "terminal")
 
     def __init__(self, host: tuple[int, int, int]) -> None:
         self.host = host
         self.inside = [-1, -1, -1]
+        self.later: list[int] = []
         self.null = -1
         self.owned = [False, False, False]
         self.passed: list[int] = []
@@ -113,15 +118,28 @@ class Streams:
 
     def descriptors(self) -> list[int]:
         """What the process that will be the command has to inherit."""
-        return list(self.inside)
+        return [fd for fd in self.inside if fd >= 0]
 
     def install(self, way: Program) -> None:
         """Have a program, which leads a session, make 0, 1 and 2 what was prepared, and the pty its terminal."""
         for index, fd in enumerate(self.inside):
-            if fd != index:
+            if index in self.later:
+                way.must("close", index)
+            elif fd != index:
                 way.must("dup3", fd, index, 0)
         if self.terminal is not None:
             way.must("ioctl", 0, _TIOCSCTTY, 0)
+
+    def complete(self, way: Program) -> None:
+        """Have a program, in the jail and the first of all to be there, open what was left for ``later``.
+
+        Its /dev is a moment old, so that null is what the builder made, or is not there.
+        """
+        if self.later:
+            path, how = way.text("/dev/null"), way.data(words(posix.O_RDWR | posix.O_NOCTTY, 0, _STRICT))
+            way.must("openat2", mount.AT_FDCWD, path, how, 24, label="open /dev/null")  # the lowest that is closed
+            for index in self.later[1:]:
+                way.must("dup3", self.later[0], index, 0)
 
     def give_to(self, way: Program, user: User) -> None:
         """Have a program, in the jail and still its root, make the user's what we made: he can open it by name.
@@ -142,10 +160,16 @@ def occupy() -> None:
             posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
+def needs_tree(fds: tuple[int, int, int]) -> bool:
+    """Whether what a command gets for these takes more of the jail than its null device: a pty."""
+    return _is_one_terminal(fds, [_status(fd) for fd in fds])
+
+
 def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2), attended: bool = True) -> Streams:
     """Decide what a command gets for the host's ``fds`` and make it; nothing of the host's is changed yet.
 
-    ``root`` is an O_PATH descriptor of the jail's root, whose devpts and null device are used (None: private ones);
+    ``root`` is an O_PATH descriptor of the jail's root, whose devpts and null device are used (None: private ones), or
+    NEWBORN, where nothing ``needs_tree`` and the jail will have a null device;
     ``base`` is the host's number for the jail's uid and gid 0. A number of ``fds`` that is not open means null. Not
     ``attended``, nobody will ``wait``: null then, too, for what there would have to be a pump or a pty. Raises OSError.
     """
@@ -198,7 +222,10 @@ def _give(streams: Streams, index: int, status: list[stat_result | None], root: 
     own = status[index]
     fd = streams.host[index]
     if own is None or (own.st_mode & _S_IFMT == _S_IFCHR and own.st_rdev == _NULL):
-        streams.inside[index] = _null_of(streams, root)
+        if root == NEWBORN:
+            streams.later.append(index)
+        else:
+            streams.inside[index] = _null_of(streams, root)
     elif _leads_nowhere_else(fd, own):
         streams.inside[index] = fd
         streams.passed.append(index)
@@ -311,6 +338,6 @@ def _open_own_null(root: int) -> int:
 def _keep_clear(streams: Streams) -> None:
     """Move what would be overwritten while 0, 1 and 2 are put in place."""
     for index, fd in enumerate(streams.inside):
-        if fd < 3 and fd != index:
+        if 0 <= fd < 3 and fd != index:
             streams.inside[index] = posix.dup(fd)
             streams.temporary.append(streams.inside[index])

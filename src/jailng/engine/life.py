@@ -12,8 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jailng.core.confinement import Confinement
     from jailng.core.passwd import User
     from jailng.core.registry import Record
+    from jailng.engine.inside import Ready
     from jailng.params.model import Parameters
     from jailng.params.values import Address
 
@@ -43,10 +45,10 @@ class Life:
     """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v).
 
     ``params`` say what to run; ``running``, where they are not the same, what the jail that runs was made with.
-    ``created`` is told of the jail as soon as it exists (-i).
+    ``created`` is told of the jail as soon as it exists (-i). ``ready`` is the command, where it waits for its jail.
     """
 
-    __slots__ = ("created", "params", "record", "running", "say")
+    __slots__ = ("created", "params", "ready", "record", "running", "say")
 
     def __init__(self, params: Parameters, record: Record | None, say: Say, running: Parameters | None = None) -> None:
         self.params = params
@@ -54,6 +56,7 @@ class Life:
         self.say = say
         self.running = params if running is None else running
         self.created: Callable[[Record], None] | None = None
+        self.ready: Ready | None = None
 
     @property
     def there(self) -> Record:
@@ -101,7 +104,22 @@ def _run_inside(life: Life, argv: list[str], text: str, background: bool) -> Non
     from jailng.engine import inside
 
     life.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {text}")
-    inside.run(life.params, life.running, life.there, argv, text, background)
+    ready, life.ready = life.ready, None
+    inside.run(life.params, life.running, life.there, argv, text, background, ready)
+
+
+def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
+    """What to do while the jail is built: where ``command`` is all that happens in it, that comes as far as it can."""
+    argv = list(life.params.strings("command"))
+    if not argv or life.params.strings("exec.created") or life.params.strings("exec.start"):
+        return None
+
+    def prepare(confinement: Confinement) -> None:
+        from jailng.engine import inside
+
+        life.ready = inside.prepare(life.params, life.there, argv, confinement)
+
+    return prepare
 
 
 def aliases(params: Parameters) -> list[tuple[str, Address]]:
@@ -128,7 +146,7 @@ def _create(life: Life, _: str) -> None:
     given = [word for word in life.params.words(pseudo=False) if word not in ("persist", "nopersist")]
     shown = life.params.words(pseudo=False) if life.params.flag("persist") else ["persist", *given]
     life.say(" ".join(["jail_set(JAIL_CREATE)", *shown]))
-    for note in create.jail_set(life.params, life.there):
+    for note in create.jail_set(life.params, life.there, _get_ready(life)):
         life.say(note)
     life.say("created")
     if life.created is not None:
@@ -173,6 +191,8 @@ def start(life: Life) -> None:
         for name, step in START:
             step(life, name)
     except BaseException:
+        if life.ready is not None:
+            life.ready.close()
         if life.record.locked or life.record.lock_again():
             undo.walk(life.record)
         raise

@@ -7,7 +7,7 @@ So the private half it is, in ``linux.foreign``, and loaded by whoever calls fir
 from __future__ import annotations
 
 import posix
-from _struct import error, pack
+from _struct import error, pack  # type: ignore[attr-defined]  # typeshed has it in struct alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
