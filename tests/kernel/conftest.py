@@ -76,6 +76,20 @@ def public(stage: Stage, checkout: Path) -> Iterator[Path]:
     unmount("/mnt")
 
 
+@pytest.fixture
+def etc(tmp_path: Path) -> Iterator[Path]:
+    """The host's /etc, to be written to: afterwards it is as it was."""
+    layers = tmp_path / "layers-of-etc"
+    layers.mkdir()
+    mount("none", layers, "tmpfs")
+    for name in ("upper", "work"):
+        (layers / name).mkdir()
+    mount("none", "/etc", "overlay", 0, f"lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work")
+    yield Path("/etc")
+    unmount("/etc")
+    unmount(layers)
+
+
 @pytest.fixture(scope="session")
 def debian(request: pytest.FixtureRequest, stage: Stage) -> Path:
     """A Debian 13 root that all tests share: none may leave a change in it."""
@@ -86,6 +100,12 @@ def debian(request: pytest.FixtureRequest, stage: Stage) -> Path:
 def debian_postgresql(request: pytest.FixtureRequest, stage: Stage) -> Path:
     """A Debian 13 root with PostgreSQL, shared like ``debian``."""
     return _make(request, stage, roots.POSTGRESQL)
+
+
+@pytest.fixture(scope="session")
+def debian_python(request: pytest.FixtureRequest, stage: Stage) -> Path:
+    """A Debian 13 root with Python, shared like ``debian``."""
+    return _make(request, stage, roots.PYTHON)
 
 
 @pytest.fixture

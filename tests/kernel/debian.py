@@ -51,6 +51,7 @@ class Recipe:
 
 _PACKAGES = ("adduser", "cron", "iproute2", "iputils-ping", "login", "openssh-server", "passwd", "procps", "util-linux")
 PLAIN = Recipe(_PACKAGES, hooks=('rm -f "$1"/etc/ssh/ssh_host_*', 'chroot "$1" ssh-keygen -q -A'))
+PYTHON = Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux"))
 POSTGRESQL = Recipe(("postgresql", "procps"))
 
 

@@ -23,7 +23,7 @@ from tests.kernel.stage import Stage, mount
 
 PROBES = Path(__file__).resolve().parent / "probes"
 # A Debian with the Python that the attempts are written in.
-RECIPE = roots.Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux"))
+RECIPE = roots.PYTHON
 OTHER_ADDRESS = "203.0.113.77"
 PYTHON = "/usr/bin/python3"
 _PAUSE = "import signal\nwhile True: signal.pause()"

@@ -23,21 +23,13 @@ LIST = (
 
 
 @pytest.fixture
-def rules(tmp_path: Path) -> Iterator[Write]:
-    """Write /etc/devfs.rules, in an /etc that is as it was afterwards."""
-    layers = tmp_path / "layers"
-    layers.mkdir()
-    mount("none", layers, "tmpfs")
-    for name in ("upper", "work"):
-        (layers / name).mkdir()
-    mount("none", "/etc", "overlay", 0, f"lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work")
+def rules(etc: Path) -> Write:
+    """Write /etc/devfs.rules."""
 
     def write(text: str) -> None:
-        Path("/etc/devfs.rules").write_text(text)
+        (etc / "devfs.rules").write_text(text)
 
-    yield write
-    unmount("/etc")
-    unmount(layers)
+    return write
 
 
 @pytest.fixture
