@@ -16,8 +16,13 @@ MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
 SHIMS = $(wildcard shims/*)
 USERLAND = $(shell find userland -type f | LC_ALL=C sort)
+VIM = ftdetect/jailconf.vim ftplugin/jailconf.vim syntax/jailconf.vim
+# Where the shells look for completions, below PREFIX.
+BASH = share/bash-completion/completions
+ZSH = share/zsh/vendor-completions
+FISH = share/fish/vendor_completions.d
 
-.PHONY: all check install uninstall clean
+.PHONY: all check install install-editing uninstall clean
 
 # All modules of a command in one file, for the time that finding them one by one takes (src/jailng/start.py).
 GATHER = $(PYTHON) -IX no_debug_ranges -c 'import sys; sys.path.append(sys.argv[1]); import jailng.gather; jailng.gather.gather()'
@@ -49,12 +54,35 @@ install: all
 	for file in $(USERLAND); do $(INSTALL) -p -D $$file $(DESTDIR)$(PREFIX)/share/jailng/$$file || exit 1; done
 	for page in $(PAGES); do \
 		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	$(MAKE) install-editing
+
+# What knows the parameters' names while one types: completions of the shells, and vim's colours.
+install-editing:
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/jailng $(addprefix $(DESTDIR)$(PREFIX)/,$(BASH) $(ZSH) $(FISH))
+	$(PYTHON) -IB share/generate parameters > $(DESTDIR)$(PREFIX)/share/jailng/parameters
+	sed 's|=/usr/share/jailng/|=$(PREFIX)/share/jailng/|' share/completions/jailng.bash \
+		> $(DESTDIR)$(PREFIX)/$(BASH)/jail
+	sed 's|=/usr/share/jailng/|=$(PREFIX)/share/jailng/|' share/completions/_jailng \
+		> $(DESTDIR)$(PREFIX)/$(ZSH)/_jailng
+	sed 's| /usr/share/jailng/| $(PREFIX)/share/jailng/|' share/completions/jailng.fish \
+		> $(DESTDIR)$(PREFIX)/$(FISH)/jail.fish
+	for command in $(filter-out jail,$(COMMANDS)); do \
+		ln -sf jail $(DESTDIR)$(PREFIX)/$(BASH)/$$command && \
+		ln -sf jail.fish $(DESTDIR)$(PREFIX)/$(FISH)/$$command.fish || exit 1; done
+	for file in $(VIM); do \
+		$(INSTALL) -D -m 644 share/vim/$$file $(DESTDIR)$(PREFIX)/share/vim/vimfiles/$$file || exit 1; done
+	$(PYTHON) -IB share/generate vim > $(DESTDIR)$(PREFIX)/share/vim/vimfiles/syntax/jailconf.vim
 
 uninstall:
 	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)$(PREFIX)/share/jailng \
 		$(DESTDIR)/var/cache/jailng
 	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%)
 	for page in $(PAGES); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/$(BASH)/%) $(COMMANDS:%=$(DESTDIR)$(PREFIX)/$(FISH)/%.fish) \
+		$(DESTDIR)$(PREFIX)/$(ZSH)/_jailng $(VIM:%=$(DESTDIR)$(PREFIX)/share/vim/vimfiles/%)
+	# Directories that may have been made for these alone.
+	-cd $(DESTDIR)$(PREFIX) && for directory in $(BASH) $(ZSH) $(FISH) $(dir $(VIM:%=share/vim/vimfiles/%)); do \
+		[ ! -d $$directory ] || rmdir -p --ignore-fail-on-non-empty $$directory; done
 
 clean:
 	$(MAKE) -C jailinit clean

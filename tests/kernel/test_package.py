@@ -98,7 +98,7 @@ def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in checkout.iterdir():
         if path.is_file():
             shutil.copy2(path, copied)
-        elif path.name in ("bin", "docs", "jailinit", "man", "package", "shims", "src", "userland"):
+        elif path.name in ("bin", "docs", "jailinit", "man", "package", "share", "shims", "src", "userland"):
             shutil.copytree(path, copied / path.name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     if (checkout / ".git").exists():
         (copied / ".git").write_text(f"gitdir: {(checkout / '.git').resolve()}\n")

@@ -29,6 +29,7 @@ _CARRIED = (
     "docs",
     "jailinit",
     "man",
+    "share",
     "shims",
     "src",
     "tests",

@@ -1,0 +1,138 @@
+# fish completion of jail(8), jls(8), jexec(8) and jailctl(8): one file under four names, of which one is enough.
+#
+# Nothing below a jail's root is looked at: a jail could make that lead anywhere. So commands and users are the host's.
+
+functions -q __jailng_running; and return
+
+set -g __jailng_parameters /usr/share/jailng/parameters # made by share/generate: name, who takes it, kind, words
+
+function __jailng_running
+    jls name 2>/dev/null
+end
+
+function __jailng_configured
+    set -l words (commandline -opc)
+    set -l file
+    if set -l at (contains -i -- -f $words)
+        set file -f $words[(math $at + 1)]
+    end
+    jail $file -e '|' 2>/dev/null | string replace -r '^jid=[^|]*\|(?=name=)' '' | string replace -r '^[^=|]*=([^|]*).*' '$1'
+end
+
+# Parameters that one of the programs in $argv[1] takes; with "read" as they are asked for.
+function __jailng_names
+    test -r $__jailng_parameters; or return
+    while read -l name who kind words
+        string match -q "*$who*" $argv[1]; or continue
+        if test "$argv[2]" = read
+            echo $name
+        else if test $kind = bool
+            echo $name
+            string replace -r '([^.]+)$' 'no$1' $name
+        else
+            echo $name=
+            for word in (string split -n ' ' $words)
+                echo $name=$word
+            end
+        end
+    end <$__jailng_parameters
+    if test "$argv[2]" != read
+        for jail in (__jailng_running)
+            printf '%s\n' name=$jail depend=$jail
+        end
+    end
+end
+
+# Whether one of the letters in $argv[1] is among the options, and none of those in $argv[2].
+function __jailng_asks
+    set -l letters (commandline -opc | string match -r '^-[^-].*')
+    string match -qr "[$argv[1]]" -- "$letters"; or return 1
+    test -z "$argv[2]"; or not string match -qr "[$argv[2]]" -- "$letters"
+end
+
+function __jailng_users
+    string split -f 1 : </etc/passwd
+end
+
+# How many words there are that are no options, the command left out; the letters in $argv[1] take an argument.
+function __jailng_words
+    set -l count 0
+    set -l argument 0
+    for word in (commandline -opc)[2..]
+        if test $argument = 1
+            set argument 0
+        else if string match -qr "^-[^-]*[$argv[1]]\$" -- $word
+            set argument 1
+        else if not string match -q -- '-*' $word
+            set count (math $count + 1)
+        end
+    end
+    echo $count
+end
+
+complete -c jail -f
+complete -c jail -s c -d 'create'
+complete -c jail -s m -d 'change'
+complete -c jail -s r -d 'remove'
+complete -c jail -s R -d 'remove at once, without the configuration'
+complete -c jail -s C -d 'clean up after a jail that is gone'
+complete -c jail -s e -x -d 'print the configured jails'
+complete -c jail -s f -r -F -d 'read this configuration'
+complete -c jail -s J -r -F -d 'write the parameters of started jails'
+complete -c jail -s p -x -d 'run so many commands at a time'
+complete -c jail -s u -x -a '(__jailng_users)' -d 'run commands as this user of the host'
+complete -c jail -s U -x -a '(__jailng_users)' -d 'run commands as this user of the jail'
+complete -c jail -s n -x -a '(__jailng_running)' -d 'name'
+complete -c jail -s s -x -d 'securelevel'
+complete -c jail -s h -d 'addresses of the host name'
+complete -c jail -s i -d 'print the jid alone'
+complete -c jail -s l -d 'exec.clean'
+complete -c jail -s d -d 'nothing any more'
+complete -c jail -s q -d 'print errors alone'
+complete -c jail -s v -d 'print each step'
+complete -c jail -l plan -d 'print what would be done'
+complete -c jail -n '__jailng_asks rRC cm' -a '(__jailng_running)' -d 'running jail'
+complete -c jail -n '__jailng_asks rC Rcm' -a '(__jailng_configured)' -d 'configured jail'
+complete -c jail -n '__jailng_asks cm; and test (__jailng_words efJnpsuU) = 0' -a '(__jailng_configured)' -d 'configured jail'
+complete -c jail -n '__jailng_asks m; and test (__jailng_words efJnpsuU) = 0' -a '(__jailng_running)' -d 'running jail'
+complete -c jail -n '__jailng_asks cm' -a '(__jailng_names jail+both)' -d 'parameter'
+complete -c jail -n 'string match -qr "^(path|mount.fstab|exec.consolelog)=" -- (commandline -ct)' -F
+complete -c jail -n 'not __jailng_asks cmrRC' -F
+
+complete -c jls -f
+complete -c jls -s c -d 'only tell whether the jail exists'
+complete -c jls -s d -d 'dying jails too'
+complete -c jls -s h -d 'a header'
+complete -c jls -s j -x -a '(__jailng_running)' -d 'this jail alone'
+complete -c jls -s N -d 'names in place of jids'
+complete -c jls -s n -d 'name=value'
+complete -c jls -s q -d 'quotation marks'
+complete -c jls -s s -d 'parameters for jail(8)'
+complete -c jls -s v -d 'several lines a jail'
+complete -c jls -l libxo -x -a 'json json,pretty xml xml,pretty text' -d 'another style'
+complete -c jls -a '(__jailng_names jls+both read)' -d 'parameter'
+complete -c jls -a all -d 'all parameters'
+
+complete -c jexec -f
+complete -c jexec -s l -d 'clean environment'
+complete -c jexec -s d -x -d 'in this directory'
+complete -c jexec -s u -x -a '(__jailng_users)' -d 'as this user of the host'
+complete -c jexec -s U -x -a '(__jailng_users)' -d 'as this user of the jail'
+complete -c jexec -n 'test (__jailng_words duU) = 0' -a '(__jailng_running)' -d 'running jail'
+complete -c jexec -n 'test (__jailng_words duU) = 1' -a '(__fish_complete_command)'
+complete -c jexec -n 'test (__jailng_words duU) -gt 1' -F
+
+function __jailng_verbs
+    jailctl help 2>/dev/null | string match -rg '^ +jailctl (?!shim)(\S+) +(.*)' | while read -l verb
+        read -l meaning
+        printf '%s\t%s\n' $verb $meaning
+    end
+end
+
+function __jailng_verb_options
+    jailctl (commandline -opc)[2] --help 2>/dev/null | string match -ra -- '(?<![\w-])(?:--[a-z-]+|-[A-Za-z]\b)'
+end
+
+complete -c jailctl -n 'test (count (commandline -opc)) = 1' -f -a '(__jailng_verbs)'
+complete -c jailctl -n 'test (count (commandline -opc)) -gt 1' -a '(__jailng_verb_options)'
+complete -c jailctl -n 'contains -- (commandline -opc)[-1] -j -J' -x -a '(__jailng_running)' -d 'running jail'
