@@ -11,9 +11,7 @@ _jailng_running() { jls name 2>/dev/null; }
 _jailng_configured() {
     local line
     jail ${1:+-f "$1"} -e '|' 2>/dev/null | while IFS= read -r line; do
-        [[ $line == jid=*'|name='* ]] && line=${line#*'|'}
-        line=${line%%'|'*}
-        echo "${line#*=}"
+        [[ "|$line" =~ \|name=([^|]*) ]] && echo "${BASH_REMATCH[1]}"
     done
 }
 

@@ -23,7 +23,7 @@ LETTERS = {"jail": set(jail._LETTERS) - {":"}, "jls": set("cdhjNnqsv"), "jexec":
 FAKES = {
     "jls": "[ \"$1\" = name ] && printf 'cell\\nweb one\\n'",
     "jail": "case $* in *other*) echo 'name=third';; "
-    "*) printf 'name=cell|path=/x\\nname=conf|persist\\njid=53|name=dns|path=/\\n' ;; esac",
+    "*) printf 'name=cell|path=/x\\nname=conf|persist\\npersist|name=dns|path=/\\n' ;; esac",
     "jexec": ":",
     "jailctl": f'exec {CHECKOUT}/bin/jailctl "$@"',
 }
@@ -110,7 +110,7 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jail|-c|pers", ["persist"]),
         ("jail|-c|nop", ["nopersist"]),
         ("jail|-c|ip4.s", ["ip4.saddrsel"]),
-        ("jail|-c|name|=|x|allow.mount.nop", ["allow.mount.noprocfs"]),
+        ("jail|-c|name|=|x|allow.mount.notm", ["allow.mount.notmpfs"]),
         ("jail|-c|exec.presta", ["exec.prestart="]),
         ("jail|-c|exec.presto", ["exec.prestop="]),
         ("jail|-c|dyi", []),
@@ -180,7 +180,7 @@ def zsh(place: Path, tmp_path: Path) -> Iterator[Zsh]:
         ("jail -c pers", "jail -c persist "),
         ("jail -c noper", "jail -c nopersist "),
         ("jail -c exec.prestar", "jail -c exec.prestart="),
-        ("jail -c name=x allow.mount.nopr", "jail -c name=x allow.mount.noprocfs "),
+        ("jail -c name=x allow.mount.notm", "jail -c name=x allow.mount.notmpfs "),
         ("jail -c name=ce", "jail -c name=cell "),
         ("jail -c ip4=inh", "jail -c ip4=inherit "),
         ("jail -c path=/us", "jail -c path=/usr/"),
@@ -207,7 +207,7 @@ def test_zsh(zsh: Zsh, typed: str, line: str) -> None:
         ("jail -f other -c t", {"third"}),
         ("jail -c pers", {"persist"}),
         ("jail -c nopers", {"nopersist"}),
-        ("jail -c allow.mount.nop", {"allow.mount.noprocfs"}),
+        ("jail -c allow.mount.notm", {"allow.mount.notmpfs"}),
         ("jail -c ip4=", {"ip4=", "ip4=disable", "ip4=inherit", "ip4=new"}),
         ("jail -m name=c", {"name=cell"}),
         ("jail -u roo", {"root"}),
