@@ -63,7 +63,7 @@ class MakeCgroup(Operation):
 class Boot(Operation):
     """Start PID 1 in new namespaces, and have the builder carry out ``build`` in them with the host's privileges.
 
-    ``meanwhile`` is called when PID 1 is there, while the builder is at work.
+    ``meanwhile`` is called when PID 1 is there, while the builder is at work unless that keeps PID 1 waiting too.
     """
 
     __slots__ = (
@@ -164,12 +164,14 @@ class Boot(Operation):
             jailinit.take(init)
             for operation in self.host:
                 operation.apply(slots)
-            if self.meanwhile is not None:
+            if self.meanwhile is not None and not self.own_mounts:
                 self.meanwhile()
         finally:
             _wait_for(tree, done)
         self.noted = tree.noted
         init.arrived()
+        if self.meanwhile is not None and self.own_mounts:  # PID 1 had to wait for the builder
+            self.meanwhile()
 
     def _flags(self) -> int:
         asked = ((self.new_net, ns.CLONE_NEWNET), (self.new_ipc, ns.CLONE_NEWIPC), (self.new_uts, ns.CLONE_NEWUTS))
