@@ -1,1 +1,1 @@
-"""Configuration files: jail.conf(5), fstab(5), devfs.rules(5). What they say, with no knowledge of the kernel."""
+"""Configuration as text: jail.conf(5), fstab(5), devfs.rules(5). Pure: it is given text, and opens nothing."""

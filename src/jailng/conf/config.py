@@ -13,7 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from jailng.conf.merge import Merge
     from jailng.conf.parse import Block
     from jailng.params.model import Parameters
 
@@ -54,34 +53,34 @@ class Setting:
 class Jail:
     """One jail of a configuration. ``key`` is the name of its block: in a block ``a``, ``b`` is ``a.b``."""
 
-    __slots__ = ("key", "_blocks", "_merged", "_settings")
+    __slots__ = ("key", "_blocks", "_settings", "_errors")
 
     def __init__(self, key: str, blocks: list[Block]) -> None:
         self.key = key
         self._blocks = blocks  # those that apply to it, in their order
-        self._merged: Merge | None = None
-        self._settings: list[Setting] = []
+        self._settings: list[Setting] | None = None  # not known yet
+        self._errors: list[str] = []
 
     def settings(self) -> list[Setting]:
         """What the jail sets, in jail(8)'s order. Raises JailError, each time, if something is wrong with it."""
         if errors := self.errors():
             raise JailError(errors[0])
-        return self._settings
+        return self.sound()
 
     def errors(self) -> list[str]:
         """All that is wrong with the jail, as FreeBSD words it; to be printed after ``jail: KEY: ``."""
-        return self._merge().errors
+        self.sound()
+        return self._errors
 
     def named(self, name: str) -> Setting | None:
         """One setting, whether it is given as it is named here or with "no" before it. Raises JailError as above."""
-        self.settings()
-        entry = self._merge().find(name)
-        return None if entry is None or entry.variable else Setting(entry.name, tuple(entry.strings))
+        from jailng.conf.merge import similar
 
-    def sound(self) -> list[Setting]:
-        """What the jail sets, were it not for what is wrong with it."""
-        self._merge()
-        return self._settings
+        names = (name, *similar(name))
+        for setting in self.settings():
+            if setting.name in names:
+                return setting
+        return None
 
     def gives(self, name: str, value: str) -> bool:
         """Whether an assignment of that name applies to the jail, and makes it that value in the end."""
@@ -89,8 +88,9 @@ class Jail:
             return False
         return any(setting.name == name and setting.values[-1:] == (value,) for setting in self.sound())
 
-    def _merge(self) -> Merge:
-        if self._merged is None:
+    def sound(self) -> list[Setting]:
+        """What the jail sets, were it not for what is wrong with it."""
+        if self._settings is None:
             from jailng.conf.merge import Merge
 
             merged = Merge()
@@ -101,11 +101,9 @@ class Jail:
             if merged.find("name") is None:
                 merged.imply("name", self.key)
             merged.substitute()
-            self._settings = [
-                Setting(entry.name, tuple(entry.strings)) for entry in merged.entries if not entry.variable
-            ]
-            self._merged = merged
-        return self._merged
+            self._errors = merged.errors
+            self._settings = [Setting(one.name, tuple(one.strings)) for one in merged.entries if not one.variable]
+        return self._settings
 
 
 class Config:
@@ -161,8 +159,7 @@ def parameters(settings: list[Setting]) -> Parameters:
         if setting.bare:
             made.add(setting.name)
         elif found is not None and found[0].kind in ("list", "ip4", "ip6"):
-            for value in setting.values:
-                made.add(setting.name, value)
+            made.extend(setting.name, setting.values)
         else:
             made.add(setting.name, setting.values[-1])
     return made

@@ -65,9 +65,14 @@ class Lexer:
                 return ""
             char = text[at]
             if char in _BARE:
-                end = self._at = _span(text, at, _BARE)
+                stretch = text[at : at + _STRETCH]
+                rest = stretch.lstrip(_BARE)
+                end = self._at = at + len(stretch) - len(rest) if rest else _span(text, at, _BARE)
                 return self._emit("string", text[at:end])
-            if char in _SPACE:
+            if char == " ":
+                self._at = at + 1
+                self._joins = False
+            elif char in _SPACE:
                 self._blank(_span(text, at, _SPACE))
             elif char == "#" or text.startswith("//", at):
                 end = text.find("\n", at)
@@ -141,7 +146,8 @@ class Lexer:
     def _emit(self, kind: Literal["string", "variable"], text: str, end: int = -1) -> Kind:
         """The token that has ended; ``end`` is where, and -1 says that ``_at`` is there, with no line's end between."""
         if end >= 0:
-            self._pass(end)
+            self.line += self._input.count("\n", self._at, end)
+            self._at = end
         if "\0" in text:
             raise JailError(f"{self.place()}: a NUL within a string")
         self.text = text if text.isascii() else decoded(text)
@@ -152,13 +158,10 @@ class Lexer:
 
     # Where things end
 
-    def _pass(self, end: int) -> None:
-        self.line += self._input.count("\n", self._at, end)
-        self._at = end
-
     def _blank(self, end: int) -> None:
         """Go past space or a comment: what comes next adjoins nothing."""
-        self._pass(end)
+        self.line += self._input.count("\n", self._at, end)
+        self._at = end
         self._joins = False
 
     def _close(self, quote: str, at: int) -> int:

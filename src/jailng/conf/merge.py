@@ -52,12 +52,13 @@ class Entry:
 class Merge:
     """One jail's entries: ``add`` as the blocks have them, then ``substitute`` once."""
 
-    __slots__ = ("entries", "errors", "_names", "_left", "_round")
+    __slots__ = ("entries", "errors", "_names", "_negated", "_left", "_round")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.errors: list[str] = []
         self._names: dict[str, Entry] = {}
+        self._negated = False  # whether any name has a component that begins with "no"
         self._left = _LARGEST
         self._round = 0
 
@@ -68,6 +69,8 @@ class Merge:
     def find(self, name: str, alike: tuple[str, ...] | None = None) -> Entry | None:
         """The entry of that name, with or without a "no" in it; of several the first."""
         found = self._names.get(name)
+        if not self._negated and not _is_negated(name):
+            return found
         for other in similar(name) if alike is None else alike:
             entry = self._names.get(other)
             if entry is not None and (found is None or entry.index < found.index):
@@ -93,6 +96,7 @@ class Merge:
                 del self._names[entry.name]
                 entry.name = given.name
                 self._names[entry.name] = entry
+                self._negated = True
             if given.append and given.values:
                 entry.values.extend(given.values)
             else:
@@ -102,6 +106,7 @@ class Merge:
         entry = Entry(name, values, variable, len(self.entries))
         self.entries.append(entry)
         self._names[name] = entry
+        self._negated = self._negated or _is_negated(name)
         return entry
 
     def _clash(self, name: str) -> None:
@@ -196,6 +201,11 @@ class Merge:
             if entry.round != self._round:
                 break
             entry.bad = True
+
+
+def _is_negated(name: str) -> bool:
+    """Whether one of the name's components begins with "no"."""
+    return name.startswith("no") or ".no" in name
 
 
 def similar(name: str) -> Iterator[str]:

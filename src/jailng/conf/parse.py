@@ -51,7 +51,7 @@ class Assignment:
         self.values = values
         self.variable = variable
         self.append = append
-        self.alike: tuple[str, ...] | None = None  # the other names that mean the same, for who merges
+        self.alike: tuple[str, ...] | None = None  # for who merges: the other names that may mean the same
 
 
 class Block:
