@@ -358,3 +358,135 @@ def test_a_file_system_that_cannot_map_uids(make: Callable[..., Made], root: Pat
     )
     with make("ramfs ROOT/mnt ramfs", ng_uids="shared") as again:
         assert again.run("grep -c ' /mnt ramfs ' /proc/self/mounts") == "1\n"
+
+
+def test_what_the_jail_has_anyway(make: Callable[..., Made], root: Path) -> None:
+    """The lines that FreeBSD's own configurations have: nothing is mounted for them on the host."""
+    lines = (
+        "devfs ROOT/dev devfs rw 0 0",
+        "fdescfs ROOT/dev/fd fdescfs rw 0 0",
+        "tmpfs ROOT/dev/shm tmpfs rw,mode=1777 0 0",
+        "proc ROOT/proc procfs rw 0 0",
+    )
+    before = mounts()
+    with make(*lines) as made:
+        assert mounts() == before
+        assert made.run("test -c /dev/null && test -d /proc/self/fd && ls /dev/fd/ | head -1 && mount | wc -l") != ""
+        plain = made.run("cut -d' ' -f2 /proc/self/mounts | sort")
+    with make() as made:
+        assert made.run("cut -d' ' -f2 /proc/self/mounts | sort") == plain
+
+
+def test_a_proc_and_a_dev_for_another_root_inside(make: Callable[..., Made], root: Path) -> None:
+    """As FreeBSD's users have /compat/linux: masked as the jail's own."""
+    for name in ("dev", "proc", "sys"):
+        (root / "compat/linux" / name).mkdir(parents=True)
+    lines = (
+        "devfs ROOT/compat/linux/dev devfs rw",
+        "fdescfs ROOT/compat/linux/dev/fd fdescfs rw,linrdlnk",
+        "tmpfs ROOT/compat/linux/dev/shm tmpfs rw,mode=1777",
+        "linprocfs ROOT/compat/linux/proc linprocfs rw",
+    )
+    with make(*lines) as made:
+        assert (
+            made.run("cd /compat/linux; head -c 2 dev/zero | wc -c; cat proc/self/comm; ls dev/pts") == "2\ncat\nptmx\n"
+        )
+        assert made.run("cat /compat/linux/proc/kallsyms | wc -c") == "0\n"
+        assert "Read-only file system" in made.fails("echo 1 >/compat/linux/proc/sys/kernel/hostname")
+        assert made.run("echo x >/dev/shm/y; cat /compat/linux/dev/shm/y") == "x\n"
+    assert not list((root / "compat/linux/dev").iterdir())
+
+
+def test_linsysfs(make: Callable[..., Made], root: Path) -> None:
+    """Read-only, of the jail's own network, and silent of the machine where that steers it."""
+    (root / "sys").mkdir()
+    with make("linsysfs ROOT/sys linsysfs rw") as made:
+        assert (
+            made.run("ls /sys/class/net; ls /sys/kernel /sys/fs /sys/firmware | grep -v : | grep -c .||:") == "lo\n0\n"
+        )
+        assert "Read-only file system" in made.fails("echo x >/sys/class/net/lo/mtu")
+        options = made.run("grep ' /sys ' /proc/self/mounts").split()[3].split(",")
+        assert {"ro", "nosuid", "nodev", "noexec"} <= set(options)
+    assert not list((root / "sys").iterdir())
+
+
+def test_without_dev_and_proc(make: Callable[..., Made], root: Path) -> None:
+    """``mount.nodevfs`` and ``mount.noprocfs``: root inside sees the directories as they are."""
+    (root / "proc/file").touch()
+    (root / "dev/file").touch()
+    os.mknod(root / "dev/zero", 0o20666, os.makedev(1, 5))
+    with make(mount_devfs="false", mount_procfs="false") as made:
+        assert made.run("ls /dev /proc") == "/dev:\nfile\nzero\n\n/proc:\nfile\n"
+        assert "Permission denied" in made.fails("head -c 1 /dev/zero")
+        (root / "dev/null").mkdir()  # nor does who enters take it for what it is called
+        assert made.run("cat; rmdir /dev/null") == ""
+        os.mknod(root / "dev/null", 0o20666, os.makedev(1, 3))
+        assert made.run("cat") == ""
+    with make(mount_fdescfs="false") as made:
+        assert made.run("ls /dev/fd 2>&1 || :; test -e /dev/stdin && echo there").endswith("there\n")
+    with make("devfs ROOT/dev devfs", "p ROOT/proc procfs", mount_devfs="false", mount_procfs="false") as made:
+        assert made.run("test -c /dev/null && test -d /proc/self && echo there") == "there\n"
+
+
+def test_unionfs_above(make: Callable[..., Made], root: Path, data: Path) -> None:
+    """What is written goes above, with the uids that are seen inside; what is below stays."""
+    (root / "usr/ports/low").write_text("low\n")
+    with make(f"{data} ROOT/usr/ports unionfs rw") as made:
+        said = made.run("cd /usr/ports; cat low file; stat -c %u low file; echo x >low; echo y >new; chown 1001 new")
+        assert said == "low\ntext\n0\n0\n"
+        assert (root / "usr/ports/new").read_text() == "y\n"
+        assert str(data) not in made.run("cat /proc/self/mountinfo")
+    assert (data / "low").read_text() == "x\n"
+    assert [(data / name).stat().st_uid for name in ("low", "new", "file")] == [0, 1001, 0]
+    assert (root / "usr/ports/low").read_text() == "low\n"
+    assert not (root / "usr/ports/new").exists()
+    with make(f"{data} ROOT/usr/ports unionfs rw") as made:  # again, on what there is by now
+        made.run("cd /usr/ports; rm low; ! test -e low; mkdir d; mv d e")
+
+
+def test_unionfs_below(make: Callable[..., Made], root: Path, data: Path) -> None:
+    with make(f"{data} ROOT/usr/ports unionfs below") as made:
+        assert made.run("cd /usr/ports; cat file; echo x >file; cat file") == "text\nx\n"
+    assert (data / "file").read_text() == "text\n"
+    assert (root / "usr/ports/file").read_text() == "x\n"
+    assert not (root / "usr/.ports.work").exists(), "nothing to work in where a jailed root could get at it"
+
+
+def test_overlay_in_linux_words(make: Callable[..., Made], data: Path, tmp_path: Path) -> None:
+    for name in ("low", "up", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "low/lowest").write_text("lowest\n")
+    options = f"lowerdir={data}:{tmp_path}/low,upperdir={tmp_path}/up,workdir={tmp_path}/work"
+    for uids in ("private", "shared"):
+        with make(f"x ROOT/mnt overlay {options}", ng_uids=uids) as made:
+            assert made.run("cat /mnt/file /mnt/lowest; echo x >/mnt/new; stat -c %u /mnt/new") == "text\nlowest\n0\n"
+        assert (tmp_path / "up/new").stat().st_uid == 0
+    with make(f"x ROOT/mnt overlay lowerdir={data}:{tmp_path}/low") as made:
+        assert "Read-only file system" in made.fails("echo x >/mnt/new")
+
+
+def test_overlay_refused(make: Callable[..., Made], root: Path, data: Path) -> None:
+    where = f"mount: {root}/mnt"
+    assert error(make, f"{data} ROOT/mnt unionfs frob") == f"{where}: unionfs: unknown option frob"
+    assert error(make, "x ROOT/mnt overlay frob").startswith(f"{where}: overlay needs lowerdir")
+    assert error(make, f"x ROOT/mnt overlay lowerdir={data}:/none") == "mount: /none: No such file or directory"
+    assert error(make, f"x ROOT/mnt overlay lowerdir={data}:{root}/etc,frob=1") == f"{where}: overlay: Invalid argument"
+    mount("none", data, "tmpfs")
+    try:
+        assert error(make, f"{data} ROOT/mnt unionfs") == (
+            f"{where}: {data} is a mount of its own: no directory to work in beside it"
+        )
+    finally:
+        unmount(data)
+
+
+def test_an_overlay_of_others(make: Callable[..., Made], root: Path, data: Path, tmp_path: Path) -> None:
+    """Its layers are not mapped, and itself it cannot be."""
+    (tmp_path / "own").mkdir()
+    mount("none", tmp_path / "own", "overlay", 0, f"lowerdir={data}:{root}/etc")
+    try:
+        made = make(f"{tmp_path}/own ROOT/mnt nullfs ro")
+        with pytest.raises(JailError, match=r"its file system \(overlay\) cannot map uids"):
+            made.start()
+    finally:
+        unmount(tmp_path / "own")

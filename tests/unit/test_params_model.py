@@ -143,7 +143,6 @@ def test_name_and_jid_are_given_once(words: tuple[str, str]) -> None:
         ("osreldate=0", "osreldate cannot be 0"),
         ("osreldate=5", "osreldate: not honoured on Linux: Linux has no such number"),
         ("zfs.dataset=a", "zfs.dataset: not honoured on Linux: stock Linux has no ZFS"),
-        ("mount.noprocfs", "mount.procfs=false: not honoured on Linux: a jail always has a masked /proc of its own"),
     ],
 )  # fmt: skip
 def test_not_honoured(word: str, message: str) -> None:

@@ -75,6 +75,7 @@ class Boot(Operation):
         "hostname",
         "ids",
         "host",
+        "joined",
         "meanwhile",
         "new_ipc",
         "new_net",
@@ -98,7 +99,9 @@ class Boot(Operation):
         confinement: Confinement,
         host: list[Operation],
         build: list[Operation],
+        joined: str,
     ) -> None:
+        """``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them."""
         self.cgroup = cgroup
         self.creator = creator
         self.ids = ids
@@ -111,6 +114,7 @@ class Boot(Operation):
         self.confinement = confinement
         self.host = host
         self.build = build
+        self.joined = joined
         self.meanwhile: Callable[[], None] | None = None
         self.noted: list[int] = []
 
@@ -143,7 +147,7 @@ class Boot(Operation):
             if not self.ids:
                 copy = jailinit.copy(process.NOBODYS)
             init = self._start_init(slots["init.home"], go, events, sysctls, copy, built)
-            tree = builder.Builder(self.build, slots, "mnt ipc" if self.new_ipc else "mnt")
+            tree = builder.Builder(self.build, slots, self.joined)
             slots["init.pid"] = pid = init.forked()
             slots["init"] = ns.pidfd_open(pid)
             for name in ("uid_map", "gid_map", "projid_map"):

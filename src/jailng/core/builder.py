@@ -2,7 +2,8 @@
 
 It is a program of jailinit's (``core.program``), so whoever starts a jail never leaves its own namespaces and has the
 time that it takes for other things. A procfs and an mqueue belong to the namespaces of the process that makes them.
-The builder joins the jail's mount and ipc namespaces only: no process with privileges is ever seen inside. Before
+The builder joins the jail's mount and ipc namespaces, and for a sysfs its network: no process with privileges is ever
+seen inside. Before
 Linux 6.18, where a procfs cannot be told whose it is, it has to be born into the jail's pid namespace as well.
 """
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jailng.core.operation import Operation, Slots
     from jailng.core.program import Program
 
-_NAMES = ("mnt", "ipc", "pid", "user")
+_NAMES = ("mnt", "ipc", "net", "pid", "user")
 _LONGEST = 32  # of a path that the builder is told
 _KEPT = 1010
 

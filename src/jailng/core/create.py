@@ -108,19 +108,26 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
     record = reserved or registry.Record(jid)
     new_net = not privileges.share_network(params)
     below = rootfs.mounts_below(path)
-    wanted: list[bytes] = []
+    wanted: dict[bytes, bool] = {}
+    more: list[Operation] = []
+    own = {"dev": params.flag("mount.devfs"), "proc": params.flag("mount.procfs"), "sys": False}
     if any(line.startswith("mount ") for line in record.undo):
         from jailng.core import mounting
 
-        wanted = mounting.seen(record, path, below)
+        wanted, more = mounting.wanted(record, path, below, own)
     nodes, links = check_host(params)
+    if not params.flag("mount.fdescfs"):
+        links = [link for link in links if link[0] != "fd"]
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
-        rootfs.MountDev(nodes, links, base, private),
-        rootfs.MountProc(procfiles.texts()),
-        rootfs.Pivot(),
     ]
+    if own["dev"]:
+        build.append(rootfs.MountDev(nodes, links, base, private))
+    if own["proc"]:
+        build.append(rootfs.MountProc(procfiles.texts()))
+    build += [*more, rootfs.Pivot()]
+    new_ipc = params.text("sysvshm") != "inherit"
     host: list[Operation] = []
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
     if addresses and new_net:
@@ -144,12 +151,13 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
             hostname=params.text("host.hostname"),
             domainname=params.text("host.domainname"),
             new_net=new_net,
-            new_ipc=params.text("sysvshm") != "inherit",
+            new_ipc=new_ipc,
             new_uts=params.text("host") != "inherit",
             own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params),
             host=host,
             build=build,
+            joined=f"mnt{' ipc' if new_ipc else ''}{' net' if own['sys'] else ''}",
         ),
         *after,
     ]
@@ -246,8 +254,7 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
     slots = {"root": root}
     try:
         operations = plan(params, record.jid, record.base, record)
-        booted = operations[-1]
-        assert isinstance(booted, boot.Boot)
+        booted = next(operation for operation in operations if isinstance(operation, boot.Boot))
 
         def there() -> None:
             path = [f"param {line}" for line in params.to_lines(["path"])]

@@ -14,6 +14,7 @@ from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import ns
 from jailng.linux.libc import ELOOP, syscall
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,21 +66,44 @@ _MOST_SAID = 4096
 _S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 
 
+class Place:
+    """What a file system is mounted for: the jail's root and where in it, as O_PATH descriptors, and its first uid.
+
+    ``base`` is 0 where it has the host's uids. ``lenient`` is ng.lenient.
+    """
+
+    __slots__ = ("base", "lenient", "point", "root")
+
+    def __init__(self, root: int, point: int, base: int, lenient: bool) -> None:
+        self.root = root
+        self.point = point
+        self.base = base
+        self.lenient = lenient
+
+
 def linux_kind(kind: str) -> str:
     """A type in Linux's spelling."""
     return _LINUX.get(kind, kind)
 
 
-def detached(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
-    """The file system as a detached mount, and a warning or "". ``root`` is the jail's root.
+def maps_itself(kind: str) -> bool:
+    """Whether a file system of that type is made with its ids mapped, because it cannot be mapped as a whole."""
+    return linux_kind(kind) == "overlay"
+
+
+def detached(entry: Entry, place: Place) -> tuple[int, str]:
+    """The file system as a detached mount, and a warning or "".
 
     Device files in it are dead. Raises JailError that names what it is, or OSError.
     """
     kind = linux_kind(entry.kind)
     if not kind.isprintable() or kind in rootfs.NOT_TAKEN:
         raise JailError(f"{entry.parameter}: {entry.target}: a file system of type {entry.kind} would show the host")
-    make = _MAKERS.get(kind, _by_program)
-    return make(entry, root, lenient, private)
+    if kind == "overlay":
+        from jailng.core import overlay
+
+        return overlay.detached(entry, place)
+    return _MAKERS.get(kind, _by_program)(entry, place)
 
 
 def attributes(entry: Entry) -> tuple[int, list[str]]:
@@ -107,11 +131,19 @@ def refuse(entry: Entry, word: str) -> JailError:
     return JailError(f"{entry.parameter}: {entry.target}: {entry.kind}: unknown option {word}")
 
 
-def open_source(path: str, root: int) -> int:
-    """A file or directory of the host's as an O_PATH descriptor. Raises OSError.
+def open_source(entry: Entry, path: str, root: int) -> int:
+    """A file or directory of the host's that an entry names, as an O_PATH descriptor. Raises JailError.
 
     Symbolic links are followed, but for those in the tree of this jail, or of one that runs: an enemy has made these.
     """
+    try:
+        return _open_source(path, root)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise JailError(f"{entry.parameter}: {visible(path)}: {why}") from None
+
+
+def _open_source(path: str, root: int) -> int:
     flags = m.O_PATH | posix.O_CLOEXEC
     trees = [_real(root), *[record.params.get("path", "/") for record in registry.jails()]]
     trees = [f"{tree}/" for tree in trees if tree != "/"]
@@ -156,7 +188,7 @@ def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
     return warning
 
 
-def _bind(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+def _bind(entry: Entry, place: Place) -> tuple[int, str]:
     """nullfs(4): one mount and not what is mounted below it, unless Linux's ``rbind`` says so."""
     flags, others = attributes(entry)
     recursive = "rbind" in others
@@ -165,13 +197,13 @@ def _bind(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, s
             raise refuse(entry, word)
     if entry.kind == "none" and not {"bind", "rbind"} & set(others):
         raise JailError(f"{entry.parameter}: {entry.target}: a file system of type none without bind or rbind")
-    source = open_source(entry.device, root)
+    source = open_source(entry, entry.device, place.root)
     try:
         shown = m.stat_mount(m.mount_id(source))
         if shown is not None and shown[1] in rootfs.NOT_TAKEN:
             raise JailError(f"{entry.parameter}: {entry.device}: a file system of type {shown[1]} would show the host")
         writable = not flags & m.MOUNT_ATTR_RDONLY
-        warning = guard(entry, source, entry.device, lenient) if writable else ""
+        warning = guard(entry, source, entry.device, place.lenient) if writable else ""
         tree = m.open_tree(source, recursive=recursive)
     finally:
         posix.close(source)
@@ -179,7 +211,7 @@ def _bind(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, s
     return tree, warning
 
 
-def _tmpfs(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+def _tmpfs(entry: Entry, place: Place) -> tuple[int, str]:
     flags, others = attributes(entry)
     source = entry.device.encode("utf-8", "surrogateescape")
     options: list[tuple[bytes, bytes | None]] = [(b"source", source)]
@@ -195,7 +227,7 @@ def _tmpfs(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, 
         raise JailError(f"{entry.parameter}: {entry.target}: tmpfs {words}: {error.strerror}") from None
 
 
-def _by_program(entry: Entry, root: int, lenient: bool, private: bool) -> tuple[int, str]:
+def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     """Have mount(8) mount it, in a mount namespace where nobody else sees it, and take a copy of that.
 
     Which helper a type has (mount.nfs), that an image is made a loop device, that a UUID is a disk: mount(8) knows.
@@ -262,4 +294,4 @@ def _complaint(said: bytes) -> str:
     return line.rstrip(".") or "mount(8) failed"
 
 
-_MAKERS: dict[str, Callable[[Entry, int, bool, bool], tuple[int, str]]] = {"bind": _bind, "tmpfs": _tmpfs}
+_MAKERS: dict[str, Callable[[Entry, Place], tuple[int, str]]] = {"bind": _bind, "tmpfs": _tmpfs}

@@ -16,7 +16,7 @@ import posix
 from jailng.core import filesystem, rootfs
 from jailng.errors import JailError
 from jailng.linux import mount as m
-from jailng.linux.libc import EBUSY, ELOOP, ENOENT, ENOTDIR
+from jailng.linux.libc import EBUSY, ENOTDIR
 from jailng.params.values import escape, unescape, visible
 
 TYPE_CHECKING = False
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jailng.conf.fstab import Entry
+    from jailng.core.operation import Operation
     from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
 _LARGEST_FILE = 1 << 20
+# After a mount's number in a record: others came with it; its ids are mapped already.
+_RECURSIVE, _MAPPED = "+", "="
 _BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 _S_IFMT, _S_IFDIR, _S_IFLNK, _S_IFREG = 0o170000, 0o040000, 0o120000, 0o100000
 
@@ -83,15 +86,18 @@ def mount(record: Record, path: str, entry: Entry) -> str:
                 raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR)}")
             record.append([_undo_line(filesystem.OWN[entry.kind], relative)])
             return ""
-        lenient, private = record.params.get("ng.lenient") == "true", record.params.get("ng.uids") != "shared"
-        tree, warning = filesystem.detached(entry, root, lenient, private)
+        private = record.params.get("ng.uids") != "shared"
+        place = filesystem.Place(root, point, record.base if private else 0, record.params.get("ng.lenient") == "true")
+        tree, warning = filesystem.detached(entry, place)
         if _is_directory(tree) is not _is_directory(point):
             raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR)}")
-        recursive = "+" if "rbind" in entry.options else ""
-        record.append([_undo_line(f"{m.mount_id(tree)}{recursive}", relative)])
+        marks = _RECURSIVE if "rbind" in entry.options else ""
+        if private and filesystem.maps_itself(entry.kind):
+            marks += _MAPPED
+        record.append([_undo_line(f"{m.mount_id(tree)}{marks}", relative)])
         m.move_mount(tree, point)
     except OSError as error:
-        raise JailError(f"{entry.parameter}: {visible(_culprit(error, entry))}: {error.strerror}") from None
+        raise JailError(f"{entry.parameter}: {visible(entry.target)}: {error.strerror}") from None
     finally:
         for fd in (tree, point, root):
             if fd >= 0:
@@ -99,13 +105,9 @@ def mount(record: Record, path: str, entry: Entry) -> str:
     return warning
 
 
-def _culprit(error: OSError, entry: Entry) -> str:
-    """Which of the two names the kernel did not like."""
-    return entry.device if error.filename and error.errno in (ENOENT, ELOOP, 13) else entry.target
-
-
 def _undo_line(what: str, relative: str) -> str:
-    return f"undo mount {what} {escape(relative or '.')}"
+    word = escape(relative or ".").replace(" ", "\\x20")
+    return f"undo mount {what} {word}"
 
 
 def _relative(root: int, path: str, entry: Entry) -> str:
@@ -128,7 +130,8 @@ def _relative(root: int, path: str, entry: Entry) -> str:
 
 def _is_in_dev(record: Record, relative: str, entry: Entry) -> bool:
     """Whether the jail's own /dev has that anyway. Raises JailError where what the jail has of its own hides it."""
-    places = {name: name for name in rootfs.OWN} | {place: kind for kind, place in own(record)}
+    places = {name: name for name in rootfs.OWN}
+    places |= {place: kind for kind, place in _recorded(record) if kind.isalpha()}
     where = f"{entry.parameter}: {visible(entry.target)}"
     for place, kind in places.items():
         if relative == place and filesystem.OWN.get(entry.kind) == kind:
@@ -190,27 +193,37 @@ def _recorded(record: Record) -> Iterator[tuple[str, str]]:
             yield what, unescape(relative)
 
 
-def own(record: Record) -> list[tuple[str, str]]:
-    """Where the jail wants what it has of its own: ("dev", "proc" or "sys"; a path relative to the root)."""
-    return [(what, relative) for what, relative in _recorded(record) if what.isalpha()]
+def wanted(
+    record: Record, path: str, below: list[tuple[bytes, str]], own: dict[str, bool]
+) -> tuple[dict[bytes, bool], list[Operation]]:
+    """What the jail has to see of what has been mounted for it, and the builder's work besides its /dev and /proc.
 
-
-def seen(record: Record, path: str, below: list[tuple[bytes, str]]) -> list[bytes]:
-    """The paths, relative to the root, of what has been mounted below it for this jail, which has to see that.
-
-    ``below`` is what will be taken into the jail (``rootfs.mounts_below``). Raises JailError for what is not in that.
+    First the paths, relative to the root, of mounts: true where their ids are mapped already. ``below`` is what will be
+    taken into the jail (``rootfs.mounts_below``). ``own`` says whether the jail has a ``dev``, ``proc`` and ``sys``,
+    and is changed to what the entries want. Raises JailError for what cannot be seen.
     """
     taken = {relative for relative, _ in below[: rootfs.MOST]}
-    wanted = [
-        relative.encode("utf-8", "surrogateescape")
-        for what, relative in _recorded(record)
-        if not what.isalpha() and relative != "."
-    ]
-    for relative in wanted:
-        if relative not in taken:
-            shown = visible(relative.decode("utf-8", "replace"))
-            raise JailError(f"mount: {path.rstrip('/')}/{shown}: not seen inside")
-    return wanted
+    found: dict[bytes, bool] = {}
+    again: dict[str, str] = {}
+    for what, relative in _recorded(record):
+        name = relative.encode("utf-8", "surrogateescape")
+        if what.isalpha():
+            again[relative] = what
+            own[what] = own[what] or what == relative or what == "sys"
+        elif relative != ".":
+            found[name] = what.endswith(_MAPPED)
+            if name not in taken:
+                raise JailError(f"mount: {path.rstrip('/')}/{visible(relative)}: not seen inside")
+    more: list[Operation] = []
+    for relative, what in again.items():
+        if not own["proc" if what == "sys" else what]:
+            needed = "mount.devfs" if what == "dev" else "mount.procfs"
+            raise JailError(f"mount: {path.rstrip('/')}/{visible(relative)}: not without {needed}")
+        if what == "sys":
+            more.append(rootfs.MountSys(path, relative))
+        elif what != relative:
+            more.append(rootfs.ShowAgain(what, path, relative))
+    return found, more
 
 
 # Undoing
@@ -221,9 +234,9 @@ def _undo(words: list[str]) -> None:
 
     It goes at once for everybody (MNT_DETACH): the jail's processes are dead, and who else has a file open there keeps
     it until he closes that. What others have mounted on it or below is not taken away (EBUSY); what came with it, as by
-    rbind, is (``NUMBER+``). A word for a number is what the jail had of its own: nothing on the host.
+    rbind, is. A word for a number is what the jail had of its own: nothing on the host.
     """
-    text = words[0].rstrip("+")
+    text = words[0].rstrip(_RECURSIVE + _MAPPED)
     if not text.isdigit():
         return
     number = int(text)
@@ -232,7 +245,7 @@ def _undo(words: list[str]) -> None:
         return
     fd = m.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
     try:
-        if m.mount_id(fd) != number or (text == words[0] and m.has_mounts_below(number)):
+        if m.mount_id(fd) != number or (_RECURSIVE not in words[0] and m.has_mounts_below(number)):
             raise JailError(f"mount: {visible(found[0].decode('utf-8', 'replace'))}: {posix.strerror(EBUSY)}")
         m.unmount(fd, m.MNT_DETACH)
     finally:

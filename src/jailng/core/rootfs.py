@@ -33,6 +33,8 @@ MASKED_FILES = (
 MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
 # Directories below /proc/sys: of the machine's drives, and counters of quotas.
 MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
+# Directories of a sysfs: of the machine, of all its jails (cgroups), and what steers it.
+MASKED_IN_SYS = b"firmware fs hypervisor kernel module power devices/virtual/dmi devices/virtual/powercap".split()
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
 NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
@@ -139,8 +141,8 @@ def _unescape(text: bytes) -> bytes:
 
 
 # What the builder keeps, by number: the tree, the new /dev and /proc, a point to mount on, what is for a moment only.
-_TREE, _DEV, _PROC, _POINT, _NEW = range(1, 6)
-_BELOW = 6  # and from here on the mounts below the root; without a number left, a mount is not taken along
+_TREE, _DEV, _PROC, _POINT, _NEW, _NEW_SYS = range(1, 7)
+_BELOW = 7  # and from here on the mounts below the root; without a number left, a mount is not taken along
 MOST = 1000
 
 
@@ -207,8 +209,8 @@ class CloneTree(Operation):
 
     __slots__ = ("below", "path", "wanted")
 
-    def __init__(self, path: str, below: list[tuple[bytes, str]], wanted: list[bytes]) -> None:
-        """``wanted`` are the paths of those that the jail has to see."""
+    def __init__(self, path: str, below: list[tuple[bytes, str]], wanted: dict[bytes, bool]) -> None:
+        """``wanted`` has the paths of those that the jail must see (``mounting.wanted``)."""
         self.path = path
         self.below = below
         self.wanted = wanted
@@ -241,8 +243,8 @@ class AttachTree(Operation):
 
     __slots__ = ("below", "path", "private", "tried", "wanted")
 
-    def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool, wanted: list[bytes]) -> None:
-        """``wanted`` are the paths of those that the jail has to see."""
+    def __init__(self, path: str, below: list[tuple[bytes, str]], private: bool, wanted: dict[bytes, bool]) -> None:
+        """``wanted`` has the paths of those that the jail must see, and whether their ids are mapped already."""
         self.path = path
         self.below = below
         self.private = private
@@ -265,6 +267,7 @@ class AttachTree(Operation):
         )
         way.must("mount_setattr", Kept(_TREE), *attributes, label="jail_set: mount_setattr")
         _attach(way, _TREE, m.AT_FDCWD, b"/")
+        unmapped = _attributes(way, m.MOUNT_ATTR_NODEV) if self.wanted else attributes
         how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
         for number, (relative, kind) in enumerate(self.below[:MOST], _BELOW):
             if relative in self.wanted:
@@ -273,7 +276,8 @@ class AttachTree(Operation):
                     f"{label}: its file system ({kind}) cannot map uids (idmapped mounts): "
                     f"use one that can, or set ng.uids=shared"
                 )
-                way.must("mount_setattr", Kept(number), *attributes, label=label)
+                given = unmapped if self.wanted[relative] else attributes
+                way.must("mount_setattr", Kept(number), *given, label=label)
                 way.must("openat2", Kept(_TREE), way.text(relative), *how, keep=_POINT, label=label)
                 _attach(way, number, Kept(_POINT))
                 way.must("close", Kept(_POINT))
@@ -417,6 +421,59 @@ class MountProc(Operation):
         """As `jail --plan` shows it."""
         count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
+
+
+class MountSys(Operation):
+    """A read-only sysfs of the jail's own network namespace, masked where it tells of the machine or of its jails."""
+
+    __slots__ = ("path", "relative")
+
+    def __init__(self, path: str, relative: str) -> None:
+        self.path = path
+        self.relative = relative
+
+    def inside(self, way: Program, slots: Slots) -> None:
+        """A network namespace's sysfs is made by who is in it. The masks are those of ``MountProc``."""
+        label = _shown("mount", self.path, self.relative.encode("utf-8", "surrogateescape"))
+        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        way.must("openat2", Kept(_TREE), way.text(self.relative), *how, keep=_POINT, label=label)
+        _new_file_system(way, b"sysfs", [], _HIDDEN, _NEW_SYS)
+        _attach(way, _NEW_SYS, Kept(_POINT))
+        way.must("close", Kept(_POINT))
+        way.must("fchdir", Kept(_NEW_SYS))
+        _mount(way, _MASKS + b"/none", b"", b"", m.MS_BIND, unless=ENOENT)
+        way.each(1, MASKED_IN_SYS)
+        way.must("close", Kept(_NEW_SYS))
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return f"mount {self.relative}: a sysfs, read-only"
+
+
+class ShowAgain(Operation):
+    """What the jail has of its own, /dev or /proc, in one more place."""
+
+    __slots__ = ("name", "path", "relative")
+
+    def __init__(self, name: str, path: str, relative: str) -> None:
+        self.name = name
+        self.path = path
+        self.relative = relative
+
+    def inside(self, way: Program, slots: Slots) -> None:
+        """With all that is mounted on it, masks too."""
+        label = _shown("mount", self.path, self.relative.encode("utf-8", "surrogateescape"))
+        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        way.must("openat2", Kept(_TREE), way.text(self.relative), *how, keep=_POINT, label=label)
+        flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_RECURSIVE
+        way.must("open_tree", Kept(_TREE), way.text(self.name), flags, keep=_NEW, label=label)
+        _attach(way, _NEW, Kept(_POINT))
+        way.must("close", Kept(_NEW))
+        way.must("close", Kept(_POINT))
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return f"mount /{self.name} on {self.relative} too"
 
 
 class Pivot(Operation):
