@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from jailng.core.confinement import Confinement
-from jailng.linux import caps, libc
+from jailng.linux import caps, foreign, libc
 
 BASE = 0x7FFE0000  # uids that no jail of the host has: slots are handed out from 0x70000000 up
 NAMESPACES = os.CLONE_NEWUSER | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC
+_LOADED = foreign  # before a child is in a root that has none
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 

@@ -15,7 +15,7 @@ import pytest
 from jailng.core import attach, registry
 from jailng.engine import command, life
 from jailng.params import values
-from jailng.params.table import Parameter, lookup, names
+from jailng.params.table import Parameter, lookup, names, resolve
 
 MAN = Path(__file__).resolve().parents[2] / "man"
 PAGE = (MAN / "jail.8").read_text()
@@ -108,6 +108,20 @@ def test_what_is_refused_is_said(name: str) -> None:
         assert facts[3:] == [f"refused{until}"]
         assert (parameter.honoured == "later") is bool(until)
     assert ("Why: " in text) is (parameter.honoured == "never")
+
+
+@pytest.mark.parametrize("page", [MAN / "jail.8", MAN / "jls.8", MAN / "jexec.8"], ids=lambda page: page.name)
+def test_what_a_page_calls_a_parameter_is_one(page: Path) -> None:
+    """Va marks parameters alone in the manuals of jails: as they are, with "no", or as a key or family of some."""
+    marked = re.findall(r"^\.(?:It |Pq |Sq |Dq |Op |Li )*Va (.*)$", page.read_text(), re.MULTILINE)
+    words = {word for line in marked for word in re.split(" N[os] ", line)[0].replace(",", " ").split()}
+    assert words or page.name in ("jexec.8",)
+    unknown = set()
+    for word in words:
+        name = word.rstrip(".*")
+        if name[:1].isalpha() and not resolve(name) and not any(known.startswith(f"{name}.") for known in names()):
+            unknown.add(word)
+    assert unknown == set()
 
 
 @pytest.mark.parametrize("name", names())

@@ -224,7 +224,7 @@ def reserve(params: Parameters) -> Record:
     """
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
-    check_host(params)
+    check_host(params)  # before a command of exec.prepare has run
     _sweep()
     sentence = ""
     for _ in range(3):

@@ -36,7 +36,7 @@ def shown(params: Parameters, rules: int) -> tuple[list[Node], list[Link]]:
     rulesets = _read(rules) if rules >= 0 else devfs.RULESETS
     opened = [name for name, parameter in devfs.GATED.items() if params.flag(parameter)]
     heads = [name for name in devfs.named(number, rulesets) if name not in devfs.GATED or name in opened]
-    further = [node for head in heads if head not in _OWN for node in _below(head)]
+    further = [node for head in heads if head not in (*_OWN, ".", "..") for node in _below(head)]
     if len(further) > _MOST_DEVICES:
         raise JailError(f"devfs ruleset {number}: names more than {_MOST_DEVICES} devices")
     return devfs.shown(number, rulesets, further, _id_of)
