@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,3 +173,18 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             shown(number, rulesets)
         except JailError:
             pass
+
+
+def test_the_manual_s_examples_do_what_is_said_of_them() -> None:
+    page = (Path(__file__).parents[2] / "man/devfs.rules.5").read_text()
+    first, second = re.findall(r"^\.Bd -literal -offset indent\n(.*?)^\.Ed", page, re.MULTILINE | re.DOTALL)
+    further = [(name, 0o020600, 10, number, 0, 0) for number, name in enumerate(("snd/seq", "kvm", "net/tun", "sda"))]
+
+    def node_names(number: int, text: str) -> list[str]:
+        rulesets, _ = parse(text, RULESETS, NAMES)
+        return [node[0] for node in shown(number, rulesets, further, lambda kind, name: 29)[0]]
+
+    assert node_names(10, first) == ["null", "zero", "random", "urandom", "tty", "snd/seq"]
+    assert node_names(11, second) == ["null", "zero", "full", "random", "urandom", "tty", "kvm", "net/tun"]
+    table = dict(re.findall(r"^\.It (\d) Ta (\w+) Ta", page, re.MULTILINE))
+    assert {name: int(number) for number, name in table.items()} == NAMES

@@ -99,7 +99,7 @@ _ROWS: dict[str, Row] = {
         "only the host's own release is taken: uname(2) says the same everywhere"),
     "osreldate": ("int", 0, "CH", "never", "restart", _INT, None,
         "what uname -K says inside", "Linux has no such number"),
-    "enforce_statfs": ("int", 2, "D", "now", "live", range(3), None,
+    "enforce_statfs": ("int", 2, "D", "now", "new", range(3), None,
         "which mounts are seen inside: all (0), those below the root (1), the root alone (2)",
         "the jail's own mounts are seen at each, and the host's at none"),
     "devfs_ruleset": ("int", 0, "D", "now", "restart", range(65536), None,
