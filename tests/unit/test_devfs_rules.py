@@ -154,6 +154,7 @@ def test_numbers_of_rules_are_their_order() -> None:
         ("[x=9]\nadd path 'a unhide", "line 2: add path 'a unhide: no quote at its end"),
         ("[x=9]\nadd 4 hide\nadd 4 hide", "line 3: 4: there is a rule of that number"),
         ("[x=9]\nadd 70000 hide", "line 2: 70000: the number of a rule is from 1 to 65535"),
+        ("[x=9]\nadd 65500 hide\nadd hide", "line 3: 65600: the number of a rule is from 1 to 65535"),
         ("[x=9]\napplyset", "line 2: unknown command: applyset"),
         ("[x=9]\nhide \x1b[2J", "line 2: unknown command: hide \\x1b[2J"),
     ],

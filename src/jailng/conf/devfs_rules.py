@@ -127,12 +127,12 @@ def _add(words: list[str], rules: dict[int, list[Rule]]) -> None:
         raise JailError("unexpected end of rulespec")
     if words[0].isdecimal():
         number, words = int(words[0]), words[1:]
-        if not 0 < number <= _LAST:
-            raise JailError(f"{number}: the number of a rule is from 1 to {_LAST}")
         if number in rules:
             raise JailError(f"{number}: there is a rule of that number")
     else:
-        number = (max(rules, default=0) // _STEP + 1) * _STEP
+        number = max(rules, default=0) + _STEP
+    if not 0 < number <= _LAST:
+        raise JailError(f"{number}: the number of a rule is from 1 to {_LAST}")
     rules[number] = _rule(words)
 
 
