@@ -155,7 +155,9 @@ class _Reading:
             name = directory + slash + name
         self._depth += 1
         # A pattern need not match anything; a plain name has to be there.
-        for found in self._files.glob(name) if _is_pattern(name) else [name]:
+        from jailng.conf.pattern import is_pattern
+
+        for found in self._files.glob(name) if is_pattern(name) else [name]:
             self.file(found)
         self._depth -= 1
 
@@ -185,13 +187,3 @@ def _values(lexer: Lexer, kind: Kind) -> tuple[Text, ...]:
             break
         kind = lexer.next()
     raise lexer.error()
-
-
-def _is_pattern(name: str) -> bool:
-    """Whether glob(3) takes the name for a pattern."""
-    at = 0
-    while at < len(name):
-        if name[at] in "*?" or (name[at] == "[" and "]" in name[at + 2 :]):
-            return True
-        at += 2 if name[at] == "\\" else 1
-    return False

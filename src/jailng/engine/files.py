@@ -1,0 +1,83 @@
+"""The files of configurations, as the host has them."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.conf.pattern import fits, is_pattern, words
+
+_LARGEST = 64 << 20  # bytes of one file: some hundred thousand jails
+_PIECE = 1 << 16
+_FORMAT, _DIRECTORY, _REGULAR = 0o170000, 0o040000, 0o100000  # S_IFMT, S_IFDIR, S_IFREG
+
+
+class Files:
+    """What ``jailng.conf.config.load`` reads from.
+
+    The first file, which the command line names, may be a pipe or a terminal, as in ``jail -f /dev/fd/3``. What it
+    includes has to be regular files, so that nothing waits for what a name leads to.
+    """
+
+    __slots__ = ("_first",)
+
+    def __init__(self) -> None:
+        self._first = True
+
+    def read(self, path: str) -> bytes:
+        """All of a file; "-" is standard input. Raises OSError, also for what is no file, or too large a one."""
+        first, self._first = self._first, False
+        if path == "-":
+            return _all(0, path)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | (0 if first else posix.O_NONBLOCK))
+        try:
+            kind = posix.fstat(fd).st_mode & _FORMAT
+            if kind == _DIRECTORY:
+                raise IsADirectoryError(21, "Is a directory", path)
+            if kind != _REGULAR and not first:
+                raise OSError(22, "not a regular file", path)
+            return _all(fd, path)
+        finally:
+            posix.close(fd)
+
+    def glob(self, pattern: str) -> list[str]:
+        """The paths that match, sorted as bytes are; what cannot be looked into has none."""
+        found = ["/"] if pattern.startswith("/") else [""]
+        parts = [part for part in pattern.split("/") if part]
+        for number, part in enumerate(parts):
+            last = number + 1 == len(parts)
+            found = [path + ("" if last else "/") for before in found for path in _within(before, part)]
+        return (
+            sorted([path for path in found if _exists(path)], key=lambda path: path.encode("utf-8", "surrogateescape"))
+            if parts
+            else []
+        )
+
+
+def _within(directory: str, part: str) -> list[str]:
+    """What a part of a pattern stands for in a directory, whose path is "" or ends in a slash."""
+    if not is_pattern(part):
+        return [directory + "".join([str(word) for word in words(part)])]
+    try:
+        names = posix.listdir(directory or ".")
+    except OSError:
+        return []
+    return [directory + name for name in names if fits(name, part)]
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.lstat(path)
+    except OSError:
+        return False
+    return True
+
+
+def _all(fd: int, path: str) -> bytes:
+    pieces = []
+    size = 0
+    while piece := posix.read(fd, _PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST:
+            raise OSError(27, f"larger than {_LARGEST >> 20} MB", path)
+    return b"".join(pieces)
