@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from jailng.conf import fstab
-from jailng.core import create, mounting, undo
+from jailng.core import create, mounting, registry, undo
 from jailng.errors import JailError
 from jailng.params.model import Parameters
 from tests.kernel.conftest import Command
-from tests.kernel.stage import Mount, mount, mounts, unmount
+from tests.kernel.stage import MS_BIND, MS_REC, Mount, mount, mounts, unmount
+
+MS_PRIVATE = 1 << 18
+MS_SHARED = 1 << 20
 
 
 class Made:
@@ -25,7 +28,7 @@ class Made:
         self.jexec = jexec
         self.params = Parameters()
         for name, text in {"name": "m", "path": str(root), "persist": "true", **given}.items():
-            self.params.add(name.replace("_", "."), text)
+            self.params.add(name.replace("__", "."), text)
         self.params.settle()
         self.record = create.reserve(self.params)
         self.warnings: list[str] = []
@@ -137,7 +140,7 @@ def test_one_file(make: Callable[..., Made], root: Path, data: Path) -> None:
 
 
 def test_in_shared_uids(make: Callable[..., Made], data: Path) -> None:
-    with make(f"{data} ROOT/mnt bind", "swap ROOT/usr/ports tmpfs mode=0700", ng_uids="shared") as made:
+    with make(f"{data} ROOT/mnt bind", "swap ROOT/usr/ports tmpfs mode=0700", ng__uids="shared") as made:
         assert made.run("cat /mnt/file; stat -c '%u %a' /usr/ports") == "text\n0 700\n"
 
 
@@ -191,6 +194,11 @@ def test_in_order_and_on_one_another(make: Callable[..., Made], root: Path, data
         ("x <root>/mnt frobfs", "mount: <root>/mnt: unknown filesystem type 'frobfs'"),
         ("/proc <root>/mnt nullfs", "mount: /proc: a file system of type proc would show the host"),
         ("x <root>/mnt cgroup2", "mount: <root>/mnt: a file system of type cgroup2 would show the host"),
+        ("/dev/none <root>/mnt ext4 nofail", "mount: <root>/mnt: mount(8) failed"),
+        ("<data> <root>/mnt ext4 bind", "mount: <root>/mnt: ext4: unknown option bind"),
+        ("x <root> procfs", "mount: <root>: Device or resource busy"),
+        ("x <root>/dev devfs ruleset=5", "mount: <root>/dev: devfs: unknown option ruleset=5"),
+        ("x <root>/proc procfs ro", "mount: <root>/proc: procfs: unknown option ro"),
         ("<data> <root>/dev nullfs", "mount: <root>/dev: not seen inside: what a jail has there is its own"),
         ("x <root>/mnt fdescfs", "mount: <root>/mnt: fdescfs is a part of /dev on Linux: mount devfs above it"),
     ],
@@ -281,7 +289,7 @@ def test_devices_are_dead(make: Callable[..., Made], data: Path) -> None:
 @pytest.fixture
 def public_data(data: Path) -> Iterator[Path]:
     """A directory that every user of the host can reach."""
-    mount(str(data), "/mnt", None, 0x1000)
+    mount(str(data), "/mnt", None, MS_BIND)
     Path("/mnt").chmod(0o755)
     yield Path("/mnt")
     unmount("/mnt")
@@ -292,8 +300,12 @@ def test_a_source_that_others_can_reach(make: Callable[..., Made], public_data: 
     with make(f"{public_data} ROOT/mnt nullfs ro") as made:
         assert made.run("cat /mnt/file") == "text\n"
     said = error(make, f"{public_data} ROOT/mnt nullfs rw")
-    assert said.startswith("mount: /mnt: other users of this host can reach it, and a set-uid file made inside would")
-    made = make(f"{public_data} ROOT/mnt nullfs rw", ng_lenient="true")
+    assert said == (
+        "mount: /mnt: other users of this host can reach it, and a set-uid file made inside "
+        "would be one outside: mount it ro, keep them out by a directory of mode 0700, or set ng.lenient"
+    )
+    assert error(make, "/ ROOT/mnt nullfs rw").startswith("mount: /: other users of this host can reach it")
+    made = make(f"{public_data} ROOT/mnt nullfs rw", ng__lenient="true")
     assert made.warnings == [said]
     undo.walk(made.record)
 
@@ -356,7 +368,7 @@ def test_a_file_system_that_cannot_map_uids(make: Callable[..., Made], root: Pat
         f"mount: {root}/mnt: its file system (ramfs) cannot map uids (idmapped mounts): "
         "use one that can, or set ng.uids=shared"
     )
-    with make("ramfs ROOT/mnt ramfs", ng_uids="shared") as again:
+    with make("ramfs ROOT/mnt ramfs", ng__uids="shared") as again:
         assert again.run("grep -c ' /mnt ramfs ' /proc/self/mounts") == "1\n"
 
 
@@ -415,16 +427,18 @@ def test_without_dev_and_proc(make: Callable[..., Made], root: Path) -> None:
     (root / "proc/file").touch()
     (root / "dev/file").touch()
     os.mknod(root / "dev/zero", 0o20666, os.makedev(1, 5))
-    with make(mount_devfs="false", mount_procfs="false") as made:
+    with make(mount__devfs="false", mount__procfs="false") as made:
         assert made.run("ls /dev /proc") == "/dev:\nfile\nzero\n\n/proc:\nfile\n"
         assert "Permission denied" in made.fails("head -c 1 /dev/zero")
         (root / "dev/null").mkdir()  # nor does who enters take it for what it is called
         assert made.run("cat; rmdir /dev/null") == ""
         os.mknod(root / "dev/null", 0o20666, os.makedev(1, 3))
         assert made.run("cat") == ""
-    with make(mount_fdescfs="false") as made:
+    with make(mount__fdescfs="false") as made:
         assert made.run("ls /dev/fd 2>&1 || :; test -e /dev/stdin && echo there").endswith("there\n")
-    with make("devfs ROOT/dev devfs", "p ROOT/proc procfs", mount_devfs="false", mount_procfs="false") as made:
+    with make("devfs ROOT/dev devfs ruleset=4", "fd ROOT/dev/fd fdescfs", mount__fdescfs="false") as made:
+        assert made.run("test -e /dev/fd/0 && echo there") == "there\n"
+    with make("devfs ROOT/dev devfs", "p ROOT/proc procfs", mount__devfs="false", mount__procfs="false") as made:
         assert made.run("test -c /dev/null && test -d /proc/self && echo there") == "there\n"
 
 
@@ -458,7 +472,7 @@ def test_overlay_in_linux_words(make: Callable[..., Made], data: Path, tmp_path:
     (tmp_path / "low/lowest").write_text("lowest\n")
     options = f"lowerdir={data}:{tmp_path}/low,upperdir={tmp_path}/up,workdir={tmp_path}/work"
     for uids in ("private", "shared"):
-        with make(f"x ROOT/mnt overlay {options}", ng_uids=uids) as made:
+        with make(f"x ROOT/mnt overlay {options}", ng__uids=uids) as made:
             assert made.run("cat /mnt/file /mnt/lowest; echo x >/mnt/new; stat -c %u /mnt/new") == "text\nlowest\n0\n"
         assert (tmp_path / "up/new").stat().st_uid == 0
     with make(f"x ROOT/mnt overlay lowerdir={data}:{tmp_path}/low") as made:
@@ -490,3 +504,61 @@ def test_an_overlay_of_others(make: Callable[..., Made], root: Path, data: Path,
             made.start()
     finally:
         unmount(tmp_path / "own")
+
+
+def test_a_starter_killed_before_it_mounts(make: Callable[..., Made], root: Path, data: Path, jail: Command) -> None:
+    """The record tells of a mount that there never was; one that an administrator makes there meanwhile stays."""
+    pid = os.fork()
+    if pid == 0:
+        pytest.MonkeyPatch().setattr("jailng.linux.mount.move_mount", lambda *_: os._exit(0))
+        make(f"{data} ROOT/mnt nullfs")
+    os.waitpid(pid, 0)
+    record = registry.remains("m")
+    assert record is not None and record.undo[-1].startswith("mount ") and record.undo[-1].endswith(" mnt")
+    mount(str(data), root / "mnt", None, MS_BIND)
+    assert jail("-r", "m").returncode == 1
+    assert registry.remains("m") is None
+    assert at(root / "mnt")
+    unmount(root / "mnt")
+
+
+def test_names_with_spaces(make: Callable[..., Made], root: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "a b\tc", root / "d e\\f"
+    source.mkdir()
+    target.mkdir()
+    (source / "file").write_text("text\n")
+    line = " ".join(
+        str(path).replace("\\", r"\\").replace(" ", r"\040").replace("\t", r"\011") for path in (source, target)
+    )
+    with make(f"{line} nullfs ro") as made:
+        assert made.run(r"cat '/d e\f/file'") == "text\n"
+    assert not list(target.iterdir())
+
+
+def test_with_allow_mount(make: Callable[..., Made], root: Path, data: Path) -> None:
+    """What the host has mounted cannot be unmounted inside."""
+    with make(f"{data} ROOT/mnt nullfs ro", allow__mount="true", enforce_statfs="1") as made:
+        assert made.run("cat /mnt/file") == "text\n"
+        made.fails("umount /mnt")
+        made.fails("mount -o remount,bind,rw /mnt")
+        assert made.run("cat /mnt/file") == "text\n"
+
+
+@pytest.fixture
+def shared_host() -> Iterator[None]:
+    """All mounts shared, as systemd makes them."""
+    mount("none", "/", None, MS_SHARED | MS_REC)
+    yield
+    mount("none", "/", None, MS_PRIVATE | MS_REC)
+    mount("none", "/run/netns", None, MS_SHARED | MS_REC)  # as ip-netns(8) has it, and the stage
+
+
+def test_where_mounts_are_shared(shared_host: None, make: Callable[..., Made], root: Path, data: Path) -> None:
+    """What is mounted on a nullfs is not mounted on what that shows."""
+    before = mounts()
+    with make(f"{data} ROOT/mnt nullfs", "t ROOT/mnt/dir tmpfs", f"{data} ROOT/usr/ports unionfs") as made:
+        (root / "mnt/dir/in-tmpfs").touch()
+        assert made.run("ls /mnt/dir") == "in-tmpfs\n"
+        assert not list((data / "dir").iterdir())
+        assert len(mounts()) == len(before) + 3
+    assert mounts() == before

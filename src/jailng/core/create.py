@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Index, Record
     from jailng.params.model import Parameters
 
+_OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
 
 
@@ -110,13 +111,13 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
     below = rootfs.mounts_below(path)
     wanted: dict[bytes, bool] = {}
     more: list[Operation] = []
-    own = {"dev": params.flag("mount.devfs"), "proc": params.flag("mount.procfs"), "sys": False}
+    own = {name: params.flag(f"mount.{kind}") for name, kind in _OWN} | {"sys": False}
     if any(line.startswith("mount ") for line in record.undo):
         from jailng.core import mounting
 
         wanted, more = mounting.wanted(record, path, below, own)
     nodes, links = check_host(params)
-    if not params.flag("mount.fdescfs"):
+    if not own["fd"]:
         links = [link for link in links if link[0] != "fd"]
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),

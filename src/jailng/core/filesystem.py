@@ -62,6 +62,7 @@ _ATTRIBUTES = {
     "nosymfollow": m.MOUNT_ATTR_NOSYMFOLLOW,
 }
 _TMPFS = {"size": "size", "inodes": "nr_inodes", "nr_inodes": "nr_inodes", "mode": "mode", "uid": "uid", "gid": "gid"}
+_OTHER_CALLS = frozenset("bind rbind move remount private shared slave unbindable rprivate rshared rslave".split())
 _MOST_SAID = 4096
 _S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 
@@ -174,14 +175,15 @@ def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
     here = source
     if posix.fstat(source).st_mode & _S_IFMT != _S_IFDIR:
         here = posix.open(_real(source).rpartition("/")[0] or "/", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    reached = rootfs.reachable(here, path)
+    status, top = posix.fstat(here), posix.stat("/")
+    reached = rootfs.reachable(here, path) or (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev)
     if here != source:
         posix.close(here)
     if not reached:
         return ""
     warning = (
         f"{entry.parameter}: {path}: other users of this host can reach it, and a set-uid file made inside "
-        f"would be one outside: mount it ro, or keep them out: chmod 0700 {path} (or set ng.lenient)"
+        f"would be one outside: mount it ro, keep them out by a directory of mode 0700, or set ng.lenient"
     )
     if not lenient:
         raise JailError(warning)
@@ -233,6 +235,9 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     Which helper a type has (mount.nfs), that an image is made a loop device, that a UUID is a disk: mount(8) knows.
     """
     flags, others = attributes(entry)
+    for word in others:
+        if word in _OTHER_CALLS:  # not a new file system, and not looked at as nullfs is
+            raise refuse(entry, word)
     readonly = ["ro"] if flags & m.MOUNT_ATTR_RDONLY else []
     options = ",".join(["nodev", *readonly, *others])
     argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, registry.DIRECTORY]
@@ -267,6 +272,7 @@ def _mount_apart(argv: list[str], tell: int, stay: int) -> None:
     try:
         ns.unshare(ns.CLONE_NEWNS)
         m.make_private()
+        before = _mount_at(registry.DIRECTORY)
         null = posix.open("/dev/null", posix.O_RDWR)
         actions = [
             (posix.POSIX_SPAWN_DUP2, null, 0),
@@ -276,7 +282,7 @@ def _mount_apart(argv: list[str], tell: int, stay: int) -> None:
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
         child = posix.posix_spawnp(argv[0], argv, environment, file_actions=actions)
         _, status = posix.waitpid(child, 0)
-        if status == 0:
+        if status == 0 and _mount_at(registry.DIRECTORY) != before:  # with nofail it may be content with nothing
             copy = m.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
             posix.write(tell, b"\n%d\0" % copy)
             posix.read(stay, 1)
@@ -284,6 +290,13 @@ def _mount_apart(argv: list[str], tell: int, stay: int) -> None:
         posix.write(tell, str(error).encode())
     finally:
         posix._exit(0)
+
+
+def _mount_at(path: str) -> int:
+    fd = posix.open(path, m.O_PATH | posix.O_CLOEXEC)
+    number = m.mount_id(fd)
+    posix.close(fd)
+    return number
 
 
 def _complaint(said: bytes) -> str:

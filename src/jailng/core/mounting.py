@@ -60,12 +60,18 @@ def _read(file: str, path: str) -> str:
             raise JailError(f"mount.fstab: {file}: not a regular file")
         if status.st_size > _LARGEST_FILE:
             raise JailError(f"mount.fstab: {file}: {posix.strerror(27)}")  # EFBIG
-        # Else a jail's root would write down which directories of the host's it gets.
-        if path != "/" and posix.readlink(f"/proc/self/fd/{fd}").startswith(f"{path.rstrip('/')}/"):
+        if _is_in_tree(fd, path):  # else a jail's root would write down which directories of the host's it gets
             raise JailError(f"mount.fstab: {file}: in the jail's own tree, where its root can write")
         return posix.read(fd, _LARGEST_FILE).decode("utf-8", "surrogateescape")
     finally:
         posix.close(fd)
+
+
+def _is_in_tree(fd: int, path: str) -> bool:
+    root = rootfs.open_root(path)
+    real = posix.readlink(f"/proc/self/fd/{root}")
+    posix.close(root)
+    return real != "/" and posix.readlink(f"/proc/self/fd/{fd}").startswith(f"{real}/")
 
 
 def mount(record: Record, path: str, entry: Entry) -> str:
@@ -79,11 +85,11 @@ def mount(record: Record, path: str, entry: Entry) -> str:
     try:
         relative = _relative(root, path, entry)
         if _is_in_dev(record, relative, entry):
+            record.append([_undo_line(filesystem.IN_DEV[entry.kind], relative)])
             return ""
         point = _walk(root, relative, entry)
         if entry.kind in filesystem.OWN:
-            if not _is_directory(point):
-                raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR)}")
+            _check_own(record, point, relative, entry)
             record.append([_undo_line(filesystem.OWN[entry.kind], relative)])
             return ""
         private = record.params.get("ng.uids") != "shared"
@@ -145,6 +151,19 @@ def _is_in_dev(record: Record, relative: str, entry: Entry) -> bool:
     return False
 
 
+def _check_own(record: Record, point: int, relative: str, entry: Entry) -> None:
+    """Raises JailError for what cannot be done with what a jail has of its own."""
+    if not relative or not _is_directory(point):
+        raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR if relative else EBUSY)}")
+    kind = filesystem.OWN[entry.kind]
+    ruleset = record.params.get("devfs_ruleset", "0")
+    for word in filesystem.attributes(entry)[1]:
+        if kind != "dev" or word != f"ruleset={'4' if ruleset == '0' else ruleset}":
+            raise filesystem.refuse(entry, word)
+    if kind != "sys" and {"ro", "rdonly"} & set(entry.options):
+        raise filesystem.refuse(entry, "ro")
+
+
 def _sized(entry: Entry) -> bool:
     return any(word.partition("=")[0] in ("size", "inodes", "nr_inodes") for word in entry.options)
 
@@ -199,15 +218,17 @@ def wanted(
     """What the jail has to see of what has been mounted for it, and the builder's work besides its /dev and /proc.
 
     First the paths, relative to the root, of mounts: true where their ids are mapped already. ``below`` is what will be
-    taken into the jail (``rootfs.mounts_below``). ``own`` says whether the jail has a ``dev``, ``proc`` and ``sys``,
-    and is changed to what the entries want. Raises JailError for what cannot be seen.
+    taken into the jail (``rootfs.mounts_below``). ``own`` says whether the jail has ``dev``, ``fd`` in that, ``proc``
+    and ``sys``, and is changed to what the entries want. Raises JailError for what cannot be seen.
     """
     taken = {relative for relative, _ in below[: rootfs.MOST]}
     found: dict[bytes, bool] = {}
     again: dict[str, str] = {}
     for what, relative in _recorded(record):
         name = relative.encode("utf-8", "surrogateescape")
-        if what.isalpha():
+        if what in filesystem.IN_DEV.values():
+            own[what] = True
+        elif what.isalpha():
             again[relative] = what
             own[what] = own[what] or what == relative or what == "sys"
         elif relative != ".":
@@ -264,7 +285,7 @@ def unmount(path: str, entry: Entry) -> None:
         if entry.kind in filesystem.OWN or entry.kind == "fdescfs" or relative.partition("/")[0] in rootfs.OWN:
             return
         point = _walk(root, relative, entry)
-        _check_mount(point, root, relative, entry)
+        _check_mount(point, entry)
         m.unmount(point, m.MNT_DETACH)
     except OSError as error:
         raise JailError(f"{entry.parameter}: {visible(entry.target)}: {error.strerror}") from None
@@ -274,7 +295,7 @@ def unmount(path: str, entry: Entry) -> None:
                 posix.close(fd)
 
 
-def _check_mount(point: int, root: int, relative: str, entry: Entry) -> None:
+def _check_mount(point: int, entry: Entry) -> None:
     where = f"{entry.parameter}: {visible(entry.target)}"
     number = m.mount_id(point)
     found = m.stat_mount(number)
@@ -288,7 +309,7 @@ def _check_mount(point: int, root: int, relative: str, entry: Entry) -> None:
         right = _same(point, entry.device)
     if not right:
         raise JailError(f"{where}: not a {entry.kind} mount")
-    if m.has_mounts_below(number):
+    if "rbind" not in entry.options and m.has_mounts_below(number):
         raise JailError(f"{where}: {posix.strerror(EBUSY)}")
 
 
