@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jailng.start import COMMANDS, FILE, ROOT
+from jailng.start import BEGIN, COMMANDS, FILE, ROOT
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -95,17 +95,19 @@ def _completed(modules: tuple[str, ...]) -> list[str]:
 
 
 def gather() -> None:
-    """Write one file a command: ``jailng.start`` for the script, what is loaded at once, and what is later.
+    """Write one file a command: the code of ``jailng.start`` for the script, what is loaded at once, and what is later.
 
-    Each is preceded by its length. The first is the source's size and mtime_ns and the code, the others are ``Entry``s.
+    The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, each preceded by its length.
     """
-    _, _, size, mtime, _, start = _entry("jailng.start")
+    *start, code = _entry("jailng.start")
+    begin = marshal.dumps(code).ljust(BEGIN, b"\0")
+    assert len(begin) == BEGIN, f"jailng.start is longer than what a script reads: {len(begin)} bytes"
     for command, (first, later) in COMMANDS.items():
         found = [_entry(name) for name in ["jailng", *_completed(first + later)]]
         at = [entry[0] for entry in found].index(first[-1]) + 1
         path = FILE % command
-        parts = [marshal.dumps(part) for part in ((size, mtime, start), found[:at], found[at:])]
-        text = b"".join([len(part).to_bytes(4, "little") + part for part in parts])
+        parts = [marshal.dumps(part) for part in ([(*start, None), *found[:at]], found[at:])]
+        text = begin + b"".join([len(part).to_bytes(4, "little") + part for part in parts])
         Path(f"{path}.new").write_bytes(text)
         os.rename(f"{path}.new", path)
 
