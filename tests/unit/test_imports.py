@@ -25,7 +25,6 @@ _LIST = """
     jailng.core jailng.core.registry jailng.cli
 """
 _MAKE_OR_ENTER = f"""{_LIST}
-    select
     jailng.linux.caps jailng.linux.cgroup jailng.linux.landlock jailng.linux.mount
     jailng.params.model jailng.params.table
     jailng.core.confinement jailng.core.jailinit jailng.core.privileges jailng.core.process jailng.core.program

@@ -137,7 +137,7 @@ class Boot(Operation):
     def apply(self, slots: Slots) -> None:
         """Raises JailError with what PID 1 or the builder said, or OSError."""
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)
-        cgroup.set_persist(f"{self.cgroup}/members/cgroup.events", True)
+        cgroup.set_persist(events, True)
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         go, mapped = posix.pipe2(posix.O_CLOEXEC)
         built, done = posix.pipe2(posix.O_CLOEXEC) if self.own_mounts else (-1, -1)

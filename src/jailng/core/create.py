@@ -7,7 +7,6 @@ import posix
 from jailng.core import boot, devfs, privileges, procfiles, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,87 +14,11 @@ if TYPE_CHECKING:
 
     from jailng.core.confinement import Confinement
     from jailng.core.devfs import Link, Node
-    from jailng.core.network import Link as NetworkLink
-    from jailng.core.operation import Slots
     from jailng.core.registry import Index, Record
     from jailng.params.model import Parameters
 
 _OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
-
-
-class HostSide(Operation):
-    """The host's end of the jail's network: interface, routes, neighbours."""
-
-    __slots__ = ("link",)
-
-    def __init__(self, link: NetworkLink) -> None:
-        self.link = link
-
-    def undo_lines(self) -> list[str]:
-        """What does not die with the network namespace."""
-        from jailng.core import network
-
-        return network.undo_lines(self.link)
-
-    def apply(self, slots: Slots) -> None:
-        """Raises JailError or OSError."""
-        from jailng.core import network
-
-        network.host_side(self.link, slots["init.pid"])
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return f"connect {self.link.host_name} to {self.link.inside_name} inside: " + ", ".join(
-            [address.text for address in self.link.addresses]
-        )
-
-
-class InsideNetwork(Operation):
-    """The jail's end of its network, configured from within its namespace."""
-
-    __slots__ = ("link",)
-
-    def __init__(self, link: NetworkLink) -> None:
-        self.link = link
-
-    def apply(self, slots: Slots) -> None:
-        """Raises JailError or OSError."""
-        from jailng.core import network
-
-        here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            ns.setns(slots["init"], ns.CLONE_NEWNET)
-            network.inside(self.link)
-        finally:
-            ns.setns(here, ns.CLONE_NEWNET)
-            posix.close(here)
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return f"configure {self.link.inside_name} inside"
-
-
-class AllowReservedPorts(Operation):
-    """Let the jail's members bind ports below 1024 in the host's network namespace, where they have no privilege."""
-
-    __slots__ = ("cgroup", "uid")
-
-    def __init__(self, cgroup: str, uid: int) -> None:
-        self.cgroup = cgroup
-        self.uid = uid
-
-    def apply(self, slots: Slots) -> None:
-        """Raises OSError. The program goes with the cgroup."""
-        from jailng.linux import bpf, cgroup
-
-        members = cgroup.open_directory(f"{self.cgroup}/members")
-        bpf.allow_reserved_ports(members, self.uid)
-        posix.close(members)
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return "allow ports below 1024"
 
 
 def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = None) -> list[Operation]:
@@ -132,12 +55,13 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
     host: list[Operation] = []
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
     if addresses and new_net:
-        from jailng.core import network
+        from jailng.core import connection
 
-        link = network.survey(jid, addresses, params.text("interface") or None)
-        host += [HostSide(link), InsideNetwork(link)]
+        host += connection.operations(jid, addresses, params.text("interface") or None)
     if not new_net and params.flag("allow.reserved_ports"):
-        host.append(AllowReservedPorts(record.cgroup, base))
+        from jailng.core import connection
+
+        host.append(connection.AllowReservedPorts(record.cgroup, base))
     after: list[Operation] = []
     if params.flag("allow.mount"):
         from jailng.core import mountable

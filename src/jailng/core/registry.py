@@ -400,11 +400,12 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     # Locked before it can be seen: else a command that sweeps could lock it first, and then wait for the index, which
     # is ours. The name is no jid, and whoever holds the index has it to itself.
     new = f"{DIRECTORY}/jails/.new"
+    flags = _APPEND | posix.O_CREAT | posix.O_EXCL
     try:
+        record._fd = posix.open(new, flags, 0o644)
+    except FileExistsError:  # of a process that died here
         posix.unlink(new)
-    except FileNotFoundError:
-        pass
-    record._fd = posix.open(new, _APPEND | posix.O_CREAT | posix.O_EXCL, 0o644)
+        record._fd = posix.open(new, flags, 0o644)
     try:
         fcntl.flock(record._fd, fcntl.LOCK_EX)
         record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])

@@ -21,7 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jailng.core.stdio import Pump, Streams, Terminal
+    from jailng.core.pump import Pump, Terminal
+    from jailng.core.stdio import Streams
     from jailng.core.waiting import Command
 
 _CHUNK = 65536

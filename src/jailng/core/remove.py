@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from jailng.core import undo
 from jailng.errors import JailError
 from jailng.linux import cgroup
@@ -20,6 +22,11 @@ def jail_remove(record: Record) -> None:
 
 def set_persist(record: Record, persist: bool) -> None:
     """Let the jail outlive its last process, or no longer: one that has none then ends at once. Needs the lock."""
-    cgroup.set_persist(f"{record.cgroup}/members/cgroup.events", persist)
-    if not persist and not cgroup.populated(f"{record.cgroup}/members"):
+    events = cgroup.open_file(f"{record.cgroup}/members/cgroup.events", posix.O_RDONLY)
+    try:
+        cgroup.set_persist(events, persist)
+        ends = not persist and not cgroup.tells_of_processes(events)
+    finally:
+        posix.close(events)
+    if ends:
         undo.walk(record)

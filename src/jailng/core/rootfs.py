@@ -113,16 +113,22 @@ def mounts_below(path: str) -> list[tuple[bytes, str]]:
     real = path.encode("utf-8", "surrogateescape").rstrip(b"/")
     escaped = _escape(real) + b"/"
     found: list[tuple[bytes, str]] = []
-    with open("/proc/self/mountinfo", "rb", 0) as mountinfo:
-        lines = mountinfo.readall().split(b"\n")[:-1]
-    for line in lines:
+    mountinfo = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
+    text = b""
+    try:
+        while part := posix.read(mountinfo, 65536):
+            text += part
+    finally:
+        posix.close(mountinfo)
+    for line in text.split(b"\n")[:-1]:
         target = line.split(b" ", 5)[4]
         if not target.startswith(escaped) or target == b"/":
             continue
         kind = line.partition(b" - ")[2].partition(b" ")[0].decode()
-        relative = _unescape(target)[len(real) + 1 :]
-        if kind not in NOT_TAKEN and relative.partition(b"/")[0].decode("ascii", "replace") not in OWN:
-            found.append((relative, kind))
+        if kind not in NOT_TAKEN:
+            relative = _unescape(target)[len(real) + 1 :]
+            if relative.partition(b"/")[0].decode("ascii", "replace") not in OWN:
+                found.append((relative, kind))
     return found
 
 

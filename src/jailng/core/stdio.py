@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from jailng.core.passwd import User
     from jailng.core.program import Program
+    from jailng.core.pump import Pump, Terminal
 
 _S_IFMT = 0o170000
 _S_IFIFO = 0o010000
@@ -33,50 +34,6 @@ NEWBORN = -1  # for the root of a jail whose tree is being made, and that nobody
 _NULL = posix.makedev(1, 3)
 _NO_LINK = posix.O_NOFOLLOW | posix.O_CLOEXEC
 _STRICT = mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
-
-
-class Pump:
-    """A stream of which the jail has the one end of a pipe; ``pipe`` is ours, ``stream`` the host's descriptor.
-
-    ``index`` is 0, 1 or 2. ``also`` is the host's descriptor 2 where it is the same file as 1 and shares the pipe, and
-    ``peek`` the reading end of a pipe for 0, kept to see what the command has left unread; -1 where there is none.
-    """
-
-    __slots__ = ("also", "index", "peek", "pipe", "stream")
-
-    def __init__(self, index: int, pipe: int, stream: int, peek: int) -> None:
-        self.index = index
-        self.pipe = pipe
-        self.stream = stream
-        self.peek = peek
-        self.also = -1
-
-    def close_pipe(self) -> None:
-        """Let the jail see that this stream has ended."""
-        if self.pipe >= 0:
-            posix.close(self.pipe)
-            self.pipe = -1
-
-
-class Terminal:
-    """A pty of the jail. Both ends stay open on the host, so that its hanging up is ours to decide."""
-
-    __slots__ = ("master", "slave")
-
-    def __init__(self, root: int | None, base: int, model: int) -> None:
-        """It starts as the terminal ``model`` is: settings and size. Raises OSError."""
-        from jailng.linux import pty
-
-        self.master, self.slave = pty.open_pair(root, base)
-        pty.set_attributes(self.slave, pty.attributes(model))
-        pty.copy_size(model, self.master)
-
-    def hang_up(self) -> None:
-        """Close both ends: the kernel hangs up on whoever has the terminal inside."""
-        if self.master >= 0:
-            posix.close(self.master)
-            posix.close(self.slave)
-            self.master = self.slave = -1
 
 
 class Streams:
@@ -183,7 +140,9 @@ def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2), 
             if one is not None and not (attended or _leads_nowhere_else(fds[index], one)):
                 status[index] = None
         if _is_one_terminal(fds, status):
-            _give_terminal(streams, root, base)
+            from jailng.core import pump
+
+            pump.give_terminal(streams, root, base)
         else:
             for index in (0, 1, 2):
                 _give(streams, index, status, root, base)
@@ -212,12 +171,6 @@ def _is_one_terminal(fds: tuple[int, int, int], status: list[stat_result | None]
     return pty.device(fds[0]) == pty.device(fds[1]) == pty.device(fds[2])
 
 
-def _give_terminal(streams: Streams, root: int | None, base: int) -> None:
-    streams.terminal = Terminal(root, base, streams.host[0])
-    streams.inside = [streams.terminal.slave] * 3
-    streams.owned = [True, True, True]
-
-
 def _give(streams: Streams, index: int, status: list[stat_result | None], root: int | None, base: int) -> None:
     own = status[index]
     fd = streams.host[index]
@@ -234,7 +187,9 @@ def _give(streams: Streams, index: int, status: list[stat_result | None], root: 
         streams.owned[2] = True
         streams.pumps[-1].also = fd
     else:
-        _give_pipe(streams, index, base)
+        from jailng.core import pump
+
+        pump.give_pipe(streams, index, base)
 
 
 def _leads_nowhere_else(fd: int, status: stat_result) -> bool:
@@ -269,28 +224,6 @@ def _is_same_file(fds: tuple[int, int, int], status: list[stat_result | None]) -
 
         return pty.device(fds[1]) == pty.device(fds[2])
     return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
-
-
-def _give_pipe(streams: Streams, index: int, base: int) -> None:
-    reading, writing = posix.pipe2(posix.O_CLOEXEC)
-    theirs, ours = (writing, reading) if index else (reading, writing)
-    fd = streams.host[index]
-    peek = theirs if index == 0 and _is_seekable(fd) else -1
-    if peek < 0:
-        streams.temporary.append(theirs)
-    streams.pumps.append(Pump(index, ours, fd, peek))
-    posix.set_blocking(ours, False)
-    posix.fchown(theirs, base, base)  # else nobody inside could open /dev/stdout
-    streams.inside[index] = theirs
-    streams.owned[index] = True
-
-
-def _is_seekable(fd: int) -> bool:
-    try:
-        posix.lseek(fd, 0, 1)
-    except OSError:
-        return False
-    return True
 
 
 def _null_of(streams: Streams, root: int | None) -> int:

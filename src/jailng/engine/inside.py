@@ -36,6 +36,8 @@ class Ready:
         """Have it enter, relay, wait; the raw wait status, or ``TIMED_OUT``. Raises JailError."""
         posix.write(self._gate, b"\0")
         posix.close(self._gate)
+        import select  # noqa: F401  # for the jail's end, while this process has nothing else to do
+
         self._running.forked()
         self._running.arrived()
         pid = self._running.pid

@@ -21,7 +21,7 @@ _PR_CAPBSET_READ = 23
 
 def mask(names: str) -> int:
     """The bit set of capabilities named without CAP_, separated by spaces. Raises ValueError for an unknown name."""
-    return sum(1 << NAMES.index(name) for name in set(names.split()))
+    return sum([1 << NAMES.index(name) for name in set(names.split())]) if names else 0
 
 
 def capset(granted: int, permitted: int | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posix
-import select
 import time
 
 from jailng.linux.libc import EBUSY, ENODEV, ENOENT
@@ -101,17 +100,18 @@ def populated(path: str) -> bool:
 def members(path: str) -> list[int]:
     """The pids in the cgroup ``path`` itself, as this process's pid namespace numbers them (others are 0)."""
     fd = open_file(path + "/cgroup.procs", posix.O_RDONLY)
-    with open(fd, "rb") as procs:
-        return [int(line) for line in procs]
-
-
-def set_persist(events_path: str, persist: bool) -> None:
-    """Tell jailinit, which holds the file ``events_path`` open, whether the jail outlives its last member."""
-    fd = open_file(events_path, posix.O_RDONLY)
+    pids = b""
     try:
-        posix.setxattr(fd, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
+        while part := posix.read(fd, 65536):
+            pids += part
     finally:
         posix.close(fd)
+    return [int(pid) for pid in pids.split()]
+
+
+def set_persist(events: int, persist: bool) -> None:
+    """Tell jailinit, which has the members' cgroup.events open too, whether the jail outlives its last member."""
+    posix.setxattr(events, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
 
 
 def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
@@ -125,9 +125,11 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     events = -1
     try:
         events = open_file(f"{path}/cgroup.events", posix.O_RDONLY)
-        while _populated(events):
-            waited = {fd: pid for leaf in leaves for pid in members(f"{path}/{leaf}") if (fd := _pidfd(pid)) >= 0}
+        while tells_of_processes(events):
+            waited = {fd: pid for leaf in leaves for pid in _left_in(f"{path}/{leaf}") if (fd := _pidfd(pid)) >= 0}
             write(path + "/cgroup.kill", b"1")
+            for leaf in leaves:  # those that are empty already, while the others' processes die
+                _try_rmdir(f"{path}/{leaf}")
             _wait_for(waited, events, until)
             if time.monotonic() > until:
                 raise OSError(EBUSY, posix.strerror(EBUSY), path)
@@ -145,7 +147,15 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
         pass  # there are others, or somebody else was faster
 
 
-def _populated(events: int) -> bool:
+def _left_in(leaf: str) -> list[int]:
+    try:
+        return members(leaf)
+    except FileNotFoundError:
+        return []
+
+
+def tells_of_processes(events: int) -> bool:
+    """Whether a process lives in the cgroup of this cgroup.events, or below."""
     return b"populated 1" in posix.pread(events, 64, 0)
 
 
@@ -156,6 +166,8 @@ def _wait_for(waited: dict[int, int], events: int, until: float) -> None:
     nothing any more, has not ended while there is a zombie in its pid namespace that its parent outside does not reap,
     say because that was stopped. The cgroup counts neither.
     """
+    import select
+
     waiter = select.poll()
     for fd in (events, *waited):
         waiter.register(fd, select.POLLPRI if fd == events else select.POLLIN)
@@ -167,7 +179,7 @@ def _wait_for(waited: dict[int, int], events: int, until: float) -> None:
             waiter.unregister(fd)
             posix.close(fd)
             _reap(waited.pop(fd))
-        if events in ready and not _populated(events):
+        if events in ready and not tells_of_processes(events):
             waiter.unregister(events)
             until = min(until, time.monotonic() + _DYING)
     for fd in waited:
@@ -176,17 +188,23 @@ def _wait_for(waited: dict[int, int], events: int, until: float) -> None:
 
 def _remove_directory(name: str, until: float) -> None:
     """rmdir(2). The kernel may count a process that has ended, and was reaped, for a moment longer: EBUSY."""
-    while True:
-        try:
-            posix.rmdir(name, dir_fd=unified_root())
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno != EBUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.001)
-        else:
-            return
+    while not _try_rmdir(name):
+        if time.monotonic() > until:
+            raise OSError(EBUSY, posix.strerror(EBUSY), name)
+        time.sleep(0.001)
+
+
+def _try_rmdir(name: str) -> bool:
+    """Whether the directory is gone; not while there are processes in it."""
+    try:
+        posix.rmdir(name, dir_fd=unified_root())
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != EBUSY:
+            raise
+        return False
+    return True
 
 
 def _pidfd(pid: int) -> int:
