@@ -149,6 +149,21 @@ def test_not_honoured(word: str, message: str) -> None:
     assert refusal("name=x", word) == message
 
 
+@pytest.mark.parametrize("name", [name for name in names() if (row := lookup(name)) is not None and row.accepts])
+def test_every_refusal_names_what_and_why(name: str) -> None:
+    """Of each parameter a value that is not honoured: what, and the part that brings it or why none will."""
+    parameter = lookup(name)
+    assert parameter is not None and parameter.accepts is not None
+    usual = {"bool": ("true", "false"), "int": ("7",), "string": ("text",), "list": ("text",)}
+    shown = [str(value).lower() for value in parameter.accepts]
+    refused = [text for text in usual.get(parameter.kind, parameter.words) if text not in shown]
+    assert refused
+    for text in refused:
+        what = f"{name}={text}" if parameter.honoured == "now" else name
+        later, never = f"not honoured yet (jailng part {parameter.part})", f"not honoured on Linux: {parameter.linux}"
+        assert refusal(f"{name}={text}") == f"{what}: {later if parameter.part else never}"
+
+
 @pytest.mark.parametrize("name", [name for name in names() if name.startswith("allow.")])
 def test_what_changes_nothing_is_accepted(name: str) -> None:
     parameter = lookup(name)

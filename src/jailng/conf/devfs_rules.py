@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TYPES = ("disk", "mem", "tape", "tty")
 _SECTION = re.compile(r"\[(.*)=([0-9]+)\]")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxst]*)+)")
@@ -80,7 +81,7 @@ def _section(line: str, numbers: dict[str, int]) -> int:
         raise JailError(f"cannot extract rule number ({visible(line)})")
     if not _NAME.fullmatch(found[1]):
         raise JailError(f"cannot extract rule name ({visible(line)})")
-    number = int(found[2])
+    number = int(found[2]) if _NUMBER.fullmatch(found[2]) else 0
     if not 0 < number <= _LAST:
         raise JailError(f"{visible(found[1])}={found[2]}: the number of a rule set is from 1 to {_LAST}")
     numbers[found[1]] = number
@@ -114,7 +115,7 @@ def _command(words: list[str], ruleset: int, rules: dict[int, list[Rule]]) -> No
         raise JailError(f"{visible(command)}: belongs to no rule set: [name=number] comes first")
     if command == "delset" and not arguments:
         rules.clear()
-    elif command == "del" and len(arguments) == 1 and arguments[0].isdecimal():
+    elif command == "del" and len(arguments) == 1 and _NUMBER.fullmatch(arguments[0]):
         rules.pop(int(arguments[0]), None)
     elif command == "add":
         _add(arguments, rules)
@@ -125,7 +126,7 @@ def _command(words: list[str], ruleset: int, rules: dict[int, list[Rule]]) -> No
 def _add(words: list[str], rules: dict[int, list[Rule]]) -> None:
     if not words:
         raise JailError("unexpected end of rulespec")
-    if words[0].isdecimal():
+    if _NUMBER.fullmatch(words[0]):
         number, words = int(words[0]), words[1:]
         if number in rules:
             raise JailError(f"{number}: there is a rule of that number")
@@ -166,7 +167,7 @@ def _argument(rest: list[str], what: str) -> str:
 def _checked(action: str, argument: str) -> str:
     if action == "mode":
         return f"{_mode(argument):o}"
-    if action == "include" and not argument.isdecimal():
+    if action == "include" and not _NUMBER.fullmatch(argument):
         raise JailError(f"include: not a number: {visible(argument)}")
     return argument
 

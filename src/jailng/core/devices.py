@@ -80,7 +80,7 @@ def _below(name: str, depth: int = 0) -> Iterator[Node]:
 
 def _id_of(kind: str, text: str) -> int:
     """The id of a user or group of the host, by name or number. Raises JailError."""
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 10:
         number = int(text)
     else:
         import grp
