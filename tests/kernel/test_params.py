@@ -6,6 +6,12 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
+from jailng.core import registry
+from jailng.engine.modify import modify
+from jailng.errors import JailError
+from jailng.params.model import Parameters
 from tests.kernel.conftest import Command
 
 
@@ -75,3 +81,37 @@ def test_the_numbers_of_a_jail_and_of_its_set_of_processors(jail: Command, jls: 
     # Four lines of headings, then the jail's: jid, name and state, set of processors.
     assert (verbose[4].split()[0], verbose[6].strip()) == ("77", "77")
     assert jail("-r", "77").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("path", "/", "path cannot be changed after creation"),
+        ("securelevel", -2, "jail_set: Operation not permitted"),
+        ("name", "other", 'jail "other" already exists'),
+    ],
+)
+def test_a_change_that_fails_lets_go_of_the_jail(
+    jail: Command, small_root: Path, name: str, value: str | int, message: str
+) -> None:
+    """One process may change one jail after the other."""
+    for made in ("cell", "other"):
+        assert jail("-c", f"name={made}", f"path={small_root}", "persist").returncode == 0
+    try:
+        found = registry.find("cell")
+        assert found is not None
+        for title, given in (("host.hostname", "web"), (name, value)):
+            changes = Parameters()
+            changes.set(title, given)
+            if title == "host.hostname":
+                modify(found, changes)
+            else:
+                with pytest.raises(JailError) as caught:
+                    modify(found, changes)
+                assert str(caught.value) == message
+            other = registry.find("cell")
+            assert other is not None and other.lock(wait=False)
+            other.unlock()
+            assert other.params["host.hostname"] == "web"
+    finally:
+        assert jail("-R", "cell", "other").returncode == 0

@@ -23,8 +23,16 @@ def modify(record: Record, changes: Parameters) -> None:
     """
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
-    if not record.lock() or not record.alive():
-        raise JailError(f'"{record.name}" not found')
+    locked = record.lock()
+    try:
+        if not locked or not record.alive():
+            raise JailError(f'"{record.name}" not found')
+        _change(record, changes)
+    finally:
+        record.unlock()  # whatever became of it: others may be waiting, and this process may have more jails to change
+
+
+def _change(record: Record, changes: Parameters) -> None:
     params = Parameters.from_texts(record.params)
     changed = params.update(changes)
     if "securelevel" in changed:
@@ -34,15 +42,18 @@ def modify(record: Record, changes: Parameters) -> None:
     renamed = "name" in changed
     if renamed:
         _add_name(record, params.text("name"))
-    if "host.hostname" in changed or "host.domainname" in changed:
-        _set_names(record, params)
+    try:
+        if "host.hostname" in changed or "host.domainname" in changed:
+            _set_names(record, params)
+    except (JailError, OSError):
+        if renamed:
+            _keep_name(record)
+        raise
     record.append([f"param {line}" for line in params.to_lines(changed)])
     if renamed:
-        with registry.Index() as index:
-            index.keep_name(record.jid, record.name)
+        _keep_name(record)
     if "persist" in changed:
         remove.set_persist(record, params.flag("persist"))
-    record.unlock()
 
 
 def _add_name(record: Record, name: str) -> None:
@@ -52,6 +63,12 @@ def _add_name(record: Record, name: str) -> None:
         raise JailError("cannot change jail's parent")
     with registry.Index() as index:
         index.add_name(record.jid, name)
+
+
+def _keep_name(record: Record) -> None:
+    """Give back whatever other name the jail had for the time of the change."""
+    with registry.Index() as index:
+        index.keep_name(record.jid, record.name)
 
 
 def _set_names(record: Record, params: Parameters) -> None:
