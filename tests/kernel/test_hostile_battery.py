@@ -172,6 +172,13 @@ def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "ip4=inherit"), INHERITED, INHERITED_ESCAPES)
 
 
+def test_the_hosts_names(attack: Attack, hostile_root: Path) -> None:
+    """They are read, as the parameter says, and not changed."""
+    _judge(
+        attack(str(hostile_root), "host=inherit"), {"namespaces: those that are the host's", "leaks: the host's name"}
+    )
+
+
 def test_the_hosts_uids(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "ng.uids=shared"), SHARED)
 
