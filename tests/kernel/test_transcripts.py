@@ -31,4 +31,4 @@ def test_transcripts(jail: Command, jls: Command, jexec: Command, small_root: Pa
             found.append(written(transcript.command, out, err, done.returncode))
     finally:
         jail("-q", "-R", "*")
-    assert found == expected
+    assert "\n\n".join(found) == "\n\n".join(expected)

@@ -6,14 +6,29 @@ import posix
 
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
-from jailng.core import registry, undo
+from jailng.core import registry
 from jailng.engine import life
 from jailng.errors import JailError, UsageError
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from jailng.core.registry import Record
+
+    class Configured(Protocol):
+        """The module jailng.cli.configured."""
+
+        def exhibit(self, options: Options) -> int:
+            """-e."""
+
+        def remove(self, options: Options, words: list[str], configured: bool) -> int:
+            """-r and -R."""
+
+        def work(self, options: Options, words: list[str]) -> int:
+            """-c, -m, and with -r."""
+
 
 USAGE = """\
 usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
@@ -25,7 +40,7 @@ usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
             path hostname [ip[,...]] command ...
        jail [-f file] -e separator"""
 _LETTERS = "cCde:f:hiJ:lmn:p:qrRs:u:U:v"
-_LATER = "not honoured yet (jailng part 3)"
+CONFIGURATION = "/etc/jail.conf"
 _DEPRECATED = "the 'allow.dying' parameter and '-d' flag are deprecated and have no effect."
 
 
@@ -43,14 +58,46 @@ class Options:
         """Whether only to print what would be done."""
         return "plan" in self.arguments
 
+    @property
+    def verbose(self) -> int:
+        """-1 with -q or -i, 1 with -v, whichever came last; else 0."""
+        found = [letter for letter in self.letters if letter in "qiv"]
+        return 0 if not found else 1 if found[-1] == "v" else -1
+
     def has(self, letters: str) -> bool:
         """Whether any of these was given."""
         return any(letter in self.letters for letter in letters)
 
+
+class Voice(life.Voice):
+    """What one jail's steps say, after its ``name``, which is "" for a jail of the command line.
+
+    ``noted``: created, removed and updated are told without -v.
+    """
+
+    __slots__ = ("name", "noted", "verbose")
+
+    def __init__(self, name: str, verbose: int, noted: bool) -> None:
+        self.name = name
+        self.verbose = verbose
+        self.noted = noted
+
     def say(self, text: str) -> None:
-        """Tell of a step, with -v."""
-        if self.has("v"):
-            printing.say(printing.visible(text))
+        """With -v."""
+        if self.verbose > 0:
+            printing.say(printing.visible(self._named(text)))
+
+    def note(self, text: str) -> None:
+        """Unless -q, or for a jail of the command line."""
+        if self.verbose > 0 or (self.verbose == 0 and self.noted):
+            printing.say(printing.visible(self._named(text)))
+
+    def warn(self, text: str) -> None:
+        """Always."""
+        printing.complain(f"jail: {self._named(text)}")
+
+    def _named(self, text: str) -> str:
+        return f"{self.name}: {text}" if self.name else text
 
 
 def main(argv: list[str]) -> int:
@@ -68,22 +115,47 @@ def main(argv: list[str]) -> int:
 def _main(argv: list[str]) -> int:
     pairs, words = getopt(argv, _LETTERS, USAGE, ("plan",))
     options = Options(pairs)
-    for letter in "Cefp":
-        if options.has(letter):
-            raise JailError(f"-{letter}: {_LATER}")
+    of_old = options.has("hlnsuU")  # options that make no sense for a configuration file
+    if options.has("e"):
+        if options.has("cmrRC") or words:
+            raise UsageError(USAGE)
+        return _configured().exhibit(options)
     if options.has("d"):
         printing.complain(f"jail: {_DEPRECATED}")
-    if not options.has("cmrR"):
+    if not options.has("cmrRC"):
         return _old_style(options, words)
-    if options.has("R") and options.has("cm"):
-        raise UsageError(USAGE)
-    if options.has("rR") and not options.has("cm"):
-        if options.has("hlnsuU"):
+    if options.has("rR") and not options.has("cmC"):
+        if of_old or not words or (any("=" in word for word in words) and not options.has("R")):
             raise UsageError(USAGE)
-        return _remove(options, words)
-    if len(words) < 2 and not any("=" in word for word in words):
-        raise JailError(f"configuration files: {_LATER}")
-    return _from_command_line(options, _parameters(options, words))
+        configured = not options.has("R") and _is_configured(options)
+        if configured or len(words) > 1 or "*" in words[0]:
+            return _configured().remove(options, words, configured)
+        return _remove_one(options, words[0])
+    if len(words) > 1 or any("=" in word for word in words):
+        if options.has("RC"):
+            raise UsageError(USAGE)
+        return _from_command_line(options, _parameters(options, words))
+    if options.has("R") or of_old:
+        raise UsageError(USAGE)
+    return _configured().work(options, words)
+
+
+def _configured() -> Configured:
+    """The part of jail(8) that does more than one jail, or with a configuration."""
+    from jailng.cli import configured
+
+    return configured
+
+
+def _is_configured(options: Options) -> bool:
+    path = options.arguments.get("f", CONFIGURATION)
+    if path == "-":
+        return True
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _users(options: Options, params: Parameters) -> None:
@@ -132,12 +204,15 @@ def _old_style(options: Options, words: list[str]) -> int:
 
 
 def _from_command_line(options: Options, params: Parameters) -> int:
+    for name in params.strings("depend"):
+        if registry.find(name) is None:
+            raise JailError(f'depends on nonexistent jail "{printing.visible(name)}"')
     wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
     there = registry.find(wanted) if wanted else None
     if there is None:
         if options.has("c"):
             return _create(options, params)
-        return _not_found(options, wanted)
+        raise JailError(f'"{printing.visible(wanted)}" not found' if wanted else "no jail specified")
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
         return _modify(options, there, params)
     if not options.has("r"):
@@ -145,36 +220,32 @@ def _from_command_line(options: Options, params: Parameters) -> int:
     if options.plan:
         _print_removal(there)
     else:
-        life.stop(life.Life(params, there, options.say, Parameters.from_texts(there.params)))
-        # jail.c says it wherever there is more than one word, and here with no name before it.
-        if not options.has("vqi"):
-            printing.say("removed")
+        life.stop(life.Life(params, there, _voice(options), Parameters.from_texts(there.params)))
     return _create(options, params)
 
 
-def _not_found(options: Options, wanted: str) -> int:
-    """jail(8) says it unless it is to be quiet, and fails all the same."""
-    if options.has("q"):
-        return 1
-    raise JailError(f'"{wanted}" not found' if wanted else "no jail specified")
+def _voice(options: Options) -> Voice:
+    return Voice("", options.verbose, noted=False)
 
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
     life.settle(params)
-    warning = life.check_path(params)
-    if warning:
-        printing.complain(f"jail: {warning}")
     if options.plan:
+        life.check_path(params, _voice(options))
         return _print_plan(params)
-    output = _open_jid_file(options.arguments["J"]) if "J" in options.arguments else -1
-    jail = life.Life(params, None, options.say)
+    output = open_jid_file(options)
+    jail = life.Life(params, None, _voice(options))
     if options.has("i"):
-        jail.created = lambda record: printing.say(str(record.jid))
+        jail.created = say_jid
     life.start(jail)
     if output >= 0:
-        posix.write(output, (_jid_line(jail, old_style) + "\n").encode("utf-8", "surrogateescape"))
-        posix.close(output)
+        write_line(output, _jid_line(jail, old_style))
     return 0
+
+
+def say_jid(record: Record) -> None:
+    """What -i prints."""
+    printing.say(str(record.jid))
 
 
 def _print_plan(params: Parameters) -> int:
@@ -196,11 +267,20 @@ def _print_plan(params: Parameters) -> int:
     return 0
 
 
-def _open_jid_file(path: str) -> int:
+def open_jid_file(options: Options) -> int:
+    """The file of -J, emptied; -1 where there is none. Raises JailError."""
+    if "J" not in options.arguments:
+        return -1
+    path = options.arguments["J"]
     try:
         return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o666)
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None
+
+
+def write_line(fd: int, line: str) -> None:
+    """A line of -J. Raises OSError."""
+    posix.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _jid_line(jail: life.Life, old_style: bool) -> str:
@@ -215,51 +295,26 @@ def _jid_line(jail: life.Life, old_style: bool) -> str:
 
 
 def _modify(options: Options, record: Record, params: Parameters) -> int:
-    from jailng.engine import modify
-
     if options.plan:
         changed = Parameters.from_texts(record.params).update(params)
         printing.say(printing.visible("\n".join([f"set {name}" for name in changed]), keep="\n"))
         return 0
-    modify.modify(record, params)
-    given = [word for word in params.words(pseudo=False) if not word.startswith("jid=")]
-    options.say(" ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given]))
-    options.say("updated")
+    life.update(record, params, _voice(options))
     return 0
 
 
-def _remove(options: Options, words: list[str]) -> int:
-    """``-r`` and ``-R``: each jail named, or ``*``; one that fails does not keep the others."""
-    if not words or (any("=" in word for word in words) and not options.has("R")):
-        raise UsageError(USAGE)
-    everything = "*" in words
-    names = [record.name for record in registry.jails()] if everything else words
-    noisy = everything or len(names) > 1
-    status = 0
-    for name in names:
-        try:
-            status = max(status, _remove_one(options, name, noisy))
-        except JailError as error:
-            status = printing.complain(f"jail: {error}")
-    if everything and not options.plan:
-        for record in registry.records():
-            undo.recover(record)
-    return status
-
-
-def _remove_one(options: Options, name: str, noisy: bool) -> int:
+def _remove_one(options: Options, name: str) -> int:
+    """One jail, without a configuration."""
     record = registry.find(name)
     if record is None:
         if not options.plan:
             life.clear_away(name)  # what a jail of that name may have left when it ended by itself
-        return _not_found(options, name)
+        raise JailError(f'"{printing.visible(name)}" not found')
     if options.plan:
         _print_removal(record)
         return 0
-    say = (lambda text: printing.say(f"{name}: {text}")) if options.has("v") else options.say
-    life.stop(life.Life(Parameters.from_texts(record.params), record, say), forced=options.has("R"))
-    if noisy and not options.has("qvi"):
-        printing.say(printing.visible(f"{name}: removed"))
+    voice = Voice(record.name, options.verbose, noted=False)
+    life.stop(life.Life(Parameters.from_texts(record.params), record, voice), forced=options.has("R"))
     return 0
 
 

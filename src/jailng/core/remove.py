@@ -5,7 +5,6 @@ from __future__ import annotations
 import posix
 
 from jailng.core import undo
-from jailng.errors import JailError
 from jailng.linux import cgroup
 
 TYPE_CHECKING = False
@@ -14,10 +13,13 @@ if TYPE_CHECKING:
 
 
 def jail_remove(record: Record) -> None:
-    """Kill every process of the jail and let go of all it had. Raises JailError (no such jail any more)."""
-    if not record.locked and not record.lock():
-        raise JailError(f'jail "{record.name}" not found')
-    undo.walk(record)
+    """Kill every process of the jail and let go of all that jail_set gave it; what was made around it stays.
+
+    A jail that another command has removed meanwhile, or that has ended, counts as removed. Raises JailError where
+    something could not be undone.
+    """
+    if record.locked or record.lock_again():
+        undo.walk(record, undo.AROUND)
 
 
 def set_persist(record: Record, persist: bool) -> None:

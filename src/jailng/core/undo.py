@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 
+AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
+
+
 def _cgroup(words: list[str]) -> None:
     cgroup.remove(words[0], ("init", "members"))
 
@@ -33,13 +36,19 @@ def _function(kind: str) -> Callable[[list[str]], None]:
     return UNDO[kind]
 
 
-def walk(record: Record) -> None:
+def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None] | None = None) -> None:
     """Undo what the record tells of, and strike the jail out. Needs the jail's lock.
 
-    Raises JailError naming what could not be undone; the record then stays, for the next attempt.
+    The walk ends before a line of a kind in ``keep``; the record then stays. ``tell`` is told of each line of what was
+    made around the jail (aliases and mounts), which jail(8) shows with -v. Raises JailError naming what could not be
+    undone; the record stays then, too, for the next attempt.
     """
     while record.current and record.undo:
         kind, *words = record.undo[-1].split(" ")
+        if kind in keep:
+            return
+        if tell is not None and kind in AROUND:
+            tell(record.undo[-1])
         try:
             _function(kind)(words)
         except OSError as error:

@@ -10,12 +10,10 @@ from jailng.linux import ns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.passwd import User
-    from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
 # A command with one of these is for sh; any other is split at white space and executed as it stands.
 _FOR_SHELL = frozenset("!\"$&'()*;<>?[\\]`{|}~")
-_CLEAN = ("HOME", "SHELL", "TERM", "USER")
 _CLEAN_PATH = "/bin:/usr/bin"
 # Of the caller's environment a jail sees no more than this unless exec.clean is switched off by name.
 _HARMLESS = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES")
@@ -39,18 +37,18 @@ def caller_environment() -> dict[str, str]:
     }
 
 
-def inside_environment(params: Parameters, record: Record) -> dict[str, str]:
+def inside_environment(params: Parameters, names: dict[str, str]) -> dict[str, str]:
     """What a command in the jail is given; PATH, HOME and the like are filled in when its user is known.
 
     FreeBSD hands over all of the caller's environment. It tells a jailed root about the host, so here only what says
-    how to show text passes; ``exec.noclean`` given by name asks for FreeBSD's way.
+    how to show text passes; ``exec.noclean`` given by name asks for FreeBSD's way. ``names`` are JID, JNAME and JPATH.
     """
     caller = caller_environment()
     if params.flag("exec.clean"):
         return clean(caller)
     if params.given("exec.clean"):
-        return {**caller, **_names(record)}
-    return {**harmless(caller), **_names(record)}
+        return {**caller, **names}
+    return {**harmless(caller), **names}
 
 
 def clean(environment: dict[str, str]) -> dict[str, str]:
@@ -63,45 +61,74 @@ def harmless(environment: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key in _HARMLESS or key.startswith("LC_")}
 
 
-def _names(record: Record) -> dict[str, str]:
-    return {"JID": str(record.jid), "JNAME": record.name, "JPATH": record.params.get("path", "/")}
-
-
-def host_environment(params: Parameters, record: Record) -> dict[str, str]:
+def host_environment(params: Parameters, names: dict[str, str]) -> dict[str, str]:
     """What a command on the host is given."""
     caller = caller_environment()
-    if params.flag("exec.clean"):
-        return {**{key: caller[key] for key in _CLEAN if key in caller}, "PATH": _CLEAN_PATH}
-    return {**caller, **_names(record)}
+    return clean(caller) if params.flag("exec.clean") else {**caller, **names}
 
 
-def run_on_host(name: str, environment: dict[str, str], user: User | None, timeout: int) -> None:
-    """Run a command string on the host and wait for it. Raises JailError: ``CMD: failed`` and the like."""
-    argv, background = split(name)
-    if not argv:
-        return
-    pid, pidfd = ns.clone3()
-    if pid == 0:
+class Wait:
+    """What a jail on its way waits for: these processes, ``seconds`` at most (0: without end).
+
+    ``counts``: it is a command of exec.*, of which ``-p`` limits how many run at once.
+    """
+
+    __slots__ = ("counts", "pidfds", "seconds")
+
+    def __init__(self, pidfds: list[int], seconds: int, counts: bool = True) -> None:
+        self.pidfds = pidfds
+        self.seconds = seconds
+        self.counts = counts
+
+    def __repr__(self) -> str:
+        return f"<Wait {self.pidfds} {self.seconds}>"
+
+
+# What is yielded before a command is begun: whoever carries the steps out may let it wait for its turn.
+TURN = Wait([], 0)
+
+
+class HostCommand:
+    """A command string on its way on the host."""
+
+    __slots__ = ("_pid", "_pidfd", "argv", "background", "line")
+
+    def __init__(self, text: str) -> None:
+        self.argv, self.background = split(text)
+        self.line = " ".join(self.argv)  # as jail(8) shows it
+        self._pid = self._pidfd = -1
+
+    def begin(self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool) -> Wait | None:
+        """Start it, as the user and ``at_home`` in that user's directory; None where there is nothing to wait for."""
+        self._pid, self._pidfd = ns.clone3()
+        if self._pid == 0:
+            self._be(environment, user, at_home)
+        if self.background:
+            posix.close(self._pidfd)
+            return None
+        return Wait([self._pidfd], seconds)
+
+    def _be(self, environment: dict[str, str], user: User | None, at_home: bool) -> None:
         try:
-            if background:
+            if self.background:
                 posix.setsid()
             if user is not None:
                 ns.set_ids(user.uid, user.gid, user.groups)
                 environment = {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
-            _execute(argv, environment)
+                if at_home:
+                    posix.chdir(user.home)
+            _execute(self.argv, environment)
         except OSError as error:
-            posix.write(2, f"jail: exec {argv[0]}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
+            posix.write(2, f"jail: exec {self.argv[0]}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
         finally:
             posix._exit(1)
-    if background:
-        posix.close(pidfd)
-        return
-    try:
-        if timeout and not ns.ends_within(pidfd, timeout):
-            raise JailError(f"{name}: timed out")
-    finally:
-        posix.close(pidfd)
-    judge(name, posix.waitpid(pid, 0)[1])
+
+    def end(self, timed_out: bool) -> None:
+        """It has ended, or had its time, and is then left to itself. Raises JailError unless it succeeded."""
+        posix.close(self._pidfd)
+        if timed_out:
+            raise JailError(f"{self.line}: timed out")
+        judge(self.line, posix.waitpid(self._pid, 0)[1])
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> None:

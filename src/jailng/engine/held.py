@@ -89,7 +89,7 @@ def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> No
     if record is None or record.init != identity:
         return
     try:
-        life.stop(life.Life(params or Parameters.from_texts(record.params), record, say_nothing), forced)
+        life.stop(life.Life(params or Parameters.from_texts(record.params), record, life.Voice()), forced)
     except FileNotFoundError:
         pass  # another command was faster
     except JailError as error:
@@ -137,7 +137,3 @@ def is_busy(jid: int) -> bool:
     finally:
         posix.close(fd)
     return False
-
-
-def say_nothing(_: str) -> None:
-    """To be told of steps, and not to tell."""

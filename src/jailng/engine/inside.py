@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import posix
-import time
 
 from jailng.core import attach, privileges, stdio, waiting
 from jailng.engine import command
-from jailng.errors import JailError
+from jailng.errors import JailError, explain
 from jailng.linux import cgroup, mount, ns
 
 TYPE_CHECKING = False
@@ -32,8 +31,8 @@ class Ready:
         self._running = running
         self._streams = streams
 
-    def run(self, timeout: int) -> int:
-        """Have it enter, relay, wait; the raw wait status, or ``TIMED_OUT``. Raises JailError."""
+    def run(self) -> int:
+        """Have it enter, relay, wait; the raw wait status. Raises JailError."""
         posix.write(self._gate, b"\0")
         posix.close(self._gate)
         import select  # noqa: F401  # for the jail's end, while this process has nothing else to do
@@ -43,7 +42,7 @@ class Ready:
         pid = self._running.pid
         pidfd = ns.pidfd_open(pid)
         try:
-            return waiting.wait(pid, pidfd, self._streams, timeout=timeout)
+            return waiting.wait(pid, pidfd, self._streams)
         finally:
             posix.close(pidfd)
 
@@ -59,7 +58,9 @@ class Ready:
         posix.waitpid(self._running.pid, 0)
 
 
-def prepare(params: Parameters, record: Record, argv: list[str], confinement: Confinement) -> Ready | None:
+def prepare(
+    params: Parameters, record: Record, names: dict[str, str], argv: list[str], confinement: Confinement
+) -> Ready | None:
     """The command of a jail whose PID 1 is there and whose tree is not, or None where it cannot begin without.
 
     Raises JailError.
@@ -70,7 +71,7 @@ def prepare(params: Parameters, record: Record, argv: list[str], confinement: Co
     if not all(_is_callers(fd) for fd in fds) or stdio.needs_tree(fds):
         return None
     clean = params.flag("exec.clean")
-    environment = command.inside_environment(params, record)
+    environment = command.inside_environment(params, names)
     wanted = attach.Command(argv, environment, None, None if clean else "/", clean, label="exec {}")
     entry = attach.Entry(record, confinement)
     waited, gate = posix.pipe2(posix.O_CLOEXEC)
@@ -94,33 +95,76 @@ def run(
     params: Parameters,
     running: Parameters,
     record: Record,
+    names: dict[str, str],
     argv: list[str],
-    name: str,
     background: bool = False,
     ready: Ready | None = None,
 ) -> None:
-    """Run one command of exec.start, exec.stop or ``command``, in a jail of the parameters ``running``.
+    """Run one command of exec.start, exec.stop or ``command``, in a jail of the parameters ``running``, and wait.
 
-    ``name`` is what to call it, ``ready`` that very command where it was prepared. Raises JailError unless it succeeds.
+    ``ready`` is that very command where it was prepared. Raises JailError unless it succeeds.
     """
-    timeout = params.number("exec.timeout")
-    status = _run(params, running, record, argv, background) if ready is None else ready.run(timeout)
-    if status == waiting.TIMED_OUT:
-        raise JailError(f"{name}: timed out")
-    command.judge(name, status)
+    status = ready.run() if ready is not None else _run(params, running, record, names, argv, background)
+    command.judge(" ".join(argv), status)
 
 
-def _run(params: Parameters, running: Parameters, record: Record, argv: list[str], background: bool) -> int:
+def _run(
+    params: Parameters, running: Parameters, record: Record, names: dict[str, str], argv: list[str], background: bool
+) -> int:
     user: str | User | None = params.text("exec.jail_user") or None
     if isinstance(user, str) and params.flag("exec.system_jail_user"):
         from jailng.core.passwd import of_the_host
 
         user = of_the_host(user)
     clean = params.flag("exec.clean")
-    environment = command.inside_environment(params, record)
+    environment = command.inside_environment(params, names)
     wanted = attach.Command(argv, environment, user, None if clean else "/", clean, background, "exec {}")
     with _Output(params, record) as fds:
-        return attached(running, record, wanted, fds, params.number("exec.timeout"))
+        return attached(running, record, wanted, fds)
+
+
+class Attended:
+    """A command in the jail with a process that attends to it (streams, signals), so that this one need not.
+
+    It can be left to itself, and several can run at once.
+    """
+
+    __slots__ = ("_line", "_pid", "_pidfd", "_said")
+
+    def __init__(self) -> None:
+        self._line = ""
+        self._pid = self._pidfd = self._said = -1
+
+    def begin(
+        self, params: Parameters, running: Parameters, record: Record, names: dict[str, str], argv: list[str]
+    ) -> command.Wait:
+        """Start it; it has the time of exec.timeout. Raises OSError."""
+        self._line = " ".join(argv)
+        self._said, say = posix.pipe2(posix.O_CLOEXEC)
+        self._pid, self._pidfd = ns.clone3()
+        if self._pid == 0:
+            try:
+                waiting.finish(_run(params, running, record, names, argv, False))
+            except (JailError, OSError) as error:
+                posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
+            finally:
+                posix._exit(1)
+        posix.close(say)
+        return command.Wait([self._pidfd], params.number("exec.timeout"))
+
+    def end(self, timed_out: bool) -> None:
+        """It has ended, or had its time, and is then left to itself. Raises JailError unless it succeeded."""
+        try:
+            if timed_out:
+                raise JailError(f"{self._line}: timed out")
+            _, status = posix.waitpid(self._pid, 0)
+            complaint = posix.read(self._said, 4096)
+            if complaint:
+                raise JailError(complaint.decode("utf-8", "surrogateescape"))
+            command.judge(self._line, status)
+        finally:
+            posix.close(self._pidfd)
+            posix.close(self._said)
 
 
 def attached(
@@ -202,22 +246,21 @@ class _Output:
             posix.close(self.fd)
 
 
-def terminate(record: Record, timeout: int) -> list[int]:
-    """Send SIGTERM to every member and wait until they have gone, ``timeout`` seconds at most; the pids."""
-    until = time.monotonic() + timeout
+def terminate(record: Record) -> dict[int, int]:
+    """Send SIGTERM to every member of the jail; a pidfd for each pid that has got it."""
     try:
         pids = cgroup.members(f"{record.cgroup}/members")
     except FileNotFoundError:
-        return []
-    waited: list[int] = []
+        return {}
+    signalled = {}
     for pid in pids:
         try:
             pidfd = ns.pidfd_open(pid)
-            waited.append(pidfd)
-            ns.pidfd_send_signal(pidfd, _SIGTERM)
         except OSError:
-            continue
-    for pidfd in waited:
-        ns.ends_within(pidfd, until - time.monotonic())
-        posix.close(pidfd)
-    return pids
+            continue  # it has ended meanwhile
+        try:
+            ns.pidfd_send_signal(pidfd, _SIGTERM)
+            signalled[pid] = pidfd
+        except OSError:
+            posix.close(pidfd)
+    return signalled

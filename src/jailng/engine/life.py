@@ -1,4 +1,8 @@
-"""A jail's life: one table of steps, walked forwards to start it, and another to stop it (usr.sbin/jail/jail.c)."""
+"""A jail's life: tables of steps, walked forwards, one to start it, one to stop it, one to clean up after it.
+
+That is how usr.sbin/jail/jail.c has it. A step is a generator: it yields what it waits for (``command.Wait``), so that
+whoever carries the steps out can do other jails' steps meanwhile; ``drive`` is for who has only one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from jailng.errors import JailError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable
 
     from jailng.core.confinement import Confinement
     from jailng.core.passwd import User
@@ -19,10 +23,12 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
     from jailng.params.values import Address
 
-    Say = Callable[[str], None]
+    Walk = Generator[command.Wait, bool, None]
+    Steps = tuple[tuple[str, Callable[["Life", str], Iterable[command.Wait]]], ...]
 
 
 _DEFAULTS = "/etc/jailng.conf"
+_LONG = 10**6  # seconds
 
 
 def settle(params: Parameters) -> None:
@@ -41,21 +47,43 @@ def settle(params: Parameters) -> None:
     params.settle()
 
 
+class Voice:
+    """Whom to tell of what happens to a jail; this one tells nobody."""
+
+    __slots__ = ()
+
+    def say(self, text: str) -> None:
+        """A step, for who asked with -v."""
+
+    def note(self, text: str) -> None:
+        """That it was created, removed or updated, for who has not asked with -q to hear nothing of it."""
+
+    def warn(self, text: str) -> None:
+        """What ought to be mended."""
+
+
 class Life:
-    """One jail on its way: its parameters, its record once it has one, and whom to tell of each step (-v).
+    """One jail on its way: its parameters, its record once it has one, and whom to tell.
 
     ``params`` say what to run; ``running``, where they are not the same, what the jail that runs was made with.
-    ``created`` is told of the jail as soon as it exists (-i). ``ready`` is the command, where it waits for its jail.
+    ``created`` is told of the jail as soon as it exists, ``removed`` once it does not. ``crowded``: other jails are at
+    work beside it, so that no step may keep the process waiting. ``strings``: ``command`` is a list of command strings,
+    as in jail.conf(5), and not one command's words.
     """
 
-    __slots__ = ("created", "params", "ready", "record", "running", "say")
+    __slots__ = ("created", "crowded", "params", "ready", "record", "removed", "running", "strings", "voice")
 
-    def __init__(self, params: Parameters, record: Record | None, say: Say, running: Parameters | None = None) -> None:
+    def __init__(
+        self, params: Parameters, record: Record | None, voice: Voice, running: Parameters | None = None
+    ) -> None:
         self.params = params
         self.record = record
-        self.say = say
+        self.voice = voice
         self.running = params if running is None else running
         self.created: Callable[[Record], None] | None = None
+        self.removed: Callable[[], None] | None = None
+        self.crowded = False
+        self.strings = False
         self.ready: Ready | None = None
 
     @property
@@ -64,60 +92,123 @@ class Life:
         assert self.record is not None
         return self.record
 
+    @property
+    def names(self) -> dict[str, str]:
+        """JID, JNAME and JPATH, for the environment of commands."""
+        if self.record is not None:
+            path = self.record.params.get("path", "/")
+            return {"JID": str(self.record.jid), "JNAME": self.record.name, "JPATH": path}
+        jid = self.params.number("jid")
+        return {
+            **({"JID": str(jid)} if jid else {}),
+            "JNAME": self.params.text("name") or str(jid or ""),
+            "JPATH": self.params.text("path"),
+        }
 
-def _host_commands(life: Life, step: str) -> None:
-    user = _system_user(life.params) if life.params.strings(step) else None
-    for text in life.params.strings(step):
-        if text.strip():
-            life.say(f"run command{_as(life.params.text('exec.system_user'))}: {text}")
-            environment = command.host_environment(life.params, life.there)
-            command.run_on_host(text, environment, user, life.params.number("exec.timeout"))
+
+def drive(walk: Walk) -> None:
+    """Carry out a jail's steps, one after the other, to the last. Raises what they raise."""
+    try:
+        wait = next(walk)
+        while True:
+            wait = walk.send(bool(wait.pidfds) and not _ended(wait))
+    except StopIteration:
+        pass
+    finally:
+        walk.close()
+
+
+def _ended(wait: command.Wait) -> bool:
+    import time
+
+    from jailng.linux import ns
+
+    until = time.monotonic() + (wait.seconds or _LONG)
+    for pidfd in wait.pidfds:
+        while not ns.ends_within(pidfd, until - time.monotonic()):
+            if wait.seconds and time.monotonic() >= until:
+                return False
+    return True
+
+
+def _walk(life: Life, steps: Steps) -> Walk:
+    for name, step in steps:
+        yield from step(life, name)
+
+
+# Steps
+
+
+def _host_commands(life: Life, step: str) -> Walk:
+    texts = life.params.strings(step)
+    user = _system_user(life.params) if texts else None
+    at_home = life.params.flag("exec.clean")
+    for text in texts:
+        task = command.HostCommand(text)
+        if not task.argv:
+            continue
+        yield command.TURN
+        life.voice.say(f"run command{_as(life.params.text('exec.system_user'))}: {task.line}")
+        environment = command.host_environment(life.params, life.names)
+        wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home)
+        if wait is not None:
+            task.end((yield wait))
 
 
 def _system_user(params: Parameters) -> User | None:
     name = params.text("exec.system_user")
-    if not name:
+    if not name and not params.flag("exec.clean"):
         return None
     from jailng.core.passwd import of_the_host
 
-    return of_the_host(name)
+    return of_the_host(name or "root")
 
 
 def _as(user: str) -> str:
     return f" as {user}" if user else ""
 
 
-def _jail_commands(life: Life, step: str) -> None:
+def _jail_commands(life: Life, step: str) -> Walk:
     for text in life.params.strings(step):
         argv, background = command.split(text)
         if argv:
-            _run_inside(life, argv, text, background)
+            yield from _run_inside(life, argv, background)
 
 
-def _the_command(life: Life, step: str) -> None:
+def _the_command(life: Life, step: str) -> Walk:
+    if life.strings:
+        yield from _jail_commands(life, step)
+        return
     argv = list(life.params.strings(step))
     if argv:
-        _run_inside(life, argv, " ".join(argv), False)
+        yield from _run_inside(life, argv, False)
 
 
-def _run_inside(life: Life, argv: list[str], text: str, background: bool) -> None:
+def _run_inside(life: Life, argv: list[str], background: bool) -> Walk:
     from jailng.engine import inside
 
-    life.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {text}")
-    ready, life.ready = life.ready, None
-    inside.run(life.params, life.running, life.there, argv, text, background, ready)
+    yield command.TURN
+    life.voice.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {' '.join(argv)}")
+    if background or not (life.crowded or life.params.number("exec.timeout")):
+        ready, life.ready = life.ready, None
+        inside.run(life.params, life.running, life.there, life.names, argv, background, ready)
+        return
+    task = inside.Attended()
+    task.end((yield task.begin(life.params, life.running, life.there, life.names, argv)))
 
 
 def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
     """What to do while the jail is built: where ``command`` is all that happens in it, that comes as far as it can."""
     argv = list(life.params.strings("command"))
-    if not argv or life.params.strings("exec.created") or life.params.strings("exec.start"):
+    if not argv or life.strings or life.crowded or life.params.number("exec.timeout"):
+        return None
+    if life.params.strings("exec.created") or life.params.strings("exec.start"):
         return None
 
     def prepare(confinement: Confinement) -> None:
         from jailng.engine import inside
 
-        life.ready = inside.prepare(life.params, life.there, argv, confinement)
+        life.ready = inside.prepare(life.params, life.there, life.names, argv, confinement)
 
     return prepare
 
@@ -129,46 +220,128 @@ def aliases(params: Parameters) -> list[tuple[str, Address]]:
     return [(where, address) for address in addresses if (where := address.interface or interface)]
 
 
-def _aliases(life: Life, _: str) -> None:
+def _aliases(life: Life, _: str) -> Iterable[command.Wait]:
     wanted = aliases(life.params)
-    if not wanted:
-        return
-    from jailng.core import alias
+    if wanted:
+        from jailng.core import alias
+        from jailng.engine import shown
 
-    for where, address in wanted:
-        if not alias.exists(where, address):
-            life.there.append([f"undo alias {where} {address.bare}/{address.prefix}"])
-            life.say(f"add alias {address.bare} on {where}")
-            alias.add(where, address)
+        for where, address in wanted:
+            line = f"alias {where} {address.bare}/{address.prefix}"
+            life.voice.say(f"run command: {shown.alias(line, down=False)}")
+            if not alias.exists(where, address):
+                life.there.append([f"undo {line}"])
+                alias.add(where, address)
+    return ()
 
 
-def _create(life: Life, _: str) -> None:
+def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
+    """jail_set mounts these in the jail itself; who asks for them by name is told where FreeBSD would have done it."""
+    if life.params.given(step) and life.params.flag(step):
+        if not life.params.given("path"):
+            raise JailError(f"{step}: no jail root path defined")
+        from jailng.engine import shown
+
+        life.voice.say(f"run command: {shown.own_mount(step, life.params)}")
+    return ()
+
+
+def _create(life: Life, _: str) -> Iterable[command.Wait]:
     given = [word for word in life.params.words(pseudo=False) if word not in ("persist", "nopersist")]
     shown = life.params.words(pseudo=False) if life.params.flag("persist") else ["persist", *given]
-    life.say(" ".join(["jail_set(JAIL_CREATE)", *shown]))
-    for note in create.jail_set(life.params, life.there, _get_ready(life)):
-        life.say(note)
-    life.say("created")
+    if not _runs_something(life.params):
+        shown = life.params.words(pseudo=False)
+    try:
+        notes = create.jail_set(life.params, life.there, _get_ready(life))
+    finally:
+        life.voice.say(" ".join(["jail_set(JAIL_CREATE)", *shown]))
+    for note in notes:
+        life.voice.say(note)
     if life.created is not None:
         life.created(life.there)
+    life.voice.note("created")
     # A jail that is there can be removed, whatever it runs and however long that takes.
     life.there.unlock()
+    return ()
 
 
-def _settle(life: Life, _: str) -> None:
+def _settle(life: Life, _: str) -> Iterable[command.Wait]:
     record = life.there
     if not record.lock_again():
         raise JailError(f"jail {record.jid} not found")
     record.append(["up"])
     if not life.params.flag("persist"):
         if _runs_something(life.params):
-            life.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
+            life.voice.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
         remove.set_persist(record, False)
+    return ()
 
 
-START: tuple[tuple[str, Callable[[Life, str], None]], ...] = (
+def _terminate(life: Life, _: str) -> Walk:
+    seconds = life.params.number("stop.timeout")
+    record = life.there
+    if seconds == 0 or not record.init:
+        return
+    from jailng.engine import inside
+
+    signalled = inside.terminate(record)
+    try:
+        if signalled:
+            life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
+            yield command.Wait([*signalled.values()], seconds, counts=False)
+    finally:
+        for pidfd in signalled.values():
+            posix.close(pidfd)
+
+
+def _remove(life: Life, _: str) -> Iterable[command.Wait]:
+    remove.jail_remove(life.there)
+    life.voice.note("removed")
+    if life.removed is not None:
+        life.removed()
+    return ()
+
+
+def _take_down(life: Life, _: str) -> Iterable[command.Wait]:
+    """What was made around the jail goes as it came, in reverse."""
+    for name in ("mount.procfs", "mount.fdescfs", "mount.devfs"):
+        if life.params.given(name) and life.params.flag(name):
+            from jailng.engine import shown
+
+            life.voice.say(f"run command: {shown.own_unmount(name, life.params)}")
+    if life.record is not None and life.record.locked:
+        undo.walk(life.record, tell=_teller(life))
+    return ()
+
+
+def _teller(life: Life) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        from jailng.engine import shown
+
+        life.voice.say(f"run command: {shown.undoing(line, life.params)}")
+
+    return tell
+
+
+def _mounts(life: Life, _: str) -> Iterable[command.Wait]:
+    if life.params.strings("mount") or life.params.strings("mount.fstab"):
+        from jailng.core import mounting
+
+        for _, entry in mounting.entries(life.params):
+            life.voice.say(f"run command: {entry.command}")
+            warning = mounting.mount(life.there, life.params.text("path"), entry)
+            if warning:
+                life.voice.warn(warning)
+    return ()
+
+
+START: Steps = (
     ("exec.prepare", _host_commands),
     ("interface", _aliases),
+    ("mount", _mounts),
+    ("mount.devfs", _own_mounts),
+    ("mount.fdescfs", _own_mounts),
+    ("mount.procfs", _own_mounts),
     ("exec.prestart", _host_commands),
     ("jail_set", _create),
     ("exec.created", _host_commands),
@@ -178,23 +351,42 @@ START: tuple[tuple[str, Callable[[Life, str], None]], ...] = (
     ("nopersist", _settle),
 )
 
+STOP: Steps = (
+    ("exec.prestop", _host_commands),
+    ("exec.stop", _jail_commands),
+    ("stop.timeout", _terminate),
+    ("jail_remove", _remove),
+    ("exec.poststop", _host_commands),
+    ("undo", _take_down),
+    ("exec.release", _host_commands),
+)
 
-def start(life: Life) -> None:
+CLEAN: Steps = STOP[STOP.index(("exec.poststop", _host_commands)) :]
+
+# Walks
+
+
+def starting(life: Life) -> Walk:
     """Walk START. A step that fails ends it: what the record tells of is undone, and no command is run for that.
 
     Raises JailError.
     """
     if not life.params.flag("persist") and not _runs_something(life.params):
         raise JailError("new jail must persist or attach")
+    if not any(life.params.strings(step) for step in ("exec.prepare", "exec.prestart")):
+        # Else these may be what makes the directory; jail_set looks at it in any case.
+        check_path(life.params, life.voice)
     life.record = create.reserve(life.params)
     try:
-        for name, step in START:
-            step(life, name)
+        yield from _walk(life, START)
     except BaseException:
         if life.ready is not None:
             life.ready.close()
+        made = life.record.created
         if life.record.locked or life.record.lock_again():
-            undo.walk(life.record)
+            undo.walk(life.record, tell=_teller(life))
+        if made:
+            life.voice.note("removed")
         raise
     life.record.unlock()
 
@@ -204,43 +396,67 @@ def _runs_something(params: Parameters) -> bool:
     return any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
 
 
-def _terminate(life: Life, _: str) -> None:
-    timeout = life.params.number("stop.timeout")
-    record = life.there
-    if timeout == 0 or not record.init:
-        return
-    from jailng.engine import inside
+def stopping(life: Life) -> Walk:
+    """Walk STOP. A command that fails before the jail is removed leaves it running. Raises JailError.
 
-    signalled = inside.terminate(record, timeout)
-    if signalled:
-        life.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
-
-
-def _remove(life: Life, _: str) -> None:
-    remove.jail_remove(life.there)
-    life.say("removed")
+    The jail's lock is not held while commands run in it, which may be jail(8) again.
+    """
+    _check_there(life)
+    try:
+        yield from _walk(life, STOP)
+    finally:
+        life.there.unlock()
 
 
-STOP: tuple[tuple[str, Callable[[Life, str], None]], ...] = (
-    ("exec.prestop", _host_commands),
-    ("exec.stop", _jail_commands),
-    ("stop.timeout", _terminate),
-    ("jail_remove", _remove),
-    ("exec.poststop", _host_commands),
-    ("exec.release", _host_commands),
-)
+def removing(life: Life) -> Walk:
+    """Only remove the jail (-R): no command is run, and what was made around it stays until -C. Raises JailError."""
+    _check_there(life)
+    try:
+        yield from _remove(life, "")
+    finally:
+        life.there.unlock()
+
+
+def cleaning(life: Life) -> Walk:
+    """Walk CLEAN for a jail that has been removed, or has ended by itself (-C). Raises JailError."""
+    record = life.record
+    if record is not None and (not record.lock() or record.alive()):
+        raise JailError(f'"{record.name}" already exists')
+    try:
+        yield from _walk(life, CLEAN)
+    finally:
+        if record is not None:
+            record.unlock()
+
+
+def _check_there(life: Life) -> None:
+    if posix.geteuid() != 0:
+        raise JailError("jail_remove: Operation not permitted")
+    if not life.there.alive():
+        raise JailError(f'"{life.there.name}" not found')
+
+
+def start(life: Life) -> None:
+    """Start one jail. Raises JailError."""
+    drive(starting(life))
 
 
 def stop(life: Life, forced: bool = False) -> None:
-    """Walk STOP; with ``forced`` (-R) remove the jail at once. Raises JailError (not found; a command failed)."""
-    record = life.there
-    if posix.geteuid() != 0:
-        raise JailError("jail_remove: Operation not permitted")
-    if not record.lock() or not record.alive():
-        raise JailError(f'"{record.name}" not found')
-    for name, step in STOP:
-        if not forced or name == "jail_remove":
-            step(life, name)
+    """Stop one jail. Raises JailError (not found; a command failed).
+
+    With ``forced`` (-R) it is only removed: no command is run.
+    """
+    drive(removing(life) if forced else stopping(life))
+
+
+def update(record: Record, changes: Parameters, voice: Voice) -> None:
+    """Change a running jail (-m). Raises JailError."""
+    from jailng.engine import modify
+
+    modify.modify(record, changes)
+    given = [word for word in changes.words(pseudo=False) if not word.startswith("jid=")]
+    voice.say(" ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given]))
+    voice.note("updated")
 
 
 def clear_away(text: str) -> None:
@@ -250,11 +466,12 @@ def clear_away(text: str) -> None:
         undo.recover(record)
 
 
-def check_path(params: Parameters) -> str:
-    """What jail(8) says of a path before it begins; a warning, or "". Raises JailError."""
+def check_path(params: Parameters, voice: Voice) -> None:
+    """What jail(8) says of a path before it begins. Raises JailError."""
     path = params.text("path")
     if not path.startswith("/"):
         raise JailError(f"path {path}: not an absolute pathname")
     root, warning = create.open_path(params)
     posix.close(root)
-    return warning
+    if warning:
+        voice.warn(warning)

@@ -114,10 +114,10 @@ class Worker:
         for name, text in pairs(request.words()):
             params.add(name, text)
         life.settle(params)
-        life.check_path(params)
+        life.check_path(params, life.Voice())
 
         def start() -> str:
-            made = life.Life(params, None, held.say_nothing)
+            made = life.Life(params, None, life.Voice())
             life.start(made)
             return str(made.there.jid)
 

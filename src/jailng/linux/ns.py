@@ -19,6 +19,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
+LONGEST = 2**31 - 1  # milliseconds that poll(2) takes
 _SIGCHLD = 17
 
 
@@ -62,12 +63,15 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
 
 
 def ends_within(pidfd: int, seconds: float) -> bool:
-    """Wait until the process has ended, reaped or not, ``seconds`` at most (below 0: no wait); whether it has."""
+    """Wait until the process has ended, reaped or not, ``seconds`` at most (below 0: no wait); whether it has.
+
+    poll(2) takes no more than 24 days, and so does this.
+    """
     from select import POLLIN, poll
 
     waiter = poll()
     waiter.register(pidfd, POLLIN)
-    return bool(waiter.poll(max(1000 * seconds, 0)))
+    return bool(waiter.poll(min(max(1000 * seconds, 0), LONGEST)))
 
 
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:

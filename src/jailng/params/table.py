@@ -268,7 +268,7 @@ _ROWS: dict[str, Row] = {
         "mount procfs on /proc", "a masked /proc of the jail's own"),
     "zfs.dataset": ("list", (), "P", "never", "restart", None, None,
         "ZFS datasets that are handed to the jail", "stock Linux has no ZFS"),
-    "depend": ("list", (), "P", "later 3", "restart", None, None,
+    "depend": ("list", (), "P", "now", "restart", None, None,
         "jails that have to run before this one", "jail(8)'s order of operations"),
     "allow.dying": ("bool", False, "P", "now", "restart", None, None,
         "nothing any more; jail(8) says so", "no effect, as on FreeBSD 15"),

@@ -1,0 +1,383 @@
+"""Several jails at once: which comes after which, which are at work, and which wait (usr.sbin/jail/state.c, jail.c).
+
+A jail waits for those that it depends on, and when stopped for those that depend on it. Those that wait for nothing
+are taken in their order, to start them from the first, to stop them from the last. Each is carried on until it waits
+for a process; so jails are made one after the other and their commands run side by side, ``limit`` at most. A jail that
+fails takes along those that depend on it, and no others.
+"""
+
+from __future__ import annotations
+
+import time
+from select import POLLIN, poll
+
+from jailng.core import registry
+from jailng.engine import command, life
+from jailng.engine.dependency import SET, START, STOP
+from jailng.errors import JailError, explain
+from jailng.linux.ns import LONGEST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from jailng.core.registry import Record
+    from jailng.engine.dependency import Jail
+    from jailng.engine.life import Voice, Walk
+    from jailng.params.model import Parameters
+
+_ALL = START | SET | STOP
+
+
+class Batch:
+    """Jails by their names, and what to tell of them.
+
+    ``voice`` makes a jail's voice; ``complain`` is told of a jail and why it has failed, ``started`` of each that has
+    been started, ``created`` of its record as soon as there is one. ``limit`` is how many commands may run at once, 0
+    for any number. ``quiet``: nothing is said of jails that are skipped (-q). ``forced``: jails are removed without
+    their commands (-R). ``failed`` is true once anything has.
+    """
+
+    def __init__(
+        self,
+        jails: dict[str, Jail],
+        voice: Callable[[Jail], Voice],
+        limit: int,
+        complain: Callable[[Jail, str], None],
+    ) -> None:
+        self.jails = jails
+        self.voice = voice
+        self.limit = limit
+        self.complain = complain
+        self.created: Callable[[Record], None] | None = None
+        self.started: Callable[[Jail, Record], None] | None = None
+        self.quiet = self.forced = self.failed = False
+        self._ready: list[Jail] = []
+        self._turns: list[Jail] = []  # those whose next command has to wait for another's end
+        self._asleep: dict[Jail, tuple[command.Wait, float, set[int]]] = {}
+        self._by_fd: dict[int, Jail] = {}
+        self._poll = poll()
+        self._running = 0  # commands
+        self._wanted = 0  # jails
+
+    # What is to be done
+
+    def fail(self, jail: Jail, text: str) -> None:
+        """Have a jail fail, and say why."""
+        self.complain(jail, text)
+        jail.failed = self.failed = True
+
+    def _skip(self, jail: Jail) -> None:
+        """Have a jail fail because another has; of one that nobody asked for nothing is said."""
+        if not (jail.drawn or jail.failed or self.quiet) and jail.work:
+            self.complain(jail, "skipped")
+        jail.failed = True
+        self.failed = self.failed or jail.work != 0
+
+    def want(
+        self, jails: Iterable[Jail], work: int, clean: bool = False, wild: bool = False, everything: bool = False
+    ) -> None:
+        """Have this done to these. If it is ``everything`` there is, each waits from the first for those before it."""
+        for jail in jails:
+            self._wanted += not jail.work
+            jail.work, jail.clean, jail.wild = work, clean, wild
+        for jail in jails:
+            jail.count()
+            if jail.open and everything and not jail.failed:
+                jail.waiting = "open"
+            else:
+                self._make_ready(jail)
+
+    def _make_ready(self, jail: Jail) -> None:
+        if jail.waiting != "ready":
+            jail.waiting = "ready"
+            self._ready.append(jail)
+
+    def run(self) -> None:
+        """Do it all."""
+        try:
+            while (found := self._next()) is not None:
+                jail, timed_out = found
+                if jail.walk is not None:
+                    self._go_on(jail, timed_out)
+                else:
+                    self._begin(jail)
+        finally:
+            for jail in self.jails.values():
+                if jail.walk is not None:
+                    jail.walk.close()
+
+    def _next(self) -> tuple[Jail, bool] | None:
+        """The next jail that can do something: its command has ended, it has its turn, or it is ready."""
+        woken = self._wake(bool(self._ready or (self._turns and self._has_room())))
+        if woken is not None:
+            return woken
+        if self._turns and self._has_room():
+            return self._turns.pop(0), False
+        if not self._ready:
+            return None
+        at = 0
+        if self._ready[0].stops:  # what was asked for last is stopped first
+            at = max(number for number, jail in enumerate(self._ready) if jail.stops)
+        jail = self._ready.pop(at)
+        jail.waiting = ""
+        return jail, False
+
+    def _has_room(self) -> bool:
+        return not self.limit or self._running < self.limit
+
+    # Waiting
+
+    def _sleep(self, jail: Jail, wait: command.Wait) -> None:
+        until = time.monotonic() + wait.seconds if wait.seconds else 0.0
+        self._asleep[jail] = (wait, until, set(wait.pidfds))
+        self._running += wait.counts
+        for fd in wait.pidfds:
+            self._by_fd[fd] = jail
+            self._poll.register(fd, POLLIN)
+
+    def _wake(self, at_once: bool) -> tuple[Jail, bool] | None:
+        while self._asleep:
+            first = min((until for _, until, _ in self._asleep.values() if until), default=0.0)
+            rest = 0.0 if at_once else min(max(first - time.monotonic(), 0) * 1000, LONGEST) if first else -1
+            for fd, _ in self._poll.poll(rest):
+                jail = self._by_fd[fd]
+                left = self._asleep[jail][2]
+                left.discard(fd)
+                self._poll.unregister(fd)
+                del self._by_fd[fd]
+                if not left:
+                    self._get_up(jail)
+                    return jail, False
+            now = time.monotonic()
+            for jail, (_, until, _) in self._asleep.items():
+                if until and until <= now:
+                    self._get_up(jail)
+                    return jail, True
+            if at_once:
+                return None
+        return None
+
+    def _get_up(self, jail: Jail) -> None:
+        wait, _, left = self._asleep.pop(jail)
+        self._running -= wait.counts
+        for fd in left:
+            self._poll.unregister(fd)
+            del self._by_fd[fd]
+
+    # One jail's way
+
+    def _begin(self, jail: Jail) -> None:
+        """A jail is ready to have its next thing done (the main loop of jail.c)."""
+        if jail.failed:
+            self.failed = True
+            self._done(jail)
+            return
+        try:
+            if jail.params is None:
+                jail.params = jail.read(jail.work == STOP)
+            if not jail.sought:
+                jail.sought = True
+                jail.record = jail.record or self._running_jail(jail.params)
+            self._decide(jail, jail.params)
+            _WORK[jail.work](self, jail, jail.params)
+        except (JailError, OSError) as error:
+            self._fell(jail, error)
+
+    def _fell(self, jail: Jail, error: Exception) -> None:
+        jail.walk = None
+        self.fail(jail, explain(error))
+        self._done(jail)
+
+    @staticmethod
+    def _running_jail(params: Parameters) -> Record | None:
+        wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
+        return registry.find(wanted) if wanted else None
+
+    def _decide(self, jail: Jail, params: Parameters) -> None:
+        """Combinations of -c, -m and -r come to one of these by whether the jail runs."""
+        there = jail.record is not None
+        if jail.work == START | SET:
+            jail.work = SET if there else START
+        elif jail.work in (SET | STOP, _ALL):
+            if not there and jail.work != _ALL and not jail.clean:
+                raise JailError(f'"{jail.name}" not found')
+            restart = jail.record is not None and self._running_with(jail.record).restarts(params)
+            jail.work = START | STOP if restart else SET if there else START
+            if restart:
+                jail.count()
+
+    @staticmethod
+    def _running_with(record: Record) -> Parameters:
+        from jailng.params.model import Parameters
+
+        return Parameters.from_texts(record.params)
+
+    def _start(self, jail: Jail, params: Parameters) -> None:
+        if jail.record is not None and not (jail.drawn or jail.wild):
+            raise JailError(f'"{jail.name}" already exists')
+        if self._has_to_wait(jail):
+            return
+        if jail.record is not None:
+            self._done(jail)
+            return
+        way = self._life(jail, params)
+        life.settle(params)
+        jail.walk = self._cleaned_first(jail, way) if jail.clean else life.starting(way)
+        self._go_on(jail, None)
+
+    def _cleaned_first(self, jail: Jail, way: life.Life) -> Walk:
+        way.record = registry.remains(jail.name)
+        yield from life.cleaning(way)
+        way.record = None
+        yield from life.starting(way)
+
+    def _set(self, jail: Jail, params: Parameters) -> None:
+        if jail.record is None and not jail.drawn:
+            raise JailError(f'"{jail.name}" not found')
+        if self._has_to_wait(jail):
+            return
+        if jail.record is not None and not jail.drawn:
+            life.update(jail.record, params, self.voice(jail))
+        self._done(jail)
+
+    def _stop(self, jail: Jail, params: Parameters) -> None:
+        if self._has_to_wait(jail):
+            return
+        way = self._life(jail, params)
+        if jail.record is not None:
+            way.running = self._running_with(jail.record)
+            jail.walk = life.removing(way) if self.forced else life.stopping(way)
+        elif jail.clean:
+            way.record = registry.remains(jail.name)
+            jail.walk = life.cleaning(way)
+        else:
+            life.clear_away(jail.name)  # what it may have left when it ended by itself
+            if not (jail.drawn or jail.wild):
+                if not self.quiet:
+                    self.complain(jail, f'"{jail.name}" not found')
+                jail.failed = self.failed = True
+            self._stopped(jail)
+            return
+        self._go_on(jail, None)
+
+    def _life(self, jail: Jail, params: Parameters) -> life.Life:
+        way = life.Life(params, jail.record, self.voice(jail))
+        way.crowded = self._wanted > 1
+        way.strings = True
+
+        def created(record: Record) -> None:
+            jail.record = record
+            if self.created is not None:
+                self.created(record)
+            self._done(jail, light=True)
+
+        def removed() -> None:
+            if jail.stops:
+                jail.record = None
+                self._done(jail, light=True)
+
+        way.created, way.removed = created, removed
+        return way
+
+    def _go_on(self, jail: Jail, timed_out: bool | None) -> None:
+        """Carry a jail on until it waits. ``timed_out`` is how it last waited; None: it has not yet begun."""
+        assert jail.walk is not None
+        try:
+            wait = next(jail.walk) if timed_out is None else jail.walk.send(timed_out)
+            while wait is command.TURN and not self._turns and self._has_room():
+                wait = jail.walk.send(False)
+        except StopIteration:
+            self._ended(jail)
+        except (JailError, OSError) as error:
+            self._fell(jail, error)
+        else:
+            if wait is command.TURN:
+                self._turns.append(jail)
+            else:
+                self._sleep(jail, wait)
+
+    def _ended(self, jail: Jail) -> None:
+        jail.walk = None
+        if jail.stops:
+            self._stopped(jail)
+            return
+        if self.started is not None and jail.record is not None:
+            self.started(jail, jail.record)
+        self._done(jail)
+
+    def _stopped(self, jail: Jail) -> None:
+        self._done(jail)
+        jail.record = None
+        if jail.work & START and not jail.failed:  # a restart
+            jail.work, jail.clean, jail.params = START, False, None
+            jail.count()
+            self._make_ready(jail)
+
+    # Waiting for others
+
+    def _has_to_wait(self, jail: Jail) -> bool:
+        """Whether others have to be done first; these are then asked to, if nobody has yet (dep_check in state.c)."""
+        if jail.open == 0:
+            return False
+        left = 0
+        for edge in jail.edges():
+            if edge.seen:
+                continue
+            other = edge.later if jail.stops else edge.earlier
+            if other.failed:
+                self._skip(jail)
+                continue
+            self._draw(jail, other)
+            met = other.record is None if jail.stops else other.record is not None
+            if not (edge.light and other.sought and met):
+                left += 1
+        if jail.failed:
+            self._done(jail)
+            return True
+        if left:
+            jail.waiting = "open"
+        return left > 0
+
+    def _draw(self, jail: Jail, other: Jail) -> None:
+        """Have the other do what this one's work asks of it, unless it has more to do already."""
+        if bin(other.work).count("1") > 1:
+            return
+        begins = other.work == 0
+        again = begins
+        if begins:
+            other.drawn = True
+        if jail.work == START:
+            other.work |= START
+        elif jail.work == SET:
+            if begins:
+                other.work |= SET
+            elif other.work & STOP:
+                other.work |= START
+        else:
+            again = again or not other.work & STOP
+            other.work |= STOP
+            if other.work & SET:
+                other.work ^= START | SET
+        if again:
+            other.count()
+        if begins:
+            self._wanted += 1
+            self._make_ready(other)
+
+    def _done(self, jail: Jail, light: bool = False) -> None:
+        """Let those go on that waited for it (dep_done in state.c); ``light``: who only needs it there, or gone."""
+        edges = jail.after if jail.stops else jail.before
+        for edge in edges:
+            if edge.seen or (light and not edge.light):
+                continue
+            edge.seen = True
+            other = edge.earlier if jail.stops else edge.later
+            if jail.failed and not (jail.drawn and jail.work == SET):
+                self._skip(other)
+            other.open -= 1
+            if other.open == 0 and other.waiting == "open":
+                self._make_ready(other)
+
+
+_WORK = {START: Batch._start, SET: Batch._set, STOP: Batch._stop, START | STOP: Batch._stop}
