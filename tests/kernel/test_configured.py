@@ -1,0 +1,296 @@
+"""jail(8) with a configuration: which jails, in which order, side by side, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Command
+
+Configured = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def conf(tmp_path: Path, small_root: Path) -> Callable[[str], Path]:
+    """Write a configuration of jails in a small root that persist."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "jail.conf"
+        path.write_text(f'path = "{small_root}"; persist;\n{text}\n')
+        return path
+
+    return write
+
+
+@pytest.fixture
+def configured(jail: Command, conf: Callable[[str], Path]) -> Configured:
+    """Run jail(8) on a configuration of that text."""
+
+    def run(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return jail("-f", str(conf(text)), *arguments)
+
+    return run
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> tuple[str, str, int]:
+    return done.stdout, done.stderr, done.returncode
+
+
+def _lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+CHAIN = "a { depend = b; } b { depend = c; } c { }"
+
+
+def test_started_after_what_they_depend_on(configured: Configured) -> None:
+    assert _lines(configured(CHAIN, "-c")) == ["c: created", "b: created", "a: created"]
+    assert _lines(configured(CHAIN, "-r", "*")) == ["a: removed", "b: removed", "c: removed"]
+
+
+def test_one_jail_brings_what_it_depends_on(configured: Configured, jls: Command) -> None:
+    assert _lines(configured(CHAIN, "-c", "b")) == ["c: created", "b: created"]
+    assert jls("name").stdout == "c\nb\n"
+    assert _lines(configured(CHAIN, "-r", "c")) == ["b: removed", "c: removed"]
+
+
+def test_all_are_passed_over_that_run(configured: Configured) -> None:
+    assert _lines(configured(CHAIN, "-c", "c")) == ["c: created"]
+    assert _lines(configured(CHAIN, "-c")) == ["b: created", "a: created"]
+    assert _lines(configured(CHAIN, "-c")) == []
+    assert _said(configured(CHAIN, "-c", "a")) == ("", 'jail: "a" already exists\n', 1)
+    configured(CHAIN, "-qr", "*")
+
+
+def test_what_depends_on_one_that_fails_is_skipped_and_nothing_else(configured: Configured, jls: Command) -> None:
+    text = 'a { depend = b; } b { exec.start = "/bin/false"; depend = c; } c { } d { }'
+    done = configured(text, "-c")
+    assert sorted(done.stdout.splitlines()) == ["b: created", "b: removed", "c: created", "d: created"]
+    assert sorted(done.stderr.splitlines()) == ["jail: a: skipped", "jail: b: /bin/false: failed"]
+    assert done.returncode == 1
+    assert sorted(jls("name").stdout.split()) == ["c", "d"]
+    assert sorted(_lines(configured(text, "-r", "*"))) == ["c: removed", "d: removed"]
+
+
+def test_dependencies_that_cannot_be(configured: Configured, jls: Command) -> None:
+    text = "a { depend = b; } b { depend = a; } c { depend = nosuch; } d { }"
+    done = configured(text, "-c")
+    assert done.stdout == "d: created\n"
+    assert sorted(done.stderr.splitlines()) == [
+        "jail: a: dependency loop",
+        "jail: b: skipped",
+        'jail: c: depends on undefined jail "nosuch"',
+    ]
+    assert done.returncode == 1
+    assert jls("name").stdout == "d\n"
+    configured(text, "-qr", "*")
+
+
+def test_commands_run_side_by_side_up_to_the_limit(configured: Configured, tmp_path: Path, small_root: Path) -> None:
+    """How many are at it together is counted by the commands themselves, so no clock has to be trusted."""
+    at_once = tmp_path / "at"
+    at_once.mkdir()
+    count = f"touch {at_once}/$name; ls {at_once} | wc -l >> {tmp_path}/seen; sleep 0.2; rm {at_once}/$name"
+    text = f'exec.poststart = "{count}"; ' + " ".join(f"j{number} {{ }}" for number in range(6))
+
+    def most(*limit: str) -> int:
+        (tmp_path / "seen").write_text("")
+        _lines(configured(text, *limit, "-qc"))
+        _lines(configured(text, "-qr", "*"))
+        return max(int(line) for line in (tmp_path / "seen").read_text().split())
+
+    assert (most("-p", "1"), most("-p", "3"), most()) == (1, 3, 6)
+
+
+def test_commands_inside_run_side_by_side(configured: Configured) -> None:
+    text = 'exec.start = "/bin/sleep 0.3"; ' + " ".join(f"j{number} {{ }}" for number in range(8))
+    began = time.monotonic()
+    _lines(configured(text, "-qc", "-p", "8"))
+    together = time.monotonic() - began
+    _lines(configured(text, "-qr", "*"))
+    began = time.monotonic()
+    _lines(configured(text, "-qc", "-p", "1"))
+    assert time.monotonic() - began > 8 * 0.3 > together
+    _lines(configured(text, "-qr", "*"))
+
+
+def test_restart(configured: Configured, jls: Command) -> None:
+    text = 'a { exec.prestop = "echo stop"; exec.prestart = "echo start"; }'
+    assert _lines(configured(text, "-c", "a")) == ["start", "a: created"]
+    assert _lines(configured(text, "-rc", "a")) == ["stop", "start", "a: created"]
+    assert _said(configured("b { }", "-rc", "b")) == ("", 'jail: "b" not found\n', 1)
+    assert _lines(configured(text, "-r", "a")) == ["stop", "a: removed"]
+
+
+def test_restart_with_dependencies(configured: Configured, jls: Command) -> None:
+    _lines(configured(CHAIN, "-qc"))
+    before = {name: jls("-j", name, "jid").stdout for name in "abc"}
+    assert _lines(configured(CHAIN, "-vrc", "a"))[0] == "a: removed"
+    assert jls("-j", "c", "jid").stdout == before["c"]
+    assert jls("-j", "a", "jid").stdout != before["a"]
+    assert [line for line in _lines(configured(CHAIN, "-rc")) if "created" in line] == [
+        "c: created",
+        "b: created",
+        "a: created",
+    ]
+    _lines(configured(CHAIN, "-qr", "*"))
+
+
+def test_create_or_modify_or_restart(configured: Configured, jls: Command) -> None:
+    assert _lines(configured("a { host.hostname = one; }", "-cm")) == ["a: created"]
+    assert _lines(configured("a { host.hostname = two; }", "-cm")) == ["a: updated"]
+    assert jls("-j", "a", "host.hostname").stdout == "two\n"
+    assert _lines(configured("a { host.hostname = three; }", "-m", "a")) == ["a: updated"]
+    jid = jls("-j", "a", "jid").stdout
+    assert _lines(configured("a { host.hostname = four; }", "-mr", "a")) == ["a: updated"]
+    assert jls("-j", "a", "jid").stdout == jid
+    assert _said(configured("a { ip4 = inherit; }", "-m", "a")) == (
+        "",
+        "jail: a: ip4 cannot be changed after creation\n",
+        1,
+    )
+    assert _lines(configured("a { ip4 = inherit; }", "-cmr", "a")) == ["a: created"]
+    assert jls("-j", "a", "ip4").stdout == "inherit\n"
+    assert _said(configured("b { }", "-m", "b")) == ("", 'jail: "b" not found\n', 1)
+    assert _lines(configured("a { }", "-r", "a")) == ["a: removed"]
+
+
+def test_wildcards_of_the_command_line(configured: Configured, jls: Command) -> None:
+    text = "web { } db { } dbx { }"
+    assert _lines(configured(text, "-c", "*")) == ["web: created", "db: created", "dbx: created"]
+    assert _said(configured(text, "-r", "d*")) == ("", 'jail: "d*" not found\n', 1)
+    assert _lines(configured(text, "-r", "*")) == ["dbx: removed", "db: removed", "web: removed"]
+
+
+def test_removing_what_is_not_configured(configured: Configured, jail: Command, small_root: Path) -> None:
+    assert jail("-c", "name=other", f"path={small_root}", "persist").returncode == 0
+    assert _lines(configured("a { }", "-c", "a")) == ["a: created"]
+    assert sorted(_lines(configured("a { }", "-r", "*"))) == ["a: removed", "other: removed"]
+
+
+def test_removing_by_jid_goes_by_the_configuration(configured: Configured, jls: Command) -> None:
+    text = 'a { exec.prestop = "echo stop"; exec.poststop = "echo $JID $JNAME"; }'.replace("$", "\\$")
+    _lines(configured(text, "-qc"))
+    jid = jls("-j", "a", "jid").stdout.strip()
+    assert _lines(configured(text, "-r", jid)) == ["stop", "a: removed", f"{jid} a"]
+
+
+def test_a_block_named_by_a_jid(configured: Configured, jls: Command) -> None:
+    assert _lines(configured("5309 { name = base; }", "-c", "5309")) == ["5309: created"]
+    assert jls("jid", "name").stdout == "5309 base\n"
+    assert _lines(configured("5309 { name = base; }", "-r", "5309")) == ["5309: removed"]
+    assert _lines(configured("base { jid = 5309; }", "-c", "base")) == ["base: created"]
+    assert jls("jid", "name").stdout == "5309 base\n"
+    assert _lines(configured("base { jid = 5309; }", "-r", "base")) == ["base: removed"]
+
+
+def test_a_failing_exec_stop_leaves_the_jail(configured: Configured, jls: Command) -> None:
+    assert _lines(configured("a { }", "-c")) == ["a: created"]
+    text = 'a { exec.stop = "/bin/false"; exec.poststop = "echo after"; }'
+    assert _said(configured(text, "-r", "a")) == ("", "jail: a: /bin/false: failed\n", 1)
+    assert jls("name").stdout == "a\n"
+    assert _lines(configured(text, "-R", "a")) == []
+    assert jls("name").stdout == ""
+
+
+def test_clean_up_after_a_jail(configured: Configured, stage: object) -> None:
+    subprocess.run(["ip", "link", "add", "ep7", "type", "veth", "peer", "name", "ep7x"], check=True)
+    try:
+        text = (
+            'interface = ep7; ip4.addr = 198.51.100.9; a { exec.poststop = "echo after"; exec.release = "echo last"; }'
+        )
+        assert _said(configured(text, "-C", "nosuch")) == ("", 'jail: "nosuch" not found\n', 1)
+        _lines(configured(text, "-qc"))
+        assert "198.51.100.9" in _addresses()
+        assert _said(configured(text, "-C", "a")) == ("", "jail: a: still running\n", 1)
+        assert _lines(configured(text, "-R", "a")) == []
+        assert "198.51.100.9" in _addresses()
+        assert _lines(configured(text, "-C", "a")) == ["after", "last"]
+        assert "198.51.100.9" not in _addresses()
+    finally:
+        subprocess.run(["ip", "link", "delete", "ep7"], check=True)
+
+
+def _addresses() -> str:
+    return subprocess.run(["ip", "addr"], capture_output=True, text=True, check=True).stdout
+
+
+def test_jid_file_and_jids(configured: Configured, jls: Command, tmp_path: Path, small_root: Path) -> None:
+    output = tmp_path / "jids"
+    done = configured('a { host.hostname = "x y"; } b { }', "-i", "-J", str(output), "-c")
+    jids = jls("jid").stdout
+    assert done.stdout == jids
+    one, two = jids.split()
+    assert output.read_text() == (
+        f'jid={one}\tpath={small_root}\tpersist\tname=a\thost.hostname="x y"\njid={two}\tpath={small_root}\tpersist\tname=b\n'
+    ) or output.read_text().startswith(f"jid={one}\t")
+    configured("a { } b { }", "-qr", "*")
+
+
+def test_killed_half_way_and_once_more(
+    checkout: Path, conf: Callable[[str], Path], configured: Configured, jls: Command, tmp_path: Path
+) -> None:
+    """What a disturbed run leaves, an undisturbed one makes whole."""
+    mark = tmp_path / "mark"
+    os.mkfifo(mark)
+    names = [f"j{number}" for number in range(6)]
+    text = " ".join(f"{name} {{ }}" for name in names)
+    stops = f'j3 {{ exec.prestart = "echo here > {mark}; sleep 1000"; }}'
+    path = conf(f"{stops} {text.replace('j3 { }', '')}")
+    with subprocess.Popen([checkout / "bin/jail", "-f", path, "-qc", "-p", "1"], start_new_session=True) as running:
+        mark.read_text()
+        os.killpg(running.pid, signal.SIGKILL)
+    _lines(configured(text, "-qc"))
+    assert sorted(jls("name").stdout.split()) == names
+    _lines(configured(text, "-qr", "*"))
+    assert jls("name").stdout == ""
+
+
+def test_a_command_that_has_had_its_time_is_left_to_itself(
+    configured: Configured, jexec: Command, jls: Command
+) -> None:
+    assert _lines(configured("a { }", "-c")) == ["a: created"]
+    text = 'a { exec.timeout = 1; exec.stop = "sleep 1000"; }'
+    assert _said(configured(text, "-r", "a")) == ("", "jail: a: sleep 1000: timed out\n", 1)
+    assert "sleep 1000" in jexec("a", "ps").stdout
+    assert _lines(configured(text, "-R", "a")) == []
+
+
+def test_hundreds_of_jails(configured: Configured, jls: Command, tmp_path: Path) -> None:
+    extra = tmp_path / "more.d"
+    extra.mkdir()
+    for number in range(100, 200):
+        (extra / f"{number}.conf").write_text(f"j{number} {{ depend = j{number - 1}; }}\n")
+    text = f'.include "{extra}/*.conf";\n* {{ host.hostname = "$name.example"; }}\n'
+    text += "\n".join(f"j{number} {{ }}" for number in range(100))
+    assert len(_lines(configured(text, "-c"))) == 200
+    hosts = jls("name", "host.hostname").stdout.splitlines()
+    assert len(hosts) == 200
+    assert all(line.split() == [line.split()[0], f"{line.split()[0]}.example"] for line in hosts)
+    assert len(_lines(configured(text, "-r", "*"))) == 200
+    assert jls("name").stdout == ""
+
+
+def test_what_goes_wrong_is_one_line(configured: Configured, jail: Command, tmp_path: Path) -> None:
+    assert _said(jail("-f", str(tmp_path / "none"), "-c")) == (
+        "",
+        f"jail: {tmp_path}/none: No such file or directory\n",
+        1,
+    )
+    assert _said(configured("a { }", "-c", "nosuch")) == ("", 'jail: "nosuch" not found\n', 1)
+    assert _said(configured("a { bogus = 1; }", "-c")) == ("", "jail: a: unknown parameter: bogus\n", 1)
+    assert _said(configured("a { path = relative; }", "-c")) == (
+        "",
+        "jail: a: path relative: not an absolute pathname\n",
+        1,
+    )
+    done = configured("a { ", "-c")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
