@@ -40,6 +40,7 @@ def work(options: Options, words: list[str]) -> int:
     wanted = words[0] if words else "*"
     what = sum({"c": START, "m": SET, "r": STOP}[letter] for letter in "cmr" if options.has(letter))
     batch = _batch(options, known)
+    batch.afterwards = not what
     _choose(batch, known, wanted, what or STOP, clean=options.has("C"))
     return _run(options, batch)
 

@@ -176,6 +176,7 @@ class Record:
             return False
         self.unlock()
         self._fd = fd
+        _locks.add(fd)
         fresh = _read(self.jid, fd)
         for slot in self.__slots__:
             if slot != "_fd":
@@ -193,6 +194,7 @@ class Record:
     def unlock(self) -> None:
         """Let go of the jail's lock."""
         if self._fd >= 0:
+            _locks.discard(self._fd)
             posix.close(self._fd)
             self._fd = -1
 
@@ -200,6 +202,15 @@ class Record:
     def locked(self) -> bool:
         """Whether this process holds the jail's lock."""
         return self._fd >= 0
+
+
+_locks: set[int] = set()  # descriptors by which this process holds jails' locks
+
+
+def forked() -> None:
+    """To be called in a child that goes on without exec: else it holds its parent's locks for as long as it lives."""
+    while _locks:
+        posix.close(_locks.pop())
 
 
 def _read(jid: int, fd: int) -> Record:
@@ -406,6 +417,7 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     except FileExistsError:  # of a process that died here
         posix.unlink(new)
         record._fd = posix.open(new, flags, 0o644)
+    _locks.add(record._fd)
     try:
         fcntl.flock(record._fd, fcntl.LOCK_EX)
         record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])

@@ -35,7 +35,7 @@ class Batch:
     ``voice`` makes a jail's voice; ``complain`` is told of a jail and why it has failed, ``started`` of each that has
     been started, ``created`` of its record as soon as there is one. ``limit`` is how many commands may run at once, 0
     for any number. ``quiet``: nothing is said of jails that are skipped (-q). ``forced``: jails are removed without
-    their commands (-R). ``failed`` is true once anything has.
+    their commands (-R). ``afterwards``: jails that run are left alone (-C). ``failed`` is true once anything has.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Batch:
         self.complain = complain
         self.created: Callable[[Record], None] | None = None
         self.started: Callable[[Jail, Record], None] | None = None
-        self.quiet = self.forced = self.failed = False
+        self.quiet = self.forced = self.afterwards = self.failed = False
         self._ready: list[Jail] = []
         self._turns: list[Jail] = []  # those whose next command has to wait for another's end
         self._asleep: dict[Jail, tuple[command.Wait, float, set[int]]] = {}
@@ -245,6 +245,11 @@ class Batch:
         if self._has_to_wait(jail):
             return
         way = self._life(jail, params)
+        if jail.record is not None and self.afterwards:
+            if not (jail.drawn or jail.wild):
+                raise JailError("still running")
+            self._done(jail)
+            return
         if jail.record is not None:
             way.running = self._running_with(jail.record)
             jail.walk = life.removing(way) if self.forced else life.stopping(way)

@@ -30,7 +30,7 @@ class Jail:
     """One of the jails: by ``name``, which is its block's in jail.conf(5) or that of a running jail.
 
     ``read`` gives its parameters, or raises JailError; with true for its argument those that it is stopped by. ``work``
-    is what is to be done, some of START, SET and STOP; ``wild`` that it was not asked for by its name, and ``drawn`` that
+    is what is to be done, some of START, SET and STOP; ``wild`` that it was not asked for by its name, ``drawn`` that
     it is there because another depends on it. ``clean``: what was made around it goes also where it does not run any
     more.
     """

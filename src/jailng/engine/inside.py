@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, privileges, stdio, waiting
+from jailng.core import attach, privileges, registry, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, mount, ns
@@ -143,6 +143,7 @@ class Attended:
         self._said, say = posix.pipe2(posix.O_CLOEXEC)
         self._pid, self._pidfd = ns.clone3()
         if self._pid == 0:
+            registry.forked()
             try:
                 waiting.finish(_run(params, running, record, names, argv, False))
             except (JailError, OSError) as error:
