@@ -260,7 +260,7 @@ def test_a_command_that_has_had_its_time_is_left_to_itself(
     path = conf('a { exec.timeout = 1; exec.stop = "sleep 1000"; }')
     said = tmp_path / "said"  # not a pipe, which the command would hold
     with said.open("w") as file:
-        argv = [checkout / "bin/jail", "-f", path, "-r", "a"]
+        argv = [str(checkout / "bin/jail"), "-f", str(path), "-r", "a"]
         done = subprocess.run(argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, timeout=60, check=False)
     assert (said.read_text(), done.returncode) == ("jail: a: sleep 1000: timed out\n", 1)
     assert "sleep 1000" in jexec("a", "ps").stdout

@@ -34,7 +34,7 @@ _LONG = 10**6  # seconds
 def settle(params: Parameters) -> None:
     """Make the parameters of a new jail whole, with the host's defaults where it has any (jailng.conf(5)).
 
-    Raises JailError, or OSError where the file cannot be read.
+    Addresses of the host name come to it as well. Raises JailError, or OSError where the file cannot be read.
     """
     try:  # without O_NONBLOCK a fifo would be waited for
         file = posix.open(_DEFAULTS, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
@@ -44,6 +44,10 @@ def settle(params: Parameters) -> None:
         from jailng.engine import defaults
 
         defaults.apply(params, file, _DEFAULTS)
+    if params.flag("ip_hostname"):
+        from jailng.engine import resolve
+
+        resolve.add_addresses(params)
     params.settle()
 
 
