@@ -153,7 +153,12 @@ def test_generate_finds_a_page_that_is_not_current(tmp_path: Path) -> None:
 def test_the_steps_are_those_of_the_life_of_a_jail(number: int, table: tuple[tuple[str, object], ...]) -> None:
     steps = re.findall(r"^\.Bl -enum.*?\n(.*?)^\.El", section("Order of operations"), re.MULTILINE | re.DOTALL)[number]
     texts = steps.split(".It\n")[1:]
-    words = {"jail_set": "the jail itself", "jail_remove": "the jail is removed", "nopersist": "persist\nsays"}
+    words = {
+        "jail_set": "the jail itself",
+        "jail_remove": "the jail is removed",
+        "nopersist": "persist\nsays",
+        "undo": "file systems",
+    }
     assert len(texts) == len(table)
     for text, (name, _) in zip(texts, table, strict=True):
         assert words.get(name, name) in text
