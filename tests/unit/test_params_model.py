@@ -137,7 +137,6 @@ def test_name_and_jid_are_given_once(words: tuple[str, str]) -> None:
     [
         ("vnet.interface=em0", "vnet.interface: not honoured yet (jailng part 5)"),
         ("vnet", "vnet=new: not honoured yet (jailng part 5)"),
-        ("depend=a", "depend: not honoured yet (jailng part 3)"),
         ("children.max=3", "children.max=3: not honoured yet (jailng part 4)"),
         ("ip4.nosaddrsel", "ip4.saddrsel=false: not honoured yet (jailng part 5)"),
         ("osreldate=0", "osreldate cannot be 0"),
