@@ -6,9 +6,10 @@ from jailng.cli import jail as cli
 from jailng.cli import printing
 from jailng.conf import config
 from jailng.core import registry
-from jailng.engine import files, life
+from jailng.engine import life
 from jailng.engine.batch import Batch
 from jailng.engine.dependency import SET, START, STOP, Jail, connect
+from jailng.engine.files import Files
 from jailng.errors import JailError
 from jailng.params.model import Parameters
 from jailng.params.table import resolve
@@ -66,7 +67,7 @@ def remove(options: Options, words: list[str], configured: bool) -> int:
 
 
 def _load(options: Options) -> Config:
-    return config.load(options.arguments.get("f", cli.CONFIGURATION), files)
+    return config.load(options.arguments.get("f", cli.CONFIGURATION), Files())
 
 
 def _batch(options: Options, known: Config | None, noted: bool = False) -> Batch:

@@ -253,7 +253,7 @@ _ROWS: dict[str, Row] = {
         "host interface on which the addresses are aliases while the jail exists", "rtnetlink(7)"),
     "vnet.interface": ("list", (), "P", "later 5", "restart", None, None,
         "host interfaces that are moved into the vnet", "into its network namespace"),
-    "ip_hostname": ("bool", False, "P", "later 3", "restart", None, None,
+    "ip_hostname": ("bool", False, "P", "now", "restart", None, None,
         "add the addresses of host.hostname", "getaddrinfo(3) on the host"),
     "mount": ("list", (), "PD", "now", "restart", None, None,
         "lines of fstab(5) to mount below the root",
