@@ -214,6 +214,14 @@ def test_the_host_s_names_or_one_s_own() -> None:
         running().update(made("host=inherit", settle=False))
 
 
+def test_no_ruleset_is_ruleset_4() -> None:
+    jail = running()
+    assert jail.update(made("devfs_ruleset=4", settle=False)) == ["devfs_ruleset"]
+    assert jail.update(made("devfs_ruleset=0", settle=False)) == ["devfs_ruleset"]
+    with pytest.raises(JailError, match=r"^devfs_ruleset cannot be changed after creation$"):
+        jail.update(made("devfs_ruleset=5", settle=False))
+
+
 def test_securelevel_of_a_running_jail() -> None:
     """The host may lower it again: kern_jail.c compares it to the parent's alone."""
     jail = running("securelevel=1")
@@ -412,7 +420,7 @@ def test_rename() -> None:
         ("sysvshm=new", "sysvshm"),
         ("allow.sysvipc", "allow.sysvipc"),
         ("devfs_ruleset=5", "devfs_ruleset"),
-        ("devfs_ruleset=4", "devfs_ruleset"),
+        ("devfs_ruleset=3", "devfs_ruleset"),
     ],
 )
 def test_what_a_running_jail_keeps(word: str, name: str) -> None:

@@ -24,6 +24,7 @@ _TOGETHER = {
     "sysvsem": "allow.sysvipc",
     "sysvshm": "allow.sysvipc",
 }
+_SAME_RULESET: set[Value] = {0, 4}  # 0 is jail(8)'s word for 4
 _LARGEST = {"ip4.addr": b"\xff" * 4}  # broadcast, which FreeBSD's kernel refuses as it does the address of zeros
 
 
@@ -269,7 +270,7 @@ class Parameters:
                 value = _in_order(name, other.addresses(name))
                 if self[parameter.kind] == "inherit":
                     return parameter.kind
-            if value != self[name]:
+            if value != self[name] and (name != "devfs_ruleset" or {value, self[name]} != _SAME_RULESET):
                 return name
         return ""
 
