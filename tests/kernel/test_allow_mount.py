@@ -14,14 +14,16 @@ import pytest
 
 from jailng.linux import lsm
 from tests.kernel import hostile
+from tests.kernel.confined import child
 from tests.kernel.conftest import Command
-from tests.kernel.stage import Stage, mounts
+from tests.kernel.stage import Stage, mount, mounts
 
 RDONLY, NOSUID, NODEV, REMOUNT, BIND, MOVE, REC = 1, 2, 4, 32, 0x1000, 0x2000, 0x4000
 UNBINDABLE, PRIVATE, SLAVE, SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 FORCE, DETACH = 1, 2
 NULLFS = ("enforce_statfs=1", "allow.mount", "allow.mount.nullfs")
 TMPFS = ("enforce_statfs=1", "allow.mount", "allow.mount.tmpfs")
+FUSEFS = ("enforce_statfs=1", "allow.mount", "allow.mount.fusefs")
 TYPES = "ramfs proc sysfs devpts mqueue overlay cgroup2 cgroup bpf binfmt_misc devtmpfs fuse fuse.x ext4 tmpf".split()
 
 PROLOGUE = """
@@ -61,6 +63,9 @@ def judges_types() -> bool:
     except OSError:
         return False
     return True
+
+
+needs_a_judge = pytest.mark.skipif(not judges_types(), reason="this kernel takes no BPF program for its mount hook")
 
 
 @pytest.fixture
@@ -142,7 +147,7 @@ def test_tmpfs_opens_that_type_alone(inside: Inside, jail: Command, jls: Command
     assert found == shut | opened | dict.fromkeys(BY_DESCRIPTOR, "ENOSYS")
 
 
-@pytest.mark.skipif(not judges_types(), reason="this kernel takes no BPF program for its mount hook")
+@needs_a_judge
 def test_a_tmpfs_is_the_jails_own(inside: Inside) -> None:
     script = f"""
 said = [mount("none", "/a", "tmpfs", {NOSUID}, "size=1m"), mount("none", "/a", "tmpfs", {REMOUNT}, "size=2m")]
@@ -154,44 +159,100 @@ print(json.dumps(said))
     assert inside(script, *TMPFS, "allow.mount.nullfs") == ["", "", "", 2 << 20, "", ""]
 
 
-@pytest.mark.skipif(not judges_types(), reason="this kernel takes no BPF program for its mount hook")
-def test_pid_1_is_judged_too(jail: Command, jexec: Command, root: Path) -> None:
-    """It is in a cgroup beside the members', and root inside may trace it."""
-    assert jail("-c", "name=a", f"path={root}", "persist", *TMPFS).returncode == 0
-    script = """
-import struct
-PTRACE_ATTACH, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SINGLESTEP, PTRACE_POKEDATA = 16, 12, 13, 9, 5
-libc.ptrace.restype = ctypes.c_long
-libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-def must(result):
-    assert result == 0, os.strerror(ctypes.get_errno())
-def in_init(kind):
-    regs = (ctypes.c_ulonglong * 27)()
-    must(libc.ptrace(PTRACE_GETREGS, 1, None, ctypes.addressof(regs)))
-    kept = list(regs)
-    stack = (regs[19] - 4096) & ~15
-    for at, word in ((0, b"/a"), (8, kind)):
-        must(libc.ptrace(PTRACE_POKEDATA, 1, stack + at, int.from_bytes(word.ljust(8, b"\\0"), "little")))
-    regs[10], regs[15] = 165, (1 << 64) - 1        # rax, and no call to begin again
-    regs[14], regs[13], regs[12], regs[7], regs[9] = stack, stack, stack + 8, 0, 0   # rdi rsi rdx r10 r8
-    regs[16] -= 2                                  # rip, after the syscall in which it waits
-    must(libc.ptrace(PTRACE_SETREGS, 1, None, ctypes.addressof(regs)))
-    must(libc.ptrace(PTRACE_SINGLESTEP, 1, None, None))
-    os.waitpid(1, 0x40000000)
-    must(libc.ptrace(PTRACE_GETREGS, 1, None, ctypes.addressof(regs)))
-    result = regs[10]
-    for at, value in enumerate(kept): regs[at] = value
-    must(libc.ptrace(PTRACE_SETREGS, 1, None, ctypes.addressof(regs)))
-    return result - (1 << 64) if result >> 63 else result
-must(libc.ptrace(PTRACE_ATTACH, 1, None, None))
-os.waitpid(1, 0x40000000)
-print(json.dumps([in_init(b"ramfs"), in_init(b"tmpfs"), "/a" in mounted()]))
+@needs_a_judge
+@pytest.mark.parametrize("leaf", ["init", "members"])
+def test_who_is_in_the_cgroup_is_judged(jail: Command, root: Path, stage: Stage, leaf: str) -> None:
+    """PID 1's leaf as well, for root inside may trace that; and nobody else: here with the host's privileges."""
+    made = jail("-i", "-c", "name=a", f"path={root}", "persist", *TMPFS)
+    assert made.returncode == 0, made.stderr
+    procs = stage.cgroup2 / "jailng" / made.stdout.strip() / leaf / "cgroup.procs"
+
+    def outcomes() -> list[int]:
+        os.unshare(os.CLONE_NEWNS)
+        found = []
+        for kind in ("tmpfs", "ramfs", "proc"):
+            try:
+                mount("none", "/mnt", kind)
+                found.append(0)
+            except OSError as error:
+                found.append(error.errno or -1)
+        return found
+
+    def in_the_cgroup() -> list[int]:
+        procs.write_text("0")
+        return outcomes()
+
+    found = child(in_the_cgroup), child(outcomes)
+    assert jail("-R", "a").returncode == 0
+    assert found == ([0, errno.EPERM, errno.EPERM], [0, 0, 0])
+
+
+SERVER = """
+import struct, threading
+fd = os.open("/dev/fuse", os.O_RDWR)
+print(repr(mount("none", "/a", "fuse.test", 0, f"fd={fd},rootmode=40000,user_id=0,group_id=0")), file=sys.stderr)
+def attributes(node):
+    kind, size = (0o40755, 0) if node == 1 else (0o100644, 5)
+    return struct.pack("=6Q10I", node, size, 1, 0, 0, 0, 0, 0, 0, kind, 1, 0, 0, 0, 4096, 0)
+ANSWERS = {
+    1: lambda node: struct.pack("=4Q2I", 2, 0, 0, 0, 0, 0) + attributes(2),                    # LOOKUP
+    3: lambda node: struct.pack("=Q2I", 0, 0, 0) + attributes(node),                           # GETATTR
+    14: lambda node: struct.pack("=Q2I", 7, 0, 0),                                             # OPEN
+    15: lambda node: b"hello",                                                                 # READ
+    26: lambda node: struct.pack("=4I2H2I2H8I", 7, 31, 4096, 0, 1, 1, 4096, 1, 1, 0, *[0] * 8),  # INIT
+}
+def serve(silent=()):
+    while True:
+        request = os.read(fd, 65536)
+        _, operation, unique, node = struct.unpack_from("=IIQQ", request)
+        if operation in silent:
+            continue
+        answer = ANSWERS[operation](node) if operation in ANSWERS else b""
+        error = 0 if operation in ANSWERS else -38
+        if operation != 2:                                                                     # FORGET
+            os.write(fd, struct.pack("=IiQ", 16 + len(answer), error, unique) + answer)
 """
-    done = jexec("a", hostile.PYTHON, "-IS", "-c", PROLOGUE + script)
+
+
+@needs_a_judge
+def test_fusefs_opens_that_type_alone(inside: Inside) -> None:
+    found = inside(EVERY_WAY, *FUSEFS)
+    assert found.pop("fuse") == found.pop("fuse.x") == "EINVAL"  # there is no server
+    assert found.pop("remount") == "EPERM" and found.pop("unmount") == "EINVAL"
+    assert not found.pop("remount, bind")
+    assert found == dict.fromkeys(found, "EPERM") | dict.fromkeys(BY_DESCRIPTOR, "ENOSYS")
+    script = """
+threading.Thread(target=serve, daemon=True).start()
+print(json.dumps([reads("/a/file"), unmount("/a")]), flush=True)
+os._exit(0)
+"""
+    assert inside(SERVER + script, *FUSEFS) == ["hello", ""]
+
+
+def test_fusefs_takes_uids_of_ones_own(jail: Command, root: Path) -> None:
+    refused = jail("-c", "name=a", f"path={root}", "persist", "ng.uids=shared", *FUSEFS)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("jail: allow.mount.fusefs: not with ng.uids=shared")
+
+
+@needs_a_judge
+def test_a_jail_ends_although_a_fuse_server_does_not_answer(jail: Command, jexec: Command, root: Path) -> None:
+    """Who closes a file waits for the server, uninterruptibly, and here holds the server's end open meanwhile."""
+    assert jail("-c", "name=a", f"path={root}", "persist", *FUSEFS).returncode == 0
+    script = """
+threading.Thread(target=serve, args=((25,),), daemon=True).start()                               # FLUSH
+os.dup2(os.open("/a/file", os.O_RDONLY), 0)                             # closed before the server's end is
+if os.fork() == 0:
+    os.setsid()
+    for number in (1, 2):
+        os.dup2(os.open("/dev/null", os.O_RDWR), number)
+    os.kill(os.getpid(), 19)
+os._exit(0)
+"""
+    done = jexec("a", hostile.PYTHON, "-IS", "-c", PROLOGUE + SERVER + script)
     removed = jail("-R", "a")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [-errno.EPERM, 0, True]
-    assert removed.returncode == 0, removed.stderr
+    assert (removed.stderr, removed.returncode) == ("", 0)
 
 
 def test_what_the_jail_was_given_is_locked(inside: Inside) -> None:

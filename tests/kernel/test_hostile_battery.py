@@ -131,6 +131,8 @@ def test_with_ipc_of_its_own(attack: Attack, hostile_root: Path) -> None:
 
 
 # What root may do more with a parameter, and no more than this.
+MOUNTS = "enforce_statfs=1 allow.mount allow.mount.nullfs"
+MOUNTED = ({"mounts: recursive bind mount"}, {"calls: mount", "calls: umount2"})
 _RAW = ("other protocols of inet", "raw ICMP", "raw with the header", "ping")
 ALLOWED = {
     "allow.set_hostname": ({"calls: host name", "calls: domain name"}, set()),
@@ -150,6 +152,8 @@ ALLOWED = {
         | {f"sockets: pair of family {number}" for number in (30, 40, 44)},
     ),
     "allow.nosuser": (set(), set()),
+    # What the jail was given is locked, so only all of it can be had in another place, as it is.
+    MOUNTS: MOUNTED,
     "allow.mlock": (
         {f"resources: {name}" for name in ("mlock", "mlockall", "memory locked by MAP_LOCKED")},
         {"resources: secret memory"},
@@ -165,7 +169,7 @@ ALLOWED = {
 @pytest.mark.parametrize("parameter", ALLOWED)
 def test_what_a_parameter_allows(attack: Attack, hostile_root: Path, parameter: str) -> None:
     escaped, exposed = ALLOWED[parameter]
-    _judge(attack(str(hostile_root), parameter, "ip4.addr=192.0.2.7"), exposed, escaped)
+    _judge(attack(str(hostile_root), *parameter.split(), "ip4.addr=192.0.2.7"), exposed, escaped)
 
 
 def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:
@@ -181,6 +185,11 @@ def test_the_hosts_names(attack: Attack, hostile_root: Path) -> None:
 
 def test_the_hosts_uids(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "ng.uids=shared"), SHARED)
+
+
+def test_the_hosts_uids_and_mounts(attack: Attack, hostile_root: Path) -> None:
+    escaped, exposed = MOUNTED
+    _judge(attack(str(hostile_root), "ng.uids=shared", *MOUNTS.split()), SHARED | exposed, escaped)
 
 
 def test_the_hosts_tree(attack: Attack) -> None:

@@ -66,7 +66,7 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
     if params.flag("allow.mount"):
         from jailng.core import mountable
 
-        after = mountable.operations(params, record.cgroup)
+        after = mountable.operations(params, record.cgroup, base)
     return [
         boot.MakeCgroup(record.cgroup),
         boot.Boot(

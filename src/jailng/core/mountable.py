@@ -1,7 +1,7 @@
 """allow.mount.*: which kinds root inside may mount, and what judges that. Loaded only for a jail that may mount.
 
 Bind mounts (nullfs) are known by their flags, which the seccomp filter sees. The type of a file system is a string, so
-tmpfs and fuse take a program that the kernel's mount hook asks (docs/decisions/0007-mounting.md).
+tmpfs and fuse take a program that the kernel's mount hook asks (docs/decisions/0008-mounting.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from jailng.core.operation import Slots
     from jailng.params.model import Parameters
 
-_TYPES = {"allow.mount.tmpfs": b"tmpfs"}
+_TYPES = {"allow.mount.tmpfs": b"tmpfs", "allow.mount.fusefs": b"fuse"}
+_FUSE = "allow.mount.fusefs"
+_IDS = 65536
 
 
 class JudgeMounts(Operation):
@@ -25,11 +27,16 @@ class JudgeMounts(Operation):
     To be applied when the tree is built, by a process that may be in that cgroup, and before anybody enters.
     """
 
-    __slots__ = ("cgroup", "names")
+    __slots__ = ("base", "cgroup", "names")
 
-    def __init__(self, cgroup: str, names: list[str]) -> None:
+    def __init__(self, cgroup: str, names: list[str], base: int) -> None:
+        self.base = base
         self.cgroup = cgroup
         self.names = names
+
+    def undo_lines(self) -> list[str]:
+        """A process that waits for a FUSE server cannot be killed without this."""
+        return [f"fuse {self.cgroup} {self.base}"] if _FUSE in self.names else []
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError, as ``check``. The program goes with the cgroup."""
@@ -71,13 +78,33 @@ def _named(params: Parameters) -> list[str]:
 
 
 def check(params: Parameters) -> None:
-    """Raises JailError naming a parameter that this kernel cannot honour."""
+    """Raises JailError naming a parameter that cannot be honoured, on this kernel or at all."""
     names = _named(params)
+    if _FUSE in names and params.text("ng.uids") == "shared":
+        raise JailError(f"{_FUSE}: not with ng.uids=shared: whose a FUSE server is its uid says")
     if names:
         posix.close(_load(names))
 
 
-def operations(params: Parameters, cgroup: str) -> list[Operation]:
-    """What a jail that may mount needs besides a mount namespace of its own."""
+def operations(params: Parameters, cgroup: str, base: int) -> list[Operation]:
+    """What a jail that may mount needs besides a mount namespace of its own; ``base`` is the first of its uids."""
     names = _named(params)
-    return [JudgeMounts(cgroup, names)] if names else []
+    return [JudgeMounts(cgroup, names, base)] if names else []
+
+
+def _end_servers(words: list[str]) -> None:
+    """Kill all that is in the jail's cgroup, and end the FUSE connections that it leaves.
+
+    In this order: who is killed mounts nothing any more.
+    """
+    from jailng.linux import cgroup, fuse
+
+    path, base = words[0], int(words[1])
+    try:
+        cgroup.write(f"{path}/cgroup.kill", b"1")
+    except FileNotFoundError:
+        pass
+    fuse.abort(range(base, base + _IDS))
+
+
+UNDO = {"fuse": _end_servers}

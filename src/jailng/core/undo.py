@@ -27,6 +27,10 @@ def _cgroup(words: list[str]) -> None:
 def _function(kind: str) -> Callable[[list[str]], None]:
     if kind == "cgroup":
         return _cgroup
+    if kind == "fuse":
+        from jailng.core import mountable
+
+        return mountable.UNDO[kind]
     if kind == "mount":
         from jailng.core import mounting
 

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Callable
 from functools import partial
 
 from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, tried, why
@@ -96,6 +97,55 @@ for _name, _source, _target, _flags in (
     ("mount propagation of /proc", "none", "/proc", _MS_SHARED),
 ):
     attempt(f"mounts: {_name}")(partial(_mounted, _source, _target, _flags))
+
+
+def _under_a_mask(copied: int, prepare: Callable[[], object], facts: Facts) -> Verdict:
+    """Copy /proc to ``point``, do something there, and look whether what is masked in /proc is then to be seen."""
+    os.mkdir("point")
+    try:
+        mount("/proc", "point", "none", copied)
+    except OSError as error:
+        return HELD, why(error)
+    directory = os.open("point", os.O_PATH)
+    proc, said = os.stat("/proc/self/stat").st_dev, "as masked as /proc is"
+    try:
+        prepare()
+    except OSError as error:
+        said = why(error)
+    seen = [name for name in ("keys", "cmdline", "interrupts") if os.stat(name, dir_fd=directory).st_dev == proc]
+    try:
+        unmount("point")
+    except OSError:
+        pass
+    return (ESCAPED, " ".join(seen)) if seen else (HELD, said)
+
+
+_ALL_BELOW = _MS_BIND | _MS_REC
+for _name, _flags, _prepare in (
+    ("in a copy of /proc", _ALL_BELOW, lambda: None),
+    ("in a copy of /proc alone", _MS_BIND, lambda: None),
+    ("in a copy without the mask", _ALL_BELOW, lambda: [unmount(f"point/{name}") for name in ("keys", "cmdline")]),
+    ("in a copy that is moved away from", _ALL_BELOW, lambda: mount("point/keys", "point/cmdline", "none", 0x2000)),
+    ("in a copy that is nowhere any more", _ALL_BELOW, lambda: unmount("point")),
+    ("in a copy of a copy", _ALL_BELOW, lambda: mount("point", "point", "none", _MS_BIND)),
+):
+    attempt(f"mounts: what is masked, {_name}")(partial(_under_a_mask, _flags, _prepare))
+
+
+@attempt("mounts: /proc/sys writable in a copy")
+def _writable_copy(facts: Facts) -> Verdict:
+    os.mkdir("point")
+    try:
+        mount("/proc", "point", "none", _MS_BIND | _MS_REC)
+    except OSError as error:
+        return HELD, why(error)
+    try:
+        mount("none", "point/sys", "none", _MS_REMOUNT | _MS_BIND)
+    except OSError:
+        pass
+    verdict = tried(lambda: os.close(os.open("point/sys/kernel/shmmni", os.O_WRONLY)))
+    unmount("point")
+    return verdict
 
 
 def _unmounted(target: str, facts: Facts) -> Verdict:
