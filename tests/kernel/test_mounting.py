@@ -314,6 +314,7 @@ def test_a_source_in_a_jails_tree(make: Callable[..., Made], root: Path) -> None
     """There an enemy has made the links."""
     (root / "usr/data").symlink_to("/etc")
     assert error(make, "ROOT/usr/data ROOT/mnt nullfs") == f"mount: {root}/usr/data: Too many levels of symbolic links"
+    assert error(make, "ROOT/usr/../tmp ROOT/mnt nullfs").endswith("Too many levels of symbolic links")
     assert error(make, "ROOT/usr/data/ssl ROOT/mnt nullfs").endswith("Too many levels of symbolic links")
 
 
@@ -482,6 +483,7 @@ def test_overlay_in_linux_words(make: Callable[..., Made], data: Path, tmp_path:
 def test_overlay_refused(make: Callable[..., Made], root: Path, data: Path) -> None:
     where = f"mount: {root}/mnt"
     assert error(make, f"{data} ROOT/mnt unionfs frob") == f"{where}: unionfs: unknown option frob"
+    assert error(make, "x ROOT/mnt overlay lowerdir=/proc:/sys", ng__uids="shared").endswith("would show the host")
     assert error(make, "x ROOT/mnt overlay frob").startswith(f"{where}: overlay needs lowerdir")
     assert error(make, f"x ROOT/mnt overlay lowerdir={data}:/none") == "mount: /none: No such file or directory"
     assert error(make, f"x ROOT/mnt overlay lowerdir={data}:{root}/etc,frob=1") == f"{where}: overlay: Invalid argument"

@@ -7,6 +7,7 @@ fourth word, dump and pass, is not looked at.
 from __future__ import annotations
 
 from jailng.errors import JailError
+from jailng.params.values import visible
 
 _SPACE = " \t\f\v\r\n"
 _OCTAL = "01234567"
@@ -31,6 +32,11 @@ class Entry:
         self.parameter = parameter
         self._words = words
         self.options = tuple([word for word in (words or "").split(",") if word])
+
+    @property
+    def where(self) -> str:
+        """Parameter and target, with which a message about the entry begins."""
+        return f"{self.parameter}: {visible(self.target)}"
 
     @property
     def command(self) -> str:
@@ -67,9 +73,9 @@ def parse_line(text: str, parameter: str = "mount") -> Entry | None:
     try:
         places = [_unvis(field) for field in fields[:2]]
     except ValueError:
-        raise JailError(f"{parameter}: {text}: fstab parse error") from None
+        raise JailError(f"{parameter}: {visible(text)}: fstab parse error") from None
     if len(fields) < 3:
-        raise JailError(f"{parameter}: {text}: missing information")
+        raise JailError(f"{parameter}: {visible(text)}: missing information")
     return Entry(places[0], places[1], fields[2], fields[3] if len(fields) > 3 else None, parameter)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import posix
 
 from jailng.core import registry, rootfs
+from jailng.core.apart import apart
 from jailng.errors import JailError
 from jailng.linux import mount as m
-from jailng.linux import ns
-from jailng.linux.libc import ELOOP, syscall
+from jailng.linux.libc import ELOOP
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -63,7 +63,6 @@ _ATTRIBUTES = {
 }
 _TMPFS = {"size": "size", "inodes": "nr_inodes", "nr_inodes": "nr_inodes", "mode": "mode", "uid": "uid", "gid": "gid"}
 _OTHER_CALLS = frozenset("bind rbind move remount private shared slave unbindable rprivate rshared rslave".split())
-_MOST_SAID = 4096
 _S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 
 
@@ -99,7 +98,7 @@ def detached(entry: Entry, place: Place) -> tuple[int, str]:
     """
     kind = linux_kind(entry.kind)
     if not kind.isprintable() or kind in rootfs.NOT_TAKEN:
-        raise JailError(f"{entry.parameter}: {entry.target}: a file system of type {entry.kind} would show the host")
+        raise JailError(f"{entry.where}: a file system of type {entry.kind} would show the host")
     if kind == "overlay":
         from jailng.core import overlay
 
@@ -129,7 +128,7 @@ def set_attributes(tree: int, flags: int, recursive: bool = False) -> None:
 
 def refuse(entry: Entry, word: str) -> JailError:
     """The error of an option that there is not."""
-    return JailError(f"{entry.parameter}: {entry.target}: {entry.kind}: unknown option {word}")
+    return JailError(f"{entry.where}: {entry.kind}: unknown option {word}")
 
 
 def open_source(entry: Entry, path: str, root: int) -> int:
@@ -146,25 +145,36 @@ def open_source(entry: Entry, path: str, root: int) -> int:
 
 def _open_source(path: str, root: int) -> int:
     flags = m.O_PATH | posix.O_CLOEXEC
-    trees = [_real(root), *[record.params.get("path", "/") for record in registry.jails()]]
-    trees = [f"{tree}/" for tree in trees if tree != "/"]
-    parts = [part for part in path.split("/") if part]
     here = posix.open("/" if path.startswith("/") else ".", flags)
-    for part in parts:
+    for part in [part for part in path.split("/") if part]:
+        above = here
         try:
-            inside = any((_real(here) + "/").startswith(tree) for tree in trees)
-            below = posix.open(part, flags | (posix.O_NOFOLLOW if inside else 0), dir_fd=here)
+            here = posix.open(part, flags | posix.O_NOFOLLOW, dir_fd=above)
+            if posix.fstat(here).st_mode & _S_IFMT == _S_IFLNK or part == "..":
+                posix.close(here)
+                if _is_enemys(above, root):
+                    raise OSError(ELOOP, posix.strerror(ELOOP), path)
+                here = posix.open(part, flags, dir_fd=above)
         finally:
-            posix.close(here)
-        here = below
-        if posix.fstat(here).st_mode & _S_IFMT == _S_IFLNK:
-            posix.close(here)
-            raise OSError(ELOOP, posix.strerror(ELOOP), path)
+            posix.close(above)
     return here
+
+
+def _is_enemys(directory: int, root: int) -> bool:
+    """Whether a directory is in the tree of the jail with that root, or of one that runs."""
+    trees = [_real(root), *[record.params.get("path", "/") for record in registry.jails()]]
+    return any(tree != "/" and f"{_real(directory)}/".startswith(f"{tree}/") for tree in trees)
 
 
 def _real(fd: int) -> str:
     return posix.readlink(f"/proc/self/fd/{fd}")
+
+
+def check_shown(entry: Entry, source: int, path: str) -> None:
+    """Refuse what shows or steers the host. Raises JailError."""
+    found = m.stat_mount(m.mount_id(source))
+    if found is not None and found[1] in rootfs.NOT_TAKEN:
+        raise JailError(f"{entry.parameter}: {visible(path)}: a file system of type {found[1]} would show the host")
 
 
 def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
@@ -182,7 +192,7 @@ def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
     if not reached:
         return ""
     warning = (
-        f"{entry.parameter}: {path}: other users of this host can reach it, and a set-uid file made inside "
+        f"{entry.parameter}: {visible(path)}: other users of this host can reach it, and a set-uid file made inside "
         f"would be one outside: mount it ro, keep them out by a directory of mode 0700, or set ng.lenient"
     )
     if not lenient:
@@ -198,12 +208,10 @@ def _bind(entry: Entry, place: Place) -> tuple[int, str]:
         if word not in ("bind", "rbind", "nocache", "cache"):
             raise refuse(entry, word)
     if entry.kind == "none" and not {"bind", "rbind"} & set(others):
-        raise JailError(f"{entry.parameter}: {entry.target}: a file system of type none without bind or rbind")
+        raise JailError(f"{entry.where}: a file system of type none without bind or rbind")
     source = open_source(entry, entry.device, place.root)
     try:
-        shown = m.stat_mount(m.mount_id(source))
-        if shown is not None and shown[1] in rootfs.NOT_TAKEN:
-            raise JailError(f"{entry.parameter}: {entry.device}: a file system of type {shown[1]} would show the host")
+        check_shown(entry, source, entry.device)
         writable = not flags & m.MOUNT_ATTR_RDONLY
         warning = guard(entry, source, entry.device, place.lenient) if writable else ""
         tree = m.open_tree(source, recursive=recursive)
@@ -226,7 +234,7 @@ def _tmpfs(entry: Entry, place: Place) -> tuple[int, str]:
         return m.new_file_system(b"tmpfs", options, flags), ""
     except OSError as error:
         words = ",".join(others)
-        raise JailError(f"{entry.parameter}: {entry.target}: tmpfs {words}: {error.strerror}") from None
+        raise JailError(f"{entry.where}: tmpfs {words}: {error.strerror}") from None
 
 
 def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
@@ -241,55 +249,24 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     readonly = ["ro"] if flags & m.MOUNT_ATTR_RDONLY else []
     options = ",".join(["nodev", *readonly, *others])
     argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, registry.DIRECTORY]
-    told, tell = posix.pipe2(posix.O_CLOEXEC)
-    stay, leave = posix.pipe2(posix.O_CLOEXEC)
-    pid, pidfd = ns.clone3()
-    if pid == 0:
-        posix.close(leave)
-        _mount_apart(argv, tell, stay)
     try:
-        posix.close(tell)
-        said = b""
-        while len(said) < _MOST_SAID and (more := posix.read(told, _MOST_SAID)):
-            said += more
-            if said.endswith(b"\0"):
-                break
-        if not said.endswith(b"\0"):
-            raise JailError(f"{entry.parameter}: {entry.target}: {_complaint(said)}")
-        tree = syscall("pidfd_getfd", pidfd, int(said.rstrip(b"\0").rpartition(b"\n")[2]), 0)
-    finally:
-        for fd in (told, stay, leave):
-            posix.close(fd)
-        posix.waitpid(pid, 0)
-        posix.close(pidfd)
-    posix.set_inheritable(tree, False)
+        tree = apart(lambda say: _run(argv, say))
+    except JailError as error:
+        raise JailError(f"{entry.where}: {_complaint(str(error))}") from None
     set_attributes(tree, flags)
     return tree, ""
 
 
-def _mount_apart(argv: list[str], tell: int, stay: int) -> None:
-    """In a child: mount at a place that only a new mount namespace has, tell the copy's number, wait to be read."""
-    try:
-        ns.unshare(ns.CLONE_NEWNS)
-        m.make_private()
-        before = _mount_at(registry.DIRECTORY)
-        null = posix.open("/dev/null", posix.O_RDWR)
-        actions = [
-            (posix.POSIX_SPAWN_DUP2, null, 0),
-            (posix.POSIX_SPAWN_DUP2, null, 1),
-            (posix.POSIX_SPAWN_DUP2, tell, 2),
-        ]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-        child = posix.posix_spawnp(argv[0], argv, environment, file_actions=actions)
-        _, status = posix.waitpid(child, 0)
-        if status == 0 and _mount_at(registry.DIRECTORY) != before:  # with nofail it may be content with nothing
-            copy = m.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
-            posix.write(tell, b"\n%d\0" % copy)
-            posix.read(stay, 1)
-    except BaseException as error:
-        posix.write(tell, str(error).encode())
-    finally:
-        posix._exit(0)
+def _run(argv: list[str], say: int) -> int:
+    """A copy of what mount(8) mounts; its complaints go to ``say``. Raises JailError, OSError."""
+    before = _mount_at(registry.DIRECTORY)
+    null = posix.open("/dev/null", posix.O_RDWR)
+    actions = [(posix.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((null, 0), (null, 1), (say, 2))]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    _, status = posix.waitpid(posix.posix_spawnp(argv[0], argv, environment, file_actions=actions), 0)
+    if status or _mount_at(registry.DIRECTORY) == before:  # with nofail it may be content with nothing
+        raise JailError("mount(8) failed")
+    return m.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
 
 
 def _mount_at(path: str) -> int:
@@ -299,12 +276,11 @@ def _mount_at(path: str) -> int:
     return number
 
 
-def _complaint(said: bytes) -> str:
-    """mount(8)'s first line, less where it believes that it mounts."""
-    line = said.decode("utf-8", "replace").strip().partition("\n")[0]
+def _complaint(line: str) -> str:
+    """What mount(8) says, less where it believes that it mounts."""
     for before in ("mount: ", f"{registry.DIRECTORY}: "):
         line = line.removeprefix(before)
-    return line.rstrip(".") or "mount(8) failed"
+    return line.rstrip(".")
 
 
 _MAKERS: dict[str, Callable[[Entry, Place], tuple[int, str]]] = {"bind": _bind, "tmpfs": _tmpfs}

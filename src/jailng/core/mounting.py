@@ -96,14 +96,14 @@ def mount(record: Record, path: str, entry: Entry) -> str:
         place = filesystem.Place(root, point, record.base if private else 0, record.params.get("ng.lenient") == "true")
         tree, warning = filesystem.detached(entry, place)
         if _is_directory(tree) is not _is_directory(point):
-            raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR)}")
+            raise JailError(f"{entry.where}: {posix.strerror(ENOTDIR)}")
         marks = _RECURSIVE if "rbind" in entry.options else ""
         if private and filesystem.maps_itself(entry.kind):
             marks += _MAPPED
         record.append([_undo_line(f"{m.mount_id(tree)}{marks}", relative)])
         m.move_mount(tree, point)
     except OSError as error:
-        raise JailError(f"{entry.parameter}: {visible(entry.target)}: {error.strerror}") from None
+        raise JailError(f"{entry.where}: {error.strerror}") from None
     finally:
         for fd in (tree, point, root):
             if fd >= 0:
@@ -120,7 +120,7 @@ def _relative(root: int, path: str, entry: Entry) -> str:
     """The target relative to the root, "" for the root itself, however the way to the root is spelled."""
     target = entry.target
     if not target.startswith("/"):
-        raise JailError(f"{entry.parameter}: {visible(target)}: not an absolute pathname")
+        raise JailError(f"{entry.where}: not an absolute pathname")
     parts = [part for part in target.split("/") if part not in ("", ".")]
     if ".." not in parts:
         top = posix.fstat(root)
@@ -131,30 +131,29 @@ def _relative(root: int, path: str, entry: Entry) -> str:
                 break
             if (here.st_ino, here.st_dev) == (top.st_ino, top.st_dev):
                 return "/".join(parts[count:])
-    raise JailError(f"{entry.parameter}: {visible(target)}: not below the jail's path {path}")
+    raise JailError(f"{entry.where}: not below the jail's path {path}")
 
 
 def _is_in_dev(record: Record, relative: str, entry: Entry) -> bool:
     """Whether the jail's own /dev has that anyway. Raises JailError where what the jail has of its own hides it."""
     places = {name: name for name in rootfs.OWN}
     places |= {place: kind for kind, place in _recorded(record) if kind.isalpha()}
-    where = f"{entry.parameter}: {visible(entry.target)}"
     for place, kind in places.items():
         if relative == place and filesystem.OWN.get(entry.kind) == kind:
             return False
         if (relative + "/").startswith(place + "/"):
             if kind == "dev" and relative == f"{place}/{filesystem.IN_DEV.get(entry.kind)}" and not _sized(entry):
                 return True
-            raise JailError(f"{where}: not seen inside: what a jail has there is its own")
+            raise JailError(f"{entry.where}: not seen inside: what a jail has there is its own")
     if entry.kind == "fdescfs":
-        raise JailError(f"{where}: fdescfs is a part of /dev on Linux: mount devfs above it")
+        raise JailError(f"{entry.where}: fdescfs is a part of /dev on Linux: mount devfs above it")
     return False
 
 
 def _check_own(record: Record, point: int, relative: str, entry: Entry) -> None:
     """Raises JailError for what cannot be done with what a jail has of its own."""
     if not relative or not _is_directory(point):
-        raise JailError(f"{entry.parameter}: {visible(entry.target)}: {posix.strerror(ENOTDIR if relative else EBUSY)}")
+        raise JailError(f"{entry.where}: {posix.strerror(ENOTDIR if relative else EBUSY)}")
     kind = filesystem.OWN[entry.kind]
     ruleset = record.params.get("devfs_ruleset", "0")
     for word in filesystem.attributes(entry)[1]:
@@ -194,7 +193,7 @@ def _complaint(root: int, relative: str, entry: Entry, error: OSError) -> str:
             return f"{entry.parameter}: {visible(shown)}: {found.strerror}"
         if link:
             return f"{entry.parameter}: {visible(shown)} is a symbolic link"
-    return f"{entry.parameter}: {visible(entry.target)}: {error.strerror}"
+    return f"{entry.where}: {error.strerror}"
 
 
 def _is_directory(fd: int) -> bool:
@@ -288,7 +287,7 @@ def unmount(path: str, entry: Entry) -> None:
         _check_mount(point, entry)
         m.unmount(point, m.MNT_DETACH)
     except OSError as error:
-        raise JailError(f"{entry.parameter}: {visible(entry.target)}: {error.strerror}") from None
+        raise JailError(f"{entry.where}: {error.strerror}") from None
     finally:
         for fd in (point, root):
             if fd >= 0:
@@ -296,21 +295,20 @@ def unmount(path: str, entry: Entry) -> None:
 
 
 def _check_mount(point: int, entry: Entry) -> None:
-    where = f"{entry.parameter}: {visible(entry.target)}"
     number = m.mount_id(point)
     found = m.stat_mount(number)
     real = posix.readlink(f"/proc/self/fd/{point}").encode("utf-8", "surrogateescape")
     if found is None or found[0] != real:
-        raise JailError(f"{where}: not a mount point")
+        raise JailError(f"{entry.where}: not a mount point")
     kind = filesystem.linux_kind(entry.kind)
     if kind != "bind":
         right = found[1] in (kind.partition(".")[0], *filesystem.ALSO.get(kind, ()))
     else:
         right = _same(point, entry.device)
     if not right:
-        raise JailError(f"{where}: not a {entry.kind} mount")
+        raise JailError(f"{entry.where}: not a {entry.kind} mount")
     if "rbind" not in entry.options and m.has_mounts_below(number):
-        raise JailError(f"{where}: {posix.strerror(EBUSY)}")
+        raise JailError(f"{entry.where}: {posix.strerror(EBUSY)}")
 
 
 def _same(point: int, device: str) -> bool:

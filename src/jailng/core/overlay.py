@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem
+from jailng.core import filesystem, registry
+from jailng.core.apart import apart
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import ns
@@ -27,13 +28,17 @@ _BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 
 
 class _Layers:
-    """The directories that an entry names, as O_PATH descriptors that ``close`` closes; upper and work may be -1."""
+    """The directories that an entry names, as O_PATH descriptors that ``close`` closes; upper and work may be -1.
 
-    __slots__ = ("fds", "lower", "others", "upper", "work")
+    ``trees`` are clones of the mounts that they are on.
+    """
+
+    __slots__ = ("fds", "lower", "others", "trees", "upper", "work")
 
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.lower: list[int] = []
+        self.trees: list[int] = []
         self.upper = self.work = -1
         self.others: list[tuple[bytes, bytes | None]] = []
 
@@ -99,11 +104,12 @@ def _overlay(layers: _Layers, entry: Entry, place: Place, others: list[str]) -> 
         else:
             layers.others.append((key.encode(), value.encode("utf-8", "surrogateescape") if equals else None))
     if not layers.lower or (layers.upper < 0) is not (layers.work < 0):
-        raise JailError(f"{entry.parameter}: {entry.target}: overlay needs lowerdir, and with upperdir a workdir")
+        raise JailError(f"{entry.where}: overlay needs lowerdir, and with upperdir a workdir")
 
 
 def _mount(entry: Entry, place: Place, layers: _Layers, flags: int) -> int:
-    where = f"{entry.parameter}: {entry.target}"
+    for fd in layers.lower:
+        filesystem.check_shown(entry, fd, _real(fd))
     userns = layers.keep(user_namespace(place.base)) if place.base else -1
     try:
         lower = [_by_number(_clone(layers, fd, userns)) for fd in layers.lower]
@@ -111,23 +117,24 @@ def _mount(entry: Entry, place: Place, layers: _Layers, flags: int) -> int:
         options: list[tuple[bytes, bytes | None]] = [(b"source", entry.kind.encode())]
         options.append((b"lowerdir", b":".join(lower)))
         if layers.upper >= 0:
-            upper, work = _upper(layers, userns, where)
+            upper, work = _upper(layers, userns, entry)
             options += [(b"upperdir", _by_number(upper)), (b"workdir", _by_number(work))]
     except OSError as error:
-        raise JailError(f"{where}: {entry.kind}: a layer: {error.strerror}") from None
+        raise JailError(f"{entry.where}: {entry.kind}: a layer: {error.strerror}") from None
     try:
-        return _made_by(place.base, [*options, *layers.others], flags)
-    except OSError as error:
-        raise JailError(f"{where}: {entry.kind}: {error.strerror}") from None
+        return apart(lambda _: _made_by(place.base, layers.trees, [*options, *layers.others], flags))
+    except JailError as error:
+        raise JailError(f"{entry.where}: {entry.kind}: {str(error).rpartition(': ')[2]}") from None
 
 
 def _clone(layers: _Layers, fd: int, userns: int) -> int:
     tree = layers.keep(m.open_tree(fd))
+    layers.trees.append(tree)
     m.mount_setattr(tree, m.MOUNT_ATTR_IDMAP if userns >= 0 else 0, max(userns, 0), propagation=m.MS_PRIVATE)
     return tree
 
 
-def _upper(layers: _Layers, userns: int, where: str) -> tuple[int, int]:
+def _upper(layers: _Layers, userns: int, entry: Entry) -> tuple[int, int]:
     """The upper directory and the one to work in, in one clone: overlay wants them on one mount."""
     paths = [_real(fd).split("/") for fd in (layers.upper, layers.work)]
     common = 0
@@ -135,33 +142,37 @@ def _upper(layers: _Layers, userns: int, where: str) -> tuple[int, int]:
         common += 1
     above = layers.keep(posix.open("/".join(paths[0][:common]) or "/", _DIRECTORY))
     if len({m.mount_id(fd) for fd in (above, layers.upper, layers.work)}) > 1:
-        raise JailError(f"{where}: {_real(layers.upper)} is a mount of its own: no directory to work in beside it")
+        raise JailError(
+            f"{entry.where}: {_real(layers.upper)} is a mount of its own: no directory to work in beside it"
+        )
     tree = _clone(layers, above, userns)
     found = []
     for fd, path in zip((layers.upper, layers.work), paths, strict=True):
         name = "/".join(path[common:]).encode("utf-8", "surrogateescape")
         inside = layers.keep(m.openat2(tree, name or b".", m.O_PATH | posix.O_DIRECTORY, _BENEATH))
         if posix.fstat(inside).st_ino != posix.fstat(fd).st_ino:
-            raise JailError(f"{where}: {_real(fd)}: moved meanwhile")
+            raise JailError(f"{entry.where}: {_real(fd)}: moved meanwhile")
         found.append(inside)
     return found[0], found[1]
 
 
-def _made_by(uid: int, options: list[tuple[bytes, bytes | None]], flags: int) -> int:
+def _made_by(uid: int, trees: list[int], options: list[tuple[bytes, bytes | None]], flags: int) -> int:
     """The overlay, made as somebody with that uid and root's capabilities: it works on its layers as its maker would.
 
-    For the host's root, who has no id in a mapped layer, the upper one would be read-only.
+    For the host's root, who has no id in a mapped layer, the upper one would be read-only. And before Linux 6.15 layers
+    have to be mounted somewhere (clone_private_mount, EINVAL). Changes the process: for a child.
     """
+    here = registry.DIRECTORY.encode()
+    m.move_mount(m.new_file_system(b"tmpfs", [(b"size", b"64k")]), posix.open(here, _DIRECTORY))
+    for number, tree in enumerate(trees):
+        place = b"%s/%d" % (here, number)
+        posix.mkdir(place)
+        m.move_mount(tree, posix.open(place, _DIRECTORY))
     before = syscall("prctl", _PR_GET_SECUREBITS, 0, 0, 0, 0)
     syscall("prctl", _PR_SET_SECUREBITS, before | _NO_SETUID_FIXUP, 0, 0, 0)
-    try:
-        syscall("setfsuid", uid)
-        syscall("setfsgid", uid)
-        return m.new_file_system(b"overlay", options, flags)
-    finally:
-        syscall("setfsuid", 0)
-        syscall("setfsgid", 0)
-        syscall("prctl", _PR_SET_SECUREBITS, before, 0, 0, 0)
+    syscall("setfsuid", uid)
+    syscall("setfsgid", uid)
+    return m.new_file_system(b"overlay", options, flags)
 
 
 def user_namespace(base: int) -> int:
