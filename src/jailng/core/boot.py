@@ -152,6 +152,8 @@ class Boot(Operation):
             slots["init"] = ns.pidfd_open(pid)
             for name in ("uid_map", "gid_map", "projid_map"):
                 _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
+            posix.close(mapped)  # PID 1 goes on, before the builder does: it has less left to do
+            mapped = -1
             tree.begin(pid)
         except BaseException:
             if done >= 0:

@@ -15,6 +15,10 @@ from jailng.linux import caps
 from jailng.linux.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
 from jailng.linux.libc import MACHINE, words
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Row = tuple[str, str, int, tuple[int, int, int] | None]
+
 CACHE = "/var/cache/jailng/seccomp"
 
 _RLIMIT_CORE = 4
@@ -28,61 +32,47 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLO
 _FILE = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
 
 
-class Row:
-    """One privilege: what a jail that has it is given, and what one that has it not is denied besides."""
-
-    __slots__ = ("capabilities", "landlock", "lifts", "rlimit_without")
-
-    def __init__(
-        self,
-        capabilities: str = "",
-        lifts: str = "",
-        landlock: int = 0,
-        rlimit_without: tuple[int, int, int] | None = None,
-    ) -> None:
-        self.capabilities = caps.mask(capabilities)  # with it: the bounding set grows by these
-        self.lifts = lifts  # with it: this group of seccomp rules is left out (core/filter.py)
-        self.landlock = landlock  # with it: these scopes close
-        self.rlimit_without = rlimit_without  # without it: resource, soft, hard
-
-
-ROWS = {
+# One privilege a row: what a jail that has it is given, and what one that has it not is denied besides. The columns, of
+# constants, since every command loads them all:
+# capabilities    with it: the bounding set grows by these
+# lifts           with it: this group of seccomp rules is left out (core/filter.py)
+# landlock        with it: these scopes close
+# rlimit_without  without it: resource, soft, hard
+ROWS: dict[str, Row] = {
     # Without: root is a user like any other. SYS_PTRACE is FreeBSD's PRIV_DEBUG_DIFFCRED, and what ps(1) and lsof(8)
     # need to read others' /proc. It reaches no further than the jail: other pid namespaces have no numbers here, and
     # __ptrace_may_access() asks for it in the target's user namespace and, where the target is not dumpable, in the one
     # that its memory was made in (mm->user_ns): the host's, for a process of the host and for one that is still
     # entering with dumpable off. PID 1 can be traced; it holds nothing that its tracer has not.
-    "suser": Row(
-        "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP SYS_CHROOT SETFCAP SYS_PTRACE",
-    ),
-    "reserved_ports": Row("NET_BIND_SERVICE"),
+    "suser": ("CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP SYS_CHROOT SETFCAP SYS_PTRACE", "", 0, None),
+    "reserved_ports": ("NET_BIND_SERVICE", "", 0, None),
     # sethostname(2) wants all of SYS_ADMIN, in the user namespace that owns the UTS namespace: the jail's. What else
     # that would open there (mounts, namespaces) seccomp keeps shut. Off by default, unlike FreeBSD.
-    "set_hostname": Row("SYS_ADMIN", "hostname"),
+    "set_hostname": ("SYS_ADMIN", "hostname", 0, None),
     # Both allow.mount, with allow.mount.nullfs and with what mounts file systems. They take SYS_ADMIN in the user
     # namespace that owns the mount namespace: with these it is the jail's (core/boot.py).
-    "bind_mounts": Row("SYS_ADMIN", "bind"),
-    "file_systems": Row("SYS_ADMIN", "fs"),
-    "raw_sockets": Row("NET_RAW", "raw"),
-    "socket_af": Row("", "families"),
+    "bind_mounts": ("SYS_ADMIN", "bind", 0, None),
+    "file_systems": ("SYS_ADMIN", "fs", 0, None),
+    "raw_sockets": ("NET_RAW", "raw", 0, None),
+    "socket_af": ("", "families", 0, None),
     # Without: mlock(2) fails with EPERM for everyone (can_do_mlock, mm/mlock.c). With: the limit is the one that the
     # jail was started with. CAP_IPC_LOCK would add nothing, the kernel asks for it in the host's user namespace.
-    "mlock": Row(rlimit_without=(_RLIMIT_MEMLOCK, 0, 0)),
+    "mlock": ("", "", 0, (_RLIMIT_MEMLOCK, 0, 0)),
     # Without: nobody can trace, root neither, for a filter cannot see who asks. Writing through /proc/PID/mem is a file
     # operation that no filter sees, and stays open between processes of one user.
-    "proc_debug": Row("", "debug"),
-    "sysvmsg": Row("", "msg"),
-    "sysvsem": Row("", "sem"),
-    "sysvshm": Row("", "shm"),
-    "inet4": Row("", "inet4"),
-    "inet6": Row("", "inet6"),
+    "proc_debug": ("", "debug", 0, None),
+    "sysvmsg": ("", "msg", 0, None),
+    "sysvsem": ("", "sem", 0, None),
+    "sysvshm": ("", "shm", 0, None),
+    "inet4": ("", "inet4", 0, None),
+    "inet6": ("", "inet6", 0, None),
     # Abstract sockets belong to the network namespace; the processes of a jail are in a pid namespace of their own, so
     # signals need no scope.
-    "shared_net": Row(landlock=SCOPE_ABSTRACT_UNIX_SOCKET),
+    "shared_net": ("", "", SCOPE_ABSTRACT_UNIX_SOCKET, None),
     # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
-    "core_files": Row("", "core"),
+    "core_files": ("", "core", 0, None),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
-    "shared_uids": Row(),
+    "shared_uids": ("", "", 0, None),
 }
 
 # A limit of 0 does not keep a core from a program on the host (CVE-2022-4415, CVE-2025-5054), only one of exactly 1
@@ -166,14 +156,14 @@ def compute(privileges: Privileges) -> Confinement:
     bounding = scopes = 0
     lifts = []
     rlimits = [_CORE[privileges.core_files]]
-    for name, row in ROWS.items():
+    for name, (capabilities, lifted, landlock, rlimit_without) in ROWS.items():
         if getattr(privileges, name):
-            bounding |= row.capabilities
-            scopes |= row.landlock
-            if row.lifts:
-                lifts.append(row.lifts)
-        elif row.rlimit_without:
-            rlimits.append(row.rlimit_without)
+            bounding |= caps.mask(capabilities)
+            scopes |= landlock
+            if lifted:
+                lifts.append(lifted)
+        elif rlimit_without:
+            rlimits.append(rlimit_without)
     if not privileges.suser:
         bounding = 0
     key = _key(lifts)

@@ -45,7 +45,7 @@ OWN = ("dev", "proc", "sys")
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
 _MASKS = b"/dev"
 _MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
-_NEW_PROC = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+_NEW_PROC = _MASK_ATTRIBUTES = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 _CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_CLOEXEC
 
 
@@ -147,8 +147,8 @@ def _unescape(text: bytes) -> bytes:
 
 
 # What the builder keeps, by number: the tree, the new /dev and /proc, a point to mount on, what is for a moment only.
-_TREE, _DEV, _PROC, _POINT, _NEW, _NEW_SYS = range(1, 7)
-_BELOW = 7  # and from here on the mounts below the root; without a number left, a mount is not taken along
+_TREE, _DEV, _PROC, _POINT, _NEW, _NEW_SYS, _MASKING = range(1, 8)
+_BELOW = 8  # and from here on the mounts below the root; without a number left, a mount is not taken along
 MOST = 1000
 
 
@@ -375,20 +375,18 @@ class MountProc(Operation):
     def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
         self.files = files
 
-    def _lay_out_masks(self, way: Program) -> None:
-        """What hides files and directories, read-only, over the host's /dev as this namespace still has it.
-
-        Nothing of the host's own /dev is trusted to be what it is called (CVE-2025-31133).
-        """
-        _mount(way, b"tmpfs", _MASKS, b"tmpfs", _MASK_FLAGS, b"size=64k,mode=755")
+    def outside(self, way: Program, slots: Slots) -> None:
+        """What will hide files and directories is made while PID 1 is born: a tmpfs that is nowhere, read-only."""
+        _new_file_system(way, b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _MASK_ATTRIBUTES, _MASKING)
+        masks, new = Kept(_MASKING), Kept(_NEW)
         contents = [(b"nothing", b""), *[(b"%d" % number, content) for number, (_, content) in enumerate(self.files)]]
         for name, content in contents:
-            path = way.text(b"%s/%s" % (_MASKS, name))
-            way.must("openat", m.AT_FDCWD, path, _CREATE, 0o444, keep=_NEW, label="jail_set: open /dev")
-            way.must("write", Kept(_NEW), way.text(content), len(content))
-            way.must("close", Kept(_NEW))
-        way.must("mkdirat", m.AT_FDCWD, way.text(_MASKS + b"/none"), 0o555)
-        _mount(way, b"none", _MASKS, b"", m.MS_REMOUNT | m.MS_BIND | m.MS_RDONLY | _MASK_FLAGS)
+            way.must("openat", masks, way.text(name), _CREATE, 0o444, keep=_NEW, label="jail_set: open a mask")
+            if content:
+                way.must("write", new, way.text(content), len(content))
+            way.must("close", new)
+        way.must("mkdirat", masks, way.text(b"none"), 0o555)
+        way.must("mount_setattr", masks, *_attributes(way, m.MOUNT_ATTR_RDONLY), label="jail_set: mount_setattr")
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /proc."""
@@ -397,7 +395,9 @@ class MountProc(Operation):
         way.must(
             "openat2", Kept(_TREE), way.text(b"proc"), *how, keep=_POINT, label="jail_set: openat2 proc", unless=ENOENT
         )
-        self._lay_out_masks(way)
+        # Over the host's /dev as this namespace still has it, of which nothing is trusted to be what it is called
+        # (CVE-2025-31133).
+        _attach(way, _MASKING, m.AT_FDCWD, _MASKS)
         if m.takes_pid_namespace():
             _new_file_system(way, b"proc", [], _NEW_PROC, _PROC, slots["pidns"])
             _attach(way, _PROC, Kept(_POINT))
