@@ -185,3 +185,16 @@ def test_a_file_that_others_may_write_is_no_rule(jail: Command, small_root: Path
     done = jail("-c", f"path={small_root}", "persist")
     assert done.stderr == "jail: /etc/devfs.rules: not a regular file\n"
     assert done.returncode == 1
+
+
+def test_as_many_devices_as_a_rule_may_name(jail: Command, small_root: Path, rules: Write, devices: Path) -> None:
+    rules("[many=10]\nadd include $devfsrules_jail\nadd path 'many/*' unhide\n")
+    (devices / "many").mkdir()
+    for number in range(2048):
+        os.mknod(devices / f"many/{number}", 0o20600, os.makedev(1, 3))
+    count = "exec.start=ls /dev/many | wc -l; echo x > /dev/many/2047"
+    done = jail("-c", f"path={small_root}", "devfs_ruleset=10", count)
+    assert (done.returncode, done.stdout.strip()) == (0, "2048"), done.stderr
+    os.mknod(devices / "many/2048", 0o20600, os.makedev(1, 3))
+    done = jail("-c", f"path={small_root}", "devfs_ruleset=10", count)
+    assert (done.returncode, done.stderr) == (1, "jail: devfs ruleset 10: names more than 2048 devices\n")

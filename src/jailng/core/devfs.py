@@ -2,7 +2,7 @@
 
 Pure: what is computed here, core/rootfs.py makes; what it is computed from where the host's administrator has rules of
 his own, core/devices.py finds. The directories ``pts``, ``shm`` and ``mqueue`` each have a mount on them, whatever the
-rules say. docs/decisions/0007-devices.md says why further devices have to be named.
+rules say. docs/decisions/0009-devices.md says why further devices have to be named.
 """
 
 from __future__ import annotations
