@@ -11,7 +11,7 @@ _jailng_running() { jls name 2>/dev/null; }
 _jailng_configured() {
     local line
     jail ${1:+-f "$1"} -e '|' 2>/dev/null | while IFS= read -r line; do
-        [[ "|$line" =~ \|name=([^|]*) ]] && echo "${BASH_REMATCH[1]}"
+        [[ "|$line" =~ \|name=([\"\']?)([^|]*) ]] && echo "${BASH_REMATCH[2]%"${BASH_REMATCH[1]}"}"
     done
 }
 

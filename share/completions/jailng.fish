@@ -16,7 +16,7 @@ function __jailng_configured
     if set -l at (contains -i -- -f $words)
         set file -f $words[(math $at + 1)]
     end
-    jail $file -e '|' 2>/dev/null | string match -rg '(?:^|\|)name=([^|]*)'
+    jail $file -e '|' 2>/dev/null | string match -rg '(?:^|\|)name=["\']?([^|]*?)["\']?(?:\||$)'
 end
 
 # Parameters that one of the programs in $argv[1] takes; with "read" as they are asked for.

@@ -23,7 +23,7 @@ LETTERS = {"jail": set(jail._LETTERS) - {":"}, "jls": set("cdhjNnqsv"), "jexec":
 FAKES = {
     "jls": "[ \"$1\" = name ] && printf 'cell\\nweb one\\n'",
     "jail": "case $* in *other*) echo 'name=third';; "
-    "*) printf 'name=cell|path=/x\\nname=conf|persist\\npersist|name=dns|path=/\\n' ;; esac",
+    "*) printf 'name=cell|path=/x\\nname=conf|persist\\npersist|name=dns|path=/\\nname=\"two words\"\\n' ;; esac",
     "jexec": ":",
     "jailctl": f'exec {CHECKOUT}/bin/jailctl "$@"',
 }
@@ -100,7 +100,7 @@ def _bash(place: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("jail|-r|", ["\\*", "cell", "conf", "dns", "web\\ one"]),
+        ("jail|-r|", ["\\*", "cell", "conf", "dns", "two\\ words", "web\\ one"]),
         ("jail|-R|", ["\\*", "cell", "web\\ one"]),
         ("jail|-v|-r|d", ["dns"]),
         ("jail|-f|other|-c|t", ["third"]),
@@ -175,6 +175,7 @@ def zsh(place: Path, tmp_path: Path) -> Iterator[Zsh]:
     [
         ("jail -r d", "jail -r dns "),
         ("jail -r we", "jail -r web\\ one "),
+        ("jail -r tw", "jail -r two\\ words "),
         ("jail -R cel", "jail -R cell "),
         ("jail -f other -c t", "jail -f other -c third "),
         ("jail -c pers", "jail -c persist "),
@@ -202,7 +203,7 @@ def test_zsh(zsh: Zsh, typed: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("jail -r ", {"cell", "conf", "dns", "web one"}),
+        ("jail -r ", {"cell", "conf", "dns", "two words", "web one"}),
         ("jail -R ", {"cell", "web one"}),
         ("jail -f other -c t", {"third"}),
         ("jail -c pers", {"persist"}),

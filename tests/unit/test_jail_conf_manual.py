@@ -71,7 +71,7 @@ def test_a_display_is_a_configuration_of_parameters_that_there_are(text: str) ->
     config = _config(text)
     assert config.jails
     for jail in config.jails:
-        parameters(jail.settings())
+        parameters(jail.settings()).settle()
 
 
 def test_the_first_display() -> None:
