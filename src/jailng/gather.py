@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jailng.start import BEGIN, COMMANDS, FILE, ROOT
+from jailng.start import BEGIN, COMMANDS, FILE, MORE, ROOT
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -97,7 +97,8 @@ def _completed(modules: tuple[str, ...]) -> list[str]:
 def gather() -> None:
     """Write one file a command: the code of ``jailng.start`` for the script, what is loaded at once, and what is later.
 
-    The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, each preceded by its length.
+    The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, each preceded by its length, and so is the one
+    that is all of a file of ``MORE``.
     """
     *start, code = _entry("jailng.start")
     begin = marshal.dumps(code).ljust(BEGIN, b"\0")
@@ -106,10 +107,17 @@ def gather() -> None:
         found = [_entry(name) for name in ["jailng", *_completed(first + later)]]
         at = [entry[0] for entry in found].index(first[-1]) + 1
         path = FILE % command
-        parts = [marshal.dumps(part) for part in ([(*start, None), *found[:at]], found[at:])]
-        text = begin + b"".join([len(part).to_bytes(4, "little") + part for part in parts])
-        Path(f"{path}.new").write_bytes(text)
-        os.rename(f"{path}.new", path)
+        _write(path, begin, [(*start, None), *found[:at]], found[at:])
+    for name, (command, modules) in MORE.items():
+        known = _completed(COMMANDS[command][0])
+        _write(FILE % name, b"", [_entry(other) for other in _completed(modules) if other not in known])
+
+
+def _write(path: str, begin: bytes, *parts: list[Entry]) -> None:
+    coded = [marshal.dumps(part) for part in parts]
+    text = begin + b"".join([len(part).to_bytes(4, "little") + part for part in coded])
+    Path(f"{path}.new").write_bytes(text)
+    os.rename(f"{path}.new", path)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "jls": (("jailng.core.registry", "jailng.cli.jls"), ()),
     "jexec": (("jailng.cli.jexec",), ()),
 }
+# What a command loads besides where it has to, and the command: files of their own.
+MORE: dict[str, tuple[str, tuple[str, ...]]] = {"configured": ("jail", ("jailng.conf.merge", "jailng.cli.configured"))}
 _BUILT_IN = ("gc", "fcntl", "_struct")
 
 
@@ -90,6 +92,17 @@ def load_rest() -> None:
     """Load what the command needs later, while something else takes time."""
     while _rest:
         file = _rest.pop()
+        _load_part(file)
+        posix.close(file)
+
+
+def load_more(name: str) -> None:
+    """Load what ``MORE`` has by that name, as far as it is as it was when it was written; imports find the rest."""
+    if sys.pycache_prefix is None:
+        try:
+            file = posix.open(FILE % name, posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            return
         _load_part(file)
         posix.close(file)
 

@@ -91,3 +91,13 @@ def test_a_script_starts_from_it_or_without_it(copy: Path, checkout: Path, stale
     done = subprocess.run([copy.parent / "bin/jls", "-j", "none"], capture_output=True, text=True)
     assert done.stderr == ("imported\n" if stale == "changed" else "") + 'jls: jail "none" not found\n'
     assert done.returncode == 1
+
+
+def test_what_configurations_take_is_in_one_file_too(copy: Path, checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "jail.conf").write_text("a { path = /; }\n")
+    _, imported = run(checkout / "bin/jail", "-f", str(tmp_path / "jail.conf"), "-e", ":")
+    code = _LOADED.replace("start.load_rest()", 'start.load_more("configured")')
+    arguments = [INTERPRETER, "-IS", "-c", code, str(copy), "jail"]
+    _, *loaded = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()
+    assert {name for name in imported if name.startswith("jailng.")} <= set(loaded)
+    assert "jailng.cli.configured" in loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng import start
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
 from jailng.core import registry
@@ -142,6 +143,7 @@ def _main(argv: list[str]) -> int:
 
 def _configured() -> Configured:
     """The part of jail(8) that does more than one jail, or with a configuration."""
+    start.load_more("configured")
     from jailng.cli import configured
 
     return configured

@@ -203,8 +203,8 @@ def _run_inside(life: Life, argv: list[str], background: bool) -> Walk:
 
 def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
     """What to do while the jail is built: where ``command`` is all that happens in it, that comes as far as it can."""
-    argv = list(life.params.strings("command"))
-    if not argv or life.strings or life.crowded or life.params.number("exec.timeout"):
+    argv, background = _words_of_the_command(life)
+    if not argv or background or life.crowded or life.params.number("exec.timeout"):
         return None
     if life.params.strings("exec.created") or life.params.strings("exec.start"):
         return None
@@ -215,6 +215,14 @@ def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
         life.ready = inside.prepare(life.params, life.there, life.names, argv, confinement)
 
     return prepare
+
+
+def _words_of_the_command(life: Life) -> tuple[list[str], bool]:
+    """Its argv, and whether it is to run in the background; none where there are several."""
+    texts = life.params.strings("command")
+    if not life.strings:
+        return list(texts), False
+    return command.split(texts[0]) if len(texts) == 1 else ([], False)
 
 
 def aliases(params: Parameters) -> list[tuple[str, Address]]:
