@@ -100,14 +100,15 @@ def gather() -> None:
     The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, each preceded by its length, and so is the one
     that is all of a file of ``MORE``.
     """
-    *start, code = _entry("jailng.start")
+    name, file, size, mtime, package, code = _entry("jailng.start")
+    start: Entry = name, file, size, mtime, package, None
     begin = marshal.dumps(code).ljust(BEGIN, b"\0")
     assert len(begin) == BEGIN, f"jailng.start is longer than what a script reads: {len(begin)} bytes"
     for command, (first, later) in COMMANDS.items():
         found = [_entry(name) for name in ["jailng", *_completed(first + later)]]
         at = [entry[0] for entry in found].index(first[-1]) + 1
         path = FILE % command
-        _write(path, begin, [(*start, None), *found[:at]], found[at:])
+        _write(path, begin, [start, *found[:at]], found[at:])
     for name, (command, modules) in MORE.items():
         known = _completed(COMMANDS[command][0])
         _write(FILE % name, b"", [_entry(other) for other in _completed(modules) if other not in known])
