@@ -14,7 +14,7 @@ from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE, Step
 from tests.kernel.networks import Namespace
-from tests.kernel.stage import Stage
+from tests.kernel.stage import Stage, mounts, unmount
 
 ADDRESS = "198.51.100.10"
 Found = Callable[[], str]
@@ -124,6 +124,55 @@ def test_creation_with_an_address(trial: Trial, small_root: Path, lan: Namespace
         "persist",
     )  # fmt: skip
     assert _links(lan) == before
+
+
+def _with_mounts(root: Path) -> tuple[str, ...]:
+    (root / "above").mkdir()
+    (root.parent / "data").mkdir()
+    lines = (
+        f"{root.parent}/data {root}/var/tmp nullfs",
+        f"t {root}/tmp tmpfs size=1m",
+        f"{root.parent}/data {root}/above unionfs",
+        f"r {root}/tmp ramfs",
+    )
+    return ("-c", "name=a", f"path={root}", *[f"mount={line}" for line in lines], "ng.uids=shared", "persist")
+
+
+def _mounted(trial: Trial, step: Step, root: Path) -> None:
+    if left := [found.target for found in mounts() if found.target.startswith(f"{root}/")]:
+        trial.note(step, f"mounted: {' '.join(left)}")
+        for target in reversed(left):
+            unmount(target)
+
+
+def test_creation_with_mounts(trial: Trial, small_root: Path) -> None:
+    create = _with_mounts(small_root)
+    steps = trial.steps("jail", *create)
+    trial.jail("-R", "a")
+    trial.jail("-r", "a")
+    assert not trial.remains()
+    for step in steps:
+        trial.kill(step, "jail", *create)
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        _mounted(trial, step, small_root)
+    trial.verdict()
+
+
+def test_removal_with_mounts(trial: Trial, small_root: Path) -> None:
+    create = _with_mounts(small_root)
+    trial.jail(*create)
+    for step in trial.steps("jail", "-r", "a"):
+        assert not trial.jail(*create).returncode
+        trial.kill(step, "jail", "-r", "a")
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        _mounted(trial, step, small_root)
+    trial.verdict()
 
 
 def test_creation_with_commands(trial: Trial, small_root: Path) -> None:

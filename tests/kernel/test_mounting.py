@@ -564,3 +564,29 @@ def test_where_mounts_are_shared(shared_host: None, make: Callable[..., Made], r
         assert not list((data / "dir").iterdir())
         assert len(mounts()) == len(before) + 3
     assert mounts() == before
+
+
+def test_by_the_command(jail: Command, root: Path, data: Path, tmp_path: Path) -> None:
+    """In order, before exec.prestart, which finds them on the host; gone when the jail is."""
+    (tmp_path / "fstab").write_text(f"t {root}/usr/ports tmpfs mode=0711  # comment\n")
+    given = (f"mount={data} {root}/mnt nullfs ro", f"mount.fstab={tmp_path}/fstab")
+    done = jail(
+        "-c",
+        "name=m",
+        f"path={root}",
+        *given,
+        f"exec.prestart=cat {root}/mnt/file",
+        "command=stat",
+        "-c",
+        "%a",
+        "/usr/ports",
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("text\n711\n", "", 0)
+    assert not at(root / "mnt")
+    done = jail("-c", "name=m", f"path={root}", *given, "exec.start=false", "persist")
+    assert (done.stderr, done.returncode) == ("jail: false: failed\n", 1)
+    assert not at(root / "mnt")
+    done = jail("-c", "name=m", f"path={root}", *given, "persist")
+    assert (done.stderr, done.returncode, len(at(root / "mnt"))) == ("", 0, 1)
+    assert jail("-r", "m").returncode == 0
+    assert not at(root / "mnt") and not at(root / "usr/ports")
