@@ -10,8 +10,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from jailng.core.confinement import Confinement
-from jailng.linux import caps, foreign, libc
+from jailng.linux import caps, foreign, libc, lsm
 
 BASE = 0x7FFE0000  # uids that no jail of the host has: slots are handed out from 0x70000000 up
 NAMESPACES = os.CLONE_NEWUSER | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC
@@ -121,3 +123,15 @@ def _finish(pid: int, read: int) -> Any:
     if "error" in answer:
         raise AssertionError(answer["error"])
     return answer["result"]
+
+
+def judges_types() -> bool:
+    """Whether this kernel takes a program for its mount hook and asks it."""
+    try:
+        os.close(lsm.load([b"tmpfs"]))
+    except OSError:
+        return False
+    return True
+
+
+needs_a_judge = pytest.mark.skipif(not judges_types(), reason="this kernel takes no BPF program for its mount hook")

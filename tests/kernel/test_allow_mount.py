@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from jailng.linux import lsm
 from tests.kernel import hostile
-from tests.kernel.confined import child
+from tests.kernel.confined import child, judges_types, needs_a_judge
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage, mount, mounts
 
@@ -54,18 +53,6 @@ Inside = Callable[..., Any]
 def root(request: pytest.FixtureRequest, stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Debian with Python and mount(8)."""
     return hostile.prepare(request, stage, tmp_path_factory)
-
-
-def judges_types() -> bool:
-    """Whether this kernel takes a program for its mount hook and asks it."""
-    try:
-        os.close(lsm.load([b"tmpfs"]))
-    except OSError:
-        return False
-    return True
-
-
-needs_a_judge = pytest.mark.skipif(not judges_types(), reason="this kernel takes no BPF program for its mount hook")
 
 
 @pytest.fixture

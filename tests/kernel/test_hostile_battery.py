@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import hostile
+from tests.kernel.confined import needs_a_judge
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage
 
@@ -185,6 +186,16 @@ def test_the_hosts_names(attack: Attack, hostile_root: Path) -> None:
 
 def test_the_hosts_uids(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "ng.uids=shared"), SHARED)
+
+
+@needs_a_judge
+def test_file_systems(attack: Attack, hostile_root: Path) -> None:
+    """All that can be mounted."""
+    escaped, exposed = MOUNTED
+    kinds = ["allow.mount.tmpfs", "allow.mount.fusefs"]
+    report = attack(str(hostile_root), *MOUNTS.split(), *kinds)
+    _judge(report, exposed, {*escaped, "mounts: mount tmpfs"})
+    assert report.results["mounts: mount fuse"] == ("held", "Invalid argument")  # of a server that is none
 
 
 def test_the_hosts_uids_and_mounts(attack: Attack, hostile_root: Path) -> None:
