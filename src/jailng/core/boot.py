@@ -230,6 +230,8 @@ def _wait_for(tree: builder.Builder, done: int) -> None:
         tree.wait()
         if done >= 0:
             posix.write(done, b".")
+    except BrokenPipeError:
+        pass  # it has died, and what it said of that is still to be read
     finally:
         if done >= 0:
             posix.close(done)
