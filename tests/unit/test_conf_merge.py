@@ -45,8 +45,8 @@ class Model:
         self.entries: list[Assignment] = [Assignment("name", ("j",))]
         for one in assignments:
             self.add(one)
-        self.done: list[tuple[str, tuple[str, ...]]] = []
-        self.busy: list[str] = []
+        self.done: dict[Assignment, tuple[str, ...]] = {}
+        self.busy: list[Assignment] = []
 
     def add(self, one: Assignment) -> None:
         for entry in self.entries:
@@ -62,19 +62,18 @@ class Model:
 
     def settle(self) -> list[tuple[str, tuple[str, ...]]]:
         for entry in self.entries:
-            if entry.name not in dict(self.done):
-                self.value(entry)
-        return self.done
+            self.value(entry)
+        return [(entry.name, found) for entry, found in self.done.items()]
 
     def value(self, entry: Assignment) -> tuple[str, ...]:
-        if entry.name in dict(self.done):
-            return dict(self.done)[entry.name]
-        if entry.name in self.busy:
+        if entry in self.done:
+            return self.done[entry]
+        if entry in self.busy:
             raise Wrong
-        self.busy.append(entry.name)
+        self.busy.append(entry)
         found = tuple([string for value in entry.values for string in self.text(value)])
-        self.busy.remove(entry.name)
-        self.done.append((entry.name, found))
+        self.busy.remove(entry)
+        self.done[entry] = found
         return found
 
     def text(self, text: Text) -> tuple[str, ...]:
@@ -97,8 +96,6 @@ class Model:
         for entry in self.entries:
             if entry.name == name and entry.values:
                 if all(isinstance(value, str) for value in entry.values):
-                    if name in self.busy:
-                        raise Wrong
                     return tuple([str(value) for value in entry.values])
                 return self.value(entry)
         raise Wrong
@@ -152,3 +149,17 @@ def test_a_loop_that_is_met_from_the_side() -> None:
     merged.substitute()
     assert merged.errors == ["b: variable loop"]
     assert sorted([entry.name for entry in merged.entries]) == list("abcd")
+
+
+def test_two_parameters_that_come_to_have_one_name() -> None:
+    merged = Merge()
+    for name, value in (("nonoa", "1"), ("a", "2"), ("noa", "3"), ("a", "4"), ("nonoa", "5")):
+        merged.add(Assignment(name, (value,)))
+    merged.add(Assignment("b", ((Variable("a"),),)))
+    merged.substitute()
+    assert [(entry.name, *entry.strings) for entry in merged.entries] == [
+        ("a", "4"),
+        ("a", "2"),
+        ("nonoa", "5"),
+        ("b", "4"),
+    ]

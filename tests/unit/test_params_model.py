@@ -35,6 +35,23 @@ def running(*words: str, jid: int = 7) -> Parameters:
 # What is there
 
 
+def test_values_of_a_list_added_together() -> None:
+    parameters = Parameters()
+    parameters.add("exec.start", "a")
+    parameters.extend("exec.start", ("b", "", "c"))
+    parameters.extend("exec.start", ())
+    parameters.extend("ip4.addr", ("10.0.0.2,10.0.0.1", "", "10.0.0.3"))
+    assert parameters.strings("exec.start") == ("a", "b", "", "c")
+    assert [address.bare for address in parameters.addresses("ip4.addr")] == ["10.0.0.2", "10.0.0.1", "10.0.0.3"]
+    assert parameters.given("ip4.addr")
+    for name in ("nosuch", "parent"):
+        with pytest.raises(JailError, match=f"^unknown parameter: {name}$"):
+            parameters.extend(name, ())
+    with pytest.raises(JailError, match="not an IPv4 address: x"):
+        parameters.extend("ip4.addr", ("10.0.0.4", "x"))
+    assert len(parameters.addresses("ip4.addr")) == 3
+
+
 def test_defaults() -> None:
     empty = made()
     assert len(empty) == 0

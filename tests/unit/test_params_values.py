@@ -18,6 +18,7 @@ from jailng.params.values import (
     escape,
     is_interface,
     parse,
+    quoted,
     show,
     unescape,
     visible,
@@ -316,3 +317,22 @@ def test_visible() -> None:
     assert visible("a\x1b[2J\n") == "a\\x1b[2J\\x0a"
     assert visible("a\nb\tc\r", "\n\t") == "a\nb\tc\\x0d"
     assert visible("\udc9b\u202e\U000e0001") == "\\x9b\\u202e\\U000e0001"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", '""'),
+        ("/a;b#c", "/a;b#c"),
+        ("a b", '"a b"'),
+        ("a\tb", '"a\tb"'),
+        ("it's", '"it\'s"'),
+        ('a"b', "'a\"b'"),
+        ("a'\"b", '"a\'\\"b"'),
+        ("a\\b", "a\\\\b"),
+        ("a\\ b", '"a\\\\ b"'),
+        ("a\nb", "a\nb"),
+    ],
+)
+def test_quotes_as_jail_puts_them(text: str, expected: str) -> None:
+    assert quoted(text) == expected

@@ -52,13 +52,14 @@ class Entry:
 class Merge:
     """One jail's entries: ``add`` as the blocks have them, then ``substitute`` once."""
 
-    __slots__ = ("entries", "errors", "_names", "_negated", "_left", "_round")
+    __slots__ = ("entries", "errors", "_names", "_negated", "_doubled", "_left", "_round")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.errors: list[str] = []
         self._names: dict[str, Entry] = {}
         self._negated = False  # whether any name has a component that begins with "no"
+        self._doubled = False  # whether two entries have the same name
         self._left = _LARGEST
         self._round = 0
 
@@ -93,14 +94,23 @@ class Merge:
             self.errors.append(f'cannot redefine parameter "{entry.name}".')
         else:
             if entry.name != given.name:
-                del self._names[entry.name]
-                entry.name = given.name
-                self._names[entry.name] = entry
-                self._negated = True
+                self._rename(entry, given.name)
             if given.append and given.values:
                 entry.values.extend(given.values)
             else:
                 entry.values = list(given.values)
+
+    def _rename(self, entry: Entry, name: str) -> None:
+        del self._names[entry.name]
+        entry.name = name
+        self._negated = True
+        if name in self._names or self._doubled:
+            # "nonoa" and "a" are two parameters, and after "noa", which is either, and "a" again both have one name. It
+            # means the first.
+            self._doubled = True
+            self._names = {one.name: one for one in reversed(self.entries)}
+        else:
+            self._names[name] = entry
 
     def _new(self, name: str, values: list[Text], variable: bool) -> Entry:
         entry = Entry(name, values, variable, len(self.entries))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import posix
 
-from jailng.conf.pattern import fits, is_pattern, words
-
 _LARGEST = 64 << 20  # bytes of one file: some hundred thousand jails
 _PIECE = 1 << 16
 _FORMAT, _DIRECTORY, _REGULAR = 0o170000, 0o040000, 0o100000  # S_IFMT, S_IFDIR, S_IFREG
@@ -55,6 +53,8 @@ class Files:
 
 def _within(directory: str, part: str) -> list[str]:
     """What a part of a pattern stands for in a directory, whose path is "" or ends in a slash."""
+    from jailng.conf.pattern import fits, is_pattern, words
+
     if not is_pattern(part):
         return [directory + "".join([str(word) for word in words(part)])]
     try:

@@ -225,11 +225,11 @@ def _strtol(text: str) -> int | None:
 
 
 def quoted(text: str) -> str:
-    """A value as jail(8) writes it for others to read: in the quotes that it does not hold, where it needs any."""
-    if text and not any(mark in text for mark in " \t'\"\\"):
-        return text
-    mark = '"' if "'" in text or '"' not in text else "'"
-    return mark + text.replace("\\", "\\\\").replace(mark, "\\" + mark) + mark
+    """A value as jail(8) writes it for others to read (quoted_print in jail.c): in quotes where it needs any, preferably
+    in those that it does not hold, and with a backslash before each backslash."""
+    mark = '"' if not text or "'" in text else "'" if '"' in text else '"' if " " in text or "\t" in text else ""
+    text = text.replace("\\", "\\\\")
+    return mark + text.replace(mark, "\\" + mark) + mark if mark else text
 
 
 def visible(text: str, keep: str = "") -> str:
