@@ -26,8 +26,9 @@ MARKS = rb"""${ $ { } ; = += + , ' " \ \n \x \0 \' \" // /* */ # [ ] ? !""".spli
 MARKS += [b" ", b"\n", b"\t", b"\0", b"\xff", b"\xc3\xa9", b"\\\n", b"\r"]
 WHOLE = [b"$v=$w;", b"$w=$v,$v;", b"x=$v$w;", b"a{", b"}", b".include f;", b".include g*;", b"a{.include 'f';}"]
 PIECES = [*NAMES, *VALUES, *MARKS, *WHOLE]
-PER_KILOBYTE = 0.05  # seconds, on a machine that has other work too
+PER_KILOBYTE = 0.01  # seconds, on a machine that has other work too
 AT_LEAST = 2.0
+FEW = 20
 
 
 class Texts:
@@ -37,10 +38,12 @@ class Texts:
         self.random = random.Random(seed)
         self.seeds = [sample.read_bytes() for sample in SAMPLES]
         self.files: dict[str, bytes] = {}
+        self.size = 0  # bytes that have been read of them
 
     def read(self, path: str) -> bytes:
         if path not in self.files:
             raise FileNotFoundError(2, "No such file or directory")
+        self.size += len(self.files[path])
         return self.files[path]
 
     def glob(self, pattern: str) -> list[str]:
@@ -48,6 +51,7 @@ class Texts:
 
     def next(self) -> bytes:
         """Another text, and other files beside it."""
+        self.size = 0
         self.files = {name: self._text() for name in ("f", "g")}
         text = self.files["jail.conf"] = self._text()
         return text
@@ -101,14 +105,16 @@ def try_one(texts: Texts) -> bool:
     except JailError as error:
         _check_line(str(error))
         return False
-    for jail in config.jails:
+    # What wildcards hold is merged into each jail: of many jails with many of them the first few will do.
+    for jail in config.jails[:FEW]:
         config.find(jail.key)
         _check_line(exported(jail, "|").replace("\n", ""))
         try:
             parameters(jail.settings())
         except JailError as error:
             _check_line(str(error))
-    config.find("none")
+    if len(config.jails) <= FEW:
+        config.find("none")
     config.match("a.*")
     return True
 
@@ -127,14 +133,13 @@ def main(seconds: float, seed: int) -> int:
     slowest = 0.0
     while time.monotonic() < end:
         text = texts.next()
-        size = sum([len(content) for content in texts.files.values()])
         started = time.process_time()
         try:
             accepted += try_one(texts)
             took = time.process_time() - started
             slowest = max(slowest, took)
-            if took > AT_LEAST + PER_KILOBYTE * size / 1024:
-                raise TimeoutError(f"{took:.1f} s for {size} bytes")
+            if took > AT_LEAST + PER_KILOBYTE * texts.size / 1024:
+                raise TimeoutError(f"{took:.1f} s for {texts.size} bytes")
         except Exception:
             traceback.print_exc()
             with tempfile.NamedTemporaryFile("wb", prefix="jail.conf-", delete=False) as file:

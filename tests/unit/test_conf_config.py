@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jailng.conf import merge
 from jailng.conf.config import is_pattern, matches, parameters
 from jailng.errors import JailError
 from tests.unit.conf_files import config, export
@@ -153,10 +154,11 @@ def test_a_jail_that_is_wrong_leaves_the_others_alone() -> None:
     assert [(setting.name, setting.values) for setting in other.settings()] == [("name", ("b",)), ("path", ("/1",))]
 
 
-def test_what_variables_make_has_an_end() -> None:
+def test_what_variables_make_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "_LARGEST", 1 << 20)
     doubling = "".join([f"$v{n + 1} = $v{n}$v{n};" for n in range(40)])
     (found,) = errors(f"a {{ $v0 = xx; {doubling} path = $v40; }}")
-    assert found.endswith("variables make more than 16777216 characters of this jail")
+    assert found.endswith("variables make more than 1048576 characters of this jail")
     lists = "".join([f"$v{n + 1} = $v{n}, $v{n};" for n in range(40)])
     assert errors(f"a {{ $v0 = x; {lists} path = $v40; }}")[0].endswith("characters of this jail")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jailng.conf import parse
 from jailng.conf.config import exported, load
 from jailng.errors import JailError
 from tests.unit.conf_files import Given
@@ -90,3 +91,9 @@ def test_files_that_include_twice_each_are_not_read_two_to_the_32nd_times() -> N
     files = {f"/etc/{n}": f".include {n + 1}, {n + 1};" for n in range(32)}
     files["/etc/32"] = ""
     assert wrong(files, "/etc/0") == "/etc/32: more than 10000 files"
+
+
+def test_files_have_so_many_bytes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse, "_BYTES", 2 << 20)
+    files = {"/etc/jail.conf": ".include a, b, a;", "/etc/a": " " * 1000000, "/etc/b": " " * 97000}
+    assert wrong(files) == "/etc/a: more than 2 MB with the files before it"

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _DEPTH = 128  # of blocks in blocks: a jail's name, a component each, has 255 bytes at most
 _INCLUDES = 32  # of files in files (MAX_INCLUDE_DEPTH in config.c)
-_FILES = 10000  # in all: files that include others twice each would be read two to the 32nd times
+# In all, since files that include others twice each would be read two to the 32nd times.
+_FILES = 10000
+_BYTES = 64 << 20
 
 
 class Variable:
@@ -78,7 +80,7 @@ def parse(path: str, files: Files) -> list[Block]:
 class _Reading:
     """The state that lasts from file to file."""
 
-    __slots__ = ("blocks", "_files", "_open", "_global", "_depth", "_count")
+    __slots__ = ("blocks", "_files", "_open", "_global", "_depth", "_count", "_bytes")
 
     def __init__(self, files: Files) -> None:
         self.blocks: list[Block] = []
@@ -86,7 +88,8 @@ class _Reading:
         self._open: list[Block] = []  # the blocks that we are in, in whatever files they began
         self._global: Block | None = None
         self._depth = 0
-        self._count = 0
+        self._count = 0  # of files
+        self._bytes = 0
 
     def file(self, path: str, standard_input: bool = False) -> None:
         """Read one file."""
@@ -99,6 +102,9 @@ class _Reading:
             content = self._files.read("./-" if path == "-" and not standard_input else path)
         except OSError as error:
             raise JailError(f"{visible(path)}: {error.strerror or error}") from error
+        self._bytes += len(content)
+        if self._bytes > _BYTES:
+            raise JailError(f"{visible(path)}: more than {_BYTES >> 20} MB with the files before it")
         lexer = Lexer("STDIN" if standard_input else path, content)
         outside = len(self._open)
         while kind := lexer.next():

@@ -225,8 +225,9 @@ def _strtol(text: str) -> int | None:
 
 
 def quoted(text: str) -> str:
-    """A value as jail(8) writes it for others to read (quoted_print in jail.c): in quotes where it needs any, preferably
-    in those that it does not hold, and with a backslash before each backslash."""
+    """A value as jail(8) writes it for others to read (quoted_print in jail.c): in quotes where it needs any, in those
+    that it does not hold if there are such, and with a backslash before each backslash.
+    """
     mark = '"' if not text or "'" in text else "'" if '"' in text else '"' if " " in text or "\t" in text else ""
     text = text.replace("\\", "\\\\")
     return mark + text.replace(mark, "\\" + mark) + mark if mark else text
