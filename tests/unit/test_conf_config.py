@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jailng.conf import merge
-from jailng.conf.config import is_pattern, matches, parameters
+from jailng.conf.config import exported, is_pattern, matches, parameters
 from jailng.errors import JailError
 from tests.unit.conf_files import config, export
 
@@ -150,6 +150,9 @@ def test_errors_of_one_jail(text: str, expected: list[str]) -> None:
 
 def test_a_jail_that_is_wrong_leaves_the_others_alone() -> None:
     one, other = config("path = /$v; a { } b { $v = 1; }").jails
+    with pytest.raises(JailError, match=r'^path: variable "v" not found$'):
+        exported(one, "|")
+    assert exported(other, "|") == "name=b|path=/1"
     assert one.errors() == ['path: variable "v" not found']
     assert [(setting.name, setting.values) for setting in other.settings()] == [("name", ("b",)), ("path", ("/1",))]
 

@@ -95,5 +95,5 @@ def test_files_that_include_twice_each_are_not_read_two_to_the_32nd_times() -> N
 
 def test_files_have_so_many_bytes_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parse, "_BYTES", 2 << 20)
-    files = {"/etc/jail.conf": ".include a, b, a;", "/etc/a": " " * 1000000, "/etc/b": " " * 97000}
+    files = {"/etc/jail.conf": ".include a, b, a;", "/etc/a": " " * 1000000, "/etc/b": " " * 98000}
     assert wrong(files) == "/etc/a: more than 2 MB with the files before it"

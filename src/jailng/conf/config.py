@@ -166,13 +166,16 @@ def parameters(settings: list[Setting]) -> Parameters:
 
 
 def exported(jail: Jail, separator: str) -> str:
-    """A jail as ``jail -e`` prints it: ``name=a`` and the rest, ``jid`` excepted; lists with commas."""
+    """A jail as ``jail -e`` prints it: ``name=a`` and the rest, ``jid`` excepted; lists with commas.
+
+    Raises JailError where something is wrong with the jail.
+    """
     from jailng.params.values import quoted
 
     return separator.join(
         [
             setting.name if setting.bare else f"{setting.name}={','.join([quoted(value) for value in setting.values])}"
-            for setting in jail.sound()
+            for setting in jail.settings()
             if setting.name != "jid"
         ]
     )

@@ -44,11 +44,7 @@ class Files:
         for number, part in enumerate(parts):
             last = number + 1 == len(parts)
             found = [path + ("" if last else "/") for before in found for path in _within(before, part)]
-        return (
-            sorted([path for path in found if _exists(path)], key=lambda path: path.encode("utf-8", "surrogateescape"))
-            if parts
-            else []
-        )
+        return sorted([path for path in found if parts and _exists(path)], key=_bytes)
 
 
 def _within(directory: str, part: str) -> list[str]:
@@ -62,6 +58,10 @@ def _within(directory: str, part: str) -> list[str]:
     except OSError:
         return []
     return [directory + name for name in names if fits(name, part)]
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
 
 
 def _exists(path: str) -> bool:
