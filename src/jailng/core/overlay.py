@@ -2,7 +2,7 @@
 
 An overlay cannot be mounted with mapped ids (EINVAL), but its layers can. Then all of it has the jail's uids, on the
 host too, where root has no uid in it (EOVERFLOW) and can read and remove, but not make files. The layers are clones,
-told to the kernel by descriptor, so that no path of the host's is seen inside (docs/decisions/0008-mounts.md).
+told to the kernel by descriptor, so that no path of the host's is seen inside (docs/decisions/0007-mounts.md).
 """
 
 from __future__ import annotations
