@@ -149,12 +149,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _command(path: Path) -> Command:
     def run(*arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
         argv = [str(path), *arguments]
-        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=_ENVIRONMENT)
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT)
 
     return run
 
 
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": os.environ.get("TERM", "dumb"), "HOME": "/root"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": os.environ.get("TERM", "dumb"), "HOME": "/root"}
 
 
 def _make(request: pytest.FixtureRequest, stage: Stage, recipe: roots.Recipe) -> Path:

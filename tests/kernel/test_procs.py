@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
-from tests.kernel.conftest import _ENVIRONMENT, Command, _command
+from tests.kernel.conftest import ENVIRONMENT, Command, _command
 
 Inside = Callable[..., int]
 
@@ -44,7 +44,7 @@ def inside(checkout: Path) -> Iterator[Inside]:
     def execute(jail: str, script: str, *arguments: str, user: str = "root") -> int:
         argv = [f"{checkout}/bin/jexec", "-U", user, jail, "sh", "-c", script, *arguments]
         entered = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_ENVIRONMENT
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT
         )
         started.append(entered)
         assert entered.stdout is not None
@@ -123,7 +123,7 @@ def test_what_a_process_calls_itself_does_not_reach_the_terminal(
         "one", script, "\x1b]0;owned\x07", "a\nroot 1 0.0 evil", b"\xff\x9b".decode("utf-8", "surrogateescape")
     )
     for command in ([f"{checkout}/bin/jailctl", "ps", "aux"], [f"{checkout}/shims/ps", "aux"]):
-        done = subprocess.run(command, capture_output=True, env=_ENVIRONMENT)
+        done = subprocess.run(command, capture_output=True, env=ENVIRONMENT)
         assert done.returncode == 0
         text = done.stdout.decode()  # strictly
         assert all(line.isprintable() for line in text.split("\n"))

@@ -6,7 +6,7 @@ import pytest
 
 from jailng.conf import merge
 from jailng.conf.config import exported, is_pattern, matches, parameters
-from jailng.errors import JailError
+from jailng.errors import JailError, Mistakes
 from tests.unit.conf_files import config, export
 
 
@@ -14,9 +14,9 @@ def errors(text: str) -> list[str]:
     (jail,) = config(text).jails
     found = jail.errors()
     for _ in range(2):  # remembered
-        with pytest.raises(JailError) as caught:
+        with pytest.raises(Mistakes) as caught:
             jail.settings()
-        assert str(caught.value) == found[0]
+        assert caught.value.messages == found
     return found
 
 
