@@ -17,6 +17,19 @@ class UsageError(JailError):
     """The words on the command line do not make a command; the message is the usage text, whole."""
 
 
+class Mistakes(JailError):
+    """Several failures at once, each with a line of its own: ``messages``. ``str(error)`` has them all on one."""
+
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__("; ".join(messages))
+        self.messages = messages
+
+
+def messages(error: BaseException) -> list[str]:
+    """The lines that an error is to be told in."""
+    return error.messages if isinstance(error, Mistakes) else [explain(error)]
+
+
 def explain(error: BaseException) -> str:
     """An exception as one line for the process that waits at the other end of the pipe."""
     if isinstance(error, OSError):

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
     from jailng.cli.jail import Options
     from jailng.conf.config import Config, Setting
+    from jailng.conf.config import Jail as Defined
     from jailng.core.registry import Record
 
 
 def exhibit(options: Options) -> int:
-    """-e: every configured jail and its parameters, a line each."""
+    """-e: every configured jail and its parameters, a line each; what is wrong with them is told before."""
     separator = options.arguments["e"]
-    status = 0
-    for jail in _load(options).jails:
-        try:
-            printing.say(config.exported(jail, separator))
-        except JailError as error:
-            status = printing.complain(f"jail: {jail.key}: {error}")
-    return status
+    jails = _load(options).jails
+    for jail in jails:
+        for text in jail.errors():
+            printing.complain(f"jail: {jail.key}: {text}")
+    for jail in jails:
+        printing.say(config.exported(jail, separator))
+    return 0
 
 
 def work(options: Options, words: list[str]) -> int:
@@ -78,18 +79,17 @@ def _batch(options: Options, known: Config | None, noted: bool = False) -> Batch
 
     made: dict[str, Jail] = {}
     for defined in known.jails if known is not None else ():
-        made.setdefault(defined.key, Jail(defined.key, _reader(defined.settings)))
+        made.setdefault(defined.key, Jail(defined.key, _reader(options, defined)))
     batch = Batch(made, lambda jail: _voice(options, jail, noted), _limit(options), complain)
     batch.quiet = options.verbose < 0
     if known is not None:
+        for defined in known.jails:
+            for text in defined.errors():
+                batch.fail(made[defined.key], text)
         depends = {defined.key: defined for defined in known.jails}
 
         def depend(jail: Jail) -> tuple[str, ...]:
-            try:
-                setting = depends[jail.name].named("depend")
-            except JailError as error:
-                batch.fail(jail, str(error))
-                return ()
+            setting = depends[jail.name].named("depend")
             return setting.values if setting is not None else ()
 
         connect(made, depend, batch.fail)
@@ -107,13 +107,21 @@ def _unquoted(jail: Jail, text: str) -> str:
 
 
 def _limit(options: Options) -> int:
-    text = options.arguments.get("p", "0")
-    digits = text.lstrip("+-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 0
+    """What -p says, read as strtol(3) does: digits up to what is none. 0 and less are no limit."""
+    text = options.arguments.get("p", "").lstrip(" \t\n\v\f\r")
+    digits = text[1:] if text[:1] == "+" else text
+    end = next((at for at, char in enumerate(digits) if char not in "0123456789"), len(digits))
+    return int(digits[:end]) if 0 < end < 10 else 0
 
 
-def _reader(settings: Callable[[], list[Setting]]) -> Callable[[bool], Parameters]:
-    return lambda stops: _parameters(settings(), stops)
+def _reader(options: Options, defined: Defined) -> Callable[[bool], Parameters]:
+    def read(stops: bool) -> Parameters:
+        params = _parameters(defined.settings(), stops)
+        if params.given("allow.dying"):
+            options.warn_of_dying()
+        return params
+
+    return read
 
 
 def _parameters(settings: list[Setting], stops: bool) -> Parameters:

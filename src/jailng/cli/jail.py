@@ -9,7 +9,7 @@ from jailng.cli import printing
 from jailng.cli.getopt import getopt
 from jailng.core import registry
 from jailng.engine import life
-from jailng.errors import JailError, UsageError
+from jailng.errors import JailError, Mistakes, UsageError, messages
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -48,11 +48,18 @@ _DEPRECATED = "the 'allow.dying' parameter and '-d' flag are deprecated and have
 class Options:
     """The options of one call: ``letters`` that were given, and what the ones with an argument were given."""
 
-    __slots__ = ("arguments", "letters")
+    __slots__ = ("arguments", "letters", "warned")
 
     def __init__(self, options: list[tuple[str, str]]) -> None:
         self.letters = "".join([letter for letter, _ in options if letter != "plan"])
         self.arguments = dict(options)
+        self.warned = False
+
+    def warn_of_dying(self) -> None:
+        """Say, once, that -d and allow.dying mean nothing."""
+        if not self.warned:
+            self.warned = True
+            printing.complain(f"jail: {_DEPRECATED}")
 
     @property
     def plan(self) -> bool:
@@ -108,7 +115,9 @@ def main(argv: list[str]) -> int:
     except UsageError as error:
         return printing.complain(str(error), error.status, lines=True)
     except JailError as error:
-        return printing.complain(f"jail: {error}", error.status)
+        for text in messages(error):
+            printing.complain(f"jail: {text}")
+        return error.status
     except OSError as error:
         return printing.complain(f"jail: {error.filename or 'system call'}: {error.strerror}")
 
@@ -122,7 +131,7 @@ def _main(argv: list[str]) -> int:
             raise UsageError(USAGE)
         return _configured().exhibit(options)
     if options.has("d"):
-        printing.complain(f"jail: {_DEPRECATED}")
+        options.warn_of_dying()
     if not options.has("cmrRC"):
         return _old_style(options, words)
     if options.has("rR") and not options.has("cmC"):
@@ -136,7 +145,7 @@ def _main(argv: list[str]) -> int:
         if options.has("RC"):
             raise UsageError(USAGE)
         return _from_command_line(options, _parameters(options, words))
-    if options.has("R") or of_old:
+    if options.has("R") or of_old or (options.has("r") and not options.has("cm") and not words):
         raise UsageError(USAGE)
     return _configured().work(options, words)
 
@@ -164,28 +173,34 @@ def _users(options: Options, params: Parameters) -> None:
     for letter, system in (("u", True), ("U", False)):
         if letter in options.arguments:
             params.set("exec.jail_user", options.arguments[letter])
-            params.set("exec.system_jail_user", system)
+            params.add("exec.system_jail_user", None if system else "false")
     for letter, name in (("n", "name"), ("s", "securelevel")):
         if letter in options.arguments:
             params.set(name, options.arguments[letter])
     for letter, name in (("l", "exec.clean"), ("h", "ip_hostname")):
         if options.has(letter):
-            params.set(name, True)
+            params.add(name)
 
 
 def _parameters(options: Options, words: list[str]) -> Parameters:
     """``param=value …``; ``command`` takes the rest of the line."""
     params = Parameters()
     _users(options, params)
+    wrong = []
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "command":
             for argument in [value, *words[number + 1 :]] if value else words[number + 1 :]:
                 params.add("command", argument)
             break
-        if name == "allow.dying":
-            printing.complain(f"jail: {_DEPRECATED}")
-        params.add(name, value if equals else None, append=True)
+        if name in ("allow.dying", "allow.nodying"):
+            options.warn_of_dying()
+        try:
+            params.add(name, value if equals else None, append=True)
+        except JailError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise Mistakes(wrong)
     return params
 
 
@@ -206,13 +221,13 @@ def _old_style(options: Options, words: list[str]) -> int:
 
 
 def _from_command_line(options: Options, params: Parameters) -> int:
-    for name in params.strings("depend"):
-        if registry.find(name) is None:
-            raise JailError(f'depends on nonexistent jail "{printing.visible(name)}"')
+    lacking = [name for name in params.strings("depend") if registry.find(name) is None]
+    if lacking:
+        raise Mistakes([f'depends on nonexistent jail "{printing.visible(name)}"' for name in lacking])
     wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
     there = registry.find(wanted) if wanted else None
     if there is None:
-        if options.has("c"):
+        if options.has("c") and (options.has("m") or not options.has("r")):
             return _create(options, params)
         raise JailError(f'"{printing.visible(wanted)}" not found' if wanted else "no jail specified")
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):

@@ -7,7 +7,7 @@ need not know the others'.
 from __future__ import annotations
 
 from jailng.conf.parse import parse
-from jailng.errors import JailError
+from jailng.errors import JailError, Mistakes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Jail:
         self._errors: list[str] = []
 
     def settings(self) -> list[Setting]:
-        """What the jail sets, in jail(8)'s order. Raises JailError, each time, if something is wrong with it."""
+        """What the jail sets, in jail(8)'s order. Raises Mistakes, each time, if something is wrong with it."""
         if errors := self.errors():
-            raise JailError(errors[0])
+            raise Mistakes(errors)
         return self.sound()
 
     def errors(self) -> list[str]:
@@ -149,20 +149,34 @@ def load(path: str, files: Files) -> Config:
 
 
 def parameters(settings: list[Setting]) -> Parameters:
-    """Settings as parameters of a jail. Raises JailError: unknown parameter, or a value that it cannot have."""
+    """Settings as parameters of a jail. Raises Mistakes: unknown parameters, and values that they cannot have.
+
+    As jail(8) has it all of those are told that are wrong with its own parameters (check_intparams), and only if none
+    is, all that are wrong with the others (import_params).
+    """
     from jailng.params.model import Parameters
     from jailng.params.table import resolve
 
     made = Parameters()
+    wrong: dict[bool, list[str]] = {True: [], False: []}
     for setting in settings:
         found = resolve(setting.name)
-        if setting.bare:
-            made.add(setting.name)
-        elif found is not None and found[0].kind in ("list", "ip4", "ip6"):
-            made.extend(setting.name, setting.values)
-        else:
-            made.add(setting.name, setting.values[-1])
+        try:
+            _add(made, setting, found is not None and found[0].kind in ("list", "ip4", "ip6"))
+        except JailError as error:
+            wrong[found is not None and found[0].pseudo].append(str(error))
+    if wrong[True] or wrong[False]:
+        raise Mistakes(wrong[True] or wrong[False])
     return made
+
+
+def _add(made: Parameters, setting: Setting, several: bool) -> None:
+    if setting.bare:
+        made.add(setting.name)
+    elif several:
+        made.extend(setting.name, setting.values)
+    else:
+        made.add(setting.name, setting.values[-1])
 
 
 def exported(jail: Jail, separator: str) -> str:

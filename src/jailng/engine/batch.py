@@ -14,7 +14,7 @@ from select import POLLIN, poll
 from jailng.core import registry
 from jailng.engine import command, life
 from jailng.engine.dependency import SET, START, STOP
-from jailng.errors import JailError, explain
+from jailng.errors import JailError, messages
 from jailng.linux.ns import LONGEST
 
 TYPE_CHECKING = False
@@ -186,7 +186,8 @@ class Batch:
 
     def _fell(self, jail: Jail, error: Exception) -> None:
         jail.walk = None
-        self.fail(jail, explain(error))
+        for text in messages(error):
+            self.fail(jail, text)
         self._done(jail)
 
     @staticmethod
@@ -219,6 +220,8 @@ class Batch:
         if self._has_to_wait(jail):
             return
         if jail.record is not None:
+            if self.started is not None:
+                self.started(jail, jail.record)
             self._done(jail)
             return
         way = self._life(jail, params)

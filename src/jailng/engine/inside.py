@@ -8,6 +8,7 @@ from jailng.core import attach, privileges, registry, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, mount, ns
+from jailng.linux.libc import ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -236,15 +237,39 @@ class _Output:
             return posix.open(self.path, flags, 0o666)
         below = posix.open(root, mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
-            path = self.path[len(root) + 1 :].encode("utf-8", "surrogateescape")
-            strict = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
-            return mount.openat2(below, path, flags | posix.O_NONBLOCK, strict, 0o666)
+            return _openat(below, self.path[len(root) + 1 :], flags | posix.O_NONBLOCK, 0o666)
+        except OSError:
+            _check_path(below, root, self.path[len(root) + 1 :])
+            raise
         finally:
             posix.close(below)
 
     def __exit__(self, *_: object) -> None:
         if self.fd >= 0:
             posix.close(self.fd)
+
+
+def _openat(below: int, path: str, flags: int, mode: int = 0) -> int:
+    strict = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
+    return mount.openat2(below, path.encode("utf-8", "surrogateescape"), flags, strict, mode)
+
+
+def _check_path(below: int, root: str, path: str) -> None:
+    """Say, as check_path of jail(8) does, which part of a way that could not be gone is a link, or is not there."""
+    parts = path.split("/")
+    for number in range(1, len(parts) + 1):
+        way = "/".join(parts[:number])
+        try:
+            fd = _openat(below, way, mount.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+        except OSError as error:
+            if number == len(parts) and error.errno == ENOENT:
+                return
+            raise JailError(f"exec.consolelog: {root}/{way}: {error.strerror}") from None
+        try:
+            if posix.fstat(fd).st_mode & 0o170000 == 0o120000:  # S_ISLNK
+                raise JailError(f"exec.consolelog: {root}/{way} is a symbolic link")
+        finally:
+            posix.close(fd)
 
 
 def terminate(record: Record) -> dict[int, int]:

@@ -259,10 +259,9 @@ def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
 
 
 def _create(life: Life, _: str) -> Iterable[command.Wait]:
-    given = [word for word in life.params.words(pseudo=False) if word not in ("persist", "nopersist")]
-    shown = life.params.words(pseudo=False) if life.params.flag("persist") else ["persist", *given]
-    if not _runs_something(life.params):
-        shown = life.params.words(pseudo=False)
+    shown = life.params.words(pseudo=False)
+    if _runs_something(life.params) and not life.params.flag("persist"):
+        shown = ["persist", *[word for word in shown if word.partition("=")[0] not in ("persist", "nopersist")]]
     try:
         notes = create.jail_set(life.params, life.there, _get_ready(life))
     finally:
@@ -466,8 +465,9 @@ def update(record: Record, changes: Parameters, voice: Voice) -> None:
     from jailng.engine import modify
 
     modify.modify(record, changes)
-    given = [word for word in changes.words(pseudo=False) if not word.startswith("jid=")]
-    voice.say(" ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given]))
+    given = changes.words(pseudo=False, live=True)
+    if given:  # else update_jail has nothing to do
+        voice.say(" ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given]))
     voice.note("updated")
 
 

@@ -36,10 +36,12 @@ class Parameters:
     ``strings`` are the same with a type.
     """
 
-    __slots__ = ("_values", "_implied", "_keys")
+    __slots__ = ("_values", "_forms", "_implied", "_keys")
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
+        # What need not have a value: the name as it was given, "no" included, and the value, None where there was none.
+        self._forms: dict[str, tuple[str, str | None]] = {}
         self._implied: set[str] = set()  # names that ``settle`` has put there
         # meta, env and their keys, in order, until they are folded: None takes a key away.
         self._keys: dict[str, str | None] = {}
@@ -114,6 +116,8 @@ class Parameters:
             value = before + value
         self._values[parameter.name] = value
         self._implied.discard(parameter.name)
+        if parameter.kind in ("bool", "jailsys"):
+            self._forms[parameter.name] = (name, text)
 
     def extend(self, name: str, texts: Iterable[str]) -> None:
         """Add values of a list: what ``add`` does one by one, in a time that is not the square of their number."""
@@ -274,15 +278,25 @@ class Parameters:
                 return name
         return ""
 
-    def words(self, pseudo: bool) -> list[str]:
-        """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told."""
-        return [self._word(name) for name in self if self.given(name) and (pseudo or not _row(name).pseudo)]
+    def words(self, pseudo: bool, live: bool = False) -> list[str]:
+        """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told.
+
+        With ``live`` without what FreeBSD's kernel takes at creation alone.
+        """
+        return [
+            self._word(name)
+            for name in self
+            if self.given(name) and (pseudo or not _row(name).pseudo) and not (live and _row(name).create_only)
+        ]
 
     def _word(self, name: str) -> str:
         value = self[name]
+        given, text = self._forms.get(name, (name, ""))
         if isinstance(value, bool):
-            return name if value else negated(name)
-        return f"{name}={quoted(show(value))}"
+            if name not in self._forms:
+                return name if value else negated(name)
+            return given if text is None else f"{given}={'true' if value is (given == name) else 'false'}"
+        return given if text is None else f"{name}={quoted(show(value))}"
 
     # Its record
 
