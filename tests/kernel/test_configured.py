@@ -298,3 +298,18 @@ def test_what_goes_wrong_is_one_line(configured: Configured, jail: Command, tmp_
     done = configured("a { ", "-c")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
+
+
+def test_a_plan_is_only_told(configured: Configured, jls: Command, tmp_path: Path) -> None:
+    text = f'a {{ exec.prestart = "touch {tmp_path}/done"; depend = b; mount = "tmpfs $path/tmp tmpfs rw"; }} b {{ }}'
+    lines = _lines(configured(text, "--plan", "-c", "a"))
+    assert [line for line in lines if line.startswith("b: ")][-1:]
+    assert f"a: exec.prestart: touch {tmp_path}/done" in lines
+    assert any(line.startswith("a: mount tmpfs on ") for line in lines)
+    assert (jls("name").stdout, (tmp_path / "done").exists()) == ("", False)
+    _lines(configured(text.replace("mount =", "env.x ="), "-qc"))
+    assert any(line.startswith("a: undo: cgroup ") for line in _lines(configured(text, "--plan", "-r", "*")))
+    assert _lines(configured("b { host.hostname = x; }", "--plan", "-m", "b")) == ["b: set host.hostname"]
+    assert any("undo" in line for line in _lines(configured("b { }", "--plan", "-rc", "b")))
+    assert jls("name").stdout == "b\na\n"
+    _lines(configured(text, "-qr", "*"))

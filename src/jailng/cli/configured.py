@@ -82,6 +82,8 @@ def _batch(options: Options, known: Config | None, noted: bool = False) -> Batch
         made.setdefault(defined.key, Jail(defined.key, _reader(options, defined)))
     batch = Batch(made, lambda jail: _voice(options, jail, noted), _limit(options), complain)
     batch.quiet = options.verbose < 0
+    if options.plan:
+        batch.plan = lambda jail, lines: cli.print_plan(lines, jail.name)
     if known is not None:
         for defined in known.jails:
             for text in defined.errors():
@@ -156,17 +158,18 @@ def _choose(batch: Batch, known: Config | None, word: str, what: int, clean: boo
     else:
         jail = batch.jails.get(word)
         if jail is None and what == STOP:
-            jail = _by_running(batch, word)
+            jail = _by_running(batch, word, batch.plan is None)
         if jail is None:
             raise JailError(f'"{printing.visible(word)}" not found')
         batch.want([jail], what, clean)
 
 
-def _by_running(batch: Batch, word: str) -> Jail | None:
+def _by_running(batch: Batch, word: str, tidy: bool) -> Jail | None:
     """The running jail of that name or jid, by its definition if its name has one."""
     record = registry.find(word)
     if record is None:
-        life.clear_away(word)  # what a jail of that name may have left when it ended by itself
+        if tidy:
+            life.clear_away(word)  # what a jail of that name may have left when it ended by itself
         return None
     return _running(batch, record)
 
@@ -182,6 +185,9 @@ def _running(batch: Batch, record: Record) -> Jail:
 
 
 def _run(options: Options, batch: Batch) -> int:
+    if batch.plan is not None:
+        batch.run()
+        return int(batch.failed)
     output = cli.open_jid_file(options)
     if options.has("i"):
         batch.created = cli.say_jid

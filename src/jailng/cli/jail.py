@@ -235,7 +235,9 @@ def _from_command_line(options: Options, params: Parameters) -> int:
     if not options.has("r"):
         raise JailError(f'"{printing.visible(wanted)}" already exists')
     if options.plan:
-        _print_removal(there)
+        from jailng.engine import plan
+
+        print_plan(plan.removal(there, params))
     else:
         life.stop(life.Life(params, there, _voice(options), Parameters.from_texts(there.params)))
     return _create(options, params)
@@ -248,8 +250,10 @@ def _voice(options: Options) -> Voice:
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
     life.settle(params)
     if options.plan:
-        life.check_path(params, _voice(options))
-        return _print_plan(params)
+        from jailng.engine import plan
+
+        print_plan(plan.creation(params, _voice(options)))
+        return 0
     output = open_jid_file(options)
     jail = life.Life(params, None, _voice(options))
     if options.has("i"):
@@ -265,23 +269,10 @@ def say_jid(record: Record) -> None:
     printing.say(str(record.jid))
 
 
-def _print_plan(params: Parameters) -> int:
-    from jailng.core import create, operation
-
-    jid = params.number("jid") or 1
-    for name, _ in life.START:
-        lines = []
-        if name == "jail_set":
-            lines = list(operation.describe(create.plan(params, jid, registry.uid_base(0))))
-        elif name == "interface":
-            lines = [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
-        elif name == "command":
-            lines = [f"command: {' '.join(params.strings(name))}"] if params.strings(name) else []
-        elif name.startswith("exec."):
-            lines = [f"{name}: {text}" for text in params.strings(name)]
-        for line in lines:
-            printing.say(printing.visible(line))
-    return 0
+def print_plan(lines: list[str], name: str = "") -> None:
+    """What --plan has found out, after the jail's name where several are done."""
+    for line in lines:
+        printing.say(printing.visible(f"{name}: {line}" if name else line))
 
 
 def open_jid_file(options: Options) -> int:
@@ -313,8 +304,9 @@ def _jid_line(jail: life.Life, old_style: bool) -> str:
 
 def _modify(options: Options, record: Record, params: Parameters) -> int:
     if options.plan:
-        changed = Parameters.from_texts(record.params).update(params)
-        printing.say(printing.visible("\n".join([f"set {name}" for name in changed]), keep="\n"))
+        from jailng.engine import plan
+
+        print_plan(plan.change(record, params))
         return 0
     life.update(record, params, _voice(options))
     return 0
@@ -328,13 +320,10 @@ def _remove_one(options: Options, name: str) -> int:
             life.clear_away(name)  # what a jail of that name may have left when it ended by itself
         raise JailError(f'"{printing.visible(name)}" not found')
     if options.plan:
-        _print_removal(record)
+        from jailng.engine import plan
+
+        print_plan(plan.removal(record))
         return 0
     voice = Voice(record.name, options.verbose, noted=False)
     life.stop(life.Life(Parameters.from_texts(record.params), record, voice), forced=options.has("R"))
     return 0
-
-
-def _print_removal(record: Record) -> None:
-    for line in reversed(record.undo):
-        printing.say(printing.visible(f"undo: {line}"))

@@ -35,7 +35,8 @@ class Batch:
     ``voice`` makes a jail's voice; ``complain`` is told of a jail and why it has failed, ``started`` of each that has
     been started, ``created`` of its record as soon as there is one. ``limit`` is how many commands may run at once, 0
     for any number. ``quiet``: nothing is said of jails that are skipped (-q). ``forced``: jails are removed without
-    their commands (-R). ``afterwards``: jails that run are left alone (-C). ``failed`` is true once anything has.
+    their commands (-R). ``afterwards``: jails that run are left alone (-C). Where there is a
+    ``plan``, it is told what would be done, and nothing is. ``failed`` is true once anything has.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Batch:
         self.complain = complain
         self.created: Callable[[Record], None] | None = None
         self.started: Callable[[Jail, Record], None] | None = None
+        self.plan: Callable[[Jail, list[str]], None] | None = None
         self.quiet = self.forced = self.afterwards = self.failed = False
         self._ready: list[Jail] = []
         self._turns: list[Jail] = []  # those whose next command has to wait for another's end
@@ -224,8 +226,14 @@ class Batch:
                 self.started(jail, jail.record)
             self._done(jail)
             return
-        way = self._life(jail, params)
         life.settle(params)
+        if self.plan is not None:
+            from jailng.engine import plan
+
+            self.plan(jail, plan.creation(params, self.voice(jail)))
+            self._done(jail)
+            return
+        way = self._life(jail, params)
         jail.walk = self._cleaned_first(jail, way) if jail.clean else life.starting(way)
         self._go_on(jail, None)
 
@@ -241,18 +249,29 @@ class Batch:
         if self._has_to_wait(jail):
             return
         if jail.record is not None and not jail.drawn:
-            life.update(jail.record, params, self.voice(jail))
+            if self.plan is not None:
+                from jailng.engine import plan
+
+                self.plan(jail, plan.change(jail.record, params))
+            else:
+                life.update(jail.record, params, self.voice(jail))
         self._done(jail)
 
     def _stop(self, jail: Jail, params: Parameters) -> None:
         if self._has_to_wait(jail):
             return
-        way = self._life(jail, params)
         if jail.record is not None and self.afterwards:
             if not (jail.drawn or jail.wild):
                 raise JailError("still running")
             self._done(jail)
             return
+        if self.plan is not None and (jail.record is not None or jail.clean):
+            from jailng.engine import plan
+
+            self.plan(jail, plan.removal(jail.record or registry.remains(jail.name), params))
+            self._stopped(jail)
+            return
+        way = self._life(jail, params)
         if jail.record is not None:
             way.running = self._running_with(jail.record)
             jail.walk = life.removing(way) if self.forced else life.stopping(way)
@@ -260,7 +279,8 @@ class Batch:
             way.record = registry.remains(jail.name)
             jail.walk = life.cleaning(way)
         else:
-            life.clear_away(jail.name)  # what it may have left when it ended by itself
+            if self.plan is None:
+                life.clear_away(jail.name)  # what it may have left when it ended by itself
             if not (jail.drawn or jail.wild):
                 if not self.quiet:
                     self.complain(jail, f'"{jail.name}" not found')

@@ -29,7 +29,9 @@ def undoing(line: str, params: Parameters) -> str:
     from jailng.core import mounting
     from jailng.params.values import unescape
 
-    target = f"{params.text('path').rstrip('/')}/{unescape(line.split(' ')[2])}"
+    relative = unescape(line.split(" ")[2])
+    path = params.text("path").rstrip("/")
+    target = path if relative == "." else f"{path}/{relative}"
     try:
         commands = {entry.target.rstrip("/"): entry.undo_command for _, entry in mounting.entries(params)}
     except JailError:  # a file that is no more

@@ -1,0 +1,59 @@
+"""What would be done to a jail, as lines to read (--plan): nothing is touched, the host is only looked at."""
+
+from __future__ import annotations
+
+from jailng.core import create, operation, registry
+from jailng.engine import life
+from jailng.params.model import Parameters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+
+def creation(params: Parameters, voice: life.Voice) -> list[str]:
+    """To start a jail of these settled parameters. Raises JailError where the start would."""
+    life.check_path(params, voice)
+    jid = params.number("jid") or 1
+    lines: list[str] = []
+    for name, _ in life.START:
+        if name == "jail_set":
+            lines += operation.describe(create.plan(params, jid, registry.uid_base(0)))
+        elif name == "interface":
+            lines += [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
+        elif name == "mount":
+            lines += _mounts(params)
+        elif name == "command" and params.strings(name):
+            lines.append(f"command: {' '.join(params.strings(name))}")
+        elif name.startswith("exec."):
+            lines += [f"{name}: {text}" for text in params.strings(name)]
+    return lines
+
+
+def _mounts(params: Parameters) -> list[str]:
+    if not params.strings("mount") and not params.strings("mount.fstab"):
+        return []
+    from jailng.core import mounting
+
+    return [f"mount {entry.device} on {entry.target}, {entry.kind}" for _, entry in mounting.entries(params)]
+
+
+def change(record: Record, changes: Parameters) -> list[str]:
+    """To change a jail that runs. Raises JailError where that could not be."""
+    return [f"set {name}" for name in Parameters.from_texts(record.params).update(changes)]
+
+
+def removal(record: Record | None, params: Parameters | None = None) -> list[str]:
+    """To remove a jail, or what is left of one; ``params`` tell of the commands that this takes, where it takes any."""
+    commands = {
+        name: [f"{name}: {text}" for text in params.strings(name)] if params is not None else []
+        for name in ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
+    }
+    undone = [f"undo: {line}" for line in reversed(record.undo)] if record is not None else []
+    return [
+        *commands["exec.prestop"],
+        *commands["exec.stop"],
+        *undone,
+        *commands["exec.poststop"],
+        *commands["exec.release"],
+    ]
