@@ -175,9 +175,9 @@ def test_who_is_in_the_cgroup_is_judged(jail: Command, root: Path, stage: Stage,
 
 
 SERVER = """
-import struct, threading
+import signal, struct, threading
 fd = os.open("/dev/fuse", os.O_RDWR)
-print(repr(mount("none", "/a", "fuse.test", 0, f"fd={fd},rootmode=40000,user_id=0,group_id=0")), file=sys.stderr)
+assert not mount("none", "/a", "fuse.test", 0, f"fd={fd},rootmode=40000,user_id=0,group_id=0")
 def attributes(node):
     kind, size = (0o40755, 0) if node == 1 else (0o100644, 5)
     return struct.pack("=6Q10I", node, size, 1, 0, 0, 0, 0, 0, 0, kind, 1, 0, 0, 0, 4096, 0)
@@ -227,16 +227,20 @@ def test_a_jail_ends_although_a_fuse_server_does_not_answer(jail: Command, jexec
     """Who closes a file waits for the server, uninterruptibly, and here holds the server's end open meanwhile."""
     assert jail("-c", "name=a", f"path={root}", "persist", *FUSEFS).returncode == 0
     script = """
-threading.Thread(target=serve, args=((25,),), daemon=True).start()                               # FLUSH
+threading.Thread(target=serve, args=((25,),), daemon=True).start()      # FLUSH
 os.dup2(os.open("/a/file", os.O_RDONLY), 0)                             # closed before the server's end is
-if os.fork() == 0:
-    os.setsid()
-    for number in (1, 2):
-        os.dup2(os.open("/dev/null", os.O_RDWR), number)
-    os.kill(os.getpid(), 19)
-os._exit(0)
+os.write(told, b".")
+signal.pause()
 """
-    done = jexec("a", hostile.PYTHON, "-IS", "-c", PROLOGUE + SERVER + script)
+    apart = """
+ready, told = os.pipe()
+if os.fork():
+    os._exit(os.read(ready, 1) != b".")
+os.setsid()
+for number in (1, 2):
+    os.dup2(os.open("/dev/null", os.O_RDWR), number)
+"""
+    done = jexec("a", hostile.PYTHON, "-IS", "-c", PROLOGUE + apart + SERVER + script)
     removed = jail("-R", "a")
     assert done.returncode == 0, done.stderr
     assert (removed.stderr, removed.returncode) == ("", 0)
