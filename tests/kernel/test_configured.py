@@ -313,3 +313,11 @@ def test_a_plan_is_only_told(configured: Configured, jls: Command, tmp_path: Pat
     assert any("undo" in line for line in _lines(configured("b { }", "--plan", "-rc", "b")))
     assert jls("name").stdout == "b\na\n"
     _lines(configured(text, "-qr", "*"))
+
+
+def test_lenient(configured: Configured, jls: Command) -> None:
+    text = "a { ng.lenient; allow.mount.zfs; }"
+    warning = "jail: a: allow.mount.zfs: not honoured on Linux: stock Linux has no ZFS\n"
+    assert _said(configured(text, "-c")) == ("a: created\n", warning, 0)
+    assert jls("-j", "a", "allow.mount.zfs").stdout == "false\n"
+    assert _lines(configured(text, "-r", "a")) == ["a: removed"]

@@ -534,3 +534,21 @@ def test_from_lines_refuses_what_to_lines_did_not_write() -> None:
         Parameters.from_lines(["x=1"])
     with pytest.raises(JailError, match="not an IPv4 address"):
         Parameters.from_lines(["ip4.addr=1"])
+
+
+def test_a_lenient_jail_goes_without_permissions_that_linux_never_gives() -> None:
+    params = Parameters()
+    for word in ("ng.lenient", "allow.mount.zfs", "allow.raw_sockets", "allow.noquotas"):
+        params.add(word)
+    params.settle()
+    assert params.left_out == ["allow.mount.zfs: not honoured on Linux: stock Linux has no ZFS"]
+    assert [params.flag(name) for name in ("allow.mount.zfs", "allow.raw_sockets")] == [False, True]
+
+
+@pytest.mark.parametrize("word, text", [("osreldate", "5"), ("vnet", None), ("allow.nosuch", None)])
+def test_lenient_is_of_permissions_alone(word: str, text: str | None) -> None:
+    params = Parameters()
+    params.add("ng.lenient")
+    with pytest.raises(JailError):
+        params.add(word, text)
+        params.settle()

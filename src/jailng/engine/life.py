@@ -384,6 +384,8 @@ def starting(life: Life) -> Walk:
     """
     if not life.params.flag("persist") and not _runs_something(life.params):
         raise JailError("new jail must persist or attach")
+    for sentence in life.params.left_out:
+        life.voice.warn(sentence)
     if not any(life.params.strings(step) for step in ("exec.prepare", "exec.prestart")):
         # Else these may be what makes the directory; jail_set looks at it in any case.
         check_path(life.params, life.voice)

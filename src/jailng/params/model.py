@@ -33,10 +33,11 @@ class Parameters:
 
     Built with ``add`` and ``set``; ``settle`` makes them whole for a new jail, ``update`` applies some to a jail that
     runs. ``parameters["ip4"]`` is the value, or the table's default; ``flag``, ``number``, ``text``, ``addresses`` and
-    ``strings`` are the same with a type.
+    ``strings`` are the same with a type. ``left_out`` is what ``settle`` has to say of permissions that ng.lenient goes
+    without.
     """
 
-    __slots__ = ("_values", "_forms", "_implied", "_keys")
+    __slots__ = ("_values", "_forms", "_implied", "_keys", "left_out")
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
@@ -45,6 +46,7 @@ class Parameters:
         self._implied: set[str] = set()  # names that ``settle`` has put there
         # meta, env and their keys, in order, until they are folded: None takes a key away.
         self._keys: dict[str, str | None] = {}
+        self.left_out: list[str] = []
 
     # What is there
 
@@ -170,11 +172,21 @@ class Parameters:
         if self.number("securelevel") < -1:
             raise JailError("jail_set: Operation not permitted")  # FreeBSD's: below the host's, which never rises here
         for name, value in self._values.items():
-            check_honoured(name, value)
+            self._check(name, value)
         for name in ("ip4.addr", "ip6.addr"):
             if name in self._values:
                 self._values[name] = _in_order(name, self.addresses(name))
         self._check_sharing()
+
+    def _check(self, name: str, value: Value) -> None:
+        """Refuse what is not honoured. A permission that Linux never gives is one less, which ng.lenient puts up with."""
+        try:
+            check_honoured(name, value)
+        except JailError as error:
+            if not (self.flag("ng.lenient") and name.startswith("allow.") and _row(name).honoured == "never"):
+                raise
+            self.left_out.append(str(error))
+            self._values[name] = False
 
     def _imply(self) -> None:
         for family in ("ip4", "ip6"):

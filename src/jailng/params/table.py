@@ -277,7 +277,7 @@ _ROWS: dict[str, Row] = {
         "65,536 uids of its own on the host (private), or the host's (shared, as on FreeBSD)",
         "user namespace and idmapped root; shared is the weaker"),
     "ng.lenient": ("bool", False, "", "now", "restart", None, None,
-        "warn where a restriction cannot be applied, instead of refusing", "ours"),
+        "warn where a restriction cannot be applied, or a permission given, instead of refusing", "ours"),
 }  # fmt: skip
 
 
