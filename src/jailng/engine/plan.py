@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def creation(params: Parameters, voice: life.Voice) -> list[str]:
     """To start a jail of these settled parameters. Raises JailError where the start would."""
+    for sentence in params.left_out:
+        voice.warn(sentence)
     life.check_path(params, voice)
     jid = params.number("jid") or 1
     lines: list[str] = []

@@ -179,7 +179,7 @@ class Parameters:
         self._check_sharing()
 
     def _check(self, name: str, value: Value) -> None:
-        """Refuse what is not honoured. A permission that Linux never gives is one less, which ng.lenient puts up with."""
+        """Refuse what is not honoured. Without a permission that Linux never gives a jail of ng.lenient can do."""
         try:
             check_honoured(name, value)
         except JailError as error:
