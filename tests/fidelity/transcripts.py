@@ -102,5 +102,9 @@ def written(transcript: Transcript, out: str, err: str, status: int) -> str:
 
 
 def _marked(mark: str, text: str) -> list[str]:
-    lines = text.splitlines(keepends=True)
-    return [f"{mark if line.endswith(chr(10)) else mark + '-'} {line.rstrip(chr(10))}".rstrip(" ") for line in lines]
+    lines = []
+    for line in text.splitlines(keepends=True):
+        bare = line.rstrip("\n")
+        first = mark if line.endswith("\n") else f"{mark}-"
+        lines.append(f"{first} {bare}" if bare else first)
+    return lines

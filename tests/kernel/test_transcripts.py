@@ -56,7 +56,7 @@ class Place:
             capture_output=True,
             text=True,
             timeout=60,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, "PATH": f"{self.checkout}/bin:{ENVIRONMENT['PATH']}"},
             cwd=self.here,
         )
         out, err = self.shown(done.stdout), self.shown(done.stderr)

@@ -28,12 +28,14 @@ def exhibit(options: Options) -> int:
     """-e: every configured jail and its parameters, a line each; what is wrong with them is told before."""
     separator = options.arguments["e"]
     jails = _load(options).jails
+    status = 0
     for jail in jails:
         for text in jail.errors():
-            printing.complain(f"jail: {jail.key}: {text}")
+            status = printing.complain(f"jail: {jail.key}: {text}")
     for jail in jails:
-        printing.say(config.exported(jail, separator))
-    return 0
+        if not jail.errors():
+            printing.say(config.exported(jail, separator))
+    return status
 
 
 def work(options: Options, words: list[str]) -> int:

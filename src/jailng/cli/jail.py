@@ -11,6 +11,7 @@ from jailng.core import registry
 from jailng.engine import life
 from jailng.errors import JailError, Mistakes, UsageError, messages
 from jailng.params.model import Parameters
+from jailng.params.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,15 +43,25 @@ usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
        jail [-f file] -e separator"""
 _LETTERS = "cCde:f:hiJ:lmn:p:qrRs:u:U:v"
 CONFIGURATION = "/etc/jail.conf"
+# Parameters that options stand for; "" is the option's argument, None no value.
+_STANDS_FOR: dict[str, tuple[tuple[str, str | None], ...]] = {
+    "h": (("ip_hostname", None),),
+    "l": (("exec.clean", None),),
+    "n": (("name", ""),),
+    "s": (("securelevel", ""),),
+    "u": (("exec.jail_user", ""), ("exec.system_jail_user", None)),
+    "U": (("exec.jail_user", ""), ("exec.system_jail_user", "false")),
+}
 _DEPRECATED = "the 'allow.dying' parameter and '-d' flag are deprecated and have no effect."
 
 
 class Options:
     """The options of one call: ``letters`` that were given, and what the ones with an argument were given."""
 
-    __slots__ = ("arguments", "letters", "warned")
+    __slots__ = ("arguments", "given", "letters", "warned")
 
     def __init__(self, options: list[tuple[str, str]]) -> None:
+        self.given = options
         self.letters = "".join([letter for letter, _ in options if letter != "plan"])
         self.arguments = dict(options)
         self.warned = False
@@ -169,23 +180,18 @@ def _is_configured(options: Options) -> bool:
     return True
 
 
-def _users(options: Options, params: Parameters) -> None:
-    for letter, system in (("u", True), ("U", False)):
-        if letter in options.arguments:
-            params.set("exec.jail_user", options.arguments[letter])
-            params.add("exec.system_jail_user", None if system else "false")
-    for letter, name in (("n", "name"), ("s", "securelevel")):
-        if letter in options.arguments:
-            params.set(name, options.arguments[letter])
-    for letter, name in (("l", "exec.clean"), ("h", "ip_hostname")):
-        if options.has(letter):
-            params.add(name)
+def _of_options(options: Options) -> Parameters:
+    """The parameters that options stand for, in their order."""
+    params = Parameters()
+    for letter, argument in options.given:
+        for name, value in _STANDS_FOR.get(letter, ()):
+            params.add(name, argument if value == "" else value)
+    return params
 
 
 def _parameters(options: Options, words: list[str]) -> Parameters:
     """``param=value …``; ``command`` takes the rest of the line."""
-    params = Parameters()
-    _users(options, params)
+    params = _of_options(options)
     wrong = []
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -209,12 +215,14 @@ def _old_style(options: Options, words: list[str]) -> int:
     if len(words) < 4 or not words[0].startswith("/"):
         raise UsageError(USAGE)
     path, hostname, addresses, *command = words
-    params = Parameters()
-    _users(options, params)
-    params.set("path", path)
-    params.set("host.hostname", hostname)
+    params = _of_options(options)
+    params.add("path", path)
+    params.add("host.hostname", hostname)
+    found: dict[str, list[str]] = {}
     for address in addresses.split(",") if addresses else []:
-        params.add("ip6.addr" if ":" in address else "ip4.addr", address.strip())
+        found.setdefault("ip6.addr" if ":" in address else "ip4.addr", []).append(address)
+    for name, texts in found.items():
+        params.add(name, ",".join(texts))
     for word in command:
         params.add("command", word)
     return _create(options, params, old_style=True)
@@ -296,8 +304,9 @@ def _jid_line(jail: life.Life, old_style: bool) -> str:
     params = jail.params
     if old_style:
         ips = ",".join([address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)])
-        command = " ".join(params.strings("command"))
-        return "\t".join([str(jail.there.jid), params.text("path"), params.text("host.hostname"), ips, command])
+        command = " ".join([quoted(word) for word in params.strings("command")])
+        path, hostname = quoted(params.text("path")), quoted(params.text("host.hostname"))
+        return "\t".join([str(jail.there.jid), path, hostname, ips, command])
     given = [word for word in params.words(pseudo=True) if not word.startswith("jid=")]
     return "\t".join([f"jid={jail.there.jid}", *given])
 

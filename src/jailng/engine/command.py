@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # A command with one of these is for sh; any other is split at white space and executed as it stands.
 _FOR_SHELL = frozenset("!\"$&'()*;<>?[\\]`{|}~")
+_LONGEST = 1 << 16  # of a complaint, bytes
 _CLEAN_PATH = "/bin:/usr/bin"
 # Of the caller's environment a jail sees no more than this unless exec.clean is switched off by name.
 _HARMLESS = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES")
@@ -91,24 +92,27 @@ TURN = Wait([], 0)
 class HostCommand:
     """A command string on its way on the host."""
 
-    __slots__ = ("_pid", "_pidfd", "argv", "background", "line")
+    __slots__ = ("_pid", "_pidfd", "_said", "argv", "background", "line")
 
     def __init__(self, text: str) -> None:
         self.argv, self.background = split(text)
         self.line = " ".join(self.argv)  # as jail(8) shows it
-        self._pid = self._pidfd = -1
+        self._pid = self._pidfd = self._said = -1
 
     def begin(self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool) -> Wait | None:
         """Start it, as the user and ``at_home`` in that user's directory; None where there is nothing to wait for."""
+        self._said, say = posix.pipe2(posix.O_CLOEXEC)
         self._pid, self._pidfd = ns.clone3()
         if self._pid == 0:
-            self._be(environment, user, at_home)
+            self._be(environment, user, at_home, say)
+        posix.close(say)
         if self.background:
             posix.close(self._pidfd)
+            posix.close(self._said)
             return None
         return Wait([self._pidfd], seconds)
 
-    def _be(self, environment: dict[str, str], user: User | None, at_home: bool) -> None:
+    def _be(self, environment: dict[str, str], user: User | None, at_home: bool, say: int) -> None:
         try:
             if self.background:
                 posix.setsid()
@@ -119,16 +123,26 @@ class HostCommand:
                     posix.chdir(user.home)
             _execute(self.argv, environment)
         except OSError as error:
-            posix.write(2, f"jail: exec {self.argv[0]}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
+            text = f"exec {self.argv[0]}: {error.strerror}"
+            if self.background:  # nobody listens
+                text, say = f"jail: {text}\n", 2
+            posix.write(say, text.encode("utf-8", "surrogateescape"))
         finally:
             posix._exit(1)
 
     def end(self, timed_out: bool) -> None:
         """It has ended, or had its time, and is then left to itself. Raises JailError unless it succeeded."""
-        posix.close(self._pidfd)
-        if timed_out:
-            raise JailError(f"{self.line}: timed out")
-        judge(self.line, posix.waitpid(self._pid, 0)[1])
+        try:
+            if timed_out:
+                raise JailError(f"{self.line}: timed out")
+            _, status = posix.waitpid(self._pid, 0)
+            complaint = posix.read(self._said, _LONGEST)
+            if complaint:
+                raise JailError(complaint.decode("utf-8", "surrogateescape"))
+            judge(self.line, status)
+        finally:
+            posix.close(self._pidfd)
+            posix.close(self._said)
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> None:

@@ -75,7 +75,7 @@ class Life:
     as in jail.conf(5), and not one command's words.
     """
 
-    __slots__ = ("created", "crowded", "params", "ready", "record", "removed", "running", "strings", "voice")
+    __slots__ = ("created", "crowded", "mounted", "params", "ready", "record", "removed", "running", "strings", "voice")
 
     def __init__(
         self, params: Parameters, record: Record | None, voice: Voice, running: Parameters | None = None
@@ -88,6 +88,7 @@ class Life:
         self.removed: Callable[[], None] | None = None
         self.crowded = False
         self.strings = False
+        self.mounted: list[str] = []  # which of mount.devfs and the like have been told of
         self.ready: Ready | None = None
 
     @property
@@ -255,6 +256,7 @@ def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
         from jailng.engine import shown
 
         life.voice.say(f"run command: {shown.own_mount(step, life.params)}")
+        life.mounted.append(step)
     return ()
 
 
@@ -317,12 +319,16 @@ def _take_down(life: Life, _: str) -> Iterable[command.Wait]:
     """What was made around the jail goes as it came, in reverse."""
     for name in ("mount.procfs", "mount.fdescfs", "mount.devfs"):
         if life.params.given(name) and life.params.flag(name):
-            from jailng.engine import shown
-
-            life.voice.say(f"run command: {shown.own_unmount(name, life.params)}")
+            _tell_of_unmounting(life, name)
     if life.record is not None and life.record.locked:
         undo.walk(life.record, tell=_teller(life))
     return ()
+
+
+def _tell_of_unmounting(life: Life, name: str) -> None:
+    from jailng.engine import shown
+
+    life.voice.say(f"run command: {shown.own_unmount(name, life.params)}")
 
 
 def _teller(life: Life) -> Callable[[str], None]:
@@ -395,13 +401,30 @@ def starting(life: Life) -> Walk:
     except BaseException:
         if life.ready is not None:
             life.ready.close()
-        made = life.record.created
-        if life.record.locked or life.record.lock_again():
-            undo.walk(life.record, tell=_teller(life))
-        if made:
-            life.voice.note("removed")
+        _walk_back(life)
         raise
     life.record.unlock()
+
+
+def _walk_back(life: Life) -> None:
+    """Undo what a jail that could not be started has come to. That is told as it goes on FreeBSD: the jail first."""
+    record = life.there
+    told = not record.created
+    tell = _teller(life)
+
+    def tell_first(line: str = "") -> None:
+        nonlocal told
+        if not told:
+            told = True
+            life.voice.note("removed")
+        while life.mounted:
+            _tell_of_unmounting(life, life.mounted.pop())
+        if line:
+            tell(line)
+
+    if record.locked or record.lock_again():
+        undo.walk(record, tell=tell_first)
+    tell_first()
 
 
 def _runs_something(params: Parameters) -> bool:

@@ -296,19 +296,24 @@ class Parameters:
         With ``live`` without what FreeBSD's kernel takes at creation alone.
         """
         return [
-            self._word(name)
+            self._word(name, raw=pseudo)
             for name in self
             if self.given(name) and (pseudo or not _row(name).pseudo) and not (live and _row(name).create_only)
         ]
 
-    def _word(self, name: str) -> str:
+    def _word(self, name: str, raw: bool) -> str:
         value = self[name]
         given, text = self._forms.get(name, (name, ""))
+        if raw and text:
+            return f"{given}={quoted(text)}"
         if isinstance(value, bool):
             if name not in self._forms:
                 return name if value else negated(name)
             return given if text is None else f"{given}={'true' if value is (given == name) else 'false'}"
-        return given if text is None else f"{name}={quoted(show(value))}"
+        if text is None:
+            return given
+        shown = [quoted(show((item,))) for item in value] if isinstance(value, tuple) else [quoted(show(value))]
+        return f"{name}={','.join(shown)}" if shown else name
 
     # Its record
 
