@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from jailng.ctl import recipe
 from tests.kernel.debian import CACHE
 from tests.kernel.stage import Stage
 
@@ -25,8 +28,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(_HERE / "src")}
 
 
-def bootstrap(stage: Stage, *arguments: str, cache: Path = KEPT) -> subprocess.CompletedProcess[str]:
-    """Run it with the machine's own network; nothing is checked."""
+def bootstrap(stage: Stage | None, *arguments: str, cache: Path = KEPT) -> subprocess.CompletedProcess[str]:
+    """Run it with the machine's own network, from a stage or without one; nothing is checked."""
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     return subprocess.run(
         words(*arguments, "--cache", str(cache)),
@@ -35,5 +38,22 @@ def bootstrap(stage: Stage, *arguments: str, cache: Path = KEPT) -> subprocess.C
         text=True,
         timeout=500,
         env=environment(),
-        preexec_fn=stage.onto_host_network,
+        preexec_fn=stage.onto_host_network if stage else None,
     )
+
+
+def make(say: Callable[[str], None]) -> Path:
+    """The root that the tests ask for, as it is kept: made now if it was not before.
+
+    ``say`` is called with a line of progress. Raises RuntimeError with the end of what the command said.
+    """
+    suite = recipe.host_suite()
+    packages, sources = recipe.packages([]), recipe.host_sources(suite, suite)
+    kept = KEPT / f"{recipe.Recipe(suite, recipe.architecture(), packages, sources).key}.tar"
+    if not kept.exists():
+        say("jailctl bootstrap, whose root some tests begin with: about a minute")
+        with tempfile.TemporaryDirectory(prefix="jailng-root-") as directory:
+            done = bootstrap(None, f"{directory}/root")
+        if done.returncode:
+            raise RuntimeError(f"jailctl bootstrap failed:\n{done.stderr[-4000:]}")
+    return kept

@@ -13,7 +13,7 @@ import pytest
 
 from tests.kernel import debian as roots
 from tests.kernel.leftovers import differences, snapshot
-from tests.kernel.networks import Namespace, attach, ip
+from tests.kernel.networks import Namespace, attach
 from tests.kernel.stage import Stage, Unavailable, mount, unmount
 
 _unavailable = pytest.StashKey[str]()
@@ -53,10 +53,8 @@ def nothing_left_behind(stage: Stage) -> Iterator[None]:
 @pytest.fixture
 def lan() -> Iterator[Namespace]:
     """A machine on a LAN behind the host's ep0."""
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    yield made
-    ip("link delete ep0")
-    made.close()
+    with attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as made:
+        yield made
 
 
 @contextmanager

@@ -50,6 +50,24 @@ class Recipe:
 
 
 _PACKAGES = ("adduser", "cron", "iproute2", "iputils-ping", "login", "openssh-server", "passwd", "procps", "util-linux")
+# On what the Debian package depends: package/build.
+DEPENDS = ("nftables", "python3", "python3-seccomp")
+
+
+@dataclass(frozen=True)
+class Bare(Recipe):
+    """A Debian of the essential packages and apt, with manuals and all."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """mmdebstrap's options and the suite."""
+        options = ["--mode=root", "--variant=apt", "--components=main", '--aptopt=Acquire::Languages "none"']
+        return [*options, "--skip=cleanup/apt", *(f"--customize-hook={hook}" for hook in self.hooks), self.suite]
+
+
+# The archive's index stays in it, and the packages lie where apt has downloaded them: what follows needs no network.
+_DOWNLOAD = f'chroot "$1" apt-get -q -y --no-install-recommends --download-only install {" ".join(DEPENDS)}'
+BARE = Bare(packages=(), hooks=(_DOWNLOAD,))
 PLAIN = Recipe(_PACKAGES, hooks=('rm -f "$1"/etc/ssh/ssh_host_*', 'chroot "$1" ssh-keygen -q -A'))
 PYTHON = Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux"))
 POSTGRESQL = Recipe(("postgresql", "procps"))
@@ -69,7 +87,8 @@ def make(recipe: Recipe, prepare: Callable[[], None] | None = None, say: Callabl
         if root.exists():
             return root
         started = time.monotonic()
-        say(f"making a Debian {recipe.suite} with {' '.join(recipe.packages)}: about half a minute")
+        packages = " ".join(recipe.packages) or "no more than apt"
+        say(f"making a Debian {recipe.suite} with {packages}: about half a minute")
         new = recipe.directory.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()

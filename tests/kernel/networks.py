@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jailng.core import network
+from jailng.core import firewall, network
 from jailng.core.link import Link
 from jailng.params.values import addresses
 
@@ -120,9 +120,21 @@ class Namespace:
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def attach(interface: str, here: tuple[str, str], there: tuple[str, str]) -> Namespace:
-    """Another machine, on a LAN behind a new interface of the host; addresses with prefix length."""
+@contextmanager
+def attach(interface: str, here: tuple[str, str], there: tuple[str, str]) -> Iterator[Namespace]:
+    """Another machine, on a LAN behind a new interface of the host, until the end; addresses with prefix length."""
     machine = Namespace.new()
+    try:
+        _connect(machine, interface, here, there)
+        yield machine
+    finally:
+        # An interface that is not ready yet has not its name.
+        left = {"far", interface}.intersection(name for _, name in socket.if_nameindex())
+        ip(*[f"link delete {name}" for name in left])
+        machine.close()
+
+
+def _connect(machine: Namespace, interface: str, here: tuple[str, str], there: tuple[str, str]) -> None:
     # ip(8) knows namespaces by name or by a process; a process that enters one can pass itself on.
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     with machine.entered():
@@ -131,8 +143,11 @@ def attach(interface: str, here: tuple[str, str], there: tuple[str, str]) -> Nam
         ip(*[f"address add {address} dev {interface} nodad" for address in there], f"link set {interface} up")
     os.close(home)
     ip(f"link set far name {interface}", *[f"address add {address} dev {interface} nodad" for address in here])
+    if not firewall.can_forward_one():
+        # Before Linux 6.17 an interface that takes router advertisements keeps jails from having IPv6 addresses
+        # (docs/decisions/0003-address-jail.md), and an interface is born like that. Here nobody advertises.
+        set_switch(f"ipv6/conf/{interface}/accept_ra", "0")
     ip(f"link set {interface} up")
-    return machine
 
 
 class Jail(Namespace):
@@ -162,12 +177,16 @@ class Jail(Namespace):
         self.ended = False
 
     def set_up(self, jid: int, ip4: str = "", ip6: str = "", interface: str | None = None) -> Link:
-        """What jail -c does to its network."""
+        """What jail -c does to its network. Where that fails it has ended."""
         wanted = addresses("ip4", "ip4.addr", ip4) + addresses("ip6", "ip6.addr", ip6)
-        self.link = network.survey(jid, wanted, interface)
-        network.host_side(self.link, self.pid)
-        with self.entered():
-            network.inside(self.link)
+        try:
+            self.link = network.survey(jid, wanted, interface)
+            network.host_side(self.link, self.pid)
+            with self.entered():
+                network.inside(self.link)
+        except BaseException:
+            self.end()
+            raise
         return self.link
 
     def inside_as_root(self, *argv: str) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 OUTER = ["/usr/bin/python3", "-IS", str(Path(__file__).with_name("stdio_outer.py"))]
 # LINES and COLUMNS, which a test runner may have, are more to busybox than the terminal is.
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "dumb"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "dumb"}
 # Seconds that anything may take; what is waited for is an event.
 PATIENCE = 20.0
 _SIGTIMEDWAIT = {"x86_64": "128 ", "aarch64": "137 "}[os.uname().machine]
@@ -131,7 +131,7 @@ class Console:
             stderr=slave,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
         os.close(slave)
         theirs.close()

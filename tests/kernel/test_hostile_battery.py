@@ -157,7 +157,7 @@ ALLOWED = {
     MOUNTS: MOUNTED,
     "allow.mlock": (
         {f"resources: {name}" for name in ("mlock", "mlockall", "memory locked by MAP_LOCKED")},
-        {"resources: secret memory"},
+        set(),
     ),
     "allow.sysvipc": (
         {f"ipc: the host's {name}" for name in ("shared memory", "semaphores", "message queue", "POSIX message queue")}

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -39,6 +40,12 @@ def _call(number: int, *words: int | bytes | ctypes.Array[ctypes.c_char] | None)
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
+
+
+def _many_files() -> None:
+    """In the child: more descriptors than there are terminals, which systemd does not give to what it starts."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(20000, hard), hard))
 
 
 def _use_inotify() -> None:
@@ -118,7 +125,7 @@ def exhausted(
     made = jail("-c", "name=exhausted", *parameters)
     assert made.returncode == 0, made.stderr
     argv = [str(checkout / "bin/jexec"), "exhausted", *hostile.program("probes.exhaust")]
-    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_many_files)
     assert holder.stdout is not None
     try:
         yield json.loads(holder.stdout.readline())

@@ -48,12 +48,10 @@ def _with_prefix(addresses: dict[int, str]) -> tuple[str, str]:
 @pytest.fixture
 def lan() -> Iterator[Namespace]:
     """A machine on the LAN that the host's ep0 leads to. ep0 has the jail's addresses as aliases."""
-    made = attach("ep0", _with_prefix(HOST), _with_prefix(LAN))
-    four, six = _with_prefix(JAIL)
-    ip(f"address add {four} broadcast + dev ep0", f"address add {six} dev ep0 nodad preferred_lft 0")
-    yield made
-    ip("link delete ep0")
-    made.close()
+    with attach("ep0", _with_prefix(HOST), _with_prefix(LAN)) as made:
+        four, six = _with_prefix(JAIL)
+        ip(f"address add {four} broadcast + dev ep0", f"address add {six} dev ep0 nodad preferred_lft 0")
+        yield made
 
 
 @pytest.fixture
@@ -293,21 +291,19 @@ def test_answers_to_the_host_pass(jail: Jail, version: int) -> None:
 @both
 def test_the_host_does_not_route_for_others(lan: Namespace, jail: Jail, version: int) -> None:
     far_host = {4: "203.0.113.1", 6: "2001:db8:2::1"}
-    far = attach("ep1", _with_prefix(far_host), _with_prefix(FAR))
-    with lan.entered():
-        ip(*[f"route add {FAR[v]} via {HOST[v]}" for v in (4, 6)])
-    with far.entered():
-        ip(*[f"route add default via {far_host[v]}" for v in (4, 6)])
-    elsewhere = far.datagrams(FAR[version], 9)
-    inside = jail.datagrams(JAIL[version], 9)
-    sender = lan.datagrams(version=version)
-    sender.sendto(b"for others", (FAR[version], 9))
-    sender.sendto(b"for the jail", (JAIL[version], 9))
-    assert inside.recv(100) == b"for the jail"
-    assert counter("unrouted") == 1
-    assert not select.select([elsewhere], [], [], 0)[0]
-    ip("link delete ep1")
-    far.close()
+    with attach("ep1", _with_prefix(far_host), _with_prefix(FAR)) as far:
+        with lan.entered():
+            ip(*[f"route add {FAR[v]} via {HOST[v]}" for v in (4, 6)])
+        with far.entered():
+            ip(*[f"route add default via {far_host[v]}" for v in (4, 6)])
+        elsewhere = far.datagrams(FAR[version], 9)
+        inside = jail.datagrams(JAIL[version], 9)
+        sender = lan.datagrams(version=version)
+        sender.sendto(b"for others", (FAR[version], 9))
+        sender.sendto(b"for the jail", (JAIL[version], 9))
+        assert inside.recv(100) == b"for the jail"
+        assert counter("unrouted") == 1
+        assert not select.select([elsewhere], [], [], 0)[0]
 
 
 def test_root_inside_can_change_nothing(jail: Jail) -> None:
@@ -362,20 +358,18 @@ def test_a_host_without_addresses_reaches_its_jail() -> None:
 
 def test_the_host_does_not_speak_to_a_jail_from_a_jail_address() -> None:
     # The first address of the first interface is what the kernel would take: here, both times, a jail's.
-    there = attach("ep0", ("192.0.2.77/32", "2001:db8:9::77/128"), ("192.0.2.1/32", "2001:db8:9::1/128"))
-    ip("address add 192.0.2.78/32 dev ep0")
-    first, second, departures = Jail(), Jail(), Departures()
-    links = first.set_up(7, "192.0.2.77", "2001:db8:9::77"), second.set_up(8, "192.0.2.78")
-    for jail, address in ((first, "192.0.2.77"), (first, "2001:db8:9::77"), (second, "192.0.2.78")):
-        listener = jail.listen(address)
-        seen = _exchange(listener, client(address))
-        assert seen.partition("%")[0] in ("169.254.1.1", "fe80::1")
-    for jail, link in zip((second, first), reversed(links), strict=True):
-        undo(link)
-        jail.end()
-    departures.wait("jng7", "jng8")
-    ip("link delete ep0")
-    there.close()
+    with attach("ep0", ("192.0.2.77/32", "2001:db8:9::77/128"), ("192.0.2.1/32", "2001:db8:9::1/128")):
+        ip("address add 192.0.2.78/32 dev ep0")
+        first, second, departures = Jail(), Jail(), Departures()
+        links = first.set_up(7, "192.0.2.77", "2001:db8:9::77"), second.set_up(8, "192.0.2.78")
+        for jail, address in ((first, "192.0.2.77"), (first, "2001:db8:9::77"), (second, "192.0.2.78")):
+            listener = jail.listen(address)
+            seen = _exchange(listener, client(address))
+            assert seen.partition("%")[0] in ("169.254.1.1", "fe80::1")
+        for jail, link in zip((second, first), reversed(links), strict=True):
+            undo(link)
+            jail.end()
+        departures.wait("jng7", "jng8")
 
 
 def test_every_jail_has_its_own_loopback(lan: Namespace) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import firewall
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Departures, Namespace, attach, host_addresses, ip, run, server
+from tests.kernel.networks import Departures, Namespace, attach, host_addresses, ip, run, server, set_switch, switch
 from tests.kernel.stage import Stage
 
 _SERVE = """#!/bin/sh
@@ -21,11 +22,9 @@ until netstat -ltn | grep -q :80; do :; done
 
 @pytest.fixture
 def lan() -> Iterator[Namespace]:
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    ip("address add 198.51.100.10/24 broadcast + dev ep0", "address add 2001:db8:1::10/64 dev ep0 nodad")
-    yield made
-    ip("link delete ep0")
-    made.close()
+    with attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as made:
+        ip("address add 198.51.100.10/24 broadcast + dev ep0", "address add 2001:db8:1::10/64 dev ep0 nodad")
+        yield made
 
 
 def test_jail_runs_with_its_address_and_leaves_nothing(lan: Namespace, jail: Command, small_root: Path) -> None:
@@ -37,6 +36,25 @@ def test_jail_runs_with_its_address_and_leaves_nothing(lan: Namespace, jail: Com
     assert "inet6 2001:db8:1::10/64 scope global" in done.stdout
     assert host_addresses() == before
     assert "jailng" not in run("nft", "list", "ruleset")
+
+
+@pytest.mark.skipif(firewall.can_forward_one(), reason="from Linux 6.17 on IPv6 is forwarded for one interface")
+def test_a_kernel_that_forwards_ipv6_for_all_or_none(lan: Namespace, jail: Command, small_root: Path) -> None:
+    """Whether the host's interfaces go on taking router advertisements is the administrator's to decide, once."""
+    set_switch("ipv6/conf/ep0/accept_ra", "1")  # the kernel's default
+    words = ("ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10", "command=/bin/busybox", "ip", "address")
+    done = jail("-c", f"path={small_root}", *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "jail: ip6.addr: this kernel forwards IPv6 for all interfaces or none (Linux 6.17 can for one), and then ep0 "
+        "would no longer take router advertisements: set net.ipv6.conf.ep0.accept_ra to 2, or to 0 where none are "
+        "expected\n"
+    )
+    set_switch("ipv6/conf/ep0/accept_ra", "2")
+    done = jail("-c", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inet6 2001:db8:1::10/64 scope global" in done.stdout
+    assert switch("ipv6/conf/all/forwarding") == "0"  # with the last jail
 
 
 def test_alias_of_interface_lives_as_long_as_the_jail(lan: Namespace, jail: Command, small_root: Path) -> None:

@@ -37,15 +37,13 @@ FORWARDING = "ipv4/conf/ep0/forwarding"
 @pytest.fixture(autouse=True)
 def lan() -> Iterator[Namespace]:
     """The host's ep0 leads to a LAN; it has the addresses .10 and .11, ::10 and ::11 for jails."""
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    for last in ("10", "11"):
-        ip(f"address add 198.51.100.{last}/24 dev ep0", f"address add 2001:db8:1::{last}/64 dev ep0 nodad")
-    _JAILS.mkdir(parents=True, exist_ok=True)
-    yield made
-    for path in _JAILS.iterdir():
-        path.unlink()
-    ip("link delete ep0")
-    made.close()
+    with attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as made:
+        for last in ("10", "11"):
+            ip(f"address add 198.51.100.{last}/24 dev ep0", f"address add 2001:db8:1::{last}/64 dev ep0 nodad")
+        _JAILS.mkdir(parents=True, exist_ok=True)
+        yield made
+        for path in _JAILS.iterdir():
+            path.unlink()
 
 
 def _record(jid: int, *switches: str, boot: str = "") -> None:
@@ -181,28 +179,26 @@ def before_6_17(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("before_6_17")
 def test_old_kernel_forwards_ipv6_for_all_and_guards_all(lan: Namespace) -> None:
-    far = attach("ep1", ("203.0.113.1/24", "2001:db8:2::1/64"), ("203.0.113.2/24", "2001:db8:2::2/64"))
-    with lan.entered():
-        ip("route add 2001:db8:2::/64 via 2001:db8:1::1")
-    for name in ("ep0", "ep1"):
-        set_switch(f"ipv6/conf/{name}/accept_ra", "0")
-    jail, departures = Jail(), Departures()
-    link = jail.set_up(7, ip6="2001:db8:1::10")
-    assert (link.switches, _guarded()) == (["6:all", "proxy:6"], {"6:all"})
-    inside, elsewhere = jail.datagrams("2001:db8:1::10", 9), far.datagrams("2001:db8:2::2", 9)
-    sender = lan.datagrams(version=6)
-    sender.sendto(b"for others", ("2001:db8:2::2", 9))
-    sender.sendto(b"for the jail", ("2001:db8:1::10", 9))
-    assert inside.recv(100) == b"for the jail"
-    assert counter("unrouted") == 1
-    assert not select.select([elsewhere], [], [], 0)[0]
-    inside.close()
-    undo(link)
-    assert (switch("ipv6/conf/all/forwarding"), switch("ipv6/conf/ep0/forwarding")) == ("0", "0")
-    jail.end()
-    departures.wait("jng7")
-    ip("link delete ep1")
-    far.close()
+    with attach("ep1", ("203.0.113.1/24", "2001:db8:2::1/64"), ("203.0.113.2/24", "2001:db8:2::2/64")) as far:
+        with lan.entered():
+            ip("route add 2001:db8:2::/64 via 2001:db8:1::1")
+        for name in ("ep0", "ep1"):
+            set_switch(f"ipv6/conf/{name}/accept_ra", "0")
+        jail, departures = Jail(), Departures()
+        link = jail.set_up(7, ip6="2001:db8:1::10")
+        assert (link.switches, _guarded()) == (["6:all", "proxy:6"], {"6:all"})
+        inside, elsewhere = jail.datagrams("2001:db8:1::10", 9), far.datagrams("2001:db8:2::2", 9)
+        sender = lan.datagrams(version=6)
+        sender.sendto(b"for others", ("2001:db8:2::2", 9))
+        sender.sendto(b"for the jail", ("2001:db8:1::10", 9))
+        assert inside.recv(100) == b"for the jail"
+        assert counter("unrouted") == 1
+        assert not select.select([elsewhere], [], [], 0)[0]
+        inside.close()
+        undo(link)
+        assert (switch("ipv6/conf/all/forwarding"), switch("ipv6/conf/ep0/forwarding")) == ("0", "0")
+        jail.end()
+        departures.wait("jng7")
 
 
 @pytest.mark.usefixtures("before_6_17")

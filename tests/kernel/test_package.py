@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ import pytest
 from tests.kernel import debian
 from tests.kernel.stage import MS_BIND, MS_REC, Stage, mount, unmount
 
-DEPENDS = {"python3", "python3-seccomp", "nftables"}
-# The archive's index stays in it, and the packages lie where apt has downloaded them: what follows needs no network.
-_DOWNLOAD = f'chroot "$1" apt-get -q -y --no-install-recommends --download-only install {" ".join(sorted(DEPENDS))}'
+DEPENDS = set(debian.DEPENDS)
 # Where dpkg and apt themselves write, for whatever package.
 _BOOKS = (
     "var/lib/dpkg",
@@ -28,20 +25,6 @@ _BOOKS = (
     "root",
     "etc/ld.so.cache",
 )
-
-
-@dataclass(frozen=True)
-class Bare(debian.Recipe):
-    """A Debian of the essential packages and apt, with manuals and all."""
-
-    @property
-    def arguments(self) -> list[str]:
-        """mmdebstrap's options and the suite."""
-        options = ["--mode=root", "--variant=apt", "--components=main", '--aptopt=Acquire::Languages "none"']
-        return [*options, "--skip=cleanup/apt", *(f"--customize-hook={hook}" for hook in self.hooks), self.suite]
-
-
-BARE = Bare(packages=(), hooks=(_DOWNLOAD,))
 
 
 class Machine:
@@ -122,7 +105,7 @@ def _build(source: Path, output: Path, *more: str) -> Path:
 @pytest.fixture
 def machine(stage: Stage, tmp_path: Path, small_root: Path, packages: tuple[Path, Path]) -> Iterator[Machine]:
     """A machine without jailng; the packages lie in /root, and a root for a jail in /jails/cell."""
-    bare = debian.make(BARE, prepare=stage.onto_host_network)
+    bare = debian.make(debian.BARE, prepare=stage.onto_host_network)
     layers, top = tmp_path / "layers", tmp_path / "top"
     layers.mkdir()
     top.mkdir()

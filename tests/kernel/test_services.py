@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach
+from tests.kernel.networks import Namespace
 from tests.kernel.stage import Stage
 
 ADDRESS = "198.51.100.10"
@@ -21,14 +21,6 @@ _SHELL = ("command=/bin/sh", "-ec")
 def _ok(done: subprocess.CompletedProcess[str]) -> str:
     assert (done.stderr, done.returncode) == ("", 0)
     return done.stdout
-
-
-@pytest.fixture
-def lan() -> Iterator[Namespace]:
-    made = attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
-    yield made
-    subprocess.run(["ip", "link", "delete", "ep0"], check=True)
-    made.close()
 
 
 Inside = Callable[[str], str]

@@ -35,13 +35,11 @@ def shim(checkout: Path) -> Shim:
 @pytest.fixture
 def ogoun() -> Iterator[Namespace]:
     """The article's host: 10.0.0.75 on ep0, with the card's address."""
-    made = attach("ep0", ("10.0.0.75/24", "2001:db8:1::75/64"), ("10.0.0.33/24", "2001:db8:1::33/64"))
-    ip(f"link set ep0 address {ETHER}")
-    run("ip", "-6", "address", "flush", "dev", "ep0")
-    ip("address delete 10.0.0.75/24 dev ep0", "address add 10.0.0.75/24 broadcast 192.70.106.255 dev ep0")
-    yield made
-    ip("link delete ep0")
-    made.close()
+    with attach("ep0", ("10.0.0.75/24", "2001:db8:1::75/64"), ("10.0.0.33/24", "2001:db8:1::33/64")) as made:
+        ip(f"link set ep0 address {ETHER}")
+        run("ip", "-6", "address", "flush", "dev", "ep0")
+        ip("address delete 10.0.0.75/24 dev ep0", "address add 10.0.0.75/24 broadcast 192.70.106.255 dev ep0")
+        yield made
 
 
 @pytest.fixture

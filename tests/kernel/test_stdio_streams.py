@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.stdio_host import OUTER, PATIENCE, held, read_all, started, state, until
+from tests.kernel.stdio_host import ENVIRONMENT, OUTER, PATIENCE, held, read_all, started, state, until
 
 BASE = 0x70000000
 SIZE = 5_000_000
@@ -105,6 +105,7 @@ def test_the_null_device_is_the_roots_own(small_root: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
+            env=ENVIRONMENT,  # the root has all in /bin, which is in no service's PATH
         )
     named, given = done.stdout.split()
     assert named == given
@@ -114,7 +115,9 @@ def test_a_false_null_device_is_not_written_to(small_root: Path) -> None:
     with held(small_root, "false-null") as pid:
         script = "echo secret; stat -L -c '%t:%T' /proc/self/fd/3 3>&1 >&2; stat -c %s /dev/null >&2"
         argv = [*OUTER, "--root", pid, "sh", "-c", script]
-        done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True, env=ENVIRONMENT
+        )
     assert done.stderr.split() == ["1:3", "0"]
 
 
@@ -132,6 +135,7 @@ def test_a_dev_that_leads_elsewhere_is_not_followed(small_root: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
+            env=ENVIRONMENT,
         )
     assert done.stdout.strip() == "1:3"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from jailng.linux import mount
 from tests.kernel.conftest import Command
 
 _CALL = re.compile(r"\d+ +(\w+)\(")
@@ -67,7 +68,9 @@ def test_a_jail_for_one_command(checkout: Path, tmp_path: Path, small_root: Path
     argv = (str(checkout / "bin/jail"), "-c", f"path={small_root}", "command=/bin/true")
     _traced(tmp_path, *argv)  # compiles the filter, if this machine has not had it yet
     calls, lines = _traced(tmp_path, *argv)
-    assert _born(calls) <= 5  # the builder, and PID 1 and the command by way of a jailinit each that makes the door
+    # The builder, and PID 1 and the command by way of a jailinit each that makes the door. Before Linux 6.18 the
+    # builder cannot name the pid namespace of the /proc that it mounts: it is born into it (core/builder.py).
+    assert _born(calls) <= (5 if mount.takes_pid_namespace() else 6)
     assert sum(calls[name] for name in _EXECUTED) <= 6
     assert calls["mount"] <= 80
     assert calls.total() - bare.total() <= 980

@@ -50,11 +50,9 @@ def root(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ogoun(stage: Stage) -> Iterator[None]:
     """The article's host: 10.0.0.75 on ep0, with the alias."""
-    machine = attach("ep0", ("10.0.0.75/24", "fd00::75/64"), ("10.0.0.1/24", "fd00::1/64"))
-    ip(f"address add {_ADDRESS}/24 brd + dev ep0")
-    yield
-    ip("link delete ep0")
-    machine.close()
+    with attach("ep0", ("10.0.0.75/24", "fd00::75/64"), ("10.0.0.1/24", "fd00::1/64")):
+        ip(f"address add {_ADDRESS}/24 brd + dev ep0")
+        yield
 
 
 @pytest.fixture

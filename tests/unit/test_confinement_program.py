@@ -30,7 +30,7 @@ FLOOR = {
         clock_settime clock_adjtime adjtimex vhangup modify_ldt iopl ioperm syslog ioprio_set kcmp process_madvise
         move_pages migrate_pages mbind set_mempolicy vmsplice lsm_set_self_attr
     """,
-    errno.ENOSYS: "clone3",
+    errno.ENOSYS: "clone3 memfd_secret",
 }
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET = 1, 2, 10, 16, 17

@@ -17,18 +17,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel import debian, hostile
+from tests.kernel import bootstrapped, debian, hostile
 
 _KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "dbus", "udev", "kmod")
 # What the tests would make with mmdebstrap, and the machine has no network to do it.
-_RECIPES = (debian.PLAIN, debian.POSTGRESQL, hostile.RECIPE)
+_RECIPES = (debian.PLAIN, debian.POSTGRESQL, debian.BARE, hostile.RECIPE)
 _CARRIED = (
+    "CHANGES.md",
+    "LICENSE",
     "Makefile",
+    "README.md",
+    "SECURITY.md",
     "pyproject.toml",
     "bin",
     "docs",
     "jailinit",
     "man",
+    "package",
     "share",
     "shims",
     "src",
@@ -61,8 +66,9 @@ def make(packages: tuple[str, ...], say: Callable[[str], None]) -> System:
     # Whatever the image is made of.
     settings = [(_HERE / name).read_text() for name in ("guest.service", "image.py")]
     roots = [debian.make(recipe, say=say) for recipe in _RECIPES]
+    bootstrap = bootstrapped.make(say)
     recipe = debian.Recipe(tuple(sorted({*_KERNEL, *packages})))
-    words = [*recipe.arguments, *settings, *map(str, roots)]
+    words = [*recipe.arguments, *settings, *map(str, roots), str(bootstrap)]
     kept = debian.CACHE / f"vm-{hashlib.sha256(chr(0).join(words).encode()).hexdigest()[:16]}"
     with open(debian.CACHE / "vm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -72,13 +78,13 @@ def make(packages: tuple[str, ...], say: Callable[[str], None]) -> System:
             started = time.monotonic()
             say("making a Debian with its cloud kernel and systemd, by mmdebstrap: about a minute")
             new = debian.CACHE / "vm-new"
-            _make(recipe, roots, new)
+            _make(recipe, roots, bootstrap, new)
             new.rename(kept)
             say(f"made {kept} in {time.monotonic() - started:.0f} s")
     return System(kept / "root.ext4", kept / "vmlinuz", kept / "initrd.img", (kept / "release").read_text())
 
 
-def _make(recipe: debian.Recipe, roots: list[Path], new: Path) -> None:
+def _make(recipe: debian.Recipe, roots: list[Path], bootstrap: Path, new: Path) -> None:
     new.mkdir()
     root = new / "root"
     _run("mmdebstrap", *recipe.arguments, str(root))
@@ -92,6 +98,13 @@ def _make(recipe: debian.Recipe, roots: list[Path], new: Path) -> None:
     cache.mkdir(mode=0o700)
     for made in roots:
         debian.copy(made.parent, cache / made.parent.name)
+    (cache / bootstrap.parent.name).mkdir(mode=0o700)
+    debian.copy(bootstrap, cache / bootstrap.parent.name)
+    # jailctl bootstrap finds in its cache what was made of the same sources.
+    for name in ("sources.list", "sources.list.d"):
+        _run("rm", "-rf", str(root / "etc/apt" / name))
+        if Path("/etc/apt", name).exists():
+            debian.copy(Path("/etc/apt", name), root / "etc/apt" / name)
     (root / "etc/hostname").write_text("jailng-vm\n")
     (root / "etc/fstab").write_text("LABEL=checkout /srv/checkout ext4 defaults 0 0\n")
     (root / "srv/checkout").mkdir()
@@ -104,7 +117,7 @@ def _make(recipe: debian.Recipe, roots: list[Path], new: Path) -> None:
     wants = units / "multi-user.target.wants"
     wants.mkdir(exist_ok=True)
     (wants / "jailng-tests.service").symlink_to("../jailng-tests.service")
-    image(root, new / "root.ext4", "root", "4G")
+    image(root, new / "root.ext4", "root", "6G")
     shutil.rmtree(root)
 
 

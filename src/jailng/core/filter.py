@@ -37,6 +37,10 @@ DENIED = (
     ("", errno.ENOSYS, "clone3"),
     # Requests are counted against one number for the whole machine, fs.aio-max-nr, which a jail could use up.
     ("", errno.ENOSYS, "io_setup io_destroy io_getevents io_pgetevents io_submit io_cancel"),
+    # While such a file is open, mapped or not, the machine does not hibernate (mm/secretmem.c). Its pages are never
+    # swapped out, and RLIMIT_MEMLOCK bounds them in some kernels only while they are mapped: allow.mlock does not open
+    # it. Kernels without it say this, too.
+    ("", errno.ENOSYS, "memfd_secret"),
     # Gone from the kernel, or there for programs of the last century.
     ("", errno.ENOSYS, "uselib ustat sysfs _sysctl create_module get_kernel_syms query_module nfsservctl getpmsg"),
     ("", errno.ENOSYS, "putpmsg afs_syscall tuxcall security lookup_dcookie epoll_ctl_old epoll_wait_old vserver"),
@@ -51,7 +55,7 @@ DENIED = (
 
 PERMITTED = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile splice tee copy_file_range
-open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create memfd_secret
+open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create
 stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 getcwd chdir fchdir chroot umask
 getdents getdents64 rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir
 readlink readlinkat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat

@@ -159,7 +159,7 @@ _ROWS: dict[str, Row] = {
         "sockets of other families than unix, inet, inet6 and route",
         "the filter lets other families pass, AF_ALG and AF_VSOCK among them; AF_PACKET needs allow.raw_sockets too"),
     "allow.mlock": ("bool", False, "", "now", "new", None, None,
-        "processes may lock memory", "RLIMIT_MEMLOCK; without this it is 0"),
+        "processes may lock memory", "RLIMIT_MEMLOCK; without this it is 0. memfd_secret(2) stays shut"),
     "allow.nfsd": ("bool", False, "", "never", "new", None, None,
         "an NFS server may run inside", "the kernel's NFS server needs privileges over the host"),
     "allow.reserved_ports": ("bool", True, "", "now", "new", None, None,
