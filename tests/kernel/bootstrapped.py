@@ -45,7 +45,8 @@ def bootstrap(stage: Stage | None, *arguments: str, cache: Path = KEPT) -> subpr
 def make(say: Callable[[str], None]) -> Path:
     """The root that the tests ask for, as it is kept: made now if it was not before.
 
-    ``say`` is called with a line of progress. Raises RuntimeError with the end of what the command said.
+    ``say`` is called with a line of progress. Raises JailError where this host's apt has no source for it,
+    RuntimeError with the end of what the command said.
     """
     suite = recipe.host_suite()
     packages, sources = recipe.packages([]), recipe.host_sources(suite, suite)

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from jailng.errors import JailError
 from tests.kernel import debian
 from tests.vm import image
 
@@ -125,7 +126,7 @@ def main() -> int:
             say(f"left out, since they need a network: {' '.join(_ARCHIVE)}")
             wanted += [f"--deselect={path}" for path in _ARCHIVE]
         return boot(system, accel, given.cgroups, wanted, given.limit)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, JailError) as error:
         print(f"check --vm: {error}", file=sys.stderr)
         return 1
 
