@@ -104,12 +104,12 @@ class Voice(life.Voice):
     def say(self, text: str) -> None:
         """With -v."""
         if self.verbose > 0:
-            printing.say(printing.visible(self._named(text)))
+            printing.say(printing.visible(self._named(text), keep="\n\t"))
 
     def note(self, text: str) -> None:
         """Unless -q, or for a jail of the command line."""
         if self.verbose > 0 or (self.verbose == 0 and self.noted):
-            printing.say(printing.visible(self._named(text)))
+            printing.say(printing.visible(self._named(text), keep="\n\t"))
 
     def warn(self, text: str) -> None:
         """Always."""

@@ -75,7 +75,19 @@ class Life:
     as in jail.conf(5), and not one command's words.
     """
 
-    __slots__ = ("created", "crowded", "mounted", "params", "ready", "record", "removed", "running", "strings", "voice")
+    __slots__ = (
+        "created",
+        "crowded",
+        "mounted",
+        "params",
+        "ready",
+        "record",
+        "removed",
+        "rooted",
+        "running",
+        "strings",
+        "voice",
+    )
 
     def __init__(
         self, params: Parameters, record: Record | None, voice: Voice, running: Parameters | None = None
@@ -88,6 +100,7 @@ class Life:
         self.removed: Callable[[], None] | None = None
         self.crowded = False
         self.strings = False
+        self.rooted = params.given("path")  # asked now, since jail_set enters the real path
         self.mounted: list[str] = []  # which of mount.devfs and the like have been told of
         self.ready: Ready | None = None
 
@@ -251,7 +264,7 @@ def _aliases(life: Life, _: str) -> Iterable[command.Wait]:
 def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
     """jail_set mounts these in the jail itself; who asks for them by name is told where FreeBSD would have done it."""
     if life.params.given(step) and life.params.flag(step):
-        if not life.params.given("path"):
+        if not life.rooted:
             raise JailError(f"{step}: no jail root path defined")
         from jailng.engine import shown
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jailng.errors import JailError
-from jailng.params.table import default, lookup, negated, resolve
+from jailng.params.table import default, lookup, resolve
 from jailng.params.values import JAIL_MAX, escape, parse, quoted, show, unescape, visible
 
 TYPE_CHECKING = False
@@ -41,7 +41,8 @@ class Parameters:
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
-        # What need not have a value: the name as it was given, "no" included, and the value, None where there was none.
+        # All that was given, in order: the name, "no" included, and the value, None where there was none. Keys of meta
+        # and env are by themselves.
         self._forms: dict[str, tuple[str, str | None]] = {}
         self._implied: set[str] = set()  # names that ``settle`` has put there
         # meta, env and their keys, in order, until they are folded: None takes a key away.
@@ -110,6 +111,7 @@ class Parameters:
         if parameter.name in ("jid", "name") and parameter.name in self._values:
             raise JailError(f'cannot redefine parameter "{parameter.name}".')
         value = parse(parameter, text, name, is_negated)
+        self._forms[name if parameter.keyed else parameter.name] = (name, text)
         if parameter.keyed:
             self._keys[name] = text if key else text or ""
             return
@@ -118,8 +120,6 @@ class Parameters:
             value = before + value
         self._values[parameter.name] = value
         self._implied.discard(parameter.name)
-        if parameter.kind in ("bool", "jailsys"):
-            self._forms[parameter.name] = (name, text)
 
     def extend(self, name: str, texts: Iterable[str]) -> None:
         """Add values of a list: what ``add`` does one by one, in a time that is not the square of their number."""
@@ -133,6 +133,7 @@ class Parameters:
         assert isinstance(before, tuple)
         self._values[parameter.name] = (*before, *values)
         self._implied.discard(parameter.name)
+        self._forms[parameter.name] = (name, "")
 
     def set(self, name: str, value: object) -> None:
         """Put a value of Python's there: bool, int, str, or an iterable of str for a list. Raises JailError."""
@@ -264,7 +265,8 @@ class Parameters:
         merged._keys = dict(other._keys)
         for name, value in other._values.items():
             if name != "jid" and not _row(name).pseudo:
-                merged._values[name] = value
+                # A name that is taken away is the jid again.
+                merged._values[name] = str(self.number("jid")) if name == "name" and value == "" else value
                 merged._implied.discard(name)
         merged.settle()
         changed = [name for name in merged._values if merged[name] != self[name]]
@@ -297,22 +299,23 @@ class Parameters:
         """
         return [
             self._word(name, raw=pseudo)
-            for name in self
-            if self.given(name) and (pseudo or not _row(name).pseudo) and not (live and _row(name).create_only)
+            for name in self._forms
+            if (row := _of_key(name)).keyed or ((pseudo or not row.pseudo) and not (live and row.create_only))
         ]
 
     def _word(self, name: str, raw: bool) -> str:
-        value = self[name]
-        given, text = self._forms.get(name, (name, ""))
-        if raw and text:
-            return f"{given}={quoted(text)}"
-        if isinstance(value, bool):
-            if name not in self._forms:
-                return name if value else negated(name)
-            return given if text is None else f"{given}={'true' if value is (given == name) else 'false'}"
+        given, text = self._forms[name]
         if text is None:
             return given
-        shown = [quoted(show((item,))) for item in value] if isinstance(value, tuple) else [quoted(show(value))]
+        row = _of_key(name)
+        if row.keyed or (raw and row.kind in ("bool", "jailsys")):
+            return f"{given}={quoted(text)}"
+        value = self[name]
+        if isinstance(value, bool):
+            return f"{given}={'true' if value is (given == name) else 'false'}"
+        shown = (
+            [quoted(show((item,), bare=True)) for item in value] if isinstance(value, tuple) else [quoted(show(value))]
+        )
         return f"{name}={','.join(shown)}" if shown else name
 
     # Its record
@@ -386,6 +389,11 @@ def _settable(name: str) -> tuple[Parameter, bool, str | None]:
         # The kernel knows what is read-only but never asks for it when setting, so that is its message for it.
         raise JailError(f"unknown parameter: {visible(name)}")
     return found
+
+
+def _of_key(name: str) -> Parameter:
+    """The row of a parameter, or of what the name is a key of: meta.x."""
+    return lookup(name) or _row(name.partition(".")[0])
 
 
 def _row(name: str) -> Parameter:
