@@ -64,12 +64,12 @@ class Place:
 
 
 @pytest.fixture
-def place(checkout: Path, small_root: Path, tmp_path: Path, etc: Path, lan: Namespace) -> Place:
+def place(public: Path, small_root: Path, tmp_path: Path, etc: Path, lan: Namespace) -> Place:
     """Where there is nothing but a root."""
     (etc / "jail.conf").unlink(missing_ok=True)
     here = tmp_path / "here"
     here.mkdir()
-    return Place(checkout, small_root, here)
+    return Place(public, small_root, here)
 
 
 def test_there_are_transcripts() -> None:
