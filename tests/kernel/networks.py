@@ -14,7 +14,7 @@ from typing import Any
 
 from jailng.core import firewall, network
 from jailng.core.link import Link
-from jailng.params.values import addresses
+from jailng.params.address import addresses
 
 _RTMGRP_LINK = 1
 _RTM_DELLINK = 17

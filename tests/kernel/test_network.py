@@ -14,7 +14,7 @@ import pytest
 from jailng.core import network
 from jailng.errors import JailError
 from jailng.linux import netdevice
-from jailng.params.values import addresses
+from jailng.params.address import addresses
 from tests.kernel.networks import (
     Departures,
     Jail,

@@ -14,7 +14,7 @@ import pytest
 from jailng.core import alias, firewall, network, registry
 from jailng.errors import JailError
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
-from jailng.params.values import Address, addresses
+from jailng.params.address import Address, addresses
 from tests.kernel.networks import (
     Departures,
     Jail,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.core import devfs
-from jailng.core.devfs import RULESETS, matches, named, shown
+from jailng.core.rulesets import RULESETS, matches, named, shown, writable
 from jailng.errors import JailError
 
 BASIC = ["null", "zero", "full", "random", "urandom"]
@@ -43,7 +43,7 @@ def names(ruleset: int, rules: dict[int, tuple[Rule, ...]], further: list[devfs.
 
 @pytest.mark.parametrize("ruleset", [0, 4])
 def test_the_jails_ruleset(ruleset: int) -> None:
-    nodes, links = shown(ruleset)
+    nodes, links = devfs.shown(ruleset)
     assert nodes == [
         ("null", 0o020666, 1, 3, 0, 0),
         ("zero", 0o020666, 1, 5, 0, 0),
@@ -62,7 +62,7 @@ def test_the_jails_ruleset(ruleset: int) -> None:
 
 
 def test_the_constant_is_what_the_rules_come_to() -> None:
-    assert shown(4, dict(RULESETS)) == shown(0, dict(RULESETS)) == shown()
+    assert shown(4, dict(RULESETS)) == shown(0, dict(RULESETS)) == devfs.shown() == devfs.shown(4)
 
 
 def test_the_callers_list_is_the_callers() -> None:
@@ -148,8 +148,8 @@ def test_types(kind: str, found: list[str]) -> None:
 
 
 def test_what_could_be_written_to() -> None:
-    assert devfs.writable(FURTHER) == ["sda", "mem"]
-    assert devfs.writable(shown()[0]) == []
+    assert writable(FURTHER) == ["sda", "mem"]
+    assert writable(shown()[0]) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.conf.devfs_rules import parse
-from jailng.core.devfs import NAMES, RULESETS, shown
+from jailng.core.rulesets import NAMES, RULESETS, shown
 from jailng.errors import JailError
 
 # In the manner of FreeBSD's own file, written anew.

@@ -9,14 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.errors import JailError
+from jailng.params.address import AF_INET, AF_INET6, Address, addresses, is_interface
 from jailng.params.table import Parameter, lookup, resolve
 from jailng.params.values import (
-    AF_INET,
-    AF_INET6,
-    Address,
-    addresses,
     escape,
-    is_interface,
     parse,
     quoted,
     show,

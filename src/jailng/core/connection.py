@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.network import Link
     from jailng.core.operation import Slots
-    from jailng.params.values import Address
+    from jailng.params.address import Address
 
 
 def operations(jid: int, addresses: list[Address], interface: str | None) -> list[Operation]:

@@ -112,9 +112,12 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         mountable.check(params)
     level, number = params.number("securelevel"), params.number("devfs_ruleset")
     nodes, links = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
-    found = devfs.writable(nodes) if level > 0 else []
-    if found:
-        raise JailError(f"securelevel={level}: devfs ruleset {number} shows {', '.join(found)}, to be written to")
+    if level > 0:
+        from jailng.core import rulesets
+
+        found = rulesets.writable(nodes)
+        if found:
+            raise JailError(f"securelevel={level}: devfs ruleset {number} shows {', '.join(found)}, to be written to")
     return nodes, links
 
 

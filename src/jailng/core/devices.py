@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import devfs
+from jailng.core import devfs, rulesets
 from jailng.errors import JailError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jailng.core.devfs import Link, Node, Rulesets
+    from jailng.core.devfs import Link, Node
+    from jailng.core.rulesets import Rulesets
     from jailng.params.model import Parameters
 
 _MOST_BYTES = 1 << 20
@@ -33,13 +34,13 @@ def shown(params: Parameters, rules: int) -> tuple[list[Node], list[Link]]:
     Raises JailError.
     """
     number = params.number("devfs_ruleset")
-    rulesets = _read(rules) if rules >= 0 else devfs.RULESETS
+    known = _read(rules) if rules >= 0 else rulesets.RULESETS
     opened = [name for name, parameter in devfs.GATED.items() if params.flag(parameter)]
-    heads = [name for name in devfs.named(number, rulesets) if name not in devfs.GATED or name in opened]
+    heads = [name for name in rulesets.named(number, known) if name not in devfs.GATED or name in opened]
     further = [node for head in heads if head not in (*_OWN, ".", "..") for node in _below(head)]
     if len(further) > _MOST_DEVICES:
         raise JailError(f"devfs ruleset {number}: names more than {_MOST_DEVICES} devices")
-    return devfs.shown(number, rulesets, further, _id_of)
+    return rulesets.shown(number, known, further, _id_of)
 
 
 def _read(file: int) -> Rulesets:
@@ -57,7 +58,7 @@ def _read(file: int) -> Rulesets:
     if len(content) > _MOST_BYTES:
         raise JailError(f"{devfs.RULES}: larger than {_MOST_BYTES} bytes")
     try:
-        return devfs_rules.parse(content.decode("utf-8", "surrogateescape"), devfs.RULESETS, devfs.NAMES)[0]
+        return devfs_rules.parse(content.decode("utf-8", "surrogateescape"), rulesets.RULESETS, rulesets.NAMES)[0]
     except JailError as error:
         raise JailError(f"{devfs.RULES}: {error}") from None
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Address(Protocol):
-        """As jailng.params.values has it; ``interface`` is empty where none was given."""
+        """As jailng.params.address has it; ``interface`` is empty where none was given."""
 
         packed: bytes
         prefix: int

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from jailng.errors import JailError
-from jailng.params import values
+from jailng.params.address import addresses
 
 DIRECTORY = Path("/etc/jail.conf.d")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -35,7 +35,7 @@ def check_addresses(text: str) -> list[str]:
     for word in text.split(","):
         family = "ip6" if word.count(":") > 1 else "ip4"
         try:
-            values.addresses(family, f"{family}.addr", word)
+            addresses(family, f"{family}.addr", word)
         except JailError as error:
             raise JailError(f"bootstrap: --address {word}: {error}") from None
         if not word:

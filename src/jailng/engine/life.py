@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jailng.core.passwd import User
     from jailng.core.registry import Record
     from jailng.engine.inside import Ready
+    from jailng.params.address import Address
     from jailng.params.model import Parameters
-    from jailng.params.values import Address
 
     Walk = Generator[command.Wait, bool, None]
     Steps = tuple[tuple[str, Callable[["Life", str], Iterable[command.Wait]]], ...]

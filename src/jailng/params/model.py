@@ -10,8 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from jailng.params.address import Address
     from jailng.params.table import Parameter
-    from jailng.params.values import Address, Value
+    from jailng.params.values import Value
 
 _SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 # What is decided together: where one is given, the host's defaults for the others do not count.
@@ -25,7 +26,6 @@ _TOGETHER = {
     "sysvshm": "allow.sysvipc",
 }
 _SAME_RULESET: set[Value] = {0, 4}  # 0 is jail(8)'s word for 4
-_LARGEST = {"ip4.addr": b"\xff" * 4}  # broadcast, which FreeBSD's kernel refuses as it does the address of zeros
 
 
 class Parameters:
@@ -421,23 +421,13 @@ def check_honoured(name: str, value: Value) -> None:
 
 
 def _check_interface(name: str) -> None:
-    from jailng.params.values import is_interface
+    from jailng.params.address import is_interface
 
     if not is_interface(name):
         raise JailError(f'interface: not the name of an interface: "{visible(name)}"')
 
 
 def _in_order(name: str, given: tuple[Address, ...]) -> tuple[Address, ...]:
-    """The addresses as FreeBSD's kernel keeps them: the first is the primary one, the others sorted."""
-    if len(given) > _row(name).most:
-        raise JailError(f"too many IPv{name[2]} addresses")
-    seen = set()
-    for address in given:
-        if address.words:
-            raise JailError(f'{name}: {address.bare}: "{visible(address.words)}" not honoured yet (jailng part 5)')
-        if not any(address.packed) or address.packed == _LARGEST.get(name):
-            raise JailError(f"{name}: {address.bare}: no address of a host")
-        if address.packed in seen:
-            raise JailError(f"{name}: {address.bare}: given twice")
-        seen.add(address.packed)
-    return (*given[:1], *sorted(given[1:], key=lambda address: address.packed))
+    from jailng.params.address import in_order
+
+    return in_order(name, given, _row(name).most)
