@@ -32,7 +32,7 @@ FILE = f"{ROOT}/jailng/__pycache__/%s.{sys.implementation.cache_tag}.command"
 BEGIN = 8192  # so many bytes of it are this module's code: what a script reads
 # What a command loads at once, its own module last, and what it needs later.
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "jail": (("jailng.cli.jail",), ("jailng.engine.inside",)),
+    "jail": (("jailng.cli.jail",), ("jailng.engine.ready",)),
     "jls": (("jailng.core.registry", "jailng.cli.jls"), ()),
     "jexec": (("jailng.cli.jexec",), ()),
 }

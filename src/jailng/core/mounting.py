@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem, rootfs
+from jailng.core import filesystem, ownmounts, rootfs
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux.libc import EBUSY, ENOTDIR
@@ -240,9 +240,9 @@ def wanted(
             needed = "mount.devfs" if what == "dev" else "mount.procfs"
             raise JailError(f"mount: {path.rstrip('/')}/{visible(relative)}: not without {needed}")
         if what == "sys":
-            more.append(rootfs.MountSys(path, relative))
+            more.append(ownmounts.MountSys(path, relative))
         elif what != relative:
-            more.append(rootfs.ShowAgain(what, path, relative))
+            more.append(ownmounts.ShowAgain(what, path, relative))
     return found, more
 
 

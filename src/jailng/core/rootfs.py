@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jailng.core.program import Data, Program
 
 _BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
-_HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 
 # Below /proc: what tells of the host or steers it (hostile-root.md in the design notes lists the attack of each).
 MASKED_FILES = (
@@ -33,8 +33,6 @@ MASKED_FILES = (
 MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
 # Directories below /proc/sys: of the machine's drives, and counters of quotas.
 MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
-# Directories of a sysfs: of the machine, of all its jails (cgroups), and what steers it.
-MASKED_IN_SYS = b"firmware fs hypervisor kernel module power devices/virtual/dmi devices/virtual/powercap".split()
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
 NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
@@ -43,7 +41,7 @@ NOT_TAKEN = frozenset(
 OWN = ("dev", "proc", "sys")
 # Directories that every user of the host needs.
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
-_MASKS = b"/dev"
+MASKS = b"/dev"
 _MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
 _NEW_PROC = _MASK_ATTRIBUTES = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 _CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_CLOEXEC
@@ -147,16 +145,17 @@ def _unescape(text: bytes) -> bytes:
 
 
 # What the builder keeps, by number: the tree, the new /dev and /proc, a point to mount on, what is for a moment only.
-_TREE, _DEV, _PROC, _POINT, _NEW, _NEW_SYS, _MASKING = range(1, 8)
+TREE, _DEV, _PROC, POINT, NEW, NEW_SYS, _MASKING = range(1, 8)
 _BELOW = 8  # and from here on the mounts below the root; without a number left, a mount is not taken along
 MOST = 1000
 
 
-def _shown(parameter: str, path: str, relative: bytes) -> str:
+def shown(parameter: str, path: str, relative: bytes) -> str:
+    """How messages name a place below the root, after the parameter that it has to do with."""
     return f"{parameter}: {path.rstrip('/')}/{relative.decode('utf-8', 'replace')}"
 
 
-def _attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> None:
+def attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> None:
     """Add a move_mount(2) of what is kept as ``tree``; no ``path``: onto the descriptor ``where`` itself."""
     flags = m.MOVE_MOUNT_F_EMPTY_PATH | (0 if path else m.MOVE_MOUNT_T_EMPTY_PATH)
     label = f"jail_set: move_mount {path.decode()}".rstrip()
@@ -173,13 +172,13 @@ def _attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, i
     return way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr)
 
 
-def _how(way: Program, flags: int) -> tuple[Data, int]:
+def beneath(way: Program, flags: int) -> tuple[Data, int]:
     """The last arguments of an openat2(2) that leads nowhere but below its directory."""
     how = words(flags | posix.O_CLOEXEC, 0, _BENEATH)
     return way.data(how), len(how)
 
 
-def _mount(
+def mount(
     way: Program, source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b"", unless: int = 0
 ) -> None:
     """Add a mount(2): one call where the descriptors of fsopen(2) take seven.
@@ -192,22 +191,22 @@ def _mount(
     )  # fmt: skip
 
 
-def _new_file_system(
+def new_file_system(
     way: Program, kind: bytes, options: list[tuple[bytes, bytes]], attributes: int, keep: int, pidns: int = -1
 ) -> None:
     """Add what makes a new instance of a file system, kept as a detached mount."""
     label = f"jail_set: fsopen {kind.decode()}"
-    way.must("fsopen", way.text(kind), 1, keep=_NEW, label=label)
+    way.must("fsopen", way.text(kind), 1, keep=NEW, label=label)
     for key, value in options:
         name = f"jail_set: fsconfig {key.decode()}"
-        way.must("fsconfig", Kept(_NEW), m.FSCONFIG_SET_STRING, way.text(key), way.text(value), 0, label=name)
+        way.must("fsconfig", Kept(NEW), m.FSCONFIG_SET_STRING, way.text(key), way.text(value), 0, label=name)
     if pidns >= 0:
         way.must(
-            "fsconfig", Kept(_NEW), m.FSCONFIG_SET_FD, way.text(b"pidns"), 0, pidns, label="jail_set: fsconfig pidns"
+            "fsconfig", Kept(NEW), m.FSCONFIG_SET_FD, way.text(b"pidns"), 0, pidns, label="jail_set: fsconfig pidns"
         )
-    way.must("fsconfig", Kept(_NEW), m.FSCONFIG_CMD_CREATE, 0, 0, 0, label=f"jail_set: fsconfig {kind.decode()}")
-    way.must("fsmount", Kept(_NEW), 1, attributes, keep=keep, label=f"jail_set: fsmount {kind.decode()}")
-    way.must("close", Kept(_NEW))
+    way.must("fsconfig", Kept(NEW), m.FSCONFIG_CMD_CREATE, 0, 0, 0, label=f"jail_set: fsconfig {kind.decode()}")
+    way.must("fsmount", Kept(NEW), 1, attributes, keep=keep, label=f"jail_set: fsmount {kind.decode()}")
+    way.must("close", Kept(NEW))
 
 
 class CloneTree(Operation):
@@ -224,19 +223,19 @@ class CloneTree(Operation):
     def outside(self, way: Program, slots: Slots) -> None:
         """A mount that has gone meanwhile is left out."""
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_EMPTY_PATH
-        way.must("open_tree", slots["root"], way.text(b""), flags, keep=_TREE, label="jail_set: open_tree")
-        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        way.must("open_tree", slots["root"], way.text(b""), flags, keep=TREE, label="jail_set: open_tree")
+        how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         for number, (relative, _) in enumerate(self.below[:MOST], _BELOW):
             if relative in self.wanted:
-                label = _shown("mount", self.path, relative)
-                way.must("openat2", slots["root"], way.text(relative), *how, keep=_POINT, label=label)
-                way.must("open_tree", Kept(_POINT), way.text(b""), flags, keep=number, label=label)
-                way.must("close", Kept(_POINT))
+                label = shown("mount", self.path, relative)
+                way.must("openat2", slots["root"], way.text(relative), *how, keep=POINT, label=label)
+                way.must("open_tree", Kept(POINT), way.text(b""), flags, keep=number, label=label)
+                way.must("close", Kept(POINT))
                 continue
             # What is not there is noted when its copy is to be attached, for then there is no such descriptor.
-            way.may("openat2", slots["root"], way.text(relative), *how, keep=_POINT)
-            way.may("open_tree", Kept(_POINT), way.text(b""), flags, keep=number)
-            way.may("close", Kept(_POINT))
+            way.may("openat2", slots["root"], way.text(relative), *how, keep=POINT)
+            way.may("open_tree", Kept(POINT), way.text(b""), flags, keep=number)
+            way.may("close", Kept(POINT))
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -261,7 +260,7 @@ class AttachTree(Operation):
         """The mounts below the root that are not seen inside."""
         paths = [self.tried[call] for call in noted if call in self.tried]
         paths += [path for path, _ in self.below[MOST:]]
-        return [_shown("not seen inside", self.path, path) for path in paths]
+        return [shown("not seen inside", self.path, path) for path in paths]
 
     def inside(self, way: Program, slots: Slots) -> None:
         """A root whose file system cannot map ids is an error; a mount below it that nobody asked for is left out."""
@@ -271,29 +270,29 @@ class AttachTree(Operation):
             f"path {self.path}: its file system cannot map uids (idmapped mounts): "
             f"move the root to one that can, or set ng.uids=shared"
         )
-        way.must("mount_setattr", Kept(_TREE), *attributes, label="jail_set: mount_setattr")
-        _attach(way, _TREE, m.AT_FDCWD, b"/")
+        way.must("mount_setattr", Kept(TREE), *attributes, label="jail_set: mount_setattr")
+        attach(way, TREE, m.AT_FDCWD, b"/")
         unmapped = _attributes(way, m.MOUNT_ATTR_NODEV) if self.wanted else attributes
-        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         for number, (relative, kind) in enumerate(self.below[:MOST], _BELOW):
             if relative in self.wanted:
-                label = _shown("mount", self.path, relative)
+                label = shown("mount", self.path, relative)
                 way.instead[way.here(), EINVAL] = (
                     f"{label}: its file system ({kind}) cannot map uids (idmapped mounts): "
                     f"use one that can, or set ng.uids=shared"
                 )
                 given = unmapped if self.wanted[relative] else attributes
                 way.must("mount_setattr", Kept(number), *given, label=label)
-                way.must("openat2", Kept(_TREE), way.text(relative), *how, keep=_POINT, label=label)
-                _attach(way, number, Kept(_POINT))
-                way.must("close", Kept(_POINT))
+                way.must("openat2", Kept(TREE), way.text(relative), *how, keep=POINT, label=label)
+                attach(way, number, Kept(POINT))
+                way.must("close", Kept(POINT))
                 continue
             mapped, found = way.here(), way.here() + 1
             self.tried[mapped] = self.tried[found] = relative
             way.note("mount_setattr", Kept(number), *attributes)
-            way.note("openat2", Kept(_TREE), way.text(relative), *how, keep=_POINT)
-            _attach(way, number, Kept(_POINT))
-            way.must("close", Kept(_POINT))
+            way.note("openat2", Kept(TREE), way.text(relative), *how, keep=POINT)
+            attach(way, number, Kept(POINT))
+            way.must("close", Kept(POINT))
             way.skip(mapped)
             way.skip(found)
 
@@ -316,7 +315,7 @@ class MountDev(Operation):
     def outside(self, way: Program, slots: Slots) -> None:
         """Nodes are made while ids are not mapped yet: the host's root has no id in an idmapped mount (EOVERFLOW)."""
         options = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
-        _new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, _DEV)
+        new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, _DEV)
         dev = Kept(_DEV)
         for name in _directories(self.nodes):
             way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
@@ -332,24 +331,24 @@ class MountDev(Operation):
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""
         found = way.here()
-        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         way.must(
-            "openat2", Kept(_TREE), way.text(b"dev"), *how, keep=_POINT, label="jail_set: openat2 dev", unless=ENOENT
+            "openat2", Kept(TREE), way.text(b"dev"), *how, keep=POINT, label="jail_set: openat2 dev", unless=ENOENT
         )
         if self.private:
             attributes = _attributes(way, m.MOUNT_ATTR_IDMAP, slots["userns"])
             way.must("mount_setattr", Kept(_DEV), *attributes, label="jail_set: mount_setattr")
-        _attach(way, _DEV, Kept(_POINT))
-        way.must("close", Kept(_POINT))
+        attach(way, _DEV, Kept(POINT))
+        way.must("close", Kept(POINT))
         # This /dev is a moment old and nobody is inside yet, so what lies below it can be named by path.
         way.must("fchdir", Kept(_DEV))
         owner = self.base if self.private else 0
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         pts = b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5)
-        _mount(way, b"devpts", b"pts", b"devpts", quiet, pts)
+        mount(way, b"devpts", b"pts", b"devpts", quiet, pts)
         shm = b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner)
-        _mount(way, b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, shm)
-        _mount(way, b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
+        mount(way, b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, shm)
+        mount(way, b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
         way.skip(found)
 
     def describe(self) -> str:
@@ -377,11 +376,11 @@ class MountProc(Operation):
 
     def outside(self, way: Program, slots: Slots) -> None:
         """What will hide files and directories is made while PID 1 is born: a tmpfs that is nowhere, read-only."""
-        _new_file_system(way, b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _MASK_ATTRIBUTES, _MASKING)
-        masks, new = Kept(_MASKING), Kept(_NEW)
+        new_file_system(way, b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _MASK_ATTRIBUTES, _MASKING)
+        masks, new = Kept(_MASKING), Kept(NEW)
         contents = [(b"nothing", b""), *[(b"%d" % number, content) for number, (_, content) in enumerate(self.files)]]
         for name, content in contents:
-            way.must("openat", masks, way.text(name), _CREATE, 0o444, keep=_NEW, label="jail_set: open a mask")
+            way.must("openat", masks, way.text(name), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
             if content:
                 way.must("write", new, way.text(content), len(content))
             way.must("close", new)
@@ -391,35 +390,35 @@ class MountProc(Operation):
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /proc."""
         found = way.here()
-        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
+        how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         way.must(
-            "openat2", Kept(_TREE), way.text(b"proc"), *how, keep=_POINT, label="jail_set: openat2 proc", unless=ENOENT
+            "openat2", Kept(TREE), way.text(b"proc"), *how, keep=POINT, label="jail_set: openat2 proc", unless=ENOENT
         )
         # Over the host's /dev as this namespace still has it, of which nothing is trusted to be what it is called
         # (CVE-2025-31133).
-        _attach(way, _MASKING, m.AT_FDCWD, _MASKS)
+        attach(way, _MASKING, m.AT_FDCWD, MASKS)
         if m.takes_pid_namespace():
-            _new_file_system(way, b"proc", [], _NEW_PROC, _PROC, slots["pidns"])
-            _attach(way, _PROC, Kept(_POINT))
+            new_file_system(way, b"proc", [], _NEW_PROC, _PROC, slots["pidns"])
+            attach(way, _PROC, Kept(POINT))
             way.must("close", Kept(_PROC))
         else:  # the builder is in the jail's pid namespace, so a new procfs is the jail's
-            way.must("fchdir", Kept(_POINT))
-            _mount(way, b"proc", b".", b"proc", _MASK_FLAGS)
-        way.must("close", Kept(_POINT))
+            way.must("fchdir", Kept(POINT))
+            mount(way, b"proc", b".", b"proc", _MASK_FLAGS)
+        way.must("close", Kept(POINT))
         # It can be nothing but procfs, and what lies in it is the kernel's: from here on it is named by path.
-        how = _how(way, posix.O_RDONLY | posix.O_DIRECTORY)
-        way.must("openat2", Kept(_TREE), way.text(b"proc"), *how, keep=_PROC, label="jail_set: openat2 proc")
+        how = beneath(way, posix.O_RDONLY | posix.O_DIRECTORY)
+        way.must("openat2", Kept(TREE), way.text(b"proc"), *how, keep=_PROC, label="jail_set: openat2 proc")
         way.must("fchdir", Kept(_PROC))
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
-        way.must("open_tree", Kept(_PROC), way.text(b"sys"), flags, keep=_NEW, label="jail_set: open_tree sys")
-        way.must("mount_setattr", Kept(_NEW), *_attributes(way, _HIDDEN), label="jail_set: mount_setattr")
-        _attach(way, _NEW, Kept(_PROC), b"sys")
-        way.must("close", Kept(_NEW))
+        way.must("open_tree", Kept(_PROC), way.text(b"sys"), flags, keep=NEW, label="jail_set: open_tree sys")
+        way.must("mount_setattr", Kept(NEW), *_attributes(way, HIDDEN), label="jail_set: mount_setattr")
+        attach(way, NEW, Kept(_PROC), b"sys")
+        way.must("close", Kept(NEW))
         for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
-            _mount(way, b"%s/%s" % (_MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
+            mount(way, b"%s/%s" % (MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
         for number, (path, _) in enumerate(self.files):
-            _mount(way, b"%s/%d" % (_MASKS, number), path, b"", m.MS_BIND, unless=ENOENT)
+            mount(way, b"%s/%d" % (MASKS, number), path, b"", m.MS_BIND, unless=ENOENT)
         way.must("close", Kept(_PROC))
         way.skip(found)
 
@@ -427,59 +426,6 @@ class MountProc(Operation):
         """As `jail --plan` shows it."""
         count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
-
-
-class MountSys(Operation):
-    """A read-only sysfs of the jail's own network namespace, masked where it tells of the machine or of its jails."""
-
-    __slots__ = ("path", "relative")
-
-    def __init__(self, path: str, relative: str) -> None:
-        self.path = path
-        self.relative = relative
-
-    def inside(self, way: Program, slots: Slots) -> None:
-        """A network namespace's sysfs is made by who is in it. The masks are those of ``MountProc``."""
-        label = _shown("mount", self.path, self.relative.encode("utf-8", "surrogateescape"))
-        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
-        way.must("openat2", Kept(_TREE), way.text(self.relative), *how, keep=_POINT, label=label)
-        _new_file_system(way, b"sysfs", [], _HIDDEN, _NEW_SYS)
-        _attach(way, _NEW_SYS, Kept(_POINT))
-        way.must("close", Kept(_POINT))
-        way.must("fchdir", Kept(_NEW_SYS))
-        _mount(way, _MASKS + b"/none", b"", b"", m.MS_BIND, unless=ENOENT)
-        way.each(1, MASKED_IN_SYS)
-        way.must("close", Kept(_NEW_SYS))
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return f"mount {self.relative}: a sysfs, read-only"
-
-
-class ShowAgain(Operation):
-    """What the jail has of its own, /dev or /proc, in one more place."""
-
-    __slots__ = ("name", "path", "relative")
-
-    def __init__(self, name: str, path: str, relative: str) -> None:
-        self.name = name
-        self.path = path
-        self.relative = relative
-
-    def inside(self, way: Program, slots: Slots) -> None:
-        """With all that is mounted on it, masks too."""
-        label = _shown("mount", self.path, self.relative.encode("utf-8", "surrogateescape"))
-        how = _how(way, m.O_PATH | posix.O_NOFOLLOW)
-        way.must("openat2", Kept(_TREE), way.text(self.relative), *how, keep=_POINT, label=label)
-        flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_RECURSIVE
-        way.must("open_tree", Kept(_TREE), way.text(self.name), flags, keep=_NEW, label=label)
-        _attach(way, _NEW, Kept(_POINT))
-        way.must("close", Kept(_NEW))
-        way.must("close", Kept(_POINT))
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return f"mount /{self.name} on {self.relative} too"
 
 
 class Pivot(Operation):
@@ -493,7 +439,7 @@ class Pivot(Operation):
         pivot_root(2), NOTES: with "." twice the old root ends up on top of the new one, from where it is detached.
         """
         here = way.text(b".")
-        way.must("fchdir", Kept(_TREE))
+        way.must("fchdir", Kept(TREE))
         way.must("pivot_root", here, here, label="jail_set: pivot_root /")
         way.must("umount2", here, m.MNT_DETACH, label="jail_set: umount2 /")
 

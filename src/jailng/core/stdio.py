@@ -32,7 +32,6 @@ _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
 NEWBORN = -1  # for the root of a jail whose tree is being made, and that nobody has entered
 _NULL = posix.makedev(1, 3)
-_NO_LINK = posix.O_NOFOLLOW | posix.O_CLOEXEC
 _STRICT = mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
 
 
@@ -228,44 +227,11 @@ def _is_same_file(fds: tuple[int, int, int], status: list[stat_result | None]) -
 
 def _null_of(streams: Streams, root: int | None) -> int:
     if streams.null < 0:
-        streams.null = _open_null(root)
+        from jailng.core import null
+
+        streams.null = null.open_for(root)
         streams.temporary.append(streams.null)
     return streams.null
-
-
-def _open_null(root: int | None) -> int:
-    """The jail's null device, whose inode is its own; where there is none, one that has no place in any tree."""
-    if root is not None:
-        try:
-            fd = _open_own_null(root)
-        except OSError:
-            fd = -1
-        if fd >= 0:
-            return fd
-    tree = mount.new_file_system(b"tmpfs", [(b"size", b"4096")], mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
-    try:
-        posix.mknod("null", _S_IFCHR | 0o600, _NULL, dir_fd=tree)
-        fd = posix.open("null", posix.O_RDWR | posix.O_CLOEXEC, dir_fd=tree)
-    finally:
-        posix.close(tree)
-    posix.fchmod(fd, 0o666)
-    return fd
-
-
-def _open_own_null(root: int) -> int:
-    """The jail's null device, or -1 where that is something else. The walk is a name at a time and follows no link."""
-    directory = posix.open("dev", mount.O_PATH | posix.O_DIRECTORY | _NO_LINK, dir_fd=root)
-    try:
-        null = posix.open("null", mount.O_PATH | _NO_LINK, dir_fd=directory)
-    finally:
-        posix.close(directory)
-    try:
-        status = posix.fstat(null)
-        if status.st_mode & _S_IFMT != _S_IFCHR or status.st_rdev != _NULL:
-            return -1
-        return posix.open(f"/proc/self/fd/{null}", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
-    finally:
-        posix.close(null)
 
 
 def _keep_clear(streams: Streams) -> None:

@@ -12,84 +12,12 @@ from jailng.linux.libc import ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.confinement import Confinement
     from jailng.core.passwd import User
-    from jailng.core.program import Running
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
     from jailng.params.model import Parameters
 
 _SIGTERM = 15
-
-
-class Ready:
-    """A command that has come as far as it can while its jail's tree is being made: it waits to be told to enter."""
-
-    __slots__ = ("_gate", "_running", "_streams")
-
-    def __init__(self, gate: int, running: Running, streams: Streams) -> None:
-        self._gate = gate
-        self._running = running
-        self._streams = streams
-
-    def run(self) -> int:
-        """Have it enter, relay, wait; the raw wait status. Raises JailError."""
-        posix.write(self._gate, b"\0")
-        posix.close(self._gate)
-        import select  # noqa: F401  # for the jail's end, while this process has nothing else to do
-
-        self._running.forked()
-        self._running.arrived()
-        pid = self._running.pid
-        pidfd = ns.pidfd_open(pid)
-        try:
-            return waiting.wait(pid, pidfd, self._streams)
-        finally:
-            posix.close(pidfd)
-
-    def close(self) -> None:
-        """Let go of it; it has not entered, and ends."""
-        posix.close(self._gate)
-        self._streams.close()
-        try:
-            self._running.forked()
-            self._running.arrived()
-        except JailError:
-            return
-        posix.waitpid(self._running.pid, 0)
-
-
-def prepare(
-    params: Parameters, record: Record, names: dict[str, str], argv: list[str], confinement: Confinement
-) -> Ready | None:
-    """The command of a jail whose PID 1 is there and whose tree is not, or None where it cannot begin without.
-
-    Raises JailError.
-    """
-    fds = (0, 1, 2)
-    if params.text("exec.jail_user") or params.text("exec.consolelog"):
-        return None
-    if not all(_is_callers(fd) for fd in fds) or stdio.needs_tree(fds):
-        return None
-    clean = params.flag("exec.clean")
-    environment = command.inside_environment(params, names)
-    wanted = attach.Command(argv, environment, None, None if clean else "/", clean, label="exec {}")
-    entry = attach.Entry(record, confinement)
-    waited, gate = posix.pipe2(posix.O_CLOEXEC)
-    try:
-        streams = stdio.prepare(stdio.NEWBORN, entry.base, fds)
-        return Ready(gate, attach.launch(entry, wanted, None, streams, waited), streams)
-    finally:
-        posix.close(waited)
-        entry.close()
-
-
-def _is_callers(fd: int) -> bool:
-    """Whether a standard stream is one, and not what this process has opened because it was closed."""
-    try:
-        return posix.get_inheritable(fd)
-    except OSError:
-        return False
 
 
 def run(
@@ -99,14 +27,12 @@ def run(
     names: dict[str, str],
     argv: list[str],
     background: bool = False,
-    ready: Ready | None = None,
 ) -> None:
     """Run one command of exec.start, exec.stop or ``command``, in a jail of the parameters ``running``, and wait.
 
-    ``ready`` is that very command where it was prepared. Raises JailError unless it succeeds.
+    Raises JailError unless it succeeds.
     """
-    status = ready.run() if ready is not None else _run(params, running, record, names, argv, background)
-    command.judge(" ".join(argv), status)
+    command.judge(" ".join(argv), _run(params, running, record, names, argv, background))
 
 
 def _run(

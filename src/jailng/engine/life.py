@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.passwd import User
     from jailng.core.registry import Record
-    from jailng.engine.inside import Ready
+    from jailng.engine.ready import Ready
     from jailng.params.address import Address
     from jailng.params.model import Parameters
 
@@ -159,15 +159,19 @@ def _walk(life: Life, steps: Steps) -> Walk:
 
 def _host_commands(life: Life, step: str) -> Walk:
     texts = life.params.strings(step)
-    user = _system_user(life.params) if texts else None
+    if not texts:
+        return
+    from jailng.engine import hostcommand
+
+    user = _system_user(life.params)
     at_home = life.params.flag("exec.clean")
     for text in texts:
-        task = command.HostCommand(text)
+        task = hostcommand.HostCommand(text)
         if not task.argv:
             continue
         yield command.TURN
         life.voice.say(f"run command{_as(life.params.text('exec.system_user'))}: {task.line}")
-        environment = command.host_environment(life.params, life.names)
+        environment = hostcommand.environment_of(life.params, life.names)
         wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home)
         if wait is not None:
             task.end((yield wait))
@@ -203,13 +207,16 @@ def _the_command(life: Life, step: str) -> Walk:
 
 
 def _run_inside(life: Life, argv: list[str], background: bool) -> Walk:
-    from jailng.engine import inside
-
     yield command.TURN
     life.voice.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {' '.join(argv)}")
-    if background or not (life.crowded or life.params.number("exec.timeout")):
+    if life.ready is not None:
         ready, life.ready = life.ready, None
-        inside.run(life.params, life.running, life.there, life.names, argv, background, ready)
+        command.judge(" ".join(argv), ready.run())
+        return
+    from jailng.engine import inside
+
+    if background or not (life.crowded or life.params.number("exec.timeout")):
+        inside.run(life.params, life.running, life.there, life.names, argv, background)
         return
     task = inside.Attended()
     task.end((yield task.begin(life.params, life.running, life.there, life.names, argv)))
@@ -224,9 +231,9 @@ def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
         return None
 
     def prepare(confinement: Confinement) -> None:
-        from jailng.engine import inside
+        from jailng.engine import ready
 
-        life.ready = inside.prepare(life.params, life.there, life.names, argv, confinement)
+        life.ready = ready.prepare(life.params, life.there, life.names, argv, confinement)
 
     return prepare
 

@@ -1,0 +1,93 @@
+"""A command of exec.* on the host: exec.prepare, exec.prestart and the like."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.engine import command
+from jailng.errors import JailError
+from jailng.linux import ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.passwd import User
+    from jailng.params.model import Parameters
+
+_LONGEST = 1 << 16  # of a complaint, bytes
+
+
+def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
+    """What a command on the host is given."""
+    caller = command.caller_environment()
+    return command.clean(caller) if params.flag("exec.clean") else {**caller, **names}
+
+
+class HostCommand:
+    """A command string on its way on the host."""
+
+    __slots__ = ("_pid", "_pidfd", "_said", "argv", "background", "line")
+
+    def __init__(self, text: str) -> None:
+        self.argv, self.background = command.split(text)
+        self.line = " ".join(self.argv)  # as jail(8) shows it
+        self._pid = self._pidfd = self._said = -1
+
+    def begin(self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool) -> command.Wait | None:
+        """Start it, as the user and ``at_home`` in that user's directory; None where there is nothing to wait for."""
+        self._said, say = posix.pipe2(posix.O_CLOEXEC)
+        self._pid, self._pidfd = ns.clone3()
+        if self._pid == 0:
+            self._be(environment, user, at_home, say)
+        posix.close(say)
+        if self.background:
+            posix.close(self._pidfd)
+            posix.close(self._said)
+            return None
+        return command.Wait([self._pidfd], seconds)
+
+    def _be(self, environment: dict[str, str], user: User | None, at_home: bool, say: int) -> None:
+        try:
+            if self.background:
+                posix.setsid()
+            if user is not None:
+                ns.set_ids(user.uid, user.gid, user.groups)
+                environment = {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
+                if at_home:
+                    posix.chdir(user.home)
+            _execute(self.argv, environment)
+        except OSError as error:
+            text = f"exec {self.argv[0]}: {error.strerror}"
+            if self.background:  # nobody listens
+                text, say = f"jail: {text}\n", 2
+            posix.write(say, text.encode("utf-8", "surrogateescape"))
+        finally:
+            posix._exit(1)
+
+    def end(self, timed_out: bool) -> None:
+        """It has ended, or had its time, and is then left to itself. Raises JailError unless it succeeded."""
+        try:
+            if timed_out:
+                raise JailError(f"{self.line}: timed out")
+            _, status = posix.waitpid(self._pid, 0)
+            complaint = posix.read(self._said, _LONGEST)
+            if complaint:
+                raise JailError(complaint.decode("utf-8", "surrogateescape"))
+            command.judge(self.line, status)
+        finally:
+            posix.close(self._pidfd)
+            posix.close(self._said)
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> None:
+    path = environment.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    candidates = [argv[0]] if "/" in argv[0] else [f"{directory or '.'}/{argv[0]}" for directory in path.split(":")]
+    last: OSError | None = None
+    for candidate in candidates:
+        try:
+            posix.execve(candidate, argv, environment)
+        except FileNotFoundError as error:
+            last = last or error
+        except OSError as error:
+            last = error
+    assert last is not None
+    raise last
