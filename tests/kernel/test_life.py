@@ -196,7 +196,7 @@ def test_rename(jail: Command, jls: Command, jexec: Command, small_root: Path) -
     assert _ok(jexec("b", "echo", "hello")) == "hello\n"
     assert jexec("a", "true").returncode == 1
     _ok(jail("-c", "name=a", f"path={small_root}", "persist"))
-    assert _ok(jail("-r", "a", "b")) == "a: removed\nb: removed\n"
+    assert _ok(jail("-r", "a", "b")) == "b: removed\na: removed\n"
 
 
 def test_create_or_modify(jail: Command, jls: Command, small_root: Path) -> None:
@@ -251,7 +251,7 @@ def test_jid_file(jail: Command, small_root: Path, tmp_path: Path) -> None:
 
 def test_jid_file_of_the_old_form(jail: Command, small_root: Path, tmp_path: Path) -> None:
     _ok(jail("-J", f"{tmp_path}/jid", str(small_root), "host", "", "echo", "-n", "x y"))
-    assert (tmp_path / "jid").read_text().split("\t")[1:] == [str(small_root), "host", "", "echo -n x y\n"]
+    assert (tmp_path / "jid").read_text().split("\t")[1:] == [str(small_root), "host", "", 'echo -n "x y"\n']
 
 
 def test_quiet(jail: Command, small_root: Path) -> None:
@@ -278,7 +278,7 @@ def test_verbose_of_one_that_does_not_persist(jail: Command, small_root: Path) -
 def test_remove_all(jail: Command, jls: Command, small_root: Path) -> None:
     for name in ("a", "b"):
         _ok(jail("-c", f"name={name}", f"path={small_root}", "persist"))
-    assert _ok(jail("-r", "*")) == "a: removed\nb: removed\n"
+    assert _ok(jail("-r", "*")) == "b: removed\na: removed\n"
     assert jls("name").stdout == ""
     assert _ok(jail("-r", "*")) == ""
 

