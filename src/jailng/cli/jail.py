@@ -256,7 +256,7 @@ def _voice(options: Options) -> Voice:
 
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
-    life.settle(params)
+    life.settle(params, _voice(options))
     if options.plan:
         from jailng.engine import plan
 

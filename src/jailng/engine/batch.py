@@ -226,7 +226,7 @@ class Batch:
                 self.started(jail, jail.record)
             self._done(jail)
             return
-        life.settle(params)
+        life.settle(params, self.voice(jail))
         if self.plan is not None:
             from jailng.engine import plan
 

@@ -31,10 +31,11 @@ _DEFAULTS = "/etc/jailng.conf"
 _LONG = 10**6  # seconds
 
 
-def settle(params: Parameters) -> None:
+def settle(params: Parameters, voice: Voice | None = None) -> None:
     """Make the parameters of a new jail whole, with the host's defaults where it has any (jailng.conf(5)).
 
-    Addresses of the host name come to it as well. Raises JailError, or OSError where the file cannot be read.
+    Addresses of the host name come to it as well. ``voice`` is told of what FreeBSD's kernel would refuse. Raises
+    JailError, or OSError where the file cannot be read.
     """
     try:  # without O_NONBLOCK a fifo would be waited for
         file = posix.open(_DEFAULTS, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
@@ -48,7 +49,12 @@ def settle(params: Parameters) -> None:
         from jailng.engine import resolve
 
         resolve.add_addresses(params)
-    params.settle()
+    try:
+        params.settle()
+    except JailError as error:
+        if voice is not None:
+            _tell_of_refusal(voice, _creation(params), error)
+        raise
 
 
 class Voice:
@@ -281,13 +287,12 @@ def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
 
 
 def _create(life: Life, _: str) -> Iterable[command.Wait]:
-    shown = life.params.words(pseudo=False)
-    if _runs_something(life.params) and not life.params.flag("persist"):
-        shown = ["persist", *[word for word in shown if word.partition("=")[0] not in ("persist", "nopersist")]]
     try:
         notes = create.jail_set(life.params, life.there, _get_ready(life))
-    finally:
-        life.voice.say(" ".join(["jail_set(JAIL_CREATE)", *shown]))
+    except JailError as error:
+        _tell_of_refusal(life.voice, _creation(life.params), error)
+        raise
+    life.voice.say(_creation(life.params))
     for note in notes:
         life.voice.say(note)
     if life.created is not None:
@@ -296,6 +301,20 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
     # A jail that is there can be removed, whatever it runs and however long that takes.
     life.there.unlock()
     return ()
+
+
+def _creation(params: Parameters) -> str:
+    """What jail(8) says with -v of the system call that makes a jail."""
+    given = params.words(pseudo=False)
+    if _runs_something(params) and not params.flag("persist"):
+        given = ["persist", *[word for word in given if word.partition("=")[0] not in ("persist", "nopersist")]]
+    return " ".join(["jail_set(JAIL_CREATE)", *given])
+
+
+def _tell_of_refusal(voice: Voice, line: str, error: JailError) -> None:
+    from jailng.engine import shown
+
+    voice.say(shown.refused(line, error))
 
 
 def _settle(life: Life, _: str) -> Iterable[command.Wait]:
@@ -409,13 +428,19 @@ def starting(life: Life) -> Walk:
     Raises JailError.
     """
     if not life.params.flag("persist") and not _runs_something(life.params):
-        raise JailError("new jail must persist or attach")
+        error = JailError("new jail must persist or attach")
+        _tell_of_refusal(life.voice, _creation(life.params), error)
+        raise error
     for sentence in life.params.left_out:
         life.voice.warn(sentence)
     if not any(life.params.strings(step) for step in ("exec.prepare", "exec.prestart")):
         # Else these may be what makes the directory; jail_set looks at it in any case.
         check_path(life.params, life.voice)
-    life.record = create.reserve(life.params)
+    try:
+        life.record = create.reserve(life.params)
+    except JailError as error:
+        _tell_of_refusal(life.voice, _creation(life.params), error)
+        raise
     try:
         yield from _walk(life, START)
     except BaseException:
@@ -509,10 +534,16 @@ def update(record: Record, changes: Parameters, voice: Voice) -> None:
     """Change a running jail (-m). Raises JailError."""
     from jailng.engine import modify
 
-    modify.modify(record, changes)
     given = changes.words(pseudo=False, live=True)
+    line = " ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given])
+    try:
+        modify.modify(record, changes)
+    except JailError as error:
+        if not str(error).endswith(" after creation"):  # which jail(8) says without having asked
+            _tell_of_refusal(voice, line, error)
+        raise
     if given:  # else update_jail has nothing to do
-        voice.say(" ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given]))
+        voice.say(line)
     voice.note("updated")
 
 

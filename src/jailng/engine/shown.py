@@ -10,6 +10,15 @@ if TYPE_CHECKING:
 
 _OWN = {"mount.devfs": ("devfs", "dev"), "mount.fdescfs": ("fdescfs", "dev/fd"), "mount.procfs": ("procfs", "proc")}
 
+# FreeBSD's errors by how the sentences end that its kernel gives with them; any other is EINVAL.
+_ERRORS = (
+    ("already exists", "File exists"),
+    ("not found", "No such file or directory"),
+    ("prison limit exceeded", "Operation not permitted"),
+    ("Operation not permitted", "Operation not permitted"),
+    ("addresses clash", "Address already in use"),
+)
+
 
 def alias(line: str, down: bool) -> str:
     """What puts an alias, ``alias INTERFACE ADDRESS/PREFIX`` in the record, on its interface, or takes it off it."""
@@ -37,6 +46,11 @@ def undoing(line: str, params: Parameters) -> str:
     except JailError:  # a file that is no more
         commands = {}
     return commands.get(target, f"/sbin/umount {target}")
+
+
+def refused(line: str, error: JailError) -> str:
+    """A system call that has failed, with what strerror(3) has of the number that FreeBSD's kernel gives."""
+    return f"{line}: {next((why for words, why in _ERRORS if str(error).endswith(words)), 'Invalid argument')}"
 
 
 def own_mount(name: str, params: Parameters) -> str:
