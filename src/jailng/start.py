@@ -46,6 +46,7 @@ def run(command: str, file: int = -1) -> NoReturn:
 
     ``file`` is the command's file, from which the script has read this code; -1 where it has not.
     """
+    file = _occupy(file)
     if file >= 0 and sys.pycache_prefix is None:
         _load_built_in()
     import gc
@@ -58,11 +59,33 @@ def run(command: str, file: int = -1) -> NoReturn:
     module = __import__(COMMANDS[command][0][-1], fromlist=["main"])
     try:
         status = module.main(sys.argv[1:])
-    except KeyboardInterrupt:  # what was begun has been undone on the way here
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        _signal.raise_signal(_signal.SIGINT)
+    except KeyboardInterrupt as interrupt:  # what was begun has been undone on the way here
+        number = interrupt.args[0] if interrupt.args else _signal.SIGINT
+        _signal.signal(number, _signal.SIG_DFL)
+        _signal.raise_signal(number)
         status = 1
     posix._exit(status)
+
+
+def _occupy(file: int) -> int:
+    """Have /dev/null where the caller has closed 0, 1 or 2; ``file``, which may have landed there, where it is then.
+
+    Whatever was opened next would be there: what a command writes would go to it, and what it starts would have it.
+    """
+    for fd in (0, 1, 2):
+        try:
+            if posix.get_inheritable(fd):
+                continue
+            if fd == file:  # nothing that survived exec is not inheritable, so it is ours
+                file = posix.dup(fd)
+        except OSError:
+            pass
+        null = posix.open("/dev/null", posix.O_RDWR)
+        if null != fd:
+            posix.dup2(null, fd)
+            posix.close(null)
+        posix.set_inheritable(fd, True)
+    return file
 
 
 _rest: list[int] = []

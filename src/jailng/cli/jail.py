@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from jailng import start
@@ -120,7 +121,10 @@ class Voice(life.Voice):
 
 
 def main(argv: list[str]) -> int:
-    """Run, and return the exit status: 0 or 1."""
+    """Run, and return the exit status: 0 or 1. Raises KeyboardInterrupt of a signal, with its number (start.run)."""
+    for number in (_signal.SIGHUP, _signal.SIGTERM):
+        if _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, _interrupt)
     try:
         return _main(argv)
     except UsageError as error:
@@ -131,6 +135,11 @@ def main(argv: list[str]) -> int:
         return error.status
     except OSError as error:
         return printing.complain(f"jail: {error.filename or 'system call'}: {error.strerror}")
+
+
+def _interrupt(number: int, _: object) -> None:
+    """Undo what was begun, as for SIGINT."""
+    raise KeyboardInterrupt(number)
 
 
 def _main(argv: list[str]) -> int:

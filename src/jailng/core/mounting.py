@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem, ownmounts, rootfs
+from jailng.core import filesystem, hostpath, ownmounts, rootfs
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux.libc import EBUSY, ENOTDIR
@@ -60,17 +60,22 @@ def _read(file: str, path: str) -> str:
             raise JailError(f"mount.fstab: {file}: not a regular file")
         if status.st_size > _LARGEST_FILE:
             raise JailError(f"mount.fstab: {file}: {posix.strerror(27)}")  # EFBIG
-        if _is_in_tree(fd, path):  # else a jail's root would write down which directories of the host's it gets
+        if _is_in_tree(fd, file, path):  # else a jail's root would write down which directories of the host's it gets
             raise JailError(f"mount.fstab: {file}: in the jail's own tree, where its root can write")
         return posix.read(fd, _LARGEST_FILE).decode("utf-8", "surrogateescape")
     finally:
         posix.close(fd)
 
 
-def _is_in_tree(fd: int, path: str) -> bool:
+def _is_in_tree(fd: int, file: str, path: str) -> bool:
     root = rootfs.open_root(path)
-    real = posix.readlink(f"/proc/self/fd/{root}")
-    posix.close(root)
+    try:
+        real = posix.readlink(f"/proc/self/fd/{root}")
+        way = file if file.startswith("/") else f"{posix.getcwd()}/{file}"
+        if real != "/" and hostpath.beneath(root, way) is not None:  # even if a link in there leads out of it again
+            return True
+    finally:
+        posix.close(root)
     return real != "/" and posix.readlink(f"/proc/self/fd/{fd}").startswith(f"{real}/")
 
 

@@ -8,6 +8,7 @@ fails takes along those that depend on it, and no others.
 
 from __future__ import annotations
 
+import sys
 import time
 from select import POLLIN, poll
 
@@ -15,6 +16,7 @@ from jailng.core import registry
 from jailng.engine import command, life
 from jailng.engine.dependency import SET, START, STOP
 from jailng.errors import JailError, messages
+from jailng.linux.libc import buffer, syscall
 from jailng.linux.ns import LONGEST
 
 TYPE_CHECKING = False
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _ALL = START | SET | STOP
+_RLIMIT_NOFILE = 7
+_SPARE = 62  # what is open anyhow, what making a jail takes, and inside.AT_ONCE
+
+
+def _descriptors() -> int:
+    """How many descriptors this process may have open."""
+    limit = buffer(16)
+    syscall("prlimit64", 0, _RLIMIT_NOFILE, None, limit)
+    return int.from_bytes(limit.raw[:8], sys.byteorder)
 
 
 class Batch:
@@ -61,6 +72,7 @@ class Batch:
         self._poll = poll()
         self._running = 0  # commands
         self._wanted = 0  # jails
+        self._most = _descriptors() - _SPARE
 
     # What is to be done
 
@@ -107,11 +119,18 @@ class Batch:
         finally:
             for jail in self.jails.values():
                 if jail.walk is not None:
-                    jail.walk.close()
+                    self._abandon(jail, jail.walk)
+
+    def _abandon(self, jail: Jail, walk: Walk) -> None:
+        try:
+            walk.close()
+        except (JailError, OSError) as error:
+            for text in messages(error):
+                self.fail(jail, text)
 
     def _next(self) -> tuple[Jail, bool] | None:
         """The next jail that can do something: its command has ended, it has its turn, or it is ready."""
-        woken = self._wake(bool(self._ready or (self._turns and self._has_room())))
+        woken = self._wake(bool((self._ready and not self._is_full()) or (self._turns and self._has_room())))
         if woken is not None:
             return woken
         if self._turns and self._has_room():
@@ -120,13 +139,23 @@ class Batch:
             return None
         at = 0
         if self._ready[0].stops:  # what was asked for last is stopped first
-            at = max(number for number, jail in enumerate(self._ready) if jail.stops)
+            at = len(self._ready) - 1
+            while not self._ready[at].stops:
+                at -= 1
         jail = self._ready.pop(at)
         jail.waiting = ""
         return jail, False
 
     def _has_room(self) -> bool:
-        return not self.limit or self._running < self.limit
+        return (not self.limit or self._running < self.limit) and not self._is_full()
+
+    def _is_full(self) -> bool:
+        """Whether another jail at work could take more descriptors than there are.
+
+        Who waits for its turn may have its record locked; who waits for a command has that and the command's pipe.
+        """
+        taken = len(self._by_fd) + 2 * len(self._asleep) + len(self._turns)
+        return bool(self._asleep) and taken > self._most
 
     # Waiting
 

@@ -67,7 +67,7 @@ class Wait:
 
     __slots__ = ("counts", "pidfds", "seconds")
 
-    def __init__(self, pidfds: list[int], seconds: int, counts: bool = True) -> None:
+    def __init__(self, pidfds: list[int], seconds: float, counts: bool = True) -> None:
         self.pidfds = pidfds
         self.seconds = seconds
         self.counts = counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from jailng.engine import command
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _LONGEST = 1 << 16  # of a complaint, bytes
+_IGNORED = (13, 25)  # PIPE, XFSZ: by Python, and what is ignored stays so over exec
 
 
 def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
@@ -47,6 +49,8 @@ class HostCommand:
 
     def _be(self, environment: dict[str, str], user: User | None, at_home: bool, say: int) -> None:
         try:
+            for number in _IGNORED:
+                _signal.signal(number, _signal.SIG_DFL)
             if self.background:
                 posix.setsid()
             if user is not None:

@@ -8,7 +8,7 @@ from jailng.core import attach, privileges, registry, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, mount, ns
-from jailng.linux.libc import ENOENT
+from jailng.linux.libc import ENOENT, ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _SIGTERM = 15
+AT_ONCE = 32  # so many processes of a jail are waited for together
 
 
 def run(
@@ -72,6 +73,7 @@ class Attended:
         if self._pid == 0:
             registry.forked()
             try:
+                _let_go_of_terminal()
                 waiting.finish(_run(params, running, record, names, argv, False))
             except (JailError, OSError) as error:
                 posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
@@ -93,6 +95,16 @@ class Attended:
         finally:
             posix.close(self._pidfd)
             posix.close(self._said)
+
+
+def _let_go_of_terminal() -> None:
+    """Have a null device in place of a terminal for stdin.
+
+    The three streams are then no terminal of the jail's, for which the caller's would be in raw mode: of several that
+    take it over at once, the last gives it back as it was not, and one that is left to itself never does.
+    """
+    if posix.isatty(0):
+        waiting.give_up([0])
 
 
 def attached(
@@ -159,14 +171,20 @@ class _Output:
         """What lies below the jail's root is the jail's, links too: there, no link is followed."""
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
         root = self.record.params.get("path", "/")
-        if root == "/" or not self.path.startswith(f"{root}/"):
+        if root == "/":
             return posix.open(self.path, flags, 0o666)
+        from jailng.core import hostpath
+
         below = posix.open(root, mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
-            return _openat(below, self.path[len(root) + 1 :], flags | posix.O_NONBLOCK, 0o666)
-        except OSError:
-            _check_path(below, root, self.path[len(root) + 1 :])
-            raise
+            rest = hostpath.beneath(below, self.path)
+            if rest is None:
+                return posix.open(self.path, flags, 0o666)
+            try:
+                return _openat(below, rest or ".", flags | posix.O_NONBLOCK, 0o666)
+            except OSError:
+                _check_path(below, root, rest)
+                raise
         finally:
             posix.close(below)
 
@@ -198,21 +216,47 @@ def _check_path(below: int, root: str, path: str) -> None:
             posix.close(fd)
 
 
-def terminate(record: Record) -> dict[int, int]:
-    """Send SIGTERM to every member of the jail; a pidfd for each pid that has got it."""
-    try:
-        pids = cgroup.members(f"{record.cgroup}/members")
-    except FileNotFoundError:
-        return {}
-    signalled = {}
-    for pid in pids:
-        try:
-            pidfd = ns.pidfd_open(pid)
-        except OSError:
-            continue  # it has ended meanwhile
+def terminate(record: Record) -> tuple[list[int], list[int]]:
+    """Send SIGTERM to every member of the jail: the pids that have got it, and pidfds of the first of them.
+
+    A jail may have more processes than this one may have descriptors; ``members`` is for the others.
+    """
+    signalled: list[int] = []
+    pidfds: list[int] = []
+    for pid in _members(record):
+        pidfd = _open_pid(pid)
+        if pidfd < 0:
+            continue
         try:
             ns.pidfd_send_signal(pidfd, _SIGTERM)
-            signalled[pid] = pidfd
         except OSError:
             posix.close(pidfd)
-    return signalled
+            continue
+        signalled.append(pid)
+        if len(pidfds) < AT_ONCE:
+            pidfds.append(pidfd)
+        else:
+            posix.close(pidfd)
+    return signalled, pidfds
+
+
+def members(record: Record, pids: list[int]) -> list[int]:
+    """Pidfds of those of these processes that are still in the jail."""
+    there = set(_members(record))
+    return [pidfd for pid in pids if pid in there and (pidfd := _open_pid(pid)) >= 0]
+
+
+def _members(record: Record) -> list[int]:
+    try:
+        return cgroup.members(f"{record.cgroup}/members")
+    except FileNotFoundError:
+        return []
+
+
+def _open_pid(pid: int) -> int:
+    try:
+        return ns.pidfd_open(pid)
+    except OSError as error:
+        if error.errno == ESRCH:
+            return -1  # it has ended meanwhile
+        raise

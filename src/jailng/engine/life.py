@@ -11,6 +11,7 @@ import posix
 from jailng.core import create, registry, remove, undo
 from jailng.engine import command
 from jailng.errors import JailError
+from jailng.linux.libc import EBUSY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,16 +335,24 @@ def _terminate(life: Life, _: str) -> Walk:
     record = life.there
     if seconds == 0 or not record.init:
         return
+    import time
+
     from jailng.engine import inside
 
-    signalled = inside.terminate(record)
-    try:
-        if signalled:
-            life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
-            yield command.Wait([*signalled.values()], seconds, counts=False)
-    finally:
-        for pidfd in signalled.values():
-            posix.close(pidfd)
+    signalled, pidfds = inside.terminate(record)
+    if signalled:
+        life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
+    until = time.monotonic() + seconds
+    while pidfds:
+        left = until - time.monotonic()
+        try:
+            if left <= 0 or (yield command.Wait(pidfds, left, counts=False)):
+                return
+        finally:
+            for pidfd in pidfds:
+                posix.close(pidfd)
+        del signalled[: inside.AT_ONCE]
+        pidfds = inside.members(record, signalled[: inside.AT_ONCE])
 
 
 def _remove(life: Life, _: str) -> Iterable[command.Wait]:
@@ -501,9 +510,12 @@ def removing(life: Life) -> Walk:
 def cleaning(life: Life) -> Walk:
     """Walk CLEAN for a jail that has been removed, or has ended by itself (-C). Raises JailError."""
     record = life.record
-    if record is not None and (not record.lock() or record.alive()):
-        raise JailError(f'"{record.name}" already exists')
+    # Not waited for: whoever has the lock may be waiting for this very command, which is in its exec.poststop.
+    if record is not None and not record.lock(wait=False):
+        raise JailError(f"{posix.strerror(EBUSY)}: another command is at work on it")
     try:
+        if record is not None and record.alive():
+            raise JailError(f'"{record.name}" already exists')
         yield from _walk(life, CLEAN)
     finally:
         if record is not None:

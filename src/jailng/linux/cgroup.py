@@ -17,6 +17,7 @@ _UNIFIED = (
 )
 _PERSIST = b"user.jailng.persist"
 _DYING = 0.1  # seconds that a PID 1 without processes may take to end; it takes a few ms
+_AT_ONCE = 32  # so many processes are waited for together: a jail may have more of them than this one descriptors
 _DIRECTORY = posix.O_DIRECTORY | posix.O_CLOEXEC
 _open_root: int | None = None
 
@@ -126,7 +127,8 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     try:
         events = open_file(f"{path}/cgroup.events", posix.O_RDONLY)
         while tells_of_processes(events):
-            waited = {fd: pid for leaf in leaves for pid in _left_in(f"{path}/{leaf}") if (fd := _pidfd(pid)) >= 0}
+            pids = [pid for leaf in leaves for pid in _left_in(f"{path}/{leaf}")][:_AT_ONCE]
+            waited = {fd: pid for pid in pids if (fd := _pidfd(pid)) >= 0}
             write(path + "/cgroup.kill", b"1")
             for leaf in leaves:  # those that are empty already, while the others' processes die
                 _try_rmdir(f"{path}/{leaf}")
