@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import measure, peers
 from tests.kernel import debian
-from tests.kernel.stage import mount, mounts, unmount
+from tests.kernel.stage import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, mount, mounts, unmount, unshare
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # What peers leave in the cgroup tree; all else that is there is somebody else's.
@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
 
 def _stage() -> None:
     """Leave the host alone, for this process's life: an empty network, a /run of its own, cgroup2 alone in sight."""
-    os.unshare(os.CLONE_NEWNS | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC)
+    unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     mount("none", "/run", "tmpfs", 0, "mode=755")
     if any(found.kind == "cgroup" for found in mounts()):

@@ -14,9 +14,10 @@ import pytest
 
 from jailng.core.confinement import Confinement
 from jailng.linux import caps, foreign, libc, lsm
+from tests.kernel.stage import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, unshare
 
 BASE = 0x7FFE0000  # uids that no jail of the host has: slots are handed out from 0x70000000 up
-NAMESPACES = os.CLONE_NEWUSER | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC
+NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC
 _LOADED = foreign  # before a child is in a root that has none
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -77,7 +78,7 @@ def in_namespaces(body: Callable[[], Any], flags: int = NAMESPACES) -> Any:
     ready, mapped = os.pipe(), os.pipe()
 
     def outside() -> Any:
-        os.unshare(flags)
+        unshare(flags)
         os.write(ready[1], b".")
         os.read(mapped[0], 1)
         return child(inside)

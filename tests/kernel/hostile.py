@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import debian as roots
-from tests.kernel.stage import Stage, mount
+from tests.kernel.stage import CLONE_NEWNS, CLONE_NEWPID, Stage, mount, unshare
 
 PROBES = Path(__file__).resolve().parent / "probes"
 # A Debian with the Python that the attempts are written in.
@@ -216,7 +216,7 @@ def unconfined(root: Path, facts: dict[str, str], prefix: str = "") -> Report:
 
 
 def _be_unconfined(root: Path, facts: dict[str, str], prefix: str) -> int:
-    os.unshare(os.CLONE_NEWPID | os.CLONE_NEWNS)
+    unshare(CLONE_NEWPID | CLONE_NEWNS)
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

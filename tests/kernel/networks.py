@@ -15,6 +15,7 @@ from typing import Any
 from jailng.core import firewall, network
 from jailng.core.link import Link
 from jailng.params.address import addresses
+from tests.kernel.stage import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
 
 _RTMGRP_LINK = 1
 _RTM_DELLINK = 17
@@ -80,9 +81,9 @@ class Namespace:
     @classmethod
     def new(cls) -> Namespace:
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        os.unshare(os.CLONE_NEWNET)
+        unshare(CLONE_NEWNET)
         made = cls(os.open("/proc/self/ns/net", os.O_RDONLY))
-        os.setns(home, os.CLONE_NEWNET)
+        setns(home, CLONE_NEWNET)
         os.close(home)
         return made
 
@@ -90,11 +91,11 @@ class Namespace:
     def entered(self) -> Iterator[None]:
         """This process is in it; sockets made meanwhile stay in it."""
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        os.setns(self.fd, os.CLONE_NEWNET)
+        setns(self.fd, CLONE_NEWNET)
         try:
             yield
         finally:
-            os.setns(home, os.CLONE_NEWNET)
+            setns(home, CLONE_NEWNET)
             os.close(home)
 
     def run(self, *argv: str) -> str:
@@ -160,7 +161,7 @@ class Jail(Namespace):
         if self.pid == 0:
             try:
                 os.close(self.go)
-                os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
+                unshare(CLONE_NEWUSER | CLONE_NEWNET)
                 os.write(tell, b"x")
                 os.read(wait, 1)
             finally:

@@ -25,6 +25,14 @@ MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 _MS_SHARED = 1 << 20
 _MNT_DETACH = 2
+# os has these, and the two calls, from Python 3.12 on.
+CLONE_NEWNS = 0x20000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 # The same on every machine.
 _OPEN_TREE = 428
 _OPEN_TREE_CLONE = 1
@@ -50,6 +58,18 @@ def unmount(target: str | Path) -> None:
     """umount2(2) with MNT_DETACH. Raises OSError that names the target."""
     if _libc.umount2(str(target).encode(), _MNT_DETACH) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    if _libc.unshare(flags) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2). Raises OSError."""
+    if _libc.setns(fd, flags) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,7 @@ class Stage:
         stage.host_net = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
             stage._move_into_cgroups()
-            os.unshare(os.CLONE_NEWCGROUP | os.CLONE_NEWNET | os.CLONE_NEWUTS | os.CLONE_NEWIPC)
+            unshare(CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC)
         except OSError as error:
             stage.leave()
             what = error.filename or "namespaces"
@@ -140,7 +160,7 @@ class Stage:
 
     def onto_host_network(self) -> None:
         """For subprocess's ``preexec_fn``: give the command the network that the machine has."""
-        os.setns(self.host_net, os.CLONE_NEWNET)
+        setns(self.host_net, CLONE_NEWNET)
 
     def clear(self, keep: set[int]) -> None:
         """Kill everything that was started on the stage except these pids and this process."""
@@ -202,7 +222,7 @@ def private_mounts() -> None:
     if not os.path.exists("/proc/self/ns/mnt"):
         raise Unavailable("they need a /proc: mount -t proc proc /proc")
     try:
-        os.unshare(os.CLONE_NEWNS)
+        unshare(CLONE_NEWNS)
     except OSError as error:
         raise Unavailable(f"this root may not make a mount namespace ({error.strerror}): CAP_SYS_ADMIN") from None
     _make_all_private()
@@ -218,7 +238,7 @@ def _make_all_private() -> None:
     tree = _system_call(_OPEN_TREE, _AT_FDCWD, b"/", _OPEN_TREE_CLONE | _AT_RECURSIVE)
     before = _mount_of_root()
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    os.setns(own, os.CLONE_NEWNS)  # leads to the namespace's own root
+    setns(own, CLONE_NEWNS)  # leads to the namespace's own root
     os.close(own)
     mount("none", "/", None, MS_REC | _MS_PRIVATE)
     if _mount_of_root() != before:

@@ -15,7 +15,7 @@ import pytest
 from tests.kernel import hostile
 from tests.kernel.confined import child, judges_types, needs_a_judge
 from tests.kernel.conftest import Command
-from tests.kernel.stage import Stage, mount, mounts
+from tests.kernel.stage import CLONE_NEWNS, Stage, mount, mounts, unshare
 
 RDONLY, NOSUID, NODEV, REMOUNT, BIND, MOVE, REC = 1, 2, 4, 32, 0x1000, 0x2000, 0x4000
 UNBINDABLE, PRIVATE, SLAVE, SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
@@ -155,7 +155,7 @@ def test_who_is_in_the_cgroup_is_judged(jail: Command, root: Path, stage: Stage,
     procs = stage.cgroup2 / "jailng" / made.stdout.strip() / leaf / "cgroup.procs"
 
     def outcomes() -> list[int]:
-        os.unshare(os.CLONE_NEWNS)
+        unshare(CLONE_NEWNS)
         found = []
         for kind in ("tmpfs", "ramfs", "proc"):
             try:

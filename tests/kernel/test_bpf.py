@@ -14,10 +14,10 @@ import pytest
 
 from jailng.linux import bpf
 from tests.kernel.confined import BASE, NAMESPACES, child, in_namespaces
-from tests.kernel.stage import Stage
+from tests.kernel.stage import CLONE_NEWNET, Stage
 
 # The network namespace stays the stage's, which belongs to the host's user namespace.
-ON_THE_HOSTS_NETWORK = NAMESPACES & ~os.CLONE_NEWNET
+ON_THE_HOSTS_NETWORK = NAMESPACES & ~CLONE_NEWNET
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pytest
 from jailng.core import filter as filters
 from tests.kernel import confined
 from tests.kernel.confined import call, child
+from tests.kernel.stage import CLONE_NEWNET, unshare
 
 DEFAULT = frozenset({"debug", "inet4", "inet6", "core"})
 ALL = (1 << 64) - 1
@@ -204,7 +205,7 @@ def test_ping_sockets() -> None:
     pings = [socket(AF_INET, DGRAM, 1), socket(AF_INET6, DGRAM | 0o4000, 58)]
 
     def body() -> list[int]:
-        os.unshare(os.CLONE_NEWNET)
+        unshare(CLONE_NEWNET)
         with open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
             file.write("0 2147483647")
         before = [call(NR["socket"], *arguments) for _, arguments in pings]

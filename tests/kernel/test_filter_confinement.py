@@ -17,6 +17,7 @@ import pytest
 from jailng.core.confinement import Privileges, compute
 from jailng.linux import caps, libc, ns
 from tests.kernel.confined import NAMESPACES, apply, in_namespaces
+from tests.kernel.stage import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -88,7 +89,7 @@ def test_the_host_name_brings_no_mount_and_no_namespace() -> None:
         return [
             mount,
             mount_errno,
-            error(lambda: os.unshare(os.CLONE_NEWNS)),
+            error(lambda: unshare(CLONE_NEWNS)),
             error(lambda: ns.clone3(ns.CLONE_NEWNS)),
             error(lambda: libc.syscall("fsopen", b"tmpfs", 0)),
         ]
@@ -230,7 +231,7 @@ def test_a_process_that_enters_is_out_of_reach(dumpable: bool, expected: int) ->
 
     def enter() -> None:
         caps.set_dumpable(False)
-        os.setns(os.pidfd_open(int(os.read(jail[0], 10))), NAMESPACES)
+        setns(os.pidfd_open(int(os.read(jail[0], 10))), NAMESPACES)
         if os.fork() == 0:
             ns.set_ids(0, 0, [])
             caps.set_dumpable(dumpable)
@@ -313,7 +314,7 @@ def test_abstract_sockets_of_the_host() -> None:
             apply(confinement)
             return body()
 
-        return in_namespaces(inside, NAMESPACES & ~os.CLONE_NEWNET)
+        return in_namespaces(inside, NAMESPACES & ~CLONE_NEWNET)
 
     with listener:
         assert run(Privileges(shared_net=True)) == [errno.EPERM, 0]

@@ -17,9 +17,9 @@ import pytest
 from jailng.core import devfs
 from jailng.core.confinement import Privileges, compute
 from tests.kernel.confined import apply, child
-from tests.kernel.stage import mount
+from tests.kernel.stage import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, mount, unshare
 
-HOST_OWNED = os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWIPC | os.CLONE_NEWUTS | os.CLONE_NEWNET
+HOST_OWNED = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -40,7 +40,7 @@ class Shell:
         confinement = compute(privileges)
 
         def outside() -> Any:
-            os.unshare(HOST_OWNED)
+            unshare(HOST_OWNED)
             return child(inside)
 
         def inside() -> list[Any]:

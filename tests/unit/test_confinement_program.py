@@ -32,6 +32,8 @@ FLOOR = {
     """,
     errno.ENOSYS: "clone3 memfd_secret",
 }
+# The same on every machine. Debian 12's libseccomp has no names for these, so there they do not exist.
+NEWER = {"statmount": 457, "listmount": 458, "lsm_set_self_attr": 460}
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET = 1, 2, 10, 16, 17
 STREAM, DGRAM, RAW, RDM, SEQPACKET, DCCP, PACKET = 1, 2, 3, 4, 5, 6, 10
@@ -133,10 +135,14 @@ def test_every_number_gets_what_the_table_says(machine: str, lifted: frozenset[s
 @pytest.mark.parametrize("error", FLOOR)
 def test_what_the_strict_default_denies_is_denied(error: int) -> None:
     for name in FLOOR[error].split():
+        call: str | int = name
+        expected = error
+        if name in NEWER and seccomp.resolve_syscall(seccomp.Arch("x86_64"), name) == -1:
+            call, expected = NEWER[name], errno.ENOSYS
         for lifted in (DEFAULT, filters.LIFTS - {"bind", "fs"}):
-            assert verdict(lifted)(name) == error, name
+            assert verdict(lifted)(call) == expected, name
         if name not in ("mount", "umount2"):
-            assert verdict(filters.LIFTS)(name) == (errno.ENOSYS if name in filters.MOUNT_BY_DESCRIPTOR else error)
+            assert verdict(filters.LIFTS)(call) == (errno.ENOSYS if name in filters.MOUNT_BY_DESCRIPTOR else expected)
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -11,6 +11,7 @@ of them, does not exist: ENOSYS. A new kernel's new entry points are shut until 
 from __future__ import annotations
 
 import errno
+import posix
 
 import seccomp
 
@@ -313,6 +314,14 @@ def _prologue(lifted: frozenset[str], machine: str) -> Block:
     return code
 
 
+def _exported(rules: seccomp.SyscallFilter) -> bytes:
+    """What libseccomp makes of its rules. It writes to a file; to memory only since 2.6, and Debian 12 has 2.5."""
+    with open(posix.memfd_create("seccomp"), "w+b", buffering=0) as file:
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
 def build(lifted: frozenset[str], machine: str = MACHINE) -> bytes:
     """The program, as struct sock_filter records, with the rules lifted that ``lifted`` names (of ``LIFTS``).
 
@@ -335,4 +344,4 @@ def build(lifted: frozenset[str], machine: str = MACHINE) -> bytes:
                 rules.add_rule_exactly(seccomp.ERRNO(error), name)
     prologue = _prologue(lifted, machine)
     packed = [words(code, size=2) + bytes((yes, no)) + words(k, size=4) for code, yes, no, k in prologue]
-    return b"".join(packed) + rules.export_bpf_mem()
+    return b"".join(packed) + _exported(rules)

@@ -25,6 +25,7 @@ ATTEMPTS: dict[str, Attempt] = {}
 _PATIENCE = 10  # seconds
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_CLONE_NEWNS = 0x20000
 
 Argument = int | bytes | ctypes.Array[ctypes.c_char] | None
 
@@ -112,8 +113,9 @@ def run(name: str, function: Attempt, facts: Facts) -> Verdict:
             os.setsid()
             os.close(reading)
             os.chdir(directory)
-            if "unconfined" in facts:
-                os.unshare(os.CLONE_NEWNS)  # what one attempt mounts or unmounts is not to be the next one's world
+            # What one attempt mounts or unmounts is not to be the next one's world.
+            if "unconfined" in facts and _libc.unshare(_CLONE_NEWNS):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             try:
                 verdict = function(facts)
             except Exception as error:
