@@ -552,3 +552,36 @@ def test_lenient_is_of_permissions_alone(word: str, text: str | None) -> None:
     with pytest.raises(JailError):
         params.add(word, text)
         params.settle()
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "listed"),
+    [
+        ("persist", "persist", "persist"),
+        ("persist=1", "persist=true", "persist=1"),
+        ("nopersist=false", "nopersist=false", "nopersist=false"),
+        ("allow.noraw_sockets=0", "allow.noraw_sockets=false", "allow.noraw_sockets=0"),
+        ("vnet=inherit", "vnet=inherit", "vnet=inherit"),
+        ("ip4", "ip4", "ip4"),
+        ("securelevel=03", "securelevel=3", "securelevel=3"),
+        ("ip4.addr=ep0|192.0.2.1/24", "ip4.addr=192.0.2.1", "ip4.addr=192.0.2.1"),
+        ("meta.a=it's", 'meta.a="it\'s"', 'meta.a="it\'s"'),
+        ("env.b", "env.b", "env.b"),
+        ("exec.clean", "", "exec.clean"),
+    ],
+)
+def test_what_was_given_is_told_as_it_was(given: str, told: str, listed: str) -> None:
+    """-v has what the kernel was told (jailparam_export), -J what was given (print_jail)."""
+    params = made(given)
+    assert " ".join(params.words(pseudo=False)) == told
+    assert " ".join(params.words(pseudo=True)) == listed
+
+
+def test_what_is_set_at_creation_is_not_told_of_a_change() -> None:
+    params = made("jid=3", "path=/", "ip4=new", "host.hostname=h", "allow.mlock")
+    assert params.words(pseudo=False, live=True) == ["host.hostname=h", "allow.mlock"]
+
+
+def test_each_value_of_a_list_has_its_quotes() -> None:
+    params = made("exec.start=echo a", "exec.start=true", "command=it's")
+    assert params.words(pseudo=True) == ['exec.start="echo a",true', 'command="it\'s"']
