@@ -72,7 +72,7 @@ def test_status_and_signal(jail: Jail) -> None:
         ({"args": ["no-such"]}, "execvp: no-such: No such file or directory"),
         ({"args": ["/etc/passwd"]}, "execvp: /etc/passwd: Permission denied"),
         ({"args": ["true"], "user": "nobody-here"}, "nobody-here: no such user"),
-        ({"args": ["true"], "cwd": "/no/such"}, "chdir /no/such: No such file or directory"),
+        ({"args": ["true"], "cwd": "/no/such"}, "chdir: /no/such: No such file or directory"),
     ],
 )
 def test_what_cannot_be_run(jail: Jail, arguments: dict[str, Any], sentence: str) -> None:

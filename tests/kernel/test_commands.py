@@ -313,7 +313,7 @@ def test_entering_as_nobody_of_the_host(jexec: Command, running: Path) -> None:
 
 
 def test_entering_at_a_place_that_is_not_there(jexec: Command, running: Path) -> None:
-    _refused(jexec("-d", "/nowhere", "a", "true"), "jexec: chdir /nowhere: No such file or directory")
+    _refused(jexec("-d", "/nowhere", "a", "true"), "jexec: chdir: /nowhere: No such file or directory")
 
 
 @pytest.mark.parametrize("argv", [("jail", "-c", "path={}", "persist"), ("jail", "-r", "a"), ("jexec", "a", "true")])

@@ -38,13 +38,13 @@ def _main(argv: list[str]) -> int:
         raise UsageError(USAGE)
     if posix.geteuid() != 0:
         raise JailError("jail_attach: Operation not permitted")
+    user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     record = registry.find(words[0])
     if record is None:
         if words[0].isascii() and words[0].isdigit():  # to jail_getid(3) a number is a jid
             raise JailError(f"jail_attach({int(words[0])}): Invalid argument")
         raise JailError(f'jail "{printing.visible(words[0])}" not found')
     params = Parameters.from_texts(record.params)
-    user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     login = "l" in given
     caller = command.caller_environment()
     environment = command.clean(caller) if login else command.harmless(caller)
