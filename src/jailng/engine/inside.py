@@ -241,9 +241,13 @@ def terminate(record: Record) -> tuple[list[int], list[int]]:
 
 
 def members(record: Record, pids: list[int]) -> list[int]:
-    """Pidfds of those of these processes that are still in the jail."""
+    """Pidfds of the first of these processes that are still in the jail; none where none is."""
     there = set(_members(record))
-    return [pidfd for pid in pids if pid in there and (pidfd := _open_pid(pid)) >= 0]
+    found: list[int] = []
+    for pid in pids:
+        if pid in there and len(found) < AT_ONCE and (pidfd := _open_pid(pid)) >= 0:
+            found.append(pidfd)
+    return found
 
 
 def _members(record: Record) -> list[int]:

@@ -351,8 +351,7 @@ def _terminate(life: Life, _: str) -> Walk:
         finally:
             for pidfd in pidfds:
                 posix.close(pidfd)
-        del signalled[: inside.AT_ONCE]
-        pidfds = inside.members(record, signalled[: inside.AT_ONCE])
+        pidfds = inside.members(record, signalled)
 
 
 def _remove(life: Life, _: str) -> Iterable[command.Wait]:
