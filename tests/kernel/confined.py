@@ -14,6 +14,7 @@ import pytest
 
 from jailng.core.confinement import Confinement
 from jailng.linux import caps, foreign, libc, lsm
+from jailng.linux.child import capset
 from tests.kernel.stage import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, unshare
 
 BASE = 0x7FFE0000  # uids that no jail of the host has: slots are handed out from 0x70000000 up
@@ -62,7 +63,7 @@ def limit_to(keep: int) -> None:
         if not keep >> number & 1:
             libc.syscall("prctl", 24, number)
     libc.syscall("prctl", 47, 4)
-    caps.capset(keep)
+    capset(keep)
 
 
 def child(body: Callable[[], Any]) -> Any:

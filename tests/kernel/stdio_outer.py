@@ -28,7 +28,7 @@ from jailng.core import jailinit, process, program, stdio, waiting
 from jailng.core.passwd import User
 from jailng.core.program import Program
 from jailng.errors import JailError
-from jailng.linux import libc, mount, ns
+from jailng.linux import libc, mount, mountfd, ns
 
 
 def start(
@@ -87,11 +87,11 @@ def _move_mount(tree: int, directory: int, path: bytes = b"") -> None:
 def hold(root: str, *faults: str) -> None:
     """A mount namespace of which ``root``, with /dev, /dev/pts and /proc, is the root."""
     ns.unshare(ns.CLONE_NEWNS)
-    mount.make_private()
+    mountfd.make_private()
     above = os.open(root, os.O_PATH | os.O_DIRECTORY)
-    _move_mount(mount.open_tree(above), above)
+    _move_mount(mountfd.open_tree(above), above)
     top = os.open(root, os.O_PATH | os.O_DIRECTORY)
-    dev = mount.new_file_system(b"tmpfs", [(b"mode", b"755")])
+    dev = mountfd.new_file_system(b"tmpfs", [(b"mode", b"755")])
     os.mkdir("pts", dir_fd=dev)
     for name, major, minor in (("null", 1, 3), ("zero", 1, 5), ("tty", 5, 0)):
         os.mknod(name, 0o20600, os.makedev(major, minor), dir_fd=dev)
@@ -105,8 +105,8 @@ def hold(root: str, *faults: str) -> None:
     elif "without-devpts" not in faults:
         options = [(b"newinstance", None), (b"mode", b"620"), (b"ptmxmode", b"666"), (b"gid", b"5")]
         options += [(b"max", b"1")] if "used-up" in faults else []
-        _move_mount(mount.new_file_system(b"devpts", options), dev, b"pts")
-    _move_mount(mount.new_file_system(b"proc", []), top, b"proc")
+        _move_mount(mountfd.new_file_system(b"devpts", options), dev, b"pts")
+    _move_mount(mountfd.new_file_system(b"proc", []), top, b"proc")
     os.fchdir(top)
     libc.syscall("pivot_root", b".", b".")
     libc.syscall("umount2", b".", mount.MNT_DETACH)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jailng.core.confinement import Privileges, compute
-from jailng.linux import caps, libc, ns
+from jailng.linux import child, libc, ns
 from tests.kernel.confined import NAMESPACES, apply, in_namespaces
 from tests.kernel.stage import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 
@@ -61,10 +61,10 @@ def bind(port: int) -> None:
 def test_what_is_held() -> None:
     def body() -> list[Any]:
         with open("/proc/self/status") as file:
-            wanted = ("Seccomp:", "NoNewPrivs", "CapEff", "CapPrm")
+            wanted = ("Seccomp:", "NoNewPrivs", "CapBnd", "CapEff", "CapPrm")
             status = dict(line.split(":\t") for line in file if line.startswith(wanted))
-        held = [int(status[name], 16) for name in ("CapEff", "CapPrm")]
-        return [caps.bounding(), *held, status["Seccomp"].strip(), status["NoNewPrivs"].strip()]
+        held = [int(status[name], 16) for name in ("CapBnd", "CapEff", "CapPrm")]
+        return [*held, status["Seccomp"].strip(), status["NoNewPrivs"].strip()]
 
     expected = compute(Privileges()).caps
     assert confined_by(Privileges(), body) == [expected, expected, expected, "2", "0"]
@@ -90,7 +90,7 @@ def test_the_host_name_brings_no_mount_and_no_namespace() -> None:
             mount,
             mount_errno,
             error(lambda: unshare(CLONE_NEWNS)),
-            error(lambda: ns.clone3(ns.CLONE_NEWNS)),
+            error(lambda: child.clone3(ns.CLONE_NEWNS)),
             error(lambda: libc.syscall("fsopen", b"tmpfs", 0)),
         ]
 
@@ -198,7 +198,7 @@ def a_child_of(uid: int) -> int:
     pid = os.fork()
     if pid == 0:
         os.setresuid(uid, uid, uid)
-        caps.set_dumpable(True)
+        child.set_dumpable(True)
         os.write(ready[1], b".")
         signal.pause()
     os.read(ready[0], 1)
@@ -230,11 +230,11 @@ def test_a_process_that_enters_is_out_of_reach(dumpable: bool, expected: int) ->
         return seize(int(os.read(entered[0], 10)))
 
     def enter() -> None:
-        caps.set_dumpable(False)
+        child.set_dumpable(False)
         setns(os.pidfd_open(int(os.read(jail[0], 10))), NAMESPACES)
         if os.fork() == 0:
-            ns.set_ids(0, 0, [])
-            caps.set_dumpable(dumpable)
+            child.set_ids(0, 0, [])
+            child.set_dumpable(dumpable)
             os.write(entered[1], str(os.getpid()).encode())
             signal.pause()
         os.wait()  # the jail's PID 1 cannot end before

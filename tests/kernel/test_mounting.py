@@ -512,7 +512,7 @@ def test_a_starter_killed_before_it_mounts(make: Callable[..., Made], root: Path
     """The record tells of a mount that there never was; one that an administrator makes there meanwhile stays."""
     pid = os.fork()
     if pid == 0:
-        pytest.MonkeyPatch().setattr("jailng.linux.mount.move_mount", lambda *_: os._exit(0))
+        pytest.MonkeyPatch().setattr("jailng.linux.mountfd.move_mount", lambda *_: os._exit(0))
         make(f"{data} ROOT/mnt nullfs")
     os.waitpid(pid, 0)
     record = registry.remains("m")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.errors import JailError, explain
-from jailng.linux import mount as m
-from jailng.linux import ns
+from jailng.linux import child, mountfd, ns
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -24,7 +23,7 @@ def apart(work: Callable[[int], int]) -> int:
     """
     told, tell = posix.pipe2(posix.O_CLOEXEC)
     stay, leave = posix.pipe2(posix.O_CLOEXEC)
-    pid, pidfd = ns.clone3()
+    pid, pidfd = child.clone3()
     if pid == 0:
         posix.close(leave)
         _in_the_child(work, tell, stay)
@@ -46,7 +45,7 @@ def apart(work: Callable[[int], int]) -> int:
 def _in_the_child(work: Callable[[int], int], tell: int, stay: int) -> None:
     try:
         ns.unshare(ns.CLONE_NEWNS)
-        m.make_private()
+        mountfd.make_private()
         posix.write(tell, b"\n%d\0" % work(tell))
         posix.read(stay, 1)  # until it has been fetched
     except BaseException as error:

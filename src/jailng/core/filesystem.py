@@ -13,6 +13,7 @@ from jailng.core import registry, rootfs
 from jailng.core.apart import apart
 from jailng.errors import JailError
 from jailng.linux import mount as m
+from jailng.linux import mountfd
 from jailng.linux.libc import ELOOP
 from jailng.params.values import visible
 
@@ -123,7 +124,7 @@ def set_attributes(tree: int, flags: int, recursive: bool = False) -> None:
     A copy of a mount is one more peer of it: what is mounted below the one would be below the other.
     """
     clear = m.MOUNT_ATTR__ATIME if flags & m.MOUNT_ATTR__ATIME else 0
-    m.mount_setattr(tree, flags, recursive=recursive, clear=clear, propagation=m.MS_PRIVATE)
+    mountfd.mount_setattr(tree, flags, recursive=recursive, clear=clear, propagation=m.MS_PRIVATE)
 
 
 def refuse(entry: Entry, word: str) -> JailError:
@@ -172,7 +173,7 @@ def _real(fd: int) -> str:
 
 def check_shown(entry: Entry, source: int, path: str) -> None:
     """Refuse what shows or steers the host. Raises JailError."""
-    found = m.stat_mount(m.mount_id(source))
+    found = mountfd.stat_mount(mountfd.mount_id(source))
     if found is not None and found[1] in rootfs.NOT_TAKEN:
         raise JailError(f"{entry.parameter}: {visible(path)}: a file system of type {found[1]} would show the host")
 
@@ -214,7 +215,7 @@ def _bind(entry: Entry, place: Place) -> tuple[int, str]:
         check_shown(entry, source, entry.device)
         writable = not flags & m.MOUNT_ATTR_RDONLY
         warning = guard(entry, source, entry.device, place.lenient) if writable else ""
-        tree = m.open_tree(source, recursive=recursive)
+        tree = mountfd.open_tree(source, recursive=recursive)
     finally:
         posix.close(source)
     set_attributes(tree, flags, recursive)
@@ -231,7 +232,7 @@ def _tmpfs(entry: Entry, place: Place) -> tuple[int, str]:
             raise refuse(entry, word)
         options.append((_TMPFS[key].encode(), value.encode("utf-8", "surrogateescape")))
     try:
-        return m.new_file_system(b"tmpfs", options, flags), ""
+        return mountfd.new_file_system(b"tmpfs", options, flags), ""
     except OSError as error:
         words = ",".join(others)
         raise JailError(f"{entry.where}: tmpfs {words}: {error.strerror}") from None
@@ -266,12 +267,12 @@ def _run(argv: list[str], say: int) -> int:
     _, status = posix.waitpid(posix.posix_spawnp(argv[0], argv, environment, file_actions=actions), 0)
     if status or _mount_at(registry.DIRECTORY) == before:  # with nofail it may be content with nothing
         raise JailError("mount(8) failed")
-    return m.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
+    return mountfd.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
 
 
 def _mount_at(path: str) -> int:
     fd = posix.open(path, m.O_PATH | posix.O_CLOEXEC)
-    number = m.mount_id(fd)
+    number = mountfd.mount_id(fd)
     posix.close(fd)
     return number
 

@@ -83,11 +83,13 @@ def detached() -> str:
         _opened = posix.open(f"/proc/{_coming.pid}/exe", mount.O_PATH | posix.O_CLOEXEC)
     _coming = None
     if _opened < 0:
+        from jailng.linux import mountfd
+
         try:
-            tree = mount.open_tree(mount.AT_FDCWD, path().encode())
+            tree = mountfd.open_tree(mount.AT_FDCWD, path().encode())
         except FileNotFoundError:
             raise not_built() from None
-        mount.mount_setattr(tree, _ATTRIBUTES)
+        mountfd.mount_setattr(tree, _ATTRIBUTES)
         _opened = tree
     return f"/proc/self/fd/{_opened}"
 

@@ -13,7 +13,7 @@ from select import POLLIN, poll
 
 from jailng.core import passwd, process
 from jailng.errors import JailError, explain
-from jailng.linux import caps, ns
+from jailng.linux import child, ns
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -33,13 +33,13 @@ def find(entry: Entry, name: str) -> User:
     said, say = posix.pipe2(posix.O_CLOEXEC)
     here = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     members = cgroup.open_directory(entry.cgroup)
-    caps.set_dumpable(False)
+    child.set_dumpable(False)
     try:
         if entry.shared_uids:  # as in core/attach.py
             syscall("setresuid", process.NOBODYS, 0, process.NOBODYS)
         ns.setns(entry.init, ns.CLONE_NEWPID)
         try:
-            pid, pidfd = ns.clone3(0, members)
+            pid, pidfd = child.clone3(0, members)
             if pid == 0:
                 _answer(entry, name, say)
         finally:
@@ -75,9 +75,9 @@ def _answer(entry: Entry, name: str, say: int) -> None:
         _signal.alarm(_PATIENCE)
         _close_all_but(entry.init, say)  # a jailed root can reach this process from the next call on
         ns.setns(entry.init, entry.flags)
-        ns.set_ids(0, 0, [])
-        caps.capset(0)
-        caps.die_with_parent(_signal.SIGKILL)  # a jailed root could stop us from here on
+        child.set_ids(0, 0, [])
+        child.capset(0)
+        child.die_with_parent(_signal.SIGKILL)  # a jailed root could stop us from here on
         user = passwd.find(name)
         groups = ",".join([str(gid) for gid in user.groups])
         answer = ["found", user.name, str(user.uid), str(user.gid), groups, user.home, user.shell]

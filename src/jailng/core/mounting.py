@@ -16,6 +16,7 @@ import posix
 from jailng.core import filesystem, hostpath, ownmounts, rootfs
 from jailng.errors import JailError
 from jailng.linux import mount as m
+from jailng.linux import mountfd
 from jailng.linux.libc import EBUSY, ENOTDIR
 from jailng.params.values import escape, unescape, visible
 
@@ -105,8 +106,8 @@ def mount(record: Record, path: str, entry: Entry) -> str:
         marks = _RECURSIVE if "rbind" in entry.options else ""
         if private and filesystem.maps_itself(entry.kind):
             marks += _MAPPED
-        record.append([_undo_line(f"{m.mount_id(tree)}{marks}", relative)])
-        m.move_mount(tree, point)
+        record.append([_undo_line(f"{mountfd.mount_id(tree)}{marks}", relative)])
+        mountfd.move_mount(tree, point)
     except OSError as error:
         raise JailError(f"{entry.where}: {error.strerror}") from None
     finally:
@@ -178,7 +179,7 @@ def _walk(root: int, relative: str, entry: Entry) -> int:
         return posix.dup(root)
     try:
         name = relative.encode("utf-8", "surrogateescape")
-        return m.openat2(root, name, m.O_PATH, _BENEATH)
+        return mountfd.openat2(root, name, m.O_PATH, _BENEATH)
     except OSError as error:
         raise JailError(_complaint(root, relative, entry, error)) from None
 
@@ -191,7 +192,7 @@ def _complaint(root: int, relative: str, entry: Entry, error: OSError) -> str:
         shown = f"{above}/{'/'.join(parts[:count])}"
         try:
             name = "/".join(parts[:count]).encode("utf-8", "surrogateescape")
-            fd = m.openat2(root, name, m.O_PATH | posix.O_NOFOLLOW, _BENEATH)
+            fd = mountfd.openat2(root, name, m.O_PATH | posix.O_NOFOLLOW, _BENEATH)
             link = posix.fstat(fd).st_mode & _S_IFMT == _S_IFLNK
             posix.close(fd)
         except OSError as found:
@@ -265,14 +266,14 @@ def _undo(words: list[str]) -> None:
     if not text.isdigit():
         return
     number = int(text)
-    found = m.stat_mount(number)
+    found = mountfd.stat_mount(number)
     if found is None:
         return
-    fd = m.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
+    fd = mountfd.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
     try:
-        if m.mount_id(fd) != number or (_RECURSIVE not in words[0] and m.has_mounts_below(number)):
+        if mountfd.mount_id(fd) != number or (_RECURSIVE not in words[0] and mountfd.has_mounts_below(number)):
             raise JailError(f"mount: {visible(found[0].decode('utf-8', 'replace'))}: {posix.strerror(EBUSY)}")
-        m.unmount(fd, m.MNT_DETACH)
+        mountfd.unmount(fd, m.MNT_DETACH)
     finally:
         posix.close(fd)
 
@@ -290,7 +291,7 @@ def unmount(path: str, entry: Entry) -> None:
             return
         point = _walk(root, relative, entry)
         _check_mount(point, entry)
-        m.unmount(point, m.MNT_DETACH)
+        mountfd.unmount(point, m.MNT_DETACH)
     except OSError as error:
         raise JailError(f"{entry.where}: {error.strerror}") from None
     finally:
@@ -300,8 +301,8 @@ def unmount(path: str, entry: Entry) -> None:
 
 
 def _check_mount(point: int, entry: Entry) -> None:
-    number = m.mount_id(point)
-    found = m.stat_mount(number)
+    number = mountfd.mount_id(point)
+    found = mountfd.stat_mount(number)
     real = posix.readlink(f"/proc/self/fd/{point}").encode("utf-8", "surrogateescape")
     if found is None or found[0] != real:
         raise JailError(f"{entry.where}: not a mount point")
@@ -312,7 +313,7 @@ def _check_mount(point: int, entry: Entry) -> None:
         right = _same(point, entry.device)
     if not right:
         raise JailError(f"{entry.where}: not a {entry.kind} mount")
-    if "rbind" not in entry.options and m.has_mounts_below(number):
+    if "rbind" not in entry.options and mountfd.has_mounts_below(number):
         raise JailError(f"{entry.where}: {posix.strerror(EBUSY)}")
 
 

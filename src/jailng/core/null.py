@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux import mount
+from jailng.linux import mount, mountfd
 
 _TYPE, _CHARACTER = 0o170000, 0o020000
 _NULL = posix.makedev(1, 3)
@@ -20,7 +20,7 @@ def open_for(root: int | None) -> int:
             fd = -1
         if fd >= 0:
             return fd
-    tree = mount.new_file_system(b"tmpfs", [(b"size", b"4096")], mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
+    tree = mountfd.new_file_system(b"tmpfs", [(b"size", b"4096")], mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
     try:
         posix.mknod("null", _CHARACTER | 0o600, _NULL, dir_fd=tree)
         fd = posix.open("null", posix.O_RDWR | posix.O_CLOEXEC, dir_fd=tree)

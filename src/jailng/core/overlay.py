@@ -12,8 +12,8 @@ import posix
 from jailng.core import filesystem, registry
 from jailng.core.apart import apart
 from jailng.errors import JailError
+from jailng.linux import child, mountfd, ns
 from jailng.linux import mount as m
-from jailng.linux import ns
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -128,9 +128,9 @@ def _mount(entry: Entry, place: Place, layers: _Layers, flags: int) -> int:
 
 
 def _clone(layers: _Layers, fd: int, userns: int) -> int:
-    tree = layers.keep(m.open_tree(fd))
+    tree = layers.keep(mountfd.open_tree(fd))
     layers.trees.append(tree)
-    m.mount_setattr(tree, m.MOUNT_ATTR_IDMAP if userns >= 0 else 0, max(userns, 0), propagation=m.MS_PRIVATE)
+    mountfd.mount_setattr(tree, m.MOUNT_ATTR_IDMAP if userns >= 0 else 0, max(userns, 0), propagation=m.MS_PRIVATE)
     return tree
 
 
@@ -141,7 +141,7 @@ def _upper(layers: _Layers, userns: int, entry: Entry) -> tuple[int, int]:
     while common < min(map(len, paths)) and paths[0][common] == paths[1][common]:
         common += 1
     above = layers.keep(posix.open("/".join(paths[0][:common]) or "/", _DIRECTORY))
-    if len({m.mount_id(fd) for fd in (above, layers.upper, layers.work)}) > 1:
+    if len({mountfd.mount_id(fd) for fd in (above, layers.upper, layers.work)}) > 1:
         raise JailError(
             f"{entry.where}: {_real(layers.upper)} is a mount of its own: no directory to work in beside it"
         )
@@ -149,7 +149,7 @@ def _upper(layers: _Layers, userns: int, entry: Entry) -> tuple[int, int]:
     found = []
     for fd, path in zip((layers.upper, layers.work), paths, strict=True):
         name = "/".join(path[common:]).encode("utf-8", "surrogateescape")
-        inside = layers.keep(m.openat2(tree, name or b".", m.O_PATH | posix.O_DIRECTORY, _BENEATH))
+        inside = layers.keep(mountfd.openat2(tree, name or b".", m.O_PATH | posix.O_DIRECTORY, _BENEATH))
         if posix.fstat(inside).st_ino != posix.fstat(fd).st_ino:
             raise JailError(f"{entry.where}: {_real(fd)}: moved meanwhile")
         found.append(inside)
@@ -163,22 +163,22 @@ def _made_by(uid: int, trees: list[int], options: list[tuple[bytes, bytes | None
     have to be mounted somewhere (clone_private_mount, EINVAL). Changes the process: for a child.
     """
     here = registry.DIRECTORY.encode()
-    m.move_mount(m.new_file_system(b"tmpfs", [(b"size", b"64k")]), posix.open(here, _DIRECTORY))
+    mountfd.move_mount(mountfd.new_file_system(b"tmpfs", [(b"size", b"64k")]), posix.open(here, _DIRECTORY))
     for number, tree in enumerate(trees):
         place = b"%s/%d" % (here, number)
         posix.mkdir(place)
-        m.move_mount(tree, posix.open(place, _DIRECTORY))
+        mountfd.move_mount(tree, posix.open(place, _DIRECTORY))
     before = syscall("prctl", _PR_GET_SECUREBITS, 0, 0, 0, 0)
     syscall("prctl", _PR_SET_SECUREBITS, before | _NO_SETUID_FIXUP, 0, 0, 0)
     syscall("setfsuid", uid)
     syscall("setfsgid", uid)
-    return m.new_file_system(b"overlay", options, flags)
+    return mountfd.new_file_system(b"overlay", options, flags)
 
 
 def user_namespace(base: int) -> int:
     """A user namespace in which 0 to 65535 are the ids from ``base`` on, to map a mount by. Raises OSError."""
     gate, end = posix.pipe2(posix.O_CLOEXEC)
-    pid, pidfd = ns.clone3(ns.CLONE_NEWUSER)
+    pid, pidfd = child.clone3(ns.CLONE_NEWUSER)
     if pid == 0:
         posix.close(end)
         posix.read(gate, 1)

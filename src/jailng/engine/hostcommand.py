@@ -7,7 +7,7 @@ import posix
 
 from jailng.engine import command
 from jailng.errors import JailError
-from jailng.linux import ns
+from jailng.linux import child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class HostCommand:
     def begin(self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool) -> command.Wait | None:
         """Start it, as the user and ``at_home`` in that user's directory; None where there is nothing to wait for."""
         self._said, say = posix.pipe2(posix.O_CLOEXEC)
-        self._pid, self._pidfd = ns.clone3()
+        self._pid, self._pidfd = child.clone3()
         if self._pid == 0:
             self._be(environment, user, at_home, say)
         posix.close(say)
@@ -54,7 +54,7 @@ class HostCommand:
             if self.background:
                 posix.setsid()
             if user is not None:
-                ns.set_ids(user.uid, user.gid, user.groups)
+                child.set_ids(user.uid, user.gid, user.groups)
                 environment = {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
                 if at_home:
                     posix.chdir(user.home)

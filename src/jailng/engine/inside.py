@@ -67,9 +67,11 @@ class Attended:
         self, params: Parameters, running: Parameters, record: Record, names: dict[str, str], argv: list[str]
     ) -> command.Wait:
         """Start it; it has the time of exec.timeout. Raises OSError."""
+        from jailng.linux import child
+
         self._line = " ".join(argv)
         self._said, say = posix.pipe2(posix.O_CLOEXEC)
-        self._pid, self._pidfd = ns.clone3()
+        self._pid, self._pidfd = child.clone3()
         if self._pid == 0:
             registry.forked()
             try:
@@ -194,8 +196,10 @@ class _Output:
 
 
 def _openat(below: int, path: str, flags: int, mode: int = 0) -> int:
+    from jailng.linux import mountfd
+
     strict = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
-    return mount.openat2(below, path.encode("utf-8", "surrogateescape"), flags, strict, mode)
+    return mountfd.openat2(below, path.encode("utf-8", "surrogateescape"), flags, strict, mode)
 
 
 def _check_path(below: int, root: str, path: str) -> None:

@@ -13,7 +13,7 @@ from select import EPOLLIN, epoll
 
 from jailng.engine.wire import LARGEST, Words, pack
 from jailng.errors import JailError, explain
-from jailng.linux import ns, signals
+from jailng.linux import child, signals
 from jailng.linux.libc import buffer, syscall, words
 
 TYPE_CHECKING = False
@@ -102,7 +102,7 @@ class Loop:
         """Have a child do some work; ``done`` is called when it has ended. Raises OSError."""
         said, say = posix.pipe2(posix.O_CLOEXEC)
         posix.set_blocking(said, False)
-        pid, pidfd = ns.clone3()
+        pid, pidfd = child.clone3()
         if pid == 0:
             try:
                 self.be_a_child()

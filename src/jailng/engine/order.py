@@ -26,7 +26,7 @@ from jailng.engine import held
 from jailng.engine.loop import Task, complaint, heard, tell
 from jailng.engine.wire import Words, pairs
 from jailng.errors import JailError
-from jailng.linux import caps, ns
+from jailng.linux import child, ns
 from jailng.linux.libc import words
 
 TYPE_CHECKING = False
@@ -192,7 +192,7 @@ class Order:
         """
         worker = posix.getpid()
         born, say = socketpair(AF_UNIX, SOCK_SEQPACKET)
-        pid, pidfd = ns.clone3()
+        pid, pidfd = child.clone3()
         if pid == 0:
             self._be_the_attendant(worker, say, entry, user, streams)
         posix.close(pidfd)
@@ -202,7 +202,7 @@ class Order:
 
     def _be_the_attendant(self, worker: int, say: socket, entry: Entry, user: User | None, streams: Streams) -> None:
         try:
-            caps.die_with_parent(_SIGKILL)
+            child.die_with_parent(_SIGKILL)
             self.loop.be_a_child()
             if posix.getppid() != worker:
                 posix._exit(1)

@@ -6,7 +6,7 @@ import posix
 import time
 
 from jailng.linux.libc import EBUSY, ENODEV, ENOENT
-from jailng.linux.mount import O_PATH, new_file_system
+from jailng.linux.mount import O_PATH
 from jailng.linux.ns import pidfd_open
 
 _UNIFIED = (
@@ -43,6 +43,8 @@ def unified_root() -> int:
             _open_root = fd
             break
         else:
+            from jailng.linux.mountfd import new_file_system
+
             _open_root = new_file_system(b"cgroup2", [])
     return _open_root
 

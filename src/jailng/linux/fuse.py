@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.linux.libc import ENODEV
-from jailng.linux.mount import new_file_system
+from jailng.linux.mountfd import new_file_system
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 

@@ -1,12 +1,11 @@
-"""Namespaces, and the processes that are born into them: namespaces(7), clone3(2), setns(2), unshare(2)."""
+"""Namespaces, and processes by pidfd: namespaces(7), setns(2), unshare(2), pidfd_open(2)."""
 
 from __future__ import annotations
 
 import _signal
 import posix
-import sys
 
-from jailng.linux.libc import address, buffer, syscall, words
+from jailng.linux.libc import syscall
 
 CLONE_NEWTIME = 0x80
 CLONE_PIDFD = 0x1000
@@ -20,7 +19,6 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
 LONGEST = 2**31 - 1  # milliseconds that poll(2) takes
-_SIGCHLD = 17
 
 
 def unshare(flags: int) -> None:
@@ -31,25 +29,6 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """setns(2): ``fd`` is a namespace, or a pidfd with the flags of every namespace to take over. Raises OSError."""
     syscall("setns", fd, flags)
-
-
-def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
-    """Fork into new namespaces and, where ``cgroup`` is a cgroup2 directory, into that cgroup.
-
-    Returns (pid, pidfd) in the parent and (0, -1) in the child. Only for a process with one thread: like fork(2) the
-    child has a copy of everything, but the interpreter is not told (``os.fork`` would run its hooks and has no flags).
-    Raises OSError. clone3(2), CLONE_INTO_CGROUP since Linux 5.7.
-    """
-    pidfd = buffer(4)
-    flags |= CLONE_PIDFD
-    if cgroup is not None:
-        flags |= CLONE_INTO_CGROUP
-    # struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup
-    arguments = words(flags, address(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
-    pid = syscall("clone3", arguments, len(arguments))
-    if pid == 0:
-        return 0, -1
-    return pid, int.from_bytes(pidfd.raw, sys.byteorder)
 
 
 def pidfd_open(pid: int) -> int:
@@ -72,14 +51,6 @@ def ends_within(pidfd: int, seconds: float) -> bool:
     waiter = poll()
     waiter.register(pidfd, POLLIN)
     return bool(waiter.poll(min(max(1000 * seconds, 0), LONGEST)))
-
-
-def set_ids(uid: int, gid: int, groups: list[int]) -> None:
-    """Take these ids for good: real, effective and saved, of this thread only. Raises OSError."""
-    listed = words(*groups, size=4) if groups else None
-    syscall("setgroups", len(groups), listed)
-    syscall("setresgid", gid, gid, gid)
-    syscall("setresuid", uid, uid, uid)
 
 
 def sethostname(name: bytes) -> None:

@@ -7,7 +7,7 @@ import sys
 from errno import ENODEV
 from fcntl import ioctl
 
-from jailng.linux import mount
+from jailng.linux import mount, mountfd
 
 _TCGETS = 0x5401
 _TCSETS = 0x5402
@@ -55,11 +55,11 @@ def open_pair(root: int | None, base: int) -> tuple[int, int]:
 def _jailed_master(root: int) -> int | None:
     # RESOLVE_NO_XDEV cannot lead there, since /dev is a mount, but from the file system's own root it can.
     try:
-        directory = mount.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, _STRICT)
+        directory = mountfd.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, _STRICT)
     except OSError:
         return None
     try:
-        if mount.file_system_magic(directory) != mount.DEVPTS_SUPER_MAGIC:
+        if mountfd.file_system_magic(directory) != mount.DEVPTS_SUPER_MAGIC:
             return None
         return _open_master(directory)
     except OSError:
@@ -71,7 +71,7 @@ def _jailed_master(root: int) -> int | None:
 def _private_master(base: int) -> int:
     group = b"%d" % (base + _TTY)
     options = [(b"newinstance", None), (b"mode", b"620"), (b"ptmxmode", b"600"), (b"gid", group), (b"max", b"1")]
-    tree = mount.new_file_system(b"devpts", options, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
+    tree = mountfd.new_file_system(b"devpts", options, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
     try:
         return _open_master(tree)
     finally:
@@ -80,7 +80,7 @@ def _private_master(base: int) -> int:
 
 def _open_master(devpts: int) -> int:
     flags = _OPEN | posix.O_NONBLOCK
-    master = mount.openat2(devpts, b"ptmx", flags, _STRICT | mount.RESOLVE_NO_XDEV)
+    master = mountfd.openat2(devpts, b"ptmx", flags, _STRICT | mount.RESOLVE_NO_XDEV)
     if posix.fstat(master).st_rdev != _PTMX:
         posix.close(master)
         raise OSError(ENODEV, posix.strerror(ENODEV), b"ptmx")

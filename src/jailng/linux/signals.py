@@ -6,7 +6,6 @@ import _signal
 import posix
 import sys
 
-from jailng.linux import caps
 from jailng.linux.libc import MACHINE, NR, syscall, words
 
 TYPE_CHECKING = False
@@ -20,6 +19,7 @@ _SFD_CLOEXEC = posix.O_CLOEXEC
 _SIGINFO_SIZE = 128
 _PIDFD_SIGNAL_PROCESS_GROUP = 4
 _RLIMIT_CORE = 4
+_PR_SET_DUMPABLE = 4
 
 NR.setdefault("signalfd4", {"x86_64": 289, "aarch64": 74}[MACHINE])
 
@@ -50,7 +50,7 @@ def die_of(number: int) -> NoReturn:
 
     Where the kernel will not have it (PID 1 of a namespace) the exit status is a shell's: 128 and the signal.
     """
-    caps.set_dumpable(False)  # RLIMIT_CORE is not asked where core_pattern is a program: core(5)
+    syscall("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)  # RLIMIT_CORE is not asked where core_pattern is a program: core(5)
     syscall("prlimit64", 0, _RLIMIT_CORE, words(0, 0), None)
     try:
         _signal.signal(number, _signal.SIG_DFL)

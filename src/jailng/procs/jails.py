@@ -11,7 +11,8 @@ from functools import cache
 from jailng.core import attach, passwd, registry
 from jailng.core.registry import UIDS_PER_JAIL, Record
 from jailng.errors import JailError
-from jailng.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+from jailng.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
+from jailng.linux.mountfd import openat2
 from jailng.params.values import visible
 
 _CGROUP = re.compile(r"/jailng/([0-9]{1,6})/(members|init)(?:/|$| )")

@@ -1,0 +1,62 @@
+"""Children of this process that go on with its Python: clone3(2), and what such a one gives up for good.
+
+The ids of this module's calls are those of one thread, as the kernel has it. What enters a jail, and what becomes its
+PID 1, is no such child but a program of jailinit's (core/program.py).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from jailng.linux.libc import address, buffer, syscall, words
+from jailng.linux.ns import CLONE_INTO_CGROUP, CLONE_PIDFD
+
+_SIGCHLD = 17
+_VERSION_3 = 0x20080522
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+
+
+def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
+    """Fork into new namespaces and, where ``cgroup`` is a cgroup2 directory, into that cgroup.
+
+    Returns (pid, pidfd) in the parent and (0, -1) in the child. Only for a process with one thread: like fork(2) the
+    child has a copy of everything, but the interpreter is not told (``os.fork`` would run its hooks and has no flags).
+    Raises OSError. clone3(2), CLONE_INTO_CGROUP since Linux 5.7.
+    """
+    pidfd = buffer(4)
+    flags |= CLONE_PIDFD
+    if cgroup is not None:
+        flags |= CLONE_INTO_CGROUP
+    # struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup
+    arguments = words(flags, address(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
+    pid = syscall("clone3", arguments, len(arguments))
+    if pid == 0:
+        return 0, -1
+    return pid, int.from_bytes(pidfd.raw, sys.byteorder)
+
+
+def set_ids(uid: int, gid: int, groups: list[int]) -> None:
+    """Take these ids for good: real, effective and saved, of this thread only. Raises OSError."""
+    listed = words(*groups, size=4) if groups else None
+    syscall("setgroups", len(groups), listed)
+    syscall("setresgid", gid, gid, gid)
+    syscall("setresuid", uid, uid, uid)
+
+
+def capset(granted: int, permitted: int | None = None) -> None:
+    """Hold exactly these: effective ``granted``, permitted the same or as given, inheritable none. Raises OSError."""
+    allowed = granted if permitted is None else permitted
+    halves = [(granted >> shift, allowed >> shift, 0) for shift in (0, 32)]
+    data = b"".join([words(*half, size=4) for half in halves])
+    syscall("capset", words(_VERSION_3, 0, size=4), data)
+
+
+def set_dumpable(on: bool) -> None:
+    """Whether another process of the same uid may look into this one. Inherited by fork, set again by exec."""
+    syscall("prctl", _PR_SET_DUMPABLE, int(on), 0, 0, 0)
+
+
+def die_with_parent(signal: int) -> None:
+    """Have the kernel send ``signal`` when the parent thread ends. Any later change of credentials forgets it."""
+    syscall("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0)

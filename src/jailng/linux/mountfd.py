@@ -1,0 +1,118 @@
+"""Mounts, and the walk to them by file descriptor: open_tree(2), move_mount(2), mount_setattr(2), openat2(2).
+
+Calls that this process makes itself. What a jail is built with is laid down as a program instead (core/rootfs.py).
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from jailng.linux.libc import buffer, syscall, words
+from jailng.linux.mount import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_PRIVATE,
+    OPEN_TREE_CLONE,
+)
+
+_STATX_MNT_ID_UNIQUE = 0x4000
+_STATMOUNT_MNT_POINT = 0x10
+_STATMOUNT_FS_TYPE = 0x20
+
+
+def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2): open ``path`` below ``directory`` under the given RESOLVE_ rules. Raises OSError."""
+    how = words(flags | posix.O_CLOEXEC, mode, resolve)
+    return syscall("openat2", directory, path, how, len(how), path=path)
+
+
+def open_tree(directory: int, path: bytes = b"", recursive: bool = False) -> int:
+    """A detached copy of the mount (with ``recursive``, of the whole tree) at ``path``; empty: ``directory`` itself."""
+    flags = OPEN_TREE_CLONE | posix.O_CLOEXEC | (0 if path else AT_EMPTY_PATH) | (AT_RECURSIVE if recursive else 0)
+    return syscall("open_tree", directory, path, flags, path=path)
+
+
+def mount_setattr(
+    tree: int, attributes: int, userns: int = 0, recursive: bool = False, clear: int = 0, propagation: int = 0
+) -> None:
+    """Set MOUNT_ATTR_ flags; MOUNT_ATTR_IDMAP maps ids through ``userns``, while detached only. Raises OSError."""
+    attr = words(attributes, clear, propagation, userns)
+    syscall("mount_setattr", tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, len(attr))
+
+
+def new_file_system(kind: bytes, options: list[tuple[bytes, bytes | None]], attributes: int = 0) -> int:
+    """A new instance of a file system, as a detached mount. An option without a value is a flag.
+
+    Raises OSError; EINVAL names an option that this kernel does not know.
+    """
+    context = syscall("fsopen", kind, 1, path=kind)
+    try:
+        for key, value in options:
+            if value is None:
+                syscall("fsconfig", context, FSCONFIG_SET_FLAG, key, None, 0, path=key)
+            else:
+                syscall("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0, path=key)
+        syscall("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0, path=kind)
+        return syscall("fsmount", context, 1, attributes, path=kind)
+    finally:
+        posix.close(context)
+
+
+def move_mount(tree: int, target: int) -> None:
+    """Attach the detached mount ``tree`` where the O_PATH descriptor ``target`` leads. Raises OSError."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    syscall("move_mount", tree, b"", target, b"", flags)
+
+
+def mount_id(fd: int) -> int:
+    """The number of the mount that ``fd`` is on: no other has it while the machine runs. Linux 6.8; raises OSError."""
+    result = buffer(256)
+    syscall("statx", fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, result)
+    return int.from_bytes(result.raw[0x90:0x98], sys.byteorder)
+
+
+def stat_mount(number: int) -> tuple[bytes, str] | None:
+    """Where the mount of that ``mount_id`` is mounted and its type; None: not in this mount namespace.
+
+    statmount(2), Linux 6.8. Raises OSError.
+    """
+    request = words(24, number, _STATMOUNT_MNT_POINT | _STATMOUNT_FS_TYPE)
+    result = buffer(0x4000)
+    try:
+        syscall("statmount", request, result, 0x4000, 0)
+    except FileNotFoundError:
+        return None
+    content = result.raw
+    kind, point = (int.from_bytes(content[at : at + 4], sys.byteorder) + 512 for at in (36, 108))
+    return content[point : content.index(b"\0", point)], content[kind : content.index(b"\0", kind)].decode()
+
+
+def has_mounts_below(number: int) -> bool:
+    """Whether anything is mounted below the mount of that ``mount_id`` or on it: listmount(2). Raises OSError."""
+    request = words(24, number, 0)
+    return syscall("listmount", request, buffer(8), 1, 0) > 0
+
+
+def unmount(fd: int, flags: int = 0) -> None:
+    """umount2(2) of the mount whose root the O_PATH descriptor ``fd`` is. Raises OSError (EINVAL: it is none)."""
+    syscall("umount2", f"/proc/self/fd/{fd}".encode(), flags)
+
+
+def file_system_magic(fd: int) -> int:
+    """The type of the file system under ``fd``, as statfs(2) numbers it."""
+    result = buffer(120)
+    syscall("fstatfs", fd, result)
+    return int.from_bytes(result.raw[:8], sys.byteorder)
+
+
+def make_private() -> None:
+    """Cut the mount namespace's propagation: nothing that is mounted from now on reaches the one it was copied from."""
+    attr = words(0, 0, MS_PRIVATE, 0)
+    syscall("mount_setattr", AT_FDCWD, b"/", AT_RECURSIVE, attr, len(attr), path=b"/")
