@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import Command
 from tests.kernel.stdio_host import ENVIRONMENT, OUTER, PATIENCE, held, read_all, started, state, until
 
 BASE = 0x70000000
@@ -245,6 +246,25 @@ os.write(1, b"unheard")
     environment = {"PYTHONPATH": f"{top / 'src'}:{top}", "PATH": "/usr/bin:/bin"}
     argv = ["/usr/bin/python3", "-c", code]
     assert subprocess.run(argv, stdout=subprocess.PIPE, env=environment, check=True).stdout == b"01"
+
+
+@pytest.mark.parametrize(("closed", "null"), [("<&-", {0}), (">&-", {1}), ("2>&-", {2}), ("<&- >&- 2>&-", {0, 1, 2})])
+def test_what_the_caller_has_closed_is_null_inside(
+    checkout: Path, jail: Command, small_root: Path, closed: str, null: set[int]
+) -> None:
+    """And nothing that the command itself opens lands there, which jailinit or the jail would then have."""
+    script = 'said=$(for fd in 0 1 2; do readlink /proc/$$/fd/$fd; done); echo "$said" > /said'
+    caller = ["sh", "-c", f'"$@" {closed}', "sh", str(checkout / "bin/jail")]
+    made = [*caller, "-c", "name=cell", f"path={small_root}", "persist", f"exec.start={script}"]
+    once = [*caller, "-c", f"path={small_root}", "command=sh", "-c", script]
+    enter = [*caller[:-1], str(checkout / "bin/jexec"), "cell", "sh", "-c", script]
+    for argv in (made, once, enter):
+        done = subprocess.run(argv, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0), argv
+        said = (small_root / "said").read_text().split()
+        (small_root / "said").unlink()
+        assert {fd for fd, line in enumerate(said) if line == "/dev/null"} == null, argv
+    assert jail("-r", "cell").returncode == 0
 
 
 def test_streams_change_places() -> None:
