@@ -9,15 +9,13 @@ fails takes along those that depend on it, and no others.
 from __future__ import annotations
 
 import sys
-import time
-from select import POLLIN, poll
 
 from jailng.core import registry
 from jailng.engine import command, life
+from jailng.engine.asleep import Asleep
 from jailng.engine.dependency import SET, START, STOP
 from jailng.errors import JailError, messages
 from jailng.linux.libc import buffer, syscall
-from jailng.linux.ns import LONGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +44,8 @@ class Batch:
     ``voice`` makes a jail's voice; ``complain`` is told of a jail and why it has failed, ``started`` of each that has
     been started, ``created`` of its record as soon as there is one. ``limit`` is how many commands may run at once, 0
     for any number. ``quiet``: nothing is said of jails that are skipped (-q). ``forced``: jails are removed without
-    their commands (-R). ``afterwards``: jails that run are left alone (-C). Where there is a
-    ``plan``, it is told what would be done, and nothing is. ``failed`` is true once anything has.
+    their commands (-R). ``afterwards``: jails that run are left alone (-C). Where there is a ``plan``, it is told what
+    would be done, and nothing is. ``failed`` is true once anything has.
     """
 
     def __init__(
@@ -67,10 +65,7 @@ class Batch:
         self.quiet = self.forced = self.afterwards = self.failed = False
         self._ready: list[Jail] = []
         self._turns: list[Jail] = []  # those whose next command has to wait for another's end
-        self._asleep: dict[Jail, tuple[command.Wait, float, set[int]]] = {}
-        self._by_fd: dict[int, Jail] = {}
-        self._poll = poll()
-        self._running = 0  # commands
+        self._asleep = Asleep()
         self._wanted = 0  # jails
         self._most = _descriptors() - _SPARE
 
@@ -130,7 +125,7 @@ class Batch:
 
     def _next(self) -> tuple[Jail, bool] | None:
         """The next jail that can do something: its command has ended, it has its turn, or it is ready."""
-        woken = self._wake(bool((self._ready and not self._is_full()) or (self._turns and self._has_room())))
+        woken = self._asleep.wake(bool((self._ready and not self._is_full()) or (self._turns and self._has_room())))
         if woken is not None:
             return woken
         if self._turns and self._has_room():
@@ -147,54 +142,15 @@ class Batch:
         return jail, False
 
     def _has_room(self) -> bool:
-        return (not self.limit or self._running < self.limit) and not self._is_full()
+        return (not self.limit or self._asleep.commands < self.limit) and not self._is_full()
 
     def _is_full(self) -> bool:
         """Whether another jail at work could take more descriptors than there are.
 
         Who waits for its turn may have its record locked; who waits for a command has that and the command's pipe.
         """
-        taken = len(self._by_fd) + 2 * len(self._asleep) + len(self._turns)
-        return bool(self._asleep) and taken > self._most
-
-    # Waiting
-
-    def _sleep(self, jail: Jail, wait: command.Wait) -> None:
-        until = time.monotonic() + wait.seconds if wait.seconds else 0.0
-        self._asleep[jail] = (wait, until, set(wait.pidfds))
-        self._running += wait.counts
-        for fd in wait.pidfds:
-            self._by_fd[fd] = jail
-            self._poll.register(fd, POLLIN)
-
-    def _wake(self, at_once: bool) -> tuple[Jail, bool] | None:
-        while self._asleep:
-            first = min((until for _, until, _ in self._asleep.values() if until), default=0.0)
-            rest = 0.0 if at_once else min(max(first - time.monotonic(), 0) * 1000, LONGEST) if first else -1
-            for fd, _ in self._poll.poll(rest):
-                jail = self._by_fd[fd]
-                left = self._asleep[jail][2]
-                left.discard(fd)
-                self._poll.unregister(fd)
-                del self._by_fd[fd]
-                if not left:
-                    self._get_up(jail)
-                    return jail, False
-            now = time.monotonic()
-            for jail, (_, until, _) in self._asleep.items():
-                if until and until <= now:
-                    self._get_up(jail)
-                    return jail, True
-            if at_once:
-                return None
-        return None
-
-    def _get_up(self, jail: Jail) -> None:
-        wait, _, left = self._asleep.pop(jail)
-        self._running -= wait.counts
-        for fd in left:
-            self._poll.unregister(fd)
-            del self._by_fd[fd]
+        taken = self._asleep.descriptors + 2 * len(self._asleep) + len(self._turns)
+        return len(self._asleep) > 0 and taken > self._most
 
     # One jail's way
 
@@ -352,7 +308,7 @@ class Batch:
             if wait is command.TURN:
                 self._turns.append(jail)
             else:
-                self._sleep(jail, wait)
+                self._asleep.add(jail, wait)
 
     def _ended(self, jail: Jail) -> None:
         jail.walk = None
