@@ -68,6 +68,7 @@ class Bare(Recipe):
 # The archive's index stays in it, and the packages lie where apt has downloaded them: what follows needs no network.
 _DOWNLOAD = f'chroot "$1" apt-get -q -y --no-install-recommends --download-only install {" ".join(DEPENDS)}'
 BARE = Bare(packages=(), hooks=(_DOWNLOAD,))
+OLDEST = Bare(packages=(), suite="bookworm", hooks=(_DOWNLOAD,))  # Python 3.11, libseccomp 2.5, util-linux 2.38
 PLAIN = Recipe(_PACKAGES, hooks=('rm -f "$1"/etc/ssh/ssh_host_*', 'chroot "$1" ssh-keygen -q -A'))
 PYTHON = Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux"))
 POSTGRESQL = Recipe(("postgresql", "procps"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jailng.start import COMMANDS, MORE
 from tests.kernel import debian
 from tests.kernel.stage import MS_BIND, MS_REC, Stage, mount, unmount
 
@@ -102,10 +103,12 @@ def _build(source: Path, output: Path, *more: str) -> Path:
     return Path(done.stdout.strip())
 
 
-@pytest.fixture
-def machine(stage: Stage, tmp_path: Path, small_root: Path, packages: tuple[Path, Path]) -> Iterator[Machine]:
+@pytest.fixture(params=[debian.BARE, debian.OLDEST], ids=lambda recipe: str(recipe.suite))
+def machine(
+    request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, small_root: Path, packages: tuple[Path, Path]
+) -> Iterator[Machine]:
     """A machine without jailng; the packages lie in /root, and a root for a jail in /jails/cell."""
-    bare = debian.make(debian.BARE, prepare=stage.onto_host_network)
+    bare = debian.make(request.param, prepare=stage.onto_host_network)
     layers, top = tmp_path / "layers", tmp_path / "top"
     layers.mkdir()
     top.mkdir()
@@ -178,14 +181,15 @@ def _nothing_is_left_to_compile(machine: Machine) -> None:
         return {path: path.stat().st_mtime_ns for path in [*cache.iterdir(), *modules.glob("**/__pycache__/*")]}
 
     before = compiled()
-    assert len([path for path in before if path.suffix == ".command"]) == 3
+    files = len(COMMANDS) + len(MORE)
+    assert len([path for path in before if path.suffix == ".command"]) == files
     assert {path.stem for path in modules.glob("**/*.py")} <= {path.name.partition(".")[0] for path in before}
     for addresses in ([], ["ip4.addr=192.0.2.1"], ["ip4.addr=192.0.2.1", "ip6.addr=2001:db8::1"]):
         told = machine.must("jail", "-c", "path=/jails/cell", "host.hostname=cell", *addresses, "command=hostname")
         assert told == "cell\n"
     assert compiled() == before
     hook = "/usr/share/python3/runtime.d/jailng.rtupdate"  # as python3 calls it before and after another one comes
-    for when, count in (("pre-rtupdate", 0), ("post-rtupdate", 3)):
+    for when, count in (("pre-rtupdate", 0), ("post-rtupdate", files)):
         machine.must(hook, when, "python3.12", "python3.13")
         assert len([path for path in compiled() if path.suffix == ".command"]) == count
 
