@@ -37,7 +37,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "jexec": (("jailng.linux.foreign", "jailng.linux.mountfd", "jailng.cli.jexec"), ()),
 }
 # What a command loads besides where it has to, and the command: files of their own.
-MORE: dict[str, tuple[str, tuple[str, ...]]] = {"configured": ("jail", ("jailng.conf.merge", "jailng.cli.configured"))}
+MORE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "configured": ("jail", ("jailng.conf.merge", "jailng.cli.configured")),
+    "standing": ("jail", ("jailng.cli.standing", "jailng.engine.inside")),
+}
 _BUILT_IN = ("gc", "fcntl", "_struct")
 
 

@@ -6,7 +6,7 @@ from jailng.cli import jail as cli
 from jailng.cli import printing
 from jailng.conf import config
 from jailng.core import registry
-from jailng.engine import life
+from jailng.engine import ending
 from jailng.engine.batch import Batch
 from jailng.engine.dependency import SET, START, STOP, Jail, connect
 from jailng.engine.files import Files
@@ -65,7 +65,7 @@ def remove(options: Options, words: list[str], configured: bool) -> int:
     if "*" in words and not options.plan:
         for record in registry.records():
             if not record.alive():
-                life.clear_away(str(record.jid))
+                ending.clear_away(str(record.jid))
     return status
 
 
@@ -171,7 +171,7 @@ def _by_running(batch: Batch, word: str, tidy: bool) -> Jail | None:
     record = registry.find(word)
     if record is None:
         if tidy:
-            life.clear_away(word)  # what a jail of that name may have left when it ended by itself
+            ending.clear_away(word)  # what a jail of that name may have left when it ended by itself
         return None
     return _running(batch, record)
 

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
         def work(self, options: Options, words: list[str]) -> int:
             """-c, -m, and with -r."""
 
+    class Standing(Protocol):
+        """The module jailng.cli.standing."""
+
+        def modify(self, options: Options, record: Record, params: Parameters) -> None:
+            """-m."""
+
+        def make_way(self, options: Options, record: Record, params: Parameters) -> None:
+            """The first half of -rc and the like."""
+
+        def remove(self, options: Options, name: str) -> None:
+            """-r and -R."""
+
 
 USAGE = """\
 usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
@@ -160,7 +172,8 @@ def _main(argv: list[str]) -> int:
         configured = not options.has("R") and _is_configured(options)
         if configured or len(words) > 1 or "*" in words[0]:
             return _configured().remove(options, words, configured)
-        return _remove_one(options, words[0])
+        _standing().remove(options, words[0])
+        return 0
     if len(words) > 1 or any("=" in word for word in words):
         if options.has("RC"):
             raise UsageError(USAGE)
@@ -176,6 +189,14 @@ def _configured() -> Configured:
     from jailng.cli import configured
 
     return configured
+
+
+def _standing() -> Standing:
+    """The part of jail(8) that is for one jail that is there already."""
+    start.load_more("standing")
+    from jailng.cli import standing
+
+    return standing
 
 
 def _is_configured(options: Options) -> bool:
@@ -248,31 +269,28 @@ def _from_command_line(options: Options, params: Parameters) -> int:
             return _create(options, params)
         raise JailError(f'"{printing.visible(wanted)}" not found' if wanted else "no jail specified")
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
-        return _modify(options, there, params)
+        _standing().modify(options, there, params)
+        return 0
     if not options.has("r"):
         raise JailError(f'"{printing.visible(wanted)}" already exists')
-    if options.plan:
-        from jailng.engine import plan
-
-        print_plan(plan.removal(there, params))
-    else:
-        life.stop(life.Life(params, there, _voice(options), Parameters.from_texts(there.params)))
+    _standing().make_way(options, there, params)
     return _create(options, params)
 
 
-def _voice(options: Options) -> Voice:
+def voice_of(options: Options) -> Voice:
+    """What a jail of the command line tells, and how much of it."""
     return Voice("", options.verbose, noted=False)
 
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
-    life.settle(params, _voice(options))
+    life.settle(params, voice_of(options))
     if options.plan:
         from jailng.engine import plan
 
-        print_plan(plan.creation(params, _voice(options)))
+        print_plan(plan.creation(params, voice_of(options)))
         return 0
     output = open_jid_file(options)
-    jail = life.Life(params, None, _voice(options))
+    jail = life.Life(params, None, voice_of(options))
     if options.has("i"):
         jail.created = say_jid
     life.start(jail)
@@ -318,30 +336,3 @@ def _jid_line(jail: life.Life, old_style: bool) -> str:
         return "\t".join([str(jail.there.jid), path, hostname, ips, command])
     given = [word for word in params.words(pseudo=True) if not word.startswith("jid=")]
     return "\t".join([f"jid={jail.there.jid}", *given])
-
-
-def _modify(options: Options, record: Record, params: Parameters) -> int:
-    if options.plan:
-        from jailng.engine import plan
-
-        print_plan(plan.change(record, params))
-        return 0
-    life.update(record, params, _voice(options))
-    return 0
-
-
-def _remove_one(options: Options, name: str) -> int:
-    """One jail, without a configuration."""
-    record = registry.find(name)
-    if record is None:
-        if not options.plan:
-            life.clear_away(name)  # what a jail of that name may have left when it ended by itself
-        raise JailError(f'"{printing.visible(name)}" not found')
-    if options.plan:
-        from jailng.engine import plan
-
-        print_plan(plan.removal(record))
-        return 0
-    voice = Voice(record.name, options.verbose, noted=False)
-    life.stop(life.Life(Parameters.from_texts(record.params), record, voice), forced=options.has("R"))
-    return 0

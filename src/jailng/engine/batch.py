@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from jailng.core import registry
-from jailng.engine import command, life
+from jailng.engine import command, ending, life, modify
 from jailng.engine.asleep import Asleep
 from jailng.engine.dependency import SET, START, STOP
 from jailng.errors import JailError, messages
@@ -224,7 +224,7 @@ class Batch:
 
     def _cleaned_first(self, jail: Jail, way: life.Life) -> Walk:
         way.record = registry.remains(jail.name)
-        yield from life.cleaning(way)
+        yield from ending.cleaning(way)
         way.record = None
         yield from life.starting(way)
 
@@ -239,7 +239,7 @@ class Batch:
 
                 self.plan(jail, plan.change(jail.record, params))
             else:
-                life.update(jail.record, params, self.voice(jail))
+                modify.update(jail.record, params, self.voice(jail))
         self._done(jail)
 
     def _stop(self, jail: Jail, params: Parameters) -> None:
@@ -259,13 +259,13 @@ class Batch:
         way = self._life(jail, params)
         if jail.record is not None:
             way.running = self._running_with(jail.record)
-            jail.walk = life.removing(way) if self.forced else life.stopping(way)
+            jail.walk = ending.removing(way) if self.forced else ending.stopping(way)
         elif jail.clean:
             way.record = registry.remains(jail.name)
-            jail.walk = life.cleaning(way)
+            jail.walk = ending.cleaning(way)
         else:
             if self.plan is None:
-                life.clear_away(jail.name)  # what it may have left when it ended by itself
+                ending.clear_away(jail.name)  # what it may have left when it ended by itself
             if not (jail.drawn or jail.wild):
                 if not self.quiet:
                     self.complain(jail, f'"{jail.name}" not found')

@@ -10,7 +10,7 @@ import fcntl
 import posix
 
 from jailng.core import attach, privileges, registry, undo
-from jailng.engine import life
+from jailng.engine import ending, life
 from jailng.errors import JailError
 from jailng.linux import cgroup, ns
 from jailng.params.model import Parameters
@@ -89,7 +89,7 @@ def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> No
     if record is None or record.init != identity:
         return
     try:
-        life.stop(life.Life(params or Parameters.from_texts(record.params), record, life.Voice()), forced)
+        ending.stop(life.Life(params or Parameters.from_texts(record.params), record, life.Voice()), forced)
     except FileNotFoundError:
         pass  # another command was faster
     except JailError as error:

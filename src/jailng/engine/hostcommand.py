@@ -24,6 +24,16 @@ def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
     return command.clean(caller) if params.flag("exec.clean") else {**caller, **names}
 
 
+def user_of(params: Parameters) -> User | None:
+    """Whom a command on the host runs as, None for who runs jail(8). Raises JailError: no such user."""
+    name = params.text("exec.system_user")
+    if not name and not params.flag("exec.clean"):
+        return None
+    from jailng.core.passwd import of_the_host
+
+    return of_the_host(name or "root")
+
+
 class HostCommand:
     """A command string on its way on the host."""
 

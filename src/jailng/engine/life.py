@@ -1,4 +1,4 @@
-"""A jail's life: tables of steps, walked forwards, one to start it, one to stop it, one to clean up after it.
+"""A jail's life: tables of steps, walked forwards, one to start it; engine/ending.py has those that end it.
 
 That is how usr.sbin/jail/jail.c has it. A step is a generator: it yields what it waits for (``command.Wait``), so that
 whoever carries the steps out can do other jails' steps meanwhile; ``drive`` is for who has only one.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import create, registry, remove, undo
+from jailng.core import create, remove, undo
 from jailng.engine import command
 from jailng.errors import JailError
-from jailng.linux.libc import EBUSY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from jailng.core.confinement import Confinement
-    from jailng.core.passwd import User
     from jailng.core.registry import Record
     from jailng.engine.ready import Ready
     from jailng.params.address import Address
@@ -54,7 +52,7 @@ def settle(params: Parameters, voice: Voice | None = None) -> None:
         params.settle()
     except JailError as error:
         if voice is not None:
-            _tell_of_refusal(voice, _creation(params), error)
+            tell_of_refusal(voice, _creation(params), error)
         raise
 
 
@@ -156,7 +154,8 @@ def _ended(wait: command.Wait) -> bool:
     return True
 
 
-def _walk(life: Life, steps: Steps) -> Walk:
+def walk(life: Life, steps: Steps) -> Walk:
+    """Each step of a table in turn."""
     for name, step in steps:
         yield from step(life, name)
 
@@ -164,13 +163,14 @@ def _walk(life: Life, steps: Steps) -> Walk:
 # Steps
 
 
-def _host_commands(life: Life, step: str) -> Walk:
+def host_commands(life: Life, step: str) -> Walk:
+    """The commands of a parameter, one after the other, on the host."""
     texts = life.params.strings(step)
     if not texts:
         return
     from jailng.engine import hostcommand
 
-    user = _system_user(life.params)
+    user = hostcommand.user_of(life.params)
     at_home = life.params.flag("exec.clean")
     for text in texts:
         task = hostcommand.HostCommand(text)
@@ -184,20 +184,12 @@ def _host_commands(life: Life, step: str) -> Walk:
             task.end((yield wait))
 
 
-def _system_user(params: Parameters) -> User | None:
-    name = params.text("exec.system_user")
-    if not name and not params.flag("exec.clean"):
-        return None
-    from jailng.core.passwd import of_the_host
-
-    return of_the_host(name or "root")
-
-
 def _as(user: str) -> str:
     return f" as {user}" if user else ""
 
 
-def _jail_commands(life: Life, step: str) -> Walk:
+def jail_commands(life: Life, step: str) -> Walk:
+    """The commands of a parameter, one after the other, in the jail."""
     for text in life.params.strings(step):
         argv, background = command.split(text)
         if argv:
@@ -206,7 +198,7 @@ def _jail_commands(life: Life, step: str) -> Walk:
 
 def _the_command(life: Life, step: str) -> Walk:
     if life.strings:
-        yield from _jail_commands(life, step)
+        yield from jail_commands(life, step)
         return
     argv = list(life.params.strings(step))
     if argv:
@@ -291,7 +283,7 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
     try:
         notes = create.jail_set(life.params, life.there, _get_ready(life))
     except JailError as error:
-        _tell_of_refusal(life.voice, _creation(life.params), error)
+        tell_of_refusal(life.voice, _creation(life.params), error)
         raise
     life.voice.say(_creation(life.params))
     for note in notes:
@@ -312,7 +304,8 @@ def _creation(params: Parameters) -> str:
     return " ".join(["jail_set(JAIL_CREATE)", *given])
 
 
-def _tell_of_refusal(voice: Voice, line: str, error: JailError) -> None:
+def tell_of_refusal(voice: Voice, line: str, error: JailError) -> None:
+    """With -v, of a system call that was refused; ``line`` is what jail(8) says of it."""
     from jailng.engine import shown
 
     voice.say(shown.refused(line, error))
@@ -330,55 +323,16 @@ def _settle(life: Life, _: str) -> Iterable[command.Wait]:
     return ()
 
 
-def _terminate(life: Life, _: str) -> Walk:
-    seconds = life.params.number("stop.timeout")
-    record = life.there
-    if seconds == 0 or not record.init:
-        return
-    import time
-
-    from jailng.engine import inside
-
-    signalled, pidfds = inside.terminate(record)
-    if signalled:
-        life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
-    until = time.monotonic() + seconds
-    while pidfds:
-        left = until - time.monotonic()
-        try:
-            if left <= 0 or (yield command.Wait(pidfds, left, counts=False)):
-                return
-        finally:
-            for pidfd in pidfds:
-                posix.close(pidfd)
-        pidfds = inside.members(record, signalled)
-
-
-def _remove(life: Life, _: str) -> Iterable[command.Wait]:
-    remove.jail_remove(life.there)
-    life.voice.note("removed")
-    if life.removed is not None:
-        life.removed()
-    return ()
-
-
-def _take_down(life: Life, _: str) -> Iterable[command.Wait]:
-    """What was made around the jail goes as it came, in reverse."""
-    for name in ("mount.procfs", "mount.fdescfs", "mount.devfs"):
-        if life.params.given(name) and life.params.flag(name):
-            _tell_of_unmounting(life, name)
-    if life.record is not None and life.record.locked:
-        undo.walk(life.record, tell=_teller(life))
-    return ()
-
-
-def _tell_of_unmounting(life: Life, name: str) -> None:
+def tell_of_unmounting(life: Life, name: str) -> None:
+    """Of mount.devfs and the like, where FreeBSD would unmount it."""
     from jailng.engine import shown
 
     life.voice.say(f"run command: {shown.own_unmount(name, life.params)}")
 
 
-def _teller(life: Life) -> Callable[[str], None]:
+def teller(life: Life) -> Callable[[str], None]:
+    """What tells, with -v, of each undo line of what was made around the jail."""
+
     def tell(line: str) -> None:
         from jailng.engine import shown
 
@@ -400,32 +354,20 @@ def _mounts(life: Life, _: str) -> Iterable[command.Wait]:
 
 
 START: Steps = (
-    ("exec.prepare", _host_commands),
+    ("exec.prepare", host_commands),
     ("interface", _aliases),
     ("mount", _mounts),
     ("mount.devfs", _own_mounts),
     ("mount.fdescfs", _own_mounts),
     ("mount.procfs", _own_mounts),
-    ("exec.prestart", _host_commands),
+    ("exec.prestart", host_commands),
     ("jail_set", _create),
-    ("exec.created", _host_commands),
-    ("exec.start", _jail_commands),
+    ("exec.created", host_commands),
+    ("exec.start", jail_commands),
     ("command", _the_command),
-    ("exec.poststart", _host_commands),
+    ("exec.poststart", host_commands),
     ("nopersist", _settle),
 )
-
-STOP: Steps = (
-    ("exec.prestop", _host_commands),
-    ("exec.stop", _jail_commands),
-    ("stop.timeout", _terminate),
-    ("jail_remove", _remove),
-    ("exec.poststop", _host_commands),
-    ("undo", _take_down),
-    ("exec.release", _host_commands),
-)
-
-CLEAN: Steps = STOP[STOP.index(("exec.poststop", _host_commands)) :]
 
 # Walks
 
@@ -437,7 +379,7 @@ def starting(life: Life) -> Walk:
     """
     if not life.params.flag("persist") and not _runs_something(life.params):
         error = JailError("new jail must persist or attach")
-        _tell_of_refusal(life.voice, _creation(life.params), error)
+        tell_of_refusal(life.voice, _creation(life.params), error)
         raise error
     for sentence in life.params.left_out:
         life.voice.warn(sentence)
@@ -447,10 +389,10 @@ def starting(life: Life) -> Walk:
     try:
         life.record = create.reserve(life.params)
     except JailError as error:
-        _tell_of_refusal(life.voice, _creation(life.params), error)
+        tell_of_refusal(life.voice, _creation(life.params), error)
         raise
     try:
-        yield from _walk(life, START)
+        yield from walk(life, START)
     except BaseException:
         if life.ready is not None:
             life.ready.close()
@@ -463,7 +405,7 @@ def _walk_back(life: Life) -> None:
     """Undo what a jail that could not be started has come to. That is told as it goes on FreeBSD: the jail first."""
     record = life.there
     told = not record.created
-    tell = _teller(life)
+    tell = teller(life)
 
     def tell_first(line: str = "") -> None:
         nonlocal told
@@ -471,7 +413,7 @@ def _walk_back(life: Life) -> None:
             told = True
             life.voice.note("removed")
         while life.mounted:
-            _tell_of_unmounting(life, life.mounted.pop())
+            tell_of_unmounting(life, life.mounted.pop())
         if line:
             tell(line)
 
@@ -485,84 +427,9 @@ def _runs_something(params: Parameters) -> bool:
     return any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
 
 
-def stopping(life: Life) -> Walk:
-    """Walk STOP. A command that fails before the jail is removed leaves it running. Raises JailError.
-
-    The jail's lock is not held while commands run in it, which may be jail(8) again.
-    """
-    _check_there(life)
-    try:
-        yield from _walk(life, STOP)
-    finally:
-        life.there.unlock()
-
-
-def removing(life: Life) -> Walk:
-    """Only remove the jail (-R): no command is run, and what was made around it stays until -C. Raises JailError."""
-    _check_there(life)
-    try:
-        yield from _remove(life, "")
-    finally:
-        life.there.unlock()
-
-
-def cleaning(life: Life) -> Walk:
-    """Walk CLEAN for a jail that has been removed, or has ended by itself (-C). Raises JailError."""
-    record = life.record
-    # Not waited for: whoever has the lock may be waiting for this very command, which is in its exec.poststop.
-    if record is not None and not record.lock(wait=False):
-        raise JailError(f"{posix.strerror(EBUSY)}: another command is at work on it")
-    try:
-        if record is not None and record.alive():
-            raise JailError(f'"{record.name}" already exists')
-        yield from _walk(life, CLEAN)
-    finally:
-        if record is not None:
-            record.unlock()
-
-
-def _check_there(life: Life) -> None:
-    if posix.geteuid() != 0:
-        raise JailError("jail_remove: Operation not permitted")
-    if not life.there.alive():
-        raise JailError(f'"{life.there.name}" not found')
-
-
 def start(life: Life) -> None:
     """Start one jail. Raises JailError."""
     drive(starting(life))
-
-
-def stop(life: Life, forced: bool = False) -> None:
-    """Stop one jail. Raises JailError (not found; a command failed).
-
-    With ``forced`` (-R) it is only removed: no command is run.
-    """
-    drive(removing(life) if forced else stopping(life))
-
-
-def update(record: Record, changes: Parameters, voice: Voice) -> None:
-    """Change a running jail (-m). Raises JailError."""
-    from jailng.engine import modify
-
-    given = changes.words(pseudo=False, live=True)
-    line = " ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given])
-    try:
-        modify.modify(record, changes)
-    except JailError as error:
-        if not str(error).endswith(" after creation"):  # which jail(8) says without having asked
-            _tell_of_refusal(voice, line, error)
-        raise
-    if given:  # else update_jail has nothing to do
-        voice.say(line)
-    voice.note("updated")
-
-
-def clear_away(text: str) -> None:
-    """Undo what is left of a jail of that name or jid that is no more. Raises JailError where it cannot be."""
-    record = registry.remains(text)
-    if record is not None and posix.geteuid() == 0:
-        undo.recover(record)
 
 
 def check_path(params: Parameters, voice: Voice) -> None:

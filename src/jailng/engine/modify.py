@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import registry, remove
+from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.params.model import Parameters
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
+
+
+def update(record: Record, changes: Parameters, voice: life.Voice) -> None:
+    """Change a running jail (-m). Raises JailError."""
+    given = changes.words(pseudo=False, live=True)
+    line = " ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given])
+    try:
+        modify(record, changes)
+    except JailError as error:
+        if not str(error).endswith(" after creation"):  # which jail(8) says without having asked
+            life.tell_of_refusal(voice, line, error)
+        raise
+    if given:  # else update_jail has nothing to do
+        voice.say(line)
+    voice.note("updated")
 
 
 def modify(record: Record, changes: Parameters) -> None:

@@ -1,0 +1,130 @@
+"""The end of a jail's life: tables of steps, one to stop a jail and one to clean up after it, and their walks."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import registry, remove, undo
+from jailng.engine import command
+from jailng.engine.life import drive, host_commands, jail_commands, tell_of_unmounting, teller, walk
+from jailng.errors import JailError
+from jailng.linux.libc import EBUSY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jailng.engine.life import Life, Steps, Walk
+
+
+def _terminate(life: Life, _: str) -> Walk:
+    seconds = life.params.number("stop.timeout")
+    record = life.there
+    if seconds == 0 or not record.init:
+        return
+    import time
+
+    from jailng.engine import inside
+
+    signalled, pidfds = inside.terminate(record)
+    if signalled:
+        life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
+    until = time.monotonic() + seconds
+    while pidfds:
+        left = until - time.monotonic()
+        try:
+            if left <= 0 or (yield command.Wait(pidfds, left, counts=False)):
+                return
+        finally:
+            for pidfd in pidfds:
+                posix.close(pidfd)
+        pidfds = inside.members(record, signalled)
+
+
+def _remove(life: Life, _: str) -> Iterable[command.Wait]:
+    remove.jail_remove(life.there)
+    life.voice.note("removed")
+    if life.removed is not None:
+        life.removed()
+    return ()
+
+
+def _take_down(life: Life, _: str) -> Iterable[command.Wait]:
+    """What was made around the jail goes as it came, in reverse."""
+    for name in ("mount.procfs", "mount.fdescfs", "mount.devfs"):
+        if life.params.given(name) and life.params.flag(name):
+            tell_of_unmounting(life, name)
+    if life.record is not None and life.record.locked:
+        undo.walk(life.record, tell=teller(life))
+    return ()
+
+
+STOP: Steps = (
+    ("exec.prestop", host_commands),
+    ("exec.stop", jail_commands),
+    ("stop.timeout", _terminate),
+    ("jail_remove", _remove),
+    ("exec.poststop", host_commands),
+    ("undo", _take_down),
+    ("exec.release", host_commands),
+)
+
+CLEAN: Steps = STOP[STOP.index(("exec.poststop", host_commands)) :]
+
+
+def stopping(life: Life) -> Walk:
+    """Walk STOP. A command that fails before the jail is removed leaves it running. Raises JailError.
+
+    The jail's lock is not held while commands run in it, which may be jail(8) again.
+    """
+    _check_there(life)
+    try:
+        yield from walk(life, STOP)
+    finally:
+        life.there.unlock()
+
+
+def removing(life: Life) -> Walk:
+    """Only remove the jail (-R): no command is run, and what was made around it stays until -C. Raises JailError."""
+    _check_there(life)
+    try:
+        yield from _remove(life, "")
+    finally:
+        life.there.unlock()
+
+
+def cleaning(life: Life) -> Walk:
+    """Walk CLEAN for a jail that has been removed, or has ended by itself (-C). Raises JailError."""
+    record = life.record
+    # Not waited for: whoever has the lock may be waiting for this very command, which is in its exec.poststop.
+    if record is not None and not record.lock(wait=False):
+        raise JailError(f"{posix.strerror(EBUSY)}: another command is at work on it")
+    try:
+        if record is not None and record.alive():
+            raise JailError(f'"{record.name}" already exists')
+        yield from walk(life, CLEAN)
+    finally:
+        if record is not None:
+            record.unlock()
+
+
+def _check_there(life: Life) -> None:
+    if posix.geteuid() != 0:
+        raise JailError("jail_remove: Operation not permitted")
+    if not life.there.alive():
+        raise JailError(f'"{life.there.name}" not found')
+
+
+def stop(life: Life, forced: bool = False) -> None:
+    """Stop one jail. Raises JailError (not found; a command failed).
+
+    With ``forced`` (-R) it is only removed: no command is run.
+    """
+    drive(removing(life) if forced else stopping(life))
+
+
+def clear_away(text: str) -> None:
+    """Undo what is left of a jail of that name or jid that is no more. Raises JailError where it cannot be."""
+    record = registry.remains(text)
+    if record is not None and posix.geteuid() == 0:
+        undo.recover(record)
