@@ -32,6 +32,13 @@ from tests.kernel.networks import (
 
 _JAILS = Path(registry.DIRECTORY, "jails")
 FORWARDING = "ipv4/conf/ep0/forwarding"
+# From Linux 6.17 on IPv6 is forwarded for one interface, before it is for all or none. The switch, where it is, and what
+# jailng writes to it: force_forwarding takes only 0 and 1.
+SIX, FORWARDING_6, OURS_6 = (
+    ("6:ep0", "ipv6/conf/ep0/force_forwarding", "1")
+    if firewall.can_forward_one()
+    else ("6:all", "ipv6/conf/all/forwarding", "2")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -78,16 +85,16 @@ def _words(lines: list[str]) -> list[list[str]]:
 
 
 def test_the_last_jail_takes_table_and_switches_with_it() -> None:
-    _record(7, "4:ep0", "6:ep0", "proxy:6")
-    firewall.hold(["4:ep0", "6:ep0", "proxy:6"])
+    _record(7, "4:ep0", SIX, "proxy:6")
+    firewall.hold(["4:ep0", SIX, "proxy:6"])
     _record(8, "4:ep0")
     firewall.hold(["4:ep0"])
-    assert _guarded() == {"4:ep0", "6:ep0"}
-    assert (switch(FORWARDING), switch("ipv6/conf/ep0/force_forwarding")) == ("3", "1")
-    firewall.release(["7", "4:ep0", "6:ep0", "proxy:6"])
+    assert _guarded() == {"4:ep0", SIX}
+    assert (switch(FORWARDING), switch(FORWARDING_6)) == ("3", OURS_6)
+    firewall.release(["7", "4:ep0", SIX, "proxy:6"])
     _strike_out(7)
     assert _guarded() == {"4:ep0"}
-    assert (switch(FORWARDING), switch("ipv6/conf/ep0/force_forwarding")) == ("3", "0")
+    assert (switch(FORWARDING), switch(FORWARDING_6)) == ("3", "0")
     assert switch("ipv6/conf/all/proxy_ndp") == "0"
     firewall.release(["8", "4:ep0"])
     assert _guarded() is None
@@ -118,15 +125,15 @@ def test_an_interface_that_is_gone_is_no_error() -> None:
 
 def test_forwarding_of_the_administrator_is_left_alone() -> None:
     set_switch("ipv4/ip_forward", "1")
-    set_switch("ipv6/conf/ep0/force_forwarding", "1")
+    set_switch(FORWARDING_6, "1")
     link = network.survey(7, addresses("ip4", "x", "198.51.100.10") + addresses("ip6", "x", "2001:db8:1::10"))
     assert link.switches == ["proxy:6"]
     firewall.hold(link.switches)
     assert _guarded() == set()
     firewall.release(["7", *link.switches])
-    assert (switch(FORWARDING), switch("ipv6/conf/ep0/force_forwarding")) == ("1", "1")
+    assert (switch(FORWARDING), switch(FORWARDING_6)) == ("1", "1")
     set_switch("ipv4/ip_forward", "0")
-    set_switch("ipv6/conf/ep0/force_forwarding", "0")
+    set_switch(FORWARDING_6, "0")
 
 
 def test_forwarding_that_an_administrator_switches_on_meanwhile_stays_on() -> None:
@@ -141,17 +148,17 @@ def test_forwarding_that_an_administrator_switches_on_meanwhile_stays_on() -> No
 
 
 def test_a_flushed_ruleset_is_made_anew_for_all_jails() -> None:
-    _record(7, "4:ep0", "6:ep0", "proxy:6")
-    firewall.hold(["4:ep0", "6:ep0", "proxy:6"])
+    _record(7, "4:ep0", SIX, "proxy:6")
+    firewall.hold(["4:ep0", SIX, "proxy:6"])
     run("nft", "flush", "ruleset")
     link = network.survey(8, addresses("ip6", "x", "2001:db8:1::11"))
-    assert link.switches == ["6:ep0", "proxy:6"]  # switched on already, but by the other jail
+    assert link.switches == [SIX, "proxy:6"]  # switched on already, but by the other jail
     _record(8, *link.switches)
     firewall.hold(link.switches)
-    assert _guarded() == {"4:ep0", "6:ep0"}
+    assert _guarded() == {"4:ep0", SIX}
     firewall.release(["8", *link.switches])
     _strike_out(8)
-    firewall.release(["7", "4:ep0", "6:ep0", "proxy:6"])
+    firewall.release(["7", "4:ep0", SIX, "proxy:6"])
 
 
 def test_the_table_is_missed_by_no_release() -> None:
