@@ -209,7 +209,7 @@ def unconfined(root: Path, facts: dict[str, str], prefix: str = "") -> Report:
     """
     argv = [sys.executable, "-m", "tests.kernel.hostile", str(root), prefix]
     done = subprocess.run(
-        argv, input=json.dumps(facts), capture_output=True, text=True, timeout=120, cwd=PROBES.parents[2]
+        argv, input=json.dumps(facts), capture_output=True, text=True, timeout=600, cwd=PROBES.parents[2]
     )
     assert done.returncode == 0, done.stderr
     return Report.of(done.stdout)

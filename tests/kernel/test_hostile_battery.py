@@ -100,7 +100,7 @@ def attack(stage: Stage, jail: Command, jexec: Command, facts: dict[str, str]) -
         try:
             base = hostile.base_of(stage, made.stdout.strip())
             given = {**facts, "base": "" if base == "0" else base, "root": "" if path == "/" else facts["root"]}
-            done = jexec("attacked", *hostile.program("probes", where=where), stdin=json.dumps(given), timeout=120)
+            done = jexec("attacked", *hostile.program("probes", where=where), stdin=json.dumps(given), timeout=600)
         finally:
             removed = jail("-r", "attacked")
         assert done.returncode == 0, done.stderr

@@ -32,8 +32,8 @@ from tests.kernel.networks import (
 
 _JAILS = Path(registry.DIRECTORY, "jails")
 FORWARDING = "ipv4/conf/ep0/forwarding"
-# From Linux 6.17 on IPv6 is forwarded for one interface, before it is for all or none. The switch, where it is, and what
-# jailng writes to it: force_forwarding takes only 0 and 1.
+# From Linux 6.17 on IPv6 is forwarded for one interface, before for all or none. The switch, where it is, and what is
+# written to it: force_forwarding takes only 0 and 1.
 SIX, FORWARDING_6, OURS_6 = (
     ("6:ep0", "ipv6/conf/ep0/force_forwarding", "1")
     if firewall.can_forward_one()
