@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jailng import start
 from tests.imports import run
 
 INTERPRETER = "/usr/bin/python3"
@@ -91,6 +92,13 @@ def test_a_script_starts_from_it_or_without_it(copy: Path, checkout: Path, stale
     done = subprocess.run([copy.parent / "bin/jls", "-j", "none"], capture_output=True, text=True)
     assert done.stderr == ("imported\n" if stale == "changed" else "") + 'jls: jail "none" not found\n'
     assert done.returncode == 1
+
+
+def test_what_is_not_built_in_is_imported_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as fcntl and _struct where the interpreter is not Debian's."""
+    monkeypatch.setattr(start, "_BUILT_IN", ("_nowhere",))
+    start._load_built_in()
+    assert "_nowhere" not in sys.modules
 
 
 def test_what_configurations_take_is_in_one_file_too(copy: Path, checkout: Path, tmp_path: Path) -> None:
