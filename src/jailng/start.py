@@ -49,6 +49,8 @@ def run(command: str, file: int = -1) -> NoReturn:
 
     ``file`` is the command's file, from which the script has read this code; -1 where it has not.
     """
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:  # Python's own, for a command that has yet nothing to undo
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     file = _occupy(file)
     if file >= 0 and sys.pycache_prefix is None:
         _load_built_in()
@@ -63,9 +65,11 @@ def run(command: str, file: int = -1) -> NoReturn:
     try:
         status = module.main(sys.argv[1:])
     except KeyboardInterrupt as interrupt:  # what was begun has been undone on the way here
-        number = interrupt.args[0] if interrupt.args else _signal.SIGINT
-        _signal.signal(number, _signal.SIG_DFL)
-        _signal.raise_signal(number)
+        _signal.signal(interrupt.args[0], _signal.SIG_DFL)
+        _signal.raise_signal(interrupt.args[0])
+        status = 1
+    except MemoryError:
+        posix.write(2, b"%s: Cannot allocate memory\n" % command.encode())
         status = 1
     posix._exit(status)
 

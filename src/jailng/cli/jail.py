@@ -55,6 +55,7 @@ usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
             path hostname [ip[,...]] command ...
        jail [-f file] -e separator"""
 _LETTERS = "cCde:f:hiJ:lmn:p:qrRs:u:U:v"
+_INTERRUPTING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 CONFIGURATION = "/etc/jail.conf"
 # Parameters that options stand for; "" is the option's argument, None no value.
 _STANDS_FOR: dict[str, tuple[tuple[str, str | None], ...]] = {
@@ -134,7 +135,7 @@ class Voice(life.Voice):
 
 def main(argv: list[str]) -> int:
     """Run, and return the exit status: 0 or 1. Raises KeyboardInterrupt of a signal, with its number (start.run)."""
-    for number in (_signal.SIGHUP, _signal.SIGTERM):
+    for number in _INTERRUPTING:
         if _signal.getsignal(number) == _signal.SIG_DFL:
             _signal.signal(number, _interrupt)
     try:
@@ -150,7 +151,9 @@ def main(argv: list[str]) -> int:
 
 
 def _interrupt(number: int, _: object) -> None:
-    """Undo what was begun, as for SIGINT."""
+    """Have what was begun undone, which no other signal is to interrupt."""
+    for other in _INTERRUPTING:
+        _signal.signal(other, _signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
 
