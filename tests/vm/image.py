@@ -21,7 +21,7 @@ from tests.kernel import bootstrapped, debian, hostile
 
 _KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "dbus", "udev", "kmod")
 # What the tests would make with mmdebstrap, and the machine has no network to do it.
-_RECIPES = (debian.PLAIN, debian.POSTGRESQL, debian.BARE, hostile.RECIPE)
+_RECIPES = (debian.PLAIN, debian.POSTGRESQL, debian.BARE, debian.OLDEST, hostile.RECIPE)
 _CARRIED = (
     "CHANGES.md",
     "LICENSE",
