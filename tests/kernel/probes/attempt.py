@@ -22,7 +22,7 @@ ESCAPED = "escaped"  # something outside was read, changed, signalled or made
 BROKEN = "broken"  # the attempt itself failed: nothing is known
 
 ATTEMPTS: dict[str, Attempt] = {}
-_PATIENCE = 10  # seconds
+_PATIENCE = 60  # seconds; an emulated machine looks for a module of each of 256 protocols
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _CLONE_NEWNS = 0x20000
