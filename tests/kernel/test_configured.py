@@ -215,12 +215,12 @@ def test_a_failing_exec_stop_leaves_the_jail(configured: Configured, jls: Comman
     assert jls("name").stdout == ""
 
 
-def test_clean_up_after_a_jail(configured: Configured, stage: object) -> None:
+def test_clean_up_after_a_jail(configured: Configured) -> None:
     subprocess.run(["ip", "link", "add", "ep7", "type", "veth", "peer", "name", "ep7x"], check=True)
+    hooks = 'exec.poststop = "echo after"; exec.release = "echo last";'
+    alone = f"interface = ep7; ip4.addr = 198.51.100.9; a {{ {hooks} }}"
+    text = f'mount = "tmpfs $path/tmp tmpfs rw"; {alone}'
     try:
-        text = (
-            'interface = ep7; ip4.addr = 198.51.100.9; a { exec.poststop = "echo after"; exec.release = "echo last"; }'
-        )
         assert _said(configured(text, "-C", "nosuch")) == ("", 'jail: "nosuch" not found\n', 1)
         _lines(configured(text, "-qc"))
         assert "198.51.100.9" in _addresses()
@@ -228,6 +228,9 @@ def test_clean_up_after_a_jail(configured: Configured, stage: object) -> None:
         assert _lines(configured(text, "-R", "a")) == []
         assert "198.51.100.9" in _addresses()
         assert _lines(configured(text, "-C", "a")) == ["after", "last"]
+        assert "198.51.100.9" not in _addresses()
+        _lines(configured(alone, "-qc"))
+        assert _lines(configured(alone, "-R", "a")) == []
         assert "198.51.100.9" not in _addresses()
     finally:
         subprocess.run(["ip", "link", "delete", "ep7"], check=True)

@@ -180,7 +180,7 @@ def test_a_directory_to_start_in_that_is_none(jexec: Command, running: Path, cwd
     if cwd == "/dark":  # root's privilege inside
         assert done.returncode == 0
     else:
-        assert done.returncode == 1 and done.stderr.startswith(f"jexec: chdir {cwd}: "), done.stderr
+        assert done.returncode == 1 and done.stderr.startswith(f"jexec: chdir: {cwd}: "), done.stderr
 
 
 @pytest.mark.parametrize("what", ["fifo", "directory", "huge", "noise", "loop", "none"])

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 
-def jail_remove(record: Record) -> None:
-    """Kill every process of the jail and let go of all that jail_set gave it; what was made around it stays.
+def jail_remove(record: Record, keep: tuple[str, ...] = undo.AROUND) -> None:
+    """Kill every process of the jail and let go of all that it had, but for the kinds in ``keep``: as jail_set gave it.
 
     A jail that another command has removed meanwhile, or that has ended, counts as removed. Raises JailError where
     something could not be undone.
     """
     if record.locked or record.lock_again():
-        undo.walk(record, undo.AROUND)
+        undo.walk(record, keep)
 
 
 def set_persist(record: Record, persist: bool) -> None:

@@ -43,6 +43,10 @@ def _terminate(life: Life, _: str) -> Walk:
 
 def _remove(life: Life, _: str) -> Iterable[command.Wait]:
     remove.jail_remove(life.there)
+    return _is_removed(life)
+
+
+def _is_removed(life: Life) -> Iterable[command.Wait]:
     life.voice.note("removed")
     if life.removed is not None:
         life.removed()
@@ -85,10 +89,15 @@ def stopping(life: Life) -> Walk:
 
 
 def removing(life: Life) -> Walk:
-    """Only remove the jail (-R): no command is run, and what was made around it stays until -C. Raises JailError."""
+    """Only remove the jail (-R): no command is run, and what was mounted for it stays until -C. Raises JailError.
+
+    FreeBSD leaves the addresses of ``interface``, too; here they stay only beneath mounts, which came after them.
+    """
     _check_there(life)
+    mounted = any(line.startswith("mount ") for line in life.there.undo)
     try:
-        yield from _remove(life, "")
+        remove.jail_remove(life.there, undo.AROUND if mounted else ())
+        yield from _is_removed(life)
     finally:
         life.there.unlock()
 
