@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ from hypothesis import settings
 # The same cases on every run: a check that fails does so for everybody, at once.
 settings.register_profile("check", derandomize=True, deadline=None, database=None)
 settings.load_profile("check")
+
+# What starts the check may have had these ignored (nohup, a shell's "&"), which commands inherit and tests are about.
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
