@@ -166,6 +166,18 @@ class Boot(Operation):
             if tree is not None:
                 tree.close()
         try:
+            self._do_meanwhile(init, tree, done, slots)
+            init.arrived()
+            jailinit.keep()
+        finally:
+            jailinit.take(None)
+        self.noted = tree.noted
+        if self.meanwhile is not None and self.own_mounts:  # PID 1 had to wait for the builder
+            self.meanwhile()
+
+    def _do_meanwhile(self, init: Running, tree: builder.Builder, done: int, slots: Slots) -> None:
+        """While the builder is at work: load the rest, give the network its host's end, and then wait."""
+        try:
             start.load_rest()
             jailinit.take(init)
             for operation in self.host:
@@ -174,10 +186,6 @@ class Boot(Operation):
                 self.meanwhile()
         finally:
             _wait_for(tree, done)
-        self.noted = tree.noted
-        init.arrived()
-        if self.meanwhile is not None and self.own_mounts:  # PID 1 had to wait for the builder
-            self.meanwhile()
 
     def _flags(self) -> int:
         asked = ((self.new_net, ns.CLONE_NEWNET), (self.new_ipc, ns.CLONE_NEWIPC), (self.new_uts, ns.CLONE_NEWUTS))

@@ -264,7 +264,11 @@ def _run(argv: list[str], say: int) -> int:
     null = posix.open("/dev/null", posix.O_RDWR)
     actions = [(posix.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((null, 0), (null, 1), (say, 2))]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    _, status = posix.waitpid(posix.posix_spawnp(argv[0], argv, environment, file_actions=actions), 0)
+    try:
+        pid = posix.posix_spawnp(argv[0], argv, environment, file_actions=actions)
+    except FileNotFoundError:
+        raise JailError("mount(8) is not installed") from None
+    _, status = posix.waitpid(pid, 0)
     if status or _mount_at(registry.DIRECTORY) == before:  # with nofail it may be content with nothing
         raise JailError("mount(8) failed")
     return mountfd.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())

@@ -66,10 +66,21 @@ def copy(owner: int) -> int:
         posix.close(file)
 
 
-def take(init: Running) -> None:
-    """Use henceforth what this PID 1 will run, of a jail which nobody has entered yet: the same file, and as safe."""
+def take(init: Running | None) -> None:
+    """Use henceforth what this PID 1 will run, of a jail which nobody has entered yet: the same file, and as safe.
+
+    Until ``keep``, or ``take(None)``: a pid that has been waited for may be anybody's.
+    """
     global _coming
     _coming = init
+
+
+def keep() -> None:
+    """What was to be taken is there: hold it, whatever becomes of that PID 1. Raises OSError."""
+    global _coming, _opened
+    if _coming is not None and _opened < 0:
+        _opened = posix.open(f"/proc/{_coming.pid}/exe", mount.O_PATH | posix.O_CLOEXEC)
+    _coming = None
 
 
 def detached() -> str:
@@ -77,11 +88,10 @@ def detached() -> str:
 
     Waits for a PID 1 that was to be taken. Raises JailError where it is not built, or with what failed in PID 1.
     """
-    global _coming, _opened
+    global _opened
     if _opened < 0 and _coming is not None:
         _coming.arrived()
-        _opened = posix.open(f"/proc/{_coming.pid}/exe", mount.O_PATH | posix.O_CLOEXEC)
-    _coming = None
+    keep()
     if _opened < 0:
         from jailng.linux import mountfd
 
