@@ -90,7 +90,7 @@ def _batch(options: Options, known: Config | None, noted: bool = False) -> Batch
         for defined in known.jails:
             for text in defined.errors():
                 batch.fail(made[defined.key], text)
-        depends = {defined.key: defined for defined in known.jails}
+        depends = {defined.key: defined for defined in reversed(known.jails)}  # the first of a name, as in ``made``
 
         def depend(jail: Jail) -> tuple[str, ...]:
             setting = depends[jail.name].named("depend")
@@ -194,13 +194,11 @@ def _run(options: Options, batch: Batch) -> int:
     if options.has("i"):
         batch.created = cli.say_jid
     if output >= 0:
-        batch.started = lambda jail, record: cli.write_line(output, _line(jail, record))
+        batch.started = lambda jail, record: cli.write_line(output, cli.jid_line(record.jid, _known(jail)))
     batch.run()
     return int(batch.failed)
 
 
-def _line(jail: Jail, record: Record) -> str:
-    """A line of -J: all that the jail was given."""
+def _known(jail: Jail) -> Parameters:
     assert jail.params is not None
-    given = [word for word in jail.params.words(pseudo=True) if not word.startswith("jid=")]
-    return "\t".join([f"jid={record.jid}", *given])
+    return jail.params

@@ -298,7 +298,7 @@ def _create(options: Options, params: Parameters, old_style: bool = False) -> in
         jail.created = say_jid
     life.start(jail)
     if output >= 0:
-        write_line(output, _jid_line(jail, old_style))
+        write_line(output, jid_line(jail.there.jid, params, old_style))
     return 0
 
 
@@ -329,13 +329,12 @@ def write_line(fd: int, line: str) -> None:
     posix.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
 
 
-def _jid_line(jail: life.Life, old_style: bool) -> str:
+def jid_line(jid: int, params: Parameters, old_style: bool = False) -> str:
     """A line of -J: of the old form its five words, else the parameters that were given, as jail(8) quotes them."""
-    params = jail.params
     if old_style:
         ips = ",".join([address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)])
         command = " ".join([quoted(word) for word in params.strings("command")])
         path, hostname = quoted(params.text("path")), quoted(params.text("host.hostname"))
-        return "\t".join([str(jail.there.jid), path, hostname, ips, command])
+        return "\t".join([str(jid), path, hostname, ips, command])
     given = [word for word in params.words(pseudo=True) if not word.startswith("jid=")]
-    return "\t".join([f"jid={jail.there.jid}", *given])
+    return "\t".join([f"jid={jid}", *given])

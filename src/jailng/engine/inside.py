@@ -114,10 +114,9 @@ def attached(
     record: Record,
     wanted: attach.Command,
     fds: tuple[int, int, int] = (0, 1, 2),
-    timeout: int = 0,
     hand_over: bool = False,
 ) -> int:
-    """Enter the jail, run, relay, wait; the raw wait status, or ``TIMED_OUT``. Raises JailError.
+    """Enter the jail, run, relay, wait; the raw wait status. Raises JailError.
 
     ``hand_over``: this process has no further use for ``fds`` (core/waiting.py).
     """
@@ -132,7 +131,7 @@ def attached(
         streams.close()
         return 0
     try:
-        return waiting.wait(pid, pidfd, streams, hand_over, timeout)
+        return waiting.wait(pid, pidfd, streams, hand_over)
     finally:
         posix.close(pidfd)
 
