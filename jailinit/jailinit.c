@@ -138,7 +138,7 @@ run(int fd)
 			report(program->report, i, -result);
 			return;
 		} else if (c->kind == FORK && result != 0) {
-			report(program->report, result < 0 ? (long)i : -1, result < 0 ? -result : result);
+			report(program->report, result < 0 ? (long)i : ~(long)i, result < 0 ? -result : result);
 			return;
 		} else if (c->kind == EXPECT && result != c->expected) {
 			return;

@@ -73,21 +73,27 @@ class Entry:
         self.base = 0 if self.shared_uids else record.base
         self.privileged = params.get("allow.suser", "true") == "true"
         self.flags = _JOINED
-        if not record.shares_network:
+        if record.parent or not record.shares_network:
             self.flags |= ns.CLONE_NEWNET
-        if params.get("sysvshm") != "inherit":
+        if record.parent or params.get("sysvshm") != "inherit":
             self.flags |= ns.CLONE_NEWIPC
-        try:
-            self.init = ns.pidfd_open(record.init_pid)
-        except OSError:
-            raise JailError(f'jail "{record.name}" not found') from None
-        if f"{record.init_pid} {posix.fstat(self.init).st_ino}" != record.init:
-            posix.close(self.init)
-            raise JailError(f'jail "{record.name}" not found')
+        self.init = open_init(record)
 
     def close(self) -> None:
         """Let go of PID 1."""
         posix.close(self.init)
+
+
+def open_init(record: Record) -> int:
+    """A pidfd of the jail's PID 1, verified to be the record's. Raises JailError where the jail has ended meanwhile."""
+    try:
+        init = ns.pidfd_open(record.init_pid)
+    except OSError:
+        raise JailError(f'jail "{record.name}" not found') from None
+    if f"{record.init_pid} {posix.fstat(init).st_ino}" != record.init:
+        posix.close(init)
+        raise JailError(f'jail "{record.name}" not found')
+    return init
 
 
 def open_tree_of(record: Record) -> int:

@@ -14,6 +14,7 @@ import time
 from jailng import start
 from jailng.core import builder, jailinit, process, program
 from jailng.core.operation import Operation
+from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.operation import Slots
     from jailng.core.program import Program, Running
+    from jailng.core.registry import Record
 
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
@@ -31,6 +33,7 @@ _SIGCHLD = 17
 _PR_SET_SECUREBITS = 28
 _NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID
+_ABOVE = ns.CLONE_NEWUSER | ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS
 _CODE = 3
 
 
@@ -69,6 +72,7 @@ class Boot(Operation):
     __slots__ = (
         "build",
         "cgroup",
+        "children",
         "confinement",
         "creator",
         "domainname",
@@ -82,12 +86,14 @@ class Boot(Operation):
         "new_uts",
         "noted",
         "own_mounts",
+        "parent",
     )
 
     def __init__(
         self,
         *,
         cgroup: str,
+        children: int,
         creator: int,
         ids: int,
         hostname: str,
@@ -96,13 +102,18 @@ class Boot(Operation):
         new_ipc: bool,
         new_uts: bool,
         own_mounts: bool,
+        parent: Record | None,
         confinement: Confinement,
         host: list[Operation],
         build: list[Operation],
         joined: str,
     ) -> None:
-        """``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them."""
+        """``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
+
+        ``children`` is how many jails may be made in this one, ``parent`` that in which it is made itself.
+        """
         self.cgroup = cgroup
+        self.children = children
         self.creator = creator
         self.ids = ids
         self.hostname = hostname
@@ -111,6 +122,7 @@ class Boot(Operation):
         self.new_ipc = new_ipc
         self.new_uts = new_uts
         self.own_mounts = own_mounts
+        self.parent = parent
         self.confinement = confinement
         self.host = host
         self.build = build
@@ -124,7 +136,13 @@ class Boot(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        return f"start PID 1 in namespaces of its own, uids {self.ids}-{self.ids + 65535} of the host as 0-65535"
+        last = self._count - 1
+        return f"start PID 1 in namespaces of its own, uids {self.ids}-{self.ids + last} of the host as 0-{last}"
+
+    @property
+    def _count(self) -> int:
+        """How many uids it has: 65,536, and as many for each jail that may be made in it."""
+        return 65536 * (self.children + 1 if self.ids else 1)
 
     def inner(self) -> Iterable[Operation]:
         """First what this process does for the new namespaces, then the builder's work."""
@@ -141,17 +159,20 @@ class Boot(Operation):
         sysctls = posix.open("/proc/sys/user", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         go, mapped = posix.pipe2(posix.O_CLOEXEC)
         built, done = posix.pipe2(posix.O_CLOEXEC) if self.own_mounts else (-1, -1)
-        copy = -1
+        copy = outer = -1
         tree = None
         try:
             if not self.ids:
                 copy = jailinit.copy(process.NOBODYS)
-            init = self._start_init(slots["init.home"], go, events, sysctls, copy, built)
+            outer = self._open_parent()
+            init = self._start_init(slots["init.home"], go, events, sysctls, copy, built, outer)
             tree = builder.Builder(self.build, slots, self.joined)
-            slots["init.pid"] = pid = init.forked()
+            init.forked()
+            if outer >= 0:
+                self._find(init)
+            slots["init.pid"] = pid = init.pid
             slots["init"] = ns.pidfd_open(pid)
-            for name in ("uid_map", "gid_map", "projid_map"):
-                _write(f"/proc/{pid}/{name}", b"0 %d 65536" % self.ids)
+            self._map_ids(pid, outer)
             posix.close(mapped)  # PID 1 goes on, before the builder does: it has less left to do
             mapped = -1
             tree.begin(pid)
@@ -160,7 +181,7 @@ class Boot(Operation):
                 posix.close(done)
             raise
         finally:
-            for fd in (go, mapped, events, sysctls, copy, built):
+            for fd in (go, mapped, events, sysctls, copy, built, outer):
                 if fd >= 0:
                     posix.close(fd)
             if tree is not None:
@@ -191,13 +212,70 @@ class Boot(Operation):
         asked = ((self.new_net, ns.CLONE_NEWNET), (self.new_ipc, ns.CLONE_NEWIPC), (self.new_uts, ns.CLONE_NEWUTS))
         return _NAMESPACES | sum([flag for wanted, flag in asked if wanted])
 
-    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int) -> Running:
+    def _open_parent(self) -> int:
+        """A pidfd of the PID 1 of the jail in which this one is made, which is verified to be it; -1 for the host.
+
+        Raises JailError.
+        """
+        if self.parent is None:
+            return -1
+        from jailng.core import attach
+
+        return attach.open_init(self.parent)
+
+    def _find(self, init: Running) -> None:
+        """PID 1 has been forked in the jail above, and what was told is its pid there. Raises JailError."""
+        pids = cgroup.members(f"{self.cgroup}/init")
+        if not pids:
+            raise JailError(init.complaint() or "jail_set: PID 1 died")
+        init.pid = pids[0]
+
+    def _map_ids(self, pid: int, outer: int) -> None:
+        """Only a process of the namespace above may do that (map_write() in kernel/user_namespace.c)."""
+        text = b"0 %d %d" % (self._seen_from_above(self.ids), self._count)
+        maps = [f"/proc/{pid}/{name}" for name in ("uid_map", "gid_map", "projid_map")]
+        if outer < 0:
+            for path in maps:
+                _write(path, text)
+            return
+        way = program.Program()
+        way.fds.append(outer)
+        process.not_dumpable(way)
+        way.must("setns", outer, ns.CLONE_NEWUSER, label="jail_set: setns")
+        for path in maps:
+            way.must("openat", mount.AT_FDCWD, way.text(path), _WRITE, 0, keep=1, label=f"jail_set: open {path}")
+            way.must("write", program.Kept(1), way.text(text), len(text), label=f"jail_set: {path}")
+        way.end()
+        program.start(way, jailinit.path()).finished()
+
+    def _seen_from_above(self, uid: int) -> int:
+        """What a uid of the host's is in the user namespace of the jail above."""
+        return uid - self.parent.base if self.parent is not None and self.ids else uid
+
+    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int, outer: int) -> Running:
         try:
-            return program.start(self._of_init(home, go, events, sysctls, copy, built), jailinit.path())
+            return program.start(self._of_init(home, go, events, sysctls, copy, built, outer), jailinit.path())
         except FileNotFoundError:
             raise jailinit.not_built() from None
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int) -> Program:
+    def _creator(self) -> int:
+        """Whose the user namespace is to be, as a process calls it that is to make it."""
+        if self.parent is None:
+            return self.creator
+        return self._seen_from_above(self.creator) if self.ids else 0
+
+    def _go_below(self, way: Program, home: int, outer: int) -> None:
+        """Have it be in the jail above: what it makes then is that jail's, and seen, signalled and entered from there.
+
+        A pid namespace is made below that which a process is in, so it is born into the one of the jail above; and into
+        its cgroup, since from there nobody may put a process into one.
+        """
+        way.fds.append(outer)
+        way.must("setns", outer, ns.CLONE_NEWPID, label="jail_set: setns")
+        way.fork(0, home, label="jail_set: clone3")
+        way.must("setns", outer, _ABOVE, label="jail_set: setns")
+
+    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int, outer: int) -> Program:
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
@@ -205,17 +283,23 @@ class Boot(Operation):
         if copy < 0:
             jailinit.lay_open(init, _CODE)
         _new_mount_and_time(init)
+        if outer >= 0:
+            self._go_below(init, home, outer)
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
         # What it may do is kept over that; in a new user namespace the securebits are what they are by default.
         init.must("prctl", _PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
-        init.must("setresuid", -1, self.creator, -1)
-        init.fork(self._flags(), home)
+        creator = self._creator()
+        if outer >= 0:  # whose ids have to be known there
+            init.must("setresgid", -1, creator, -1)
+        init.must("setresuid", -1, creator, -1)
+        init.fork(self._flags(), home if outer < 0 else -1)
         init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
         process.become(init, 0, 0, [])
         process.leave_the_caller(init, self.confinement)
         # A second line behind the filter: no user namespace can be made inside (root inside cannot raise it again).
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
-        init.must("write", program.Kept(1), init.text("0"), 1, label="max_user_namespaces")
+        most = b"%d" % self.children  # those that the broker makes in it (core/broker.py)
+        init.must("write", program.Kept(1), init.text(most), len(most), label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:
             _take_own_mounts(init, built)

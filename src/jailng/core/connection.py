@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from jailng.params.address import Address
 
 
-def operations(jid: int, addresses: list[Address], interface: str | None) -> list[Operation]:
-    """What gives a jail with a network namespace of its own these addresses. Raises JailError (core.network.survey)."""
+def operations(
+    jid: int, addresses: list[Address], interface: str | None, lent: set[str] | None = None
+) -> list[Operation]:
+    """What gives a jail with a network namespace of its own these addresses. Raises JailError (core.network.survey).
+
+    Those that are ``lent`` are the ones of the jail above, which has them again afterwards: the LAN finds them anyhow.
+    """
     link = network.survey(jid, addresses, interface)
+    for place in link.addresses:
+        if lent and place.text in lent:
+            place.interface = ""
     return [HostSide(link), InsideNetwork(link)]
 
 

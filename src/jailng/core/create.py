@@ -21,10 +21,13 @@ _OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
 
 
-def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = None) -> list[Operation]:
+def plan(
+    params: Parameters, jid: int, creator: int, reserved: Record | None = None, parent: Record | None = None
+) -> list[Operation]:
     """The operations that make this jail, decided to the last; nothing is touched, the host's state is only read.
 
-    ``reserved`` is its record, which tells of what has been mounted for it. Raises JailError.
+    ``reserved`` is its record, which tells of what has been mounted for it; ``parent`` the jail in which it is made.
+    Raises JailError.
     """
     path = params.text("path")
     private = params.text("ng.uids") == "private"
@@ -57,7 +60,12 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
     if addresses and new_net:
         from jailng.core import connection
 
-        host += connection.operations(jid, addresses, params.text("interface") or None)
+        lent = None
+        if parent is not None:
+            from jailng.core import get
+
+            lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
+        host += connection.operations(jid, addresses, params.text("interface") or None, lent)
     if not new_net and params.flag("allow.reserved_ports"):
         from jailng.core import connection
 
@@ -80,6 +88,8 @@ def plan(params: Parameters, jid: int, creator: int, reserved: Record | None = N
             new_uts=params.text("host") != "inherit",
             own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params),
+            children=params.number("children.max"),
+            parent=parent,
             host=host,
             build=build,
             joined=f"mnt{' ipc' if new_ipc else ''}{' net' if own['sys'] else ''}",
@@ -152,14 +162,15 @@ def reserve(params: Parameters) -> Record:
     """
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
+    parent = settle_below(params)
     check_host(params)  # before a command of exec.prepare has run
     _sweep()
     sentence = ""
     for _ in range(3):
         with registry.Index() as index:
-            conflict = _conflict(params, index)
+            conflict = _conflict(params, index, parent)
             if conflict is None:
-                return _enter(params, index)
+                return _enter(params, index, parent)
         jid, sentence = conflict
         record = registry.load(jid)
         if record is None:  # whoever struck it out died before the index was written
@@ -168,6 +179,21 @@ def reserve(params: Parameters) -> Record:
         elif not undo.recover(record):
             break
     raise JailError(sentence)
+
+
+def settle_below(params: Parameters) -> Record | None:
+    """The jail in which this one is to be made, by its name; from that, the parameters take over what they have to.
+
+    None: it is the host's. Raises JailError, also where no more jails can be made there.
+    """
+    if "." not in params.text("name"):
+        return None
+    from jailng.core import hierarchy
+
+    parent = hierarchy.parent_of(params)
+    hierarchy.inherit(params, parent)
+    hierarchy.make_room(parent)
+    return parent
 
 
 def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinement], None] | None = None) -> list[str]:
@@ -180,8 +206,13 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
     """
     root, _ = open_path(params)
     slots = {"root": root}
+    parent = None
     try:
-        operations = plan(params, record.jid, record.base, record)
+        if record.parent:
+            from jailng.core import hierarchy
+
+            parent = hierarchy.lock(record)
+        operations = plan(params, record.jid, record.base, record, parent)
         booted = next(operation for operation in operations if isinstance(operation, boot.Boot))
 
         def there() -> None:
@@ -196,6 +227,8 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
     except OSError as error:
         raise JailError(f"jail_set: {explain(error)}") from None
     finally:
+        if parent is not None:
+            parent.unlock()
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
@@ -211,32 +244,41 @@ def _will_have_null(build: list[Operation], root: int) -> bool:
     return "null" in nodes
 
 
-def _conflict(params: Parameters, index: Index) -> tuple[int, str] | None:
-    """A jail in the index that has the jid, the name or an address that is asked for, and what to say of it."""
+def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[int, str] | None:
+    """A jail in the index that has the jid, the name or an address that is asked for, and what to say of it.
+
+    The jails above have the same addresses: what they share with it they do without for its life.
+    """
     jid, name = params.number("jid"), params.text("name")
     wanted = {address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)}
-    head = name.rpartition(".")[0]
-    parent = False
     for row in index.rows():
         if jid and row[0] == str(jid):
             return int(row[0]), f"jail {jid} already exists"
         if row[2] == (name or str(jid)):
             return int(row[0]), f'jail "{name or jid}" already exists'
-        parent = parent or row[2] == head
-        clash = wanted.intersection(row[3].split(",")) if wanted and row[3] else None
+        if not row[3] or not wanted or (parent is not None and f"{parent.name}.".startswith(row[2] + ".")):
+            continue
+        clash = wanted.intersection(row[3].split(","))
         if clash:
             return int(row[0]), f"IPv{6 if ':' in min(clash) else 4} addresses clash"
-    if head:
-        raise JailError("prison limit exceeded" if parent else f'jail "{head}" not found')
     return None
 
 
-def _enter(params: Parameters, index: Index) -> Record:
+def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     jid = params.number("jid") or index.next_jid()
     params.identify(jid)
     addresses = [address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)]
     lines = [f"netns {posix.stat('/proc/self/ns/net').st_ino}", *[f"param {line}" for line in params.to_lines()]]
-    return registry.enter(index, jid, index.free_slot(), params.text("name"), addresses, lines)
+    more = params.number("children.max")
+    if parent is None:
+        first = index.free_slot(more)
+    else:
+        from jailng.core import hierarchy
+
+        hierarchy.check_room(index, parent)
+        first = hierarchy.slot(params, index, parent)
+        lines += [f"parent {parent.jid}", f"cgroup {parent.cgroup}/members/{jid}"]
+    return registry.enter(index, jid, range(first, first + more + 1), params.text("name"), addresses, lines)
 
 
 def _sweep() -> None:

@@ -152,6 +152,10 @@ def _known(record: Record, parameter: Parameter) -> str:
         return record.name
     if name == "parent":
         return str(record.parent)
+    if name == "children.cur":
+        from jailng.core import hierarchy
+
+        return str(hierarchy.children(record.name))
     if name == "dying":
         return "true" if record.dying else "false"
     if parameter.kind in ("ip4", "ip6"):

@@ -19,7 +19,6 @@ _MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
 _SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _PADDING = tuple([bytes(-count % 8) for count in range(8)])
-_FORKED = -1
 _CLOSE_RANGE_CLOEXEC = 4
 _MFD_NOEXEC_SEAL = 8  # Linux 6.3; the kernel grumbles at whoever says nothing of it
 _ALL_FDS = 0xFFFFFFFF
@@ -44,7 +43,19 @@ class Program:
     sentences for some, by call and errno. ``noted`` are those whose failure is told of and does no harm.
     """
 
-    __slots__ = ("_addresses", "_calls", "_closing", "_data", "_texts", "_watched", "fds", "instead", "labels", "noted")
+    __slots__ = (
+        "_addresses",
+        "_calls",
+        "_closing",
+        "_data",
+        "_texts",
+        "_watched",
+        "fds",
+        "forks",
+        "instead",
+        "labels",
+        "noted",
+    )
 
     def __init__(self) -> None:
         self._calls: list[bytes] = []
@@ -57,6 +68,7 @@ class Program:
         self.instead: dict[tuple[int, int], str] = {}
         self.noted: set[int] = set()
         self.fds: list[int] = []
+        self.forks: list[int] = []  # the numbers of the calls that fork
 
     def data(self, content: bytes, addresses: tuple[int, ...] = ()) -> Data:
         """Lay down bytes; ``addresses`` are the offsets in them of words that hold the place of other data."""
@@ -139,11 +151,17 @@ class Program:
         self._add(_EXPECT, name, arguments, "", 0, value)
 
     def fork(self, flags: int, cgroup: int, label: str = "") -> None:
-        """clone3(2) into a cgroup: what follows is done by the child, which is a child of this very process's."""
-        self.fds.append(cgroup)
-        flags |= ns.CLONE_PARENT | ns.CLONE_INTO_CGROUP
+        """clone3(2): what follows is done by the child, which is a child of this very process's.
+
+        It is born into the ``cgroup``; -1: into that of the process that forks.
+        """
+        self.forks.append(len(self._calls))
+        flags |= ns.CLONE_PARENT
+        if cgroup >= 0:
+            self.fds.append(cgroup)
+            flags |= ns.CLONE_INTO_CGROUP
         # struct clone_args: flags, pidfd, the tids, exit_signal, stack and its size, tls, set_tid and its size, cgroup
-        arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup))
+        arguments = self.data(words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, max(cgroup, 0)))
         self._add(_FORK, "clone3", (arguments, 88), label, 0, 0)
 
     def close_all_but(self, *kept: int) -> None:
@@ -220,16 +238,24 @@ class Running:
         self._program = program
 
     def forked(self) -> int:
-        """Wait until it has forked; the pid, which is a child of this process's. Raises JailError with what failed."""
-        while message := posix.read(self.said, 16):
+        """Wait until it has forked, for the last time; the pid, which is a child of this process's.
+
+        Raises JailError with what failed.
+        """
+        pids: dict[int, int] = {}  # by the call
+        while len(pids) < len(self._program.forks) and (message := posix.read(self.said, 16)):
             what, value = _numbers(message)
-            if what == _FORKED:
-                self.pid = value
-                break
-            # Either there is no child, or it has failed before the helper has told of it, which it is about to.
-            self._early.append(message)
+            if what < 0:
+                pids[~what] = value
+            else:
+                # There is no child, or it has failed before whoever forked it has told of it, who is about to.
+                self._early.append(message)
         posix.waitpid(self._helper, 0)
-        if message:
+        forked = sorted(pids)
+        for call in forked[: len(self._program.forks) - 1]:
+            posix.waitpid(pids[call], 0)  # it has forked in its turn, or failed
+        if len(pids) == len(self._program.forks):
+            self.pid = pids[forked[-1]]
             return self.pid
         posix.close(self.said)
         raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
@@ -245,6 +271,13 @@ class Running:
         if complaint:
             posix.waitpid(self.pid, 0)
             raise JailError(complaint)
+
+    def finished(self) -> None:
+        """Wait until a program that does not fork has come to its end. Raises JailError with what failed."""
+        self.arrived()
+        _, status = posix.waitpid(self.pid, 0)
+        if status:
+            raise JailError("jailinit died")
 
     def complaint(self) -> str:
         """Wait until it has executed its last call, or one has failed; what failed, or "". To be asked once."""

@@ -1,7 +1,7 @@
 """The registry: which jails there are. Plain text below /run/jailng.
 
 ``jails/JID``  one append-only file a jail. Its flock is the jail's lock, of whoever makes or stops it.
-``index``      one line a jail (jid, uid slot, name, addresses), derived from the above; rewritten under ``lock``.
+``index``      one line a jail (jid, uid slots, name, addresses), derived from the above; rewritten under ``lock``.
 ``last``       the last jid given out, so that jids are not reused at once.
 
 A reader takes no lock: a line that is there is whole, and a torn last line is as if it were not there.
@@ -77,6 +77,7 @@ class Record:
         "_fd",
         "base",
         "boot",
+        "cgroup",
         "created",
         "init",
         "jid",
@@ -95,6 +96,7 @@ class Record:
         self.parent = 0
         self.base = 0
         self.boot = ""
+        self.cgroup = f"jailng/{jid}"  # its cgroup2 directory, relative to the hierarchy's root
         self.starter = ""
         self.init = ""
         self.netns = 0
@@ -103,11 +105,6 @@ class Record:
         self.params: dict[str, str] = {}
         self.undo: list[str] = []
         self._fd = -1
-
-    @property
-    def cgroup(self) -> str:
-        """The jail's cgroup2 directory, relative to the hierarchy's root."""
-        return f"jailng/{self.jid}"
 
     @property
     def init_pid(self) -> int:
@@ -146,7 +143,7 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
-            elif word in ("init", "starter", "boot"):
+            elif word in ("init", "starter", "boot", "cgroup"):
                 setattr(self, word, rest)
             elif word in ("base", "netns", "parent"):
                 setattr(self, word, int(rest))
@@ -282,6 +279,15 @@ def _jid_of(name: str) -> int | None:
     return None
 
 
+def jids_below(name: str) -> list[int]:
+    """The jids in the index of the jails in the jail of that name, to any depth."""
+    text = _read_index()
+    if f"\t{name}." not in text:
+        return []
+    rows = [line.split("\t") for line in text.split("\n")[:-1] if not line.startswith(_STRUCK)]
+    return sorted({int(row[0]) for row in rows if row[2].startswith(name + ".")})
+
+
 def _read_index() -> str:
     try:
         fd = posix.open(f"{DIRECTORY}/index", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -294,7 +300,9 @@ def _read_index() -> str:
 
 
 class Index:
-    """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slot, name, addresses.
+    """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slots, name, addresses.
+
+    The slots are "FIRST" or, with those kept for the jails to be made in it, "FIRST+MORE".
 
     A jail is added by appending a line and struck out by writing over its first character, so that neither costs more
     the more jails there are; the file is written anew when much of it is struck out.
@@ -326,13 +334,24 @@ class Index:
         lines = self._text.split("\n")[:-1]
         return [line.split("\t") for line in lines if not line.startswith(_STRUCK)]
 
-    def free_slot(self) -> int:
-        """A range of uids that no jail has. Raises JailError when there is none left."""
-        taken = {int(row[1]) for row in self.rows()}
-        for slot in range(_LAST_SLOT):
-            if slot not in taken:
-                return slot
-        raise JailError("no uid range is left for another jail")
+    def free_slot(self, more: int = 0, among: range = range(_LAST_SLOT)) -> int:
+        """The first of ``among`` at which a range of uids, and ``more`` behind it, are no jail's.
+
+        Raises JailError when there is none.
+        """
+        slot = among.start
+        for taken in sorted([known for row in self.rows() if (known := slots(row[1])).start in among], key=_start):
+            if taken.start - slot > more:
+                break
+            slot = max(slot, taken.stop)
+        if slot + more < among.stop:
+            return slot
+        many = f"{more + 1} uid ranges in one piece are" if more else "no uid range is"
+        raise JailError(f"children.max={more}: no {many} left" if more else f"{many} left for another jail")
+
+    def slots_of(self, jid: int) -> range:
+        """The slots of a jail that is in the index, its own first."""
+        return slots(next(row[1] for row in self.rows() if row[0] == str(jid)))
 
     def next_jid(self) -> int:
         """The next free jid after the last one given out (FreeBSD's rule: the lowest free one is not reused)."""
@@ -350,9 +369,9 @@ class Index:
             posix.close(fd)
         raise JailError("no available jail IDs")
 
-    def add(self, jid: int, slot: int, name: str, addresses: list[str]) -> None:
+    def add(self, jid: int, slots: str, name: str, addresses: list[str]) -> None:
         """Enter a jail."""
-        line = f"{jid}\t{slot}\t{name}\t{','.join(addresses)}\n"
+        line = f"{jid}\t{slots}\t{name}\t{','.join(addresses)}\n"
         fd = posix.open(f"{DIRECTORY}/index", _CREATE | posix.O_APPEND, 0o644)
         try:
             posix.write(fd, line.encode("utf-8", "surrogateescape"))
@@ -387,7 +406,7 @@ class Index:
             raise JailError(f'jail "{name}" already exists')
         for row in rows:
             if row[0] == str(jid):
-                self.add(jid, int(row[1]), name, row[3].split(","))
+                self.add(jid, row[1], name, row[3].split(","))
                 return
 
     def keep_name(self, jid: int, name: str) -> None:
@@ -404,8 +423,11 @@ class Index:
         posix.rename(f"{DIRECTORY}/index.new", f"{DIRECTORY}/index")
 
 
-def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], lines: list[str]) -> Record:
-    """Make the record of a new jail, locked by this process, and enter it in the index. Raises OSError."""
+def enter(index: Index, jid: int, held: range, name: str, addresses: list[str], lines: list[str]) -> Record:
+    """Make the record of a new jail, locked by this process, and enter it in the index, with the slots ``held``.
+
+    Raises OSError.
+    """
     record = Record(jid)
     path = f"{DIRECTORY}/jails/{jid}"
     # Locked before it can be seen: else a command that sweeps could lock it first, and then wait for the index, which
@@ -420,7 +442,9 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     _locks.add(record._fd)
     try:
         fcntl.flock(record._fd, fcntl.LOCK_EX)
-        record.append([f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(slot)}", *lines])
+        record.append(
+            [f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {uid_base(held.start)}", *lines]
+        )
         posix.link(new, path)
     except OSError:
         record.unlock()
@@ -428,7 +452,8 @@ def enter(index: Index, jid: int, slot: int, name: str, addresses: list[str], li
     finally:
         posix.unlink(new)
     try:
-        index.add(jid, slot, name, addresses)
+        more = len(held) - 1
+        index.add(jid, f"{held.start}+{more}" if more else str(held.start), name, addresses)
     except OSError:
         posix.unlink(path)
         record.unlock()
@@ -446,6 +471,16 @@ def forget(record: Record) -> None:
             if error.errno != ENOENT:
                 raise
     record.unlock()
+
+
+def slots(text: str) -> range:
+    """The slots that a line of the index tells of."""
+    first, _, more = text.partition("+")
+    return range(int(first), int(first) + int(more or 0) + 1)
+
+
+def _start(held: range) -> int:
+    return held.start
 
 
 def uid_base(slot: int) -> int:

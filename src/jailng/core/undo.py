@@ -45,8 +45,11 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
 
     The walk ends before a line of a kind in ``keep``; the record then stays. ``tell`` is told of each line of what was
     made around the jail (aliases and mounts), which jail(8) shows with -v. Raises JailError naming what could not be
-    undone; the record stays then, too, for the next attempt.
+    undone; the record stays then, too, for the next attempt. The jails in it go with it.
     """
+    inner = registry.jids_below(record.name)
+    for jid in inner:
+        _walk_inner(jid, record.name, wait=False)
     while record.current and record.undo:
         kind, *words = record.undo[-1].split(" ")
         if kind in keep:
@@ -59,6 +62,22 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])
     registry.forget(record)
+    for jid in inner:
+        _walk_inner(jid, record.name, wait=True)
+
+
+def _walk_inner(jid: int, outer: str, wait: bool) -> None:
+    """Undo a jail in the one named ``outer``, which is being undone.
+
+    Not waited for while the outer one's lock is held: whoever makes the inner one waits for that with its own.
+    """
+    record = registry.load(jid)
+    if record is not None and record.lock(wait):
+        try:
+            if record.name.startswith(outer + "."):
+                walk(record)
+        finally:
+            record.unlock()
 
 
 def recover(record: Record) -> bool:

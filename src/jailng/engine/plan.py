@@ -17,10 +17,12 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
         voice.warn(sentence)
     life.check_path(params, voice)
     jid = params.number("jid") or 1
+    parent = create.settle_below(params)
+    base = parent.base if parent is not None else registry.uid_base(0)
     lines: list[str] = []
     for name, _ in life.START:
         if name == "jail_set":
-            lines += operation.describe(create.plan(params, jid, registry.uid_base(0)))
+            lines += operation.describe(create.plan(params, jid, base, parent=parent))
         elif name == "interface":
             lines += [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
         elif name == "mount":

@@ -120,7 +120,7 @@ def set_persist(events: int, persist: bool) -> None:
 def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
 
-    What it lies in goes as well if nothing else is in there. Nothing is left to do where it does not exist. ``timeout``
+    What it lies in goes as well if that is at the top and nothing else is in there. Nothing is left to do where it does not exist. ``timeout``
     is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there). cgroup.kill is of
     Linux 5.14.
     """
@@ -145,8 +145,11 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
             posix.close(events)
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
         _remove_directory(name, until)
+    above = path.rpartition("/")[0]
+    if "/" in above:
+        return
     try:
-        posix.rmdir(path.rpartition("/")[0], dir_fd=unified_root())
+        posix.rmdir(above, dir_fd=unified_root())
     except OSError:
         pass  # there are others, or somebody else was faster
 

@@ -193,15 +193,16 @@ class Parameters:
         for family in ("ip4", "ip6"):
             # As in FreeBSD's kernel an address list has the last word, whatever ip4 was given as.
             if f"{family}.addr" in self._values:
-                self._put(family, "new")
+                self.imply(family, "new")
         if any(name.startswith("host.") for name in self._values):
-            self._put("host", "new")
+            self.imply("host", "new")
         if self.flag("allow.sysvipc"):
             for name in _SYSV:
                 if name not in self._values:
-                    self._put(name, "inherit")
+                    self.imply(name, "inherit")
 
-    def _put(self, name: str, value: Value) -> None:
+    def imply(self, name: str, value: Value) -> None:
+        """Put a value there that follows from something else; it does not count as given."""
         if self._values.get(name) != value:
             self._values[name] = value
             self._implied.add(name)
@@ -244,9 +245,9 @@ class Parameters:
 
     def identify(self, jid: int) -> None:
         """The jid that a new jail has been given: enter it, and the name that follows from it where there is none."""
-        self._put("jid", jid)
+        self.imply("jid", jid)
         if "name" not in self._values:
-            self._put("name", str(jid))
+            self.imply("name", str(jid))
 
     # A jail that runs
 

@@ -1,0 +1,130 @@
+"""Jails in jails: who is above whom, what is taken over from above, and what that limits (kern_jail.c of FreeBSD 15).
+
+The names say it: ``a.b`` is a jail in ``a``, and ``a`` one of the host's.
+"""
+
+from __future__ import annotations
+
+from jailng.core import registry, undo
+from jailng.errors import JailError
+from jailng.params import table
+from jailng.params.model import Parameters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Index, Record
+
+MOST = 999999  # JAIL_MAX: children.max of the host
+NOT_PERMITTED = "jail_set: Operation not permitted"
+_SYSV = ("sysvmsg", "sysvsem", "sysvshm")
+
+
+def parent_of(params: Parameters) -> Record:
+    """The jail in which one of this name, ``parent.name``, is to be made. Raises JailError: jail "a" not found."""
+    head = params.text("name").rpartition(".")[0]
+    record = registry.find(head)
+    if record is None or record.name != head:
+        from jailng.params.values import visible
+
+        raise JailError(f'jail "{visible(head)}" not found')
+    return record
+
+
+def below(name: str) -> list[Record]:
+    """The records of all jails in the jail of that name, to any depth, living or not, the innermost first."""
+    found = [record for jid in registry.jids_below(name) if (record := registry.load(jid)) is not None]
+    return sorted(found, key=_depth, reverse=True)
+
+
+def _depth(record: Record) -> int:
+    return record.name.count(".")
+
+
+def children(name: str) -> int:
+    """How many living jails there are in the jail of that name ("" for the host), to any depth."""
+    return sum([record.alive() for record in (below(name) if name else registry.records())])
+
+
+def inherit(params: Parameters, parent: Record) -> None:
+    """Take over what a jail in ``parent`` has from it. Raises JailError (EPERM) where more is asked than that has."""
+    above = Parameters.from_texts(parent.params)
+    for name in table.names():
+        if not (name.startswith("allow.") and not above.flag(name) and params[name] is True):
+            continue
+        if params.given(name):
+            raise JailError(NOT_PERMITTED)
+        params.imply(name, False)
+    for name in _SYSV:
+        if above.text(name) == "disable" and params[name] != "disable":
+            if params[name] == "new":
+                raise JailError(NOT_PERMITTED)
+            params.imply(name, "disable")
+    _take_highest(params, above, "securelevel")
+    _take_highest(params, above, "enforce_statfs")
+    if params.number("children.max") >= max(above.number("children.max"), 1):
+        raise JailError(NOT_PERMITTED)
+    for name in ("devfs_ruleset", "ng.uids", "ng.lenient"):
+        if params.given(name) and params[name] not in (above[name], 0, False):
+            raise JailError(NOT_PERMITTED)
+        params.imply(name, above[name])
+    for family in ("ip4", "ip6"):
+        _share_addresses(params, above, family)
+
+
+def lock(record: Record) -> Record:
+    """The jail above, which cannot be removed then before it is unlocked. Raises JailError: not found."""
+    parent = registry.load(record.parent)
+    if parent is not None and parent.lock():
+        if parent.alive():
+            return parent
+        parent.unlock()
+    raise JailError(f'jail "{record.name.rpartition(".")[0]}" not found')
+
+
+def make_room(parent: Record) -> None:
+    """Clear away those of the jails in ``parent`` that have ended by themselves, as they count no more.
+
+    Raises JailError.
+    """
+    for record in below(parent.name):
+        undo.recover(record)
+
+
+def check_room(index: Index, parent: Record) -> None:
+    """Whether another jail may be made in ``parent``, as that and those above it say.
+
+    Raises JailError: prison limit exceeded.
+    """
+    names = [row[2] for row in index.rows()]
+    above: Record | None = parent
+    while above is not None:
+        there = sum([name.startswith(above.name + ".") for name in names])
+        if there >= int(above.params.get("children.max", "0")):
+            raise JailError("prison limit exceeded")
+        above = registry.load(above.parent) if above.parent else None
+
+
+def slot(params: Parameters, index: Index, parent: Record) -> int:
+    """The first slot of a new jail in ``parent``: one of those that were kept for it. Raises JailError."""
+    held = index.slots_of(parent.jid)
+    if params["ng.uids"] == "shared":
+        return held.start
+    return index.free_slot(params.number("children.max"), held[1:])
+
+
+def _take_highest(params: Parameters, above: Parameters, name: str) -> None:
+    if params.number(name) < above.number(name):
+        if params.given(name):
+            raise JailError(NOT_PERMITTED)
+        params.imply(name, above[name])
+
+
+def _share_addresses(params: Parameters, above: Parameters, family: str) -> None:
+    """A jail has no address that the one above has not, unless that has the host's."""
+    if above.text(family) == "inherit":
+        return
+    there = {address.bare for address in above.addresses(f"{family}.addr")}
+    if not {address.bare for address in params.addresses(f"{family}.addr")} <= there:
+        raise JailError(NOT_PERMITTED)
+    if params[family] == "inherit" and not there:
+        params.imply(family, "disable")
