@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 
-from jailng.engine.wire import Words, pack, pairs
+from jailng.core.wire import Words, pack, pairs
 
 
 class FakeWorker:

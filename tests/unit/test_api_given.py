@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jailng.api import given
 from jailng.api.jail import Jail
-from jailng.engine.wire import Words, as_memfd, from_memfd, pack, pairs
+from jailng.core.wire import Words, as_memfd, from_memfd, pack, pairs
 from jailng.errors import JailError
 from jailng.params import table
 

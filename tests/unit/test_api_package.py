@@ -12,7 +12,7 @@ import pytest
 
 import jailng
 from jailng.api import connection
-from jailng.engine.wire import pack
+from jailng.core.wire import pack
 from tests.unit.fake_worker import FakeWorker
 
 

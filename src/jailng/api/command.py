@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
+from jailng.core.wire import pack
 from jailng.engine.command import harmless
-from jailng.engine.wire import pack
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Arguments = Argument | Sequence[Argument]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 
-from jailng.engine.wire import ELSEWHERE, LARGEST, Words, as_memfd
+from jailng.core.wire import ELSEWHERE, LARGEST, Words, as_memfd
 from jailng.errors import JailError
 
 PYTHON = "/usr/bin/python3"

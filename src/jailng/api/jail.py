@@ -11,7 +11,7 @@ from jailng.api import connection, given
 from jailng.api.command import Argument, Arguments, Command, Pipes, Stream, Text
 from jailng.api.process import Deadline, Process
 from jailng.core import get, registry
-from jailng.engine.wire import Words, pack
+from jailng.core.wire import Words, pack
 from jailng.errors import JailError
 from jailng.params.model import Parameters
 

@@ -10,7 +10,7 @@ from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
 from jailng.api.command import Command, Pipes
 from jailng.api.connection import Channel, Died, heard
 from jailng.api.process import CHUNK, Deadline
-from jailng.engine.wire import LARGEST, Words
+from jailng.core.wire import LARGEST, Words
 from jailng.errors import JailError
 
 # A request is sent again after so many seconds where the socket to the worker is full. The worker empties it between

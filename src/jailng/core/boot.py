@@ -72,7 +72,6 @@ class Boot(Operation):
     __slots__ = (
         "build",
         "cgroup",
-        "children",
         "confinement",
         "creator",
         "domainname",
@@ -80,6 +79,7 @@ class Boot(Operation):
         "ids",
         "host",
         "joined",
+        "kept",
         "meanwhile",
         "new_ipc",
         "new_net",
@@ -93,7 +93,6 @@ class Boot(Operation):
         self,
         *,
         cgroup: str,
-        children: int,
         creator: int,
         ids: int,
         hostname: str,
@@ -104,16 +103,17 @@ class Boot(Operation):
         own_mounts: bool,
         parent: Record | None,
         confinement: Confinement,
+        kept: int,
         host: list[Operation],
         build: list[Operation],
         joined: str,
     ) -> None:
         """``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
 
-        ``children`` is how many jails may be made in this one, ``parent`` that in which it is made itself.
+        ``kept`` is how many ranges of uids there are for the jails to be made in this one, ``parent`` that in which it
+        is made itself.
         """
         self.cgroup = cgroup
-        self.children = children
         self.creator = creator
         self.ids = ids
         self.hostname = hostname
@@ -127,6 +127,7 @@ class Boot(Operation):
         self.host = host
         self.build = build
         self.joined = joined
+        self.kept = kept
         self.meanwhile: Callable[[], None] | None = None
         self.noted: list[int] = []
 
@@ -141,8 +142,8 @@ class Boot(Operation):
 
     @property
     def _count(self) -> int:
-        """How many uids it has: 65,536, and as many for each jail that may be made in it."""
-        return 65536 * (self.children + 1 if self.ids else 1)
+        """How many uids it has."""
+        return 65536 * (self.kept + 1 if self.ids else 1)
 
     def inner(self) -> Iterable[Operation]:
         """First what this process does for the new namespaces, then the builder's work."""
@@ -298,7 +299,7 @@ class Boot(Operation):
         process.leave_the_caller(init, self.confinement)
         # A second line behind the filter: no user namespace can be made inside (root inside cannot raise it again).
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
-        most = b"%d" % self.children  # those that the broker makes in it (core/broker.py)
+        most = b"%d" % self.kept  # those that the broker makes in it (core/broker.py)
         init.must("write", program.Kept(1), init.text(most), len(most), label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:

@@ -7,6 +7,7 @@ import posix
 from jailng.core import boot, devfs, privileges, procfiles, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
+from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
+_SPARE = 16  # ranges of uids, of 36,861 in all
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
 
 
@@ -88,7 +90,7 @@ def plan(
             new_uts=params.text("host") != "inherit",
             own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params),
-            children=params.number("children.max"),
+            kept=kept(params),
             parent=parent,
             host=host,
             build=build,
@@ -96,6 +98,16 @@ def plan(
         ),
         *after,
     ]
+
+
+def kept(params: Parameters) -> int:
+    """How many ranges of uids a jail has beyond its own, for the jails in it.
+
+    As many as there may be jails, and some more: those may have jails in them, too, and each has its ranges in one
+    piece, whatever becomes of it; and children.max can be raised a little.
+    """
+    most = params.number("children.max")
+    return most + min(most * (most - 1), _SPARE)
 
 
 def dev(params: Parameters) -> tuple[list[Node], list[Link]]:
@@ -155,14 +167,19 @@ def open_path(params: Parameters) -> tuple[int, str]:
     return root, warning
 
 
-def reserve(params: Parameters) -> Record:
+def reserve(params: Parameters, within: Record | None = None) -> Record:
     """Give a new jail its jid, name and uids: a record, locked by this process, of a jail that is not yet there.
 
-    If this process dies, whatever the record says by then is undone by the next command. Raises JailError.
+    It is made on behalf of the jail ``within``, if any: in that, or in one of those in it, by its name. If this process
+    dies, whatever the record says by then is undone by the next command. Raises JailError.
     """
+    if ns.is_jailed():
+        from jailng.core import nested
+
+        return nested.reserve(params)
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
-    parent = settle_below(params)
+    parent = settle_below(params, within)
     check_host(params)  # before a command of exec.prepare has run
     _sweep()
     sentence = ""
@@ -181,16 +198,16 @@ def reserve(params: Parameters) -> Record:
     raise JailError(sentence)
 
 
-def settle_below(params: Parameters) -> Record | None:
+def settle_below(params: Parameters, within: Record | None = None) -> Record | None:
     """The jail in which this one is to be made, by its name; from that, the parameters take over what they have to.
 
-    None: it is the host's. Raises JailError, also where no more jails can be made there.
+    ``within`` is that where it has no name. None: it is the host's. Raises JailError.
     """
-    if "." not in params.text("name"):
+    if within is None and "." not in params.text("name"):
         return None
     from jailng.core import hierarchy
 
-    parent = hierarchy.parent_of(params)
+    parent = hierarchy.parent_of(params, within)
     hierarchy.inherit(params, parent)
     hierarchy.make_room(parent)
     return parent
@@ -204,6 +221,10 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
     Returns what -v should tell of: mounts of the host's that are not seen inside. Raises JailError; the caller then
     walks the record back (core.undo).
     """
+    if record.remote:
+        from jailng.core import nested
+
+        return nested.make(record, params)
     root, _ = open_path(params)
     slots = {"root": root}
     parent = None
@@ -267,16 +288,18 @@ def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[
 def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     jid = params.number("jid") or index.next_jid()
     params.identify(jid)
+    if parent is not None and "." not in params.text("name"):
+        params.imply("name", f"{parent.name}.{jid}")
     addresses = [address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)]
     lines = [f"netns {posix.stat('/proc/self/ns/net').st_ino}", *[f"param {line}" for line in params.to_lines()]]
-    more = params.number("children.max")
+    more = kept(params)
     if parent is None:
         first = index.free_slot(more)
     else:
         from jailng.core import hierarchy
 
         hierarchy.check_room(index, parent)
-        first = hierarchy.slot(params, index, parent)
+        first = hierarchy.slot(params, index, parent, more)
         lines += [f"parent {parent.jid}", f"cgroup {parent.cgroup}/members/{jid}"]
     return registry.enter(index, jid, range(first, first + more + 1), params.text("name"), addresses, lines)
 

@@ -5,10 +5,13 @@ The names say it: ``a.b`` is a jail in ``a``, and ``a`` one of the host's.
 
 from __future__ import annotations
 
+import posix
+
 from jailng.core import registry, undo
 from jailng.errors import JailError
 from jailng.params import table
 from jailng.params.model import Parameters
+from jailng.params.values import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +22,16 @@ NOT_PERMITTED = "jail_set: Operation not permitted"
 _SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 
 
-def parent_of(params: Parameters) -> Record:
-    """The jail in which one of this name, ``parent.name``, is to be made. Raises JailError: jail "a" not found."""
+def parent_of(params: Parameters, within: Record | None = None) -> Record:
+    """The jail in which one of this name, ``parent.name``, is to be made; ``within`` for one without.
+
+    Raises JailError: jail "a" not found, or ``within``, on whose behalf it is, may have none (EPERM).
+    """
+    if within is not None and within.params.get("children.max", "0") == "0":
+        raise JailError(NOT_PERMITTED)
     head = params.text("name").rpartition(".")[0]
+    if within is not None and head in ("", within.name):
+        return within
     record = registry.find(head)
     if record is None or record.name != head:
         from jailng.params.values import visible
@@ -104,12 +114,80 @@ def check_room(index: Index, parent: Record) -> None:
         above = registry.load(above.parent) if above.parent else None
 
 
-def slot(params: Parameters, index: Index, parent: Record) -> int:
-    """The first slot of a new jail in ``parent``: one of those that were kept for it. Raises JailError."""
+def slot(params: Parameters, index: Index, parent: Record, more: int) -> int:
+    """The first slot, with ``more`` behind it, of those that were kept for a jail in ``parent``. Raises JailError."""
     held = index.slots_of(parent.jid)
     if params["ng.uids"] == "shared":
         return held.start
-    return index.free_slot(params.number("children.max"), held[1:])
+    return index.free_slot(more, held[1:])
+
+
+def check_change(record: Record, params: Parameters, changed: list[str]) -> None:
+    """Whether a jail that runs may have these parameters, which differ from those it has in what has ``changed``.
+
+    Raises JailError: what the jail above has not (EPERM); more jails than uids were kept for.
+    """
+    if record.parent:
+        above = registry.load(record.parent)
+        if above is not None:
+            inherit(Parameters.from_lines(params.to_lines(changed)), above)
+    if "children.max" in changed:
+        most = params.number("children.max")
+        with registry.Index() as index:
+            kept = len(index.slots_of(record.jid)) - 1
+        if most > kept and params["ng.uids"] == "private":
+            raise JailError(
+                f"children.max={most}: the jail was made with uids for {kept}: only a restart gives it more"
+            )
+        _allow_namespaces(record, most)
+
+
+def _allow_namespaces(record: Record, most: int) -> None:
+    """How many user namespaces may be made in the jail's: sysctl user.max_user_namespaces of that very namespace."""
+    from jailng.core import attach, jailinit, program
+    from jailng.linux import ns
+
+    init = attach.open_init(record)
+    way = program.Program()
+    way.fds.append(init)
+    text = b"%d" % most
+    try:
+        way.must("setns", init, ns.CLONE_NEWUSER, label="jail_set: setns")
+        path = way.text("/proc/sys/user/max_user_namespaces")
+        way.must("openat", -1, path, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1, label="max_user_namespaces")
+        way.must("write", program.Kept(1), way.text(text), len(text), label="max_user_namespaces")
+        way.end()
+        program.start(way, jailinit.path()).finished()
+    finally:
+        posix.close(init)
+
+
+def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]) -> None:
+    """Have the jails in ``record``, whose name was ``outer``, follow what has changed there."""
+    for inner in below(outer):
+        if not inner.lock():
+            continue
+        try:
+            lines = _following(Parameters.from_texts(inner.params), params, changed)
+            if "name" in changed:
+                name = record.name + inner.name[len(outer) :]
+                lines.append(f"name={escape(name)}")
+                with registry.Index() as index:
+                    index.add_name(inner.jid, name)
+            inner.append([f"param {line}" for line in lines])
+            with registry.Index() as index:
+                index.keep_name(inner.jid, inner.name)
+        finally:
+            inner.unlock()
+
+
+def _following(inner: Parameters, params: Parameters, changed: list[str]) -> list[str]:
+    """What a jail has to follow in: a permission that was taken away, a securelevel that was raised."""
+    follow = [name for name in changed if name.startswith("allow.") and not params.flag(name) and inner.flag(name)]
+    for name in ("securelevel", "enforce_statfs"):
+        if name in changed and inner.number(name) < params.number(name):
+            follow.append(name)
+    return params.to_lines(follow)
 
 
 def _take_highest(params: Parameters, above: Parameters, name: str) -> None:

@@ -39,9 +39,12 @@ class Terminal:
 
     __slots__ = ("master", "slave")
 
-    def __init__(self, root: int | None, base: int, model: int) -> None:
-        """It starts as the terminal ``model`` is: settings and size. Raises OSError."""
-        self.master, self.slave = pty.open_pair(root, base)
+    def __init__(self, master: int, slave: int) -> None:
+        self.master = master
+        self.slave = slave
+
+    def look_like(self, model: int) -> None:
+        """Have the settings and the size of the terminal ``model``. Raises OSError."""
         pty.set_attributes(self.slave, pty.attributes(model))
         pty.copy_size(model, self.master)
 
@@ -55,7 +58,8 @@ class Terminal:
 
 def give_terminal(streams: Streams, root: int | None, base: int) -> None:
     """The three streams are one terminal: they become a pty of the jail. Raises OSError."""
-    streams.terminal = Terminal(root, base, streams.host[0])
+    streams.terminal = Terminal(*pty.open_pair(root, base))
+    streams.terminal.look_like(streams.host[0])
     streams.inside = [streams.terminal.slave] * 3
     streams.owned = [True, True, True]
 

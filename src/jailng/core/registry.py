@@ -14,7 +14,7 @@ import posix
 
 from jailng.errors import JailError
 from jailng.linux.libc import ENOENT
-from jailng.linux.ns import ends_within, pidfd_open
+from jailng.linux.ns import ends_within, is_jailed, pidfd_open
 from jailng.params.values import JAIL_MAX, unescape
 
 TYPE_CHECKING = False
@@ -55,10 +55,11 @@ def process_id(pid: int) -> str:
         posix.close(fd)
 
 
-def _alive(identity: str) -> bool:
+def is_alive(identity: str) -> bool:
+    """Whether the process of that ``process_id`` lives, which "" is not."""
     pid, _, inode = identity.partition(" ")
     try:
-        fd = pidfd_open(int(pid))
+        fd = pidfd_open(int(pid or 0))
     except OSError:
         return False
     try:
@@ -71,12 +72,18 @@ def _alive(identity: str) -> bool:
 
 
 class Record:
-    """One jail as its file tells of it. ``params`` maps kernel parameters to their text."""
+    """One jail as its file tells of it. ``params`` maps kernel parameters to their text.
+
+    One that is ``remote`` is told of by the broker of the jail that this process is in (core/nested.py).
+    """
+
+    remote = False
 
     __slots__ = (
         "_fd",
         "base",
         "boot",
+        "broker",
         "cgroup",
         "created",
         "init",
@@ -99,6 +106,7 @@ class Record:
         self.cgroup = f"jailng/{jid}"  # its cgroup2 directory, relative to the hierarchy's root
         self.starter = ""
         self.init = ""
+        self.broker = ""
         self.netns = 0
         self.up = False
         self.created = False
@@ -118,9 +126,9 @@ class Record:
 
     def alive(self) -> bool:
         """Whether this is a jail: its PID 1 lives, and it is started, or being started by a process that lives."""
-        if not self.init or not self.current or not _alive(self.init):
+        if not self.init or not self.current or not is_alive(self.init):
             return False
-        return self.up or (self.created and _alive(self.starter))
+        return self.up or (self.created and is_alive(self.starter))
 
     @property
     def shares_network(self) -> bool:
@@ -143,7 +151,7 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
-            elif word in ("init", "starter", "boot", "cgroup"):
+            elif word in ("init", "starter", "boot", "broker", "cgroup"):
                 setattr(self, word, rest)
             elif word in ("base", "netns", "parent"):
                 setattr(self, word, int(rest))
@@ -219,6 +227,8 @@ def _read(jid: int, fd: int) -> Record:
 
 def load(jid: int) -> Record | None:
     """The record of that jid, whatever its state."""
+    if is_jailed():
+        return find(str(jid))
     try:
         fd = posix.open(f"{DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
@@ -231,6 +241,8 @@ def load(jid: int) -> Record | None:
 
 def jids() -> list[int]:
     """The jid of every record, living or not, in ascending order."""
+    if is_jailed():
+        return [record.jid for record in jails()]
     try:
         return sorted([int(name) for name in posix.listdir(f"{DIRECTORY}/jails") if _is_number(name)])
     except FileNotFoundError:
@@ -239,6 +251,9 @@ def jids() -> list[int]:
 
 def records() -> Iterator[Record]:
     """Every record, living or not, by ascending jid."""
+    if is_jailed():
+        yield from jails()
+        return
     for jid in jids():
         record = load(jid)
         if record is not None:
@@ -246,12 +261,20 @@ def records() -> Iterator[Record]:
 
 
 def jails() -> list[Record]:
-    """The living jails, by ascending jid."""
+    """The living jails, by ascending jid: those in the jail that this process is in."""
+    if is_jailed():
+        from jailng.core import nested
+
+        return nested.jails()
     return [record for record in records() if record.alive()]
 
 
 def find(text: str) -> Record | None:
     """The living jail of that jid or name. Costs the same however many there are."""
+    if is_jailed():
+        from jailng.core import nested
+
+        return nested.find(text)
     record = remains(text)
     if record is None or not record.alive():
         return None
@@ -259,7 +282,9 @@ def find(text: str) -> Record | None:
 
 
 def remains(text: str) -> Record | None:
-    """The record of that jid or name whether or not the jail still lives."""
+    """The record of that jid or name whether or not the jail still lives; none in a jail."""
+    if is_jailed():
+        return None
     jid = int(text) if _is_number(text) and len(text) < 7 else _jid_of(text)
     return load(jid) if jid is not None else None
 
@@ -281,6 +306,8 @@ def _jid_of(name: str) -> int | None:
 
 def jids_below(name: str) -> list[int]:
     """The jids in the index of the jails in the jail of that name, to any depth."""
+    if is_jailed():
+        return [record.jid for record in jails() if record.name.startswith(name + ".")]
     text = _read_index()
     if f"\t{name}." not in text:
         return []
@@ -346,8 +373,9 @@ class Index:
             slot = max(slot, taken.stop)
         if slot + more < among.stop:
             return slot
-        many = f"{more + 1} uid ranges in one piece are" if more else "no uid range is"
-        raise JailError(f"children.max={more}: no {many} left" if more else f"{many} left for another jail")
+        if more:
+            raise JailError(f"children.max: no {more + 1} uid ranges in one piece are left")
+        raise JailError("no uid range is left for another jail")
 
     def slots_of(self, jid: int) -> range:
         """The slots of a jail that is in the index, its own first."""

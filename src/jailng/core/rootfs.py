@@ -325,7 +325,7 @@ class MountDev(Operation):
                 way.must("fchownat", dev, way.text(name), uid, gid, m.AT_SYMLINK_NOFOLLOW, label=f"jail_set: {name}")
         for name, target in self.links:
             way.must("symlinkat", way.text(target), dev, way.text(name), label=f"jail_set: {name}")
-        for name in ("pts", "shm", "mqueue"):
+        for name in ("pts", "shm", "mqueue", ".jailng"):
             way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
 
     def inside(self, way: Program, slots: Slots) -> None:

@@ -31,6 +31,7 @@ _TIOCSCTTY = 0x540E
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
 NEWBORN = -1  # for the root of a jail whose tree is being made, and that nobody has entered
+ELSEWHERE = -2  # for that of one to which the descriptors are sent (core/nested.py)
 _NULL = posix.makedev(1, 3)
 _STRICT = mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
 
@@ -125,7 +126,8 @@ def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2), 
     """Decide what a command gets for the host's ``fds`` and make it; nothing of the host's is changed yet.
 
     ``root`` is an O_PATH descriptor of the jail's root, whose devpts and null device are used (None: private ones), or
-    NEWBORN, where nothing ``needs_tree`` and the jail will have a null device;
+    NEWBORN, where nothing ``needs_tree`` and the jail will have a null device, or ELSEWHERE, where nothing does and
+    whoever takes the descriptors will see to the null device;
     ``base`` is the host's number for the jail's uid and gid 0. A number of ``fds`` that is not open means null. Not
     ``attended``, nobody will ``wait``: null then, too, for what there would have to be a pump or a pty. Raises OSError.
     """
@@ -176,6 +178,9 @@ def _give(streams: Streams, index: int, status: list[stat_result | None], root: 
     if own is None or (own.st_mode & _S_IFMT == _S_IFCHR and own.st_rdev == _NULL):
         if root == NEWBORN:
             streams.later.append(index)
+        elif root == ELSEWHERE:
+            streams.inside[index] = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+            streams.temporary.append(streams.inside[index])
         else:
             streams.inside[index] = _null_of(streams, root)
     elif _leads_nowhere_else(fd, own):

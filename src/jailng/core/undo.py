@@ -21,7 +21,7 @@ AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststo
 
 
 def _cgroup(words: list[str]) -> None:
-    cgroup.remove(words[0], ("init", "members"))
+    cgroup.remove(words[0], ("init", "members", "broker"))
 
 
 def _function(kind: str) -> Callable[[list[str]], None]:
@@ -47,6 +47,11 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
     made around the jail (aliases and mounts), which jail(8) shows with -v. Raises JailError naming what could not be
     undone; the record stays then, too, for the next attempt. The jails in it go with it.
     """
+    if record.remote:
+        from jailng.core import nested
+
+        nested.jail_remove(record)
+        return
     inner = registry.jids_below(record.name)
     for jid in inner:
         _walk_inner(jid, record.name, wait=False)

@@ -15,6 +15,7 @@ from jailng.linux.libc import ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from jailng.core.stdio import Streams
@@ -68,7 +69,7 @@ class Command:
         if self.reap():
             return  # nothing could be asked of a zombie: waitid(2) would not know it
         if ends(number):
-            stopped = self._is_stopped()
+            stopped = self.is_stopped()
             if stopped and self.insisted:
                 self._send(_signal.SIGKILL, group=False)
             if (stopped and self.insisted) or self.is_time_out(number):
@@ -85,7 +86,8 @@ class Command:
         """Wait no longer, because of that signal."""
         self.status = TIMED_OUT if self.is_time_out(number) else number
 
-    def _is_stopped(self) -> bool:
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it."""
         options = posix.WSTOPPED | posix.WNOHANG | posix.WNOWAIT
         return posix.waitid(posix.P_PID, self.pid, options) is not None
 
@@ -100,7 +102,14 @@ class Command:
                 raise
 
 
-def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeout: int = 0) -> int:
+def wait(
+    pid: int,
+    pidfd: int,
+    streams: Streams,
+    hand_over: bool = False,
+    timeout: int = 0,
+    command_of: Callable[[int, int, list[int], bool, bool], Command] = Command,
+) -> int:
     """Wait for the child ``pid``, carry its streams and pass on signals; returns its raw wait status.
 
     What it wrote before it ended has arrived by then; what a process that it left behind writes later will not. With
@@ -108,7 +117,8 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeou
     so that an end of file travels when the command closes them. 2 stays while there may be something to complain about.
     A wait that a signal put an end to returns the status of a command that died of it, which is right for ``finish``.
     After ``timeout`` seconds, if not 0, the command is left to itself and the status is ``TIMED_OUT``.
-    The caller closes ``pidfd``. Raises JailError where a stream could not be read or written.
+    The caller closes ``pidfd``. ``command_of`` makes the command that is waited for. Raises JailError where a stream
+    could not be read or written.
     """
     streams.close_inside()
     held = [number for number in _RELAYED if _signal.getsignal(number) != _signal.SIG_IGN]  # nohup(1) and the like
@@ -117,7 +127,7 @@ def wait(pid: int, pidfd: int, streams: Streams, hand_over: bool = False, timeou
     command = None
     try:
         relayed = bool(streams.pumps) or streams.terminal is not None
-        command = Command(pid, pidfd, held, timeout > 0, relayed)
+        command = command_of(pid, pidfd, held, timeout > 0, relayed)
         if timeout:
             _signal.alarm(timeout)
         if hand_over:

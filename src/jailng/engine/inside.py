@@ -120,6 +120,14 @@ def attached(
 
     ``hand_over``: this process has no further use for ``fds`` (core/waiting.py).
     """
+    if record.remote:
+        from jailng.core import nested
+
+        return nested.attach(record, wanted, fds, hand_over)
+    if record.params.get("children.max", "0") != "0":
+        from jailng.engine import broker
+
+        broker.revive(record)
     entry = attach.Entry(record, privileges.confine(params))
     try:
         streams = _streams(record, entry.base, fds, not wanted.background)
@@ -254,6 +262,10 @@ def members(record: Record, pids: list[int]) -> list[int]:
 
 
 def _members(record: Record) -> list[int]:
+    if record.remote:
+        from jailng.core import nested
+
+        return nested.members(record)
     try:
         return cgroup.members(f"{record.cgroup}/members")
     except FileNotFoundError:

@@ -285,6 +285,10 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
     except JailError as error:
         tell_of_refusal(life.voice, _creation(life.params), error)
         raise
+    if life.params.number("children.max") and not life.there.remote:
+        from jailng.engine import broker
+
+        broker.ensure(life.there)
     life.voice.say(_creation(life.params))
     for note in notes:
         life.voice.say(note)

@@ -11,7 +11,7 @@ import posix
 import sys
 from select import EPOLLIN, epoll
 
-from jailng.engine.wire import LARGEST, Words, pack
+from jailng.core.wire import LARGEST, Words, pack
 from jailng.errors import JailError, explain
 from jailng.linux import child, signals
 from jailng.linux.libc import buffer, syscall, words

@@ -37,6 +37,11 @@ def modify(record: Record, changes: Parameters) -> None:
 
     Raises JailError for a parameter that cannot be changed while it runs; nothing has changed then.
     """
+    if record.remote:
+        from jailng.core import nested
+
+        nested.update(record, changes)
+        return
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
     locked = record.lock()
@@ -55,6 +60,10 @@ def _change(record: Record, changes: Parameters) -> None:
         from jailng.core import create
 
         create.check_host(params)
+    if record.parent or "children.max" in changed:
+        from jailng.core import hierarchy
+
+        hierarchy.check_change(record, params, changed)
     renamed = "name" in changed
     if renamed:
         _add_name(record, params.text("name"))
@@ -65,9 +74,18 @@ def _change(record: Record, changes: Parameters) -> None:
         if renamed:
             _keep_name(record)
         raise
+    outer = record.name
     record.append([f"param {line}" for line in params.to_lines(changed)])
     if renamed:
         _keep_name(record)
+    if registry.jids_below(outer):
+        from jailng.core import hierarchy
+
+        hierarchy.pass_down(record, outer, params, changed)
+    if "children.max" in changed:
+        from jailng.engine import broker
+
+        broker.ensure(record)
     if "persist" in changed:
         remove.set_persist(record, params.flag("persist"))
 

@@ -22,9 +22,9 @@ from _socket import (
 )
 
 from jailng.core import attach, lookup, passwd, relay, stdio, waiting  # noqa: F401  # an attendant has use for relay
+from jailng.core.wire import Words, pairs
 from jailng.engine import held
 from jailng.engine.loop import Task, complaint, heard, tell
-from jailng.engine.wire import Words, pairs
 from jailng.errors import JailError
 from jailng.linux import child, ns
 from jailng.linux.libc import words

@@ -1,7 +1,7 @@
 """The worker: the one process that carries out plans for a program that has imported jailng.
 
 A program may have threads, and a plan forks, changes directories and joins namespaces, which only a process with one
-thread may do. So the program starts this one, by exec, and tells it over a socket what to do (engine/wire.py). Every
+thread may do. So the program starts this one, by exec, and tells it over a socket what to do (core/wire.py). Every
 request brings a socket of its own, its channel, on which it is answered; so no thread of the program has to sort
 answers. What takes its time, or could be made to by a jailed root, never keeps the worker from the next request: hooks,
 commands of exec.* and the grace of stop.timeout are an errand, run by a child of the worker; how a command enters a
@@ -18,10 +18,10 @@ import sys
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, socket
 
 from jailng.core import create, registry  # noqa: F401  # an errand finds loaded what it needs
+from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs
 from jailng.engine import held, life, modify
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
-from jailng.engine.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs
 from jailng.errors import JailError, explain
 from jailng.params.model import Parameters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from jailng.linux.libc import EBUSY, ENODEV, ENOENT
+from jailng.linux.libc import EBUSY, ENODEV, ENOENT, ESRCH
 from jailng.linux.mount import O_PATH
 from jailng.linux.ns import pidfd_open
 
@@ -112,6 +112,31 @@ def members(path: str) -> list[int]:
     return [int(pid) for pid in pids.split()]
 
 
+def of_process(pidfd: int) -> str:
+    """The cgroup2 path of a process, as /proc has it. Raises OSError (ESRCH: it has ended)."""
+    pid = _numbered(pidfd)
+    file = posix.open(f"/proc/{pid}/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        lines = posix.read(file, 65536).split(b"\n")
+    finally:
+        posix.close(file)
+    if _numbered(pidfd) != pid:  # else what was read may be of another that has got its number
+        raise OSError(ESRCH, posix.strerror(ESRCH))
+    path = next(line for line in lines if line.startswith(b"0::"))[3:]
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _numbered(pidfd: int) -> int:
+    file = posix.open(f"/proc/self/fdinfo/{pidfd}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        pid = int(posix.read(file, 4096).partition(b"Pid:")[2].split(None, 1)[0])
+    finally:
+        posix.close(file)
+    if pid <= 0:
+        raise OSError(ESRCH, posix.strerror(ESRCH))
+    return pid
+
+
 def set_persist(events: int, persist: bool) -> None:
     """Tell jailinit, which has the members' cgroup.events open too, whether the jail outlives its last member."""
     posix.setxattr(events, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
@@ -120,9 +145,9 @@ def set_persist(events: int, persist: bool) -> None:
 def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
 
-    What it lies in goes as well if that is at the top and nothing else is in there. Nothing is left to do where it does not exist. ``timeout``
-    is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there). cgroup.kill is of
-    Linux 5.14.
+    What it lies in goes as well if that is at the top and nothing else is in there. Nothing is left to do where it does
+    not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there).
+    cgroup.kill is of Linux 5.14.
     """
     until = time.monotonic() + timeout
     events = -1

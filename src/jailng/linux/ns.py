@@ -21,6 +21,24 @@ CLONE_INTO_CGROUP = 0x200000000
 LONGEST = 2**31 - 1  # milliseconds that poll(2) takes
 
 
+_jailed: list[bool] = []
+
+
+def is_jailed() -> bool:
+    """Whether this process is in another user namespace than the machine's first, as those in a jail are.
+
+    user_namespaces(7): that one maps every id to itself.
+    """
+    if not _jailed:
+        try:
+            file = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:  # there is no /proc
+            return False
+        _jailed.append(posix.read(file, 64).split() != [b"0", b"0", b"4294967295"])
+        posix.close(file)
+    return _jailed[0]
+
+
 def unshare(flags: int) -> None:
     """unshare(2). Raises OSError."""
     syscall("unshare", flags)

@@ -326,6 +326,12 @@ class Parameters:
         names = self._values if only is None else only
         return [f"{name}={escape(show(self[name]))}" for name in names if not _row(name).pseudo]
 
+    def assignments(self) -> list[str]:
+        """What has a value of its own and is not pseudo, as words for ``add``: ``name=value``, or the name alone."""
+        known = {name: show(value) for name, value in self._values.items() if not _row(name).pseudo}
+        words = [f"{name}={text}" if text or self[name] == "" else name for name, text in known.items()]
+        return words + [name if text is None else f"{name}={text}" for name, text in self._keys.items()]
+
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> Parameters:
         """The parameters that ``to_lines`` wrote. Raises JailError if something else did."""

@@ -1,0 +1,351 @@
+"""What the broker does on behalf of a jail: jail_set, jail_get, jail_attach and jail_remove, for the jails in it.
+
+The caller is an enemy: what it says is words and numbers that are looked at one by one, the names, numbers and paths in
+it are those of its jail, and the descriptors that it sends are never waited for.
+"""
+
+from __future__ import annotations
+
+import posix
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, socket
+from select import POLLIN, poll
+
+from jailng.core import attach, create, nested, passwd, privileges, registry, remove, stdio, undo
+from jailng.core.wire import ELSEWHERE, Words, as_memfd, pack
+from jailng.engine import broker, modify
+from jailng.errors import JailError, explain
+from jailng.linux import cgroup, mount, mountfd
+from jailng.linux.libc import words
+from jailng.params.model import Parameters
+from jailng.params.table import resolve
+from jailng.params.values import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jailng.core.registry import Record
+
+_PATIENCE = 10_000  # ms that a caller may take to say what it wants
+_OWN = ("mount.devfs", "mount.fdescfs", "mount.procfs")
+_IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
+_LARGEST_UID = 65535
+
+
+class Caller:
+    """Whose call it is: a member of the jail ``record``, whose root is the host's uid ``owner``."""
+
+    __slots__ = ("is_root", "owner", "record")
+
+    def __init__(self, record: Record, owner: int, is_root: bool) -> None:
+        self.record = record
+        self.owner = owner
+        self.is_root = is_root
+
+    # What is called how, inside and outside
+
+    def sees(self, record: Record) -> bool:
+        """Whether a jail is in the caller's."""
+        return record.name.startswith(self.record.name + ".")
+
+    def inside(self, name: str) -> str:
+        """What a jail in the caller's is called there."""
+        return name[len(self.record.name) + 1 :]
+
+    def outside(self, name: str) -> str:
+        """What it is called on the host."""
+        return f"{self.record.name}.{name}"
+
+    def find(self, text: str) -> Record:
+        """The living jail of that jid or name in the caller's. Raises JailError: not found."""
+        record = registry.find(text) if text.isascii() and text.isdigit() else registry.find(self.outside(text))
+        if record is None or not self.sees(record):
+            raise JailError(f'"{text}" not found')
+        return record
+
+    def shown_path(self, path: str) -> str:
+        """A path of the host's as it is inside."""
+        root = self.record.params.get("path", "/").rstrip("/")
+        return path[len(root) :] or "/" if f"{path}/".startswith(root + "/") else path
+
+    def open_path(self, path: str) -> int:
+        """A directory of the jail's, as the host has it. Raises JailError.
+
+        The caller can change the way there at any moment, so it is gone once on each side, and both have to lead to the
+        same directory: what only the jail sees cannot be mounted from outside, and what only the host sees must not.
+        """
+        found: list[int] = []
+        try:
+            for root in (self.record.params.get("path", "/"), f"/proc/{self.record.init_pid}/root"):
+                top = posix.open(root, mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+                flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+                try:
+                    found.append(mountfd.openat2(top, path.encode("utf-8", "surrogateescape"), flags, _IN_ROOT))
+                finally:
+                    posix.close(top)
+            one, other = [posix.fstat(fd) for fd in found]
+        except OSError as error:
+            for fd in found:
+                posix.close(fd)
+            raise JailError(f"path {path}: {error.strerror}") from None
+        posix.close(found[1])
+        if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
+            posix.close(found[0])
+            raise JailError(f"path {path}: on a file system of the jail's own, or below a mount that it does not see")
+        return found[0]
+
+
+def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
+    """Hear what a member of that jail wants, do it, and answer. Nothing is raised."""
+    try:
+        record = registry.load(jid)
+        if record is None or not record.alive():
+            return
+        caller = Caller(record, owner, is_root)
+        waiter = poll()
+        waiter.register(connection, POLLIN)
+        if not waiter.poll(_PATIENCE):
+            return
+        room = CMSG_SPACE(4 * nested.MOST)
+        packet, beside, flags, _ = connection.recvmsg(nested.LARGEST, room, MSG_CMSG_CLOEXEC)
+        if not packet:
+            return
+        if flags & (MSG_TRUNC | MSG_CTRUNC):
+            raise JailError("Argument list too long")
+        said = Words(packet)
+        version, verb = said.word(), said.word()
+        if version != nested.VERSION:
+            raise JailError(
+                f"the host's jailng speaks version {nested.VERSION} of the broker's language, not {version}"
+            )
+        _VERBS[verb](_Talk(connection), caller, said, nested.received(beside))
+    except (JailError, OSError) as error:
+        _Talk(connection).complain(explain(error))
+    except (IndexError, KeyError, UnicodeError, ValueError):
+        _Talk(connection).complain("the broker was asked for something else than it does")
+
+
+class _Talk:
+    """The broker's end of a call."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: socket) -> None:
+        self.connection = connection
+
+    def answer(self, *said: str | int | list[str], fds: tuple[int, ...] = ()) -> None:
+        """Tell that it went well, and what came of it. Raises OSError where nobody listens any more."""
+        packet = pack("ok", *said)
+        if len(packet) > nested.LARGEST:
+            fds, packet = (as_memfd(packet),), ELSEWHERE
+        self.connection.sendmsg([packet], [(SOL_SOCKET, SCM_RIGHTS, words(*fds, size=4))] if fds else [])
+
+    def complain(self, text: str) -> None:
+        """Tell that it did not go well."""
+        try:
+            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096])])
+        except OSError:
+            pass
+
+    def hears_more(self) -> bool:
+        """Wait for another word of the caller's; not, if it has gone."""
+        try:
+            return bool(self.connection.recv(64))
+        except OSError:
+            return False
+
+
+def _must_be_root(caller: Caller, call: str) -> None:
+    if not caller.is_root:
+        raise JailError(f"{call}: Operation not permitted")
+
+
+def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
+    wanted = said.word()
+    if wanted:
+        found = [caller.find(wanted)]
+    else:
+        found = [
+            record for jid in registry.jids_below(caller.record.name) if (record := registry.load(jid)) is not None
+        ]
+        found = [record for record in found if record.alive() and caller.sees(record)]
+    answer: list[str] = []
+    for record in found:
+        params = Parameters.from_texts(record.params)
+        params.imply("name", caller.inside(record.name))
+        params.imply("path", caller.shown_path(record.params.get("path", "/")))
+        lines = [f"param {line}\n" for line in params.to_lines()]
+        above = 0 if record.parent == caller.record.jid else record.parent
+        answer += [str(record.jid), "".join([*lines, f"parent {above}\n", "init 1 1\ncreated\nup\n"])]
+    talk.answer(answer)
+
+
+def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
+    _must_be_root(caller, "jail_set")
+    params, where = _parameters(caller, said.words())
+    path = caller.open_path(where or "/")
+    try:
+        params.add("path", f"/proc/self/fd/{path}")
+        params.settle()
+        record = create.reserve(params, caller.record)
+        try:
+            notes = create.jail_set(params, record)
+            broker.ensure(record)
+        except BaseException:
+            undo.walk(record)
+            raise
+    finally:
+        posix.close(path)
+    record.unlock()
+    talk.answer(record.jid, caller.inside(record.name), notes)
+    started = talk.hears_more()
+    if not record.lock_again():
+        raise JailError(f"jail {record.jid} not found")
+    if not started:  # whoever wanted it has died on the way
+        undo.walk(record)
+        return
+    record.append(["up"])
+    record.unlock()
+    talk.answer()
+
+
+def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str]:
+    """Parameters as the host has them, but for ``path``, which is returned by itself. Raises JailError."""
+    params = Parameters()
+    path = ""
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        known = resolve(name)
+        if known is not None and known[0].pseudo and name not in _OWN:
+            raise JailError(f"unknown parameter: {visible(name)}")
+        if name == "path":
+            path = text
+        elif name == "name" and text:
+            params.add(name, caller.outside(text))
+        elif name in ("ip4.addr", "ip6.addr") and text:  # whose interfaces, if any, are not the host's
+            params.add(name, ",".join([item.rpartition("|")[2].partition(" ")[0] for item in text.split(",")]))
+        else:
+            params.add(name, text if equals else None)
+    return params, path
+
+
+def _update(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
+    _must_be_root(caller, "jail_set")
+    record = caller.find(str(said.number()))
+    changes, path = _parameters(caller, said.words())
+    if path:
+        now = record.params.get("path", "/")
+        changes.add("path", now if path == caller.shown_path(now) else path)
+    modify.modify(record, changes)
+    talk.answer(caller.inside(record.name))
+
+
+def _remove(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
+    _must_be_root(caller, "jail_remove")
+    try:
+        record = caller.find(str(said.number()))
+    except JailError:
+        talk.answer()
+        return
+    remove.jail_remove(record, ())
+    talk.answer()
+
+
+def _members(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
+    _must_be_root(caller, "jail_get")
+    record = caller.find(str(said.number()))
+    depth = caller.record.name.count(".") + 1
+    pids = [inner for pid in cgroup.members(f"{record.cgroup}/members") if (inner := _pid_at(pid, depth))]
+    talk.answer(pids)
+
+
+def _pid_at(pid: int, depth: int) -> str:
+    """What a process is called in the pid namespace that is so many below the host's; "" if it has ended."""
+    try:
+        file = posix.open(f"/proc/{pid}/status", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        text = posix.read(file, 8192).decode("ascii", "replace")
+    except OSError:
+        return ""
+    finally:
+        posix.close(file)
+    numbers = text.partition("\nNSpid:")[2].partition("\n")[0].split()
+    return numbers[depth] if len(numbers) > depth else ""
+
+
+def _attach(talk: _Talk, caller: Caller, said: Words, fds: list[int]) -> None:
+    _must_be_root(caller, "jail_attach")
+    record = caller.find(str(said.number()))
+    owned, on_terminal = said.word(), said.number() != 0
+    wanted = _command(said)
+    if len(fds) != 3:
+        raise JailError("jail_attach: Bad file descriptor")
+    entry = attach.Entry(record, privileges.confine(Parameters.from_texts(record.params)))
+    streams = _streams(record, caller, entry.base, (fds[0], fds[1], fds[2]), owned, on_terminal)
+    pid, pidfd = attach.jail_attach(entry, wanted, streams)
+    terminal = streams.terminal
+    talk.answer(fds=(pidfd, terminal.master, terminal.slave) if terminal is not None else (pidfd,))
+    streams.close()
+    for fd in fds:
+        posix.close(fd)
+    if wanted.background:
+        return
+    waiter = poll()
+    waiter.register(pidfd, POLLIN)
+    waiter.poll()  # the caller's end is the broker's to notice
+    _, status = posix.waitpid(pid, 0)
+    talk.answer(status)
+
+
+def _streams(
+    record: Record, caller: Caller, base: int, fds: tuple[int, int, int], owned: str, on_terminal: bool
+) -> stdio.Streams:
+    """What a command gets for the caller's descriptors, of which none is carried here: a pty, what can be passed, null.
+
+    The inner jail may open the pipes that were made for it by their name in /dev.
+    """
+    root = attach.open_tree_of(record)
+    try:
+        streams = stdio.prepare(root, base, fds, attended=on_terminal and stdio.needs_tree(fds))
+    finally:
+        posix.close(root)
+    for index in streams.passed:
+        if owned[index : index + 1] == "1" and posix.fstat(fds[index]).st_uid == caller.owner:
+            posix.fchown(fds[index], base, base)
+            streams.owned[index] = True
+    return streams
+
+
+def _command(said: Words) -> attach.Command:
+    argv, environment, who, cwd = said.words(), said.words(), said.words(), said.words()
+    login, background, label = said.number() != 0, said.number() != 0, said.word()
+    env = {key: value for key, _, value in [variable.partition("=") for variable in environment]}
+    if label.count("{}") != 1:
+        raise ValueError(label)
+    user = _USERS[who[0]](who[1:])
+    return attach.Command(argv, env, user, cwd[0] if cwd else None, login, background, label)
+
+
+def _known_user(fields: list[str]) -> passwd.User:
+    name, uid, gid, groups, home, shell = fields
+    ids = [int(number) for number in (uid, gid, *groups.split(","))] if groups else [int(uid), int(gid)]
+    if not all(0 <= number <= _LARGEST_UID for number in ids):
+        raise ValueError(fields)
+    return passwd.User(name, ids[0], ids[1], ids[2:], home, shell)
+
+
+_USERS: dict[str, Callable[[list[str]], str | passwd.User | None]] = {
+    "none": lambda _: None,
+    "named": lambda fields: fields[0],
+    "known": _known_user,
+}
+_VERBS = {
+    "get": _get,
+    "set": _set,
+    "update": _update,
+    "remove": _remove,
+    "members": _members,
+    "attach": _attach,
+}

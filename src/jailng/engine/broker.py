@@ -1,0 +1,94 @@
+"""The broker of a jail that may have jails in it: a process of the host's that makes them when it is asked.
+
+It listens on a socket in the jail's /dev, asks the kernel who is calling (the caller's pidfd, and its cgroup), and has
+a child of its own do what is asked (engine/behalf.py), so that nothing that a jailed root can think of keeps it from
+the next call. It lives in the jail's cgroup and ends with the jail. Nothing depends on it but what is asked of it;
+whoever enters the jail next starts it anew.
+"""
+
+from __future__ import annotations
+
+import posix
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from jailng import start
+from jailng.core import attach, nested, registry
+from jailng.errors import JailError
+from jailng.linux import mount, mountfd
+from jailng.linux.libc import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+PYTHON = "/usr/bin/python3"
+_PROGRAM = """\
+import sys
+sys.path += [sys.argv[3], "/usr/lib/python3/dist-packages"]
+from jailng.engine.brokerage import main
+main(int(sys.argv[1]), int(sys.argv[2]))"""
+_STRICT = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
+_BACKLOG = 64
+
+
+def ensure(record: Record) -> None:
+    """See to it that a jail which may have jails in it has its broker. Needs the jail's lock. Raises JailError."""
+    if record.params.get("children.max", "0") == "0" or registry.is_alive(record.broker):
+        return
+    listening = _listen(record)
+    try:
+        command = [PYTHON, "-IS", "-c", _PROGRAM, str(listening.fileno()), str(record.jid), start.ROOT]
+        posix.set_inheritable(listening.fileno(), True)
+        pid = posix.posix_spawn(PYTHON, command, {}, setsid=True, setsigmask=())
+    except OSError as error:
+        raise JailError(f"{PYTHON}: {error.strerror}") from None
+    finally:
+        listening.close()
+    record.append([f"broker {registry.process_id(pid)}"])
+
+
+def revive(record: Record) -> None:
+    """As ``ensure``, unless another command is at work on the jail. Raises JailError."""
+    if not registry.is_alive(record.broker) and record.lock(wait=False):
+        try:
+            ensure(record)
+        finally:
+            record.unlock()
+
+
+def _listen(record: Record) -> socket:
+    """A socket that listens in the jail's /dev, made by the jail's root: the host's has no number in that mount."""
+    owner = 0 if record.params.get("ng.uids") == "shared" else record.base
+    root = -1
+    try:
+        root = attach.open_tree_of(record)
+        flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+        directory = mountfd.openat2(root, nested.DIRECTORY[1:].encode(), flags, _STRICT)
+    except OSError as error:
+        raise JailError(f"children.max: {nested.DIRECTORY} in the jail: {error.strerror}") from None
+    finally:
+        if root >= 0:
+            posix.close(root)
+    listening = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    before = posix.umask(0)
+    try:
+        _become(owner)
+        try:
+            posix.unlink(nested.NAME, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        listening.bind(f"/proc/self/fd/{directory}/{nested.NAME}")
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise JailError(f"children.max: {nested.SOCKET} in the jail: {error.strerror}") from None
+    finally:
+        _become(0)
+        posix.umask(before)
+        posix.close(directory)
+    return listening
+
+
+def _become(uid: int) -> None:
+    syscall("setfsgid", uid)
+    syscall("setfsuid", uid)

@@ -1,0 +1,159 @@
+"""The broker's process (engine/broker.py): who calls, and a child for each call."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import sys
+from _socket import MSG_DONTWAIT, SO_PEERCRED, SOL_SOCKET, socket
+from select import EPOLLHUP, EPOLLIN, epoll
+
+from jailng.core import attach, registry
+from jailng.core.wire import pack
+from jailng.engine import behalf
+from jailng.errors import JailError
+from jailng.linux import cgroup, child, ns, signals
+from jailng.linux.libc import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+_SO_PEERPIDFD = 77  # Linux 6.5
+_PR_SET_CHILD_SUBREAPER = 36
+_SIGCHLD = 17
+_SIGKILL = 9
+_IGNORED = (1, 2, 3, 13, 15)  # HUP INT QUIT PIPE TERM
+_MOST = 64  # calls at once
+_BUSY = "the jail's broker has too many calls at once"
+
+
+class Call:
+    """A call that a child of this process attends to; that is killed when the caller has gone."""
+
+    __slots__ = ("connection", "pidfd")
+
+    def __init__(self, connection: socket, pidfd: int) -> None:
+        self.connection = connection
+        self.pidfd = pidfd
+
+
+class Broker:
+    """``record`` is the jail's, ``init`` a pidfd of its PID 1."""
+
+    def __init__(self, listening: socket, record: Record, init: int) -> None:
+        self.listening = listening
+        self.record = record
+        self.init = init
+        self.owner = 0 if record.params.get("ng.uids") == "shared" else record.base
+        self.calls: dict[int, Call] = {}  # by pid
+        self._epoll = epoll()
+
+    def serve(self) -> None:
+        """Until the jail has ended."""
+        syscall("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number in _IGNORED:
+            _signal.signal(number, _signal.SIG_IGN)
+        _signal.signal(_SIGCHLD, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, (_SIGCHLD,))
+        deaths = signals.signalfd([_SIGCHLD])
+        for fd in (self.listening.fileno(), self.init, deaths):
+            self._epoll.register(fd, EPOLLIN)
+        while True:
+            for fd, events in self._epoll.poll():
+                if fd == self.init:
+                    return
+                if fd == deaths:
+                    signals.read(deaths)
+                    self._reap()
+                elif fd == self.listening.fileno():
+                    self._accept()
+                elif events & EPOLLHUP:
+                    self._hang_up(fd)
+
+    def _accept(self) -> None:
+        try:
+            fd, _ = self.listening._accept()  # type: ignore[attr-defined]  # accept4(2), close-on-exec
+        except OSError:
+            return  # the caller has gone already, or there is no descriptor left for it
+        connection = socket(fileno=fd)
+        try:
+            if len(self.calls) >= _MOST:
+                connection.send(pack("error", 1, _BUSY), MSG_DONTWAIT)
+                raise JailError(_BUSY)
+            is_root = self._identify(connection)
+        except (JailError, OSError):
+            connection.close()
+            return
+        pid, pidfd = child.clone3()
+        if pid == 0:
+            self._attend(connection, is_root)
+        self.calls[pid] = Call(connection, pidfd)
+        self._epoll.register(fd, EPOLLHUP)
+
+    def _identify(self, connection: socket) -> bool:
+        """Whether the jail's root is at the other end, as the kernel has it. Raises JailError: it is no member."""
+        uid = int.from_bytes(connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)[4:8], sys.byteorder)
+        peer = int.from_bytes(connection.getsockopt(SOL_SOCKET, _SO_PEERPIDFD, 4), sys.byteorder)
+        try:
+            place = cgroup.of_process(peer)
+        finally:
+            posix.close(peer)
+        if not f"/{place}".endswith(f"/{self.record.cgroup}/members"):
+            raise JailError("the caller is not in the jail")
+        return uid == self.owner
+
+    def _attend(self, connection: socket, is_root: bool) -> None:
+        """The child's whole life; it never returns."""
+        try:
+            child.die_with_parent(_SIGKILL)
+            for number in _IGNORED:
+                _signal.signal(number, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+            registry.forked()
+            self.listening.close()
+            for call in self.calls.values():
+                call.connection.close()
+                posix.close(call.pidfd)
+            self._epoll.close()
+            behalf.attend(connection, self.record.jid, self.owner, is_root)
+        finally:
+            posix._exit(0)
+
+    def _hang_up(self, fd: int) -> None:
+        for call in self.calls.values():
+            if call.connection.fileno() == fd:
+                self._epoll.unregister(fd)
+                try:
+                    ns.pidfd_send_signal(call.pidfd, _SIGKILL)
+                except OSError:
+                    pass
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, _ = posix.waitpid(-1, posix.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            call = self.calls.pop(pid, None)
+            if call is not None:
+                call.connection.close()
+                posix.close(call.pidfd)
+
+
+def main(listening: int, jid: int) -> None:
+    """Be the broker of that jail, on a socket that listens. Does not return."""
+    try:
+        posix.chdir("/")
+        posix.set_inheritable(listening, False)
+        record = registry.load(jid)
+        if record is not None:
+            init = attach.open_init(record)
+            cgroup.make(f"{record.cgroup}/broker")
+            cgroup.write(f"{record.cgroup}/broker/cgroup.procs", b"0")
+            Broker(socket(fileno=listening), record, init).serve()
+    except (JailError, OSError):
+        pass  # the jail has ended meanwhile
+    posix._exit(0)
