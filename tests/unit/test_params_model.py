@@ -154,7 +154,6 @@ def test_name_and_jid_are_given_once(words: tuple[str, str]) -> None:
     [
         ("vnet.interface=em0", "vnet.interface: not honoured yet (jailng part 5)"),
         ("vnet", "vnet=new: not honoured yet (jailng part 5)"),
-        ("children.max=3", "children.max=3: not honoured yet (jailng part 4)"),
         ("ip4.nosaddrsel", "ip4.saddrsel=false: not honoured yet (jailng part 5)"),
         ("osreldate=0", "osreldate cannot be 0"),
         ("osreldate=5", "osreldate: not honoured on Linux: Linux has no such number"),
@@ -460,7 +459,7 @@ def test_addresses_on_a_shared_stack_are_a_change_of_the_stack() -> None:
 def test_a_refused_update_changes_nothing() -> None:
     jail = running()
     before = jail.to_lines()
-    for word in ("children.max=3", "name=a/b", "meta.k=" + "x" * 4095):
+    for word in ("vnet", "name=a/b", "meta.k=" + "x" * 4095):
         with pytest.raises(JailError):
             jail.update(made("allow.mlock", word, settle=False))
         assert jail.to_lines() == before

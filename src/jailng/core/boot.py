@@ -34,6 +34,7 @@ _PR_SET_SECUREBITS = 28
 _NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID
 _ABOVE = ns.CLONE_NEWUSER | ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS
+_LINGERING = 256
 _CODE = 3
 
 
@@ -297,9 +298,10 @@ class Boot(Operation):
         init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
         process.become(init, 0, 0, [])
         process.leave_the_caller(init, self.confinement)
-        # A second line behind the filter: no user namespace can be made inside (root inside cannot raise it again).
+        # A second line behind the filter: no user namespace can be made inside, where nobody can raise it again.
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
-        most = b"%d" % self.kept  # those that the broker makes in it (core/broker.py)
+        # But for those that the broker makes; of one that has ended the kernel takes its time to let go.
+        most = b"%d" % (self.kept + _LINGERING if self.kept else 0)
         init.must("write", program.Kept(1), init.text(most), len(most), label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:

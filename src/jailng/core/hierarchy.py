@@ -5,8 +5,6 @@ The names say it: ``a.b`` is a jail in ``a``, and ``a`` one of the host's.
 
 from __future__ import annotations
 
-import posix
-
 from jailng.core import registry, undo
 from jailng.errors import JailError
 from jailng.params import table
@@ -135,31 +133,10 @@ def check_change(record: Record, params: Parameters, changed: list[str]) -> None
         most = params.number("children.max")
         with registry.Index() as index:
             kept = len(index.slots_of(record.jid)) - 1
-        if most > kept and params["ng.uids"] == "private":
+        if most > kept:
             raise JailError(
                 f"children.max={most}: the jail was made with uids for {kept}: only a restart gives it more"
             )
-        _allow_namespaces(record, most)
-
-
-def _allow_namespaces(record: Record, most: int) -> None:
-    """How many user namespaces may be made in the jail's: sysctl user.max_user_namespaces of that very namespace."""
-    from jailng.core import attach, jailinit, program
-    from jailng.linux import ns
-
-    init = attach.open_init(record)
-    way = program.Program()
-    way.fds.append(init)
-    text = b"%d" % most
-    try:
-        way.must("setns", init, ns.CLONE_NEWUSER, label="jail_set: setns")
-        path = way.text("/proc/sys/user/max_user_namespaces")
-        way.must("openat", -1, path, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1, label="max_user_namespaces")
-        way.must("write", program.Kept(1), way.text(text), len(text), label="max_user_namespaces")
-        way.end()
-        program.start(way, jailinit.path()).finished()
-    finally:
-        posix.close(init)
 
 
 def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]) -> None:

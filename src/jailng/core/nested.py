@@ -204,15 +204,6 @@ def update(record: registry.Record, changes: Parameters) -> None:
     record.read(f"param name={said.word()}\n")
 
 
-def set_persist(record: registry.Record, persist: bool) -> None:
-    """Let it outlive its last process, or no longer. Raises JailError."""
-    from jailng.params.model import Parameters
-
-    changes = Parameters()
-    changes.set("persist", persist)
-    update(record, changes)
-
-
 def jail_remove(record: registry.Record) -> None:
     """jail_remove(2). One that is not there any more counts as removed. Raises JailError."""
     _ask("jail_remove", "remove", record.jid)

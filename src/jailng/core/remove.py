@@ -25,10 +25,7 @@ def jail_remove(record: Record, keep: tuple[str, ...] = undo.AROUND) -> None:
 def set_persist(record: Record, persist: bool) -> None:
     """Let the jail outlive its last process, or no longer: one that has none then ends at once. Needs the lock."""
     if record.remote:
-        from jailng.core import nested
-
-        nested.set_persist(record, persist)
-        return
+        return  # the broker has seen to it, as soon as it was told that the jail is up
     events = cgroup.open_file(f"{record.cgroup}/members/cgroup.events", posix.O_RDONLY)
     try:
         cgroup.set_persist(events, persist)

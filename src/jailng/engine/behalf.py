@@ -6,6 +6,7 @@ it are those of its jail, and the descriptors that it sends are never waited for
 
 from __future__ import annotations
 
+import _signal
 import posix
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, socket
 from select import POLLIN, poll
@@ -30,6 +31,7 @@ _PATIENCE = 10_000  # ms that a caller may take to say what it wants
 _OWN = ("mount.devfs", "mount.fdescfs", "mount.procfs")
 _IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
 _LARGEST_UID = 65535
+_SIGTERM = 15
 
 
 class Caller:
@@ -182,6 +184,7 @@ def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
 
 def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     _must_be_root(caller, "jail_set")
+    _signal.signal(_SIGTERM, _signal.SIG_IGN)  # nothing is left half-made; that the caller has gone is seen afterwards
     params, where = _parameters(caller, said.words())
     path = caller.open_path(where or "/")
     try:
@@ -205,6 +208,8 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
         undo.walk(record)
         return
     record.append(["up"])
+    if not params.flag("persist"):
+        remove.set_persist(record, False)
     record.unlock()
     talk.answer()
 

@@ -39,7 +39,9 @@ def ensure(record: Record) -> None:
     try:
         command = [PYTHON, "-IS", "-c", _PROGRAM, str(listening.fileno()), str(record.jid), start.ROOT]
         posix.set_inheritable(listening.fileno(), True)
-        pid = posix.posix_spawn(PYTHON, command, {}, setsid=True, setsigmask=())
+        # None of the caller's streams: who waits for their end would wait for the jail's.
+        streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
+        pid = posix.posix_spawn(PYTHON, command, {}, file_actions=streams, setsid=True, setsigmask=())
     except OSError as error:
         raise JailError(f"{PYTHON}: {error.strerror}") from None
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 import sys
+import time
 from _socket import MSG_DONTWAIT, SO_PEERCRED, SOL_SOCKET, socket
 from select import EPOLLHUP, EPOLLIN, epoll
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 _SO_PEERPIDFD = 77  # Linux 6.5
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGCHLD = 17
-_SIGKILL = 9
+_SIGKILL, _SIGTERM = 9, 15
 _IGNORED = (1, 2, 3, 13, 15)  # HUP INT QUIT PIPE TERM
 _MOST = 64  # calls at once
+_PATIENCE = 30  # seconds
 _BUSY = "the jail's broker has too many calls at once"
 
 
@@ -37,6 +39,20 @@ class Call:
         self.connection = connection
         self.pidfd = pidfd
 
+    def end(self, number: int) -> None:
+        """Signal whoever attends to it."""
+        try:
+            if self.pidfd >= 0:
+                ns.pidfd_send_signal(self.pidfd, number)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """It has been attended to."""
+        self.connection.close()
+        posix.close(self.pidfd)
+        self.pidfd = -1
+
 
 class Broker:
     """``record`` is the jail's, ``init`` a pidfd of its PID 1."""
@@ -48,6 +64,7 @@ class Broker:
         self.owner = 0 if record.params.get("ng.uids") == "shared" else record.base
         self.calls: dict[int, Call] = {}  # by pid
         self._epoll = epoll()
+        self._gone: list[tuple[float, Call]] = []  # calls whose caller has gone, and until when they may take
 
     def serve(self) -> None:
         """Until the jail has ended."""
@@ -60,7 +77,7 @@ class Broker:
         for fd in (self.listening.fileno(), self.init, deaths):
             self._epoll.register(fd, EPOLLIN)
         while True:
-            for fd, events in self._epoll.poll():
+            for fd, events in self._epoll.poll(_PATIENCE if self._gone else -1):
                 if fd == self.init:
                     return
                 if fd == deaths:
@@ -70,6 +87,7 @@ class Broker:
                     self._accept()
                 elif events & EPOLLHUP:
                     self._hang_up(fd)
+            self._insist()
 
     def _accept(self) -> None:
         try:
@@ -113,21 +131,26 @@ class Broker:
             registry.forked()
             self.listening.close()
             for call in self.calls.values():
-                call.connection.close()
-                posix.close(call.pidfd)
+                call.close()
             self._epoll.close()
             behalf.attend(connection, self.record.jid, self.owner, is_root)
         finally:
             posix._exit(0)
 
     def _hang_up(self, fd: int) -> None:
+        """The caller has gone: whoever attends to the call ends, at once or when nothing is half-made any more."""
         for call in self.calls.values():
             if call.connection.fileno() == fd:
                 self._epoll.unregister(fd)
-                try:
-                    ns.pidfd_send_signal(call.pidfd, _SIGKILL)
-                except OSError:
-                    pass
+                call.end(_SIGTERM)
+                self._gone.append((time.monotonic() + _PATIENCE, call))
+
+    def _insist(self) -> None:
+        """Kill those who have had time enough."""
+        now = time.monotonic()
+        for _, call in [gone for gone in self._gone if gone[0] <= now]:
+            call.end(_SIGKILL)
+        self._gone = [gone for gone in self._gone if gone[0] > now and gone[1].pidfd >= 0]
 
     def _reap(self) -> None:
         while True:
@@ -139,8 +162,7 @@ class Broker:
                 return
             call = self.calls.pop(pid, None)
             if call is not None:
-                call.connection.close()
-                posix.close(call.pidfd)
+                call.close()
 
 
 def main(listening: int, jid: int) -> None:
