@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, devfs, privileges, procfiles, registry, rootfs, undo
+from jailng.core import boot, devfs, own, privileges, procfiles, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import ns
@@ -39,21 +39,21 @@ def plan(
     below = rootfs.mounts_below(path)
     wanted: dict[bytes, bool] = {}
     more: list[Operation] = []
-    own = {name: params.flag(f"mount.{kind}") for name, kind in _OWN} | {"sys": False}
+    has = {name: params.flag(f"mount.{kind}") for name, kind in _OWN} | {"sys": False}
     if any(line.startswith("mount ") for line in record.undo):
         from jailng.core import mounting
 
-        wanted, more = mounting.wanted(record, path, below, own)
+        wanted, more = mounting.wanted(record, path, below, has)
     nodes, links = check_host(params)
-    if not own["fd"]:
+    if not has["fd"]:
         links = [link for link in links if link[0] != "fd"]
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
     ]
-    if own["dev"]:
-        build.append(rootfs.MountDev(nodes, links, base, private))
-    if own["proc"]:
+    if has["dev"]:
+        build.append(rootfs.MountDev(nodes, links, base, private, own.text(params)))
+    if has["proc"]:
         build.append(rootfs.MountProc(procfiles.texts()))
     build += [*more, rootfs.Pivot()]
     new_ipc = params.text("sysvshm") != "inherit"
@@ -94,7 +94,7 @@ def plan(
             parent=parent,
             host=host,
             build=build,
-            joined=f"mnt{' ipc' if new_ipc else ''}{' net' if own['sys'] else ''}",
+            joined=f"mnt{' ipc' if new_ipc else ''}{' net' if has['sys'] else ''}",
         ),
         *after,
     ]

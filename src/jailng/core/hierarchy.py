@@ -5,7 +5,7 @@ The names say it: ``a.b`` is a jail in ``a``, and ``a`` one of the host's.
 
 from __future__ import annotations
 
-from jailng.core import registry, undo
+from jailng.core import own, registry, undo
 from jailng.errors import JailError
 from jailng.params import table
 from jailng.params.model import Parameters
@@ -152,6 +152,7 @@ def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]
                 with registry.Index() as index:
                     index.add_name(inner.jid, name)
             inner.append([f"param {line}" for line in lines])
+            own.rewrite(inner)
             with registry.Index() as index:
                 index.keep_name(inner.jid, inner.name)
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng.core import own
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
 from jailng.errors import JailError
@@ -302,11 +303,13 @@ class AttachTree(Operation):
 
 
 class MountDev(Operation):
-    """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue."""
+    """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue, and what it may know of itself."""
 
-    __slots__ = ("base", "links", "nodes", "private")
+    __slots__ = ("base", "links", "nodes", "private", "told")
 
-    def __init__(self, nodes: list[Node], links: list[Link], base: int, private: bool) -> None:
+    def __init__(self, nodes: list[Node], links: list[Link], base: int, private: bool, told: bytes) -> None:
+        """``told`` is the content of the file of ``core.own``."""
+        self.told = told
         self.nodes = nodes
         self.links = links
         self.base = base
@@ -327,6 +330,7 @@ class MountDev(Operation):
             way.must("symlinkat", way.text(target), dev, way.text(name), label=f"jail_set: {name}")
         for name in ("pts", "shm", "mqueue", ".jailng"):
             way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
+        own.lay_down(way, dev, Kept(NEW), self.told)
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import registry, remove
+from jailng.core import own, registry, remove
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -78,6 +78,7 @@ def _change(record: Record, changes: Parameters) -> None:
     record.append([f"param {line}" for line in params.to_lines(changed)])
     if renamed:
         _keep_name(record)
+    own.rewrite(record)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
 

@@ -52,7 +52,7 @@ _NODES = {
 }
 # All that ruleset 4 and design.md give a jail.
 _EXPECTED = frozenset(
-    "null zero full random urandom tty fd stdin stdout stderr ptmx pts shm mqueue console log".split()
+    "null zero full random urandom tty fd stdin stdout stderr ptmx pts shm mqueue console log .jailng".split()
 )
 
 
