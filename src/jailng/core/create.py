@@ -51,13 +51,21 @@ def plan(
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
     ]
+    host: list[Operation] = []
     if has["dev"]:
         build.append(rootfs.MountDev(nodes, links, base, private, own.text(params)))
+    if has["dev"] and params.number("children.max"):
+        from jailng.core import kit
+
+        if kit.is_wanted(path):
+            from jailng.core import outfit
+
+            build.append(kit.MountKit(outfit.ready()))
+            host.append(kit.LinkCommands())
     if has["proc"]:
         build.append(rootfs.MountProc(procfiles.texts()))
     build += [*more, rootfs.Pivot()]
     new_ipc = params.text("sysvshm") != "inherit"
-    host: list[Operation] = []
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
     if addresses and new_net:
         from jailng.core import connection

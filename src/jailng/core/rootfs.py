@@ -146,8 +146,8 @@ def _unescape(text: bytes) -> bytes:
 
 
 # What the builder keeps, by number: the tree, the new /dev and /proc, a point to mount on, what is for a moment only.
-TREE, _DEV, _PROC, POINT, NEW, NEW_SYS, _MASKING = range(1, 8)
-_BELOW = 8  # and from here on the mounts below the root; without a number left, a mount is not taken along
+TREE, DEV, _PROC, POINT, NEW, NEW_SYS, _MASKING, KIT = range(1, 9)
+_BELOW = 9  # and from here on the mounts below the root; without a number left, a mount is not taken along
 MOST = 1000
 
 
@@ -318,8 +318,8 @@ class MountDev(Operation):
     def outside(self, way: Program, slots: Slots) -> None:
         """Nodes are made while ids are not mapped yet: the host's root has no id in an idmapped mount (EOVERFLOW)."""
         options = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
-        new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, _DEV)
-        dev = Kept(_DEV)
+        new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, DEV)
+        dev = Kept(DEV)
         for name in _directories(self.nodes):
             way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
         for name, mode, major, minor, uid, gid in self.nodes:
@@ -341,11 +341,11 @@ class MountDev(Operation):
         )
         if self.private:
             attributes = _attributes(way, m.MOUNT_ATTR_IDMAP, slots["userns"])
-            way.must("mount_setattr", Kept(_DEV), *attributes, label="jail_set: mount_setattr")
-        attach(way, _DEV, Kept(POINT))
+            way.must("mount_setattr", Kept(DEV), *attributes, label="jail_set: mount_setattr")
+        attach(way, DEV, Kept(POINT))
         way.must("close", Kept(POINT))
         # This /dev is a moment old and nobody is inside yet, so what lies below it can be named by path.
-        way.must("fchdir", Kept(_DEV))
+        way.must("fchdir", Kept(DEV))
         owner = self.base if self.private else 0
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         pts = b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5)

@@ -1,0 +1,121 @@
+"""The commands in a jail whose root has none: no Python, and no C library either."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import debian as roots
+from tests.kernel.conftest import Command
+from tests.kernel.stage import mount, unmount
+
+_COMMANDS = "/dev/.jailng/commands"
+
+
+def _ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+@pytest.fixture
+def top(small_root: Path, jail: Command) -> Iterator[Path]:
+    """The root of a jail, which has another root in it."""
+    (small_root / "usr/sbin").mkdir(parents=True)
+    (small_root / "jails").mkdir(mode=0o700)
+    roots.small(small_root / "jails/in")
+    _ok(jail("-c", "name=top", f"path={small_root}", "children.max=3", "persist"))
+    yield small_root
+    _ok(jail("-r", "top"))
+
+
+def test_three_deep(top: Path, jexec: Command, jls: Command) -> None:
+    script = """
+        PATH=/usr/sbin:/bin
+        jail -c name=a path=/jails/in children.max=1 persist
+        jexec a jail -c name=b path=/ exec.start="echo started" persist
+        jls -n name path
+        jexec a jls -n name path
+        jexec a.b id -u
+        jail -r a
+        jls
+    """
+    assert _ok(jexec("top", "sh", "-ec", script)).splitlines() == [
+        "started",
+        "name=a path=/jails/in",
+        "name=a.b path=/jails/in",
+        "name=b path=/",
+        "0",
+        "   JID  IP Address      Hostname                      Path",
+    ]
+    assert _ok(jls("name")) == "top\n"
+
+
+def test_a_configuration(top: Path, jexec: Command) -> None:
+    (top / "etc/jail.conf").write_text(
+        '$root = "/jails"; one { path = "$root/in"; exec.start = "echo in $name"; persist; }\n'
+    )
+    assert _ok(jexec("top", "/usr/sbin/jail", "-c", "one")) == "one: created\nin one\n"
+    assert _ok(jexec("top", "/usr/sbin/jail", "-rc", "one")) == "one: created\nin one\n"
+    assert _ok(jexec("top", "/usr/sbin/jls", "--libxo", "json", "name")).count('"one"') == 1
+
+
+def test_nothing_can_be_changed_there(top: Path, jexec: Command) -> None:
+    for command in (
+        f"echo x > {_COMMANDS}/jail",
+        f"rm {_COMMANDS}/jls",
+        f"touch {_COMMANDS}/x",
+        f"chmod 777 {_COMMANDS}",
+    ):
+        done = jexec("top", "sh", "-c", command)
+        assert done.returncode != 0 and "Read-only file system" in done.stderr
+    assert jexec("top", "umount", _COMMANDS).returncode != 0
+
+
+def test_links_that_are_there_already_will_do(top: Path, jail: Command, jexec: Command) -> None:
+    _ok(jail("-r", "top"))
+    _ok(jail("-c", "name=top", f"path={top}", "children.max=3", "persist"))
+    assert _ok(jexec("top", "/usr/sbin/jls", "name")) == ""
+    assert sorted(path.name for path in (top / "usr/sbin").iterdir()) == ["jail", "jexec", "jls"]
+
+
+def test_a_jail_of_its_own_stays(small_root: Path, jail: Command, jexec: Command) -> None:
+    (small_root / "usr/sbin").mkdir(parents=True)
+    own = small_root / "usr/sbin/jail"
+    own.write_text("#!/bin/sh\necho mine\n")
+    own.chmod(0o755)
+    _ok(jail("-c", "name=own", f"path={small_root}", "children.max=1", "persist"))
+    assert _ok(jexec("own", "jail")) == "mine\n"
+    assert jexec("own", "ls", _COMMANDS).returncode != 0
+    _ok(jail("-r", "own"))
+
+
+def test_a_root_that_is_read_only(small_root: Path, jail: Command, jexec: Command) -> None:
+    (small_root / "usr/sbin").mkdir(parents=True)
+    mount(str(small_root), str(small_root), None, 0x1000)
+    mount("none", str(small_root), None, 0x1000 | 0x20 | 0x1)  # MS_BIND | MS_REMOUNT | MS_RDONLY
+    try:
+        _ok(jail("-c", "name=ro", f"path={small_root}", "children.max=1", "persist"))
+        assert _ok(jexec("ro", f"{_COMMANDS}/jls", "name")) == ""
+        _ok(jail("-r", "ro"))
+    finally:
+        unmount(str(small_root))
+
+
+def test_a_root_whose_directories_are_links(small_root: Path, jail: Command, jexec: Command, tmp_path: Path) -> None:
+    """Nothing is made where such a link leads: that may be the host's."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (small_root / "usr").mkdir(exist_ok=True)
+    (small_root / "usr/sbin").symlink_to(outside)
+    _ok(jail("-c", "name=links", f"path={small_root}", "children.max=1", "persist"))
+    assert list(outside.iterdir()) == []
+    assert _ok(jexec("links", "jls", "name")) == ""
+    _ok(jail("-r", "links"))
+
+
+def test_a_jail_that_may_have_none_has_no_commands(small_root: Path, jail: Command) -> None:
+    done = jail("-c", f"path={small_root}", "command=ls", _COMMANDS)
+    assert done.returncode == 1 and "No such file or directory" in done.stderr
