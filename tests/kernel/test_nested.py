@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
+from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, ip
 from tests.kernel.stage import Stage
@@ -94,6 +95,21 @@ def test_the_inner_root_sees_nothing_of_the_outer(top: Outer, jail: Command, jex
 
 def test_a_jail_that_is_not_there(jail: Command) -> None:
     assert _refused(jail("-c", "name=nosuch.in", "path=/", "persist")) == 'jail "nosuch" not found'
+
+
+def test_a_link_in_the_outer_tree_leads_nowhere_else(jail: Command, jexec: Command, small_root: Path) -> None:
+    """Whoever is root in there may have put it in the way of the host's administrator."""
+    (small_root / "jails").mkdir(mode=0o700)
+    roots.small(small_root / "jails/in")
+    (small_root / "jails/link").symlink_to("/jails/in")
+    (small_root / "jails/out").symlink_to("/usr/lib/python3")
+    _ok(jail("-c", "name=o", f"path={small_root}", "children.max=2", "persist"))
+    assert _refused(jail("-c", "name=o.out", f"path={small_root}/jails/out", "persist")) == (
+        f"path {small_root}/jails/out: No such file or directory"
+    )
+    _ok(jail("-c", "name=o.in", f"path={small_root}/jails/link", "persist"))
+    assert "jails" not in _ok(jexec("o.in", "ls", "/")).split()
+    _ok(jail("-r", "o"))
 
 
 def test_limits(top: Outer, jail: Command) -> None:

@@ -157,7 +157,7 @@ def open_path(params: Parameters) -> tuple[int, str]:
     Raises JailError.
     """
     path = params.text("path")
-    root = rootfs.open_root(path)
+    root = _open_root(params, path)
     try:
         warning, mend = "", rootfs.reachable(root, path)
         if mend:
@@ -173,6 +173,15 @@ def open_path(params: Parameters) -> tuple[int, str]:
         posix.close(root)
         raise
     return root, warning
+
+
+def _open_root(params: Parameters, path: str) -> int:
+    head = params.text("name").rpartition(".")[0]
+    if head and not ns.is_jailed():
+        from jailng.core import hierarchy
+
+        return hierarchy.open_root(registry.find(head), path)
+    return rootfs.open_root(path)
 
 
 def reserve(params: Parameters, within: Record | None = None) -> Record:

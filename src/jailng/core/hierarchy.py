@@ -5,8 +5,11 @@ The names say it: ``a.b`` is a jail in ``a``, and ``a`` one of the host's.
 
 from __future__ import annotations
 
-from jailng.core import own, registry, undo
+import posix
+
+from jailng.core import own, registry, rootfs, undo
 from jailng.errors import JailError
+from jailng.linux import mount, mountfd
 from jailng.params import table
 from jailng.params.model import Parameters
 from jailng.params.values import escape
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST = 999999  # JAIL_MAX: children.max of the host
 NOT_PERMITTED = "jail_set: Operation not permitted"
+_IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
+_BY_DESCRIPTOR = "/proc/self/fd/"  # as the broker has found it (engine/behalf.py)
 _SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 
 
@@ -36,6 +41,24 @@ def parent_of(params: Parameters, within: Record | None = None) -> Record:
 
         raise JailError(f'jail "{visible(head)}" not found')
     return record
+
+
+def open_root(parent: Record | None, path: str) -> int:
+    """The directory ``path``, which may lie in the tree of the jail ``parent``, as an O_PATH descriptor.
+
+    What lies in there is an enemy's: no link in it leads out of it. Raises JailError.
+    """
+    top = parent.params.get("path", "/").rstrip("/") if parent is not None else ""
+    if parent is None or not f"{path}/".startswith(f"{top}/") or path.startswith(_BY_DESCRIPTOR):
+        return rootfs.open_root(path)
+    tree = open_root(registry.load(parent.parent) if parent.parent else None, top or "/")
+    flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+    try:
+        return mountfd.openat2(tree, path[len(top) :].encode("utf-8", "surrogateescape") or b"/", flags, _IN_ROOT)
+    except OSError as error:
+        raise JailError(f"path {path}: {error.strerror}") from None
+    finally:
+        posix.close(tree)
 
 
 def below(name: str) -> list[Record]:
