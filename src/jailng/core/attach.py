@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
 
-_JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWTIME
+# Also those that the jail shares with the host, which need not be the caller's.
+JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWTIME | ns.CLONE_NEWNET | ns.CLONE_NEWIPC
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a jailed file system may keep us waiting for its passwd or a directory, in seconds.
 _PATIENCE = 10
@@ -62,7 +63,7 @@ class Command:
 class Entry:
     """A jail that is about to be entered: its PID 1, which is verified to be the record's, and what it confines to."""
 
-    __slots__ = ("base", "cgroup", "confinement", "flags", "init", "privileged", "shared_uids")
+    __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "shared_uids")
 
     def __init__(self, record: Record, confinement: Confinement) -> None:
         """Raises JailError where the jail has ended meanwhile."""
@@ -72,11 +73,6 @@ class Entry:
         self.shared_uids = params.get("ng.uids") == "shared"
         self.base = 0 if self.shared_uids else record.base
         self.privileged = params.get("allow.suser", "true") == "true"
-        self.flags = _JOINED
-        if record.parent or not record.shares_network:
-            self.flags |= ns.CLONE_NEWNET
-        if record.parent or params.get("sysvshm") != "inherit":
-            self.flags |= ns.CLONE_NEWIPC
         self.init = open_init(record)
 
     def close(self) -> None:
@@ -129,6 +125,8 @@ def launch(entry: Entry, command: Command, user: User | None, streams: Streams, 
     """
     try:
         members = cgroup.open_directory(entry.cgroup)
+    except FileNotFoundError:
+        raise JailError(f"jail_attach: cgroup {entry.cgroup} cannot be seen from here") from None
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     try:
@@ -161,7 +159,7 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
         way.fds.append(gate)
         way.expect(1, "read", gate, way.data(bytes(8)), 1)
     way.close_all_but(entry.init)  # a jailed root can reach this process from the next call on
-    way.must("setns", entry.init, entry.flags, label="jail_attach")
+    way.must("setns", entry.init, JOINED, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
     process.become(way, 0, 0, [])

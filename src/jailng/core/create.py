@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, devfs, own, privileges, procfiles, registry, rootfs, undo
+from jailng.core import boot, devfs, origin, own, privileges, procfiles, registry, rootfs, undo
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import ns
+from jailng.linux import cgroup, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -225,6 +225,8 @@ def settle_below(params: Parameters, within: Record | None = None) -> Record | N
     from jailng.core import hierarchy
 
     parent = hierarchy.parent_of(params, within)
+    if not origin.is_here(parent):
+        raise JailError(f'jail "{parent.name}" was made in another network namespace: make jails in it from there')
     hierarchy.inherit(params, parent)
     hierarchy.make_room(parent)
     return parent
@@ -297,9 +299,14 @@ def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[
         if not row[3] or not wanted or (parent is not None and f"{parent.name}.".startswith(row[2] + ".")):
             continue
         clash = wanted.intersection(row[3].split(","))
-        if clash:
+        if clash and _shares_network(int(row[0])):
             return int(row[0]), f"IPv{6 if ':' in min(clash) else 4} addresses clash"
     return None
+
+
+def _shares_network(jid: int) -> bool:
+    other = registry.load(jid)
+    return other is None or origin.is_here(other)
 
 
 def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
@@ -308,8 +315,10 @@ def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     if parent is not None and "." not in params.text("name"):
         params.imply("name", f"{parent.name}.{jid}")
     addresses = [address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)]
-    lines = [f"netns {posix.stat('/proc/self/ns/net').st_ino}", *[f"param {line}" for line in params.to_lines()]]
+    lines = [*origin.lines(bool(addresses)), *[f"param {line}" for line in params.to_lines()]]
     more = kept(params)
+    if cgroup.populated(f"jailng/{jid}"):
+        raise JailError(f"cgroup jailng/{jid} is another jail's, of which {registry.DIRECTORY} does not know")
     if parent is None:
         first = index.free_slot(more)
     else:

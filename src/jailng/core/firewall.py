@@ -32,7 +32,7 @@ import errno
 import fcntl
 import posix
 
-from jailng.core import registry
+from jailng.core import origin, registry
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
@@ -263,13 +263,12 @@ class _Lock:
 
 def _records(besides: int = 0) -> Iterator[set[str]]:
     """The switches of each jail with a network of its own in this network namespace, but for that jid's."""
-    here = posix.stat("/proc/self/ns/net").st_ino
     for record in registry.records():
-        if record.jid == besides or not record.current or record.netns not in (0, here):
+        if record.jid == besides or not record.current:
             continue
         for line in record.undo:
             kind, *words = line.split(" ")
-            if kind == "firewall":
+            if kind == "firewall" and origin.is_here(record):
                 yield set(words[1:])
 
 

@@ -11,7 +11,7 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import passwd, process
+from jailng.core import attach, passwd, process
 from jailng.errors import JailError, explain
 from jailng.linux import child, ns
 from jailng.linux.libc import syscall
@@ -74,7 +74,7 @@ def _answer(entry: Entry, name: str, say: int) -> None:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         _signal.alarm(_PATIENCE)
         _close_all_but(entry.init, say)  # a jailed root can reach this process from the next call on
-        ns.setns(entry.init, entry.flags)
+        ns.setns(entry.init, attach.JOINED)
         child.set_ids(0, 0, [])
         child.capset(0)
         child.die_with_parent(_signal.SIGKILL)  # a jailed root could stop us from here on

@@ -3,6 +3,7 @@
 ``jails/JID``  one append-only file a jail. Its flock is the jail's lock, of whoever makes or stops it.
 ``index``      one line a jail (jid, uid slots, name, addresses), derived from the above; rewritten under ``lock``.
 ``last``       the last jid given out, so that jids are not reused at once.
+``pidns``      the PID namespace (its inode) that the pids in all this are of.
 
 A reader takes no lock: a line that is there is whole, and a torn last line is as if it were not there.
 """
@@ -27,6 +28,7 @@ UIDS_PER_JAIL = 65536
 _LAST_SLOT = 0x8FFD  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
 _STRUCK = "#"
 _COMPACTED = 64
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
 _CREATE = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
@@ -41,6 +43,31 @@ def boot_id() -> str:
         _boot.append(posix.read(fd, 64).decode().strip())
         posix.close(fd)
     return _boot[0]
+
+
+_known: list[int] = []  # this process's PID namespace, once it is known to be the registry's
+
+
+def _check_pids() -> None:
+    """See to it that the pids in the registry are those that this process sees. Raises JailError.
+
+    The PID namespace of a container may have died with all that was in it, but not the machine's first one.
+    """
+    if _known:
+        return
+    here = posix.stat("/proc/self/ns/pid").st_ino
+    try:
+        fd = posix.open(f"{DIRECTORY}/pidns", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    there = int(posix.read(fd, 16).strip() or 0)
+    posix.close(fd)
+    if there not in (0, here):
+        from jailng.linux import cgroup
+
+        if there == _FIRST_PID_NAMESPACE or cgroup.populated("jailng"):
+            raise JailError(f"{DIRECTORY}: the jails are of another PID namespace, from which alone they can be seen")
+    _known.append(here)
 
 
 def process_id(pid: int) -> str:
@@ -85,9 +112,11 @@ class Record:
         "boot",
         "broker",
         "cgroup",
+        "cookie",
         "created",
         "init",
         "jid",
+        "mntns",
         "name",
         "netns",
         "params",
@@ -107,7 +136,7 @@ class Record:
         self.starter = ""
         self.init = ""
         self.broker = ""
-        self.netns = 0
+        self.netns = self.mntns = self.cookie = 0  # where on the host it was made (core/origin.py)
         self.up = False
         self.created = False
         self.params: dict[str, str] = {}
@@ -153,7 +182,7 @@ class Record:
                 self.undo.pop()
             elif word in ("init", "starter", "boot", "broker", "cgroup"):
                 setattr(self, word, rest)
-            elif word in ("base", "netns", "parent"):
+            elif word in ("base", "cookie", "mntns", "netns", "parent"):
                 setattr(self, word, int(rest))
             elif word in ("up", "created"):
                 setattr(self, word, True)
@@ -229,6 +258,7 @@ def load(jid: int) -> Record | None:
     """The record of that jid, whatever its state."""
     if is_jailed():
         return find(str(jid))
+    _check_pids()
     try:
         fd = posix.open(f"{DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
@@ -243,6 +273,7 @@ def jids() -> list[int]:
     """The jid of every record, living or not, in ascending order."""
     if is_jailed():
         return [record.jid for record in jails()]
+    _check_pids()
     try:
         return sorted([int(name) for name in posix.listdir(f"{DIRECTORY}/jails") if _is_number(name)])
     except FileNotFoundError:
@@ -326,6 +357,18 @@ def _read_index() -> str:
         posix.close(fd)
 
 
+def _claim() -> None:
+    """Have the registry be this PID namespace's, if it is not another's. Needs its lock. Raises JailError."""
+    _check_pids()
+    here = posix.stat("/proc/self/ns/pid").st_ino
+    fd = posix.open(f"{DIRECTORY}/pidns", _CREATE, 0o644)
+    try:
+        if posix.read(fd, 16).strip() != b"%d" % here:
+            posix.pwrite(fd, b"%-10d\n" % here, 0)
+    finally:
+        posix.close(fd)
+
+
 class Index:
     """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slots, name, addresses.
 
@@ -348,6 +391,7 @@ class Index:
                     pass
             self._fd = posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
+        _claim()
         self._text = _read_index()
         if self._text[-1:] not in ("", "\n"):  # whoever wrote the last line died in the middle of it
             self._rewrite(self.rows())

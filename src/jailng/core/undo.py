@@ -6,7 +6,7 @@ each is marked ``undone`` when it is, so that a walk that was killed is taken up
 
 from __future__ import annotations
 
-from jailng.core import registry
+from jailng.core import origin, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 
+_ON_THE_NETWORK = ("addresses", "alias", "firewall")
 AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
 
 
@@ -40,6 +41,19 @@ def _function(kind: str) -> Callable[[list[str]], None]:
     return UNDO[kind]
 
 
+def _undo(record: Record, kind: str, words: list[str]) -> None:
+    """Where it was done: what died with a namespace of the host's needs no undoing."""
+    function = _function(kind)
+    if kind == "mount":
+        origin.among_its_mounts(record, lambda: function(words))
+    elif kind in _ON_THE_NETWORK:
+        with origin.Network(record) as there:
+            if there:
+                function(words)
+    else:
+        function(words)
+
+
 def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None] | None = None) -> None:
     """Undo what the record tells of, and strike the jail out. Needs the jail's lock.
 
@@ -52,6 +66,8 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
 
         nested.jail_remove(record)
         return
+    if record.current and record.init and registry.is_alive(record.init) and not cgroup.exists(record.cgroup):
+        raise JailError(f'jail "{record.name}": its cgroup {record.cgroup} cannot be seen from this cgroup namespace')
     inner = registry.jids_below(record.name)
     for jid in inner:
         _walk_inner(jid, record.name, wait=False)
@@ -62,7 +78,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
         if tell is not None and kind in AROUND:
             tell(record.undo[-1])
         try:
-            _function(kind)(words)
+            _undo(record, kind, words)
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])

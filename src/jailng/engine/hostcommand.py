@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
+from jailng.core import origin
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import child
@@ -12,6 +13,7 @@ from jailng.linux import child
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.passwd import User
+    from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
 _LONGEST = 1 << 16  # of a complaint, bytes
@@ -44,12 +46,17 @@ class HostCommand:
         self.line = " ".join(self.argv)  # as jail(8) shows it
         self._pid = self._pidfd = self._said = -1
 
-    def begin(self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool) -> command.Wait | None:
-        """Start it, as the user and ``at_home`` in that user's directory; None where there is nothing to wait for."""
+    def begin(
+        self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool, record: Record | None
+    ) -> command.Wait | None:
+        """Start it, as the user and ``at_home`` in that user's directory; None where there is nothing to wait for.
+
+        It has the host's network that the jail of ``record`` was made in, if that is there still.
+        """
         self._said, say = posix.pipe2(posix.O_CLOEXEC)
         self._pid, self._pidfd = child.clone3()
         if self._pid == 0:
-            self._be(environment, user, at_home, say)
+            self._be(environment, user, at_home, record, say)
         posix.close(say)
         if self.background:
             posix.close(self._pidfd)
@@ -57,8 +64,12 @@ class HostCommand:
             return None
         return command.Wait([self._pidfd], seconds)
 
-    def _be(self, environment: dict[str, str], user: User | None, at_home: bool, say: int) -> None:
+    def _be(
+        self, environment: dict[str, str], user: User | None, at_home: bool, record: Record | None, say: int
+    ) -> None:
         try:
+            if record is not None and not record.remote:
+                origin.Network(record).__enter__()  # for good
             for number in _IGNORED:
                 _signal.signal(number, _signal.SIG_DFL)
             if self.background:

@@ -179,7 +179,7 @@ def host_commands(life: Life, step: str) -> Walk:
         yield command.TURN
         life.voice.say(f"run command{_as(life.params.text('exec.system_user'))}: {task.line}")
         environment = hostcommand.environment_of(life.params, life.names)
-        wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home)
+        wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home, life.record)
         if wait is not None:
             task.end((yield wait))
 

@@ -92,6 +92,11 @@ def read(path: str) -> bytes:
         posix.close(fd)
 
 
+def exists(path: str) -> bool:
+    """Whether there is a cgroup ``path`` in the hierarchy as it is mounted here."""
+    return posix.access(path, posix.F_OK, dir_fd=unified_root())
+
+
 def populated(path: str) -> bool:
     """Whether a process lives in the cgroup ``path`` or below; no if there is no such cgroup."""
     try:
