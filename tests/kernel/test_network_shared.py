@@ -31,6 +31,7 @@ from tests.kernel.networks import (
 )
 
 _JAILS = Path(registry.DIRECTORY, "jails")
+_INDEX = Path(registry.DIRECTORY, "index")
 FORWARDING = "ipv4/conf/ep0/forwarding"
 # From Linux 6.17 on IPv6 is forwarded for one interface, before for all or none. The switch, where it is, and what is
 # written to it: force_forwarding takes only 0 and 1.
@@ -49,14 +50,16 @@ def lan() -> Iterator[Namespace]:
             ip(f"address add 198.51.100.{last}/24 dev ep0", f"address add 2001:db8:1::{last}/64 dev ep0 nodad")
         _JAILS.mkdir(parents=True, exist_ok=True)
         yield made
-        for path in _JAILS.iterdir():
-            path.unlink()
+        for path in (*_JAILS.iterdir(), _INDEX):
+            path.unlink(missing_ok=True)
 
 
 def _record(jid: int, *switches: str, boot: str = "") -> None:
-    """A jail's record, as far as it matters to others."""
+    """A jail's record, as far as it matters to others, and its line in the index."""
     lines = f"boot {boot or registry.boot_id()}\nnetns {os.stat('/proc/self/ns/net').st_ino}\n"
     (_JAILS / str(jid)).write_text(f"{lines}undo {firewall.undo_line(jid, list(switches))}\n")
+    with _INDEX.open("a") as index:
+        index.write(f"{jid}\t{jid}\tjail{jid}\t198.51.100.{jid}\n")
 
 
 def _strike_out(jid: int) -> None:

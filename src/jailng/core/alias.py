@@ -6,6 +6,7 @@ import errno
 from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import firewall
+from jailng.core.link import Host
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
@@ -26,20 +27,17 @@ def _index(name: str) -> int:
 
 def exists(interface: str, address: Address) -> bool:
     """Whether the interface has the address, whatever its prefix: then it is not ours to remove. Raises JailError."""
-    return _find(interface, address.packed) is not None
-
-
-def _find(interface: str, packed: bytes) -> rt.Address | None:
     index = _index(interface)
     if not index:
         raise JailError(f"interface {interface} does not exist")
     with Netlink() as netlink:
-        for _, body in netlink.ask(rt.get_addresses(AF_INET if len(packed) == 4 else AF_INET6)):
-            if packed in body:
-                found = rt.Address.read(body)
-                if found.packed == packed and found.index == index:
-                    return found
-    return None
+        host = Host(netlink)
+        if host.interface(name=interface).flags & rt.IFF_UP:  # to an address on one that is down no route leads
+            found = host.alias(address.packed)
+            if found is None or found.index == index:
+                return found is not None
+        family = AF_INET if len(address.packed) == 4 else AF_INET6
+        return any(found.index == index and found.packed == address.packed for found in host.aliases(family))
 
 
 def add(interface: str, address: Address) -> None:

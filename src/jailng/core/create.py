@@ -291,7 +291,7 @@ def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[
     """
     jid, name = params.number("jid"), params.text("name")
     wanted = {address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)}
-    for row in index.rows():
+    for row in index.rows_with(f"\n{jid}\t", f"\t{name or jid}\t", *wanted):
         if jid and row[0] == str(jid):
             return int(row[0]), f"jail {jid} already exists"
         if row[2] == (name or str(jid)):
@@ -330,11 +330,20 @@ def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     return registry.enter(index, jid, range(first, first + more + 1), params.text("name"), addresses, lines)
 
 
+_to_look_at: list[int] = []
+
+
 def _sweep() -> None:
-    """Look at a few records, others each time, and clear away those whose jail has ended by itself."""
-    jids = registry.jids()
-    first = posix.getpid() % len(jids) if jids else 0
-    for jid in (jids[first:] + jids[:first])[:_SWEPT]:
+    """Look at a few records, others each time, and clear away those whose jail has ended by itself.
+
+    Which there are is asked when all that there were have been looked at, and not for each of a thousand jails.
+    """
+    if not _to_look_at:
+        jids = registry.jids()
+        first = posix.getpid() % len(jids) if jids else 0
+        _to_look_at.extend(jids[first:] + jids[:first])
+    for jid in _to_look_at[:_SWEPT]:
         record = registry.load(jid)
         if record is not None:
             undo.recover(record)
+    del _to_look_at[:_SWEPT]

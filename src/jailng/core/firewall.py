@@ -263,8 +263,9 @@ class _Lock:
 
 def _records(besides: int = 0) -> Iterator[set[str]]:
     """The switches of each jail with a network of its own in this network namespace, but for that jid's."""
-    for record in registry.records():
-        if record.jid == besides or not record.current:
+    for jid in registry.addressed():
+        record = registry.load(jid) if jid != besides else None
+        if record is None or not record.current:
             continue
         for line in record.undo:
             kind, *words = line.split(" ")

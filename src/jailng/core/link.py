@@ -122,7 +122,7 @@ def _check(packed: bytes) -> None:
         raise JailError(f"ip{4 if len(packed) == 4 else 6}.addr: {_text(packed)}: not the address of one host")
 
 
-class _Host:
+class Host:
     """Questions about the host, asked through one socket."""
 
     __slots__ = ("interfaces", "netlink")
@@ -194,7 +194,7 @@ def survey(jid: int, addresses: Sequence[Address], interface: str | None = None)
     if not link.addresses:
         return link
     with Netlink() as netlink:
-        host = _Host(netlink)
+        host = Host(netlink)
         for place in link.addresses:
             _find(host, place)
         for family in (4, 6):
@@ -211,7 +211,7 @@ def survey(jid: int, addresses: Sequence[Address], interface: str | None = None)
     return link
 
 
-def _find(host: _Host, place: Place) -> None:
+def _find(host: Host, place: Place) -> None:
     alias = host.alias(place.packed)
     if alias is not None:
         place.index, place.prefix, place.broadcast = alias.index, alias.prefix, alias.broadcast
@@ -220,7 +220,7 @@ def _find(host: _Host, place: Place) -> None:
             place.interface = interface.name
 
 
-def _choose_source(host: _Host, places: list[Place]) -> None:
+def _choose_source(host: Host, places: list[Place]) -> None:
     """By which address the host is to speak to the jail. Refuses to give away the one by which it speaks at all."""
     family = places[0].family
     ours = [place.packed for place in places if place.index]
@@ -241,7 +241,7 @@ def _choose_source(host: _Host, places: list[Place]) -> None:
             place.source = source or GATEWAY[6]
 
 
-def _any_other(host: _Host, ours: list[bytes]) -> bytes:
+def _any_other(host: Host, ours: list[bytes]) -> bytes:
     for found in host.aliases(AF_INET6):
         usable = found.scope == rt.RT_SCOPE_UNIVERSE and not found.flags & rt.IFA_F_DEPRECATED
         if usable and found.packed not in ours:
@@ -249,7 +249,7 @@ def _any_other(host: _Host, ours: list[bytes]) -> bytes:
     return b""
 
 
-def _look_like(link: Link, host: _Host, name: str) -> None:
+def _look_like(link: Link, host: Host, name: str) -> None:
     """Give the jail's end the name, MAC address and MTU of a host interface."""
     try:
         model = host.interface(name=name)

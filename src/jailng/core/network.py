@@ -99,7 +99,8 @@ def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
 
 
 def _has_ipv6() -> bool:
-    return posix.access("/proc/sys/net/ipv6", posix.F_OK)
+    # Not below /proc/sys: see ``inside``.
+    return posix.access("/proc/net/if_inet6", posix.F_OK)
 
 
 def _connect(netlink: Netlink, link: Link, pid: int) -> None:

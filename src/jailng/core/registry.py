@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DIRECTORY = "/run/jailng"
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
-_LAST_SLOT = 0x8FFD  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
+_SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
 _STRUCK = "#"
 _COMPACTED = 64
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
@@ -346,6 +346,13 @@ def jids_below(name: str) -> list[int]:
     return sorted({int(row[0]) for row in rows if row[2].startswith(name + ".")})
 
 
+def addressed() -> Iterator[int]:
+    """The jids in the index of the jails with addresses."""
+    for line in _read_index().split("\n")[:-1]:
+        if not line.startswith(_STRUCK) and not line.endswith("\t"):
+            yield int(line.partition("\t")[0])
+
+
 def _read_index() -> str:
     try:
         fd = posix.open(f"{DIRECTORY}/index", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -405,11 +412,30 @@ class Index:
         lines = self._text.split("\n")[:-1]
         return [line.split("\t") for line in lines if not line.startswith(_STRUCK)]
 
-    def free_slot(self, more: int = 0, among: range = range(_LAST_SLOT)) -> int:
-        """The first of ``among`` at which a range of uids, and ``more`` behind it, are no jail's.
+    def rows_with(self, *texts: str) -> list[list[str]]:
+        """Those of ``rows`` in which one of these texts stands. A jid stands behind a newline, all else behind a tab.
 
-        Raises JailError when there is none.
+        Costs next to nothing where there are few, however many others there are.
         """
+        text = "\n" + self._text
+        found = set()
+        for part in texts:
+            at = text.find(part)
+            while at >= 0:
+                found.add(text.rfind("\n", 0, at + 1) + 1)
+                at = text.find(part, text.find("\n", at + 1))
+        lines = [text[at : text.find("\n", at)] for at in sorted(found)]
+        return [line.split("\t") for line in lines if not line.startswith(_STRUCK)]
+
+    def free_slot(self, more: int = 0, among: range = _SLOTS) -> int:
+        """One of ``among`` where a range of uids, and ``more`` behind it, are no jail's. Raises JailError: none left.
+
+        It is the first, or where jails have one each and no more, the one after as many as there are, if that is free.
+        """
+        if not more and among == _SLOTS and "+" not in self._text:
+            slot = self._text.count("\n") - ("\n" + self._text).count("\n" + _STRUCK)
+            if slot in among and not any(row[1] == str(slot) for row in self.rows_with(f"\t{slot}\t")):
+                return slot
         slot = among.start
         for taken in sorted([known for row in self.rows() if (known := slots(row[1])).start in among], key=_start):
             if taken.start - slot > more:
@@ -423,18 +449,17 @@ class Index:
 
     def slots_of(self, jid: int) -> range:
         """The slots of a jail that is in the index, its own first."""
-        return slots(next(row[1] for row in self.rows() if row[0] == str(jid)))
+        return slots(self.rows_with(f"\n{jid}\t")[0][1])
 
     def next_jid(self) -> int:
         """The next free jid after the last one given out (FreeBSD's rule: the lowest free one is not reused)."""
-        taken = {row[0] for row in self.rows()}
         fd = posix.open(f"{DIRECTORY}/last", _CREATE, 0o644)
         try:
             text = posix.read(fd, 16).strip()
             last = int(text) if _is_number(text.decode("ascii", "replace")) else 0
             for step in range(JAIL_MAX):
                 jid = (last + step) % JAIL_MAX + 1
-                if str(jid) not in taken:
+                if not self.rows_with(f"\n{jid}\t"):
                     posix.pwrite(fd, b"%-6d\n" % jid, 0)
                     return jid
         finally:
@@ -473,13 +498,10 @@ class Index:
 
     def add_name(self, jid: int, name: str) -> None:
         """Enter a jail under another name as well. Raises JailError where another jail has it."""
-        rows = self.rows()
-        if any(row[2] == name and row[0] != str(jid) for row in rows):
+        if any(row[2] == name and row[0] != str(jid) for row in self.rows_with(f"\t{name}\t")):
             raise JailError(f'jail "{name}" already exists')
-        for row in rows:
-            if row[0] == str(jid):
-                self.add(jid, row[1], name, row[3].split(","))
-                return
+        for row in self.rows_with(f"\n{jid}\t")[:1]:
+            self.add(jid, row[1], name, row[3].split(","))
 
     def keep_name(self, jid: int, name: str) -> None:
         """Strike a jail out under every name but this."""
