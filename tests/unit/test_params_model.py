@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jailng.errors import JailError
 from jailng.params.model import Parameters, check_name, fold
 from jailng.params.table import lookup, names
+from jailng.params.values import LIMITS
 
 
 def made(*words: str, settle: bool = True) -> Parameters:
@@ -387,6 +388,16 @@ def test_meta_has_a_limit() -> None:
     assert len(made("meta.a=" + "x" * 4093).text("meta")) == 4095
     assert refusal("meta.a=" + "x" * 4094) == "meta: File too large"
     assert refusal("meta=" + "x" * 4096) == "meta: File too large"
+    assert refusal("env.a=" + "x" * 4096) == "env.a: File too large"
+
+
+def test_the_limit_of_meta_is_the_host_s_and_what_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LIMITS, "meta_maxbufsize", 4)
+    assert refusal("meta=abcd") == "meta: File too large"
+    assert made("meta=abc").text("meta") == "abc"
+    there = Parameters.from_texts({"name": "a", "meta": "longer"})
+    there.update(made("persist", settle=False))
+    assert there.text("meta") == "longer"
 
 
 # A jail that runs

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.core.registry import Record
-from jailng.ctl import ifconfig, netstat, ps, shim, sockstat, sysctl
+from jailng.ctl import ifconfig, netstat, ps, shim, sockstat
 from jailng.errors import JailError, UsageError
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import attribute
@@ -347,15 +347,6 @@ def test_netmasks(prefix: int) -> None:
     mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
     for text in (f"{mask:#010x}", f"0X{mask:x}", ".".join(str(byte) for byte in mask.to_bytes(4, "big"))):
         assert ifconfig.parse(["alias", "192.0.2.1", "netmask", text]).prefix == prefix
-
-
-def test_sysctl_knows_every_parameter_that_freebsd_could() -> None:
-    known = sysctl.variables()
-    assert known["security.jail.jailed"] == "0"
-    assert (known["security.jail.param.meta"], known["security.jail.param.host.hostname"]) == ("4096", "65")
-    assert known["security.jail.param.ip4.addr"] == "4"
-    with pytest.raises(UsageError):
-        sysctl.shim(["-n", "kernel.ostype"])
 
 
 def test_behind_a_shim(tmp_path: Path) -> None:

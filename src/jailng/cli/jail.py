@@ -286,7 +286,7 @@ def voice_of(options: Options) -> Voice:
 
 
 def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
-    life.settle(params, voice_of(options))
+    life.settle(params, voice_of(options), old_style)
     if options.plan:
         from jailng.engine import plan
 

@@ -14,6 +14,7 @@ VERBS = {
     "ps": "processes, with the jail that each is in",
     "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
     "sockstat": "sockets, with who has them and in which jail",
+    "sysctl": "FreeBSD's sysctls that are about jails",
 }
 USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(
     [f"       jailctl {verb:<12} {what}" for verb, what in VERBS.items()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.params.values import escape, show, unescape
+from jailng.params.values import LIMITS, escape, show, unescape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 PATH = "/dev/.jailng/self"
 _FOLDER, _FILE, _NEW = b".jailng", b"self", b"new"
-_BYTES = 1 << 16
-# The one line of /proc/self/uid_map of the initial user namespace, which no jail is in.
-_EVERYBODY = ["0", "0", "4294967295"]
+_BYTES = 1 << 20
 # With all of allow.*: not what the host calls the jail and where it has it, nor meta, which is the host's alone.
 _TOLD = (
     "securelevel children.max enforce_statfs devfs_ruleset env vnet ip4 ip6 host host.hostname host.domainname "
@@ -29,22 +27,9 @@ _TOLD = (
 _CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
 
-_jailed: list[bool] = []
-
-
-def jailed() -> bool:
-    """Whether this process is in a jail: whether it is in another user namespace than the initial one."""
-    if not _jailed:
-        fd = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            _jailed.append(posix.read(fd, 4096).decode().split() != _EVERYBODY)
-        finally:
-            posix.close(fd)
-    return _jailed[0]
-
 
 def read() -> dict[str, str]:
-    """Inside: the parameters of this jail that it may know of, by name, as the record has them.
+    """Inside: the parameters of this jail that it may know of, by name, as the record has them, and ``LIMITS``.
 
     Empty where there is nothing to read: on the host, and in a jail without a /dev of its own. Raises OSError.
     """
@@ -61,11 +46,12 @@ def read() -> dict[str, str]:
 
 
 def text(params: Parameters) -> bytes:
-    """The content of the file, a line ``name=value`` each, defaults among them."""
+    """The content of the file, a line ``name=value`` each, defaults among them, and the host's ``LIMITS``."""
     from jailng.params.table import names  # whoever has Parameters has it; for ``jailed`` alone it would be dear
 
     allowed = [name for name in names() if name.startswith("allow.") and name != "allow.dying"]
     lines = [f"{name}={escape(show(params[name]))}\n" for name in [*_TOLD, *allowed]]
+    lines += [f"{name}={limit}\n" for name, limit in LIMITS.items()]
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from jailng.params.values import visible
 
 USAGE = "usage: jailctl shim path [argument ...]"
 _SHIMS = ("ifconfig", "netstat", "ps", "sockstat", "sysctl")
+# Of these one command line may have words for both: they are told which the host's own is.
+_MIXED = ("sysctl",)
 _NOT_FOUND = 127  # the shell's
 
 
@@ -24,11 +25,13 @@ def main(argv: list[str]) -> int:
         raise UsageError(USAGE)
     script, *arguments = argv
     name = os.path.basename(script)
-    run: Callable[[list[str]], int] = import_module(f"jailng.ctl.{name}").shim
+    module = import_module(f"jailng.ctl.{name}")
+    real = behind(script, os.environ.get("PATH", os.defpath))
     try:
-        return run(arguments)
+        if name in _MIXED:
+            return int(module.answer(arguments, real))
+        return int(module.shim(arguments))
     except UsageError as error:
-        real = behind(script, os.environ.get("PATH", os.defpath))
         if real is None:
             return _complain(str(error).replace(f"jailctl {name}", name), _NOT_FOUND)
         os.execv(real, [name, *arguments])

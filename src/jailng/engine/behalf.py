@@ -11,7 +11,7 @@ import posix
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, socket
 from select import POLLIN, poll
 
-from jailng.core import attach, create, nested, passwd, privileges, registry, remove, stdio, undo
+from jailng.core import attach, create, nested, passwd, privileges, registry, remove, stdio, tunable, undo
 from jailng.core.wire import ELSEWHERE, Words, as_memfd, pack
 from jailng.engine import broker, modify
 from jailng.errors import JailError, explain
@@ -189,6 +189,7 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     path = caller.open_path(where or "/")
     try:
         params.add("path", f"/proc/self/fd/{path}")
+        tunable.load()
         params.settle()
         record = create.reserve(params, caller.record)
         try:

@@ -1,12 +1,14 @@
 """The host's defaults for new jails: /etc/jailng.conf, read where it exists (jailng.conf(5)).
 
-It stands where FreeBSD's sysctls security.jail.* stood, and takes their names too.
+It takes the names of FreeBSD's sysctls security.jail.* as well. What is set with sysctl(8) itself counts before it, and
+for the old form of jail(8) alone (``of_old``).
 """
 
 from __future__ import annotations
 
 import posix
 
+from jailng.core import tunable
 from jailng.errors import JailError
 from jailng.params.model import Parameters, check_honoured
 from jailng.params.table import resolve
@@ -21,17 +23,6 @@ _OF_ONE_JAIL = frozenset(
 """.split()
 )
 _OF_REMOVAL = frozenset("exec.prestop exec.stop exec.poststop exec.release stop.timeout".split())
-# Sysctls below security.jail, or jail as in 2001, by what they are now; a name with "no" is the reverse.
-_SYSCTLS = {
-    "set_hostname_allowed": "allow.set_hostname",
-    "socket_unixiproute_only": "allow.nosocket_af",
-    "sysvipc_allowed": "allow.sysvipc",
-    "allow_raw_sockets": "allow.raw_sockets",
-    "chflags_allowed": "allow.chflags",
-    "mount_allowed": "allow.mount",
-    "enforce_statfs": "enforce_statfs",
-    "devfs_ruleset": "devfs_ruleset",
-}
 _ESCAPES = {"n": "\n", "t": "\t"}
 
 
@@ -46,6 +37,21 @@ def apply(params: Parameters, file: int, path: str) -> None:
         raise JailError(f"{path}: {error}") from None
     finally:
         posix.close(file)
+
+
+def of_old(params: Parameters, held: dict[str, str]) -> None:
+    """Let a jail of the old form have what was set with sysctl(8), where its own parameters do not say: ``tunable``."""
+    params.assume(of_sysctls(held))
+
+
+def of_sysctls(held: dict[str, str]) -> Parameters:
+    """The defaults that sysctls are: by their names below security.jail. Raises JailError: a value it cannot have."""
+    defaults = Parameters()
+    for sysctl, value in held.items():
+        name = tunable.parameter(sysctl)
+        if name:
+            defaults.add(name, value)
+    return defaults
 
 
 def _read(file: int) -> str:
@@ -104,9 +110,7 @@ def _name(given: str) -> str:
     head, _, sysctl = given.rpartition(".")
     name = given
     if head in ("jail", "security.jail"):
-        name = _SYSCTLS.get(sysctl, given)
-        if name == given and sysctl.startswith("mount_") and sysctl.endswith("_allowed"):
-            name = f"allow.mount.{sysctl[len('mount_') : -len('_allowed')]}"
+        name = tunable.parameter(sysctl) or given
     parameter = _known(name) if resolve(name) else ""
     if parameter in _OF_ONE_JAIL:
         raise JailError(f"{visible(given)}: is each jail's own and has no default")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import create, remove, undo
+from jailng.core import create, remove, tunable, undo
 from jailng.engine import command
 from jailng.errors import JailError
 
@@ -30,12 +30,16 @@ _DEFAULTS = "/etc/jailng.conf"
 _LONG = 10**6  # seconds
 
 
-def settle(params: Parameters, voice: Voice | None = None) -> None:
-    """Make the parameters of a new jail whole, with the host's defaults where it has any (jailng.conf(5)).
+def assume(params: Parameters, old_form: bool = False) -> None:
+    """Let a new jail have the host's defaults where it has any: jailng.conf(5), for the old form sysctl(8) before it.
 
-    Addresses of the host name come to it as well. ``voice`` is told of what FreeBSD's kernel would refuse. Raises
-    JailError, or OSError where the file cannot be read.
+    Raises JailError, or OSError where a file cannot be read.
     """
+    held = tunable.load()
+    if held and old_form:
+        from jailng.engine import defaults
+
+        defaults.of_old(params, held)
     try:  # without O_NONBLOCK a fifo would be waited for
         file = posix.open(_DEFAULTS, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except FileNotFoundError:
@@ -44,6 +48,14 @@ def settle(params: Parameters, voice: Voice | None = None) -> None:
         from jailng.engine import defaults
 
         defaults.apply(params, file, _DEFAULTS)
+
+
+def settle(params: Parameters, voice: Voice | None = None, old_form: bool = False) -> None:
+    """Make the parameters of a new jail whole, with the host's defaults and the addresses of its host name.
+
+    ``voice`` is told of what FreeBSD's kernel would refuse. Raises JailError, OSError.
+    """
+    assume(params, old_form)
     if params.flag("ip_hostname"):
         from jailng.engine import resolve
 

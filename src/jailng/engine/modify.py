@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import own, registry, remove
+from jailng.core import own, registry, remove, tunable
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -54,6 +54,7 @@ def modify(record: Record, changes: Parameters) -> None:
 
 
 def _change(record: Record, changes: Parameters) -> None:
+    tunable.load()
     params = Parameters.from_texts(record.params)
     changed = params.update(changes)
     if "securelevel" in changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jailng.errors import JailError
 from jailng.params.table import default, lookup, resolve
-from jailng.params.values import JAIL_MAX, escape, parse, quoted, show, unescape, visible
+from jailng.params.values import JAIL_MAX, LIMITS, escape, parse, quoted, show, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,7 +239,9 @@ class Parameters:
             if not changes:
                 continue
             folded = fold(self.text(base), changes)
-            parse(_row(base), folded)  # for its length: a key's value alone has been measured before
+            for name, text in [*changes, (base, folded)]:
+                if len((text or "").encode("utf-8", "surrogateescape")) >= LIMITS["meta_maxbufsize"]:
+                    raise JailError(f"{name}: File too large")
             self._values[base] = folded
         self._keys.clear()
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Value = bool | int | str | tuple["Address | str", ...]
 
 JAIL_MAX = 999999  # the largest jid
+# What the host's administrator may set (sysctl(8), core/tunable.py), by the name below security.jail: bytes of meta and
+# of env, a NUL at the end among them.
+LIMITS = {"meta_maxbufsize": 4096}
 _SPACE = " \t\n\v\f\r"
 
 
@@ -98,13 +101,13 @@ def _jailsys(parameter: Parameter, name: str, text: str | None) -> str:
 def _check_string(parameter: Parameter, name: str, text: str) -> None:
     if "\0" in text:
         raise JailError(f"{name}: a NUL within the value")
-    if not parameter.most or len(text.encode("utf-8", "surrogateescape")) <= parameter.most:
+    if parameter.keyed or not parameter.most or len(text.encode("utf-8", "surrogateescape")) <= parameter.most:
         return
     if name in ("host.hostname", "host.domainname"):
         raise JailError(f"{name}: longer than {parameter.most} bytes, which is all that Linux holds")
     if name == "osrelease":
         raise JailError(f"osrelease string must be 1-{parameter.most} bytes long")
-    raise JailError(f"{name}: File {'too large' if parameter.keyed else 'name too long'}")  # EFBIG, ENAMETOOLONG
+    raise JailError(f"{name}: File name too long")
 
 
 def _strtol(text: str) -> int | None:
