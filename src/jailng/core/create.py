@@ -287,8 +287,10 @@ def _will_have_null(build: list[Operation], root: int) -> bool:
 def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[int, str] | None:
     """A jail in the index that has the jid, the name or an address that is asked for, and what to say of it.
 
-    The jails above have the same addresses: what they share with it they do without for its life.
+    The jails above have the same addresses: what they share with it they do without for its life. Raises JailError
+    where ``parent`` has no room for another, which FreeBSD says before it looks at addresses.
     """
+    conflict: tuple[int, str] | None = None
     jid, name = params.number("jid"), params.text("name")
     wanted = {address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)}
     for row in index.rows_with(f"\n{jid}\t", f"\t{name or jid}\t", *wanted):
@@ -296,12 +298,16 @@ def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[
             return int(row[0]), f"jail {jid} already exists"
         if row[2] == (name or str(jid)):
             return int(row[0]), f'jail "{name or jid}" already exists'
-        if not row[3] or not wanted or (parent is not None and f"{parent.name}.".startswith(row[2] + ".")):
+        if conflict or not row[3] or not wanted or (parent is not None and f"{parent.name}.".startswith(row[2] + ".")):
             continue
         clash = wanted.intersection(row[3].split(","))
         if clash and _shares_network(int(row[0])):
-            return int(row[0]), f"IPv{6 if ':' in min(clash) else 4} addresses clash"
-    return None
+            conflict = int(row[0]), f"IPv{6 if ':' in min(clash) else 4} addresses clash"
+    if parent is not None:
+        from jailng.core import hierarchy
+
+        hierarchy.check_room(index, parent)
+    return conflict
 
 
 def _shares_network(jid: int) -> bool:
@@ -324,7 +330,6 @@ def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     else:
         from jailng.core import hierarchy
 
-        hierarchy.check_room(index, parent)
         first = hierarchy.slot(params, index, parent, more)
         lines += [f"parent {parent.jid}", f"cgroup {parent.cgroup}/members/{jid}"]
     return registry.enter(index, jid, range(first, first + more + 1), params.text("name"), addresses, lines)
