@@ -130,7 +130,7 @@ def test_duplicate_name_under_another_jid(jail: Command, running: Path) -> None:
 
 
 def test_duplicate_address(jail: Command, running: Path) -> None:
-    done = jail("-c", "name=b", f"path={running}", "ip4.addr=192.0.2.10", "persist")
+    done = jail("-c", "name=b", f"path={running}", "ip4.addr=192.0.2.10,192.0.2.11", "persist")
     _refused(done, "jail: IPv4 addresses clash")
 
 

@@ -103,7 +103,7 @@ def test_what_went_with_its_namespace_is_not_undone_in_another(
 
 
 def test_the_same_address_in_two_namespaces(lan: Namespace, other: Namespace, jail: Command, small_root: Path) -> None:
-    words = (f"path={small_root}", f"ip4.addr={ADDRESS}", "interface=ep0", "persist")
+    words = (f"path={small_root}", f"ip4.addr={ADDRESS},198.51.100.11", "interface=ep0", "persist")
     _works(jail("-c", "name=x", *words))
     with other.entered():
         _works(jail("-c", "name=y", *words))

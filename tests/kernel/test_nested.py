@@ -334,7 +334,7 @@ def test_an_address_of_the_outer_jail(lan: Namespace, addresses: None, jail: Com
         "jail_set: Operation not permitted"
     )
     _ok(jail("-c", "name=o.i", "path=/", "ip4.addr=198.51.100.11", "persist"))
-    assert _refused(jail("-c", "name=o.j", "path=/", "ip4.addr=198.51.100.11", "persist")) == "IPv4 addresses clash"
+    assert _refused(jail("-c", "name=o.j", "path=/", both, "persist")) == "IPv4 addresses clash"
     with _listening(jexec, "o.i", "198.51.100.11"):
         assert _reaches(lan, "198.51.100.11")
     assert not _reaches(lan, "198.51.100.11")

@@ -300,14 +300,26 @@ def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[
             return int(row[0]), f'jail "{name or jid}" already exists'
         if conflict or not row[3] or not wanted or (parent is not None and f"{parent.name}.".startswith(row[2] + ".")):
             continue
-        clash = wanted.intersection(row[3].split(","))
-        if clash and _shares_network(int(row[0])):
-            conflict = int(row[0]), f"IPv{6 if ':' in min(clash) else 4} addresses clash"
+        family = _clash(wanted, set(row[3].split(",")))
+        if family and _shares_network(int(row[0])):
+            conflict = int(row[0]), f"IPv{family} addresses clash"
     if parent is not None:
         from jailng.core import hierarchy
 
         hierarchy.check_room(index, parent)
     return conflict
+
+
+def _clash(mine: set[str], theirs: set[str]) -> int:
+    """The family, 4 or 6, of an address that two jails cannot both have: one of them has others; else 0.
+
+    As prison_check_conflicting_ips of FreeBSD's kern_jail.c has it.
+    """
+    for address in sorted(mine & theirs):
+        six = ":" in address
+        if any(sum([(":" in one) == six for one in addresses]) > 1 for addresses in (mine, theirs)):
+            return 6 if six else 4
+    return 0
 
 
 def _shares_network(jid: int) -> bool:

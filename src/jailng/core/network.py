@@ -19,7 +19,7 @@ import errno
 import posix
 from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
-from jailng.core import alias, firewall
+from jailng.core import alias, firewall, origin, registry
 from jailng.core.link import GATEWAY, PROTOCOL, Link, Place, survey
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
@@ -198,11 +198,20 @@ def _take_back(words: list[str]) -> None:
             for on_host in (True, False):
                 messages += [route.deleted() for route in _routes(packed, link, on_host)]
         index = _index(interface)
-        if index:
+        if index and not _is_anothers(int(words[0].removeprefix("jng")), text):
             messages.append(rt.delete_proxy(index, packed))
     if messages:
         with Netlink() as netlink:
             netlink.batch(messages, ignored=_GONE)
+
+
+def _is_anothers(jid: int, address: str) -> bool:
+    """Whether another jail of this network namespace has the address, which is no longer that jid's."""
+    if registry.has_one_address(address):
+        return False
+    with registry.Index() as index:
+        others = [record for other in index.give_up(jid, address) if (record := registry.load(other)) is not None]
+    return any(origin.is_here(record) for record in others)
 
 
 UNDO: dict[str, Callable[[list[str]], None]] = {

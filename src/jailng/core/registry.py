@@ -376,6 +376,17 @@ def _claim() -> None:
         posix.close(fd)
 
 
+def has_one_address(address: str) -> bool:
+    """Whether no more than one jail in the index has that address."""
+    text = _read_index()
+    at, found = text.find(address), 0
+    while at >= 0:
+        line = text[text.rfind("\n", 0, at) + 1 : text.find("\n", at)]
+        found += not line.startswith(_STRUCK) and address in line.rpartition("\t")[2].split(",")
+        at = text.find(address, at + 1)
+    return found < 2
+
+
 class Index:
     """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slots, name, addresses.
 
@@ -502,6 +513,18 @@ class Index:
             raise JailError(f'jail "{name}" already exists')
         for row in self.rows_with(f"\n{jid}\t")[:1]:
             self.add(jid, row[1], name, row[3].split(","))
+
+    def give_up(self, jid: int, address: str) -> list[int]:
+        """Have an address no longer be the jail's; the jids of those that have it still."""
+        found = []
+        for row in self.rows_with(f"\t{address}", f",{address}"):
+            addresses = row[3].split(",")
+            if row[0] != str(jid) and address in addresses:
+                found.append(int(row[0]))
+            elif address in addresses:
+                addresses.remove(address)
+                self._rewrite([[*row[:3], ",".join(addresses)] if old == row else old for old in self.rows()])
+        return found
 
     def keep_name(self, jid: int, name: str) -> None:
         """Strike a jail out under every name but this."""
