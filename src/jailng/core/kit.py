@@ -1,7 +1,7 @@
 """jail, jls and jexec for a jail that may have jails in it and whose root has no such commands: a read-only mount.
 
 It has the host's own Python with what that needs, so the root may be of any make, and speaks the broker's language as
-the host does. The commands are links to it in the root, which stay there (docs/decisions/0010-commands-inside.md).
+the host does. The commands are links to it in the root, which stay there (docs/decisions/0011-commands-inside.md).
 """
 
 from __future__ import annotations
