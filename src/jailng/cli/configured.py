@@ -195,6 +195,10 @@ def _run(options: Options, batch: Batch) -> int:
         batch.created = cli.say_jid
     if output >= 0:
         batch.started = lambda jail, record: cli.write_line(output, cli.jid_line(record.jid, _known(jail)))
+    if len(batch.jails) > 1:
+        import gc
+
+        gc.disable()  # to look for what only refers to itself took a fifth of the time, and there is next to none
     batch.run()
     return int(batch.failed)
 

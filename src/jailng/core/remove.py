@@ -22,6 +22,23 @@ def jail_remove(record: Record, keep: tuple[str, ...] = undo.AROUND) -> None:
         undo.walk(record, keep)
 
 
+def kill(record: Record) -> bool:
+    """Have the jail's processes begin to die, for a ``jail_remove`` that comes later; whether they do.
+
+    Until then it is, for others, a jail that has ended by itself. Raises OSError.
+    """
+    init = record.init
+    if record.remote or not record.lock(wait=False):
+        return False
+    try:
+        if record.init != init or not record.alive():
+            return False
+        cgroup.write(f"{record.cgroup}/cgroup.kill", b"1")
+        return True
+    finally:
+        record.unlock()
+
+
 def set_persist(record: Record, persist: bool) -> None:
     """Let the jail outlive its last process, or no longer: one that has none then ends at once. Needs the lock."""
     if record.remote:

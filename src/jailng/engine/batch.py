@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from jailng.core import registry
-from jailng.engine import command, ending, life, modify
+from jailng.engine import ahead, command, ending, life, modify
 from jailng.engine.asleep import Asleep
 from jailng.engine.dependency import SET, START, STOP
 from jailng.errors import JailError, messages
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ALL = START | SET | STOP
 _RLIMIT_NOFILE = 7
+_AHEAD = 8  # so many jails die at once
 _SPARE = 62  # what is open anyhow, what making a jail takes, and inside.AT_ONCE
 
 
@@ -259,6 +260,8 @@ class Batch:
         way = self._life(jail, params)
         if jail.record is not None:
             way.running = self._running_with(jail.record)
+            way.killed, jail.killed = jail.killed, False
+            ahead.kill((other for other in self._ready[: -_AHEAD - 1 : -1] if other.stops), self.forced)
             jail.walk = ending.removing(way) if self.forced else ending.stopping(way)
         elif jail.clean:
             way.record = registry.remains(jail.name)

@@ -32,12 +32,12 @@ class Jail:
     ``read`` gives its parameters, or raises JailError; with true for its argument those that it is stopped by. ``work``
     is what is to be done, some of START, SET and STOP; ``wild`` that it was not asked for by its name, ``drawn`` that
     it is there because another depends on it. ``clean``: what was made around it goes also where it does not run any
-    more.
+    more. ``killed``: it was running, and is only to be taken apart (engine/ahead.py).
     """
 
     __slots__ = (
-        "after", "before", "clean", "drawn", "failed", "name", "open", "params", "read", "record", "sought", "waiting",
-        "walk", "wild", "work",
+        "after", "before", "clean", "drawn", "failed", "killed", "name", "open", "params", "read", "record", "sought",
+        "waiting", "walk", "wild", "work",
     )  # fmt: skip
 
     def __init__(self, name: str, read: Callable[[bool], Parameters]) -> None:
@@ -50,7 +50,7 @@ class Jail:
         self.before: list[Edge] = []  # those that depend on it
         self.open = 0  # how many of these are not done yet
         self.work = 0
-        self.failed = self.wild = self.drawn = self.clean = False
+        self.failed = self.wild = self.drawn = self.clean = self.killed = False
         self.walk: Walk | None = None
         self.waiting = ""  # the queue in which it is
 

@@ -120,7 +120,7 @@ def cleaning(life: Life) -> Walk:
 def _check_there(life: Life) -> None:
     if posix.geteuid() != 0:
         raise JailError("jail_remove: Operation not permitted")
-    if not life.there.alive():
+    if not life.killed and not life.there.alive():
         raise JailError(f'"{life.there.name}" not found')
 
 

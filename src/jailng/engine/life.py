@@ -88,13 +88,15 @@ class Life:
 
     ``params`` say what to run; ``running``, where they are not the same, what the jail that runs was made with.
     ``created`` is told of the jail as soon as it exists, ``removed`` once it does not. ``crowded``: other jails are at
-    work beside it, so that no step may keep the process waiting. ``strings``: ``command`` is a list of command strings,
-    as in jail.conf(5), and not one command's words.
+    work beside it, so that no step may keep the process waiting. ``killed``: its processes have been, and it is only to
+    be taken apart. ``strings``: ``command`` is a list of command strings, as in jail.conf(5), and not one command's
+    words.
     """
 
     __slots__ = (
         "created",
         "crowded",
+        "killed",
         "mounted",
         "params",
         "ready",
@@ -116,6 +118,7 @@ class Life:
         self.created: Callable[[Record], None] | None = None
         self.removed: Callable[[], None] | None = None
         self.crowded = False
+        self.killed = False
         self.strings = False
         self.rooted = params.given("path")  # asked now, since jail_set enters the real path
         self.mounted: list[str] = []  # which of mount.devfs and the like have been told of
