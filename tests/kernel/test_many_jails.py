@@ -18,6 +18,7 @@ from tests.kernel import debian
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
 from tests.kernel.stage import Stage, mounts
+from tests.kernel.traced import traced
 
 JAILS = int(os.environ.get("JAILNG_MANY", "40"))
 ROUNDS = int(os.environ.get("JAILNG_ROUNDS", "3"))
@@ -107,3 +108,56 @@ def test_a_killed_removal_is_carried_on(checkout: Path, conf: Path, jail: Comman
     done = jail("-f", str(conf), "-r", "*")
     assert (done.returncode, done.stderr) == (0, "")
     assert jls("name").stdout == ""
+
+
+@pytest.fixture
+def alike(tmp_path: Path, lan: Namespace, small_root: Path) -> Path:
+    """A configuration of jails that differ in their addresses alone."""
+    path = tmp_path / "alike.conf"
+    jails = [f"j{number} {{ ip4.addr = 198.18.0.{number + 1}; }}" for number in range(JAILS)]
+    path.write_text("\n".join([f'path = "{small_root}"; persist; interface = ep0;', *jails]))
+    return path
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
+def test_one_among_many_costs_what_one_costs(checkout: Path, alike: Path, jail: Command, tmp_path: Path) -> None:
+    def cost() -> list[int]:
+        looked = traced(tmp_path, f"{checkout}/bin/jls", "-j", "j0", follow=False)[0]
+        entered = traced(tmp_path, f"{checkout}/bin/jexec", "j0", "/bin/true", follow=False)[0]
+        return [looked.total(), entered["openat"], entered["read"] + entered["pread64"]]
+
+    def all_of_them() -> int:
+        return traced(tmp_path, f"{checkout}/bin/jls", follow=False)[0]["openat"]
+
+    assert jail("-f", str(alike), "-qc", "j0").returncode == 0
+    cost()  # compiles the filter, if this machine has not had it yet
+    alone, files = cost(), all_of_them()
+    made, lines = traced(tmp_path, f"{checkout}/bin/jail", "-f", str(alike), "-Cqc", follow=False)
+    assert (cost(), all_of_them()) == (alone, files + JAILS - 1)
+    # To list all takes the longer the more there are, so that is not done for each (and once is two calls).
+    assert made["getdents64"] < 2 * JAILS
+    assert not [line for line in lines if "RTM_GETADDR" in line and "NLM_F_DUMP" in line]
+    # Nor is a file of each of the others opened for one: this many are opened for a jail, whatever their number.
+    removed = traced(tmp_path, f"{checkout}/bin/jail", "-f", str(alike), "-qr", "*", follow=False)[0]
+    assert made["openat"] <= 60 * JAILS
+    assert removed["openat"] <= 40 * JAILS
+    assert removed["getdents64"] < JAILS
+
+
+def test_who_is_asked_to_end_is_asked_among_many(alike: Path, jail: Command, small_root: Path) -> None:
+    """Those that die while another is taken apart are only those in which nothing runs."""
+    script = small_root / "tmp/daemon"
+    script.write_text("trap ': >/tmp/ended$1; exit' TERM; : >/tmp/ready$1; while :; do sleep 1000 & wait; done\n")
+    for number in range(0, JAILS, 9):
+        os.mkfifo(small_root / f"tmp/ready{number}")
+        text = alike.read_text()
+        daemon = f"sh /tmp/daemon {number} >/dev/null 2>&1 </dev/null"
+        start = f'exec.start = "{daemon} & read line </tmp/ready{number}; true";'
+        alike.write_text(text.replace(f"j{number} {{", f"j{number} {{ {start}"))
+    assert jail("-f", str(alike), "-qc").returncode == 0
+    done = jail("-f", str(alike), "-r", "*")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == JAILS
+    assert sorted(path.name for path in small_root.glob("tmp/ended*")) == sorted(
+        f"ended{number}" for number in range(0, JAILS, 9)
+    )

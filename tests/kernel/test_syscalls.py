@@ -6,7 +6,6 @@ change that broke it either saves more than it costs, and moves the bound, or is
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections import Counter
@@ -17,22 +16,12 @@ import pytest
 
 from jailng.linux import mount
 from tests.kernel.conftest import Command
+from tests.kernel.traced import traced
 
-_CALL = re.compile(r"\d+ +(\w+)\(")
 _BORN = ("clone", "clone3", "fork", "vfork")
 _EXECUTED = ("execve", "execveat")
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
-
-
-def _traced(work: Path, *argv: str) -> tuple[Counter[str], list[str]]:
-    """How often each system call was made by a command and all that it started, and every line of the trace."""
-    log = work / "trace"
-    traced = ["strace", "-f", "-qq", "-e", "signal=none", "-o", str(log), *argv]
-    done = subprocess.run(traced, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    lines = log.read_text().splitlines()
-    return Counter(found[1] for line in lines if (found := _CALL.match(line))), lines
 
 
 def _born(calls: Counter[str]) -> int:
@@ -52,7 +41,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     script = work / "script"
     script.write_text("#!/usr/bin/python3 -IS\nimport posix\nposix._exit(0)\n")
     script.chmod(0o755)
-    return _traced(work, str(script))[0]
+    return traced(work, str(script))[0]
 
 
 @pytest.fixture
@@ -66,8 +55,8 @@ def cell(jail: Command, small_root: Path) -> Iterator[str]:
 
 def test_a_jail_for_one_command(checkout: Path, tmp_path: Path, small_root: Path, bare: Counter[str]) -> None:
     argv = (str(checkout / "bin/jail"), "-c", f"path={small_root}", "command=/bin/true")
-    _traced(tmp_path, *argv)  # compiles the filter, if this machine has not had it yet
-    calls, lines = _traced(tmp_path, *argv)
+    traced(tmp_path, *argv)  # compiles the filter, if this machine has not had it yet
+    calls, lines = traced(tmp_path, *argv)
     # The builder, and PID 1 and the command by way of a jailinit each that makes the door. Before Linux 6.18 the
     # builder cannot name the pid namespace of the /proc that it mounts: it is born into it (core/builder.py).
     assert _born(calls) <= (5 if mount.takes_pid_namespace() else 6)
@@ -79,7 +68,7 @@ def test_a_jail_for_one_command(checkout: Path, tmp_path: Path, small_root: Path
 
 
 def test_entering(checkout: Path, tmp_path: Path, cell: str, bare: Counter[str]) -> None:
-    calls, lines = _traced(tmp_path, str(checkout / "bin/jexec"), cell, "/bin/true")
+    calls, lines = traced(tmp_path, str(checkout / "bin/jexec"), cell, "/bin/true")
     assert _born(calls) <= 2
     assert sum(calls[name] for name in _EXECUTED) <= 3
     assert calls["mount"] == 0
@@ -88,14 +77,14 @@ def test_entering(checkout: Path, tmp_path: Path, cell: str, bare: Counter[str])
 
 
 def test_listing(checkout: Path, tmp_path: Path, cell: str, bare: Counter[str]) -> None:
-    calls, _ = _traced(tmp_path, str(checkout / "bin/jls"))
+    calls, _ = traced(tmp_path, str(checkout / "bin/jls"))
     assert _born(calls) == 0
     assert calls["flock"] == 0  # a reader waits for nobody
     assert calls.total() - bare.total() <= 160
 
 
 def test_removing(checkout: Path, tmp_path: Path, cell: str, bare: Counter[str]) -> None:
-    calls, _ = _traced(tmp_path, str(checkout / "bin/jail"), "-r", cell)
+    calls, _ = traced(tmp_path, str(checkout / "bin/jail"), "-r", cell)
     assert _born(calls) == 0
     assert calls.total() - bare.total() <= 360
 
@@ -105,9 +94,9 @@ def test_a_listing_costs_what_its_jails_cost(checkout: Path, tmp_path: Path, jai
     counts = []
     try:
         for number in range(3):
-            counts.append(_traced(tmp_path, str(checkout / "bin/jls"))[0].total())
+            counts.append(traced(tmp_path, str(checkout / "bin/jls"))[0].total())
             assert jail("-c", f"name=cell{number}", f"path={small_root}", "persist").returncode == 0
-        counts.append(_traced(tmp_path, str(checkout / "bin/jls"))[0].total())
+        counts.append(traced(tmp_path, str(checkout / "bin/jls"))[0].total())
     finally:
         jail("-R", "*")
     assert counts[2] - counts[1] == counts[3] - counts[2] <= 10, counts
