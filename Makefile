@@ -43,6 +43,7 @@ install: all
 	# An installed command looks for its modules where they were put, and for Debian's bindings; nowhere else.
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin
 	for command in $(COMMANDS); do \
+		rm -f $(DESTDIR)$(PREFIX)/sbin/$$command && \
 		sed -e '/^# Through /d' -e '/^here = /d' -e '/^posix\.close(here)$$/d' -e 's|^root = .*|root = "$(PACKAGES)"|' \
 			-e 's|^sys\.path += .*|sys.path += [$(PLACES)]|' \
 			bin/$$command > $(DESTDIR)$(PREFIX)/sbin/$$command && \

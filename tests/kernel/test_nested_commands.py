@@ -119,3 +119,10 @@ def test_a_root_whose_directories_are_links(small_root: Path, jail: Command, jex
 def test_a_jail_that_may_have_none_has_no_commands(small_root: Path, jail: Command) -> None:
     done = jail("-c", f"path={small_root}", "command=ls", _COMMANDS)
     assert done.returncode == 1 and "No such file or directory" in done.stderr
+
+
+def test_the_hosts_own_directories_get_no_links(small_root: Path, jail: Command) -> None:
+    words = ("--plan", "-c", "children.max=1", "persist")
+    assert "link jail, jls, jexec to" in jail(*words, f"path={small_root}").stdout
+    done = jail(*words, "path=/")
+    assert (done.returncode, "link jail" in done.stdout) == (0, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -320,6 +321,18 @@ def test_what_is_not_understood_goes_to_the_next_on_path(shim: Shim, checkout: P
     name, *words = argv.split()
     done = shim(name, *words, path=f"{checkout}/shims:{others}:/usr/bin:/bin")
     assert (done.stdout, done.stderr, done.returncode) == (f"other {argv}\n", "", 7)
+
+
+@pytest.mark.parametrize("words", ["sysctl -N security.jail", "ps ax", "ps -ef"])
+def test_who_stops_reading_ends_them_in_silence(checkout: Path, others: Path, words: str) -> None:
+    """``sysctl -a | head -1``, also where the host's own goes on: it does not ignore the signal either."""
+    (others / "ps").write_text("#!/bin/sh\nkill -PIPE $$\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    path = f"{checkout}/shims:{others}:/usr/bin:/bin"
+    done = subprocess.run(["sh", "-c", f"exec {words}"], stdout=writer, stderr=subprocess.PIPE, env={"PATH": path})
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 def test_shims_in_two_directories_do_not_call_each_other_in_circles(

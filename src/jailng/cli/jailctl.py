@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 from jailng.cli import printing
@@ -46,4 +47,6 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """The command: what the script calls."""
+    if sys.argv[1:2] != ["bootstrap"]:  # who stops reading ends the others, as FreeBSD's; this would leave half a root
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

@@ -61,7 +61,8 @@ def plan(
             from jailng.core import outfit
 
             build.append(kit.MountKit(outfit.ready()))
-            host.append(kit.LinkCommands())
+            if path != "/":  # the host's own directories are no jail's
+                host.append(kit.LinkCommands())
     if has["proc"]:
         build.append(rootfs.MountProc(procfiles.texts()))
     build += [*more, rootfs.Pivot()]
