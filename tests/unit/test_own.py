@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import own
+from jailng.core import own, ownfile
 from jailng.params.model import Parameters
 
 SECRET = ("name", "path", "jid", "parent", "persist", "meta")
@@ -26,7 +26,7 @@ def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     (tmp_path / "self").write_bytes(text)
     monkeypatch.setattr(own, "PATH", str(tmp_path / "self"))
-    found = own.read()
+    found = ownfile.read()
     assert found["env"] == "a=1\nb=\\n \x1b\u20ac"
     assert (found["allow.raw_sockets"], found["allow.socket_af"]) == ("true", "false")
     assert (found["host.hostname"], found["securelevel"], found["enforce_statfs"]) == ("cell", "2", "2")
@@ -43,4 +43,4 @@ def test_what_only_the_host_may_know_is_not_there() -> None:
 
 
 def test_outside_there_is_nothing_to_read() -> None:
-    assert own.read() == {}
+    assert ownfile.read() == {}

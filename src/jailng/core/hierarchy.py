@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import own, registry, rootfs, undo
+from jailng.core import ownfile, registry, rootfs, undo
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
 from jailng.params import table
@@ -175,7 +175,7 @@ def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]
                 with registry.Index() as index:
                     index.add_name(inner.jid, name)
             inner.append([f"param {line}" for line in lines])
-            own.rewrite(inner)
+            ownfile.rewrite(inner)
             with registry.Index() as index:
                 index.keep_name(inner.jid, inner.name)
         finally:

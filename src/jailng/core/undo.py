@@ -45,9 +45,13 @@ def _undo(record: Record, kind: str, words: list[str]) -> None:
     """Where it was done: what died with a namespace of the host's needs no undoing."""
     function = _function(kind)
     if kind == "mount":
-        origin.among_its_mounts(record, lambda: function(words))
-    elif kind in _ON_THE_NETWORK:
-        with origin.Network(record) as there:
+        from jailng.core import elsewhere
+
+        elsewhere.among_its_mounts(record, lambda: function(words))
+    elif kind in _ON_THE_NETWORK and not origin.is_here(record):
+        from jailng.core import elsewhere
+
+        with elsewhere.Network(record) as there:
             if there:
                 function(words)
     else:

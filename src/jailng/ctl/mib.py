@@ -1,7 +1,7 @@
 """The variables that sysctl(8) of FreeBSD has about jails, what they are read from, and how some are set.
 
 Names, types, order and descriptions are those of sys/kern/kern_jail.c, kern_jailmeta.c and kern_mib.c of FreeBSD 15;
-``jail.*`` are those of FreeBSD 4. Inside a jail they tell of that jail (``core.own``).
+``jail.*`` are those of FreeBSD 4. Inside a jail they tell of that jail (``core.ownfile``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jailng.core import hierarchy, own, registry, tunable
+from jailng.core import hierarchy, ownfile, registry, tunable
 from jailng.engine import defaults, life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -44,7 +44,7 @@ class View:
     @cached_property
     def told(self) -> dict[str, str]:
         """What this jail may know of itself."""
-        return own.read()
+        return ownfile.read()
 
     @cached_property
     def held(self) -> dict[str, str]:
@@ -326,7 +326,7 @@ def _set_meta_limit(view: View, value: str) -> None:
     view.__dict__.pop("held", None)
     tunable.load()
     for record in jails:
-        own.rewrite(record)
+        ownfile.rewrite(record)
 
 
 def _longest_meta(view: View) -> int:

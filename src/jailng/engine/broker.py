@@ -12,7 +12,7 @@ import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from jailng import start
-from jailng.core import attach, nested, origin, registry
+from jailng.core import attach, elsewhere, nested, registry
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
 from jailng.linux.libc import syscall
@@ -41,7 +41,7 @@ def ensure(record: Record) -> None:
         posix.set_inheritable(listening.fileno(), True)
         # None of the caller's streams: who waits for their end would wait for the jail's.
         streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
-        with origin.Network(record):  # in which it makes jails
+        with elsewhere.Network(record):  # in which it makes jails
             pid = posix.posix_spawn(PYTHON, command, {}, file_actions=streams, setsid=True, setsigmask=())
     except OSError as error:
         raise JailError(f"{PYTHON}: {error.strerror}") from None

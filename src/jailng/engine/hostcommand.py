@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from jailng.core import origin
+from jailng.core import elsewhere
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import child
@@ -69,7 +69,7 @@ class HostCommand:
     ) -> None:
         try:
             if record is not None and not record.remote:
-                origin.Network(record).__enter__()  # for good
+                elsewhere.Network(record).__enter__()  # for good
             for number in _IGNORED:
                 _signal.signal(number, _signal.SIG_DFL)
             if self.background:

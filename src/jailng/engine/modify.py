@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import own, registry, remove, tunable
+from jailng.core import ownfile, registry, remove, tunable
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -79,7 +79,7 @@ def _change(record: Record, changes: Parameters) -> None:
     record.append([f"param {line}" for line in params.to_lines(changed)])
     if renamed:
         _keep_name(record)
-    own.rewrite(record)
+    ownfile.rewrite(record)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
 

@@ -1,0 +1,85 @@
+"""The file that tells a jail of itself (``core.own``), once it is there: read inside, written anew on the host.
+
+A module of its own, since what makes a jail does neither.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import own
+from jailng.params.values import unescape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+_NEW = b"new"
+_BYTES = 1 << 20
+_READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
+
+
+def read() -> dict[str, str]:
+    """Inside: the parameters of this jail that it may know of, by name, as the record has them, and ``LIMITS``.
+
+    Empty where there is nothing to read: on the host, and in a jail without a /dev of its own. Raises OSError.
+    """
+    try:
+        fd = posix.open(own.PATH, _READ)
+    except FileNotFoundError:
+        return {}
+    try:
+        lines = posix.read(fd, _BYTES).decode("utf-8", "surrogateescape").split("\n")
+    finally:
+        posix.close(fd)
+    parts = [line.partition("=") for line in lines]
+    return {name: unescape(value) for name, equals, value in parts if equals}
+
+
+def rewrite(record: Record) -> None:
+    """Write the file of a running jail anew; where its root has put something else in its place, nothing is done.
+
+    It is an enemy's tree: no link is followed and no mount but /dev crossed, and the new file, which takes the place of
+    the old one at once, is made as the jail's own root, who may do no more.
+    """
+    from jailng.core.attach import open_tree_of
+    from jailng.linux import mount
+    from jailng.linux.mountfd import openat2
+    from jailng.params.model import Parameters
+
+    params = Parameters.from_texts(record.params)
+    beneath = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
+    flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW
+    fds: list[int] = []
+    owner = 0 if params.text("ng.uids") == "shared" else record.base
+    try:
+        fds.append(open_tree_of(record))
+        fds.append(openat2(fds[0], b"dev", flags, beneath))
+        folder = openat2(fds[1], own.FOLDER, flags, beneath | mount.RESOLVE_NO_XDEV)
+        fds.append(folder)
+        if posix.stat(own.FILE, dir_fd=folder, follow_symlinks=False).st_mode & 0o170000 != 0o100000:
+            return
+        posix.setegid(owner)
+        posix.seteuid(owner)
+        _replace(folder, own.text(params))
+    except OSError:
+        pass
+    finally:
+        posix.seteuid(0)
+        posix.setegid(0)
+        for fd in fds:
+            posix.close(fd)
+
+
+def _replace(folder: int, content: bytes) -> None:
+    try:
+        posix.unlink(_NEW, dir_fd=folder)  # of a command that was killed
+    except FileNotFoundError:
+        pass
+    fd = posix.open(_NEW, own.CREATE, 0o644, dir_fd=folder)
+    try:
+        posix.fchmod(fd, 0o644)
+        posix.write(fd, content)
+    finally:
+        posix.close(fd)
+    posix.rename(_NEW, own.FILE, src_dir_fd=folder, dst_dir_fd=folder)
