@@ -27,6 +27,14 @@ class Command(Protocol):
         ...
 
 
+class Shim(Protocol):
+    """The scripts in shims/: ``shim("ps", "aux")``."""
+
+    def __call__(self, name: str, *arguments: str, path: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Its status and what it wrote. ``path`` is PATH, if not the shims and then the host's own."""
+        ...
+
+
 @pytest.fixture(scope="session", autouse=True)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The host that the tests have to themselves."""
@@ -134,6 +142,18 @@ def jls(checkout: Path) -> Command:
 def jexec(checkout: Path) -> Command:
     """jexec(8), as the checkout has it."""
     return _command(checkout / "bin/jexec")
+
+
+@pytest.fixture(scope="session")
+def shim(checkout: Path) -> Shim:
+    """A shim by its name, first on PATH as somebody has it who wants FreeBSD's spellings."""
+
+    def execute(name: str, *arguments: str, path: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": path or f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        argv = [f"{checkout}/shims/{name}", *arguments]
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, env=environment)
+
+    return execute
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

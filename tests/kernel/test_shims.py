@@ -12,25 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Command
+from tests.kernel.conftest import Command, Shim
 from tests.kernel.networks import Namespace, attach, ip, run
 from tests.kernel.stage import mount, unmount
 
 MS_BIND = 0x1000
 ETHER = "00:50:04:cc:3e:cc"
-Shim = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def shim(checkout: Path) -> Shim:
-    """A shim by its name, first on PATH as somebody has it who wants FreeBSD's spellings."""
-
-    def execute(name: str, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": path or f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-        argv = [f"{checkout}/shims/{name}", *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment)
-
-    return execute
 
 
 @pytest.fixture
@@ -371,3 +358,24 @@ def test_ps_json_as_its_clients_read_it(shim: Shim, cell: Callable[..., None]) -
     assert not [name for name in fields.split() if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", daemon[name])]
     for name in ("cpu-time", "system-time", "user-time"):
         assert re.fullmatch(r"[0-9]+:[0-9]{2}\.[0-9]{2}", daemon[name])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "pgrep", "pgrep -c -x init-that-is-none", "pgrep --help", "pgrep --version", "pgrep -x -l no.such.process",
+        "pgrep -Z x", "pgrep -d -j -n x y", "pkill", "pkill -0 -x no-such-process", "pkill --help", "pkill -1",
+        "killall", "killall --version", "killall -0 no-such-process", "killall -l", "killall -s 0 no-such -j x",
+        "ps --version", "ps -p 1 -o pid,cmd", "ps -o pid,cmd -C no-such", "ps --no-such-option", "service",
+        "service --version", "service no-such-service start", "ifconfig --version", "ifconfig lo mtu",
+        "ifconfig -s lo", "ifconfig lo 127.0.0.1 netmask 255.0.0.0", "ifconfig tun7 create mtu 5", "netstat -i",
+        "netstat --version", "netstat -rn", "sysctl -n kernel.ostype", "sysctl no.such.name",
+    ],
+)  # fmt: skip
+def test_what_is_not_about_jails_is_as_the_real_programs(shim: Shim, stage: object, argv: str) -> None:
+    name, *words = argv.split()
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    real = subprocess.run([name, *words], input="", capture_output=True, text=True, env=environment)
+    ours = shim(name, *words)
+    assert (ours.stdout, ours.stderr, ours.returncode) == (real.stdout, real.stderr, real.returncode)
+    assert ours.stdout or ours.stderr or ours.returncode

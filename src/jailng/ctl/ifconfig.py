@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jailng.core import firewall
+from jailng.ctl import epair, vnet
 from jailng.errors import JailError, UsageError
-from jailng.linux import ns
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
 from jailng.params.values import visible
 from jailng.procs import printed
-from jailng.procs.jails import Jails
 
 USAGE = """usage: ifconfig [-j jail] [-a | -l | interface]
-       ifconfig interface [inet | inet6] address [netmask mask | prefixlen bits] [broadcast address] alias
-       ifconfig interface [inet | inet6] address -alias
-       ifconfig interface up | down"""
+       ifconfig [-j jail] interface [inet | inet6] address [netmask mask | prefixlen bits] [broadcast address] alias
+       ifconfig [-j jail] interface [inet | inet6] address -alias
+       ifconfig [-j jail] interface up | down
+       ifconfig interface vnet | -vnet jail
+       ifconfig epair[number] create [up]
+       ifconfig [-j jail] interface destroy"""
 _IFF_SIMPLEX = 0x800  # FreeBSD's alone: an interface that does not hear itself
 # Linux's flag, FreeBSD's, and its name; in the order of FreeBSD's bits, as it prints them.
 _FLAGS = (
@@ -43,13 +45,23 @@ _LINK_SCOPE = 253
 _NO_ADDRESS = "Can't assign requested address"  # FreeBSD's strerror(EADDRNOTAVAIL)
 
 
-def shim(argv: list[str]) -> int:
-    """Run FreeBSD's ifconfig. Raises JailError, and UsageError for what the host's own is to answer."""
-    words = list(argv)
-    if words[:1] == ["-j"]:
-        if len(words) < 2:
-            raise UsageError(USAGE)
-        return _in_jail(words[1], words[2:])
+def answer(argv: list[str], real: str | None) -> int:
+    """Run FreeBSD's ifconfig. Raises JailError, and UsageError for what the host's own, ``real``, is to answer."""
+    if argv[:1] != ["-j"]:
+        return _run(argv)
+    if len(argv) < 2:
+        raise UsageError(USAGE)
+    vnet.enter(argv[1])
+    words = argv[2:]
+    try:
+        return _run(words)
+    except UsageError:
+        if real is None:
+            raise
+        os.execv(real, ["ifconfig", *words])  # which is in the jail's network namespace, too
+
+
+def _run(words: list[str]) -> int:
     if len(words) < 2:
         return _list(words)
     interface, *rest = words
@@ -57,6 +69,17 @@ def shim(argv: list[str]) -> int:
         raise UsageError(USAGE)
     if rest in (["up"], ["down"]):
         return _switch(interface, rest[0] == "up")
+    if rest[0] in ("create", "plumb") and rest[1:] in ([], ["up"]):
+        made = epair.create(interface)
+        return (_switch(made, up=True) if rest[1:] else 0) or (printed.say([made]) if made != interface else 0)
+    if rest in (["destroy"], ["unplumb"]):
+        _index(interface)
+        epair.destroy(interface)
+        return 0
+    if rest[0] in ("vnet", "-vnet") and len(rest) == 2:
+        # What is to be brought back is not here.
+        vnet.move(_index(interface), rest[1]) if rest[0] == "vnet" else vnet.reclaim(interface, rest[1])
+        return 0
     change = parse(rest)
     index = _index(interface)
     if change.remove:
@@ -64,24 +87,6 @@ def shim(argv: list[str]) -> int:
     else:
         _add(index, change)
     return 0
-
-
-def _in_jail(name: str, words: list[str]) -> int:
-    """The listing, as the jail's network namespace has it. No change: the jail has the addresses that it was given."""
-    jails = Jails()
-    chosen = jails.record(next(iter(jails.jids([name]))))
-    if chosen is None or len(words) > 1:
-        raise UsageError(USAGE)
-    try:
-        inside = os.open(f"/proc/{chosen.init_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if chosen.alive():
-                ns.setns(inside, ns.CLONE_NEWNET)
-        finally:
-            os.close(inside)
-    except OSError as error:
-        raise JailError(f"jail {visible(name)}: {error.strerror}") from None
-    return _list(words)
 
 
 @dataclass(frozen=True)

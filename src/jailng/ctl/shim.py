@@ -13,9 +13,10 @@ from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 
 USAGE = "usage: jailctl shim path [argument ...]"
-_SHIMS = ("ifconfig", "netstat", "ps", "sockstat", "sysctl")
+# Each is a module of jailng.ctl.
+_SHIMS = ("ifconfig", "killall", "netstat", "pgrep", "pkill", "ps", "service", "sockstat", "sysctl")
 # Of these one command line may have words for both: they are told which the host's own is.
-_MIXED = ("sysctl",)
+_MIXED = ("ifconfig", "pgrep", "pkill", "sysctl")
 _NOT_FOUND = 127  # the shell's
 
 

@@ -52,6 +52,7 @@ _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC = 1, 3, 4, 18, 19, 26
+_IFLA_NET_NS_FD = 28
 _IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 29, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 1, 8
@@ -102,6 +103,21 @@ def new_veth(
     data = nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
     info = nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"veth"), data)
     return _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(0, flags, flags, _end(name, address, mtu), info)
+
+
+def new_pair(name: str, peer: str) -> Message:
+    """veth(4) with both ends in this network namespace, and down."""
+    data = nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, _link(0, 0, 0, _end(peer, b"", 0))))
+    info = nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"veth"), data)
+    return _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(0, 0, 0, _end(name, b"", 0), info)
+
+
+def move_link(index: int, netns: int) -> Message:
+    """Take an interface to another network namespace, by a descriptor of that: it comes down, and loses its addresses.
+
+    EEXIST if there is one of its name; EINVAL if it cannot be moved, as lo.
+    """
+    return _RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_NET_NS_FD, netns))
 
 
 def set_link(index: int, up: bool = False, ipv4: dict[int, int] | None = None, ipv6_silent: bool = False) -> Message:

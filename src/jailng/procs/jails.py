@@ -15,7 +15,8 @@ from jailng.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_N
 from jailng.linux.mountfd import openat2
 from jailng.params.values import visible
 
-_CGROUP = re.compile(r"/jailng/([0-9]{1,6})/(members|init)(?:/|$| )")
+# A jail in another is below the members of that one; a broker is the host's (core/boot.py).
+_CGROUP = re.compile(r"/jailng/(?:[0-9]{1,6}/members/)*([0-9]{1,6})/(members|init|broker)(?:/|$| )")
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _NAME = 32  # characters: login names are no longer, and a column is not to be widened at will
 
@@ -26,7 +27,7 @@ def membership(cgroup: str) -> tuple[int, bool]:
     Membership is the cgroup and nothing else: a process in the jail's pid namespace alone is not in the jail.
     """
     found = _CGROUP.match(cgroup)
-    return (int(found[1]), found[2] == "init") if found else (0, False)
+    return (int(found[1]), found[2] == "init") if found and found[2] != "broker" else (0, False)
 
 
 @cache
@@ -85,13 +86,20 @@ class Jails:
 
     def inside_user(self, jid: int, uid: int) -> str:
         """The name of a uid by the jail's own passwd, the jail's number for it without one, or "-"."""
-        known = self.record(jid) if jid else None
         inside = self.inside_uid(jid, uid)
-        if known is None or inside is None:
-            return "-"
+        return "-" if inside is None else self._users_of(jid).get(inside, str(inside))
+
+    def uid_inside(self, jid: int, user: str) -> int | None:
+        """The uid that the jail's own passwd has for a name, or a number that is one; None if there is no such user."""
+        if user.isascii() and user.isdigit():
+            return int(user)
+        return next((uid for uid, name in self._users_of(jid).items() if name == user), None)
+
+    def _users_of(self, jid: int) -> dict[int, str]:
         if jid not in self._users:
-            self._users[jid] = _users(known)
-        return self._users[jid].get(inside, str(inside))
+            known = self.record(jid)
+            self._users[jid] = {} if known is None else _users(known)
+        return self._users[jid]
 
     def jids(self, words: Iterable[str]) -> set[int]:
         """Jails by jid or name, ``0`` and the empty word for the host. Raises JailError: the jail is not found."""

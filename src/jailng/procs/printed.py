@@ -62,3 +62,9 @@ def say(made: Sequence[str]) -> int:
         print(f"standard output: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+def confirmed(question: str) -> bool:
+    """Ask on standard output, and whether the answer, a line of standard input, begins with y."""
+    print(question, end="", flush=True)
+    return sys.stdin.readline()[:1] in ("y", "Y")

@@ -18,8 +18,9 @@ _MOST = 1 << 14  # bytes of a file: a process may have written as much as it lik
 class Process:
     """One process. ``uids`` and ``gids`` are real, effective, saved and file system ids, as the host numbers them.
 
-    ``started`` is in seconds since the epoch, ``user`` and ``system`` are seconds of processor time; ``status`` are the
-    lines of /proc/PID/status by their names. Text is as the process has it: print it by ``visible``.
+    ``started`` is in seconds since the epoch, ``birth`` in clock ticks since the boot; with the pid the latter tells a
+    process from every other. ``user`` and ``system`` are seconds of processor time; ``status`` are the lines of
+    /proc/PID/status by their names. Text is as the process has it: print it by ``visible``.
     """
 
     pid: int
@@ -38,6 +39,7 @@ class Process:
     priority: int
     nice: int
     threads: int
+    birth: int
     started: float
     virtual: int
     resident: int
@@ -131,6 +133,7 @@ def parse(pid: int, stat: bytes, status: dict[str, str], cgroup: str, arguments:
         priority=numbers[14],
         nice=numbers[15],
         threads=numbers[16],
+        birth=numbers[18],
         started=boot + numbers[18] / TICKS,
         virtual=numbers[19],
         resident=numbers[20] * PAGE,

@@ -1,0 +1,88 @@
+"""Interfaces that go to a jail's network namespace, and come back: FreeBSD's SIOCSIFVNET and SIOCSIFRVNET."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jailng.core import attach, registry
+from jailng.errors import JailError
+from jailng.linux import ns
+from jailng.linux import rtnetlink as rt
+from jailng.linux.netlink import Netlink
+from jailng.params.values import visible
+
+_NOT_CONFIGURED = "Device not configured"  # FreeBSD's strerror(ENXIO)
+_OWN = "/proc/self/ns/net"
+
+
+def enter(jail: str) -> None:
+    """Be in the jail's network namespace from here on. Raises JailError."""
+    with _namespace(jail, f"jail_attach({visible(jail)}): {os.strerror(errno.EINVAL)}") as there:
+        try:
+            ns.setns(there, ns.CLONE_NEWNET)
+        except OSError as error:
+            raise JailError(f"jail_attach: {error.strerror}") from None
+
+
+def move(index: int, jail: str) -> None:
+    """Take an interface from here to the jail. Raises JailError."""
+    with _namespace(jail, f"SIOCSIFVNET: {_NOT_CONFIGURED}") as there:
+        if os.path.sameopenfile(there, _here()):
+            raise JailError(f"SIOCSIFVNET: {os.strerror(errno.EEXIST)}")
+        try:
+            with Netlink() as netlink:
+                netlink.batch([rt.move_link(index, there)])
+        except OSError as error:
+            raise JailError(f"SIOCSIFVNET: {_words(error)}") from None
+
+
+def reclaim(interface: str, jail: str) -> None:
+    """Bring an interface of the jail's here. Raises JailError."""
+    here = _here()
+    with _namespace(jail, f"SIOCSIFRVNET: {_NOT_CONFIGURED}") as there:
+        if os.path.sameopenfile(there, here):
+            raise JailError(f"SIOCSIFRVNET: {os.strerror(errno.EEXIST)}")
+        try:
+            ns.setns(there, ns.CLONE_NEWNET)
+            try:
+                index = socket.if_nametoindex(interface)
+            except OSError:
+                raise JailError(f"SIOCSIFRVNET: {_NOT_CONFIGURED}") from None
+            with Netlink() as netlink:
+                netlink.batch([rt.move_link(index, here)])
+        except OSError as error:
+            raise JailError(f"SIOCSIFRVNET: {_words(error)}") from None
+
+
+def _words(error: OSError) -> str:
+    """Without what the kernel may have to say beyond that, which FreeBSD's does not."""
+    return os.strerror(error.errno or 0)
+
+
+def _here() -> int:
+    """The network namespace that this process is in, as a descriptor for the rest of its life."""
+    return os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextmanager
+def _namespace(jail: str, unknown: str) -> Iterator[int]:
+    """The network namespace of a jail, by name or jid. Raises JailError: it is ``unknown`` by that jid."""
+    record = registry.find(jail)
+    if record is None:
+        number = jail.isascii() and jail.isdigit()  # which FreeBSD leaves to the call
+        raise JailError(unknown if number else f'jail "{visible(jail)}" not found')
+    init = attach.open_init(record)  # while it is held, and was verified, the pid is nobody else's
+    try:
+        there = os.open(f"/proc/{record.init_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise JailError(f"jail {visible(jail)}: {error.strerror}") from None
+    finally:
+        os.close(init)
+    try:
+        yield there
+    finally:
+        os.close(there)

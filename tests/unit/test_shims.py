@@ -1,0 +1,108 @@
+"""The command lines of the shims that know jails, and what a cgroup tells: no process and no jail is needed."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from jailng.ctl import epair, killall, pgrep, service
+from jailng.errors import JailError, UsageError
+from jailng.procs import signals
+from jailng.procs.jails import membership
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "jid", "is_init"),
+    [
+        ("/", 0, False),
+        ("/system.slice/cron.service", 0, False),
+        ("/jailng/7/members", 7, False),
+        ("/jailng/7/members/below", 7, False),
+        ("/jailng/7/init", 7, True),
+        ("/jailng/7/members (deleted)", 7, False),
+        ("/jailng/7/members/12/members", 12, False),
+        ("/jailng/7/members/12/init", 12, True),
+        ("/jailng/7/members/12/members/40/members/x", 40, False),
+        ("/jailng/7/broker", 0, False),
+        ("/jailng/7/members/12/broker", 0, False),
+        ("/elsewhere/jailng/7/members", 0, False),
+        ("/jailng/7/membership", 0, False),
+    ],
+)
+def test_membership(cgroup: str, jid: int, is_init: bool) -> None:
+    assert membership(cgroup) == (jid, is_init)
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("9", 9), ("0", 0), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("64", 64), ("65", None), ("NONE", None),
+     ("", None), ("SIG", None), ("-9", None), ("٩", None)],
+)  # fmt: skip
+def test_signals(word: str, number: int | None) -> None:
+    assert signals.number(word) == number
+    if number:
+        assert signals.number(signals.name(number)) == number
+
+
+def test_pgreps_options_are_told_apart() -> None:
+    options = pgrep.parse(["-u", "root", "-fj", "a,b", "-d:", "pattern", "-l", "--cgroup", "/x", "--", "-j"], "pgrep")
+    assert options.jails == ["a", "b"]
+    assert options.passed == ["-u", "root", "-f", "--cgroup", "/x"]
+    assert options.patterns == ["pattern", "-j"]
+    assert options.delimiter == ":"
+    assert options.has("l")
+    assert pgrep.parse(["--full", "--pidfile=x", "-j", "1"], "pgrep").passed == ["-f", "-F", "x"]
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "patterns"),
+    [
+        (["-9", "-j", "any", "x"], signal.SIGKILL, ["x"]),
+        (["-j", "any", "-HUP", "x"], signal.SIGHUP, ["x"]),
+        (["--signal", "USR1", "-j", "any", "x"], signal.SIGUSR1, ["x"]),
+        (["-j", "any", "x"], signal.SIGTERM, ["x"]),
+        (["-j", "any", "--", "-9"], signal.SIGTERM, ["-9"]),
+    ],
+)
+def test_pkills_signal(words: list[str], number: int, patterns: list[str]) -> None:
+    options = pgrep.parse(words, "pkill")
+    assert (options.signal, options.patterns) == (number, patterns)
+    assert options.passed == []
+
+
+@pytest.mark.parametrize("words", [[], ["x"], ["-d", "-j", "x"], ["--", "-j"], ["-Z", "x"], ["-u", "-j", "x"]])
+def test_without_j_pgrep_is_the_hosts_own(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        pgrep.parse(words, "pgrep")
+
+
+def test_which_jails() -> None:
+    assert pgrep.chosen(["any"]) == pgrep.chosen(["0"]) == {pgrep.ANY}
+    assert pgrep.chosen(["none", "7", "7"]) == {0, 7}
+    for word in ("", "-1"):
+        with pytest.raises(JailError) as caught:
+            pgrep.chosen([word])
+        assert caught.value.status == 2
+
+
+def test_killalls_options_are_told_apart() -> None:
+    options = killall.parse(["-jcell", "-u", "www", "-s", "-v", "-9", "one", "-two"])
+    assert options.values == {"j": "cell", "u": "www"}
+    assert (options.flags, options.signal, options.names) == ({"s", "v"}, 9, ["one", "-two"])
+    assert killall.parse(["-STOP", "-j", "1"]).signal == signal.SIGSTOP  # no -S
+    for words in ([], ["x"], ["x", "-j", "y"], ["-l", "-j", "x"], ["--version"], ["-9", "x"]):
+        with pytest.raises(UsageError):
+            killall.parse(words)
+
+
+def test_without_j_service_is_the_hosts_own() -> None:
+    for words in ([], ["ssh", "-j", "x"], ["-j"], ["-j", "", "ssh"], ["--status-all"]):
+        with pytest.raises(UsageError):
+            service.shim(words)
+
+
+def test_only_epairs_are_created() -> None:
+    for name in ("bridge", "epair0a", "epair01", "epair-1", "xepair", "epair9999999"):
+        with pytest.raises(UsageError):
+            epair.create(name)
