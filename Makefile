@@ -16,13 +16,15 @@ MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
 SHIMS = $(wildcard shims/*)
 USERLAND = $(shell find userland -type f | LC_ALL=C sort)
+BOOT = $(wildcard share/rc/*.service)
+UNITS = $(PREFIX)/lib/systemd/system
 VIM = ftdetect/jailconf.vim ftplugin/jailconf.vim syntax/jailconf.vim
 # Where the shells look for completions, below PREFIX.
 BASH = share/bash-completion/completions
 ZSH = share/zsh/vendor-completions
 FISH = share/fish/vendor_completions.d
 
-.PHONY: all check install install-editing uninstall clean
+.PHONY: all check install install-boot install-editing uninstall uninstall-boot clean
 
 # All modules of a command in one file, for the time that finding them one by one takes (src/jailng/start.py).
 GATHER = $(PYTHON) -IX no_debug_ranges -c 'import sys; sys.path.append(sys.argv[1]); import jailng.gather; jailng.gather.gather()'
@@ -73,6 +75,19 @@ install-editing:
 	for file in $(VIM); do \
 		$(INSTALL) -D -m 644 share/vim/$$file $(DESTDIR)$(PREFIX)/share/vim/vimfiles/$$file || exit 1; done
 	$(PYTHON) -IB share/generate vim > $(DESTDIR)$(PREFIX)/share/vim/vimfiles/syntax/jailconf.vim
+
+# Start and stop with the machine, under systemd or SysV init: rc.jail(8). Then enable it as your init has it.
+install-boot:
+	$(INSTALL) -d $(DESTDIR)$(UNITS) $(DESTDIR)/etc/init.d $(DESTDIR)/etc/default
+	for unit in $(notdir $(BOOT)); do \
+		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$unit > $(DESTDIR)$(UNITS)/$$unit && \
+		chmod 644 $(DESTDIR)$(UNITS)/$$unit || exit 1; done
+	sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/jail.init > $(DESTDIR)/etc/init.d/jail
+	chmod 755 $(DESTDIR)/etc/init.d/jail
+	[ -e $(DESTDIR)/etc/default/jail ] || $(INSTALL) -m 644 share/rc/jail.default $(DESTDIR)/etc/default/jail
+
+uninstall-boot:
+	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(DESTDIR)/etc/init.d/jail
 
 uninstall:
 	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)$(PREFIX)/share/jailng \

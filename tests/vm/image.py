@@ -17,11 +17,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel import bootstrapped, debian, hostile
+from tests.kernel import booted, bootstrapped, debian, hostile
 
 _KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "dbus", "udev", "kmod")
 # What the tests would make with mmdebstrap, and the machine has no network to do it.
-_RECIPES = (debian.PLAIN, debian.POSTGRESQL, debian.BARE, debian.OLDEST, hostile.RECIPE)
+_RECIPES = (
+    debian.PLAIN,
+    debian.POSTGRESQL,
+    debian.BARE,
+    debian.OLDEST,
+    hostile.RECIPE,
+    booted.SYSTEMD,
+    booted.SYSVINIT,
+)
 _CARRIED = (
     "CHANGES.md",
     "LICENSE",

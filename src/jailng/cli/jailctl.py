@@ -13,6 +13,7 @@ from jailng.errors import JailError, UsageError
 VERBS = {
     "bootstrap": "make a Debian root, ready to be a jail",
     "ps": "processes, with the jail that each is in",
+    "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",
     "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
     "sockstat": "sockets, with who has them and in which jail",
     "sysctl": "FreeBSD's sysctls that are about jails",

@@ -1,0 +1,296 @@
+"""rc.d/jail: the jails of jail.conf(5) started and stopped, as `service jail DIRECTIVE [NAME ...]` asks for it.
+
+Behind it are /etc/init.d/jail and the units of systemd. Its words are FreeBSD's, of libexec/rc/rc.d/jail and rc.subr.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from jailng.ctl import rcconf, rcunit
+from jailng.ctl.rcconf import Settings
+from jailng.ctl.rcjail import RUN, Target, name_of, own_file, variable_of
+from jailng.errors import JailError, UsageError
+from jailng.params.values import visible
+
+_PREFIXES = ("fast", "force", "one", "quiet")
+_NOT_RUNNING = 3  # Linux Standard Base, init script actions: what `status` exits with
+
+
+class Call:
+    """A directive's settings, and what it works on: ``names``, or all jails where that is None."""
+
+    def __init__(self, settings: Settings, names: list[str] | None) -> None:
+        self.settings = settings
+        self.names = names
+        self.obsolete = False
+
+    def target(self, word: str) -> Target:
+        """The jail that is asked for by this word."""
+        found = Target(self.settings, word)
+        self.obsolete |= found.obsolete
+        return found
+
+
+def start(call: Call) -> int:
+    """Start all jails of jail_conf, or those of ``names``. 1 if one did not start."""
+    _tell("Starting jails:")
+    failed = _start_all(call.settings) if call.names is None else _start_named(call, call.names)
+    _tell(".\n")
+    if call.obsolete and call.settings.yes("jail_confwarn"):
+        words = ("Per-jail configuration via jail_* variables ", "is obsolete.  Please consider migrating to")
+        rcconf.warn(f"{' '.join(words)} {call.settings.text('jail_conf')}.")
+    return int(failed)
+
+
+def _start_all(settings: Settings) -> bool:
+    one = [] if settings.yes("jail_parallel_start") else ["-p1"]
+    run = _Run("jail", *settings.words("jail_flags"), "-f", settings.text("jail_conf"), "-c", *one)
+    if run.succeeds():
+        for jid, name in _running():
+            _tell(f" {visible(name)}")
+            _note(name, jid)
+    else:
+        _tell(run.said)
+    return run.failed
+
+
+def _start_named(call: Call, names: list[str]) -> bool:
+    side_by_side = call.settings.yes("jail_parallel_start")
+    failed = False
+    begun: list[tuple[Target, _Run]] = []
+    for word in names:
+        target = call.target(word)
+        if target.file is None:
+            failed = True
+            continue
+        run = _Run("jail", *target.flags, "-i", "-f", str(target.file), "-c", target.name)
+        begun.append((target, run))
+        if not side_by_side:
+            run.succeeds()
+            _tell_of_start(target, run)
+    for target, run in begun if side_by_side else []:
+        run.succeeds()
+        _tell_of_start(target, run)
+    return failed or any(run.failed for _, run in begun)
+
+
+def _tell_of_start(target: Target, run: _Run) -> None:
+    if run.failed:
+        _tell(f' cannot start jail  "{visible(target.title)}": \n{run.said}')
+    else:
+        _tell(f" {visible(target.title)}")
+        jids = [jid for jid, name in _running() if name == target.name]
+        _note(target.name, *jids)
+
+
+def stop(call: Call) -> int:
+    """Stop all jails that run, or those of ``names`` that do. 1 if one still runs."""
+    _tell("Stopping jails:")
+    names = [name for _, name in _running()] if call.names is None else list(call.names)
+    if call.settings.yes("jail_reverse_stop"):
+        names.reverse()
+    failed = False
+    for word in names:
+        failed |= _stop_one(call, word)
+    _tell(".\n")
+    return int(failed)
+
+
+def _stop_one(call: Call, word: str) -> bool:
+    if call.names is None:
+        # rc.d/jail looks for all of them in jail_conf alone, and what has a file of its own ends without its exec.stop.
+        file = own_file(call.settings, word) or call.settings.text("jail_conf")
+        name, title, options = word, word, [*call.settings.words("jail_flags"), "-f", str(file)]
+    else:
+        target = call.target(word)
+        if target.file is None or not _runs(target.name):
+            return target.file is None
+        name, title, options = target.name, target.title, ["-q", "-f", str(target.file)]
+    _tell(f" {visible(title)}")
+    run = _Run("jail", *options, "-r", name)
+    run.succeeds()
+    if _runs(name):
+        _tell(run.said)
+        return True
+    (RUN / f"jail_{name}.id").unlink(missing_ok=True)
+    return False
+
+
+def restart(call: Call) -> int:
+    """Stop, then start."""
+    stop(call)
+    return start(call)
+
+
+def status(call: Call) -> int:
+    """What jls(8) prints. 3 if none of the jails runs that are asked for, or one of those with a name."""
+    subprocess.run([_command("jls"), "-N"], check=False)
+    running = [name for _, name in _running()]
+    return 0 if running and all(name_of(word) in running for word in call.names or ()) else _NOT_RUNNING
+
+
+def config(call: Call) -> int:
+    """Which file has a jail's parameters."""
+    targets = [call.target(word) for word in call.names or ()]
+    for target in targets:
+        if target.file is not None:
+            _tell(f"{visible(target.name)}: parameters are in {target.file}.\n")
+    return int(any(target.file is None for target in targets))
+
+
+def console(call: Call) -> int:
+    """Log in to a jail, or run what stands after its name. Does not return."""
+    if not call.names:
+        print(f"{rcconf.SCRIPT}: ERROR: Specify a jail name.", file=sys.stderr)
+        return 3
+    word, *argv = call.names
+    argv = argv or call.settings.words(f"jail_{variable_of(word)}_consolecmd", "jail_consolecmd")
+    jexec = _command("jexec")
+    os.execv(jexec, [jexec, name_of(word), *argv])
+
+
+def rcvar(call: Call) -> int:
+    """Which variable says whether jails are started with the machine, and what it says."""
+    _tell(f'# jail : Manage system jails\n#\njail_enable="{visible(call.settings.text("jail_enable"))}"\n')
+    _tell('#   (default: "NO")\n\n')
+    return 0
+
+
+def enable(call: Call) -> int:
+    """Have jails started with the machine from now on."""
+    rcconf.write("jail_enable", "YES")
+    _tell(f"jail enabled in {rcconf.FILE}\n")
+    return 0
+
+
+def disable(call: Call) -> int:
+    """Have them not started."""
+    rcconf.write("jail_enable", "NO")
+    _tell(f"jail disabled in {rcconf.FILE}\n")
+    return 0
+
+
+def enabled(call: Call) -> int:
+    """Whether they are: 0 or 1."""
+    return int(not call.settings.yes("jail_enable"))
+
+
+def describe(call: Call) -> int:
+    """What this is."""
+    _tell("Manage system jails\n")
+    return 0
+
+
+def extracommands(call: Call) -> int:
+    """The directives that other services do not have."""
+    _tell("config console status\n")
+    return 0
+
+
+# In the order in which rc.subr's usage has them.
+DIRECTIVES: dict[str, Callable[[Call], int]] = {
+    "start": start,
+    "stop": stop,
+    "restart": restart,
+    "rcvar": rcvar,
+    "enable": enable,
+    "disable": disable,
+    "enabled": enabled,
+    "describe": describe,
+    "extracommands": extracommands,
+    "config": config,
+    "console": console,
+    "status": status,
+}
+# What jail_enable=NO forbids.
+_GATED = ("start", "stop", "restart", "config", "console", "extracommands")
+USAGE = f"Usage: {rcconf.SCRIPT} [{'|'.join(_PREFIXES)}]({'|'.join(DIRECTIVES)})"
+
+
+def main(argv: list[str]) -> int:
+    """Carry out a directive; its exit status. Raises UsageError, JailError, OSError."""
+    if not argv or not argv[0]:
+        raise UsageError(USAGE)
+    prefix, directive = _parted(argv[0])
+    if directive not in DIRECTIVES:
+        raise UsageError(f"{rcconf.SCRIPT}: unknown directive '{visible(directive)}'.\n{USAGE}")
+    settings = rcconf.read()
+    if prefix in ("force", "one"):
+        settings.set_here("jail_enable", "YES")
+    if directive in _GATED and not settings.yes("jail_enable"):
+        if prefix not in ("fast", "quiet"):
+            _tell(
+                f"Cannot '{directive}' jail. Set jail_enable to YES in {rcconf.FILE} or use 'one{directive}' "
+                f"instead of '{directive}'.\n"
+            )
+        return 0
+    given = [word for word in argv[1:] if word]
+    if given:
+        settings.set_here("jail_reverse_stop", "NO")
+    call = Call(settings, given or settings.words("jail_list") or None)
+    done = DIRECTIVES[directive](call)
+    if done == 0 and not given:
+        rcunit.follow(directive, rcconf.read())
+    return done
+
+
+def _parted(word: str) -> tuple[str, str]:
+    """What stands before a directive, and the directive. Debian's policy knows force-reload, which is a restart."""
+    if word == "force-reload":
+        return "", "restart"
+    prefix = next((prefix for prefix in _PREFIXES if word.startswith(prefix)), "")
+    return prefix, word.removeprefix(prefix)
+
+
+class _Run:
+    """A command whose output is told of afterwards, if at all. It has a file for that: a daemon may keep it open."""
+
+    def __init__(self, command: str, *arguments: str) -> None:
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # until it has ended
+        self._process = subprocess.Popen(
+            [_command(command), *arguments], stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
+        )
+        self.said = ""
+        self.failed = True
+
+    def succeeds(self) -> bool:
+        """Wait for it."""
+        self.failed = self._process.wait() != 0
+        self._output.seek(0)
+        self.said = self._output.read().decode("utf-8", "surrogateescape")
+        self._output.close()
+        return not self.failed
+
+
+def _command(name: str) -> str:
+    """jailng's own, beside jailctl(8)."""
+    return str(Path(sys.argv[0]).resolve().parent / name)
+
+
+def _running() -> list[tuple[str, str]]:
+    """Jid and name of each jail that runs. Raises JailError."""
+    done = subprocess.run([_command("jls"), "jid", "name"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise JailError(done.stderr.strip().removeprefix("jls: "))
+    return [(jid, name) for jid, _, name in (line.partition(" ") for line in done.stdout.splitlines())]
+
+
+def _runs(name: str) -> bool:
+    return any(name == found for _, found in _running())
+
+
+def _note(name: str, *jids: str) -> None:
+    for jid in jids:
+        (RUN / f"jail_{name}.id").write_text(f"{jid}\n")
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,217 @@
+"""Jails that start with the machine and are stopped before it stops, under systemd and under SysV's init: rc.jail(8).
+
+jailng is there from its package, on a Debian that boots in a container (booted.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import booted, debian
+from tests.kernel.booted import Machine
+from tests.kernel.stage import Stage
+
+# The other way round than they depend on each other.
+_NAMES = ("db", "cache", "app", "www", "mail")
+_CONFIGURATION = """
+path = "/jail/$name";
+host.hostname = "$name";
+exec.start = "/bin/sh /etc/rc";
+exec.stop = "/bin/sh /etc/rc.shutdown";
+mount = "/jail/log $path/log nullfs rw";
+mail { depend = www; }
+www { depend = app; }
+app { depend = db, cache; }
+cache { depend = db; }
+db { }
+"""
+# At boot there may be a console, and what is no daemon would end with the terminal that /etc/rc has.
+_RC = """
+mkfifo /run/up /run/down
+setsid /bin/sh /etc/service >/dev/null 2>&1 </dev/null &
+echo $! >/run/service.pid
+read answer </run/up
+echo "$(hostname): started" >>/log/order
+"""
+# A service that takes its time to end, and tells how it does.
+_SERVICE = """
+trap 'echo "$(hostname): service ends" >>/log/order; echo ended 1<>/run/down; exit' TERM
+echo ready >/run/up
+while :; do sleep 1000 & wait; done
+"""
+_RC_SHUTDOWN = """
+exec 3<>/run/down
+kill -TERM $(cat /run/service.pid)
+read answer <&3
+echo "$(hostname): shut down" >>/log/order
+"""
+_STARTED = [f"{name}: started" for name in _NAMES]
+_ENDED = [f"{name}: {what}" for name in reversed(_NAMES) for what in ("service ends", "shut down")]
+
+
+@pytest.fixture(scope="module")
+def package(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = str(tmp_path_factory.mktemp("package"))
+    done = subprocess.run([checkout / "package/build", "-o", output], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(params=[booted.SYSTEMD, booted.SYSVINIT], ids=["systemd", "sysvinit"])
+def machine(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, package: Path) -> Iterator[Machine]:
+    """With jailng, as its package leaves it, and roots for jails; it is off."""
+    made = Machine(stage, request.param, tmp_path)
+    try:
+        shutil.copy(package, made.top / "root/jailng.deb")
+        made.chroot("dpkg", "-i", "/root/jailng.deb")
+        (made.top / "jail/log").mkdir()
+        for name in _NAMES:
+            root = debian.small(made.top / "jail" / name)
+            (root / "log").mkdir()
+            for script, text in (("rc", _RC), ("service", _SERVICE), ("rc.shutdown", _RC_SHUTDOWN)):
+                (root / "etc" / script).write_text(text)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def five(machine: Machine) -> Machine:
+    """They are configured, and to be started with the machine."""
+    (machine.top / "etc/jail.conf").write_text(_CONFIGURATION)
+    (machine.top / "etc/default/jail").write_text('jail_enable="YES"\n')
+    return machine
+
+
+def _log(machine: Machine) -> list[str]:
+    file = machine.top / "jail/log/order"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_five_jails_start_in_order_and_see_their_own_shutdown(five: Machine) -> None:
+    five.boot()
+    assert five.must("jls", "name").split() == list(_NAMES)
+    assert _log(five) == _STARTED
+    for jid, name in enumerate(_NAMES, 1):
+        assert five.must("cat", f"/run/jail_{name}.id") == f"{jid}\n"
+    five.shut_down()
+    assert _log(five) == [*_STARTED, *_ENDED]
+
+
+def test_service_speaks_as_freebsds(five: Machine) -> None:
+    """Debian's service(8) hands on what it knows to systemd, without the names."""
+    five.boot()
+    for words, told in (
+        ("stop mail", "Stopping jails: mail.\n"),
+        ("stop mail", "Stopping jails:.\n"),
+        ("start mail", "Starting jails: mail.\n"),
+        ("restart www", "Stopping jails: www.\nStarting jails: www.\n"),
+        ("onestart mail", "Starting jails: mail.\n"),  # which www has taken along
+        ("onestop mail www", "Stopping jails: mail www.\n"),
+        ("onerestart db", "Stopping jails: db.\nStarting jails: db.\n"),
+        ("config db", "db: parameters are in /etc/jail.conf.\n"),
+        ("oneconfig db", "db: parameters are in /etc/jail.conf.\n"),
+        ("console db hostname", "db\n"),
+        ("oneconsole db hostname", "db\n"),
+        ("start", "Starting jails: db cache app www mail.\n"),
+        ("onestop", "Stopping jails: db cache app www mail.\n"),
+    ):
+        assert five.must("service", "jail", *words.split()) == told, words
+    assert five.run("service", "jail", "status").returncode == 3
+    five.must("service", "jail", "start", "cache")
+    assert five.must("service", "jail", "status") == five.must("jls", "-N") != ""
+    five.must("service", "jail", "status", "db")
+    assert five.run("service", "jail", "status", "db", "www").returncode == 3
+    assert five.run("service", "jail").stderr.startswith("Usage: /etc/init.d/jail [fast|force|one|quiet](start|")
+
+
+def test_a_service_that_is_not_jail_is_debians(five: Machine) -> None:
+    five.boot()
+    for words in (("--version",), ("--status-all",), ("nothing", "start"), ("ready", "other"), ()):
+        ours, debians = five.run("service", *words), five.run("/usr/sbin/service.distrib", *words)
+        got = [
+            (done.returncode, done.stdout, done.stderr.replace("service.distrib", "service"))
+            for done in (ours, debians)
+        ]
+        assert got[0] == got[1], words
+
+
+def test_a_jail_that_does_not_start_keeps_none_from_its_shutdown(five: Machine) -> None:
+    with open(five.top / "etc/jail.conf", "a") as file:
+        file.write("broken { path = /nowhere; }\n")
+    five.boot()
+    assert five.must("jls", "name").split() == list(_NAMES)
+    told = five.run("service", "jail", "start", "broken")
+    assert told.returncode == 1
+    assert told.stdout == (
+        'Starting jails: cannot start jail  "broken": \njail: broken: path /nowhere: No such file or directory\n.\n'
+    )
+    five.shut_down()
+    assert _log(five) == [*_STARTED, *_ENDED]
+
+
+def test_nothing_is_done_unless_enabled(five: Machine) -> None:
+    (five.top / "etc/default/jail").write_text("")
+    five.boot()
+    assert five.must("jls", "name") == ""
+    how = "Set jail_enable to YES in /etc/default/jail or use 'one{0}' instead of '{0}'.\n"
+    for directive in ("start", "stop", "restart", "config", "console"):
+        told = f"Cannot '{directive}' jail. {how.format(directive)}"
+        assert five.must("service", "jail", directive, "db") == told
+    assert five.must("service", "jail", "onestart", "") == "Starting jails: db cache app www mail.\n"  # Salt's all
+    assert five.must("/etc/init.d/jail", "onestop", "") == "Stopping jails: db cache app www mail.\n"
+    assert five.must("service", "jail", "enable") == "jail enabled in /etc/default/jail\n"
+    assert five.must("service", "jail", "start", "db") == "Starting jails: db.\n"
+    assert five.must("service", "jail", "disable") == "jail disabled in /etc/default/jail\n"
+    five.shut_down()
+    assert _log(five)[-1] == "db: service ends"  # as on FreeBSD: by the SIGTERM that everybody gets
+
+
+def test_units_of_systemd(five: Machine) -> None:
+    if (five.top / "etc/inittab").exists():
+        pytest.skip("this machine has none")
+    five.boot()
+    five.must("service", "jail", "stop")
+    left = five.must("systemctl", "show", "--value", "-p", "Job", "-p", "ActiveState", "jail.service").split()
+    assert left != ["active"]  # it follows, or has done so
+    for words, running in (
+        ("start jail", _NAMES),
+        ("restart jail", _NAMES),
+        ("stop jail", ()),
+        ("start jail@app", ("db", "cache", "app")),
+        ("start jail@db", ("db", "cache", "app")),
+        ("stop jail@cache", ("db", "cache", "app")),  # which was never started as a unit
+        ("stop jail@app", ("db", "cache")),
+    ):
+        five.must("systemctl", *words.split())
+        assert set(five.must("jls", "name").split()) == set(running), words
+    assert five.run("systemctl", "start", "jail@nothing").returncode == 1
+    five.shut_down()
+    assert _log(five)[-4:] == [f"{name}: {what}" for name in ("cache", "db") for what in ("service ends", "shut down")]
+
+
+def test_a_line_in_rc_local(machine: Machine) -> None:
+    """The article's way. There is no /etc/jail.conf."""
+    (machine.top / "etc/default/jail").write_text("jail_enable=yes\n")
+    script = machine.top / "etc/rc.local"
+    script.write_text(
+        "#!/bin/sh\nip link set lo up\nip address add 192.0.2.10/32 dev lo\n"
+        "jail /jail/db cell.example.org 192.0.2.10 /bin/sh /etc/rc\n"
+    )
+    script.chmod(0o755)
+    machine.boot()
+    if (machine.top / "etc/inittab").exists():
+        machine.must("service", "rc.local", "stop")
+    else:
+        machine.must("systemctl", "stop", "rc-local.service")
+    assert machine.must("jls", "host.hostname", "ip4.addr") == "cell.example.org 192.0.2.10\n"
+    jid = machine.must("jls", "jid").strip()
+    pid = machine.must("jexec", jid, "cat", "/run/service.pid").strip()
+    assert machine.must("jexec", jid, "cat", f"/proc/{pid}/cmdline") == "/bin/sh\0/etc/service\0"
+    machine.shut_down()
+    log = (machine.top / "jail/db/log/order").read_text().splitlines()
+    assert log == ["cell.example.org: started", "cell.example.org: service ends"]

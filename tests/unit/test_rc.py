@@ -1,0 +1,331 @@
+"""`service jail`: its settings, which file serves which jail, what jail(8) is asked for, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from jailng.cli import jailctl
+from jailng.ctl import rc, rcconf, rcjail, rcobsolete
+from jailng.ctl.rcconf import Settings
+from jailng.errors import JailError
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """/etc and /run of a host, with programs that write down how they are called beside them."""
+    for name in ("etc/jail.conf.d", "run", "sbin"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(rcjail, "ETC", tmp_path / "etc")
+    for module in (rcjail, rc):
+        monkeypatch.setattr(module, "RUN", tmp_path / "run")
+    monkeypatch.setattr(rcconf, "FILE", tmp_path / "etc/default")
+    monkeypatch.setitem(rcconf._DEFAULTS, "jail_conf", str(tmp_path / "etc/jail.conf"))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "sbin/jailctl")])
+    program(tmp_path, "jls", f"cat {tmp_path}/running 2>/dev/null; true")
+    program(tmp_path, "jail", f'echo "$@" >>{tmp_path}/asked')
+    return tmp_path
+
+
+def program(host: Path, name: str, text: str) -> None:
+    (host / "sbin" / name).write_text(f"#!/bin/sh\n{text}\n")
+    (host / "sbin" / name).chmod(0o755)
+
+
+def asked(host: Path) -> str:
+    """What jail(8) was called with since the last time, the host's directory being HERE."""
+    file = host / "asked"
+    found = file.read_text().replace(str(host), "HERE") if file.exists() else ""
+    file.unlink(missing_ok=True)
+    return found
+
+
+# Settings.
+
+
+def test_settings_are_a_script(host: Path) -> None:
+    rcconf.FILE.write_text('first=a\njail_list="$first b"\njail_list="$jail_list c"\necho said\njail_enable=on # yes\n')
+    settings = rcconf.read()
+    assert settings.words("jail_list") == ["a", "b", "c"]
+    assert settings.yes("jail_enable")
+    assert not settings.yes("jail_reverse_stop")
+    assert settings.text("jail_nothing") == ""
+
+
+def test_settings_that_are_no_script(host: Path) -> None:
+    rcconf.FILE.write_text('jail_list="a\n')
+    with pytest.raises(JailError, match=r"etc/default: .*Unterminated quoted string"):
+        rcconf.read()
+
+
+@pytest.mark.parametrize(
+    ("value", "yes"), [("YES", True), ("true", True), ("On", True), ("1", True), ("NO", False), ("off", False)]
+)
+def test_yes_and_no(value: str, yes: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Settings({"jail_enable": value}).yes("jail_enable") is yes
+    assert capsys.readouterr().err == ""
+
+
+def test_neither_yes_nor_no(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not Settings({"jail_enable": "perhaps"}).yes("jail_enable")
+    assert capsys.readouterr().err == "/etc/init.d/jail: WARNING: $jail_enable is not set properly - see rc.conf(5).\n"
+
+
+def test_enable_leaves_the_rest_of_the_file(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rcconf.FILE.write_text('# jail_enable="YES"\n jail_enable=NO\njail_list="a"')
+    assert rc.main(["enable"]) == 0
+    assert rcconf.FILE.read_text() == '# jail_enable="YES"\njail_enable="YES"\njail_list="a"\n'
+    assert rc.main(["enabled"]) == 0
+    assert rc.main(["disable"]) == 0
+    assert rc.main(["enabled"]) == 1
+    rcconf.FILE.write_text('jail_list="a"')
+    rc.main(["enable"])
+    assert rcconf.FILE.read_text() == 'jail_list="a"\njail_enable="YES"\n'
+
+
+# Which file.
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "found"),
+    [
+        (("jail.conf",), {}, "jail.conf"),
+        (("jail.conf", "jail.conf.d/a_b.conf"), {}, "jail.conf.d/a_b.conf"),
+        (("jail.conf", "jail.conf.d/a_b.conf", "jail.a_b.conf"), {}, "jail.a_b.conf"),
+        (("jail.conf", "other", "jail.a_b.conf"), {"jail_a_b_conf": "HERE/other"}, "other"),
+        (("jail.conf", "jail.conf.d/b.conf"), {}, "jail.conf"),
+        (("other",), {"jail_conf": "HERE/other"}, "other"),
+    ],
+)
+def test_which_file_serves_a_jail(host: Path, files: tuple[str, ...], settings: dict[str, str], found: str) -> None:
+    for name in files:
+        (host / "etc" / name).touch()
+    given = {name: value.replace("HERE", str(host / "etc")) for name, value in settings.items()}
+    target = rcjail.Target(Settings(given), "a.b")
+    assert (target.name, target.file) == ("a_b", host / "etc" / found)
+
+
+@pytest.mark.parametrize("quote", ['"', "'", ""])
+def test_a_file_that_is_included_is_read_as_part_of_the_other(host: Path, quote: str) -> None:
+    (host / "etc/jail.conf.d/a.conf").touch()
+    (host / "etc/jail.conf").write_text(f"x;\n  .include {quote}{host}/etc/jail.conf.d/*.conf{quote};\n")
+    assert rcjail.Target(Settings({}), "a").file == host / "etc/jail.conf"
+
+
+def test_no_file(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rc.main(["onestart", "a"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "Starting jails:.\n"
+    assert told.err == (
+        "/etc/init.d/jail: WARNING: Invalid configuration for a  (no jail.conf, no hostname, or no path).   "
+        "Jail a was ignored.\n"
+    )
+    assert asked(host) == ""
+
+
+# What jail(8) is asked for.
+
+
+def test_start_and_stop_of_all(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "etc/jail.b.conf").touch()
+    (host / "running").write_text("1 a\n7 b\n8 b.c\n")
+    rcconf.FILE.write_text("jail_enable=YES\njail_flags=-v\n")
+    assert rc.main(["start"]) == 0
+    assert asked(host) == "-v -f HERE/etc/jail.conf -c -p1\n"
+    assert {path.name: path.read_text() for path in (host / "run").iterdir()} == {
+        "jail_a.id": "1\n",
+        "jail_b.id": "7\n",
+        "jail_b.c.id": "8\n",
+    }
+    program(host, "jail", f'echo "$@" >>{host}/asked; : >{host}/running')
+    rcconf.FILE.write_text("jail_enable=YES\njail_reverse_stop=YES\njail_parallel_start=YES\n")
+    assert rc.main(["stop"]) == 0
+    assert asked(host) == ("-f HERE/etc/jail.conf -r b.c\n-f HERE/etc/jail.b.conf -r b\n-f HERE/etc/jail.conf -r a\n")
+    assert list((host / "run").iterdir()) == []
+    assert rc.main(["start"]) == 0
+    assert asked(host) == "-f HERE/etc/jail.conf -c\n"
+    assert capsys.readouterr().out == "Starting jails: a b b.c.\nStopping jails: b.c b a.\nStarting jails:.\n"
+
+
+def test_names_and_jail_list(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "etc/jail.conf").touch()
+    (host / "running").write_text("1 a\n2 b\n")
+    rcconf.FILE.write_text("jail_enable=YES\njail_list='b a'\njail_reverse_stop=YES\njail_b_flags=-q\n")
+    assert rc.main(["start"]) == 0
+    assert asked(host) == "-q -i -f HERE/etc/jail.conf -c b\n-i -f HERE/etc/jail.conf -c a\n"
+    assert rc.main(["start", "", "a"]) == 0
+    assert asked(host) == "-i -f HERE/etc/jail.conf -c a\n"
+    assert rc.main(["stop"]) == 1  # they still run
+    assert asked(host) == "-q -f HERE/etc/jail.conf -r a\n-q -f HERE/etc/jail.conf -r b\n"
+    assert rc.main(["stop", "b", "a", "c"]) == 1  # as they are named; c does not run
+    assert asked(host) == "-q -f HERE/etc/jail.conf -r b\n-q -f HERE/etc/jail.conf -r a\n"
+    starts, stops = "Starting jails: b a.\nStarting jails: a.\n", "Stopping jails: a b.\nStopping jails: b a.\n"
+    assert capsys.readouterr().out == starts + stops
+
+
+def test_what_is_said_of_failures(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "etc/jail.conf").touch()
+    (host / "running").write_text("1 a\n")
+    program(host, "jail", "echo out; echo err >&2; exit 1")
+    assert rc.main(["onestart"]) == 1
+    assert rc.main(["onestart", "a", "b"]) == 1
+    assert rc.main(["onestop", "a"]) == 1
+    one = ' cannot start jail  "{}": \nout\nerr\n'
+    assert capsys.readouterr().out == (
+        f"Starting jails:out\nerr\n.\nStarting jails:{one.format('a')}{one.format('b')}.\n"
+        "Stopping jails: aout\nerr\n.\n"
+    )
+
+
+def test_several_are_started_side_by_side(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each waits for the other."""
+    (host / "etc/jail.conf").touch()
+    for name in ("a", "b"):
+        os.mkfifo(host / name)
+    program(
+        host, "jail", f"case $5 in a) echo >{host}/a; read x <{host}/b;; b) read x <{host}/a; echo >{host}/b;; esac"
+    )
+    rcconf.FILE.write_text("jail_parallel_start=YES\n")
+    assert rc.main(["onestart", "a", "b"]) == 0
+    assert capsys.readouterr().out == "Starting jails: a b.\n"
+
+
+def test_a_jail_that_keeps_its_output_open_is_not_waited_for(host: Path) -> None:
+    (host / "etc/jail.conf").touch()
+    os.mkfifo(host / "end")
+    program(host, "jail", f"read x <{host}/end & exit 0")
+    assert rc.main(["onestart", "a"]) == 0
+    (host / "end").write_text("\n")
+
+
+# What jail_enable=NO forbids, and other directives.
+
+
+@pytest.mark.parametrize(("prefix", "told"), [("", True), ("fast", False), ("quiet", False)])
+def test_not_enabled(host: Path, capsys: pytest.CaptureFixture[str], prefix: str, told: bool) -> None:
+    assert rc.main([f"{prefix}start"]) == 0
+    sentence = f"Cannot 'start' jail. Set jail_enable to YES in {rcconf.FILE} or use 'onestart' instead of 'start'.\n"
+    assert capsys.readouterr().out == sentence * told
+    assert asked(host) == ""
+
+
+@pytest.mark.parametrize("prefix", ["one", "force"])
+def test_all_the_same(host: Path, prefix: str) -> None:
+    assert rc.main([f"{prefix}start"]) == 0
+    assert asked(host) == "-f HERE/etc/jail.conf -c -p1\n"
+
+
+def test_others(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rc.main(["rcvar"]) == 0
+    assert rc.main(["describe"]) == 0
+    assert rc.main(["oneextracommands"]) == 0
+    assert rc.main(["oneconfig"]) == 0
+    assert rc.main(["oneconsole"]) == 3
+    told = capsys.readouterr()
+    assert told.out == (
+        '# jail : Manage system jails\n#\njail_enable="NO"\n#   (default: "NO")\n\nManage system jails\n'
+        "config console status\n"
+    )
+    assert told.err == "/etc/init.d/jail: ERROR: Specify a jail name.\n"
+
+
+@pytest.mark.parametrize("words", [[], [""], ["onego"], ["force"]])
+def test_usage(host: Path, words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert jailctl.main(["rc", *words]) == 1
+    err = capfd.readouterr().err
+    assert err.endswith(
+        "Usage: /etc/init.d/jail [fast|force|one|quiet](start|stop|restart|rcvar|enable|disable|enabled|describe|"
+        "extracommands|config|console|status)\n"
+    )
+    if words == ["onego"]:
+        assert err.startswith("/etc/init.d/jail: unknown directive 'go'.\n")
+
+
+def test_force_reload_is_a_restart_as_debian_has_it(host: Path) -> None:
+    rcconf.FILE.write_text("jail_enable=YES\n")
+    assert rc.main(["force-reload"]) == 0
+    assert asked(host) == "-f HERE/etc/jail.conf -c -p1\n"
+
+
+# Variables in place of jail.conf(5).
+
+_OLD = {
+    "jail_www_rootdir": "/jail/www",
+    "jail_www_hostname": "www.example.org",
+    "jail_www_ip": "ep0|192.0.2.1,192.0.2.2/255.255.255.0",
+    "jail_www_ip_multi0": "2001:db8::1/64",
+    "jail_interface": "ep1",
+    "jail_www_exec_prestart0": 'echo "$HOME"',
+    "jail_exec_prestart1": "true",
+    "jail_www_exec_afterstart1": "later",
+    "jail_www_devfs_enable": "YES",
+    "jail_devfs_ruleset": "4",
+    "jail_set_hostname_allow": "YES",
+    "jail_www_parameters": "children.max=2; persist;",
+}
+_NEW = r"""www {
+	host.hostname = "www.example.org";
+	path = "/jail/www";
+	interface = "ep1";
+	ip4.addr += "ep0|192.0.2.1/32";
+	ip4.addr += "ep1|192.0.2.2 netmask 255.255.255.0";
+	ip6.addr += "ep1|2001:db8::1/64";
+	allow.raw_sockets = 0;
+	exec.clean;
+	exec.system_user = "root";
+	exec.jail_user = "root";
+	exec.prestart += "echo \"\$HOME\"";
+	exec.prestart += "true";
+	exec.start += "/bin/sh /etc/rc";
+	exec.start += "later";
+	exec.stop = "/bin/sh /etc/rc.shutdown jail";
+	exec.consolelog = "/var/log/jail_www_console.log";
+	mount.devfs;
+	devfs_ruleset = "4";
+	allow.set_hostname = 1;
+	allow.sysvipc = 0;
+	enforce_statfs = "2";
+	children.max=2;
+	persist;
+}
+"""
+
+
+def test_a_jail_of_variables() -> None:
+    head, _, text = rcobsolete.Obsolete(Settings(_OLD), "www", "www").text().partition("\n")
+    assert head.startswith("# Generated by /etc/init.d/jail at ")
+    assert text == _NEW
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({"jail_a_exec": "/bin/run"}, ['exec.start += "/bin/run";']),
+        ({"jail_a_exec_start": "/bin/run"}, ['exec.start += "/bin/run";']),
+        (
+            {"jail_a_exec_start": "/bin/run", "jail_a_exec_stop": "/bin/end"},
+            ['exec.start += "/bin/run";', 'exec.stop = "/bin/end";'],
+        ),
+    ],
+)
+def test_commands_of_variables(given: dict[str, str], lines: list[str]) -> None:
+    text = rcobsolete.Obsolete(Settings(given), "a", "a").text()
+    assert [line.strip() for line in text.splitlines() if "exec.st" in line] == lines
+
+
+def test_a_jail_of_variables_is_started_and_warned_of(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "etc/jail.conf").touch()
+    rcconf.FILE.write_text("".join(f"{name}='{value}'\n" for name, value in _OLD.items()) + "jail_enable=YES\n")
+    assert rc.main(["start", "www"]) == 0
+    assert asked(host) == "-i -f HERE/run/jail.www.conf -c www\n"
+    assert (host / "run/jail.www.conf").read_text().partition("\n")[2] == _NEW
+    told = capsys.readouterr()
+    assert told.out == "Starting jails: www.example.org.\n"
+    assert told.err.replace(str(host), "HERE") == (
+        "/etc/init.d/jail: WARNING: HERE/run/jail.www.conf is created and used for jail www.\n"
+        "/etc/init.d/jail: WARNING: Per-jail configuration via jail_* variables  is obsolete.  "
+        "Please consider migrating to HERE/etc/jail.conf.\n"
+    )
