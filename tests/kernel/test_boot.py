@@ -12,46 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel import booted, debian
+from tests.kernel import booted, fivejails
 from tests.kernel.booted import Machine
+from tests.kernel.fivejails import ENDED, NAMES, STARTED, log
 from tests.kernel.stage import Stage
-
-# The other way round than they depend on each other.
-_NAMES = ("db", "cache", "app", "www", "mail")
-_CONFIGURATION = """
-path = "/jail/$name";
-host.hostname = "$name";
-exec.start = "/bin/sh /etc/rc";
-exec.stop = "/bin/sh /etc/rc.shutdown";
-mount = "/jail/log $path/log nullfs rw";
-mail { depend = www; }
-www { depend = app; }
-app { depend = db, cache; }
-cache { depend = db; }
-db { }
-"""
-# At boot there may be a console, and what is no daemon would end with the terminal that /etc/rc has.
-_RC = """
-mkfifo /run/up /run/down
-setsid /bin/sh /etc/service >/dev/null 2>&1 </dev/null &
-echo $! >/run/service.pid
-read answer </run/up
-echo "$(hostname): started" >>/log/order
-"""
-# A service that takes its time to end, and tells how it does.
-_SERVICE = """
-trap 'echo "$(hostname): service ends" >>/log/order; echo ended 1<>/run/down; exit' TERM
-echo ready >/run/up
-while :; do sleep 1000 & wait; done
-"""
-_RC_SHUTDOWN = """
-exec 3<>/run/down
-kill -TERM $(cat /run/service.pid)
-read answer <&3
-echo "$(hostname): shut down" >>/log/order
-"""
-_STARTED = [f"{name}: started" for name in _NAMES]
-_ENDED = [f"{name}: {what}" for name in reversed(_NAMES) for what in ("service ends", "shut down")]
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +32,7 @@ def machine(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, packag
     try:
         shutil.copy(package, made.top / "root/jailng.deb")
         made.chroot("dpkg", "-i", "/root/jailng.deb")
-        (made.top / "jail/log").mkdir()
-        for name in _NAMES:
-            root = debian.small(made.top / "jail" / name)
-            (root / "log").mkdir()
-            for script, text in (("rc", _RC), ("service", _SERVICE), ("rc.shutdown", _RC_SHUTDOWN)):
-                (root / "etc" / script).write_text(text)
+        fivejails.make_roots(made.top)
         yield made
     finally:
         made.close()
@@ -82,24 +41,18 @@ def machine(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, packag
 @pytest.fixture
 def five(machine: Machine) -> Machine:
     """They are configured, and to be started with the machine."""
-    (machine.top / "etc/jail.conf").write_text(_CONFIGURATION)
-    (machine.top / "etc/default/jail").write_text('jail_enable="YES"\n')
+    fivejails.configure(machine.top)
     return machine
-
-
-def _log(machine: Machine) -> list[str]:
-    file = machine.top / "jail/log/order"
-    return file.read_text().splitlines() if file.exists() else []
 
 
 def test_five_jails_start_in_order_and_see_their_own_shutdown(five: Machine) -> None:
     five.boot()
-    assert five.must("jls", "name").split() == list(_NAMES)
-    assert _log(five) == _STARTED
-    for jid, name in enumerate(_NAMES, 1):
+    assert five.must("jls", "name").split() == list(NAMES)
+    assert log(five.top) == STARTED
+    for jid, name in enumerate(NAMES, 1):
         assert five.must("cat", f"/run/jail_{name}.id") == f"{jid}\n"
     five.shut_down()
-    assert _log(five) == [*_STARTED, *_ENDED]
+    assert log(five.top) == [*STARTED, *ENDED]
 
 
 def test_service_speaks_as_freebsds(five: Machine) -> None:
@@ -144,14 +97,14 @@ def test_a_jail_that_does_not_start_keeps_none_from_its_shutdown(five: Machine) 
     with open(five.top / "etc/jail.conf", "a") as file:
         file.write("broken { path = /nowhere; }\n")
     five.boot()
-    assert five.must("jls", "name").split() == list(_NAMES)
+    assert five.must("jls", "name").split() == list(NAMES)
     told = five.run("service", "jail", "start", "broken")
     assert told.returncode == 1
     assert told.stdout == (
         'Starting jails: cannot start jail  "broken": \njail: broken: path /nowhere: No such file or directory\n.\n'
     )
     five.shut_down()
-    assert _log(five) == [*_STARTED, *_ENDED]
+    assert log(five.top) == [*STARTED, *ENDED]
 
 
 def test_nothing_is_done_unless_enabled(five: Machine) -> None:
@@ -168,7 +121,7 @@ def test_nothing_is_done_unless_enabled(five: Machine) -> None:
     assert five.must("service", "jail", "start", "db") == "Starting jails: db.\n"
     assert five.must("service", "jail", "disable") == "jail disabled in /etc/default/jail\n"
     five.shut_down()
-    assert _log(five)[-1] == "db: service ends"  # as on FreeBSD: by the SIGTERM that everybody gets
+    assert log(five.top)[-1] == "db: service ends"  # as on FreeBSD: by the SIGTERM that everybody gets
 
 
 def test_units_of_systemd(five: Machine) -> None:
@@ -179,8 +132,8 @@ def test_units_of_systemd(five: Machine) -> None:
     left = five.must("systemctl", "show", "--value", "-p", "Job", "-p", "ActiveState", "jail.service").split()
     assert left != ["active"]  # it follows, or has done so
     for words, running in (
-        ("start jail", _NAMES),
-        ("restart jail", _NAMES),
+        ("start jail", NAMES),
+        ("restart jail", NAMES),
         ("stop jail", ()),
         ("start jail@app", ("db", "cache", "app")),
         ("start jail@db", ("db", "cache", "app")),
@@ -191,7 +144,9 @@ def test_units_of_systemd(five: Machine) -> None:
         assert set(five.must("jls", "name").split()) == set(running), words
     assert five.run("systemctl", "start", "jail@nothing").returncode == 1
     five.shut_down()
-    assert _log(five)[-4:] == [f"{name}: {what}" for name in ("cache", "db") for what in ("service ends", "shut down")]
+    assert log(five.top)[-4:] == [
+        f"{name}: {what}" for name in ("cache", "db") for what in ("service ends", "shut down")
+    ]
 
 
 def test_a_line_in_rc_local(machine: Machine) -> None:
