@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import measure, peers
+from bench import many, measure, peers
 from tests.kernel import debian
 from tests.kernel.stage import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, mount, mounts, unmount, unshare
 
@@ -53,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure jailng side by side with its peers.")
     parser.add_argument("--rounds", type=int, default=30, help="how often everything is done (default: 30)")
     parser.add_argument("--jails", type=int, default=200, help="how many address jails are started in one go; 0: none")
+    parser.add_argument("--configured", type=int, default=1000, help="how many jails one jail.conf has; 0: none")
     parser.add_argument("--only", default="", help="comma-separated names of peers; jailng is always there")
     parser.add_argument("--root", help="the tree that every container has (default: the Debian root of the tests)")
     parser.add_argument("--install", action="store_true", help="install the peers that are missing, with apt-get")
@@ -101,6 +102,8 @@ def _measure(where: peers.Where, options: argparse.Namespace) -> dict[str, objec
         "rounds": options.rounds,
         "milliseconds": samples,
         "many": _many(where, options.jails) if options.jails else {},
+        "jails configured": options.configured,
+        "configured": many.measured(where, options.configured) if options.configured else {},
     }
 
 
@@ -142,11 +145,14 @@ def _text(result: dict[str, object]) -> list[str]:
     if "crun" in run:
         entered = statistics.median(samples["enter"]["jailng.Jail (warm)"])
         lines.append(f"Jail.run, warm / crun run: {entered / run['crun']:.2f} (aim: below 1)")
-    many = result["many"]
-    if many:
-        assert isinstance(many, dict)
+    program = result["many"]
+    if program:
+        assert isinstance(program, dict)
         lines.append(
-            f"{many['jails']} address jails by one program: {many['start']:.2f} each to start (aim: at most 6), "
-            f"{many['stop']:.2f} to stop (aim: at most 2)"
+            f"{program['jails']} address jails by one program: {program['start']:.2f} each to start (aim: at most 6), "
+            f"{program['stop']:.2f} to stop (aim: at most 2)"
         )
-    return lines
+    count, configured = result["jails configured"], result["configured"]
+    assert isinstance(count, int)
+    assert isinstance(configured, dict)
+    return [*lines, *many.text(count, configured)]

@@ -1,0 +1,60 @@
+"""Many jails of one jail.conf: made, listed, entered and removed by the commands."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from bench import measure, peers
+
+_ROUNDS = 10
+# What is aimed at, in milliseconds: for each jail, and for a command on which their number has no influence none.
+_AIMS = {"create": 5.0, "remove": 2.0, "jls": 60.0}
+
+
+def measured(where: peers.Where, count: int) -> dict[str, dict[str, float]]:
+    """Milliseconds by what is done, with aliases on an interface and without: each, where it is done to each.
+
+    Raises measure.Failed.
+    """
+    return {kind: _of(where, count, line) for kind, line in _KINDS.items()}
+
+
+_KINDS = {"interface": f"interface = {peers.INTERFACE};", "addresses alone": ""}
+
+
+def _of(where: peers.Where, count: int, line: str) -> dict[str, float]:
+    conf = where.work / "jail.conf"
+    jails = [f"many{number} {{ ip4.addr = 198.18.{1 + number // 250}.{1 + number % 250}; }}" for number in range(count)]
+    conf.write_text("\n".join([f'path = "{where.root}"; persist; {line}', *jails]))
+    jail, jls, jexec = (str(peers.CHECKOUT / "bin" / name) for name in ("jail", "jls", "jexec"))
+    one = ["jls -j", "jexec"]
+    found: dict[str, float] = {}
+    try:
+        measure.spawn([jail, "-f", str(conf), "-qc", "many0"])
+        commands = {"jls": [jls], "jls -j": [jls, "-j", "many0"], "jexec": [jexec, "many0", "/bin/true"]}
+        for name in one:
+            found[f"{name}, alone"] = _median(commands[name])
+        found["create"] = measure.spawn([jail, "-f", str(conf), "-Cqc"]) / max(count - 1, 1)
+        for name, command in commands.items():
+            found[name] = _median(command)
+    finally:
+        found["remove"] = measure.spawn([jail, "-f", str(conf), "-qr", "*"]) / count
+    return found
+
+
+def _median(command: list[str]) -> float:
+    return statistics.median([measure.spawn(command) for _ in range(_ROUNDS)])
+
+
+def text(count: int, result: dict[str, dict[str, float]]) -> Iterator[str]:
+    """What was measured, as lines of text."""
+    for kind, found in result.items():
+        yield ""
+        yield f"{count} jails of one jail.conf ({kind}), milliseconds"
+        for name in ("create", "remove"):
+            yield f"{name + ', each':20}{found[name]:8.2f} (aim: at most {_AIMS[name]:.0f})"
+        yield f"{'jls':20}{found['jls']:8.2f} (aim: below {_AIMS['jls']:.0f})"
+        for name in ("jls -j", "jexec"):
+            alone = found[f"{name}, alone"]
+            yield f"{name:20}{found[name]:8.2f} with one jail {alone:.2f}: {found[name] / alone:.2f} (aim: 1)"
