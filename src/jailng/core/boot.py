@@ -284,6 +284,7 @@ class Boot(Operation):
         process.usual_priority(init)
         if copy < 0:
             jailinit.lay_open(init, _CODE)
+        _renew(init, sysctls)
         _new_mount_and_time(init)
         if outer >= 0:
             self._go_below(init, home, outer)
@@ -342,6 +343,21 @@ def _take_own_mounts(way: Program, built: int) -> None:
     way.fds.append(built)
     way.expect(1, "read", built, way.data(bytes(8)), 1)  # nothing, if whoever is to tell has died
     way.must("unshare", ns.CLONE_NEWNS, label="jail_set: unshare")
+
+
+def _renew(way: Program, sysctls: int) -> None:
+    """Have ``sysctls`` be /proc/sys/user of a procfs that nobody has looked anything up in, if one can be mounted.
+
+    The kernel keeps an entry of the same name there for the user namespace of each jail, and goes through all of them
+    to find the one: 1.4 ms with a thousand jails (proc_sys_compare() in fs/proc/proc_sysctl.c). A procfs takes 0.03 ms.
+    """
+    way.may("fsopen", way.text("proc"), 1, keep=1)
+    way.may("fsconfig", program.Kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0)
+    way.may("fsmount", program.Kept(1), 1, 0, keep=2)
+    way.may("openat", program.Kept(2), way.text("sys/user"), mount.O_PATH | posix.O_DIRECTORY, 0, keep=4)
+    way.may("dup3", program.Kept(4), sysctls, posix.O_CLOEXEC)
+    for number in (4, 2, 1):
+        way.may("close", program.Kept(number))
 
 
 def _new_mount_and_time(way: Program) -> None:
