@@ -71,6 +71,7 @@ BARE = Bare(packages=(), hooks=(_DOWNLOAD,))
 OLDEST = Bare(packages=(), suite="bookworm", hooks=(_DOWNLOAD,))  # Python 3.11, libseccomp 2.5, util-linux 2.38
 PLAIN = Recipe(_PACKAGES, hooks=('rm -f "$1"/etc/ssh/ssh_host_*', 'chroot "$1" ssh-keygen -q -A'))
 PYTHON = Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux"))
+CALLERS = Recipe((*DEPENDS, "at", "cron", "sudo"))  # a host on which others run jailng's commands
 POSTGRESQL = Recipe(("postgresql", "procps"))
 
 
