@@ -61,3 +61,9 @@ def test_jexec(salt: Any, cell: Cell) -> None:
     assert salt("service.stop", "greet", "jail=cell") is True
     assert salt("service.status", "greet", "jail=cell") is False
     script.unlink()
+
+
+def test_sysctl(salt: Any, cell: Cell) -> None:
+    told = salt("jail.sysctl")
+    assert [told[f"security.jail.{name}"] for name in ("jailed", "children.cur", "enforce_statfs")] == ["0", "1", "2"]
+    assert [name for name in told if not name.startswith("security.jail.")] == []

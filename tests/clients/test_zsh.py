@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Cell
+from tests.clients.conftest import PATH, Cell
 from tests.zsh import Zsh
 
 # FreeBSD's commands as zsh knows them, not the completions that jailng has.
@@ -16,8 +16,8 @@ _OWN = "fpath=( ${fpath:#*/vendor-completions} )"
 
 @pytest.fixture
 def zsh(tmp_path: Path) -> Iterator[Zsh]:
-    """With FreeBSD's spellings (sysctl) before the host's, as jailng(7) recommends it."""
-    made = Zsh(tmp_path, "/usr/lib/jailng/shims:/usr/sbin:/usr/bin:/sbin:/bin", _OWN)
+    """As somebody has it who types on Linux."""
+    made = Zsh(tmp_path, PATH, _OWN)
     yield made
     made.close()
 
@@ -41,3 +41,27 @@ def test_completion(zsh: Zsh, cell: Cell, typed: str, line: str) -> None:
     command.touch(mode=0o755)
     assert zsh.complete(typed) == line
     command.unlink()
+
+
+@pytest.fixture
+def freebsd(tmp_path: Path) -> Iterator[Zsh]:
+    """Where $OSTYPE says FreeBSD: there _sysctl takes its names from sysctl(8), not from /proc/sys."""
+    made = Zsh(tmp_path, PATH, f"{_OWN}; OSTYPE=freebsd15.0")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("sysctl sec.j.jaile", "sysctl security.jail.jailed="),  # sysctl -aN
+        ("sysctl -d security.jail.param.children.m", "sysctl -d security.jail.param.children.max="),
+        ("sysctl jail.set_h", "sysctl jail.set_hostname_allowed="),
+        ("sysctl kern.hostn", "sysctl kern.hostname="),
+        ("sysctl net.ipv4.ip_forw", "sysctl net.ipv4.ip_forward"),
+        ("jls host.hostn", "jls host.hostname "),
+        ("jail -r ce", "jail -r cell "),
+    ],
+)
+def test_completion_as_on_freebsd(freebsd: Zsh, cell: Cell, typed: str, line: str) -> None:
+    assert freebsd.complete(typed) == line
