@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -299,3 +300,17 @@ def test_service_runs_the_jails_own(shim: Shim, jails: dict[str, str], small_roo
     missing = shim("service", "-j", "nowhere", "sshd", "start")
     assert (missing.stdout, missing.stderr, missing.returncode) == ("", 'jexec: jail "nowhere" not found\n', 1)
     assert shim("service", "-j", "-n", "sshd", "start").stderr == 'jexec: jail "-n" not found\n'
+
+
+def test_service_tells_which_scripts_start_with_the_machine(shim: Shim, etc: Path) -> None:
+    """The jails' is one of them where jail_enable says so, as Salt asks."""
+    for level, names in (("rcS.d", ("S02udev", "S01kmod")), ("rc2.d", ("S01ssh", "S01jail", "K01cron"))):
+        shutil.rmtree(etc / level, ignore_errors=True)
+        (etc / level).mkdir()
+        for name in names:
+            (etc / level / name).symlink_to(f"../init.d/{name[3:]}")
+    for enable, also in (("NO", []), ("YES", ["/etc/init.d/jail"])):
+        (etc / "default/jail").write_text(f"jail_enable={enable}\n")
+        done = shim("service", "-e")
+        assert (done.stderr, done.returncode) == ("", 0)
+        assert done.stdout.split() == ["/etc/init.d/kmod", "/etc/init.d/udev", *also, "/etc/init.d/ssh"]
