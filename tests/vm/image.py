@@ -26,6 +26,7 @@ _RECIPES = (
     debian.POSTGRESQL,
     debian.BARE,
     debian.OLDEST,
+    debian.CALLERS,
     hostile.RECIPE,
     booted.SYSTEMD,
     booted.SYSVINIT,
