@@ -1,11 +1,20 @@
-"""Many jails of one jail.conf: made, listed, entered and removed by the commands."""
+"""Many jails of one jail.conf: made, listed, entered and removed by the commands.
+
+They are measured by a process of its own, which goes on a stage as the kernel tests do: of a thousand jids some would
+be those of the machine's jails, and a jail's cgroup has the name of its jid.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from bench import measure, peers
+from tests.kernel.stage import Stage
 
 _ROUNDS = 10
 # What is aimed at, in milliseconds: for each jail, and for a command on which their number has no influence none.
@@ -17,7 +26,24 @@ def measured(where: peers.Where, count: int) -> dict[str, dict[str, float]]:
 
     Raises measure.Failed.
     """
-    return {kind: _of(where, count, line) for kind, line in _KINDS.items()}
+    argv = [sys.executable, "-m", "bench.many", str(where.root), str(where.work), str(count)]
+    done = subprocess.run(argv, cwd=peers.CHECKOUT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise measure.Failed("bench.many")
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
+
+
+def main(root: str, work: str, count: str) -> None:
+    """Measure on a stage, and print the result as JSON."""
+    stage = Stage.enter()
+    try:
+        lines = f"link add {peers.INTERFACE} type veth peer name other\nlink set {peers.INTERFACE} up\n"
+        subprocess.run(["ip", "-batch", "-"], input=f"{lines}link set other up\n", text=True, check=True)
+        where = peers.Where(Path(root), Path(work))
+        print(json.dumps({kind: _of(where, int(count), line) for kind, line in _KINDS.items()}))
+    finally:
+        stage.leave()
 
 
 _KINDS = {"interface": f"interface = {peers.INTERFACE};", "addresses alone": ""}
@@ -58,3 +84,7 @@ def text(count: int, result: dict[str, dict[str, float]]) -> Iterator[str]:
         for name in ("jls -j", "jexec"):
             alone = found[f"{name}, alone"]
             yield f"{name:20}{found[name]:8.2f} with one jail {alone:.2f}: {found[name] / alone:.2f} (aim: 1)"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
