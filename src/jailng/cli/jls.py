@@ -237,15 +237,13 @@ def _row(record: Record, columns: list[Column], options: Options) -> str:
 
 
 def _field(record: Record, asked: Column, options: Options) -> str:
-    from jailng.params.table import negated
-
     known = get.text(record, asked)
     if not options.name_value:
         return "" if known is None else _quoted(known, asked, options)
     if known is None:
         return asked.name
     if asked.parameter.kind == "bool":
-        return asked.parameter.name if (known == "true") is not asked.negated else negated(asked.parameter.name)
+        return asked.parameter.name if (known == "true") is not asked.negated else asked.off
     return f"{asked.name}={_quoted(known, asked, options)}"
 
 

@@ -39,15 +39,23 @@ if TYPE_CHECKING:
 
 
 class Column:
-    """A parameter as it is asked for: by its name, by the "no" form of a boolean, or a key of meta or env."""
+    """A parameter as it is asked for: by its name, by the "no" form of a boolean, or a key of meta or env.
 
-    __slots__ = ("name", "parameter", "negated", "key")
+    ``default`` is its default as text, and ``off`` the "no" form of its name.
+    """
+
+    __slots__ = ("name", "parameter", "negated", "key", "default", "off")
 
     def __init__(self, name: str, parameter: Parameter, negated: bool = False, key: str | None = None) -> None:
+        from jailng.params.table import negated as without
+        from jailng.params.values import show
+
         self.name = name
         self.parameter = parameter
         self.negated = negated
         self.key = key
+        self.default = show(parameter.default)
+        self.off = without(parameter.name)
 
 
 def column(name: str) -> Column:
@@ -112,7 +120,7 @@ def text(record: Record, asked: Column) -> str | None:
             if line.startswith(front):
                 return line[len(front) :]
         return None
-    known = _known(record, parameter)
+    known = _known(record, asked)
     if asked.negated:
         return "false" if known == "true" else "true"
     return known
@@ -143,7 +151,8 @@ def _of_the_host(name: str) -> str:
     return "" if text == "(none)" else text  # what the kernel calls a domain that was never set
 
 
-def _known(record: Record, parameter: Parameter) -> str:
+def _known(record: Record, asked: Column) -> str:
+    parameter = asked.parameter
     name = parameter.name
     if name in ("jid", "cpuset.id"):
         # FreeBSD numbers its sets of processors apart; here a jail's set is its cgroup's, which the jid names.
@@ -172,6 +181,4 @@ def _known(record: Record, parameter: Parameter) -> str:
     # A jail without addresses has ip4=new all the same, and one with addresses too: that is what was set, and what
     # jls -s has to print for jail(8). FreeBSD's jail_get tests for "disable" first, by the very flag that "new" sets,
     # and so reads both back as ip4=disable; its pr_flag_jailsys table has still that order in main.
-    from jailng.params.values import show
-
-    return show(parameter.default)
+    return asked.default
