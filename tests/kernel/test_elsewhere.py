@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, host_addresses, ip, run, switch
+from tests.kernel.networks import Namespace, ip, run, switch
 from tests.kernel.stage import Stage, mounts
 
 ADDRESS = "198.51.100.10"
@@ -19,6 +22,10 @@ ADDRESS = "198.51.100.10"
 def _works(done: subprocess.CompletedProcess[str]) -> str:
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def _addresses(place: Namespace) -> str:
+    return place.run("ip", "-o", "-4", "address")
 
 
 def _apart(*argv: str, options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
@@ -59,30 +66,34 @@ def _make_named(name: str) -> int:
 def test_what_a_jail_had_of_its_network_goes_there(
     lan: Namespace, other: Namespace, jail: Command, small_root: Path
 ) -> None:
-    before = (host_addresses(), other.run("ip", "-o", "address"), switch("ipv4/conf/ep0/forwarding"))
+    def state() -> tuple[str, str, str, str]:
+        tables = other.run("nft", "list", "tables")
+        return run("ip", "-o", "-4", "address"), switch("ipv4/conf/ep0/forwarding"), _addresses(other), tables
+
+    before = state()
     _works(jail("-c", "name=x", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "persist"))
-    assert host_addresses() != before[0]
+    assert state()[:2] != before[:2]
     with other.entered():
         _works(jail("-r", "x"))
-    assert (host_addresses(), other.run("ip", "-o", "address"), switch("ipv4/conf/ep0/forwarding")) == before
+    assert state() == before
 
 
 def test_a_namespace_is_found_by_a_descriptor(other: Namespace, jail: Command, small_root: Path) -> None:
-    before = other.run("ip", "-o", "address"), other.run("nft", "list", "tables")
+    before = _addresses(other), other.run("nft", "list", "tables")
     with other.entered():
         _works(jail("-c", "name=x", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "persist"))
-    assert ADDRESS in other.run("ip", "-o", "address")
+    assert ADDRESS in _addresses(other)
     _works(jail("-r", "x"))
-    assert (other.run("ip", "-o", "address"), other.run("nft", "list", "tables")) == before
+    assert (_addresses(other), other.run("nft", "list", "tables")) == before
 
 
 def test_a_namespace_is_found_by_its_name(named: str, jail: Command, small_root: Path, checkout: Path) -> None:
-    before = run("ip", "-n", named, "-o", "address"), run("ip", "netns", "exec", named, "nft", "list", "tables")
+    before = run("ip", "-n", named, "-o", "-4", "address"), run("ip", "netns", "exec", named, "nft", "list", "tables")
     words = ("name=x", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "persist")
     run("ip", "netns", "exec", named, str(checkout / "bin/jail"), "-qc", *words)
-    assert ADDRESS in run("ip", "-n", named, "-o", "address")
+    assert ADDRESS in run("ip", "-n", named, "-o", "-4", "address")
     _works(jail("-r", "x"))
-    after = run("ip", "-n", named, "-o", "address"), run("ip", "netns", "exec", named, "nft", "list", "tables")
+    after = run("ip", "-n", named, "-o", "-4", "address"), run("ip", "netns", "exec", named, "nft", "list", "tables")
     assert after == before
 
 
@@ -101,7 +112,7 @@ def test_what_went_with_its_namespace_is_not_undone_in_another(
         _make_named(named)
     run("ip", "-n", named, "address", "add", f"{ADDRESS}/32", "dev", "ep0")
     _works(jail("-r", "x"))
-    assert ADDRESS in run("ip", "-n", named, "-o", "address")
+    assert ADDRESS in run("ip", "-n", named, "-o", "-4", "address")
 
 
 def test_the_same_address_in_two_namespaces(lan: Namespace, other: Namespace, jail: Command, small_root: Path) -> None:
@@ -266,3 +277,23 @@ def test_another_user_namespace(persistent: str, checkout: Path) -> None:
         done = _apart(str(checkout / "bin" / command), *argv, options=("--user", "--map-root-user"))
         assert done.returncode == 1
         assert done.stderr.startswith(f"{command}: ") and done.stderr.count("\n") == 1, called
+
+
+def test_a_broker_that_is_started_elsewhere_makes_jails_where_its_own_is(
+    lan: Namespace, other: Namespace, jail: Command, jexec: Command, checkout: Path
+) -> None:
+    words = ("path=/", f"ip4.addr={ADDRESS}", "persist")
+    _works(jail("-c", "name=x", "interface=ep0", "children.max=1", *words))
+    record = registry.find("x")
+    assert record is not None
+    pid = int(record.broker.split()[0])
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert select.select([pidfd], [], [], 10)[0]
+    os.close(pidfd)
+    with other.entered():
+        _works(jexec("x", str(checkout / "bin/jail"), "-c", "name=in", *words))
+    inner = registry.find("x.in")
+    assert inner is not None and inner.netns == record.netns
+    with other.entered():
+        _works(jail("-r", "x"))
