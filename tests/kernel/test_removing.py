@@ -126,12 +126,16 @@ def test_the_next_jail_of_that_jid_is_left_alone(
     assert jail("-R", "77").returncode == 0
 
 
-@pytest.mark.parametrize("flag", ["-r", "-R"])
+@pytest.mark.parametrize(("flag", "more"), [("-r", []), ("-R", []), ("-r", ["mount=/usr/bin HERE/var/tmp nullfs ro"])])
 def test_a_jexec_that_is_stopped(
-    start: Callable[..., subprocess.Popen[str]], jail: Command, jexec: Command, small_root: Path, flag: str
+    start: Callable[..., subprocess.Popen[str]], jail: Command, small_root: Path, flag: str, more: list[str]
 ) -> None:
-    """Its command is dead and not reaped, which keeps PID 1 of a dead pid namespace from ending; not so the jail."""
-    assert jail("-c", "name=cell", f"path={small_root}", "persist").returncode == 0
+    """Its command is dead and not reaped, which keeps PID 1 of a dead pid namespace from ending; not so the jail.
+
+    What was mounted for it is undone when its cgroup is gone.
+    """
+    more = [word.replace("HERE", str(small_root)) for word in more]
+    assert jail("-c", "name=cell", f"path={small_root}", "persist", *more).returncode == 0
     entered = start("jexec", "cell", "/bin/sh", "-c", f"echo ready; exec {_FOREVER}")
     _ready(entered)
     entered.send_signal(signal.SIGSTOP)

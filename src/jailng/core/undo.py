@@ -70,7 +70,9 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
 
         nested.jail_remove(record)
         return
-    if record.current and record.init and registry.is_alive(record.init) and not cgroup.exists(record.cgroup):
+    # A PID 1 takes its time to end, and its cgroup may be removed by then; where it was not, it is not seen from here.
+    unseen = f"cgroup {record.cgroup}" in record.undo and not cgroup.exists(record.cgroup)
+    if record.current and record.init and registry.is_alive(record.init) and unseen:
         raise JailError(f'jail "{record.name}": its cgroup {record.cgroup} cannot be seen from this cgroup namespace')
     inner = registry.jids_below(record.name)
     for jid in inner:
