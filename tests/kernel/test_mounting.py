@@ -390,6 +390,22 @@ def test_what_the_jail_has_anyway(make: Callable[..., Made], root: Path) -> None
         assert made.run("cut -d' ' -f2 /proc/self/mounts | sort") == plain
 
 
+def test_how_much_the_jails_shm_holds(make: Callable[..., Made], root: Path) -> None:
+    """The line for Linux of FreeBSD's handbook and of BastilleBSD; what is wrong in it is said at once."""
+    for options, size in (("rw,size=1g,mode=1777", "1048576k"), ("size=8m,inodes=30", "8192k"), ("rw", "524288k")):
+        with make(f"tmpfs ROOT/dev/shm tmpfs {options} 0 0") as made:
+            told = made.run("grep ' /dev/shm ' /proc/self/mounts").split()[3].split(",")
+            assert f"size={size}" in told
+            assert ("nr_inodes=30" in told) is ("inodes" in options)
+            assert made.run("stat -c %a /dev/shm") == "1777\n"
+    for words, why in (
+        ("size=much", "tmpfs size=much: Invalid argument"),
+        ("size=", "tmpfs: unknown option size="),
+        ("size=1m,nonsense", "tmpfs: unknown option nonsense"),
+    ):
+        assert error(make, f"tmpfs ROOT/dev/shm tmpfs rw,{words}") == f"mount: {root}/dev/shm: {why}"
+
+
 def test_a_proc_and_a_dev_for_another_root_inside(make: Callable[..., Made], root: Path) -> None:
     """As FreeBSD's users have /compat/linux: masked as the jail's own."""
     for name in ("dev", "proc", "sys"):

@@ -39,11 +39,13 @@ def plan(
     below = rootfs.mounts_below(path)
     wanted: dict[bytes, bool] = {}
     more: list[Operation] = []
+    shm = ""
     has = {name: params.flag(f"mount.{kind}") for name, kind in _OWN} | {"sys": False}
     if any(line.startswith("mount ") for line in record.undo):
         from jailng.core import mounting
 
         wanted, more = mounting.wanted(record, path, below, has)
+        shm = mounting.shared_memory(record)
     nodes, links = check_host(params)
     if not has["fd"]:
         links = [link for link in links if link[0] != "fd"]
@@ -53,7 +55,7 @@ def plan(
     ]
     host: list[Operation] = []
     if has["dev"]:
-        build.append(rootfs.MountDev(nodes, links, base, private, own.text(params)))
+        build.append(rootfs.MountDev(nodes, links, base, private, own.text(params), shm))
     if has["dev"] and params.number("children.max"):
         from jailng.core import kit
 

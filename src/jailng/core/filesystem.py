@@ -238,6 +238,14 @@ def _tmpfs(entry: Entry, place: Place) -> tuple[int, str]:
         raise JailError(f"{entry.where}: tmpfs {words}: {error.strerror}") from None
 
 
+def sizes(entry: Entry) -> list[str]:
+    """What the options of a tmpfs say of how much it holds, in Linux's words."""
+    if entry.kind != "tmpfs":
+        return []
+    words = [word.partition("=") for word in entry.options]
+    return [f"{_TMPFS[key]}={value}" for key, _, value in words if key in ("size", "inodes", "nr_inodes")]
+
+
 def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     """Have mount(8) mount it, in a mount namespace where nobody else sees it, and take a copy of that.
 

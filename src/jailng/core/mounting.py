@@ -91,7 +91,7 @@ def mount(record: Record, path: str, entry: Entry) -> str:
     try:
         relative = _relative(root, path, entry)
         if _is_in_dev(record, relative, entry):
-            record.append([_undo_line(filesystem.IN_DEV[entry.kind], relative)])
+            record.append([_undo_line(filesystem.IN_DEV[entry.kind] + _sizes(entry, root), relative)])
             return ""
         point = _walk(root, relative, entry)
         if entry.kind in filesystem.OWN:
@@ -148,7 +148,7 @@ def _is_in_dev(record: Record, relative: str, entry: Entry) -> bool:
         if relative == place and filesystem.OWN.get(entry.kind) == kind:
             return False
         if (relative + "/").startswith(place + "/"):
-            if kind == "dev" and relative == f"{place}/{filesystem.IN_DEV.get(entry.kind)}" and not _sized(entry):
+            if kind == "dev" and relative == f"{place}/{filesystem.IN_DEV.get(entry.kind)}":
                 return True
             raise JailError(f"{entry.where}: not seen inside: what a jail has there is its own")
     if entry.kind == "fdescfs":
@@ -169,8 +169,12 @@ def _check_own(record: Record, point: int, relative: str, entry: Entry) -> None:
         raise filesystem.refuse(entry, "ro")
 
 
-def _sized(entry: Entry) -> bool:
-    return any(word.partition("=")[0] in ("size", "inodes", "nr_inodes") for word in entry.options)
+def _sizes(entry: Entry, root: int) -> str:
+    """What is to be known of /dev/shm when the jail is made: ``:size=1g``, or "". Raises JailError."""
+    found = filesystem.sizes(entry)
+    if found:  # what is wrong with them is said now
+        posix.close(filesystem.detached(entry, filesystem.Place(root, root, 0, lenient=False))[0])
+    return f":{','.join(found)}" if found else ""
 
 
 def _walk(root: int, relative: str, entry: Entry) -> int:
@@ -231,8 +235,8 @@ def wanted(
     again: dict[str, str] = {}
     for what, relative in _recorded(record):
         name = relative.encode("utf-8", "surrogateescape")
-        if what in filesystem.IN_DEV.values():
-            own[what] = True
+        if what.partition(":")[0] in filesystem.IN_DEV.values():
+            own[what.partition(":")[0]] = True
         elif what.isalpha():
             again[relative] = what
             own[what] = own[what] or what == relative or what == "sys"
@@ -250,6 +254,11 @@ def wanted(
         elif what != relative:
             more.append(ownmounts.ShowAgain(what, path, relative))
     return found, more
+
+
+def shared_memory(record: Record) -> str:
+    """How much the jail's /dev/shm holds, as options of Linux's tmpfs; "" where nothing was said of that."""
+    return ",".join([what.removeprefix("shm:") for what, _ in _recorded(record) if what.startswith("shm:")])
 
 
 # Undoing

@@ -305,11 +305,12 @@ class AttachTree(Operation):
 class MountDev(Operation):
     """A /dev of the jail's own: device nodes by ruleset, links, pts, shm and mqueue, and what it may know of itself."""
 
-    __slots__ = ("base", "links", "nodes", "private", "told")
+    __slots__ = ("base", "links", "nodes", "private", "shm", "told")
 
-    def __init__(self, nodes: list[Node], links: list[Link], base: int, private: bool, told: bytes) -> None:
-        """``told`` is the content of the file of ``core.own``."""
+    def __init__(self, nodes: list[Node], links: list[Link], base: int, private: bool, told: bytes, shm: str) -> None:
+        """``told`` is the content of the file of ``core.own``, ``shm`` what was said of the size of shm, or ""."""
         self.told = told
+        self.shm = shm
         self.nodes = nodes
         self.links = links
         self.base = base
@@ -350,7 +351,7 @@ class MountDev(Operation):
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         pts = b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5)
         mount(way, b"devpts", b"pts", b"devpts", quiet, pts)
-        shm = b"size=512m,mode=1777,uid=%d,gid=%d" % (owner, owner)
+        shm = b"%s,mode=1777,uid=%d,gid=%d" % ((self.shm or "size=512m").encode(), owner, owner)
         mount(way, b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, shm)
         mount(way, b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
         way.skip(found)
