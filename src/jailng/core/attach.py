@@ -148,7 +148,8 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     way = program.Program()
     way.fds += [entry.init, *streams.descriptors()]
     process.not_dumpable(way)
-    process.usual_priority(way)
+    cpuset = cgroup.cpuset(entry.cgroup)
+    process.usual_priority(way, cpuset if posix.access(cpuset, posix.F_OK) else "")
     if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
     way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next

@@ -37,11 +37,15 @@ def not_dumpable(program: Program) -> None:
     program.must("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def usual_priority(program: Program) -> None:
+def usual_priority(program: Program, cpuset: str = "") -> None:
     """Shed what the caller's processes are preferred by: to be called with the host's capabilities.
 
-    What the caller is put back by stays where this process has not the privilege to leave it: that harms nobody.
+    ``cpuset`` is the cgroup of v1 that has the processors for what is started, if there is one. What the caller is put
+    back by stays where this process has not the privilege to leave it: that harms nobody.
     """
+    if cpuset:
+        program.must("openat", -1, program.text(f"{cpuset}/cgroup.procs"), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
+        program.must("write", Kept(1), program.text("0"), 1, label="cpuset")
     program.must("sched_setaffinity", 0, _PROCESSORS, program.data(b"\xff" * _PROCESSORS))
     program.must("ioprio_set", _IOPRIO_WHO_PROCESS, 0, 0)
     if posix.sched_getscheduler(0) != posix.SCHED_OTHER:
