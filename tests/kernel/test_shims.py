@@ -231,17 +231,25 @@ def test_ps_with_private_uids_lends_the_jail_no_name_of_the_hosts(
     assert "J" in mine[7]
 
 
-def test_ps_spellings(shim: Shim, cell: Callable[..., None]) -> None:
+def test_ps_spellings(shim: Shim, cell: Callable[..., None], jls: Command) -> None:
     cell()
+    jid = jls("-j", "cell", "jid").stdout.strip()
     assert rows(shim("ps", "ax"))[0] == ["PID", "TT", "STAT", "TIME", "COMMAND"]
     assert rows(shim("ps", "-aux"))[0][:2] == ["USER", "PID"]
     assert ["ps", "ax"] in [row[4:] for row in rows(shim("ps", "ax"))]
     assert {row[2] for row in rows(shim("ps", "ax", "-J", "cell"))[1:]} == {"SsJ"}
+    assert rows(shim("ps", "-J", "cell", "-o", "jid,jail,comm"))[1:] == [[jid, "cell", "httpd"]]
+    assert {row[0] for row in rows(shim("ps", "-J", "0", "-o", "jid,jail"))[1:]} == {"0"}
+    assert {row[0] for row in rows(shim("ps", "-J", f"0,{jid}", "-o", "jid,jail"))[1:]} == {"0", jid}
     assert shim("ps", "-o", "comm=", "-p", str(os.getpid())).stdout == Path("/proc/self/comm").read_text()
     nobody = shim("ps", "-p", "4194304")
     assert (nobody.stderr, nobody.returncode) == ("", 1)
     unknown = shim("ps", "-J", "nowhere")
-    assert (unknown.stderr, unknown.returncode) == ('ps: jail "nowhere" not found\n', 1)
+    assert (unknown.stderr, unknown.returncode) == ("ps: Invalid jail id: nowhere\n", 1)
+    empty = shim("ps", "-J", "")
+    assert (empty.stderr, empty.returncode) == ("ps: Invalid (zero-length) jail id\n", 1)
+    none = shim("ps", "-J", "999999")
+    assert (none.stdout.split(), none.stderr, none.returncode) == (["PID", "TT", "STAT", "TIME", "COMMAND"], "", 1)
 
 
 def test_others_than_root_see_who_is_jailed(shim: Shim, cell: Callable[..., None], public: Path) -> None:

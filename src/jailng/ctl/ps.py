@@ -9,6 +9,7 @@ import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from jailng.core import registry
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 from jailng.procs import columns, printed
@@ -66,16 +67,29 @@ class Options:
 def main(argv: list[str]) -> int:
     """Run ``jailctl ps``; its exit status. Raises UsageError and JailError."""
     options = parse(argv, _JAIL_FORMATS)
-    if not options.selects and not options.without_terminal:
-        return show(options, Jails(), of_jails=True)
-    return show(options, Jails())
+    jails = Jails()
+    chosen = jails.jids(options.jails) if options.jails is not None else None
+    return show(options, jails, chosen, of_jails=not options.selects and not options.without_terminal)
 
 
 def shim(argv: list[str]) -> int:
     """Run FreeBSD's ps. Raises UsageError for what FreeBSD's does not have, or ours not yet."""
     options = parse(argv, _FORMATS)
     options.called = ("ps", *argv)
-    return show(options, Jails())
+    chosen = {_jid(word) for word in options.jails} if options.jails is not None else None
+    return show(options, Jails(), chosen)
+
+
+def _jid(word: str) -> int:
+    """addelem_jid() of FreeBSD's bin/ps: to it any number is a jid. Raises JailError."""
+    if not word:
+        raise JailError("Invalid (zero-length) jail id")
+    if word.isascii() and word.isdigit():
+        return int(word[:10])
+    found = registry.find(word)
+    if found is None:
+        raise JailError(f"Invalid jail id: {visible(word)}")
+    return found.jid
 
 
 def parse(argv: list[str], formats: dict[str, str]) -> Options:
@@ -181,11 +195,10 @@ def _uid(word: str) -> int:
     raise JailError(f"No such user: {visible(word)}")
 
 
-def show(options: Options, jails: Jails, of_jails: bool = False) -> int:
-    """Print what was asked for; 1 if no process is what was asked for. ``of_jails``: all that are in one."""
+def show(options: Options, jails: Jails, chosen: set[int] | None, of_jails: bool = False) -> int:
+    """Print what was asked for; 1 if no process is what was asked for. ``chosen``: jids. ``of_jails``: all in one."""
     if options.keys:
         return printed.say([" ".join(columns.keywords())])
-    chosen = jails.jids(options.jails) if options.jails is not None else None
     found = []
     for process in processes():
         jid, is_init = membership(process.cgroup)
