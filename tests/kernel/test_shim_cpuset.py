@@ -22,6 +22,8 @@ def room(stage: Stage) -> Iterator[None]:
     if V1.exists():
         yield
         return
+    if "cpuset" not in (stage.cgroup2 / "cgroup.controllers").read_text().split():
+        pytest.skip("the stage has not the controller cpuset: this machine's root of cgroup v2 hands it to nobody")
     leaf = stage.cgroup2 / "leaf"
     leaf.mkdir()
     for pid in (stage.cgroup2 / "cgroup.procs").read_text().split():
