@@ -41,10 +41,11 @@ def online() -> list[int]:
 
 
 def _effective(path: str, what: str, everything: str) -> list[int]:
+    jail = "/".join(path.split("/")[:2])  # a jail in another has what that one has
+    if cgroup.exists(f"{jail}/cpuset.{what}.effective"):
+        return numbers(cgroup.read(f"{jail}/cpuset.{what}.effective").decode())
     for place in (f"{cgroup.cpuset(path)}/cpuset.effective_{what}", everything):
         try:
-            if place == everything and cgroup.exists(f"{path}/cpuset.{what}.effective"):
-                return numbers(cgroup.read(f"{path}/cpuset.{what}.effective").decode())
             return numbers(_read(place))
         except FileNotFoundError:
             continue
