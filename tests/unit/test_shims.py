@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+from dataclasses import replace
 
 import pytest
 
 from jailng.ctl import epair, killall, pgrep, service
 from jailng.errors import JailError, UsageError
-from jailng.procs import signals
+from jailng.procs import process, signals
 from jailng.procs.jails import membership
 
 
@@ -106,3 +108,20 @@ def test_only_epairs_are_created() -> None:
     for name in ("bridge", "epair0a", "epair01", "epair-1", "xepair", "epair9999999"):
         with pytest.raises(UsageError):
             epair.create(name)
+
+
+def test_a_pid_that_is_anothers_is_not_signalled() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        known = process.read(child.pid)
+        assert known is not None
+        assert signals.send(known, 0)
+        assert not signals.send(replace(known, birth=known.birth - 1), signal.SIGKILL)  # it had the pid before
+        assert not signals.send(replace(known, cgroup="/jailng/7/members"), signal.SIGKILL)  # it was in a jail
+        assert child.poll() is None
+        assert signals.send(known, signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+    assert not signals.send(known, 0)
+    assert signals.same(known) is None
