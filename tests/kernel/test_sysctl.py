@@ -236,6 +236,15 @@ def test_without_the_file_only_what_is_known_is_told(inside: Callable[..., Done]
     assert "security.jail.allow_raw_sockets" not in listed
 
 
+@pytest.mark.parametrize("junk", ["echo junk", "echo securelevel=x; echo allow.suser=", "head -c 900000 /dev/zero"])
+def test_whatever_root_inside_writes_there_misleads_nobody_but_itself(
+    inside: Callable[..., Done], jexec: Command, junk: str
+) -> None:
+    said(jexec("sysctl", "/bin/sh", "-c", f"({junk}) 2>/dev/null >/dev/.jailng/self"))
+    for words in (["-a"], ["kern.securelevel"], ["-x", "kern.securelevel"], ["kern.securelevel=3"], ["security.jail"]):
+        assert "Traceback" not in inside(*words).stderr
+
+
 def test_children_are_counted_by_who_looks(
     checkout: Path, jail: Command, jexec: Command, sysctl: Callable[..., Done]
 ) -> None:

@@ -20,7 +20,7 @@ from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.params import table
 from jailng.params.model import Parameters, check_honoured
-from jailng.params.values import LIMITS, show
+from jailng.params.values import LIMITS, parse, show
 
 if TYPE_CHECKING:
     from jailng.params.table import Parameter
@@ -59,10 +59,10 @@ class View:
         return params
 
     def own(self, name: str) -> str:
-        """Inside: a parameter of this jail. Raises JailError where it is not to be had."""
+        """Inside: a parameter of this jail. Raises JailError where it is not to be had, or is not of its kind."""
         if name not in self.told:
             raise JailError(UNAVAILABLE)
-        return self.told[name]
+        return show(parse(_row(name), self.told[name]))
 
     def text(self, name: str) -> str:
         """A parameter: this jail's, or of the host its default for new ones. Raises JailError."""
@@ -307,9 +307,12 @@ def _default(name: str, sysctl: str, description: str) -> Variable:
 
 
 def _meta_limit(view: View) -> str:
-    return (
-        view.own("meta_maxbufsize") if view.inside else view.held.get("meta_maxbufsize", str(LIMITS["meta_maxbufsize"]))
-    )
+    if not view.inside:
+        return view.held.get("meta_maxbufsize", str(LIMITS["meta_maxbufsize"]))
+    limit = view.told.get("meta_maxbufsize", "")
+    if not (limit.isascii() and limit.isdigit()):
+        raise JailError(UNAVAILABLE)
+    return limit
 
 
 def _set_meta_limit(view: View, value: str) -> None:
@@ -326,7 +329,9 @@ def _set_meta_limit(view: View, value: str) -> None:
     view.__dict__.pop("held", None)
     tunable.load()
     for record in jails:
-        ownfile.rewrite(record)
+        if record.lock():
+            ownfile.rewrite(record)
+            record.unlock()
 
 
 def _longest_meta(view: View) -> int:

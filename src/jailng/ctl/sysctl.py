@@ -148,8 +148,8 @@ class _Call:
             value = str(number)
         try:
             before = variable.read(self.view)
-        except JailError as error:
-            return _complain(f"{variable.name}: {error}")
+        except (JailError, OSError) as error:
+            return _complain(f"{variable.name}: {_why(error)}")
         try:
             variable.write(self.view, value)
         except (JailError, OSError) as error:
