@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
 _SPARE = 16  # ranges of uids, of 36,861 in all
+_ENOUGH = 1024  # of them, for a jail whose children.max is above what there can be
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
 
 
@@ -115,9 +116,12 @@ def kept(params: Parameters) -> int:
     """How many ranges of uids a jail has beyond its own, for the jails in it.
 
     As many as there may be jails, and some more: those may have jails in them, too, and each has its ranges in one
-    piece, whatever becomes of it; and children.max can be raised a little.
+    piece, whatever becomes of it; and children.max can be raised a little. Who says more than there are ranges at all,
+    as FreeBSD's own tests do, says that he does not count.
     """
     most = params.number("children.max")
+    if most >= len(registry.SLOTS):
+        return _ENOUGH
     return most + min(most * (most - 1), _SPARE)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DIRECTORY = "/run/jailng"
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
-_SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
+SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
 _STRUCK = "#"
 _COMPACTED = 64
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
@@ -438,12 +438,12 @@ class Index:
         lines = [text[at : text.find("\n", at)] for at in sorted(found)]
         return [line.split("\t") for line in lines if not line.startswith(_STRUCK)]
 
-    def free_slot(self, more: int = 0, among: range = _SLOTS) -> int:
+    def free_slot(self, more: int = 0, among: range = SLOTS) -> int:
         """One of ``among`` where a range of uids, and ``more`` behind it, are no jail's. Raises JailError: none left.
 
         It is the first, or where jails have one each and no more, the one after as many as there are, if that is free.
         """
-        if not more and among == _SLOTS and "+" not in self._text:
+        if not more and among == SLOTS and "+" not in self._text:
             slot = self._text.count("\n") - ("\n" + self._text).count("\n" + _STRUCK)
             if slot in among and not any(row[1] == str(slot) for row in self.rows_with(f"\t{slot}\t")):
                 return slot
