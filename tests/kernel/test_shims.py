@@ -376,7 +376,7 @@ def test_ps_json_as_its_clients_read_it(shim: Shim, cell: Callable[..., None]) -
         "killall", "killall --version", "killall -0 no-such-process", "killall -l", "killall -s 0 no-such -j x",
         "ps --version", "ps -p 1 -o pid,cmd", "ps -o pid,cmd -C no-such", "ps --no-such-option", "service",
         "service --version", "service no-such-service start", "ifconfig --version", "ifconfig lo mtu",
-        "ifconfig -s lo", "ifconfig lo 127.0.0.1 netmask 255.0.0.0", "ifconfig tun7 create mtu 5", "netstat -i",
+        "ifconfig -s lo", "ifconfig nonesuch 127.0.0.1 netmask 255.0.0.0", "ifconfig tun7 create mtu 5", "netstat -i",
         "netstat --version", "netstat -rn", "sysctl -n kernel.ostype", "sysctl no.such.name",
     ],
 )  # fmt: skip
