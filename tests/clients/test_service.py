@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ import pytest
 
 from tests.clients.conftest import PATH
 from tests.kernel import booted, debian
-from tests.kernel.booted import Machine
+from tests.kernel.booted import Machine, package
 from tests.kernel.stage import MS_BIND, Stage, mount, unmount
+
+__all__ = ["package"]
 
 _CONFIGURATION = """
 path = "/jail/$name";
@@ -31,13 +32,6 @@ www {
 """
 _FSTAB = ("/jail/log", "/jail/db/tmp", "nullfs", "rw", "0", "0")
 _BOTH = ["db", "www"]
-
-
-@pytest.fixture(scope="module")
-def package(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = str(tmp_path_factory.mktemp("package"))
-    done = subprocess.run([checkout / "package/build", "-o", output], check=True, stdout=subprocess.PIPE, text=True)
-    return Path(done.stdout.strip())
 
 
 @pytest.fixture(params=[booted.SYSTEMD, booted.SYSVINIT], ids=["systemd", "sysvinit"])

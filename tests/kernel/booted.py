@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 import pty
 import selectors
+import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tests.kernel import debian
+import pytest
+
+from tests.kernel import debian, fivejails
 from tests.kernel.stage import MS_BIND, Stage, mount, unmount
 
 _EVERYWHERE = ("iproute2", "login", "procps")
@@ -31,7 +35,7 @@ set -e
 cd "$1"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
-mount -t cgroup2 cgroup2 sys/fs/cgroup
+[ -e etc/inittab ] || mount -t cgroup2 cgroup2 sys/fs/cgroup # SysV's init has no use for it, and nobody else mounts it
 mount -t tmpfs -o mode=755 dev dev
 for name in {" ".join(_DEVICES)}; do : >dev/$name; mount --bind /dev/$name dev/$name; done
 : >dev/console
@@ -199,7 +203,7 @@ class Machine:
         for target in (self.top / "jail", self.top, self._layers):
             unmount(target)
 
-    def _move_into(self, cgroup: str):  # type: ignore[no-untyped-def]
+    def _move_into(self, cgroup: str) -> Callable[[], None]:
         procs = self._cgroup / cgroup / "cgroup.procs"
 
         def move() -> None:
@@ -228,3 +232,30 @@ def _remove(cgroup: Path) -> None:
             return
         except OSError:
             signal.sigtimedwait([], 0.005)
+
+
+@pytest.fixture(scope="module")
+def package(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = str(tmp_path_factory.mktemp("package"))
+    done = subprocess.run([checkout / "package/build", "-o", output], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(params=[SYSTEMD, SYSVINIT], ids=["systemd", "sysvinit"])
+def machine(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, package: Path) -> Iterator[Machine]:
+    """With jailng, as its package leaves it, and roots for jails; it is off."""
+    made = Machine(stage, request.param, tmp_path)
+    try:
+        shutil.copy(package, made.top / "root/jailng.deb")
+        made.chroot("dpkg", "-i", "/root/jailng.deb")
+        fivejails.make_roots(made.top)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def five(machine: Machine) -> Machine:
+    """They are configured, and to be started with the machine."""
+    fivejails.configure(machine.top)
+    return machine

@@ -5,44 +5,12 @@ jailng is there from its package, on a Debian that boots in a container (booted.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.kernel import booted, fivejails
-from tests.kernel.booted import Machine
+from tests.kernel.booted import Machine, five, machine, package
 from tests.kernel.fivejails import ENDED, NAMES, STARTED, log
-from tests.kernel.stage import Stage
 
-
-@pytest.fixture(scope="module")
-def package(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = str(tmp_path_factory.mktemp("package"))
-    done = subprocess.run([checkout / "package/build", "-o", output], check=True, stdout=subprocess.PIPE, text=True)
-    return Path(done.stdout.strip())
-
-
-@pytest.fixture(params=[booted.SYSTEMD, booted.SYSVINIT], ids=["systemd", "sysvinit"])
-def machine(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, package: Path) -> Iterator[Machine]:
-    """With jailng, as its package leaves it, and roots for jails; it is off."""
-    made = Machine(stage, request.param, tmp_path)
-    try:
-        shutil.copy(package, made.top / "root/jailng.deb")
-        made.chroot("dpkg", "-i", "/root/jailng.deb")
-        fivejails.make_roots(made.top)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def five(machine: Machine) -> Machine:
-    """They are configured, and to be started with the machine."""
-    fivejails.configure(machine.top)
-    return machine
+__all__ = ["five", "machine", "package"]
 
 
 def test_five_jails_start_in_order_and_see_their_own_shutdown(five: Machine) -> None:
@@ -111,6 +79,7 @@ def test_nothing_is_done_unless_enabled(five: Machine) -> None:
     (five.top / "etc/default/jail").write_text("")
     five.boot()
     assert five.must("jls", "name") == ""
+    assert "jail_enable" not in five.console
     how = "Set jail_enable to YES in /etc/default/jail or use 'one{0}' instead of '{0}'.\n"
     for directive in ("start", "stop", "restart", "config", "console"):
         told = f"Cannot '{directive}' jail. {how.format(directive)}"

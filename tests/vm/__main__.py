@@ -1,7 +1,8 @@
 """The kernel tests on Debian's own kernel: ``./check --vm``, which runs ``python3 -m tests.vm``.
 
-Boots a virtual machine whose PID 1 is systemd, runs tests/kernel there, and exits with their status. Its console is
-kept in the cache, beside the system, for when it does not come up.
+Boots a virtual machine whose PID 1 is systemd, runs tests/kernel there, and exits with their status; or, with --boot,
+has jails start and stop with the machine itself. Its console is kept in the cache, beside the system, for when it does
+not come up.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def accelerator(system: image.System) -> list[str]:
     """qemu's arguments: KVM if this very kernel starts with it, which /dev/kvm alone does not tell; else emulation."""
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
         kvm = ["-accel", "kvm", "-cpu", "host"]
-        argv = [*_machine(kvm), "-serial", "stdio", "-kernel", str(system.kernel)]
+        argv = [*_machine(kvm), "-no-reboot", "-serial", "stdio", "-kernel", str(system.kernel)]
         argv += ["-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1"]
         try:  # without a root it panics and reboots, which ends it
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE, check=False)
@@ -64,15 +65,29 @@ def accelerator(system: image.System) -> list[str]:
 
 def _machine(accel: list[str]) -> list[str]:
     return ["qemu-system-x86_64", *accel, "-smp", str(min(4, os.cpu_count() or 1)), "-m", _MEMORY,
-            "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"]  # fmt: skip
+            "-nodefaults", "-display", "none", "-nic", "none"]  # fmt: skip
 
 
-def boot(system: image.System, accel: list[str], mode: str, wanted: list[str], limit: float) -> int:
-    """Run the tests that are ``wanted`` in a machine, for ``limit`` seconds at most. Their status; 1 if it has none."""
+def boot(
+    system: image.System, accel: list[str], mode: str, wanted: list[str], limit: float, boots: bool = False
+) -> int:
+    """Run the tests that are ``wanted`` in a machine, for ``limit`` seconds at most. Their status; 1 if it has none.
+
+    With ``boots`` it is that of booting (tests/vm/guest-boot) instead.
+    """
     console = debian.CACHE / f"console-{mode}.log"
-    with image.carried(wanted) as checkout, tempfile.NamedTemporaryFile(prefix="jailng-vm-") as status:
+    with image.carried(wanted, boots) as checkout, tempfile.NamedTemporaryFile(prefix="jailng-vm-") as status:
         append = f"root=/dev/vda rw quiet console=ttyS0 systemd.show_status=0 {MODES[mode]}".strip()
-        argv = [*_machine(accel), "-kernel", str(system.kernel), "-initrd", str(system.initramfs), "-append", append]
+        argv = [
+            *_machine(accel),
+            *([] if boots else ["-no-reboot"]),
+            "-kernel",
+            str(system.kernel),
+            "-initrd",
+            str(system.initramfs),
+            "-append",
+            append,
+        ]
         for disk in (system.root, checkout):  # written to, and forgotten
             argv += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
         argv += ["-serial", f"file:{console}", "-serial", "stdio", "-serial", f"file:{status.name}"]
@@ -111,6 +126,7 @@ def main() -> int:
     """As the module says."""
     parser = argparse.ArgumentParser(prog="check --vm", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cgroups", choices=MODES, default="v2")
+    parser.add_argument("--boot", action="store_true", help="restart it, with jails that start and stop with it")
     parser.add_argument("--limit", type=float, default=75 * 60, help="seconds for which the tests may run")
     parser.add_argument("--package", action="append", default=[], help="what the machine needs installed")
     parser.add_argument("wanted", nargs="*", help="arguments of pytest instead of all tests")
@@ -118,6 +134,8 @@ def main() -> int:
     try:
         system = image.make(tuple(given.package), say=lambda line: say(line))
         accel = accelerator(system)
+        if given.boot:
+            return boot(system, accel, given.cgroups, [], given.limit, boots=True)
         wanted = given.wanted or ["tests/vm", "tests/kernel"]
         if not given.wanted and "kvm" not in accel:
             say(f"left out without KVM, since they take many times as long as all the others: {' '.join(_LONG)}")

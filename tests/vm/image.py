@@ -73,7 +73,7 @@ def make(packages: tuple[str, ...], say: Callable[[str], None]) -> System:
     Raises RuntimeError with the end of what mmdebstrap or mke2fs said.
     """
     # Whatever the image is made of.
-    settings = [(_HERE / name).read_text() for name in ("guest.service", "image.py")]
+    settings = [(_HERE / name).read_text() for name in ("guest.service", "guest-boot.service", "image.py")]
     roots = [debian.make(recipe, say=say) for recipe in _RECIPES]
     bootstrap = bootstrapped.make(say)
     recipe = debian.Recipe(tuple(sorted({*_KERNEL, *packages})))
@@ -118,21 +118,25 @@ def _make(recipe: debian.Recipe, roots: list[Path], bootstrap: Path, new: Path) 
     (root / "etc/fstab").write_text("LABEL=checkout /srv/checkout ext4 defaults 0 0\n")
     (root / "srv/checkout").mkdir()
     units = root / "etc/systemd/system"
-    shutil.copyfile(_HERE / "guest.service", units / "jailng-tests.service")
+    wants = units / "multi-user.target.wants"
+    wants.mkdir(exist_ok=True)
+    for source, unit in (("guest.service", "jailng-tests.service"), ("guest-boot.service", "jailng-boot.service")):
+        shutil.copyfile(_HERE / source, units / unit)
+        (wants / unit).symlink_to(f"../{unit}")
     (units / "tmp.mount").symlink_to("/dev/null")  # it is nosuid, and the tests have roots of jails in /tmp
     for section in ("man5", "man8"):  # left out by the recipe's path-exclude; `make uninstall` leaves directories
         (root / "usr/share/man" / section).mkdir(parents=True, exist_ok=True)
     (units / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
-    wants = units / "multi-user.target.wants"
-    wants.mkdir(exist_ok=True)
-    (wants / "jailng-tests.service").symlink_to("../jailng-tests.service")
     image(root, new / "root.ext4", "root", "6G")
     shutil.rmtree(root)
 
 
 @contextmanager
-def carried(wanted: list[str]) -> Iterator[Path]:
-    """An image with the checkout and its .venv as they are now, and pytest's arguments; it is gone afterwards."""
+def carried(wanted: list[str], boots: bool = False) -> Iterator[Path]:
+    """An image with the checkout and its .venv as they are now, and pytest's arguments; it is gone afterwards.
+
+    With ``boots`` it is for the test of booting, and has none.
+    """
     with tempfile.TemporaryDirectory(prefix="jailng-vm-") as directory:
         tree = Path(directory, "tree")
         tree.mkdir()
@@ -143,6 +147,8 @@ def carried(wanted: list[str]) -> Iterator[Path]:
                 shutil.copytree(source, tree / name, symlinks=True, ignore=ignore)
             elif source.exists():
                 shutil.copy2(source, tree / name)
+        if boots:
+            (tree / "boot").touch()
         (tree / "wanted").write_text("".join(f"{word}\n" for word in wanted))
         made = Path(directory, "checkout.ext4")
         image(tree, made, "checkout", "1G")
