@@ -117,12 +117,19 @@ def populated(path: str) -> bool:
 
 
 def members(path: str) -> list[int]:
-    """The pids in the cgroup ``path`` itself, as this process's pid namespace numbers them (others are 0)."""
+    """The pids in the cgroup ``path`` itself, as this process's pid namespace numbers them (others are 0).
+
+    Raises OSError (ENOENT: there is none). One that is removed meanwhile has none.
+    """
     fd = open_file(path + "/cgroup.procs", posix.O_RDONLY)
     pids = b""
     try:
         while part := posix.read(fd, 65536):
             pids += part
+    except OSError as error:
+        if error.errno != ENODEV:
+            raise
+        pids = b""
     finally:
         posix.close(fd)
     return [int(pid) for pid in pids.split()]
