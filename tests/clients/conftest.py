@@ -22,7 +22,8 @@ from tests.kernel.stage import Stage, mount, unmount
 __all__ = ["nothing_left_behind", "pytest_terminal_summary", "stage"]
 
 # FreeBSD's spellings (sysctl) before the host's, as jailctl(8) has it.
-PATH = "/usr/lib/jailng/shims:/usr/sbin:/usr/bin:/sbin:/bin"
+HOST = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"/usr/lib/jailng/shims:{HOST}"
 # What a client can see wrong: bytes that are no text, and more of them than a pipe holds.
 BYTES = bytes(range(256)) * 1024
 
@@ -80,20 +81,19 @@ def cell(root: Path) -> Iterator[Cell]:
 def client(checkout: Path, tmp_path: Path) -> Run:
     """Runs one of the clients' own commands, at home in an empty directory."""
     environment = {
-        "PATH": f"{checkout}/.venv-clients/bin:{PATH}",
         "HOME": str(tmp_path),
         "LC_ALL": "C.UTF-8",
         "TERM": "dumb",
     }
 
-    def run(*argv: str | os.PathLike[str], timeout: float = 120, **more: str) -> Done:
+    def run(*argv: str | os.PathLike[str], timeout: float = 120, path: str = PATH, **more: str) -> Done:
         return subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=environment | more,
+            env=environment | {"PATH": f"{checkout}/.venv-clients/bin:{path}"} | more,
             cwd=tmp_path,
             check=False,
         )

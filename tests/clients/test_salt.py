@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import Cell, Run
+from tests.clients.conftest import HOST, Cell, Run
 
 # As much of rc.subr(8)'s as Salt asks of a service.
 _RC = """#!/bin/sh
@@ -30,8 +30,8 @@ def salt(client: Run, tmp_path: Path) -> Any:
         f"grains: {{os: FreeBSD}}\nroot_dir: {tmp_path}\nfile_client: local\nid: ogoun\nlog_level: error\n"
     )
 
-    def call(*words: str) -> Any:
-        done = client("salt-call", "--local", "-c", tmp_path, "--out=json", "--retcode-passthrough", *words)
+    def call(*words: str, **more: str) -> Any:
+        done = client("salt-call", "--local", "-c", tmp_path, "--out=json", "--retcode-passthrough", *words, **more)
         assert done.returncode == 0, done.stdout + done.stderr
         # show_config leaves jls's own output before it.
         return json.loads(done.stdout[done.stdout.index("{\n") :])["local"]
@@ -51,15 +51,20 @@ def test_jls(salt: Any, cell: Cell) -> None:
 
 
 def test_jexec(salt: Any, cell: Cell) -> None:
+    """It runs in the jail the service(8) that it finds on the host's PATH, by that path: not a shim, then."""
+
+    def service(action: str) -> Any:
+        return salt(f"service.{action}", "greet", "jail=cell", path=HOST)
+
     script = cell.root / "etc/init.d/greet"
     script.write_text(_RC)
     script.chmod(0o755)
-    assert salt("service.status", "greet", "jail=cell") is False
-    assert salt("service.start", "greet", "jail=cell") is True
+    assert service("status") is False
+    assert service("start") is True
     assert cell.read("/run/greet") == b"root\ncell\n"
-    assert salt("service.status", "greet", "jail=cell") is True
-    assert salt("service.stop", "greet", "jail=cell") is True
-    assert salt("service.status", "greet", "jail=cell") is False
+    assert service("status") is True
+    assert service("stop") is True
+    assert service("status") is False
     script.unlink()
 
 

@@ -78,7 +78,7 @@ def jails(machine: Machine) -> list[str]:
 
 
 def test_ansible(machine: Machine, client: Callable[..., Any]) -> None:
-    """The module that asks what the machine has; and where it is systemd, one jail by its unit."""
+    """The module that the machine's init asks for, and the one for any; one jail by its name, or by its unit."""
 
     def service(words: str) -> bool:
         hosts = ("-i", "localhost,", "-c", "local", "-e", "ansible_python_interpreter=/usr/bin/python3", "localhost")
@@ -95,6 +95,9 @@ def test_ansible(machine: Machine, client: Callable[..., Any]) -> None:
     assert service("name=jail state=restarted")
     assert (jails(machine), set(before) & set(machine.must("jls", "jid").split())) == (_BOTH, set())
     if (machine.top / "etc/inittab").exists():
+        for state, running in (("stopped", ["db"]), ("started", _BOTH)):
+            assert service(f"name=jail arguments=www state={state} use=service")
+            assert jails(machine) == running
         return
     machine.must("jail", "-q", "-r", "www")
     assert service("name=jail@www state=started")
