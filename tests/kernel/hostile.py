@@ -235,7 +235,8 @@ def _be_unconfined(root: Path, facts: dict[str, str], prefix: str) -> int:
 
 def base_of(stage: Stage, jid: str) -> str:
     """The first uid of a running jail as the host numbers it."""
-    pid = (stage.cgroup2 / "jailng" / jid / "init/cgroup.procs").read_text().split()[0]
+    found = next((stage.cgroup2 / "jailng").glob(f"**/{jid}/init/cgroup.procs"))  # a jail's is below the outer one's
+    pid = found.read_text().split()[0]
     return Path(f"/proc/{pid}/uid_map").read_text().split()[1]
 
 

@@ -94,15 +94,15 @@ def facts(
 def attack(stage: Stage, jail: Command, jexec: Command, facts: dict[str, str]) -> Attack:
     """Start a jail, make the attempts in it as root, and stop it."""
 
-    def run(path: str, *parameters: str, where: str = "/opt") -> hostile.Report:
-        made = jail("-i", "-c", "name=attacked", "persist", f"path={path}", *parameters)
+    def run(path: str, *parameters: str, where: str = "/opt", name: str = "attacked") -> hostile.Report:
+        made = jail("-i", "-c", f"name={name}", "persist", f"path={path}", *parameters)
         assert made.returncode == 0, made.stderr
         try:
             base = hostile.base_of(stage, made.stdout.strip())
             given = {**facts, "base": "" if base == "0" else base, "root": "" if path == "/" else facts["root"]}
-            done = jexec("attacked", *hostile.program("probes", where=where), stdin=json.dumps(given), timeout=600)
+            done = jexec(name, *hostile.program("probes", where=where), stdin=json.dumps(given), timeout=600)
         finally:
-            removed = jail("-r", "attacked")
+            removed = jail("-r", name)
         assert done.returncode == 0, done.stderr
         assert removed.returncode == 0, removed.stderr
         return hostile.Report.of(done.stdout)
@@ -171,6 +171,23 @@ ALLOWED = {
 def test_what_a_parameter_allows(attack: Attack, hostile_root: Path, parameter: str) -> None:
     escaped, exposed = ALLOWED[parameter]
     _judge(attack(str(hostile_root), *parameter.split(), "ip4.addr=192.0.2.7"), exposed, escaped)
+
+
+# The broker of a jail that may have others is there to be asked, and makes their user namespaces.
+OUTER = {"namespaces: how many user namespaces may be made"}
+
+
+def test_with_jails_in_it(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root), "children.max=3"), OUTER)
+
+
+def test_in_a_jail(attack: Attack, hostile_root: Path, jail: Command) -> None:
+    made = jail("-c", "name=outer", "path=/", "children.max=3", "persist")
+    assert made.returncode == 0, made.stderr
+    try:
+        _judge(attack(str(hostile_root), name="outer.attacked"))
+    finally:
+        assert jail("-r", "outer").returncode == 0
 
 
 def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:

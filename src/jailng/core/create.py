@@ -235,6 +235,8 @@ def settle_below(params: Parameters, within: Record | None = None) -> Record | N
     if not origin.is_here(parent):
         raise JailError(f'jail "{parent.name}" was made in another network namespace: make jails in it from there')
     hierarchy.inherit(params, parent)
+    if within is not None:
+        hierarchy.check_lending(params, parent)
     hierarchy.make_room(parent)
     return parent
 
@@ -259,6 +261,7 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
             from jailng.core import hierarchy
 
             parent = hierarchy.lock(record)
+            hierarchy.inherit_anew(params, parent, record)
         operations = plan(params, record.jid, record.base, record, parent)
         booted = next(operation for operation in operations if isinstance(operation, boot.Boot))
 

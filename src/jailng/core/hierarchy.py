@@ -102,11 +102,29 @@ def inherit(params: Parameters, parent: Record) -> None:
         _share_addresses(params, above, family)
 
 
+def inherit_anew(params: Parameters, parent: Record, record: Record) -> None:
+    """As ``inherit``, for a jail that was reserved: ``parent``, locked now, may have less than it had then."""
+    before = params.to_lines()
+    inherit(params, parent)
+    record.append([f"param {line}" for line in params.to_lines() if line not in before])
+
+
+def check_lending(params: Parameters, parent: Record) -> None:
+    """Whether a jail that ``parent`` itself asks for may have these addresses.
+
+    One with the host's network has all that are there, but it is the host alone that may lead one to a jail: others
+    would take it away from whoever has it, on the host or beyond. Raises JailError (EPERM).
+    """
+    for family in ("ip4", "ip6"):
+        if parent.params.get(family) == "inherit" and params.addresses(f"{family}.addr"):
+            raise JailError(NOT_PERMITTED)
+
+
 def lock(record: Record) -> Record:
-    """The jail above, which cannot be removed then before it is unlocked. Raises JailError: not found."""
+    """The jail above, which is neither removed nor changed then before it is unlocked. Raises JailError: not found."""
     parent = registry.load(record.parent)
     if parent is not None and parent.lock():
-        if parent.alive():
+        if parent.alive() and record.name.startswith(parent.name + "."):  # else it has been renamed
             return parent
         parent.unlock()
     raise JailError(f'jail "{record.name.rpartition(".")[0]}" not found')
@@ -163,23 +181,36 @@ def check_change(record: Record, params: Parameters, changed: list[str]) -> None
 
 
 def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]) -> None:
-    """Have the jails in ``record``, whose name was ``outer``, follow what has changed there."""
+    """Have the jails in ``record``, whose name was ``outer``, follow what has changed there. Needs its lock.
+
+    From the outermost inwards, each while the one above it is locked: what is made in there meanwhile sees the change.
+    """
     for inner in below(outer):
-        if not inner.lock():
-            continue
-        try:
-            lines = _following(Parameters.from_texts(inner.params), params, changed)
-            if "name" in changed:
-                name = record.name + inner.name[len(outer) :]
-                lines.append(f"name={escape(name)}")
-                with registry.Index() as index:
-                    index.add_name(inner.jid, name)
-            inner.append([f"param {line}" for line in lines])
-            ownfile.rewrite(inner)
-            with registry.Index() as index:
-                index.keep_name(inner.jid, inner.name)
-        finally:
-            inner.unlock()
+        if inner.parent == record.jid and _lock_if_made(inner):
+            try:
+                _pass_to(inner, record, outer, params, changed)
+            finally:
+                inner.unlock()
+
+
+def _lock_if_made(inner: Record) -> bool:
+    """Lock a jail whose outer one is locked; not one in the making, whose maker waits for that lock (``create``)."""
+    if inner.lock(wait=False):
+        return True
+    found = registry.load(inner.jid)
+    return found is not None and found.created and inner.lock()
+
+
+def _pass_to(inner: Record, record: Record, outer: str, params: Parameters, changed: list[str]) -> None:
+    before = inner.name
+    lines = _following(Parameters.from_texts(inner.params), params, changed)
+    if "name" in changed:
+        lines.append(f"name={escape(record.name + before[len(outer) :])}")
+    inner.append([f"param {line}" for line in lines])
+    ownfile.rewrite(inner)
+    with registry.Index() as index:
+        index.keep_name(inner.jid, inner.name)
+    pass_down(inner, before, params, changed)
 
 
 def _following(inner: Parameters, params: Parameters, changed: list[str]) -> list[str]:

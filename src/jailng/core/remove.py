@@ -18,8 +18,24 @@ def jail_remove(record: Record, keep: tuple[str, ...] = undo.AROUND) -> None:
     A jail that another command has removed meanwhile, or that has ended, counts as removed. Raises JailError where
     something could not be undone.
     """
-    if record.locked or record.lock_again():
+    if record.locked or _take(record):
         undo.walk(record, keep)
+
+
+def _take(record: Record) -> bool:
+    """Lock the jail again, now: calls of its root's that are being attended to end, for it can keep them waiting."""
+    if record.broker and not record.remote:
+        init = record.init
+        if record.lock(wait=False):
+            if record.init == init:
+                return True
+            record.unlock()
+            return False
+        try:
+            cgroup.write(f"{record.cgroup}/broker/cgroup.kill", b"1")
+        except OSError:
+            pass  # it has ended
+    return record.lock_again()
 
 
 def kill(record: Record) -> bool:

@@ -74,8 +74,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
     unseen = f"cgroup {record.cgroup}" in record.undo and not cgroup.exists(record.cgroup)
     if record.current and record.init and registry.is_alive(record.init) and unseen:
         raise JailError(f'jail "{record.name}": its cgroup {record.cgroup} cannot be seen from this cgroup namespace')
-    inner = registry.jids_below(record.name)
-    for jid in inner:
+    for jid in registry.jids_below(record.name):
         _walk_inner(jid, record.name, wait=False)
     while record.current and record.undo:
         kind, *words = record.undo[-1].split(" ")
@@ -88,6 +87,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])
+    inner = registry.jids_below(record.name)  # with those that were reserved meanwhile; by now their makers are dead
     registry.forget(record)
     for jid in inner:
         _walk_inner(jid, record.name, wait=True)

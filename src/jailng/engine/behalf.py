@@ -11,7 +11,7 @@ import posix
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, socket
 from select import POLLIN, poll
 
-from jailng.core import attach, create, nested, passwd, privileges, registry, remove, stdio, tunable, undo
+from jailng.core import attach, create, hierarchy, nested, passwd, privileges, registry, remove, stdio, tunable, undo
 from jailng.core.wire import ELSEWHERE, Words, as_memfd, pack
 from jailng.engine import broker, modify
 from jailng.errors import JailError, explain
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 _PATIENCE = 10_000  # ms that a caller may take to say what it wants
+_TIME_TO_MAKE = 10  # seconds
 _OWN = ("mount.devfs", "mount.fdescfs", "mount.procfs")
 _IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
 _LARGEST_UID = 65535
-_SIGTERM = 15
 
 
 class Caller:
@@ -76,11 +76,11 @@ class Caller:
         The caller can change the way there at any moment, so it is gone once on each side, and both have to lead to the
         same directory: what only the jail sees cannot be mounted from outside, and what only the host sees must not.
         """
+        flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
         found: list[int] = []
         try:
-            for root in (self.record.params.get("path", "/"), f"/proc/{self.record.init_pid}/root"):
-                top = posix.open(root, mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-                flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+            for open_top in (self._tree_of_the_host, self._tree_inside):
+                top = open_top()
                 try:
                     found.append(mountfd.openat2(top, path.encode("utf-8", "surrogateescape"), flags, _IN_ROOT))
                 finally:
@@ -96,14 +96,18 @@ class Caller:
             raise JailError(f"path {path}: on a file system of the jail's own, or below a mount that it does not see")
         return found[0]
 
+    def _tree_of_the_host(self) -> int:
+        """The way to the jail's own root is its own to change where that lies in the tree of a jail above."""
+        above = registry.load(self.record.parent) if self.record.parent else None
+        return hierarchy.open_root(above, self.record.params.get("path", "/"))
+
+    def _tree_inside(self) -> int:
+        return attach.open_tree_of(self.record)
+
 
 def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
     """Hear what a member of that jail wants, do it, and answer. Nothing is raised."""
     try:
-        record = registry.load(jid)
-        if record is None or not record.alive():
-            return
-        caller = Caller(record, owner, is_root)
         waiter = poll()
         waiter.register(connection, POLLIN)
         if not waiter.poll(_PATIENCE):
@@ -120,6 +124,10 @@ def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
             raise JailError(
                 f"the host's jailng speaks version {nested.VERSION} of the broker's language, not {version}"
             )
+        record = registry.load(jid)  # as it is now, however long the caller has been silent
+        if record is None or not record.alive():
+            return
+        caller = Caller(record, owner, is_root)
         _VERBS[verb](_Talk(connection), caller, said, nested.received(beside))
     except (JailError, OSError) as error:
         _Talk(connection).complain(explain(error))
@@ -184,7 +192,10 @@ def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
 
 def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     _must_be_root(caller, "jail_set")
-    _signal.signal(_SIGTERM, _signal.SIG_IGN)  # nothing is left half-made; that the caller has gone is seen afterwards
+    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)  # what the caller's going away means is seen afterwards
+    # A jailed root can stop what is born in its jail. It must not keep the locks by that, which others wait for.
+    _signal.signal(_signal.SIGALRM, _give_up)
+    _signal.alarm(_TIME_TO_MAKE)
     params, where = _parameters(caller, said.words())
     path = caller.open_path(where or "/")
     try:
@@ -195,14 +206,15 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
         try:
             notes = create.jail_set(params, record)
             broker.ensure(record)
+            _signal.alarm(0)
         except BaseException:
+            _signal.alarm(0)
             undo.walk(record)
             raise
     finally:
         posix.close(path)
     record.unlock()
-    talk.answer(record.jid, caller.inside(record.name), notes)
-    started = talk.hears_more()
+    started = _is_started(talk, [record.jid, caller.inside(record.name), notes])
     if not record.lock_again():
         raise JailError(f"jail {record.jid} not found")
     if not started:  # whoever wanted it has died on the way
@@ -213,6 +225,19 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
         remove.set_persist(record, False)
     record.unlock()
     talk.answer()
+
+
+def _give_up(*_: object) -> None:
+    raise JailError("jail_set: Connection timed out")
+
+
+def _is_started(talk: _Talk, made: list[str | int | list[str]]) -> bool:
+    """Tell the caller of the jail that was ``made``, and hear whether it has done its part."""
+    try:
+        talk.answer(*made)
+        return talk.hears_more()
+    except OSError:
+        return False
 
 
 def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str]:
@@ -328,7 +353,7 @@ def _command(said: Words) -> attach.Command:
     argv, environment, who, cwd = said.words(), said.words(), said.words(), said.words()
     login, background, label = said.number() != 0, said.number() != 0, said.word()
     env = {key: value for key, _, value in [variable.partition("=") for variable in environment]}
-    if label.count("{}") != 1:
+    if label.count("{}") != 1 or label.count("{") + label.count("}") != 2:
         raise ValueError(label)
     user = _USERS[who[0]](who[1:])
     return attach.Command(argv, env, user, cwd[0] if cwd else None, login, background, label)

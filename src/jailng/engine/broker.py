@@ -14,7 +14,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from jailng import start
 from jailng.core import attach, elsewhere, nested, registry
 from jailng.errors import JailError
-from jailng.linux import mount, mountfd
+from jailng.linux import cgroup, mount, mountfd
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -37,6 +37,7 @@ def ensure(record: Record) -> None:
         return
     listening = _listen(record)
     try:
+        cgroup.make(f"{record.cgroup}/broker")  # now, while nobody can take the jail's away
         command = [PYTHON, "-IS", "-c", _PROGRAM, str(listening.fileno()), str(record.jid), start.ROOT]
         posix.set_inheritable(listening.fileno(), True)
         # None of the caller's streams: who waits for their end would wait for the jail's.
@@ -44,17 +45,19 @@ def ensure(record: Record) -> None:
         with elsewhere.Network(record):  # in which it makes jails
             pid = posix.posix_spawn(PYTHON, command, {}, file_actions=streams, setsid=True, setsigmask=())
     except OSError as error:
-        raise JailError(f"{PYTHON}: {error.strerror}") from None
+        raise JailError(f"children.max: {PYTHON}: {error.strerror}") from None
     finally:
         listening.close()
     record.append([f"broker {registry.process_id(pid)}"])
 
 
 def revive(record: Record) -> None:
-    """As ``ensure``, unless another command is at work on the jail. Raises JailError."""
+    """As ``ensure``, unless another command is at work on the jail, or the jail's root keeps it from having one."""
     if not registry.is_alive(record.broker) and record.lock(wait=False):
         try:
             ensure(record)
+        except JailError:
+            pass
         finally:
             record.unlock()
 

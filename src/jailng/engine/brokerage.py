@@ -26,6 +26,7 @@ _SIGCHLD = 17
 _SIGKILL, _SIGTERM = 9, 15
 _IGNORED = (1, 2, 3, 13, 15)  # HUP INT QUIT PIPE TERM
 _MOST = 64  # calls at once
+_MOST_OF_OTHERS = 32  # of those that are not root's, so that root gets through
 _PATIENCE = 30  # seconds
 _BUSY = "the jail's broker has too many calls at once"
 
@@ -33,11 +34,13 @@ _BUSY = "the jail's broker has too many calls at once"
 class Call:
     """A call that a child of this process attends to; that is killed when the caller has gone."""
 
-    __slots__ = ("connection", "pidfd")
+    __slots__ = ("connection", "is_root", "pidfd", "watched")
 
-    def __init__(self, connection: socket, pidfd: int) -> None:
+    def __init__(self, connection: socket, pidfd: int, is_root: bool) -> None:
         self.connection = connection
         self.pidfd = pidfd
+        self.is_root = is_root
+        self.watched = True
 
     def end(self, number: int) -> None:
         """Signal whoever attends to it."""
@@ -77,16 +80,17 @@ class Broker:
         for fd in (self.listening.fileno(), self.init, deaths):
             self._epoll.register(fd, EPOLLIN)
         while True:
-            for fd, events in self._epoll.poll(_PATIENCE if self._gone else -1):
-                if fd == self.init:
-                    return
-                if fd == deaths:
-                    signals.read(deaths)
-                    self._reap()
-                elif fd == self.listening.fileno():
-                    self._accept()
-                elif events & EPOLLHUP:
+            ready = dict(self._epoll.poll(_PATIENCE if self._gone else -1))
+            if self.init in ready:
+                return
+            for fd, events in ready.items():
+                if events & EPOLLHUP:
                     self._hang_up(fd)
+            if deaths in ready:
+                signals.read(deaths)
+                self._reap()
+            if self.listening.fileno() in ready:  # last: what is accepted may have the number of what was closed
+                self._accept()
             self._insist()
 
     def _accept(self) -> None:
@@ -96,18 +100,19 @@ class Broker:
             return  # the caller has gone already, or there is no descriptor left for it
         connection = socket(fileno=fd)
         try:
-            if len(self.calls) >= _MOST:
+            is_root = self._identify(connection)
+            others = sum([not call.is_root for call in self.calls.values()])
+            if len(self.calls) >= _MOST or (others >= _MOST_OF_OTHERS and not is_root):
                 connection.send(pack("error", 1, _BUSY), MSG_DONTWAIT)
                 raise JailError(_BUSY)
-            is_root = self._identify(connection)
+            self._epoll.register(fd, EPOLLHUP)
+            pid, pidfd = child.clone3()  # unless the jail has as many processes as it may
         except (JailError, OSError):
             connection.close()
             return
-        pid, pidfd = child.clone3()
         if pid == 0:
             self._attend(connection, is_root)
-        self.calls[pid] = Call(connection, pidfd)
-        self._epoll.register(fd, EPOLLHUP)
+        self.calls[pid] = Call(connection, pidfd, is_root)
 
     def _identify(self, connection: socket) -> bool:
         """Whether the jail's root is at the other end, as the kernel has it. Raises JailError: it is no member."""
@@ -141,7 +146,7 @@ class Broker:
         """The caller has gone: whoever attends to the call ends, at once or when nothing is half-made any more."""
         for call in self.calls.values():
             if call.connection.fileno() == fd:
-                self._epoll.unregister(fd)
+                self._forget(call)
                 call.end(_SIGTERM)
                 self._gone.append((time.monotonic() + _PATIENCE, call))
 
@@ -162,7 +167,14 @@ class Broker:
                 return
             call = self.calls.pop(pid, None)
             if call is not None:
+                self._forget(call)
                 call.close()
+
+    def _forget(self, call: Call) -> None:
+        """Hear no more of its caller's: a child may have the connection open for a moment longer than this process."""
+        if call.watched:
+            self._epoll.unregister(call.connection.fileno())
+            call.watched = False
 
 
 def main(listening: int, jid: int) -> None:
@@ -173,7 +185,6 @@ def main(listening: int, jid: int) -> None:
         record = registry.load(jid)
         if record is not None:
             init = attach.open_init(record)
-            cgroup.make(f"{record.cgroup}/broker")
             cgroup.write(f"{record.cgroup}/broker/cgroup.procs", b"0")
             Broker(socket(fileno=listening), record, init).serve()
     except (JailError, OSError):

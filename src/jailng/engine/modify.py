@@ -73,7 +73,10 @@ def _change(record: Record, changes: Parameters) -> None:
             _set_names(record, params)
     except (JailError, OSError):
         if renamed:
-            _keep_name(record)
+            from jailng.core import hierarchy
+
+            for one in (record, *hierarchy.below(record.name)):
+                _keep_name(one)
         raise
     outer = record.name
     record.append([f"param {line}" for line in params.to_lines(changed)])
@@ -99,6 +102,9 @@ def _add_name(record: Record, name: str) -> None:
         raise JailError("cannot change jail's parent")
     with registry.Index() as index:
         index.add_name(record.jid, name)
+        below = record.name + "."  # no other may take the names that the jails in it will have
+        for row in [row for row in index.rows() if row[2].startswith(below)]:
+            index.add_name(int(row[0]), f"{name}.{row[2][len(below) :]}")
 
 
 def _keep_name(record: Record) -> None:

@@ -261,8 +261,21 @@ def _try_rmdir(name: str) -> bool:
     except OSError as error:
         if error.errno != EBUSY:
             raise
-        return False
+        below = _directories_in(name)  # of jails whose making the kill has ended
+        return bool(below) and all(_try_rmdir(f"{name}/{one}") for one in below) and _try_rmdir(name)
     return True
+
+
+def _directories_in(name: str) -> list[str]:
+    try:
+        fd = open_directory(name)
+    except FileNotFoundError:
+        return []
+    try:
+        with posix.scandir(fd) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    finally:
+        posix.close(fd)
 
 
 def _pidfd(pid: int) -> int:
