@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
+from jailng.core.index import FIRST_UID
 from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, ip
@@ -236,7 +237,7 @@ def test_hooks_run_inside_the_caller(top: Outer, jls: Command) -> None:
     said = _ok(top("jail", "-c", "name=in", "path=/", *made, "persist"))
     assert [line.split()[1] for line in said.splitlines()] != ["0", "0"]
     outer, inner = [int(line.split()[1]) for line in said.splitlines()]
-    assert outer >= registry.FIRST_UID and inner == 65536
+    assert outer >= FIRST_UID and inner == 65536
 
 
 def test_a_configuration_is_read_inside(top: Outer, tmp_path: Path) -> None:

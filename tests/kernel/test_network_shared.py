@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import alias, firewall, network, registry
+from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 from jailng.params.address import Address, addresses
@@ -30,8 +31,8 @@ from tests.kernel.networks import (
     undo,
 )
 
-_JAILS = Path(registry.DIRECTORY, "jails")
-_INDEX = Path(registry.DIRECTORY, "index")
+_JAILS = Path(DIRECTORY, "jails")
+_INDEX = Path(DIRECTORY, "index")
 FORWARDING = "ipv4/conf/ep0/forwarding"
 # From Linux 6.17 on IPv6 is forwarded for one interface, before for all or none. The switch, where it is, and what is
 # written to it: force_forwarding takes only 0 and 1.

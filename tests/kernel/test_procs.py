@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
+from jailng.core.index import FIRST_UID
 from tests.kernel.conftest import ENVIRONMENT, Command, _command
 
 Inside = Callable[..., int]
@@ -78,7 +79,7 @@ def test_ps_says_which_jail_and_who_there(jailctl: Command, pair: Path, inside: 
     assert sorted(row[:2] for row in listed[1:]) == sorted(
         [[str(jid("one")), str(mine)], [str(jid("two")), str(other)]]
     )
-    base = registry.FIRST_UID
+    base = FIRST_UID
     full = rows(jailctl("ps", "-u", "-J", "one,two"))
     assert full[0] == "USER INSIDE JID PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND".split()
     assert {row[1]: (int(row[0]) - base) % 65536 for row in full[1:]} == {"alice": 1001, "root": 0}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import attach, registry
+from jailng.core import attach
+from jailng.core.index import FIRST_UID, UIDS_PER_JAIL
 from jailng.engine import command, ending, life
 from jailng.params import values
 from jailng.params.table import Parameter, lookup, names, resolve
@@ -181,8 +182,8 @@ def test_variables_of_the_environment() -> None:
 
 
 def test_numbers() -> None:
-    assert f"{registry.UIDS_PER_JAIL:,} uids" in section("Users")
-    assert f"from {registry.FIRST_UID} upwards" in section("Users")
+    assert f"{UIDS_PER_JAIL:,} uids" in section("Users")
+    assert f"from {FIRST_UID} upwards" in section("Users")
     assert f"from 1 to {values.JAIL_MAX}," in section("Names and numbers")
     assert f"at most {row('name').most} bytes" in section("Names and numbers")
     assert f"usual {row('stop.timeout').default} seconds" in section("Order of operations")

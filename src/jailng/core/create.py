@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import boot, devfs, origin, own, privileges, procfiles, registry, rootfs, undo
+from jailng.core.index import DIRECTORY, SLOTS, Index
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, ns
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from jailng.core.confinement import Confinement
     from jailng.core.devfs import Link, Node
-    from jailng.core.registry import Index, Record
+    from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
 _OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
@@ -120,7 +121,7 @@ def kept(params: Parameters) -> int:
     as FreeBSD's own tests do, says that he does not count.
     """
     most = params.number("children.max")
-    if most >= len(registry.SLOTS):
+    if most >= len(SLOTS):
         return _ENOUGH
     return most + min(most * (most - 1), _SPARE)
 
@@ -208,14 +209,14 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
     _sweep()
     sentence = ""
     for _ in range(3):
-        with registry.Index() as index:
+        with Index() as index:
             conflict = _conflict(params, index, parent)
             if conflict is None:
                 return _enter(params, index, parent)
         jid, sentence = conflict
         record = registry.load(jid)
         if record is None:  # whoever struck it out died before the index was written
-            with registry.Index() as index:
+            with Index() as index:
                 index.drop(jid)
         elif not undo.recover(record):
             break
@@ -346,7 +347,7 @@ def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     lines = [*origin.lines(bool(addresses)), *[f"param {line}" for line in params.to_lines()]]
     more = kept(params)
     if cgroup.populated(f"jailng/{jid}"):
-        raise JailError(f"cgroup jailng/{jid} is another jail's, of which {registry.DIRECTORY} does not know")
+        raise JailError(f"cgroup jailng/{jid} is another jail's, of which {DIRECTORY} does not know")
     if parent is None:
         first = index.free_slot(more)
     else:

@@ -11,6 +11,7 @@ import posix
 
 from jailng.core import registry, rootfs
 from jailng.core.apart import apart
+from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd
@@ -257,7 +258,7 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
             raise refuse(entry, word)
     readonly = ["ro"] if flags & m.MOUNT_ATTR_RDONLY else []
     options = ",".join(["nodev", *readonly, *others])
-    argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, registry.DIRECTORY]
+    argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, DIRECTORY]
     try:
         tree = apart(lambda say: _run(argv, say))
     except JailError as error:
@@ -268,7 +269,7 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
 
 def _run(argv: list[str], say: int) -> int:
     """A copy of what mount(8) mounts; its complaints go to ``say``. Raises JailError, OSError."""
-    before = _mount_at(registry.DIRECTORY)
+    before = _mount_at(DIRECTORY)
     null = posix.open("/dev/null", posix.O_RDWR)
     actions = [(posix.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((null, 0), (null, 1), (say, 2))]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -277,9 +278,9 @@ def _run(argv: list[str], say: int) -> int:
     except FileNotFoundError:
         raise JailError("mount(8) is not installed") from None
     _, status = posix.waitpid(pid, 0)
-    if status or _mount_at(registry.DIRECTORY) == before:  # with nofail it may be content with nothing
+    if status or _mount_at(DIRECTORY) == before:  # with nofail it may be content with nothing
         raise JailError("mount(8) failed")
-    return mountfd.open_tree(m.AT_FDCWD, registry.DIRECTORY.encode())
+    return mountfd.open_tree(m.AT_FDCWD, DIRECTORY.encode())
 
 
 def _mount_at(path: str) -> int:
@@ -291,7 +292,7 @@ def _mount_at(path: str) -> int:
 
 def _complaint(line: str) -> str:
     """What mount(8) says, less where it believes that it mounts."""
-    for before in ("mount: ", f"{registry.DIRECTORY}: "):
+    for before in ("mount: ", f"{DIRECTORY}: "):
         line = line.removeprefix(before)
     return line.rstrip(".")
 

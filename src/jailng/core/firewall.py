@@ -33,6 +33,7 @@ import fcntl
 import posix
 
 from jailng.core import origin, registry
+from jailng.core.index import DIRECTORY, addressed
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
@@ -250,7 +251,7 @@ class _Lock:
 
     def __enter__(self) -> None:
         try:
-            self._fd = posix.open(f"{registry.DIRECTORY}/jails", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            self._fd = posix.open(f"{DIRECTORY}/jails", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except FileNotFoundError:  # no registry, no other jail
             self._fd = -1
             return
@@ -263,7 +264,7 @@ class _Lock:
 
 def _records(besides: int = 0) -> Iterator[set[str]]:
     """The switches of each jail with a network of its own in this network namespace, but for that jid's."""
-    for jid in registry.addressed():
+    for jid in addressed():
         record = registry.load(jid) if jid != besides else None
         if record is None or not record.current:
             continue

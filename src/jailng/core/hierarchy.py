@@ -8,6 +8,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import ownfile, registry, rootfs, undo
+from jailng.core.index import Index
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
 from jailng.params import table
@@ -16,7 +17,7 @@ from jailng.params.values import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.registry import Index, Record
+    from jailng.core.registry import Record
 
 MOST = 999999  # JAIL_MAX: children.max of the host
 NOT_PERMITTED = "jail_set: Operation not permitted"
@@ -172,7 +173,7 @@ def check_change(record: Record, params: Parameters, changed: list[str]) -> None
             inherit(Parameters.from_lines(params.to_lines(changed)), above)
     if "children.max" in changed:
         most = params.number("children.max")
-        with registry.Index() as index:
+        with Index() as index:
             kept = len(index.slots_of(record.jid)) - 1
         if most > kept:
             raise JailError(
@@ -208,7 +209,7 @@ def _pass_to(inner: Record, record: Record, outer: str, params: Parameters, chan
         lines.append(f"name={escape(record.name + before[len(outer) :])}")
     inner.append([f"param {line}" for line in lines])
     ownfile.rewrite(inner)
-    with registry.Index() as index:
+    with Index() as index:
         index.keep_name(inner.jid, inner.name)
     pass_down(inner, before, params, changed)
 

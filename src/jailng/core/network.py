@@ -20,6 +20,7 @@ import posix
 from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import alias, firewall, origin, registry
+from jailng.core.index import Index, has_one_address
 from jailng.core.link import GATEWAY, PROTOCOL, Link, Place, survey
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
@@ -207,9 +208,9 @@ def _take_back(words: list[str]) -> None:
 
 def _is_anothers(jid: int, address: str) -> bool:
     """Whether another jail of this network namespace has the address, which is no longer that jid's."""
-    if registry.has_one_address(address):
+    if has_one_address(address):
         return False
-    with registry.Index() as index:
+    with Index() as index:
         others = [record for other in index.give_up(jid, address) if (record := registry.load(other)) is not None]
     return any(origin.is_here(record) for record in others)
 

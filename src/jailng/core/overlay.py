@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem, registry
+from jailng.core import filesystem
 from jailng.core.apart import apart
+from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
 from jailng.linux import child, mountfd, ns
 from jailng.linux import mount as m
@@ -162,7 +163,7 @@ def _made_by(uid: int, trees: list[int], options: list[tuple[bytes, bytes | None
     For the host's root, who has no id in a mapped layer, the upper one would be read-only. And before Linux 6.15 layers
     have to be mounted somewhere (clone_private_mount, EINVAL). Changes the process: for a child.
     """
-    here = registry.DIRECTORY.encode()
+    here = DIRECTORY.encode()
     mountfd.move_mount(mountfd.new_file_system(b"tmpfs", [(b"size", b"64k")]), posix.open(here, _DIRECTORY))
     for number, tree in enumerate(trees):
         place = b"%s/%d" % (here, number)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import posix
 
 from jailng.core import registry
+from jailng.core.index import DIRECTORY, Index
 from jailng.errors import JailError
 from jailng.linux.ns import is_jailed
 from jailng.params.values import LIMITS
 
-PATH = f"{registry.DIRECTORY}/sysctl"
+PATH = f"{DIRECTORY}/sysctl"
 # Of longer ones neither a jail's record nor its /dev would be glad.
 MOST_META = 65536
 # FreeBSD keeps meta and env readable that are longer than a limit that was lowered: how long any can be.
@@ -72,7 +73,7 @@ def change(changes: dict[str, str]) -> None:
     """Set these, for all who read it from now on. Raises JailError, OSError."""
     if posix.geteuid() != 0:
         raise JailError("Operation not permitted")
-    with registry.Index():  # for its lock, and the directory
+    with Index():  # for its lock, and the directory
         held = {**read(), **changes}
         text = f"boot {registry.boot_id()}\n" + "".join([f"{name}={value}\n" for name, value in held.items()])
         fd = posix.open(f"{PATH}.new", _CREATE, 0o644)

@@ -10,6 +10,7 @@ import fcntl
 import posix
 
 from jailng.core import attach, privileges, registry, undo
+from jailng.core.index import DIRECTORY
 from jailng.engine import ending, life
 from jailng.errors import JailError
 from jailng.linux import cgroup, ns
@@ -48,7 +49,7 @@ class Jail:
         ``limit`` is a resource limit, as a confinement has them, that is set besides. Raises JailError: not found.
         """
         try:
-            status = posix.stat(f"{registry.DIRECTORY}/jails/{self.jid}")
+            status = posix.stat(f"{DIRECTORY}/jails/{self.jid}")
         except FileNotFoundError:
             raise not_found(self.jid) from None
         seen = (status.st_ino, status.st_size)
@@ -127,7 +128,7 @@ def takes_time(jid: int, params: Parameters | None, forced: bool) -> bool:
 def is_busy(jid: int) -> bool:
     """Whether another process has the jail's lock."""
     try:
-        fd = posix.open(f"{registry.DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(f"{DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

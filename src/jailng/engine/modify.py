@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import ownfile, registry, remove, tunable
+from jailng.core.index import Index
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -100,7 +101,7 @@ def _add_name(record: Record, name: str) -> None:
     head, _, _ = name.rpartition(".")
     if head != record.name.rpartition(".")[0]:
         raise JailError("cannot change jail's parent")
-    with registry.Index() as index:
+    with Index() as index:
         index.add_name(record.jid, name)
         below = record.name + "."  # no other may take the names that the jails in it will have
         for row in [row for row in index.rows() if row[2].startswith(below)]:
@@ -109,7 +110,7 @@ def _add_name(record: Record, name: str) -> None:
 
 def _keep_name(record: Record) -> None:
     """Give back whatever other name the jail had for the time of the change."""
-    with registry.Index() as index:
+    with Index() as index:
         index.keep_name(record.jid, record.name)
 
 

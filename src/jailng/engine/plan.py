@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jailng.core import create, operation, registry
+from jailng.core import create, operation
+from jailng.core.index import uid_base
 from jailng.engine import life
 from jailng.params.model import Parameters
 
@@ -18,7 +19,7 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
     life.check_path(params, voice)
     jid = params.number("jid") or 1
     parent = create.settle_below(params)
-    base = parent.base if parent is not None else registry.uid_base(0)
+    base = parent.base if parent is not None else uid_base(0)
     lines: list[str] = []
     for name, _ in life.START:
         if name == "jail_set":

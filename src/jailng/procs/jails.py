@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from functools import cache
 
 from jailng.core import attach, passwd, registry
-from jailng.core.registry import UIDS_PER_JAIL, Record
+from jailng.core.index import UIDS_PER_JAIL
+from jailng.core.registry import Record
 from jailng.errors import JailError
 from jailng.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
 from jailng.linux.mountfd import openat2

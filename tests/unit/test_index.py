@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
-from jailng.core.registry import Index
+from jailng.core import index as index_file
+from jailng.core.index import Index
 
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A registry of its own."""
-    monkeypatch.setattr(registry, "DIRECTORY", str(tmp_path / "jailng"))
+    monkeypatch.setattr(index_file, "DIRECTORY", str(tmp_path / "jailng"))
     yield tmp_path / "jailng"
 
 
@@ -55,7 +55,7 @@ def test_rows_are_found_by_jid_name_and_address(seed: int) -> None:
 @pytest.mark.parametrize("most_slots", [1, 4])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_uid_range_is_given_twice(seed: int, most_slots: int) -> None:
-    slots = [slot for row in _fill(seed, most_slots) for slot in registry.slots(row[1])]
+    slots = [slot for row in _fill(seed, most_slots) for slot in index_file.slots(row[1])]
     assert len(slots) == len(set(slots))
     if most_slots == 1:  # and none far beyond how many jails there have been at once
         assert max(slots) <= 300
@@ -67,4 +67,4 @@ def test_only_jails_with_addresses_are_looked_at() -> None:
         index.add(4, "1", "four", ["192.0.2.4"])
         index.add(5, "2", "five", ["192.0.2.5", "2001:db8::5"])
         index.drop(4)
-    assert list(registry.addressed()) == [5]
+    assert list(index_file.addressed()) == [5]
