@@ -86,8 +86,8 @@ def pack(*words: str | int | list[str]) -> bytes:
 def connect() -> socket.socket:
     """A call. Raises OSError."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.connect(PATH)  # which waits while others wait, too
     made.settimeout(PATIENCE)
-    made.connect(PATH)
     return made
 
 

@@ -155,28 +155,22 @@ for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
 
 def test_others_than_root_do_not_keep_root_from_the_broker(top: Attacker) -> None:
     script = """
+told, tell = os.pipe()
 child = os.fork()
 if child == 0:
     os.setuid(1000)
-    held = []
-    for _ in range(40):
-        held.append(connect())
-    print("ready", flush=True)
+    held = [connect() for _ in range(100)]
+    os.write(tell, b".")
     signal.pause()
-import time
+os.read(told, 1)
 print(ask("get", "")[0])
 os.kill(child, 9)
 """
-    script = script.replace("import time\n", "").replace(
-        'print(ask("get", "")[0])', "os.read(told, 1)\nprint(ask('get', '')[0])"
-    )
-    script = script.replace("child = os.fork()", "told, tell = os.pipe()\nchild = os.fork()")
-    script = script.replace('print("ready", flush=True)', 'os.write(tell, b".")')
     assert top.run(script) == ["ok"]
 
 
-def test_a_socket_that_was_passed_on_is_root_s_still(top: Attacker) -> None:
-    """Who calls is who connected; and whoever connects as another is that one."""
+def test_root_of_an_inner_jail_is_not_root_here(top: Attacker) -> None:
+    """Whose uids the outer root can take: they are its own, and yet not root."""
     script = """
 told, tell = os.pipe()
 if os.fork() == 0:
@@ -403,5 +397,60 @@ with connect() as connection:
         broker = _broker()
         with top.running(script):
             _end(broker)
-        _ok(jexec("top", "true"))
+        for _ in range(100):  # a child that is dying has the jail's lock still
+            _ok(jexec("top", "true"))
+            record = registry.find("top")
+            if record is not None and registry.is_alive(record.broker):
+                break
         assert top.run("print(ask('set', ['path=/', 'name=in', 'persist'])[0])") == ["ok"]
+
+
+def _one_at(level: int) -> int:
+    """The jid of a jail so many levels below the host's, once there are all of them."""
+    while True:
+        found = {record.name.count("."): record.jid for record in registry.jails() if record.name.startswith("top.")}
+        if 3 in found and level in found:
+            return found[level]
+
+
+def test_three_levels_that_come_and_go_from_both_sides(top: Attacker, jail: Command) -> None:
+    """Made inside at each level, removed inside and by the host at once, in any order; then nothing is left."""
+    script = """
+import random
+
+def make(name, most):
+    with connect() as connection:
+        connection.send(pack("1", "set", ["path=/", f"name={name}", f"children.max={most}", "persist"]))
+        if hear(connection)[0] == "ok":
+            connection.send(b"up")
+            hear(connection)
+
+def loop(name, most):
+    while True:
+        make(name, most)
+
+def remove():
+    while True:
+        jids = ask("get", "")[2::2]
+        if len(jids) > 2:
+            ask("remove", random.choice(jids))
+
+for name, most in (("a", 2), ("a.b", 1), ("a.b.c", 0)):
+    threading.Thread(target=loop, args=[name, most], daemon=True).start()
+threading.Thread(target=remove, daemon=True).start()
+print("ready", flush=True)
+signal.pause()
+"""
+    broker = _broker()
+    with top.running(script):
+        for level in (3, 2, 1, 3, 2, 1):
+            said = jail("-R", str(_one_at(level)))
+            assert said.returncode == 0 or "not found" in said.stderr, said.stderr
+    assert _broker() == broker
+    for _ in range(100):
+        top.run('for jid in ask("get", "")[2::2]: ask("remove", jid)')
+        if not registry.jids_below("top"):
+            break
+        _ok(jail("-m", "name=top", "meta.a=1"))
+        _ok(jail("-c", "name=top.z", "path=/", "command=true"))  # clears away what died half-made
+    assert registry.jids_below("top") == []

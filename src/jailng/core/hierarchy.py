@@ -143,9 +143,12 @@ def make_room(parent: Record) -> None:
 def check_room(index: Index, parent: Record) -> None:
     """Whether another jail may be made in ``parent``, as that and those above it say.
 
-    Raises JailError: prison limit exceeded.
+    Raises JailError: prison limit exceeded; not found, where it is being renamed, for then all in it have been already.
     """
-    names = [row[2] for row in index.rows()]
+    rows = index.rows()
+    if {row[2] for row in rows if row[0] == str(parent.jid)} != {parent.name}:
+        raise JailError(f'jail "{parent.name}" not found')
+    names = [row[2] for row in rows]
     above: Record | None = parent
     while above is not None:
         there = sum([name.startswith(above.name + ".") for name in names])

@@ -75,7 +75,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
     if record.current and record.init and registry.is_alive(record.init) and unseen:
         raise JailError(f'jail "{record.name}": its cgroup {record.cgroup} cannot be seen from this cgroup namespace')
     for jid in registry.jids_below(record.name):
-        _walk_inner(jid, record.name, wait=False)
+        _walk_inner(jid, record, wait=False)
     while record.current and record.undo:
         kind, *words = record.undo[-1].split(" ")
         if kind in keep:
@@ -90,18 +90,18 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
     inner = registry.jids_below(record.name)  # with those that were reserved meanwhile; by now their makers are dead
     registry.forget(record)
     for jid in inner:
-        _walk_inner(jid, record.name, wait=True)
+        _walk_inner(jid, record, wait=True)
 
 
-def _walk_inner(jid: int, outer: str, wait: bool) -> None:
-    """Undo a jail in the one named ``outer``, which is being undone.
+def _walk_inner(jid: int, outer: Record, wait: bool) -> None:
+    """Undo a jail in ``outer``, which is being undone; also one that was being made when that was renamed.
 
     Not waited for while the outer one's lock is held: whoever makes the inner one waits for that with its own.
     """
     record = registry.load(jid)
     if record is not None and record.lock(wait):
         try:
-            if record.name.startswith(outer + "."):
+            if record.name.startswith(outer.name + ".") or record.parent == outer.jid:
                 walk(record)
         finally:
             record.unlock()
