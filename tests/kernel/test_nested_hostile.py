@@ -454,3 +454,24 @@ signal.pause()
         _ok(jail("-m", "name=top", "meta.a=1"))
         _ok(jail("-c", "name=top.z", "path=/", "command=true"))  # clears away what died half-made
     assert registry.jids_below("top") == []
+
+
+@pytest.mark.parametrize(("uids", "seen"), [("private", "data"), ("shared", "")])
+def test_what_is_mounted_below_with_the_uids_of_the_host(
+    small_root: Path, jail: Command, jexec: Command, uids: str, seen: str
+) -> None:
+    """The outer root could exchange the mount points meanwhile, and any file system could be cloned then."""
+    place = small_root / "mnt"
+    place.mkdir(exist_ok=True)
+    mount("none", place, "tmpfs")
+    (place / "data").touch()
+    try:
+        assert (
+            jail("-c", "name=o", f"path={small_root}", f"ng.uids={uids}", "children.max=1", "persist").returncode == 0
+        )
+        assert jexec("o", "ls", "/mnt").stdout == "data\n"
+        assert jail("-c", "name=o.i", f"path={small_root}", "persist").returncode == 0
+        assert jexec("o.i", "ls", "/mnt").stdout.strip() == seen
+        assert jail("-r", "o").returncode == 0
+    finally:
+        unmount(place)

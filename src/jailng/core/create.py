@@ -48,6 +48,7 @@ def plan(
 
         wanted, more = mounting.wanted(record, path, below, has)
         shm = mounting.shared_memory(record)
+    below = _taken_along(below, wanted, private or parent is None)
     nodes, links = check_host(params)
     if not has["fd"]:
         links = [link for link in links if link[0] != "fd"]
@@ -111,6 +112,15 @@ def plan(
         ),
         *after,
     ]
+
+
+def _taken_along(below: list[tuple[bytes, str]], wanted: dict[bytes, bool], safe: bool) -> list[tuple[bytes, str]]:
+    """Of the mounts below the root those that a jail gets: all, or if that is not ``safe`` those that were asked for.
+
+    With the host's uids nothing refuses to be cloned, be it a sysfs; and the root of the jail above can exchange the
+    directories that they are mounted on at any moment.
+    """
+    return below if safe else [entry for entry in below if entry[0] in wanted]
 
 
 def kept(params: Parameters) -> int:
