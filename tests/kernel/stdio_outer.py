@@ -1,6 +1,6 @@
 """The host's side of a command with streams and terminal as in a jail, but without the jail: a program for the tests.
 
-``stdio_outer.py [--root PID] [--base UID] [--user UID] [--fds 0,1,2] [--hand-over] [--unattended] [--timeout SECONDS]
+``stdio_outer.py [--root PID] [--base UID] [--user UID] [--fds 0,1,2] [--hand-over] [--unattended]
 COMMAND...`` runs a command as jexec(8) does.
 ``stdio_outer.py --hold ROOT [without-devpts|false-devpts|used-up|false-null]`` makes a root with a /dev, says so, and
 lives until its input ends.
@@ -71,11 +71,9 @@ def run(options: argparse.Namespace) -> None:
         streams.close()
         sys.exit(0)
     try:
-        status = waiting.wait(pid, pidfd, streams, options.hand_over, options.timeout)
+        status = waiting.wait(pid, pidfd, streams, options.hand_over)
     except JailError as error:
         sys.exit(f"outer: {error}")
-    if status == waiting.TIMED_OUT:
-        sys.exit("outer: timed out")
     waiting.finish(status)
 
 
@@ -162,7 +160,7 @@ def main(words: list[str]) -> None:
         parser = argparse.ArgumentParser()
         parser.add_argument("--root")
         parser.add_argument("--fds", default="0,1,2")
-        for name in ("base", "user", "timeout"):
+        for name in ("base", "user"):
             parser.add_argument(f"--{name}", type=int, default=0)
         for name in ("hand-over", "unattended"):
             parser.add_argument(f"--{name}", action="store_true")

@@ -258,28 +258,6 @@ def test_a_starter_that_was_killed(make: Callable[..., Made], root: Path, data: 
     assert not at(root / "mnt") and not at(root / "usr/ports")
 
 
-def test_unmount(make: Callable[..., Made], root: Path, data: Path) -> None:
-    made = make("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs")
-    for line in ("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs"):
-        entry = fstab.parse_line(line.replace("ROOT", str(root)))
-        assert entry is not None
-        mounting.unmount(str(root), entry)
-        assert not at(Path(entry.target))
-        with pytest.raises(JailError, match=f"mount: {entry.target}: not a mount point"):
-            mounting.unmount(str(root), entry)
-    undo.walk(made.record)
-
-
-def test_unmount_of_another(make: Callable[..., Made], root: Path, data: Path) -> None:
-    made = make("t ROOT/mnt tmpfs", f"{data} ROOT/usr/ports nullfs")
-    for line, kind in ((f"{data} ROOT/mnt nullfs", "nullfs"), ("t ROOT/usr/ports tmpfs", "tmpfs")):
-        entry = fstab.parse_line(line.replace("ROOT", str(root)))
-        assert entry is not None
-        with pytest.raises(JailError, match=f"mount: {entry.target}: not a {kind} mount"):
-            mounting.unmount(str(root), entry)
-    undo.walk(made.record)
-
-
 def test_devices_are_dead(make: Callable[..., Made], data: Path) -> None:
     os.mknod(data / "zero", 0o20666, os.makedev(1, 5))
     with make(f"{data} ROOT/mnt nullfs dev") as made:

@@ -98,19 +98,6 @@ def test_a_stopped_command_cannot_keep_us(output: object) -> None:
         until(lambda: state(command) in "XZ", "the command has gone")
 
 
-@pytest.mark.parametrize("ignored", [False, True])
-def test_time_is_over(ignored: bool, output: object) -> None:
-    """The command is not ours to kill: jail(8) says that exec.timeout is over, and undoes what it began."""
-
-    def ignore() -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-
-    options = {"preexec_fn": ignore} if ignored else {}
-    with started("--timeout", "1", "sleep", "1000", stdout=output, stderr=subprocess.PIPE, **options) as process:
-        assert process.wait() == 1
-        assert process.complaints.read() == b"outer: timed out\n"
-
-
 def test_a_command_may_be_signalled_twice(output: object) -> None:
     """The second signal is the last for a stopped one only."""
     script = "trap 'echo heard' INT; echo ready; while :; do read x || :; done"

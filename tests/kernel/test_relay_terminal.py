@@ -232,14 +232,3 @@ def test_one_stream_of_the_terminal_alone_is_not_the_terminal(root: str) -> None
         console.type(b"typed\n\x04")
         assert console.status() == 0
         assert console.rest().split().count(b"typed") == 2
-
-
-def test_time_is_over(root: str) -> None:
-    with Console("--root", root, "--timeout", "1", "sh", "-c", _ECHO) as console:
-        before = console.settings()
-        console.order("start-front")
-        console.read_until(b"ready")
-        assert console.is_raw()
-        console.read_until(b"outer: timed out")
-        assert os.waitstatus_to_exitcode(console.status()) == 1
-        assert console.settings() == before

@@ -44,8 +44,6 @@ OWN = {
     "linsysfs": "sys",
     "sysfs": "sys",
 }
-# As what else Linux may show a type.
-ALSO = {"nfs": ("nfs4",), "ext2": ("ext4",), "ext3": ("ext4",), "ntfs": ("ntfs3", "fuseblk")}
 # What is in each /dev of a jail, by type.
 IN_DEV = {"fdescfs": "fd", "tmpfs": "shm", "devpts": "pts", "mqueue": "mqueue", "mqueuefs": "mqueue"}
 

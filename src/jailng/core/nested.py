@@ -280,8 +280,8 @@ def _wait(connection: Connection, pidfd: int, streams: stdio.Streams, hand_over:
     fcntl(fd, F_SETOWN, posix.getpid())
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | posix.O_ASYNC)
 
-    def command(pid: int, pidfd: int, held: list[int], timed: bool, relayed: bool) -> waiting.Command:
-        made = _Attached(pid, pidfd, held, timed, relayed)
+    def command(pid: int, pidfd: int, held: list[int], relayed: bool) -> waiting.Command:
+        made = _Attached(pid, pidfd, held, relayed)
         made.connection = connection
         return made
 

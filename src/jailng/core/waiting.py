@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT TSTP VTALRM PROF WINCH IO PWR and the real-time signals. Not the rest: what
 # the kernel sends a process for its own mistakes, and what keeps a background process from its terminal.
 _RELAYED = (1, 2, 3, 6, 10, 12, 14, 15, 18, 20, 26, 27, 28, 29, 30, *range(34, 65))
-TIMED_OUT = -1
 _HARMLESS = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH)
 
 
@@ -33,14 +32,13 @@ class Command:
     ``events`` is a signalfd for the relay, -1 where there is none.
     """
 
-    __slots__ = ("events", "insisted", "pid", "pidfd", "status", "timed")
+    __slots__ = ("events", "insisted", "pid", "pidfd", "status")
 
-    def __init__(self, pid: int, pidfd: int, held: list[int], timed: bool, relayed: bool) -> None:
+    def __init__(self, pid: int, pidfd: int, held: list[int], relayed: bool) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.events = signals.signalfd(held) if relayed else -1
         self.insisted = False
-        self.timed = timed
         self.status: int | None = None
 
     def reap(self) -> bool:
@@ -72,19 +70,14 @@ class Command:
             stopped = self.is_stopped()
             if stopped and self.insisted:
                 self._send(_signal.SIGKILL, group=False)
-            if (stopped and self.insisted) or self.is_time_out(number):
                 self.give_up(number)
                 return
             self.insisted = stopped
         self._send(number, group=code == signals.SI_KERNEL)
 
-    def is_time_out(self, number: int) -> bool:
-        """Whether the signal means that the time is over."""
-        return self.timed and number == _signal.SIGALRM
-
     def give_up(self, number: int) -> None:
         """Wait no longer, because of that signal."""
-        self.status = TIMED_OUT if self.is_time_out(number) else number
+        self.status = number
 
     def is_stopped(self) -> bool:
         """Whether somebody has stopped it."""
@@ -107,8 +100,7 @@ def wait(
     pidfd: int,
     streams: Streams,
     hand_over: bool = False,
-    timeout: int = 0,
-    command_of: Callable[[int, int, list[int], bool, bool], Command] = Command,
+    command_of: Callable[[int, int, list[int], bool], Command] = Command,
 ) -> int:
     """Wait for the child ``pid``, carry its streams and pass on signals; returns its raw wait status.
 
@@ -116,20 +108,17 @@ def wait(
     ``hand_over`` this process has no further use for its own standard streams: those that the command has are given up,
     so that an end of file travels when the command closes them. 2 stays while there may be something to complain about.
     A wait that a signal put an end to returns the status of a command that died of it, which is right for ``finish``.
-    After ``timeout`` seconds, if not 0, the command is left to itself and the status is ``TIMED_OUT``.
     The caller closes ``pidfd``. ``command_of`` makes the command that is waited for. Raises JailError where a stream
     could not be read or written.
     """
     streams.close_inside()
     held = [number for number in _RELAYED if _signal.getsignal(number) != _signal.SIG_IGN]  # nohup(1) and the like
-    held += [_signal.SIGCHLD, _signal.SIGALRM] if timeout else [_signal.SIGCHLD]
+    held.append(_signal.SIGCHLD)
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, held)
     command = None
     try:
         relayed = bool(streams.pumps) or streams.terminal is not None
-        command = command_of(pid, pidfd, held, timeout > 0, relayed)
-        if timeout:
-            _signal.alarm(timeout)
+        command = command_of(pid, pidfd, held, relayed)
         if hand_over:
             _hand_over(streams)
         if relayed:
@@ -140,8 +129,6 @@ def wait(
             event = _signal.sigwaitinfo(held)  # type: ignore[attr-defined, unused-ignore]
             command.hear(event.si_signo, event.si_code)
     finally:
-        if timeout:
-            _signal.alarm(0)
         if command is not None and command.events >= 0:
             posix.close(command.events)
         streams.close()
