@@ -374,7 +374,11 @@ def test_a_jail_that_is_stopped_while_it_is_made_keeps_nobody_waiting(
 def test_a_jail_that_is_stopped_while_it_is_made_is_given_up(top: Attacker, jail: Command) -> None:
     with top.running(f"{_STOPPER}\nsignal.pause()"):
         _ok(jail("-m", "name=top", "meta.a=1"))
-    assert registry.jids_below("top") == []
+    for _ in range(1000):  # a call that was begun last is undone when the broker sees that its caller has gone
+        if not registry.jids_below("top"):
+            return
+        _ok(jail("-m", "name=top", "meta.a=2"))
+    raise AssertionError(registry.jids_below("top"))
 
 
 def test_whoever_spoils_its_dev_cannot_keep_the_host_out(top: Attacker, jexec: Command) -> None:
