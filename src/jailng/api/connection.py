@@ -14,19 +14,10 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from pathlib import Path
 
+from jailng.core.interpreter import PYTHON, command
 from jailng.core.wire import ELSEWHERE, LARGEST, Words, as_memfd
 from jailng.errors import JailError
-
-PYTHON = "/usr/bin/python3"
-_PACKAGES = str(Path(__file__).resolve().parent.parent.parent)
-# As the commands do it: without site, which would cost as much as all the rest.
-_PROGRAM = """\
-import sys
-sys.path += [sys.argv[3], "/usr/lib/python3/dist-packages"]
-from jailng.engine.worker import main
-main(int(sys.argv[1]), int(sys.argv[2]))"""
 
 
 class Died(JailError):
@@ -52,7 +43,7 @@ class Worker:
             # In the program's session, so that a child of the worker can be in front of the program's terminal; in a
             # process group of its own, so that what kills the program's group spares what clears up after it.
             self.process = subprocess.Popen(
-                [PYTHON, "-IS", "-c", _PROGRAM, *map(str, fds), _PACKAGES],
+                command("jailng.engine.worker", *fds),
                 stdin=subprocess.DEVNULL,
                 cwd="/",
                 pass_fds=fds,

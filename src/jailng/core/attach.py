@@ -71,7 +71,7 @@ class Entry:
         self.confinement = confinement
         self.cgroup = f"{record.cgroup}/members"
         self.shared_uids = params.get("ng.uids") == "shared"
-        self.base = 0 if self.shared_uids else record.base
+        self.base = record.owner
         self.privileged = params.get("allow.suser", "true") == "true"
         self.init = open_init(record)
 

@@ -19,9 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.registry import Record
 
-MOST = 999999  # JAIL_MAX: children.max of the host
 NOT_PERMITTED = "jail_set: Operation not permitted"
-_IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
 _BY_DESCRIPTOR = "/proc/self/fd/"  # as the broker has found it (engine/behalf.py)
 _SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 
@@ -55,7 +53,7 @@ def open_root(parent: Record | None, path: str) -> int:
     tree = open_root(registry.load(parent.parent) if parent.parent else None, top or "/")
     flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
-        return mountfd.openat2(tree, path[len(top) :].encode("utf-8", "surrogateescape") or b"/", flags, _IN_ROOT)
+        return mountfd.openat2(tree, path[len(top) :].encode("utf-8", "surrogateescape") or b"/", flags, mount.IN_ROOT)
     except OSError as error:
         raise JailError(f"path {path}: {error.strerror}") from None
     finally:
@@ -63,13 +61,8 @@ def open_root(parent: Record | None, path: str) -> int:
 
 
 def below(name: str) -> list[Record]:
-    """The records of all jails in the jail of that name, to any depth, living or not, the innermost first."""
-    found = [record for jid in registry.jids_below(name) if (record := registry.load(jid)) is not None]
-    return sorted(found, key=_depth, reverse=True)
-
-
-def _depth(record: Record) -> int:
-    return record.name.count(".")
+    """The records of all jails in the jail of that name, to any depth, living or not, by ascending jid."""
+    return [record for jid in registry.jids_below(name) if (record := registry.load(jid)) is not None]
 
 
 def children(name: str) -> int:

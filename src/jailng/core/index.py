@@ -25,7 +25,8 @@ _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.
 _CREATE = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
 
 
-_known: list[int] = []  # this process's PID namespace, once it is known to be the registry's
+# Whether the registry says that it is of this process's PID namespace, once that has been looked at.
+_known: list[bool] = []
 
 
 def check_pids() -> None:
@@ -35,19 +36,23 @@ def check_pids() -> None:
     """
     if _known:
         return
-    here = posix.stat("/proc/self/ns/pid").st_ino
     try:
         fd = posix.open(f"{DIRECTORY}/pidns", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return
     there = int(posix.read(fd, 16).strip() or 0)
     posix.close(fd)
+    here = _pid_namespace()
     if there not in (0, here):
         from jailng.linux import cgroup
 
         if there == _FIRST_PID_NAMESPACE or cgroup.populated("jailng"):
             raise JailError(f"{DIRECTORY}: the jails are of another PID namespace, from which alone they can be seen")
-    _known.append(here)
+    _known.append(there == here)
+
+
+def _pid_namespace() -> int:
+    return posix.stat("/proc/self/ns/pid").st_ino
 
 
 def is_number(text: str) -> bool:
@@ -69,7 +74,10 @@ def jid_of(name: str) -> int | None:
 
 def below(name: str) -> list[int]:
     """The jids in the index of the jails in the jail of that name, to any depth."""
-    text = _read()
+    return _below(_read(), name)
+
+
+def _below(text: str, name: str) -> list[int]:
     if f"\t{name}." not in text:
         return []
     rows = [line.split("\t") for line in text.split("\n")[:-1] if not line.startswith(_STRUCK)]
@@ -97,13 +105,14 @@ def _read() -> str:
 def _claim() -> None:
     """Have the registry be this PID namespace's, if it is not another's. Needs its lock. Raises JailError."""
     check_pids()
-    here = posix.stat("/proc/self/ns/pid").st_ino
+    if _known == [True]:
+        return
     fd = posix.open(f"{DIRECTORY}/pidns", _CREATE, 0o644)
     try:
-        if posix.read(fd, 16).strip() != b"%d" % here:
-            posix.pwrite(fd, b"%-10d\n" % here, 0)
+        posix.pwrite(fd, b"%-10d\n" % _pid_namespace(), 0)
     finally:
         posix.close(fd)
+    _known[:] = [True]
 
 
 def has_one_address(address: str) -> bool:
@@ -167,6 +176,10 @@ class Index:
                 at = text.find(part, text.find("\n", at + 1))
         lines = [text[at : text.find("\n", at)] for at in sorted(found)]
         return [line.split("\t") for line in lines if not line.startswith(_STRUCK)]
+
+    def below(self, name: str) -> list[int]:
+        """The jids of the jails in the jail of that name, to any depth."""
+        return _below(self._text, name)
 
     def free_slot(self, more: int = 0, among: range = SLOTS) -> int:
         """One of ``among`` where a range of uids, and ``more`` behind it, are no jail's. Raises JailError: none left.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import nested, rootfs
+from jailng.core import own, rootfs
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
 from jailng.linux import mount as m
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from jailng.core.program import Program
 
 NAME = "commands"
-PLACE = f"{nested.DIRECTORY}/{NAME}"
+PLACE = f"{own.DIRECTORY}/{NAME}"
 COMMANDS = ("jail", "jls", "jexec")
 _DIRECTORIES = (b"usr/sbin", b"usr/bin", b"sbin", b"bin")
 _FLAGS = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-_STRICT = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 _ATTRIBUTES = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV
 
 
@@ -43,7 +42,7 @@ def is_wanted(path: str) -> bool:
 
 def _has_own(root: int, directory: bytes) -> bool:
     try:
-        fd = mountfd.openat2(root, directory, _FLAGS, _STRICT)
+        fd = mountfd.openat2(root, directory, _FLAGS, m.BENEATH)
     except OSError:
         return False
     try:
@@ -74,7 +73,7 @@ class MountKit(Operation):
         way.must("open_tree", m.AT_FDCWD, way.text(self.kit), flags, keep=rootfs.KIT, label=label)
         attr = words(_ATTRIBUTES, 0, m.MS_PRIVATE, 0)
         way.must("mount_setattr", Kept(rootfs.KIT), way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr))
-        way.must("mkdirat", Kept(rootfs.DEV), way.text(f"{nested.DIRECTORY[5:]}/{NAME}"), 0o755)
+        way.must("mkdirat", Kept(rootfs.DEV), way.text(f"{own.DIRECTORY[5:]}/{NAME}"), 0o755)
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""
@@ -100,7 +99,7 @@ class LinkCommands(Operation):
         """A root in which nothing can be made goes without: the commands can be named by their path."""
         for directory in _DIRECTORIES:
             try:
-                fd = mountfd.openat2(slots["root"], directory, _FLAGS, _STRICT)
+                fd = mountfd.openat2(slots["root"], directory, _FLAGS, m.BENEATH)
             except OSError:
                 continue
             for command in COMMANDS:

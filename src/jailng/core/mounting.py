@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _LARGEST_FILE = 1 << 20
 # After a mount's number in a record: others came with it; its ids are mapped already.
 _RECURSIVE, _MAPPED = "+", "="
-_BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 _S_IFMT, _S_IFDIR, _S_IFLNK, _S_IFREG = 0o170000, 0o040000, 0o120000, 0o100000
 
 
@@ -183,7 +182,7 @@ def _walk(root: int, relative: str, entry: Entry) -> int:
         return posix.dup(root)
     try:
         name = relative.encode("utf-8", "surrogateescape")
-        return mountfd.openat2(root, name, m.O_PATH, _BENEATH)
+        return mountfd.openat2(root, name, m.O_PATH, m.BENEATH)
     except OSError as error:
         raise JailError(_complaint(root, relative, entry, error)) from None
 
@@ -196,7 +195,7 @@ def _complaint(root: int, relative: str, entry: Entry, error: OSError) -> str:
         shown = f"{above}/{'/'.join(parts[:count])}"
         try:
             name = "/".join(parts[:count]).encode("utf-8", "surrogateescape")
-            fd = mountfd.openat2(root, name, m.O_PATH | posix.O_NOFOLLOW, _BENEATH)
+            fd = mountfd.openat2(root, name, m.O_PATH | posix.O_NOFOLLOW, m.BENEATH)
             link = posix.fstat(fd).st_mode & _S_IFMT == _S_IFLNK
             posix.close(fd)
         except OSError as found:

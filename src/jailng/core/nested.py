@@ -7,24 +7,20 @@ is this process's own business, with its own powers.
 from __future__ import annotations
 
 import posix
-import sys
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
-    SCM_RIGHTS,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
-    SOL_SOCKET,
     socket,
 )
 from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 
-from jailng.core import registry, stdio, waiting
-from jailng.core.wire import ELSEWHERE, Words, from_memfd, pack
+from jailng.core import own, registry, stdio, waiting
+from jailng.core.wire import ELSEWHERE, Words, beside, from_memfd, pack, received
 from jailng.errors import JailError
-from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +28,8 @@ if TYPE_CHECKING:
     from jailng.core.passwd import User
     from jailng.params.model import Parameters
 
-DIRECTORY = "/dev/.jailng"
 NAME = "broker"
-SOCKET = f"{DIRECTORY}/{NAME}"
+SOCKET = f"{own.DIRECTORY}/{NAME}"
 VERSION = "1"  # of what is said: the commands in a jail may be of another release than the host's
 LARGEST = 1 << 17  # bytes of a call
 MOST = 4  # descriptors
@@ -58,9 +53,8 @@ class Connection:
 
     def say(self, *said: str | int | list[str], fds: tuple[int, ...] = ()) -> None:
         """Tell the broker. Raises JailError."""
-        beside = [(SOL_SOCKET, SCM_RIGHTS, words(*fds, size=4))] if fds else []
         try:
-            self.socket.sendmsg([pack(*said)], beside)
+            self.socket.sendmsg([pack(*said)], beside(*fds))
         except OSError as error:
             raise JailError(f"the jail's broker: {error.strerror}") from None
 
@@ -71,12 +65,12 @@ class Connection:
         """
         flags = MSG_CMSG_CLOEXEC | (0 if wait else MSG_DONTWAIT)
         try:
-            packet, beside, _, _ = self.socket.recvmsg(LARGEST, CMSG_SPACE(4 * MOST), flags)
+            packet, controls, _, _ = self.socket.recvmsg(LARGEST, CMSG_SPACE(4 * MOST), flags)
         except BlockingIOError:
             return None
         except OSError as error:
             raise JailError(f"the jail's broker: {error.strerror}") from None
-        fds = received(beside)
+        fds = received(controls)
         if packet == ELSEWHERE:
             packet = from_memfd(fds.pop())
         if not packet:
@@ -96,12 +90,6 @@ class Connection:
     def close(self) -> None:
         """Hear no more of it; what was begun for this call, the broker ends."""
         self.socket.close()
-
-
-def received(beside: list[tuple[int, int, bytes]]) -> list[int]:
-    """The descriptors that came with a packet."""
-    data = b"".join([content for level, kind, content in beside if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)])
-    return [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data) - 3, 4)]
 
 
 def _ask(called: str, *said: str | int | list[str]) -> Words:

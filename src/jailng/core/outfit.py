@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 
 import jailng
+from jailng.core.interpreter import PYTHON
 from jailng.core.kit import COMMANDS, PLACE
 from jailng.errors import JailError
 
 CACHE = Path("/var/cache/jailng/commands")
-PYTHON = "/usr/bin/python3"
 _PACKAGE = Path(jailng.__file__).parent
 _PARTS = ("*.py", "linux/*.py", "params/*.py", "conf/*.py", "core/*.py", "engine/*.py", "cli/*.py")
 _TOP = f"""\

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _PR_GET_SECUREBITS, _PR_SET_SECUREBITS = 27, 28
 _NO_SETUID_FIXUP = 4
 _DIRECTORY = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-_BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 
 
 class _Layers:
@@ -150,7 +149,7 @@ def _upper(layers: _Layers, userns: int, entry: Entry) -> tuple[int, int]:
     found = []
     for fd, path in zip((layers.upper, layers.work), paths, strict=True):
         name = "/".join(path[common:]).encode("utf-8", "surrogateescape")
-        inside = layers.keep(mountfd.openat2(tree, name or b".", m.O_PATH | posix.O_DIRECTORY, _BENEATH))
+        inside = layers.keep(mountfd.openat2(tree, name or b".", m.O_PATH | posix.O_DIRECTORY, m.BENEATH))
         if posix.fstat(inside).st_ino != posix.fstat(fd).st_ino:
             raise JailError(f"{entry.where}: {_real(fd)}: moved meanwhile")
         found.append(inside)
@@ -171,8 +170,7 @@ def _made_by(uid: int, trees: list[int], options: list[tuple[bytes, bytes | None
         mountfd.move_mount(tree, posix.open(place, _DIRECTORY))
     before = syscall("prctl", _PR_GET_SECUREBITS, 0, 0, 0, 0)
     syscall("prctl", _PR_SET_SECUREBITS, before | _NO_SETUID_FIXUP, 0, 0, 0)
-    syscall("setfsuid", uid)
-    syscall("setfsgid", uid)
+    child.set_fs_ids(uid)
     return mountfd.new_file_system(b"overlay", options, flags)
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from jailng.core.program import Kept, Program
     from jailng.params.model import Parameters
 
-PATH = "/dev/.jailng/self"
 FOLDER, FILE = b".jailng", b"self"
+DIRECTORY = "/dev/.jailng"
+PATH = f"{DIRECTORY}/self"
 CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 # With all of allow.*: not what the host calls the jail and where it has it, nor meta, which is the host's alone.
 _TOLD = (

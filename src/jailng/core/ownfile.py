@@ -43,30 +43,26 @@ def rewrite(record: Record) -> None:
     the old one at once, is made as the jail's own root, who may do no more.
     """
     from jailng.core.attach import open_tree_of
-    from jailng.linux import mount
+    from jailng.linux import child, mount
     from jailng.linux.mountfd import openat2
     from jailng.params.model import Parameters
 
     params = Parameters.from_texts(record.params)
-    beneath = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
     flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW
     fds: list[int] = []
-    owner = 0 if params.text("ng.uids") == "shared" else record.base
     try:
         fds.append(open_tree_of(record))
-        fds.append(openat2(fds[0], b"dev", flags, beneath))
-        folder = openat2(fds[1], own.FOLDER, flags, beneath | mount.RESOLVE_NO_XDEV)
+        fds.append(openat2(fds[0], b"dev", flags, mount.BENEATH))
+        folder = openat2(fds[1], own.FOLDER, flags, mount.BENEATH | mount.RESOLVE_NO_XDEV)
         fds.append(folder)
         if posix.stat(own.FILE, dir_fd=folder, follow_symlinks=False).st_mode & 0o170000 != 0o100000:
             return
-        posix.setegid(owner)
-        posix.seteuid(owner)
+        child.set_fs_ids(record.owner)
         _replace(folder, own.text(params))
     except OSError:
         pass
     finally:
-        posix.seteuid(0)
-        posix.setegid(0)
+        child.set_fs_ids(0)
         for fd in fds:
             posix.close(fd)
 

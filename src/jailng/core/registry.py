@@ -118,6 +118,11 @@ class Record:
         return int(self.init.partition(" ")[0])
 
     @property
+    def owner(self) -> int:
+        """The host's uid and gid of the jail's root."""
+        return 0 if self.params.get("ng.uids") == "shared" else self.base
+
+    @property
     def dying(self) -> bool:
         """Always no: a jail that has been removed is gone (FreeBSD 15 hides dying jails as well)."""
         return False
@@ -334,9 +339,10 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
     return record
 
 
-def forget(record: Record) -> None:
-    """Strike a jail out of the registry. Needs its lock; idempotent."""
+def forget(record: Record) -> list[int]:
+    """Strike a jail out of the registry; the jids of those that are in it. Needs its lock; idempotent."""
     with index.Index() as rows:
+        inner = rows.below(record.name)
         rows.drop(record.jid)
         try:
             posix.unlink(f"{index.DIRECTORY}/jails/{record.jid}")
@@ -344,3 +350,4 @@ def forget(record: Record) -> None:
             if error.errno != ENOENT:
                 raise
     record.unlock()
+    return inner

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from jailng.core.operation import Slots
     from jailng.core.program import Data, Program
 
-_BENEATH = m.RESOLVE_BENEATH | m.RESOLVE_NO_SYMLINKS | m.RESOLVE_NO_MAGICLINKS
 HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 
 # Below /proc: what tells of the host or steers it (hostile-root.md in the design notes lists the attack of each).
@@ -175,7 +174,7 @@ def _attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, i
 
 def beneath(way: Program, flags: int) -> tuple[Data, int]:
     """The last arguments of an openat2(2) that leads nowhere but below its directory."""
-    how = words(flags | posix.O_CLOEXEC, 0, _BENEATH)
+    how = words(flags | posix.O_CLOEXEC, 0, m.BENEATH)
     return way.data(how), len(how)
 
 

@@ -87,9 +87,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])
-    inner = registry.jids_below(record.name)  # with those that were reserved meanwhile; by now their makers are dead
-    registry.forget(record)
-    for jid in inner:
+    for jid in registry.forget(record):  # also those that were reserved meanwhile: by now their makers are dead
         _walk_inner(jid, record, wait=True)
 
 

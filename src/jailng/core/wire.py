@@ -8,10 +8,16 @@ into a memfd, which is then the last of the descriptors beside the packet ``ELSE
 from __future__ import annotations
 
 import posix
+import sys
+from _socket import SCM_RIGHTS, SOL_SOCKET
+
+from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    Controls = list[tuple[int, int, bytes]]
 
 LARGEST = 65536  # bytes; well below what a socket takes by default (net.core.wmem_default)
 MOST_DESCRIPTORS = 5
@@ -52,6 +58,17 @@ def from_memfd(fd: int) -> bytes:
         return posix.pread(fd, posix.fstat(fd).st_size, 0)
     finally:
         posix.close(fd)
+
+
+def beside(*fds: int) -> Controls:
+    """What sendmsg(2) takes for these descriptors to travel beside a packet: cmsg(3)."""
+    return [(SOL_SOCKET, SCM_RIGHTS, words(*fds, size=4))] if fds else []
+
+
+def received(controls: Controls) -> list[int]:
+    """The descriptors that came beside a packet, from what recvmsg(2) has."""
+    data = b"".join([content for level, kind, content in controls if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)])
+    return [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data) - 3, 4)]
 
 
 def pairs(flat: list[str]) -> Iterable[tuple[str, str]]:

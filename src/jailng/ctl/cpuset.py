@@ -7,12 +7,12 @@ import getopt
 import os
 import re
 
-from jailng.core import registry
 from jailng.core.registry import Record
 from jailng.errors import JailError, UsageError
 from jailng.linux import cpuset
 from jailng.params.values import visible
 from jailng.procs import printed
+from jailng.procs.jails import named
 
 USAGE = """usage: cpuset [-c] -l cpu-list -j jail
        cpuset -g [-cir] -j jail"""
@@ -56,12 +56,7 @@ def cpus(text: str) -> list[int] | None:
 
 
 def _jail(word: str, call: str) -> Record:
-    known = registry.find(word)
-    if known is not None:
-        return known
-    if word.isascii() and word.isdigit():
-        raise JailError(f"{call}: {os.strerror(errno.ESRCH)}")
-    raise JailError(f'jail "{visible(word)}" not found')
+    return named(word, lambda _: f"{call}: {os.strerror(errno.ESRCH)}")
 
 
 def _show(jail: Record, letters: set[str]) -> int:

@@ -15,7 +15,7 @@ from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 from jailng.procs import printed, process, signals
 from jailng.procs.columns import short_terminal
-from jailng.procs.jails import Jails, membership
+from jailng.procs.jails import Jails, membership, named
 from jailng.procs.printed import confirmed
 from jailng.procs.process import Process, terminal_name
 
@@ -93,11 +93,7 @@ def _all_signals() -> str:
 
 def _attach(word: str) -> Record:
     """A jail that the caller may enter, in the words of FreeBSD's, which does enter it. Raises JailError."""
-    known = registry.find(word)
-    if known is None and word.isascii() and word.isdigit():
-        raise JailError(f"jail_attach({int(word)}): Invalid argument")
-    if known is None:
-        raise JailError(f'jail "{visible(word)}" not found')
+    known = named(word, lambda jid: f"jail_attach({jid}): Invalid argument")
     if os.geteuid() != 0:
         raise JailError(f"jail_attach({known.jid}): Operation not permitted")
     return known

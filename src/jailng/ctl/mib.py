@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jailng.core import hierarchy, ownfile, registry, tunable
+from jailng.core import ownfile, registry, tunable
 from jailng.engine import defaults, life
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.params import table
 from jailng.params.model import Parameters, check_honoured
-from jailng.params.values import LIMITS, parse, show
+from jailng.params.values import JAIL_MAX, LIMITS, parse, show
 
 if TYPE_CHECKING:
     from jailng.params.table import Parameter
@@ -247,7 +247,7 @@ def _security_jail() -> list[Variable]:
             _JAIL + "children.max",
             INTEGER,
             "Maximum number of child jails",
-            lambda view: view.own("children.max") if view.inside else str(hierarchy.MOST),
+            lambda view: view.own("children.max") if view.inside else str(JAIL_MAX),
         ),
         Variable(
             _JAIL + "children.cur",

@@ -8,12 +8,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jailng.core import attach, registry
+from jailng.core import attach
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
 from jailng.params.values import visible
+from jailng.procs.jails import named
 
 _NOT_CONFIGURED = "Device not configured"  # FreeBSD's strerror(ENXIO)
 _OWN = "/proc/self/ns/net"
@@ -71,10 +72,7 @@ def _here() -> int:
 @contextmanager
 def _namespace(jail: str, unknown: str) -> Iterator[int]:
     """The network namespace of a jail, by name or jid. Raises JailError: it is ``unknown`` by that jid."""
-    record = registry.find(jail)
-    if record is None:
-        number = jail.isascii() and jail.isdigit()  # which FreeBSD leaves to the call
-        raise JailError(unknown if number else f'jail "{visible(jail)}" not found')
+    record = named(jail, lambda _: unknown)
     init = attach.open_init(record)  # while it is held, and was verified, the pid is nobody else's
     try:
         there = os.open(f"/proc/{record.init_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)

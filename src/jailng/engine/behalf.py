@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import _signal
 import posix
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, socket
 from select import POLLIN, poll
 
 from jailng.core import attach, create, hierarchy, nested, passwd, privileges, registry, remove, stdio, tunable, undo
-from jailng.core.wire import ELSEWHERE, Words, as_memfd, pack
+from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, pack, received
 from jailng.engine import broker, modify
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, mount, mountfd
-from jailng.linux.libc import words
 from jailng.params.model import Parameters
 from jailng.params.table import resolve
 from jailng.params.values import visible
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 _PATIENCE = 10_000  # ms that a caller may take to say what it wants
 _TIME_TO_MAKE = 10  # seconds
 _OWN = ("mount.devfs", "mount.fdescfs", "mount.procfs")
-_IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
 _LARGEST_UID = 65535
 
 
@@ -82,7 +80,7 @@ class Caller:
             for open_top in (self._tree_of_the_host, self._tree_inside):
                 top = open_top()
                 try:
-                    found.append(mountfd.openat2(top, path.encode("utf-8", "surrogateescape"), flags, _IN_ROOT))
+                    found.append(mountfd.openat2(top, path.encode("utf-8", "surrogateescape"), flags, mount.IN_ROOT))
                 finally:
                     posix.close(top)
             one, other = [posix.fstat(fd) for fd in found]
@@ -113,7 +111,7 @@ def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
         if not waiter.poll(_PATIENCE):
             return
         room = CMSG_SPACE(4 * nested.MOST)
-        packet, beside, flags, _ = connection.recvmsg(nested.LARGEST, room, MSG_CMSG_CLOEXEC)
+        packet, controls, flags, _ = connection.recvmsg(nested.LARGEST, room, MSG_CMSG_CLOEXEC)
         if not packet:
             return
         if flags & (MSG_TRUNC | MSG_CTRUNC):
@@ -128,7 +126,7 @@ def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
         if record is None or not record.alive():
             return
         caller = Caller(record, owner, is_root)
-        _VERBS[verb](_Talk(connection), caller, said, nested.received(beside))
+        _VERBS[verb](_Talk(connection), caller, said, received(controls))
     except (JailError, OSError) as error:
         _Talk(connection).complain(explain(error))
     except (IndexError, KeyError, UnicodeError, ValueError):
@@ -148,7 +146,7 @@ class _Talk:
         packet = pack("ok", *said)
         if len(packet) > nested.LARGEST:
             fds, packet = (as_memfd(packet),), ELSEWHERE
-        self.connection.sendmsg([packet], [(SOL_SOCKET, SCM_RIGHTS, words(*fds, size=4))] if fds else [])
+        self.connection.sendmsg([packet], beside(*fds))
 
     def complain(self, text: str) -> None:
         """Tell that it did not go well."""
@@ -175,10 +173,8 @@ def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     if wanted:
         found = [caller.find(wanted)]
     else:
-        found = [
-            record for jid in registry.jids_below(caller.record.name) if (record := registry.load(jid)) is not None
-        ]
-        found = [record for record in found if record.alive() and caller.sees(record)]
+        below = hierarchy.below(caller.record.name)
+        found = [record for record in below if record.alive() and caller.sees(record)]
     answer: list[str] = []
     for record in found:
         params = Parameters.from_texts(record.params)

@@ -11,23 +11,14 @@ from __future__ import annotations
 import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from jailng import start
-from jailng.core import attach, elsewhere, nested, registry
+from jailng.core import attach, elsewhere, interpreter, nested, own, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, mountfd
-from jailng.linux.libc import syscall
+from jailng.linux import cgroup, child, mount, mountfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.registry import Record
 
-PYTHON = "/usr/bin/python3"
-_PROGRAM = """\
-import sys
-sys.path += [sys.argv[3], "/usr/lib/python3/dist-packages"]
-from jailng.engine.brokerage import main
-main(int(sys.argv[1]), int(sys.argv[2]))"""
-_STRICT = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
 _BACKLOG = 64
 
 
@@ -38,14 +29,14 @@ def ensure(record: Record) -> None:
     listening = _listen(record)
     try:
         cgroup.make(f"{record.cgroup}/broker")  # now, while nobody can take the jail's away
-        command = [PYTHON, "-IS", "-c", _PROGRAM, str(listening.fileno()), str(record.jid), start.ROOT]
+        argv = interpreter.command("jailng.engine.brokerage", listening.fileno(), record.jid)
         posix.set_inheritable(listening.fileno(), True)
         # None of the caller's streams: who waits for their end would wait for the jail's.
         streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
         with elsewhere.Network(record):  # in which it makes jails
-            pid = posix.posix_spawn(PYTHON, command, {}, file_actions=streams, setsid=True, setsigmask=())
+            pid = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=streams, setsid=True, setsigmask=())
     except OSError as error:
-        raise JailError(f"children.max: {PYTHON}: {error.strerror}") from None
+        raise JailError(f"children.max: {interpreter.PYTHON}: {error.strerror}") from None
     finally:
         listening.close()
     record.append([f"broker {registry.process_id(pid)}"])
@@ -64,21 +55,20 @@ def revive(record: Record) -> None:
 
 def _listen(record: Record) -> socket:
     """A socket that listens in the jail's /dev, made by the jail's root: the host's has no number in that mount."""
-    owner = 0 if record.params.get("ng.uids") == "shared" else record.base
     root = -1
     try:
         root = attach.open_tree_of(record)
         flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-        directory = mountfd.openat2(root, nested.DIRECTORY[1:].encode(), flags, _STRICT)
+        directory = mountfd.openat2(root, own.DIRECTORY[1:].encode(), flags, mount.BENEATH)
     except OSError as error:
-        raise JailError(f"children.max: {nested.DIRECTORY} in the jail: {error.strerror}") from None
+        raise JailError(f"children.max: {own.DIRECTORY} in the jail: {error.strerror}") from None
     finally:
         if root >= 0:
             posix.close(root)
     listening = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     before = posix.umask(0)
     try:
-        _become(owner)
+        child.set_fs_ids(record.owner)
         try:
             posix.unlink(nested.NAME, dir_fd=directory)
         except FileNotFoundError:
@@ -89,12 +79,7 @@ def _listen(record: Record) -> socket:
         listening.close()
         raise JailError(f"children.max: {nested.SOCKET} in the jail: {error.strerror}") from None
     finally:
-        _become(0)
+        child.set_fs_ids(0)
         posix.umask(before)
         posix.close(directory)
     return listening
-
-
-def _become(uid: int) -> None:
-    syscall("setfsgid", uid)
-    syscall("setfsuid", uid)

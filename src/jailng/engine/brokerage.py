@@ -64,7 +64,7 @@ class Broker:
         self.listening = listening
         self.record = record
         self.init = init
-        self.owner = 0 if record.params.get("ng.uids") == "shared" else record.base
+        self.owner = record.owner
         self.calls: dict[int, Call] = {}  # by pid
         self._epoll = epoll()
         self._gone: list[tuple[float, Call]] = []  # calls whose caller has gone, and until when they may take
@@ -158,13 +158,7 @@ class Broker:
         self._gone = [gone for gone in self._gone if gone[0] > now and gone[1].pidfd >= 0]
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, _ = posix.waitpid(-1, posix.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, _ in child.reaped():
             call = self.calls.pop(pid, None)
             if call is not None:
                 self._forget(call)

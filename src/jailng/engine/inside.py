@@ -205,8 +205,7 @@ class _Output:
 def _openat(below: int, path: str, flags: int, mode: int = 0) -> int:
     from jailng.linux import mountfd
 
-    strict = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
-    return mountfd.openat2(below, path.encode("utf-8", "surrogateescape"), flags, strict, mode)
+    return mountfd.openat2(below, path.encode("utf-8", "surrogateescape"), flags, mount.BENEATH, mode)
 
 
 def _check_path(below: int, root: str, path: str) -> None:

@@ -130,13 +130,7 @@ class Loop:
             signals.read(self._deaths)
         except BlockingIOError:
             return
-        while True:
-            try:
-                pid, status = posix.waitpid(-1, posix.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in child.reaped():
             task = self.tasks.pop(pid, None)
             if task is not None:
                 task.ended(status)

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import _signal
 import posix
-import sys
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
-    SCM_RIGHTS,
     SOCK_SEQPACKET,
-    SOL_SOCKET,
     socket,
     socketpair,
 )
 
 from jailng.core import attach, lookup, passwd, relay, stdio, waiting  # noqa: F401  # an attendant has use for relay
-from jailng.core.wire import Words, pairs
+from jailng.core.wire import Words, beside, pairs, received
 from jailng.engine import held
 from jailng.engine.loop import Task, complaint, heard, tell
 from jailng.errors import JailError
 from jailng.linux import child, ns
-from jailng.linux.libc import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,7 +208,7 @@ class Order:
                 pass  # the program has gone to another session
             running = attach.begin(entry, self.command, user, streams)
             inner = ns.pidfd_open(running.pid)
-            say.sendmsg([b"born"], [(SOL_SOCKET, SCM_RIGHTS, words(inner, size=4))])
+            say.sendmsg([b"born"], beside(inner))
             running.arrived()
             tell(self.channel, "ok", running.pid)
             waiting.finish(waiting.wait(running.pid, inner, streams, hand_over=True))
@@ -224,11 +220,11 @@ class Order:
     def _born(self, end: socket) -> None:
         """The attendant has sent a pidfd of the command, or has ended."""
         try:
-            _, beside, _, _ = end.recvmsg(16, CMSG_SPACE(4), MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+            _, controls, _, _ = end.recvmsg(16, CMSG_SPACE(4), MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
         except BlockingIOError:
             return
-        if beside:
-            self.inner = int.from_bytes(beside[0][2][:4], sys.byteorder)
+        for inner in received(controls):
+            self.inner = inner
             if self.task is None:
                 self._let_go()
         self.loop.ignore(end.fileno())

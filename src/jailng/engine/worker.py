@@ -18,7 +18,7 @@ import sys
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, socket
 
 from jailng.core import create, registry  # noqa: F401  # an errand finds loaded what it needs
-from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs
+from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs, received
 from jailng.engine import held, life, modify
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
@@ -62,11 +62,10 @@ class Worker:
     def _hear(self) -> None:
         room = CMSG_SPACE(4 * MOST_DESCRIPTORS)
         try:
-            packet, beside, _, _ = self.requests.recvmsg(LARGEST, room, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+            packet, controls, _, _ = self.requests.recvmsg(LARGEST, room, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
         except BlockingIOError:
             return
-        data = b"".join([content for _, _, content in beside])
-        fds = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
+        fds = received(controls)
         if not fds:
             self._stop_hearing()
             return

@@ -261,12 +261,13 @@ def _try_rmdir(name: str) -> bool:
     except OSError as error:
         if error.errno != EBUSY:
             raise
-        below = _directories_in(name)  # of jails whose making the kill has ended
+        below = directories_in(name)  # of jails whose making the kill has ended
         return bool(below) and all(_try_rmdir(f"{name}/{one}") for one in below) and _try_rmdir(name)
     return True
 
 
-def _directories_in(name: str) -> list[str]:
+def directories_in(name: str) -> list[str]:
+    """The names of the cgroups right below one; none where it does not exist. Raises OSError."""
     try:
         fd = open_directory(name)
     except FileNotFoundError:

@@ -13,6 +13,10 @@ from errno import ENOSYS
 from jailng.linux.libc import address, buffer, syscall, words
 from jailng.linux.ns import CLONE_INTO_CGROUP, CLONE_PIDFD, pidfd_open
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SIGCHLD = 17
 _VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
@@ -44,12 +48,30 @@ def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
     return pid, int.from_bytes(pidfd.raw, sys.byteorder)
 
 
+def reaped() -> Iterator[tuple[int, int]]:
+    """(pid, raw wait status) of each child that has ended and was not waited for: waitpid(2), WNOHANG."""
+    while True:
+        try:
+            pid, status = posix.waitpid(-1, posix.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
+
+
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:
     """Take these ids for good: real, effective and saved, of this thread only. Raises OSError."""
     listed = words(*groups, size=4) if groups else None
     syscall("setgroups", len(groups), listed)
     syscall("setresgid", gid, gid, gid)
     syscall("setresuid", uid, uid, uid)
+
+
+def set_fs_ids(uid: int) -> None:
+    """Have this thread do what it does to files as that uid and gid, without root's privileges there: setfsuid(2)."""
+    syscall("setfsgid", uid)
+    syscall("setfsuid", uid)
 
 
 def capset(granted: int, permitted: int | None = None) -> None:

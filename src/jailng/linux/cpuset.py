@@ -120,12 +120,9 @@ def _members(path: str) -> set[int]:
         name = names.pop()
         try:
             found.update(cgroup.members(name))
-            below = cgroup.open_directory(name)
         except FileNotFoundError:
             continue
-        with os.scandir(below) as listed:
-            names += [f"{name}/{one.name}" for one in listed if one.is_dir(follow_symlinks=False)]
-        os.close(below)
+        names += [f"{name}/{one}" for one in cgroup.directories_in(name)]
     return found
 
 

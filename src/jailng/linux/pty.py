@@ -26,7 +26,6 @@ _ISIG_ICANON_ECHO_ECHONL_IEXTEN = 0x1 | 0x2 | 0x8 | 0x40 | 0x8000
 _VTIME, _VMIN = 17 + 5, 17 + 6
 
 _OPEN = posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
-_STRICT = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
 _PTMX = posix.makedev(5, 2)
 _TTY = 5
 
@@ -55,7 +54,7 @@ def open_pair(root: int | None, base: int) -> tuple[int, int]:
 def _jailed_master(root: int) -> int | None:
     # RESOLVE_NO_XDEV cannot lead there, since /dev is a mount, but from the file system's own root it can.
     try:
-        directory = mountfd.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, _STRICT)
+        directory = mountfd.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, mount.BENEATH)
     except OSError:
         return None
     try:
@@ -80,7 +79,7 @@ def _private_master(base: int) -> int:
 
 def _open_master(devpts: int) -> int:
     flags = _OPEN | posix.O_NONBLOCK
-    master = mountfd.openat2(devpts, b"ptmx", flags, _STRICT | mount.RESOLVE_NO_XDEV)
+    master = mountfd.openat2(devpts, b"ptmx", flags, mount.BENEATH | mount.RESOLVE_NO_XDEV)
     if posix.fstat(master).st_rdev != _PTMX:
         posix.close(master)
         raise OSError(ENODEV, posix.strerror(ENODEV), b"ptmx")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from jailng.core import attach, passwd, registry
 from jailng.core.index import UIDS_PER_JAIL
 from jailng.core.registry import Record
 from jailng.errors import JailError
-from jailng.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
+from jailng.linux.mount import BENEATH, RESOLVE_NO_XDEV
 from jailng.linux.mountfd import openat2
 from jailng.params.values import visible
 
 # A jail in another is below the members of that one; a broker is the host's (core/boot.py).
 _CGROUP = re.compile(r"/jailng/(?:[0-9]{1,6}/members/)*([0-9]{1,6})/(members|init|broker)(?:/|$| )")
-_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+_BENEATH = BENEATH | RESOLVE_NO_XDEV
 _NAME = 32  # characters: login names are no longer, and a column is not to be widened at will
 
 
@@ -41,6 +41,19 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def named(word: str, unknown: Callable[[str], str]) -> Record:
+    """The running jail of that name or jid, by jail_getid(3) of FreeBSD: there a number is a jid, and need not be one.
+
+    ``unknown`` says what the system call would that is then made with it. Raises JailError.
+    """
+    known = registry.find(word)
+    if known is not None:
+        return known
+    if word.isascii() and word.isdigit():
+        raise JailError(unknown(word.lstrip("0") or "0"))
+    raise JailError(f'jail "{visible(word)}" not found')
 
 
 class Jails:
