@@ -89,7 +89,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Ports that a match takes. ``high`` counts for the last three signs.
+    """Ports that a match takes. ``high`` counts for the last three signs, and is never below ``low`` there.
 
     ``low <> high`` is what is below low or above high, ``low >< high`` what lies between them, without either of them,
     and ``low : high`` what lies between them, both included.
@@ -200,8 +200,9 @@ class MapBlock:
 class Rdr:
     """``rdr``: the destination of what arrives becomes ``target``, its port one of ``port`` to ``port_high``.
 
-    ``port`` 0 leaves the port. ``fixed`` (``port = P``) takes all ports to that one; without it the first port of the
-    match becomes ``port``, the next the next. ``sticky`` keeps a client with the target that it had.
+    ``port`` 0 leaves the port. ``fixed`` (``port = P``) takes all ports to that one; without it the first port of a
+    range in the match becomes ``port``, the next the next. ``sticky`` keeps a client with the target that it had.
+    Where the match has no ports (None), all become ``port``.
     """
 
     family: Literal[4, 6]
@@ -304,8 +305,12 @@ Rule = Map | MapBlock | Rdr | No | Rewrite | Divert | Encap
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A file of rules: ``name`` is the file's, for messages; ``rules`` are in its order."""
+    """A file of rules: ``name`` is the file's, for messages; ``rules`` are in its order.
+
+    ``warnings`` are lines for who loads them, about what means nothing (``sticky`` where there is one address).
+    """
 
     name: str
     rules: tuple[Rule, ...]
     proxies: tuple[ProxyConfig, ...] = ()
+    warnings: tuple[str, ...] = ()
