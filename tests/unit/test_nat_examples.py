@@ -102,8 +102,8 @@ ACCEPTED: list[tuple[str, str | None]] = [
         "rewrite in on le0 proto tcp from 0/0 to 0/0 port = 80 -> src 0/0,2000-20000 dst 127.0.0.1/32,port = 3128;",
     ),
     (
-        "rewrite out on le0 proto tcp from any to any port = 80 ->\n\tsrc 1.0.0.0/8,5000-5999 dst 2.0.0.0/24,6000-6999;",
-        "rewrite out on le0 proto tcp from 0/0 to 0/0 port = 80 -> src 1.0.0.0/8,5000-5999 dst 2.0.0.0/24,6000-6999;",
+        "rewrite out on le0 proto tcp from any to any port = 80 ->\n\tsrc " + CYCLE,
+        "rewrite out on le0 proto tcp from 0/0 to 0/0 port = 80 -> src " + CYCLE,
     ),
     # "KERNEL PROXIES"
     ("map le0 0/0 -> 0/32 proxy port 6667 irc/tcp", "map le0 0/0 -> 0.0.0.0/32 proxy port 6667 irc/tcp"),
