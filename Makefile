@@ -11,7 +11,8 @@ PACKAGES = $(PREFIX)/lib/python3/dist-packages
 DEBIAN = /usr/lib/python3/dist-packages
 comma = ,
 PLACES = "$(PACKAGES)"$(if $(filter-out $(DEBIAN),$(PACKAGES)),$(comma) "$(DEBIAN)")
-COMMANDS = jail jls jexec jailctl
+COMMANDS = jail jls jexec jailctl ipnat
+COMPLETED = jls jexec jailctl
 MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
 SHIMS = $(wildcard shims/*)
@@ -69,7 +70,7 @@ install-editing:
 		> $(DESTDIR)$(PREFIX)/$(ZSH)/_jailng
 	sed 's| /usr/share/jailng/| $(PREFIX)/share/jailng/|' share/completions/jailng.fish \
 		> $(DESTDIR)$(PREFIX)/$(FISH)/jail.fish
-	for command in $(filter-out jail,$(COMMANDS)); do \
+	for command in $(COMPLETED); do \
 		ln -sf jail $(DESTDIR)$(PREFIX)/$(BASH)/$$command && \
 		ln -sf jail.fish $(DESTDIR)$(PREFIX)/$(FISH)/$$command.fish || exit 1; done
 	for file in $(VIM); do \
@@ -94,7 +95,7 @@ uninstall:
 		$(DESTDIR)/var/cache/jailng
 	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%)
 	for page in $(PAGES); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
-	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/$(BASH)/%) $(COMMANDS:%=$(DESTDIR)$(PREFIX)/$(FISH)/%.fish) \
+	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/$(BASH)/%,jail $(COMPLETED)) $(patsubst %,$(DESTDIR)$(PREFIX)/$(FISH)/%.fish,jail $(COMPLETED)) \
 		$(DESTDIR)$(PREFIX)/$(ZSH)/_jailng $(VIM:%=$(DESTDIR)$(PREFIX)/share/vim/vimfiles/%)
 	# Directories that may have been made for these alone.
 	-cd $(DESTDIR)$(PREFIX) && for directory in $(BASH) $(ZSH) $(FISH) $(dir $(VIM:%=share/vim/vimfiles/%)); do \

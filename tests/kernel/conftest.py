@@ -145,6 +145,12 @@ def jexec(checkout: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
+def ipnat(checkout: Path) -> Command:
+    """ipnat(8), as the checkout has it."""
+    return _command(checkout / "bin/ipnat")
+
+
+@pytest.fixture(scope="session")
 def shim(checkout: Path) -> Shim:
     """A shim by its name, first on PATH as somebody has it who wants FreeBSD's spellings."""
 

@@ -51,7 +51,7 @@ class Recipe:
 
 _PACKAGES = ("adduser", "cron", "iproute2", "iputils-ping", "login", "openssh-server", "passwd", "procps", "util-linux")
 # On what the Debian package depends: package/build.
-DEPENDS = ("mount", "nftables", "python3", "python3-seccomp")
+DEPENDS = ("mount", "nftables", "python3", "python3-nftables", "python3-seccomp")
 
 
 @dataclass(frozen=True)

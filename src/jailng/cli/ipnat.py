@@ -1,0 +1,202 @@
+"""ipnat(8): rules that translate addresses, put into the kernel, taken out and shown; and the sessions they make."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable
+
+from jailng.cli import printing
+from jailng.cli.getopt import getopt
+from jailng.errors import JailError, UsageError
+from jailng.linux import conntrack
+from jailng.nat import session
+from jailng.nat.loaded import Table
+from jailng.nat.parse import parse
+from jailng.nat.printed import printed
+from jailng.nat.rule import Map, MapBlock, No, Rdr, Rule, Rules
+from jailng.nat.ruleset import compile_rules
+from jailng.nat.session import Session
+from jailng.nat.translation import Loaded
+
+USAGE = "Usage: ipnat [-CFhlnrRsv] [-f filename]"
+_LETTERS = "CdFf:hlm:M:N:nO:prRsv"
+_NEVER = {"m": "an expression", "M": "a core file", "N": "a kernel", "O": "fields"}
+
+
+class Call:
+    """The options of a command line. Raises UsageError, JailError."""
+
+    def __init__(self, argv: list[str]) -> None:
+        options, words = getopt(argv, _LETTERS, USAGE)
+        if words:
+            raise UsageError(USAGE)
+        self._letters = {letter for letter, _ in options}
+        self.file = next((argument for letter, argument in reversed(options) if letter == "f"), None)
+        for letter, what in _NEVER.items():
+            if letter in self._letters:
+                raise JailError(f"-{letter}: Linux has no use for {what} here")
+        if self.has("p") and not self.has("r"):
+            raise JailError("-p must be used with -r")
+
+    def has(self, letter: str) -> bool:
+        """Whether an option was given."""
+        return letter in self._letters
+
+    def printed(self, rule: Rule) -> str:
+        """A rule as it is to be shown."""
+        return printed(rule, resolve=not self.has("R"))
+
+
+def main(argv: list[str]) -> int:
+    """Run the command, and return the exit status: 0, or 1 after a line on standard error."""
+    try:
+        call = Call(argv)
+        if call.has("n"):
+            _check(call)
+        elif call.file is not None or call.has("C") or call.has("F"):
+            _change(call)
+        if call.file is None and not call.has("n") and (call.has("l") or call.has("s")):
+            _show(call)
+    except UsageError as error:
+        return printing.complain(str(error), error.status, lines=True)
+    except JailError as error:
+        return printing.complain(f"ipnat: {error}", error.status)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return printing.complain(f"ipnat: {where}{error.strerror}")
+    return 0
+
+
+def _read(call: Call) -> Rules:
+    """The rules of the file. Raises JailError, OSError."""
+    if call.file is None:
+        return Rules("", ())
+    if call.file == "-":
+        name, content = "<stdin>", sys.stdin.buffer.read()
+    else:
+        name = call.file
+        with open(name, "rb") as file:
+            content = file.read()
+    predefined = os.environ.get("IPNAT_PREDEFINED", "")
+    rules = parse(name, content, _variables(predefined))
+    for line in rules.warnings:
+        printing.complain(line)
+    for config in rules.proxies:
+        raise JailError(f"{name}:{config.line}: proxy {config.label}: Linux has none")
+    if call.has("v"):
+        for rule in rules.rules:
+            printing.say(call.printed(rule))
+    return rules
+
+
+def _variables(text: str) -> dict[str, str]:
+    """``a=b;c=d``, as the environment has it."""
+    pairs = [pair.partition("=") for pair in text.split(";") if pair]
+    return {name.strip(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def _check(call: Call) -> None:
+    """Read and compile the file, and do nothing."""
+    rules = _read(call)
+    text = compile_rules(rules.name, [(Loaded(at, rule), call.printed(rule)) for at, rule in enumerate(rules.rules)])
+    if call.has("d"):
+        printing.say(text.rstrip())
+
+
+def _change(call: Call) -> None:
+    """Have the kernel translate as it is said, by one transaction; then let sessions go that are to be forgotten."""
+    rules = _read(call)
+    with Table() as table:
+        before = table.rules
+        kept = [] if call.has("C") else before
+        after = _without(rules, kept) if call.has("r") else [*kept, *table.numbered(_new(rules, kept))]
+        if call.has("d"):
+            printing.say(table.text(rules.name, after).rstrip())
+        table.replace(rules.name, after)
+        stay = {loaded.number for loaded in after}
+        left = [loaded for loaded in before if loaded.number not in stay]
+        gone = {loaded.number for loaded in left if call.has("p") or _purges(loaded.rule)}
+        if call.has("F"):
+            print(f"{_forget(None)} entries flushed from NAT table", flush=True)
+        elif gone:
+            _forget(gone)
+        if call.has("C"):
+            print(f"{len(before)} entries flushed from NAT list", flush=True)
+
+
+def _new(rules: Rules, kept: list[Loaded]) -> list[Rule]:
+    """The rules of a file, none of which may be there already. Raises JailError."""
+    present = {loaded.rule for loaded in kept}
+    for rule in rules.rules:
+        if rule in present:
+            raise JailError(f"{rules.name}:{rule.line}: File exists: {printed(rule, resolve=False)}")
+        present.add(rule)
+    return list(rules.rules)
+
+
+def _without(rules: Rules, kept: list[Loaded]) -> list[Loaded]:
+    """What is left without the rules of a file, each of which must be there. Raises JailError."""
+    left = {loaded.rule: loaded for loaded in kept}
+    for rule in rules.rules:
+        if left.pop(rule, None) is None:
+            raise JailError(f"{rules.name}:{rule.line}: No such rule: {printed(rule, resolve=False)}")
+    return list(left.values())
+
+
+def _purges(rule: Rule) -> bool:
+    if isinstance(rule, No):
+        return False
+    return rule.options.purge if isinstance(rule, Map | MapBlock | Rdr) else rule.purge
+
+
+def _forget(numbers: set[int] | None) -> int:
+    """Delete our sessions, or those that rules of these numbers have made; how many."""
+    with conntrack.open_conntrack() as netlink:
+        found = [
+            known
+            for known in session.sessions(conntrack.connections(netlink))
+            if numbers is None or known.mark.number in numbers
+        ]
+        conntrack.forget(netlink, list(dict.fromkeys([known.connection for known in found])))
+    return len(found)
+
+
+def _show(call: Call) -> None:
+    with Table() as table:
+        rules = table.rules
+    with conntrack.open_conntrack() as netlink:
+        found = list(session.sessions(conntrack.connections(netlink)))
+    lines: list[str] = []
+    if call.has("s"):
+        lines += _statistics(rules, found)
+    if call.has("l"):
+        lines.append("List of active MAP/Redirect filters:")
+        for loaded in rules:
+            hits = f"{loaded.packets} " if call.has("h") else ""
+            lines.append(f"{hits}{call.printed(loaded.rule)}")
+        lines += ["", "List of active sessions:", *[session.printed(known, call.has("v")) for known in found]]
+    printing.say("\n".join(lines))
+
+
+def _statistics(rules: list[Loaded], found: list[Session]) -> Iterable[str]:
+    """What Linux counts of what FreeBSD does, in FreeBSD's order and words: dostats() of ipnat.c."""
+    redirecting = [loaded for loaded in rules if isinstance(loaded.rule, Rdr)]
+    inward = sum(loaded.packets for loaded in redirecting)
+    total = sum(loaded.packets for loaded in rules if not isinstance(loaded.rule, No))
+    yield f"{sum(known.side == 'destination' for known in found)}\tinuse in"
+    yield f"{sum(known.side == 'source' for known in found)}\tinuse out"
+    yield f"{inward}\tadded in"
+    yield f"{total - inward}\tadded out"
+    yield f"{len(found)}\tactive"
+    yield f"{len(rules)}\trule count"
+    yield f"{len(rules) - len(redirecting)}\tmap rules"
+    yield f"{len(redirecting)}\trdr rules"
+
+
+def run() -> None:
+    """The command: what the script calls."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(main(sys.argv[1:]))
