@@ -177,11 +177,13 @@ class Jail(Namespace):
         self.link: Link | None = None
         self.ended = False
 
-    def set_up(self, jid: int, ip4: str = "", ip6: str = "", interface: str | None = None) -> Link:
+    def set_up(
+        self, jid: int, ip4: str = "", ip6: str = "", interface: str | None = None, fixed: tuple[int, ...] = ()
+    ) -> Link:
         """What jail -c does to its network. Where that fails it has ended."""
         wanted = addresses("ip4", "ip4.addr", ip4) + addresses("ip6", "ip6.addr", ip6)
         try:
-            self.link = network.survey(jid, wanted, interface)
+            self.link = network.survey(jid, wanted, interface, fixed)
             network.host_side(self.link, self.pid)
             with self.entered():
                 network.inside(self.link)

@@ -375,7 +375,7 @@ def test_someone_who_is_not_root(public: Path, small_root: Path) -> None:
 
 
 def test_two_hundred_address_jails(small_root: Path, lan: Namespace) -> None:
-    jails = [jailng.Jail(path=small_root, ip4_addr=[f"198.51.100.{number + 20}"]) for number in range(200)]
+    jails = [jailng.Jail(path=small_root, ip4_addr=[f"ep0|198.51.100.{number + 20}"]) for number in range(200)]
     for jail in jails:
         jail.start()
     assert len(jailng.jails()) == 200

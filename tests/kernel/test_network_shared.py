@@ -277,8 +277,3 @@ def test_an_alias_on_no_interface_is_refused() -> None:
     with pytest.raises(JailError, match=r"^interface ep9 does not exist$"):
         alias.add("ep9", _one("ip4", "198.51.100.30"))
     network.UNDO["alias"](["ep9", "198.51.100.30/32"])  # to take it away from there is nothing to do
-
-
-def test_words_for_ifconfig_are_refused() -> None:
-    with pytest.raises(JailError, match=r"^ip4\.addr: 198\.51\.100\.30: not understood: vhid 1$"):
-        alias.add("ep0", _one("ip4", "198.51.100.30/24 vhid 1"))

@@ -100,7 +100,6 @@ def test_sysctls_of_freebsd_and_of_2001(head: str, sysctl: str, name: str, value
         ("stop.timeout = 3", "stop.timeout: is for who removes a jail to say and has no default"),
         ("security.jail.sysvipc_allowed", "security.jail.sysvipc_allowed: a number is wanted, as sysctl(8) has it"),
         ("jail.sysvipc_allowed = yes", "jail.sysvipc_allowed: a number is wanted, as sysctl(8) has it"),
-        ("ip4.nosaddrsel", "ip4.saddrsel=false: not honoured yet (jailng part 5)"),
         ("security.jail.enforce_statfs=3", "enforce_statfs: 3 is not from 0 to 2"),
         ("interface = 'a/b'", 'interface: not the name of an interface: "a/b"'),
         ("\x1b[2J", "unknown parameter: \\x1b[2J"),

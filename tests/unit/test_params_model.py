@@ -155,7 +155,6 @@ def test_name_and_jid_are_given_once(words: tuple[str, str]) -> None:
     [
         ("vnet.interface=em0", "vnet.interface: not honoured yet (jailng part 5)"),
         ("vnet", "vnet=new: not honoured yet (jailng part 5)"),
-        ("ip4.nosaddrsel", "ip4.saddrsel=false: not honoured yet (jailng part 5)"),
         ("osreldate=0", "osreldate cannot be 0"),
         ("osreldate=5", "osreldate: not honoured on Linux: Linux has no such number"),
         ("zfs.dataset=a", "zfs.dataset: not honoured on Linux: stock Linux has no ZFS"),
@@ -329,7 +328,7 @@ def test_the_first_address_stays_first_and_the_others_are_sorted() -> None:
         ("ip4.addr=255.255.255.255", "ip4.addr: 255.255.255.255: no address of a host"),
         ("ip6.addr=::", "ip6.addr: ::: no address of a host"),
         ("ip6.addr=::1,::1", "ip6.addr: ::1: given twice"),
-        ("ip4.addr=192.0.2.1 vhid 1", 'ip4.addr: 192.0.2.1: "vhid 1" not honoured yet (jailng part 5)'),
+        ("ip4.addr=192.0.2.1 vhid 1", "ip4.addr: 192.0.2.1: vhid: not honoured on Linux: Linux has no CARP"),
         ("ip4.addr=" + ",".join([f"10.0.1.{i}" for i in range(256)]), "too many IPv4 addresses"),
         ("ip6.addr=" + ",".join([f"2001:db8::{i:x}" for i in range(1, 257)]), "too many IPv6 addresses"),
     ],

@@ -46,17 +46,14 @@ def add(interface: str, address: Address) -> None:
     Written to the record before, unless it ``exists``: ``alias INTERFACE ADDRESS/PREFIX``. An IPv6 alias is deprecated
     (the host does not speak from it by itself) and not tried for duplicates, which would take a second.
     """
-    if address.words:
-        raise JailError(
-            f"ip{4 if len(address.packed) == 4 else 6}.addr: {address.bare}: not understood: {address.words}"
-        )
     index = _index(interface)
     if not index:
         raise JailError(f"interface {interface} does not exist")
     prefix = address.prefix
     if len(address.packed) == 4:
         hosts = (1 << (32 - prefix)) - 1
-        broadcast = (int.from_bytes(address.packed, "big") | hosts).to_bytes(4, "big") if prefix < 31 else b""
+        last = (int.from_bytes(address.packed, "big") | hosts).to_bytes(4, "big") if prefix < 31 else b""
+        broadcast = address.broadcast or last
         message = rt.new_address(index, address.packed, prefix, broadcast)
     else:
         message = rt.new_address(index, address.packed, prefix, flags=rt.IFA_F_NODAD, preferred=0)

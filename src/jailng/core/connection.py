@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def operations(
-    jid: int, addresses: list[Address], interface: str | None, lent: set[str] | None = None
+    jid: int,
+    addresses: list[Address],
+    interface: str | None,
+    fixed: tuple[int, ...] = (),
+    lent: set[str] | None = None,
 ) -> list[Operation]:
     """What gives a jail with a network namespace of its own these addresses. Raises JailError (core.network.survey).
 
-    Those that are ``lent`` are the ones of the jail above, which has them again afterwards: the LAN finds them anyhow.
+    In the families that are ``fixed`` it speaks from its first address alone. Those that are ``lent`` are the ones of
+    the jail above, which has them again afterwards: the LAN finds them anyhow.
     """
-    link = network.survey(jid, addresses, interface)
+    link = network.survey(jid, addresses, interface, fixed)
     for place in link.addresses:
         if lent and place.text in lent:
             place.interface = ""
@@ -47,9 +52,12 @@ class HostSide(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        return f"connect {self.link.host_name} to {self.link.inside_name} inside: " + ", ".join(
-            [address.text for address in self.link.addresses]
-        )
+        lines = [
+            f"connect {end.host_name} to {end.inside_name} inside: {', '.join([place.text for place in end.addresses])}"
+            for end in self.link.ends
+        ]
+        lines += [f"leave out {text}, which is on no interface" for text in self.link.nowhere]
+        return "; ".join(lines) or "connect it to nothing"
 
 
 class InsideNetwork(Operation):
@@ -72,7 +80,7 @@ class InsideNetwork(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        return f"configure {self.link.inside_name} inside"
+        return f"configure {', '.join([end.inside_name for end in self.link.ends]) or 'lo'} inside"
 
 
 class AllowReservedPorts(Operation):

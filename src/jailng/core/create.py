@@ -81,7 +81,8 @@ def plan(
             from jailng.core import get
 
             lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
-        host += connection.operations(jid, addresses, params.text("interface") or None, lent)
+        fixed = tuple([family for family in (4, 6) if not params.flag(f"ip{family}.saddrsel")])
+        host += connection.operations(jid, addresses, params.text("interface") or None, fixed, lent)
     if not new_net and params.flag("allow.reserved_ports"):
         from jailng.core import connection
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     class Address(Protocol):
         """As jailng.params.address has it; ``interface`` is empty where none was given."""
 
+        broadcast: bytes
         packed: bytes
         prefix: int
         interface: str
-        words: str
 
         @property
         def bare(self) -> str:
@@ -66,38 +66,52 @@ class Place:
         return _text(self.packed)
 
 
-class Link:
-    """The network of one jail, decided. Without ``addresses`` there is no veth, only the jail's own loopback.
+class End:
+    """One interface of a jail: the two ends of a veth, and the addresses that are reached by it.
 
-    ``mac`` and ``mtu`` (0: the kernel's default) are those of the jail's end; ``switches`` is for core/firewall.py.
-    ``outside`` is a socket in the host's network namespace, from ``host_side`` to ``inside``.
+    ``mac`` and ``mtu`` (0: the kernel's default) are those of the jail's end; ``model`` is the number of the host's
+    interface that it looks like, 0 for none.
     """
 
-    __slots__ = (
-        "addresses",
-        "host_mac",
-        "host_name",
-        "inside_name",
-        "ipv6",
-        "jid",
-        "switches",
-        "mac",
-        "mtu",
-        "outside",
-    )
+    __slots__ = ("addresses", "host_mac", "host_name", "inside_name", "mac", "model", "mtu")
 
-    def __init__(self, jid: int) -> None:
-        self.jid = jid
-        self.host_name = f"jng{jid}"
+    def __init__(self, jid: int, number: int) -> None:
+        self.host_name = f"jng{jid}-{number}" if number else f"jng{jid}"
         self.inside_name = "eth0"
-        # Locally administered; jid in the last four bytes.
-        self.host_mac = b"\x02\x6a" + jid.to_bytes(4, "big")
-        self.mac = b"\x06\x6a" + jid.to_bytes(4, "big")
+        # Locally administered; the number and the jid, which has 20 bits, in the last four bytes.
+        last = (number << 20 | jid).to_bytes(4, "big")
+        self.host_mac = b"\x02\x6a" + last
+        self.mac = b"\x06\x6a" + last
+        self.model = 0
         self.mtu = 0
         self.addresses: list[Place] = []
-        self.switches: list[str] = []
+
+    def of(self, family: int) -> list[Place]:
+        """Its addresses of family 4 or 6, in the order in which they were given."""
+        return [place for place in self.addresses if place.family == family]
+
+
+class Link:
+    """The network of one jail, decided. Without ``ends`` there is no veth, only the jail's own loopback.
+
+    ``addresses`` are those of all ends, in the order in which they were given, ``nowhere`` those that no interface of
+    the host has. ``ways`` has for each family the end by which the jail speaks to the world; ``fixed`` are the families
+    in which it does so from its first address alone. ``switches`` is for core/firewall.py. ``outside`` is a socket in
+    the host's network namespace, from ``host_side`` to ``inside``.
+    """
+
+    __slots__ = ("addresses", "ends", "fixed", "ipv6", "jid", "nowhere", "outside", "switches", "ways")
+
+    def __init__(self, jid: int, fixed: tuple[int, ...] = ()) -> None:
+        self.jid = jid
+        self.addresses: list[Place] = []
+        self.ends: list[End] = []
+        self.fixed = fixed
         self.ipv6 = False
+        self.nowhere: list[str] = []
         self.outside: Netlink | None = None
+        self.switches: list[str] = []
+        self.ways: dict[int, End] = {}
 
     def of(self, family: int) -> list[Place]:
         """The addresses of family 4 or 6, in the order in which they were given."""
@@ -150,7 +164,7 @@ class Host:
             raise
 
     def alias(self, packed: bytes) -> rt.Address | None:
-        """The address, if an interface has it."""
+        """The address, if an interface has it; an IPv4 address only if that is up."""
         if len(packed) == 16:
             try:
                 return rt.Address.read(self.netlink.ask(rt.get_address(packed))[0][1])
@@ -165,7 +179,11 @@ class Host:
             found = netdevice.ipv4_alias(self.interface(route.index).name, packed)
             if found is not None:
                 return rt.Address(index=route.index, packed=packed, prefix=found[0], broadcast=found[1])
-        # An odd label, or the route of a jail that is being taken apart. To list a thousand addresses takes 2 ms.
+        # An odd label, or the route of a jail that is being taken apart.
+        return self.among_all(packed)
+
+    def among_all(self, packed: bytes) -> rt.Address | None:
+        """The IPv4 address, if an interface has it, be it one that is down. To list a thousand takes 2 ms."""
         for address in self.aliases(AF_INET):
             if address.packed == packed:
                 return address
@@ -176,34 +194,35 @@ class Host:
         return [rt.Address.read(body) for _, body in self.netlink.ask(rt.get_addresses(family))]
 
 
-def survey(jid: int, addresses: Sequence[Address], interface: str | None = None) -> Link:
+def survey(jid: int, addresses: Sequence[Address], interface: str | None = None, fixed: tuple[int, ...] = ()) -> Link:
     """Decide on the network of a jail with these addresses. Only reads.
 
-    ``interface`` is the parameter of that name; its alias, if it is to have one, is there already. Addresses of the
-    loopback are the jail's own affair: each has its own loopback.
+    ``interface`` is the parameter of that name; its alias, if it is to have one, is there already, but for --plan.
+    Addresses of the loopback are the jail's own affair: each has its own loopback. One that no interface of the host
+    has is no one's: to bind it fails inside, as on FreeBSD. ``fixed`` are the families without saddrsel.
 
     Raises JailError for an address that no jail can have, that the host cannot spare or this kernel cannot route, and
     for an interface that does not exist; OSError.
     """
-    link = Link(jid)
+    link = Link(jid, fixed)
     link.ipv6 = any(len(address.packed) == 16 for address in addresses)
     for address in addresses:
         _check(address.packed)
-        if not _is_loopback(address.packed):
-            link.addresses.append(Place(address.packed))
-    if not link.addresses:
+    beyond = [address for address in addresses if not _is_loopback(address.packed)]
+    if not beyond:
         return link
     with Netlink() as netlink:
         host = Host(netlink)
-        for place in link.addresses:
-            _find(host, place)
-        for family in (4, 6):
-            if link.of(family):
-                _choose_source(host, link.of(family))
-        carrying = [place.interface for place in link.addresses if place.interface]
-        named = [name for name in (interface, *[address.interface for address in addresses]) if name]
-        if carrying or named:
-            _look_like(link, host, (carrying or named)[0])
+        for address in beyond:
+            place = Place(address.packed)
+            if _find(host, place, address.interface or interface or ""):
+                link.addresses.append(place)
+            else:
+                link.nowhere.append(place.text)
+        speaking = {family: _choose_source(host, link.of(family)) for family in (4, 6) if link.of(family)}
+        if link.addresses:
+            _part(link, host)
+    link.ways = {family: _way(link, family, index) for family, index in speaking.items()}
     for place in link.addresses:
         if place.interface:
             needed = firewall.switches_for(place.family, place.interface)
@@ -211,20 +230,72 @@ def survey(jid: int, addresses: Sequence[Address], interface: str | None = None)
     return link
 
 
-def _find(host: Host, place: Place) -> None:
+def _find(host: Host, place: Place, name: str) -> bool:
+    """Whether the host has the address, and where; or is to have it, on the interface of that name."""
+    named = _named(host, name) if name else None
     alias = host.alias(place.packed)
+    if alias is None and named is None and place.family == 4:
+        alias = host.among_all(place.packed)
     if alias is not None:
         place.index, place.prefix, place.broadcast = alias.index, alias.prefix, alias.broadcast
         interface = host.interface(alias.index)
-        if not interface.flags & rt.IFF_LOOPBACK:
-            place.interface = interface.name
+    elif named is not None:
+        place.index = named.index
+        interface = named
+    else:
+        return False
+    if not interface.flags & rt.IFF_LOOPBACK:
+        place.interface = interface.name
+    return True
 
 
-def _choose_source(host: Host, places: list[Place]) -> None:
-    """By which address the host is to speak to the jail. Refuses to give away the one by which it speaks at all."""
+def _named(host: Host, name: str) -> rt.Interface:
+    try:
+        return host.interface(name=name)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise JailError(f"interface {name} does not exist") from None
+        raise
+
+
+def _part(link: Link, host: Host) -> None:
+    """An interface of the jail for each of the host's that has one of its addresses, by name, MAC address and MTU.
+
+    What a loopback of the host has is on the first; where no other has any, that is ``eth0``.
+    """
+    names: list[str] = []
+    for place in link.addresses:
+        if place.interface and place.interface not in names:
+            names.append(place.interface)
+    for number, name in enumerate(names or [""]):
+        end = End(link.jid, number)
+        mine = (name,) if number else (name, "")
+        end.addresses = [place for place in link.addresses if place.interface in mine]
+        if name:
+            model = host.interface(name=name)
+            end.inside_name, end.mac, end.mtu = model.name, model.address or end.mac, model.mtu
+            end.model = model.index
+        link.ends.append(end)
+
+
+def _way(link: Link, family: int, speaking: int) -> End:
+    """The end by which the jail speaks to the world: as the host, if it has an address there; else its first one's."""
+    first = link.of(family)[0]
+    for end in link.ends:
+        if end.model == speaking and end.of(family) and family not in link.fixed:
+            return end
+    return next(end for end in link.ends if first in end.addresses)
+
+
+def _choose_source(host: Host, places: list[Place]) -> int:
+    """By which address the host is to speak to the jail. Refuses to give away the one by which it speaks at all.
+
+    The number of the interface by which it speaks to the world, 0 for none.
+    """
     family = places[0].family
-    ours = [place.packed for place in places if place.index]
+    ours = [place.packed for place in places]
     route = host.route(_ELSEWHERE[family])
+    by = route.index if route is not None else 0
     speaking = route.preferred if route is not None else b""
     if speaking in ours:
         raise JailError(
@@ -232,13 +303,13 @@ def _choose_source(host: Host, places: list[Place]) -> None:
             "give the jail another one, or share the host's network"
         )
     if family == 4:
-        return  # the kernel takes the first address of the first interface: see core/network.py
+        return by  # the kernel takes the first address of the first interface: see core/network.py
     # To an address that it has the host speaks from that very address (RFC 6724, rule 1), which the jail would take for
     # its own. A route outlives the address that it names here.
     source = speaking or _any_other(host, ours)
     for place in places:
-        if place.index or not source:
-            place.source = source or GATEWAY[6]
+        place.source = source or GATEWAY[6]
+    return by
 
 
 def _any_other(host: Host, ours: list[bytes]) -> bytes:
@@ -247,15 +318,3 @@ def _any_other(host: Host, ours: list[bytes]) -> bytes:
         if usable and found.packed not in ours:
             return found.packed
     return b""
-
-
-def _look_like(link: Link, host: Host, name: str) -> None:
-    """Give the jail's end the name, MAC address and MTU of a host interface."""
-    try:
-        model = host.interface(name=name)
-    except OSError as error:
-        if error.errno == errno.ENODEV:
-            raise JailError(f"interface {name} does not exist") from None
-        raise
-    if not model.flags & rt.IFF_LOOPBACK:
-        link.inside_name, link.mac, link.mtu = model.name, model.address or link.mac, model.mtu

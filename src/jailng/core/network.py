@@ -21,7 +21,7 @@ from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import alias, firewall, origin, registry
 from jailng.core.index import Index, has_one_address
-from jailng.core.link import GATEWAY, PROTOCOL, Link, Place, survey
+from jailng.core.link import GATEWAY, PROTOCOL, End, Link, Place, survey
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNDO", "Link", "host_side", "inside", "survey", "undo_lines"]
 
+_FIRST_TABLE = 1000  # inside, of those that lead out from one interface
 _PROTOCOL_INSIDE = 3  # as the installer of any system makes them: RTPROT_BOOT
 # All IPv6 sources in two halves: a route with a source goes before one without, which ::/0 would be.
 _HALVES = (bytes(16), b"\x80" + bytes(15))
@@ -46,10 +47,13 @@ def undo_lines(link: Link) -> list[str]:
 
     ``firewall JID SWITCH...``, where other jails may need the same, and ``addresses LINK INTERFACE|ADDRESS...``.
     """
-    if not link.addresses:
+    if not link.ends:
         return []
-    carried = [f"{place.interface}|{place.text}" for place in link.addresses]
-    return [firewall.undo_line(link.jid, link.switches), " ".join(["addresses", link.host_name, *carried])]
+    lines = [firewall.undo_line(link.jid, link.switches)]
+    for end in link.ends:
+        carried = [f"{place.interface}|{place.text}" for place in end.addresses]
+        lines.append(" ".join(["addresses", end.host_name, *carried]))
+    return lines
 
 
 def host_side(link: Link, pid: int) -> None:
@@ -57,14 +61,20 @@ def host_side(link: Link, pid: int) -> None:
 
     Raises JailError naming what this kernel lacks, or OSError; then walk ``undo_lines``.
     """
-    if not link.addresses:
+    if not link.ends:
         return
     firewall.hold(link.switches)
     link.outside = netlink = Netlink()
-    _connect(netlink, link, pid)
-    index = if_nametoindex(link.host_name)
-    if link.ipv6 and firewall.can_forward_one():
-        firewall.write_switch(f"ipv6/conf/{link.host_name}/force_forwarding", 1)
+    for end in link.ends:
+        _connect(netlink, end, pid)
+        _lead_to(netlink, end)
+
+
+def _lead_to(netlink: Netlink, end: End) -> None:
+    """Make the host's end ready, and lead the addresses there."""
+    index = if_nametoindex(end.host_name)
+    if end.of(6) and firewall.can_forward_one():
+        firewall.write_switch(f"ipv6/conf/{end.host_name}/force_forwarding", 1)
     conf = {
         rt.IPV4_DEVCONF_FORWARDING: 1,
         rt.IPV4_DEVCONF_RP_FILTER: 1,  # the second line, behind the table's source filter
@@ -74,16 +84,16 @@ def host_side(link: Link, pid: int) -> None:
         rt.IPV4_DEVCONF_SEND_REDIRECTS: 0,
     }
     messages = [rt.set_link(index, ipv4=conf, ipv6_silent=_has_ipv6())]
-    if any(place.source == GATEWAY[6] for place in link.addresses):
+    if any(place.source == GATEWAY[6] for place in end.addresses):
         messages += [rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD), rt.new_local(index, GATEWAY[6])]
-    for place in link.addresses:
-        messages += _lead(link, place, index)
+    for place in end.addresses:
+        messages += _lead(end, place, index)
     try:
         netlink.batch(messages)
     except OSError as error:
-        raise JailError(f"{link.host_name}: {error.strerror}") from None
-    if link.of(4):
-        _check_source(netlink, link.of(4), index)
+        raise JailError(f"{end.host_name}: {error.strerror}") from None
+    if end.of(4):
+        _check_source(netlink, end.of(4), index)
 
 
 def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
@@ -104,7 +114,7 @@ def _has_ipv6() -> bool:
     return posix.access("/proc/net/if_inet6", posix.F_OK)
 
 
-def _connect(netlink: Netlink, link: Link, pid: int) -> None:
+def _connect(netlink: Netlink, link: End, pid: int) -> None:
     # Without ARP the host neither asks inside nor believes what it hears from there; the jail does not see the flag.
     flags = rt.IFF_UP | rt.IFF_NOARP
     veth = rt.new_veth(link.host_name, link.host_mac, link.inside_name, link.mac, pid, link.mtu, flags)
@@ -120,22 +130,20 @@ def _connect(netlink: Netlink, link: Link, pid: int) -> None:
         raise JailError(f"veth {link.host_name}: {error.strerror}") from None
 
 
-def _lead(link: Link, place: Place, index: int) -> list[Message]:
-    messages = [rt.new_neighbour(index, place.packed, link.mac)]
-    messages += [route.prepended() for route in _routes(place.packed, index, place.index != 0, place.source)]
+def _lead(end: End, place: Place, index: int) -> list[Message]:
+    messages = [rt.new_neighbour(index, place.packed, end.mac)]
+    messages += [route.prepended() for route in _routes(place.packed, index, place.source)]
     if place.interface:
         messages.append(rt.new_proxy(place.index, place.packed, PROTOCOL))
     return messages
 
 
-def _routes(packed: bytes, index: int, on_host: bool, source: bytes = b"") -> list[rt.Route]:
-    """The way to an address of the jail; if the host has the address too, before its own."""
-    table = rt.RT_TABLE_LOCAL if on_host else rt.RT_TABLE_MAIN
+def _routes(packed: bytes, index: int, source: bytes = b"") -> list[rt.Route]:
+    """The way to an address of the jail, before the host's own."""
+    sources = [(half, 1) for half in _HALVES] if len(packed) == 16 else [(b"", 0)]
+    # The kernel's own IPv6 route has the metric 0, and no other can: but more specific in its source, ours goes first.
     bits = 8 * len(packed)
-    if on_host and len(packed) == 16:
-        # The kernel's own route has the metric 0, and no other can: but more specific in its source, ours goes first.
-        return [rt.Route(index, packed, bits, table, PROTOCOL, preferred=source, source=(half, 1)) for half in _HALVES]
-    return [rt.Route(index, packed, bits, table, PROTOCOL, preferred=source)]
+    return [rt.Route(index, packed, bits, rt.RT_TABLE_LOCAL, PROTOCOL, b"", source, half) for half in sources]
 
 
 def inside(link: Link) -> None:
@@ -149,30 +157,66 @@ def inside(link: Link) -> None:
     messages = [rt.set_link(1, up=True)]
     if has_ipv6 and not link.ipv6:
         messages.append(rt.delete_address(1, _LOOPBACK6, 128))
-    if link.addresses:
-        index = if_nametoindex(link.inside_name)
+    ends = [(end, if_nametoindex(end.inside_name)) for end in link.ends]
+    for end, index in ends:
         messages.append(rt.set_link(index, ipv4={rt.IPV4_DEVCONF_ACCEPT_REDIRECTS: 0}, ipv6_silent=has_ipv6))
         flags = rt.IFA_F_NOPREFIXROUTE | rt.IFA_F_NODAD
-        for place in link.addresses:
+        for place in end.addresses:
             messages.append(rt.new_address(index, place.packed, place.prefix, place.broadcast, flags))
         messages.append(rt.set_link(index, up=True))
-        messages += [rt.new_local(index, place.packed) for place in link.of(6)]
-        for family, gateway in GATEWAY.items():
-            for first in link.of(family)[:1]:
-                messages.append(rt.new_neighbour(index, gateway, link.host_mac))
-                everywhere = bytes(len(gateway))
-                route = rt.Route(index, everywhere, 0, rt.RT_TABLE_MAIN, _PROTOCOL_INSIDE, gateway, first.packed)
-                messages.append(route.prepended())
+        messages += [rt.new_local(index, place.packed) for place in end.of(6)]
+    for family in link.ways:
+        messages += _ways_out(link, family, [(end, index) for end, index in ends if end.of(family)])
     with Netlink() as netlink:
         try:
             netlink.batch(messages)
         except OSError as error:
-            raise JailError(f"{link.inside_name} inside: {error.strerror}") from None
+            names = ", ".join([end.inside_name for end in link.ends]) or "lo"
+            raise JailError(f"{names} inside: {error.strerror}") from None
     if link.outside is not None:
         # The host's end sends nothing until a worker of the kernel has noticed that ours is up; to be asked makes it
         # notice (linkwatch_sync_dev, Linux 6.8). Else one connection in fifty lost its first packet, and a second.
         with link.outside as outside:
-            outside.ask(rt.get_link(name=link.host_name))
+            for end in link.ends:
+                outside.ask(rt.get_link(name=end.host_name))
+
+
+def _ways_out(link: Link, family: int, ends: list[tuple[End, int]]) -> list[Message]:
+    """What leads out of the jail, and from which of its addresses; ``ends`` are those with one of the family.
+
+    As on FreeBSD: to a network that one of its addresses is in, from that address; to all else from its first one where
+    the host would send it (in_pcbladdr() in sys/netinet/in_pcb.c). Of IPv6 addresses the kernel chooses by RFC 6724.
+    """
+    gateway, way = GATEWAY[family], link.ways[family]
+    messages = [rt.new_neighbour(index, gateway, end.host_mac) for end, index in ends]
+
+    def lead(index: int, table: int, source: bytes, network: bytes = bytes(len(gateway)), prefix: int = 0) -> None:
+        route = rt.Route(index, network, prefix, table, _PROTOCOL_INSIDE, gateway, source)
+        messages.append(route.prepended())
+
+    several, choosing = len(link.of(family)) > 1, family not in link.fixed
+    first = (way.of(family) if choosing else link.of(family))[0].packed
+    by_kernel = several and choosing and family == 6
+    lead(next(index for end, index in ends if end is way), rt.RT_TABLE_MAIN, b"" if by_kernel else first)
+    if several and choosing:
+        known = set()
+        for end, index in ends:
+            for place in end.of(family):
+                network = _network(place)
+                if place.prefix < 8 * len(gateway) and (network, place.prefix) not in known:
+                    known.add((network, place.prefix))
+                    lead(index, rt.RT_TABLE_MAIN, b"" if family == 6 else place.packed, network, place.prefix)
+    if len(ends) > 1:
+        # The host takes for forged what comes by another interface than the one that its sender's address is on.
+        for number, (end, index) in enumerate(ends):
+            lead(index, _FIRST_TABLE + number, b"")
+            messages += [rt.new_rule(place.packed, _FIRST_TABLE + number) for place in end.of(family)]
+    return messages
+
+
+def _network(place: Place) -> bytes:
+    hosts = 8 * len(place.packed) - place.prefix
+    return (int.from_bytes(place.packed, "big") >> hosts << hosts).to_bytes(len(place.packed), "big")
 
 
 def _packed(text: str) -> bytes:
@@ -195,11 +239,9 @@ def _take_back(words: list[str]) -> None:
         interface, _, text = word.rpartition("|")
         packed = _packed(text)
         if link:
-            # Where the address was then is not recorded, nor need it be: one of the two is not there.
-            for on_host in (True, False):
-                messages += [route.deleted() for route in _routes(packed, link, on_host)]
+            messages += [route.deleted() for route in _routes(packed, link)]
         index = _index(interface)
-        if index and not _is_anothers(int(words[0].removeprefix("jng")), text):
+        if index and not _is_anothers(int(words[0].removeprefix("jng").partition("-")[0]), text):
             messages.append(rt.delete_proxy(index, packed))
     if messages:
         with Netlink() as netlink:

@@ -50,6 +50,7 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
+_RTM_NEWRULE = 32
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC = 1, 3, 4, 18, 19, 26
 _IFLA_NET_NS_FD = 28
@@ -68,6 +69,9 @@ _RTN_UNICAST, _RTN_LOCAL = 1, 2
 _RTPROT_KERNEL = 2
 _RTM_F_FIB_MATCH = 0x2000
 _RTNH_F_ONLINK = 4
+
+_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
+_FR_ACT_TO_TBL = 1
 
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _NUD_PERMANENT = 0x80
@@ -259,10 +263,12 @@ class Route:
         family = _family(self.target)
         scope = RT_SCOPE_UNIVERSE if self.gateway or family == AF_INET6 else RT_SCOPE_LINK
         head = pack(
-            "BBBBBBBBI", family, self.target_prefix, self.source[1], 0, self.table, self.protocol, scope,
+            "BBBBBBBBI", family, self.target_prefix, self.source[1], 0, min(self.table, 255), self.protocol, scope,
             kind, _RTNH_F_ONLINK if self.gateway else 0,
         )  # fmt: skip
         parts = [number(_RTA_OIF, self.index)]
+        if self.table > 255:
+            parts.append(number(_RTA_TABLE, self.table))
         pairs = (
             (_RTA_DST, self.target if self.target_prefix else b""),
             (_RTA_SRC, self.source[0]),
@@ -281,6 +287,13 @@ def new_local(index: int, address: bytes) -> Message:
     """
     route = Route(index, address, 8 * len(address), RT_TABLE_LOCAL, _RTPROT_KERNEL)
     return _RTM_NEWROUTE, NLM_F_CREATE, route.body(_RTN_LOCAL)
+
+
+def new_rule(source: bytes, table: int) -> Message:
+    """Have what is sent from that address look for its way in a table of its own (ip-rule(8)), before table main."""
+    head = pack("BBBBBBBBI", _family(source), 0, 8 * len(source), 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
+    parts = (attribute(_FRA_SRC, source), number(_FRA_PRIORITY, 1000), number(_FRA_TABLE, table))
+    return _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, head + b"".join(parts)
 
 
 def get_route(target: bytes, matched: bool = False) -> Message:

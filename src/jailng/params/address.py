@@ -15,10 +15,11 @@ class Address:
     """One element of ip4.addr or ip6.addr: ``[interface|]address[/prefix][ words]``.
 
     ``packed`` is the address in network order, ``prefix`` its number of network bits (32 or 128 if not given),
-    ``interface`` and ``words`` (for ifconfig(8)) are empty if not given.
+    ``interface`` and ``words`` (for ifconfig(8)) are empty if not given. ``broadcast`` is what the words say of it,
+    empty for the last address of the network.
     """
 
-    __slots__ = ("family", "packed", "prefix", "interface", "words")
+    __slots__ = ("broadcast", "family", "packed", "prefix", "interface", "words")
 
     def __init__(self, family: int, packed: bytes, prefix: int | None = None, interface: str = "", words: str = ""):
         self.family = family
@@ -26,6 +27,7 @@ class Address:
         self.prefix = _FULL[family] if prefix is None else prefix
         self.interface = interface
         self.words = words
+        self.broadcast = b""
 
     @property
     def bare(self) -> str:
@@ -68,16 +70,17 @@ def _address(family: int, name: str, text: str) -> Address:
         raise JailError(f'{name}: not the name of an interface: "{visible(interface)}"')
     middle, _, words = rest.partition(" ")
     address, slash, mask = middle.partition("/")
-    packed = _ipv4(address) if family == AF_INET else _ipv6(address)
+    packed = ipv4(address) if family == AF_INET else _ipv6(address)
     if packed is None:
         raise JailError(f"{name}: not an IPv{4 if family == AF_INET else 6} address: {visible(address)}")
-    prefix = _prefix(family, mask) if slash else _FULL[family]
+    prefix = netmask(family, mask) if slash else _FULL[family]
     if prefix is None:
         raise JailError(f'{name}: {address}: not a netmask or prefix length: "{visible(mask)}"')
     return Address(family, packed, prefix, interface, " ".join(words.split()))
 
 
-def _ipv4(text: str) -> bytes | None:
+def ipv4(text: str) -> bytes | None:
+    """The four bytes of an IPv4 address; None if it is not one."""
     parts = text.split(".")
     if len(parts) != 4:
         return None
@@ -97,10 +100,11 @@ def _ipv6(text: str) -> bytes | None:
         return None
 
 
-def _prefix(family: int, text: str) -> int | None:
+def netmask(family: int, text: str) -> int | None:
+    """The number of network bits that a prefix length, or an IPv4 netmask, says; None if it is neither."""
     if text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= _FULL[family]:
         return int(text)
-    packed = _ipv4(text) if family == AF_INET else None
+    packed = ipv4(text) if family == AF_INET else None
     if packed is None:
         return None
     ones = f"{int.from_bytes(packed, 'big'):032b}".rstrip("0")
@@ -127,7 +131,9 @@ def in_order(name: str, given: tuple[Address, ...], most: int) -> tuple[Address,
     seen = set()
     for address in given:
         if address.words:
-            raise JailError(f'{name}: {address.bare}: "{visible(address.words)}" not honoured yet (jailng part 5)')
+            from jailng.params import aliaswords
+
+            aliaswords.take(name, address)
         if not any(address.packed) or address.packed == _LARGEST.get(name):
             raise JailError(f"{name}: {address.bare}: no address of a host")
         if address.packed in seen:

@@ -1,0 +1,201 @@
+"""Jails with several addresses: on several interfaces, on none; from which they speak; words for ifconfig(8)."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Command
+from tests.kernel.networks import (
+    Departures,
+    Jail,
+    Namespace,
+    attach,
+    client,
+    counter,
+    datagrams,
+    host_addresses,
+    ip,
+    run,
+    undo,
+)
+
+ONE = {4: ("198.51.100.10", "198.51.100.11"), 6: ("2001:db8:1::10", "2001:db8:1::11")}
+TWO = {4: "203.0.113.10", 6: "2001:db8:2::10"}
+LAN_ONE = {4: "198.51.100.2", 6: "2001:db8:1::2"}
+LAN_TWO = {4: "203.0.113.2", 6: "2001:db8:2::2"}
+both = pytest.mark.parametrize("version", [4, 6])
+
+
+@pytest.fixture
+def lans() -> Iterator[tuple[Namespace, Namespace]]:
+    """Two LANs, behind ep0, by which the default route leads, and ep1; both have addresses for a jail."""
+    with (
+        attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as one,
+        attach("ep1", ("203.0.113.1/24", "2001:db8:2::1/64"), ("203.0.113.2/24", "2001:db8:2::2/64")) as two,
+    ):
+        ip(*[f"address add {ONE[4][n]}/24 dev ep0" for n in (0, 1)], f"address add {TWO[4]}/24 dev ep1")
+        six = [f"address add {address}/64 dev ep0 nodad preferred_lft 0" for address in ONE[6]]
+        ip(*six, f"address add {TWO[6]}/64 dev ep1 nodad preferred_lft 0")
+        ip("route add default via 198.51.100.2", "route add default via 2001:db8:1::2")
+        with two.entered():  # the way back, from the one network to the other, goes by the host
+            ip("route add default via 203.0.113.1", "route add default via 2001:db8:2::1")
+        with one.entered():
+            ip("route add 203.0.113.0/24 via 198.51.100.1", "route add 2001:db8:2::/64 via 2001:db8:1::1")
+        yield one, two
+
+
+@contextmanager
+def running(ip4: str, ip6: str, fixed: tuple[int, ...] = ()) -> Iterator[Jail]:
+    """A jail of jid 7 that is undone and ended afterwards."""
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, ip4, ip6, fixed=fixed)
+    try:
+        yield jail
+    finally:
+        undo(link)
+        jail.end()
+        departures.wait(*[end.host_name for end in link.ends])
+
+
+def _seen(listener: socket.socket, caller: socket.socket) -> str:
+    """By which address the listener sees the caller."""
+    served, (seen, *_) = listener.accept()
+    with listener, caller, served:
+        assert isinstance(seen, str)
+        return seen
+
+
+def test_each_interface_is_seen_inside_with_its_own_addresses(lans: tuple[Namespace, Namespace]) -> None:
+    models = {name: json.loads(run("ip", "-j", "address", "show", name))[0] for name in ("ep0", "ep1")}
+    with running(f"{ONE[4][0]},{TWO[4]},{ONE[4][1]}", f"{TWO[6]},{ONE[6][0]}") as jail:
+        shown = {found["ifname"]: found for found in json.loads(jail.run("ip", "-j", "address"))}
+        assert shown.keys() == {"lo", "ep0", "ep1"}
+        for name, addresses in (("ep0", {*ONE[4], ONE[6][0]}), ("ep1", {TWO[4], TWO[6]})):
+            assert shown[name]["address"] == models[name]["address"]
+            assert {a["local"] for a in shown[name]["addr_info"]} == addresses
+
+
+@both
+def test_a_jail_is_reached_by_each_interface_and_answers_by_it(lans: tuple[Namespace, Namespace], version: int) -> None:
+    with running(f"{ONE[4][0]},{TWO[4]}", f"{ONE[6][0]},{TWO[6]}") as jail:
+        for lan, theirs, ours in ((lans[0], LAN_ONE, ONE[version][0]), (lans[1], LAN_TWO, TWO[version])):
+            listener = jail.listen(ours)
+            assert _seen(listener, lan.connect(ours)) == theirs[version]
+            listener = jail.listen(ours)
+            assert _seen(listener, client(ours))  # from the host
+        # From another network, by the interface that the host would not have taken.
+        listener = jail.listen(TWO[version])
+        assert _seen(listener, lans[0].connect(TWO[version])) == LAN_ONE[version]
+        assert counter("spoofed") == 0
+
+
+@both
+def test_it_speaks_to_a_network_from_its_address_there(lans: tuple[Namespace, Namespace], version: int) -> None:
+    with running(f"{ONE[4][0]},{TWO[4]}", f"{ONE[6][0]},{TWO[6]}") as jail:
+        for lan, theirs, ours in ((lans[0], LAN_ONE, ONE[version][0]), (lans[1], LAN_TWO, TWO[version])):
+            listener = lan.listen(theirs[version])
+            assert _seen(listener, jail.connect(theirs[version])) == ours
+        # Elsewhere as the host: by ep0, also where the first address is on ep1.
+    with running(f"{TWO[4]},{ONE[4][0]}", f"{TWO[6]},{ONE[6][0]}") as jail:
+        sender = jail.datagrams(version=version)
+        sender.connect(({4: "192.0.0.8", 6: "100::1"}[version], 9))
+        seen = sender.getsockname()[0]
+        sender.close()
+        assert seen == ONE[version][0]
+
+
+@both
+def test_without_saddrsel_it_speaks_from_its_first_address_alone(
+    lans: tuple[Namespace, Namespace], version: int
+) -> None:
+    other = LAN_TWO[version]
+    addresses = f"{ONE[4][0]},{TWO[4]},{ONE[4][1]}", f"{ONE[6][0]},{TWO[6]},{ONE[6][1]}"
+    with running(*addresses) as jail:  # the control
+        listener = lans[1].listen(other)
+        assert _seen(listener, jail.connect(other)) == TWO[version]
+    with running(*addresses, fixed=(4, 6)) as jail:
+        listener = lans[1].listen(other)
+        assert _seen(listener, jail.connect(other)) == ONE[version][0]
+        receiver = lans[1].datagrams(other, 9)
+        jail.datagrams(version=version).sendto(b"unconnected", (other, 9))
+        assert receiver.recvfrom(100)[1][0] == ONE[version][0]
+        bound = jail.datagrams(TWO[version], 0)  # who asks for another gets it
+        bound.sendto(b"bound", (other, 9))
+        bound.close()
+        assert receiver.recvfrom(100)[1][0] == TWO[version]
+        assert counter("spoofed") == 0
+
+
+@both
+def test_an_address_on_no_interface_cannot_be_used(lans: tuple[Namespace, Namespace], version: int) -> None:
+    nowhere = {4: "192.0.2.77", 6: "2001:db8:9::77"}
+    with (
+        running(f"{ONE[4][0]},192.0.2.77", f"{ONE[6][0]},2001:db8:9::77") as jail,
+        jail.entered(),
+        datagrams(version=version) as one,
+        datagrams(version=version) as other,
+    ):
+        with pytest.raises(OSError, match="Cannot assign requested address"):
+            one.bind((nowhere[version], 9))
+        other.bind((ONE[version][0], 9))
+    # Not even the host's packets to whoever has that address are led to the jail.
+    assert "192.0.2.77" not in run("ip", "route", "show", "table", "all")
+
+
+def test_a_jail_whose_addresses_are_all_on_no_interface(jail: Command, small_root: Path) -> None:
+    words = ("ip4.addr=192.0.2.77", "command=/bin/busybox", "httpd", "-f", "-p", "192.0.2.77:80")
+    assert (
+        "leave out 192.0.2.77, which is on no interface\n" in jail("--plan", "-c", f"path={small_root}", *words).stdout
+    )
+    done = jail("-c", f"path={small_root}", *words)
+    assert done.returncode == 1
+    assert "bind: Cannot assign requested address" in done.stderr
+
+
+def test_an_address_on_an_interface_that_is_down(jail: Command, small_root: Path) -> None:
+    """It is the host's all the same, and the jail's from the start."""
+    ip("link add ep3 type veth peer name ep4", "address add 198.51.100.30/24 dev ep3")
+    done = jail("-c", f"path={small_root}", "ip4.addr=198.51.100.30", "command=/bin/busybox", "ip", "address")
+    ip("link delete ep3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inet 198.51.100.30/24" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("ep0|198.51.100.20 netmask 255.255.255.128", "198.51.100.20/25 brd 198.51.100.127"),
+        ("ep0|198.51.100.20/24 netmask 0xffffff80 alias", "198.51.100.20/25 brd 198.51.100.127"),
+        ("ep0|198.51.100.20/24 broadcast 198.51.100.0", "198.51.100.20/24 brd 198.51.100.0"),
+        ("ep0|198.51.100.20 prefixlen 26", "198.51.100.20/26 brd 198.51.100.63"),
+        ("ep0|2001:db8:1::20 prefixlen 64 no_dad", "2001:db8:1::20/64"),
+    ],
+)
+def test_words_for_ifconfig(
+    lans: tuple[Namespace, Namespace], jail: Command, small_root: Path, address: str, shown: str
+) -> None:
+    before = host_addresses()
+    kind = "ip6" if "::" in address else "ip4"
+    done = jail("-c", f"path={small_root}", f"{kind}.addr={address}", "command=/bin/busybox", "ip", "address")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"inet{'6' if kind == 'ip6' else ''} {shown} scope global" in done.stdout
+    assert host_addresses() == before
+
+
+def test_an_alias_on_each_of_two_interfaces(lans: tuple[Namespace, Namespace], jail: Command, small_root: Path) -> None:
+    before = host_addresses()
+    words = ("ip4.addr=ep0|198.51.100.20/24,ep1|203.0.113.20/24", "persist")
+    done = jail("-c", "name=two", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [
+        "198.51.100.20" in run("ip", "address", "show", "ep0"),
+        "203.0.113.20" in run("ip", "address", "show", "ep1"),
+    ] == [True, True]
+    assert jail("-r", "two").returncode == 0
+    assert host_addresses() == before
