@@ -22,7 +22,9 @@ _AIMS = {"create": 5.0, "remove": 2.0, "jls": 60.0}
 
 
 def measured(where: peers.Where, count: int) -> dict[str, dict[str, float]]:
-    """Milliseconds by what is done, with aliases that come and go with them, and with such as are there: each, where it is done to each.
+    """Milliseconds by what is done: each, where it is done to each.
+
+    With aliases that come and go with the jails, and with such as are there.
 
     Raises measure.Failed.
     """
