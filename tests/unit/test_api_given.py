@@ -66,7 +66,7 @@ def test_the_later_of_two_counts() -> None:
         ({"ip4_addr": ["192.0.2.256"]}, "ip4.addr: not an IPv4 address: 192.0.2.256"),
         ({"persist": "maybe"}, 'persist: unknown boolean value "maybe"'),
         ({"name": "12"}, "name cannot be numeric (unless it is the jid)"),
-        ({"vnet": "new"}, "vnet=new: not honoured yet (jailng part 5)"),
+        ({"vnet_interface": ["em0"]}, "vnet.interface: only a jail with vnet has interfaces of its own"),
     ],
 )
 def test_what_no_jail_can_have(parameters: dict[str, object], sentence: str) -> None:

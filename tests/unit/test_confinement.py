@@ -66,6 +66,7 @@ def test_the_default() -> None:
     ("privilege", "gained"),
     [
         ("raw_sockets", "NET_RAW"),
+        ("vnet", "NET_ADMIN"),
         ("set_hostname", "SYS_ADMIN"),
         ("bind_mounts", "SYS_ADMIN"),
         ("file_systems", "SYS_ADMIN"),
@@ -91,6 +92,7 @@ def test_capabilities_that_are_taken_away() -> None:
         ("bind_mounts", "bind"),
         ("file_systems", "fs"),
         ("raw_sockets", "raw"),
+        ("vnet", "vnet"),
         ("socket_af", "families"),
         ("proc_debug", "debug"),
         ("sysvmsg", "msg"),
@@ -123,7 +125,7 @@ def test_the_table_and_its_readers_agree() -> None:
 def test_no_privileges_come_to_more_than_their_rows(chosen: dict[str, bool]) -> None:
     """Whatever is asked for: never a capability that is the host's, and a program under a name of its own."""
     made = compute(Privileges(**chosen))
-    assert names(made.caps) <= names(BASE) | {"NET_RAW", "SYS_ADMIN"}
+    assert names(made.caps) <= names(BASE) | {"NET_RAW", "SYS_ADMIN"} | ({"NET_ADMIN"} if chosen["vnet"] else set())
     administers = chosen["set_hostname"] or chosen["bind_mounts"] or chosen["file_systems"]
     assert ("SYS_ADMIN" in names(made.caps)) == (administers and chosen["suser"])
     lifted = {ROWS[name][1] for name, on in chosen.items() if on} - {""}

@@ -69,6 +69,10 @@ ROWS: dict[str, Row] = {
     # Abstract sockets belong to the network namespace; the processes of a jail are in a pid namespace of their own, so
     # signals need no scope.
     "shared_net": ("", "", SCOPE_ABSTRACT_UNIX_SOCKET, None),
+    # FreeBSD's list for a jail with a stack of its own: interfaces, addresses, routes, its own firewall, and with
+    # raw_sockets, which comes with it, what reads and writes the wire. Both are asked for in the user namespace that
+    # owns the network namespace: the jail's.
+    "vnet": ("NET_ADMIN", "vnet", 0, None),
     # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
     "core_files": ("", "core", 0, None),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
@@ -85,7 +89,8 @@ class Privileges:
 
     ``core_files``: the host writes cores to files. ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true
     unless the parameter is "disable"; ``inet4`` and ``inet6`` are true where the jail has an address of that family or
-    the host's; ``shared_net`` where its network namespace is the host's; the others are allow.* of the same name.
+    the host's; ``shared_net`` where its network namespace is the host's; ``vnet`` where its root configures its own;
+    the others are allow.* of the same name.
     """
 
     __slots__ = tuple(ROWS)
@@ -108,6 +113,7 @@ class Privileges:
         inet4: bool = False,
         inet6: bool = False,
         shared_net: bool = False,
+        vnet: bool = False,
         core_files: bool = True,
         shared_uids: bool = False,
     ) -> None:
@@ -126,6 +132,7 @@ class Privileges:
         self.inet4 = inet4
         self.inet6 = inet6
         self.shared_net = shared_net
+        self.vnet = vnet
         self.core_files = core_files
         self.shared_uids = shared_uids
 

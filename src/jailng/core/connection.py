@@ -34,6 +34,13 @@ def operations(
     return [HostSide(link), InsideNetwork(link)]
 
 
+def own_loopback(jid: int) -> Operation:
+    """What switches the loopback on in a network namespace of which all else is its root's to configure."""
+    link = network.Link(jid)
+    link.inside_name, link.ipv6 = "lo", True
+    return InsideNetwork(link)
+
+
 class HostSide(Operation):
     """The host's end of the jail's network: interface, routes, neighbours."""
 

@@ -69,29 +69,19 @@ def plan(
             if path != "/":  # the host's own directories are no jail's
                 host.append(kit.LinkCommands())
     if has["proc"]:
-        build.append(rootfs.MountProc(procfiles.texts()))
+        build.append(rootfs.MountProc(procfiles.texts(), privileges.has_vnet(params)))
     build += [*more, rootfs.Pivot()]
     new_ipc = params.text("sysvshm") != "inherit"
-    addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
-    if addresses and new_net:
-        from jailng.core import connection
-
-        lent = None
-        if parent is not None:
-            from jailng.core import get
-
-            lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
-        fixed = tuple([family for family in (4, 6) if not params.flag(f"ip{family}.saddrsel")])
-        host += connection.operations(jid, addresses, params.text("interface") or None, fixed, lent)
-    if not new_net and params.flag("allow.reserved_ports"):
-        from jailng.core import connection
-
-        host.append(connection.AllowReservedPorts(record.cgroup, base))
+    host += _network(params, jid, record.cgroup, base, parent)
     after: list[Operation] = []
+    if privileges.has_vnet(params):
+        from jailng.core import modules
+
+        after += modules.operations(record.cgroup)
     if params.flag("allow.mount"):
         from jailng.core import mountable
 
-        after = mountable.operations(params, record.cgroup, base)
+        after += mountable.operations(params, record.cgroup, base)
     return [
         boot.MakeCgroup(record.cgroup),
         boot.Boot(
@@ -113,6 +103,32 @@ def plan(
         ),
         *after,
     ]
+
+
+def _network(params: Parameters, jid: int, path: str, base: int, parent: Record | None) -> list[Operation]:
+    """What is done for the network of a jail in the cgroup ``path``, if it is to have any."""
+    addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
+    if privileges.share_network(params):
+        if not params.flag("allow.reserved_ports"):
+            return []
+        from jailng.core import connection
+
+        return [connection.AllowReservedPorts(path, base)]
+    if privileges.has_vnet(params):
+        from jailng.core import connection
+
+        return [connection.own_loopback(jid)]
+    if not addresses:
+        return []
+    from jailng.core import connection
+
+    lent = None
+    if parent is not None:
+        from jailng.core import get
+
+        lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
+    fixed = tuple([family for family in (4, 6) if not params.flag(f"ip{family}.saddrsel")])
+    return connection.operations(jid, addresses, params.text("interface") or None, fixed, lent)
 
 
 def _taken_along(below: list[tuple[bytes, str]], wanted: dict[bytes, bool], safe: bool) -> list[tuple[bytes, str]]:
@@ -159,6 +175,10 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         from jailng.core import mountable
 
         mountable.check(params)
+    if privileges.has_vnet(params):
+        from jailng.core import modules
+
+        modules.check()
     level, number = params.number("securelevel"), params.number("devfs_ruleset")
     nodes, links = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
     if level > 0:

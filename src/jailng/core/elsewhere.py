@@ -36,7 +36,7 @@ class Network:
     def __enter__(self) -> bool:
         if is_here(self.record):
             return True
-        there = _find("net", self.record.netns)
+        there = find("net", self.record.netns)
         if there < 0:
             return False
         self._back = posix.open("/proc/self/ns/net", _OPEN)
@@ -64,7 +64,7 @@ def among_its_mounts(record: Record, work: Callable[[], None]) -> None:
     if record.mntns in (0, inode("mnt")):
         work()
         return
-    there = _find("mnt", record.mntns)
+    there = find("mnt", record.mntns)
     if there < 0:
         return
     from jailng.linux import child
@@ -91,7 +91,7 @@ def among_its_mounts(record: Record, work: Callable[[], None]) -> None:
         raise JailError(complaint.decode("utf-8", "surrogateescape"))
 
 
-def _find(kind: str, inode: int) -> int:
+def find(kind: str, inode: int) -> int:
     """A descriptor of the namespace, if a process is in it, it is mounted or somebody has it open; else -1."""
     device = posix.stat(f"/proc/self/ns/{kind}").st_dev
     for path in _places(kind, inode):

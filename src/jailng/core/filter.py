@@ -90,7 +90,7 @@ BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64 mou
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
-    [group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6", "core", "bind", "fs"]
+    [group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6", "core", "bind", "fs", "vnet"]
 )
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
@@ -105,7 +105,7 @@ _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW, _SOCK_PACKET = 1, 2, 3, 10
 _SOCK_TYPE_MASK = 0xF  # the rest of the word is SOCK_NONBLOCK and SOCK_CLOEXEC
-_NETLINK_ROUTE = 0
+_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_GENERIC = 0, 12, 16
 _STREAM_PROTOCOLS = (0, 6, 262)  # default, TCP, MPTCP
 _DGRAM_PROTOCOLS = (0, 17, 136)  # default, UDP, UDP-Lite
 _PING_PROTOCOLS = (1, 58)  # ICMP, ICMPv6
@@ -122,6 +122,15 @@ _IOCTLS = (
     0x50009417,  # BTRFS_IOC_SNAP_CREATE_V2
     0x5000940E,  # BTRFS_IOC_SUBVOL_CREATE: a subvolume made inside has no quota group
     0x50009418,  # BTRFS_IOC_SUBVOL_CREATE_V2
+)
+# What reaches the hardware of an interface, for whoever has CAP_NET_ADMIN over the network namespace that it is in: its
+# firmware and EEPROM (ethtool(8)), its transceiver, and what drivers have thought of. Here they are unknown, as to an
+# interface that is none: libpcap takes no other error.
+_IOCTLS_OF_HARDWARE = (
+    0x8946,  # SIOCETHTOOL
+    0x8949,  # SIOCSMIIREG
+    0x894A,  # SIOCWANDEV
+    *range(0x89F0, 0x8A00),  # SIOCDEVPRIVATE
 )
 # What tells the UUID, label or name of the host's file system, by type and number: the size is part of the rest.
 _IOCTLS_THAT_TELL = (
@@ -203,6 +212,11 @@ def _socket(lifted: frozenset[str]) -> Block:
     """socket(2): unix, inet, inet6 and netlink's route, as FreeBSD's jails have unix, inet, inet6 and route."""
     other = _ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT)
     packet = other if "raw" in lifted or "families" not in lifted else _deny(errno.EPERM)
+    netlink: tuple[int, ...] = (_NETLINK_ROUTE,)
+    if "vnet" in lifted:
+        # What a generic family does to more than the caller's network namespace it does for the host's root alone
+        # (GENL_ADMIN_PERM, and netnsok); the others are asked as NETLINK_ROUTE is.
+        packet, netlink = _ALLOW, (_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_GENERIC)
     here = tuple(family for family, name in ((_AF_INET, "inet4"), (_AF_INET6, "inet6")) if name in lifted)
     away = tuple(family for family in (_AF_INET, _AF_INET6) if family not in here)
     return [
@@ -210,7 +224,7 @@ def _socket(lifted: frozenset[str]) -> Block:
         *_when((_AF_UNIX,), _ALLOW),
         *(_when(here, _inet(lifted)) if here else []),
         *(_when(away, _no_inet(lifted)) if away else []),
-        *_when((_AF_NETLINK,), _load(2) + _when((_NETLINK_ROUTE,), _ALLOW) + other),
+        *_when((_AF_NETLINK,), _load(2) + _when(netlink, _ALLOW) + other),
         *_when((_AF_PACKET,), packet),
         *other,
     ]
@@ -268,6 +282,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "ioctl": [
             *_load(1),
             *_when(_IOCTLS, _deny(errno.EPERM)),
+            *(_when(_IOCTLS_OF_HARDWARE, _deny(errno.EOPNOTSUPP)) if "vnet" in lifted else []),
             (_AND, 0, 0, 0xFFFF),
             *_when(_IOCTLS_THAT_TELL, _deny(errno.ENOTTY)),
             *_ALLOW,

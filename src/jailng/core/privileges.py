@@ -20,7 +20,7 @@ def confine(params: Parameters) -> Confinement:
             set_hostname=params.flag("allow.set_hostname"),
             bind_mounts=mounts and params.flag("allow.mount.nullfs"),
             file_systems=mounts and (params.flag("allow.mount.tmpfs") or params.flag("allow.mount.fusefs")),
-            raw_sockets=params.flag("allow.raw_sockets"),
+            raw_sockets=params.flag("allow.raw_sockets") or has_vnet(params),
             socket_af=params.flag("allow.socket_af"),
             mlock=params.flag("allow.mlock"),
             reserved_ports=params.flag("allow.reserved_ports"),
@@ -32,6 +32,7 @@ def confine(params: Parameters) -> Confinement:
             inet4=_has_family(params, "ip4"),
             inet6=_has_family(params, "ip6"),
             shared_net=share_network(params),
+            vnet=has_vnet(params),
             core_files=_cores_are_files(),
             shared_uids=params.text("ng.uids") == "shared",
         )
@@ -52,9 +53,14 @@ def _cores_are_files() -> bool:
 
 
 def _has_family(params: Parameters, family: str) -> bool:
-    return params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
+    return has_vnet(params) or params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
+
+
+def has_vnet(params: Parameters) -> bool:
+    """Whether the jail has a network stack of its own, which its root configures."""
+    return params.text("vnet") == "new"
 
 
 def share_network(params: Parameters) -> bool:
     """Whether the jail lives in the host's network namespace."""
-    return "inherit" in (params.text("ip4"), params.text("ip6"))
+    return "inherit" in (params.text("ip4"), params.text("ip6")) and not has_vnet(params)

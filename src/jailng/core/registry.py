@@ -136,7 +136,7 @@ class Record:
     @property
     def shares_network(self) -> bool:
         """Whether the jail is in the host's network namespace (core/privileges.py decides it for a new one)."""
-        return "inherit" in (self.params.get("ip4"), self.params.get("ip6"))
+        return "inherit" in (self.params.get("ip4"), self.params.get("ip6")) and self.params.get("vnet") != "new"
 
     @property
     def current(self) -> bool:

@@ -371,12 +371,17 @@ def _directories(nodes: list[Node]) -> list[str]:
 
 
 class MountProc(Operation):
-    """A procfs of the jail's own processes, what tells of the host masked, /proc/sys read-only."""
+    """A procfs of the jail's own processes, what tells of the host masked, /proc/sys read-only.
 
-    __slots__ = ("files",)
+    With ``vnet`` but for /proc/sys/net: what is there for another than the machine's first network namespace is that
+    one's own or read-only (ensure_safe_net_sysctl() in net/sysctl_net.c, Linux 5.12).
+    """
 
-    def __init__(self, files: list[tuple[bytes, bytes]]) -> None:
+    __slots__ = ("files", "vnet")
+
+    def __init__(self, files: list[tuple[bytes, bytes]], vnet: bool) -> None:
         self.files = files
+        self.vnet = vnet
 
     def outside(self, way: Program, slots: Slots) -> None:
         """What will hide files and directories is made while PID 1 is born: a tmpfs that is nowhere, read-only."""
@@ -416,8 +421,14 @@ class MountProc(Operation):
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
         way.must("open_tree", Kept(_PROC), way.text(b"sys"), flags, keep=NEW, label="jail_set: open_tree sys")
         way.must("mount_setattr", Kept(NEW), *_attributes(way, HIDDEN), label="jail_set: mount_setattr")
+        if self.vnet:
+            way.must("open_tree", Kept(_PROC), way.text(b"sys/net"), flags, keep=POINT, label="jail_set: open_tree net")
+            way.must("mount_setattr", Kept(POINT), *_attributes(way, HIDDEN & ~m.MOUNT_ATTR_RDONLY))
         attach(way, NEW, Kept(_PROC), b"sys")
         way.must("close", Kept(NEW))
+        if self.vnet:
+            attach(way, POINT, Kept(_PROC), b"sys/net")
+            way.must("close", Kept(POINT))
         for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
             mount(way, b"%s/%s" % (MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
@@ -429,7 +440,9 @@ class MountProc(Operation):
     def describe(self) -> str:
         """As `jail --plan` shows it."""
         count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
-        return f"mount /proc, {count} of its entries masked, /proc/sys read-only"
+        return f"mount /proc, {count} of its entries masked, /proc/sys read-only" + (
+            " but for net" if self.vnet else ""
+        )
 
 
 class Pivot(Operation):

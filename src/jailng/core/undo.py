@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 
-_ON_THE_NETWORK = ("addresses", "alias", "firewall")
+_ON_THE_NETWORK = ("addresses", "alias", "firewall", "vnet")
+_AMONG_MOUNTS = ("mount", "netns")
 AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
+LEAVES = ("init", "members", "broker")  # of a jail's cgroup
 
 
 def _cgroup(words: list[str]) -> None:
-    cgroup.remove(words[0], ("init", "members", "broker"))
+    cgroup.remove(words[0], LEAVES)
 
 
 def _function(kind: str) -> Callable[[list[str]], None]:
@@ -36,6 +38,10 @@ def _function(kind: str) -> Callable[[list[str]], None]:
         from jailng.core import mounting
 
         return mounting.UNDO[kind]
+    if kind in ("netns", "vnet"):
+        from jailng.core import vnet
+
+        return vnet.UNDO[kind]
     from jailng.core.network import UNDO
 
     return UNDO[kind]
@@ -44,7 +50,7 @@ def _function(kind: str) -> Callable[[list[str]], None]:
 def _undo(record: Record, kind: str, words: list[str]) -> None:
     """Where it was done: what died with a namespace of the host's needs no undoing."""
     function = _function(kind)
-    if kind == "mount":
+    if kind in _AMONG_MOUNTS:
         from jailng.core import elsewhere
 
         elsewhere.among_its_mounts(record, lambda: function(words))

@@ -330,6 +330,23 @@ def tell_of_refusal(voice: Voice, line: str, error: JailError) -> None:
     voice.say(shown.refused(line, error))
 
 
+def _interfaces(life: Life, _: str) -> Iterable[command.Wait]:
+    names = [name for name in life.params.strings("vnet.interface") if name]
+    if names:
+        from jailng.core import vnet
+
+        record = life.there
+        if not record.lock_again():
+            raise JailError(f"jail {record.jid} not found")
+        try:
+            for name in names:
+                life.voice.say(f"run command: /sbin/ifconfig {name} vnet {record.jid}")
+                vnet.lend(record, name)
+        finally:
+            record.unlock()
+    return ()
+
+
 def _settle(life: Life, _: str) -> Iterable[command.Wait]:
     record = life.there
     if not record.lock_again():
@@ -382,6 +399,7 @@ START: Steps = (
     ("exec.prestart", host_commands),
     ("jail_set", _create),
     ("exec.created", host_commands),
+    ("vnet.interface", _interfaces),
     ("exec.start", jail_commands),
     ("command", _the_command),
     ("exec.poststart", host_commands),
@@ -436,6 +454,9 @@ def _walk_back(life: Life) -> None:
         if line:
             tell(line)
 
+    for line in reversed(record.undo):
+        if line.startswith("vnet "):
+            life.voice.say(f"run command: /sbin/ifconfig {line.split(' ')[4]} -vnet {record.jid}")
     if record.locked or record.lock_again():
         undo.walk(record, tell=tell_first)
     tell_first()

@@ -26,6 +26,8 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
             lines += operation.describe(create.plan(params, jid, base, parent=parent))
         elif name == "interface":
             lines += [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
+        elif name == "vnet.interface":
+            lines += [f"move {interface} into the jail" for interface in params.strings(name) if interface]
         elif name == "mount":
             lines += _mounts(params)
         elif name == "command" and params.strings(name):

@@ -173,6 +173,26 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     cgroup.kill is of Linux 5.14.
     """
     until = time.monotonic() + timeout
+    end(path, leaves, until)
+    for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
+        _remove_directory(name, until)
+    above = path.rpartition("/")[0]
+    if "/" in above:
+        return
+    if posix.access(cpuset(path), posix.F_OK):
+        _remove_directory(cpuset(path), until)
+        _try_rmdir(cpuset(above))
+    try:
+        posix.rmdir(above, dir_fd=unified_root())
+    except OSError:
+        pass  # there are others, or somebody else was faster
+
+
+def end(path: str, leaves: tuple[str, ...], until: float) -> None:
+    """Kill everything in the cgroup ``path`` and wait for it to have gone, until ``time.monotonic`` is that.
+
+    Raises OSError, as ``remove``.
+    """
     events = -1
     try:
         events = open_file(f"{path}/cgroup.events", posix.O_RDONLY)
@@ -191,18 +211,6 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     finally:
         if events >= 0:
             posix.close(events)
-    for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
-        _remove_directory(name, until)
-    above = path.rpartition("/")[0]
-    if "/" in above:
-        return
-    if posix.access(cpuset(path), posix.F_OK):
-        _remove_directory(cpuset(path), until)
-        _try_rmdir(cpuset(above))
-    try:
-        posix.rmdir(above, dir_fd=unified_root())
-    except OSError:
-        pass  # there are others, or somebody else was faster
 
 
 def _left_in(leaf: str) -> list[int]:

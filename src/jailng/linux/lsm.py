@@ -1,8 +1,8 @@
-"""Which file systems the processes of a cgroup may mount: a BPF program that the kernel's security hook asks.
+"""What the processes of a cgroup may mount, and have loaded as modules: BPF programs that the kernel's hooks ask.
 
-The type is a string, which no seccomp filter sees. Needs Linux 6.0 (BPF_LSM_CGROUP), CONFIG_BPF_LSM, and "bpf" among
-the security modules that are on (lsm= of the kernel's command line, or CONFIG_LSM): without that a program can be
-loaded and attached, and is never asked.
+These are strings, or things that the kernel does by the way, which no seccomp filter sees. Needs Linux 6.0
+(BPF_LSM_CGROUP), CONFIG_BPF_LSM, and "bpf" among the security modules that are on (lsm= of the kernel's command line,
+or CONFIG_LSM): without that a program can be loaded and attached, and is never asked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import posix
 import sys
 
 from jailng.linux import bpf
-from jailng.linux.libc import ENOENT, buffer, syscall
+from jailng.linux.libc import ENOENT, ENOSYS, buffer, syscall
 
 _PROG_TYPE_LSM = 29
 _PROG_TYPE_SYSCALL = 31
@@ -22,7 +22,9 @@ _BTF_FIND_BY_NAME_KIND = 167
 _KIND_FUNCTION = 12
 _LSM_ID_BPF = 109
 _MOST_MODULES = 64
+_LIST = "/sys/kernel/security/lsm"
 _HOOK = "bpf_lsm_sb_mount"
+_MODULE_HOOK = "bpf_lsm_kernel_module_request"
 
 # struct arguments of security_sb_mount(dev_name, path, type, flags, data), each a word
 _TYPE, _FLAGS = 16, 24
@@ -31,10 +33,19 @@ _NOTHING_NEW = 0x20 | 0x1000 | 0x2000 | 0x1E0000
 
 
 def active() -> bool:
-    """Whether the kernel asks BPF programs: lsm_list_modules(2), Linux 6.8. Raises OSError (ENOSYS: older)."""
+    """Whether the kernel asks BPF programs: lsm_list_modules(2), or before Linux 6.8 securityfs. Raises OSError."""
     size = _MOST_MODULES * 8
     identities, room = buffer(size), buffer(size.to_bytes(4, sys.byteorder))
-    count = syscall("lsm_list_modules", identities, room, 0)
+    try:
+        count = syscall("lsm_list_modules", identities, room, 0)
+    except OSError as error:
+        if error.errno != ENOSYS:
+            raise
+        file = posix.open(_LIST, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            return b"bpf" in posix.read(file, 4096).split(b",")
+        finally:
+            posix.close(file)
     return _LSM_ID_BPF in [int.from_bytes(identities.raw[8 * i : 8 * i + 8], sys.byteorder) for i in range(count)]
 
 
@@ -85,12 +96,24 @@ def load(types: list[bytes]) -> int:
     Returns its file descriptor. Raises OSError with the name of what this kernel has not: a program that is never
     asked would permit everything.
     """
+    return _loaded(_HOOK, judge(types))
+
+
+def load_refusal() -> int:
+    """The program, to be attached likewise, that has the kernel load no module because of what is asked of it.
+
+    Raises OSError, as ``load``.
+    """
+    return _loaded(_MODULE_HOOK, bpf.mov(bpf.R0, 0) + bpf.leave())
+
+
+def _loaded(name: str, code: bytes) -> int:
     if not active():
         raise OSError(ENOENT, posix.strerror(ENOENT), "security module bpf")
-    hook = function(_HOOK)
+    hook = function(name)
     if not hook:
-        raise OSError(ENOENT, posix.strerror(ENOENT), _HOOK)
+        raise OSError(ENOENT, posix.strerror(ENOENT), name)
     try:
-        return bpf.load(_PROG_TYPE_LSM, CGROUP, judge(types), 0, hook)
+        return bpf.load(_PROG_TYPE_LSM, CGROUP, code, 0, hook)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, _HOOK) from None
+        raise OSError(error.errno, error.strerror, name) from None

@@ -21,6 +21,7 @@ _TOGETHER = {
     "ip4.addr": "ip",
     "ip6": "ip",
     "ip6.addr": "ip",
+    "vnet": "ip",
     "sysvmsg": "allow.sysvipc",
     "sysvsem": "allow.sysvipc",
     "sysvshm": "allow.sysvipc",
@@ -168,6 +169,8 @@ class Parameters:
         self._imply()
         if self["vnet"] == "new" and any(name in self._values and self[name] != "inherit" for name in ("ip4", "ip6")):
             raise JailError("vnet jails cannot have IP address restrictions")
+        if self["vnet"] != "new" and any(self.strings("vnet.interface")):
+            raise JailError("vnet.interface: only a jail with vnet has interfaces of its own")
         if "osrelease" in self._values and not self["osrelease"]:
             raise JailError(f"osrelease string must be 1-{_row('osrelease').most} bytes long")
         if self.number("securelevel") < -1:
@@ -224,7 +227,7 @@ class Parameters:
         for one, other in (("ip4", "ip6"), ("ip6", "ip4")):
             if self[one] == "inherit" and self.addresses(f"{other}.addr"):
                 raise JailError(f"{one}=inherit with {other}.addr: not honoured yet (jailng part 5)")
-        if self["ip6"] == "inherit" and self["ip4"] != "inherit":
+        if self["ip6"] == "inherit" and self["ip4"] != "inherit" and self["vnet"] != "new":
             raise JailError("ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)")
         if self["host"] == "inherit" and self.flag("allow.set_hostname"):
             raise JailError("allow.set_hostname with host=inherit: on Linux nobody inside can change the host's name")

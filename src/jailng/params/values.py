@@ -18,6 +18,7 @@ JAIL_MAX = 999999  # the largest jid
 # What the host's administrator may set (sysctl(8), core/tunable.py), by the name below security.jail: bytes of meta and
 # of env, a NUL at the end among them.
 LIMITS = {"meta_maxbufsize": 4096}
+_WITH_COMMAS = ("vnet.interface", "zfs.dataset")  # lists of which a command line has all in one word
 _SPACE = " \t\n\v\f\r"
 
 
@@ -42,6 +43,8 @@ def parse(parameter: Parameter, text: str | None, name: str = "", negated: bool 
         return addresses(kind, name, text or "")
     _check_string(parameter, name, text or "")
     if kind == "list":
+        if text is not None and parameter.name in _WITH_COMMAS:
+            return tuple(text.split(","))
         return () if text is None else (text,)
     if kind == "choice" and text not in parameter.words:
         raise JailError(f'{name}: unknown value "{visible(text or "")}"')

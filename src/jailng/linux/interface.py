@@ -1,0 +1,157 @@
+"""A network interface as it is, and what takes it to another network namespace and makes it again what it was.
+
+rtnetlink(7); numbers of include/uapi/linux/if_link.h.
+"""
+
+from __future__ import annotations
+
+from _struct import pack, unpack_from
+
+from jailng.linux.netlink import NLM_F_DUMP, attribute, attributes, nested, number, string
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.linux.netlink import Message
+
+IFF_UP = 1
+# What of an interface's flags can be set, but for IFF_UP: DEBUG, NOTRAILERS, NOARP, PROMISC, ALLMULTI, MULTICAST,
+# PORTSEL, AUTOMEDIA, DYNAMIC (__dev_change_flags() in net/core/dev.c).
+SETTABLE = 0x4 | 0x20 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x2000 | 0x4000 | 0x8000
+
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_SETLINK, _RTM_NEWLINKPROP, _RTM_DELLINKPROP = 16, 18, 19, 108, 109
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS = 1, 3, 4, 13, 18, 20
+_IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 27, 28, 29
+_IFLA_NEW_IFINDEX, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 49, 52, 53
+_IFLA_INFO_KIND = 1
+_RTEXT_FILTER_SKIP_STATS = 8
+_NLM_F_CREATE, _NLM_F_EXCL = 0x400, 0x200
+
+
+def _link(index: int, flags: int, change: int, *parts: bytes) -> bytes:
+    return pack("BxHiII", 0, 0, index, flags, change) + b"".join(parts)
+
+
+class Device:
+    """What an interface is: ``kind`` is that of whoever made it ("veth"), "" for hardware and lo.
+
+    ``flags`` are those of ``SETTABLE``; ``mac`` is empty where it has none; ``others`` are its alternative names.
+    """
+
+    __slots__ = ("alias", "flags", "group", "index", "kind", "mac", "mtu", "name", "others", "queue", "up")
+
+    def __init__(self, name: str, index: int = 0) -> None:
+        self.name = name
+        self.index = index
+        self.kind = ""
+        self.flags = 0
+        self.up = False
+        self.mtu = 0
+        self.queue = 0
+        self.group = 0
+        self.mac = b""
+        self.alias = b""
+        self.others: list[bytes] = []
+
+    @classmethod
+    def read(cls, body: bytes) -> Device:
+        """From an answer to ``get`` or ``everyone``."""
+        index, flags = unpack_from("iI", body, 4)
+        found = attributes(body, 16)
+        made = cls(_text(found[_IFLA_IFNAME]), index)
+        made.kind = _text(attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
+        made.flags, made.up = flags & SETTABLE, bool(flags & IFF_UP)
+        made.mtu, made.queue, made.group = (_number(found, key) for key in (_IFLA_MTU, _IFLA_TXQLEN, _IFLA_GROUP))
+        made.mac = found.get(_IFLA_ADDRESS, b"")
+        made.alias = found.get(_IFLA_IFALIAS, b"").rstrip(b"\0")
+        made.others = _alternatives(found.get(_IFLA_PROP_LIST, b""))
+        return made
+
+    def words(self) -> list[str]:
+        """All of it, as words for a line of a record."""
+        numbers = [str(value) for value in (self.index, self.flags, self.mtu, self.queue, self.group)]
+        texts = [text.hex() or "-" for text in (self.mac, self.alias, *self.others)]
+        return [self.name, self.kind or "-", *numbers, *texts]
+
+    @classmethod
+    def of_words(cls, words: list[str]) -> Device:
+        """What ``words`` wrote."""
+        made = cls(words[0], int(words[2]))
+        made.kind = words[1] if words[1] != "-" else ""
+        made.flags, made.mtu, made.queue, made.group = [int(word) for word in words[3:7]]
+        made.mac, made.alias, *made.others = [bytes.fromhex(word) if word != "-" else b"" for word in words[7:]]
+        return made
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="surrogateescape")
+
+
+def _number(found: dict[int, bytes], key: int) -> int:
+    return int(unpack_from("I", found[key])[0]) if key in found else 0
+
+
+def _alternatives(data: bytes) -> list[bytes]:
+    """The names in an IFLA_PROP_LIST, which are several attributes of one kind."""
+    names = []
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = unpack_from("HH", data, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF == _IFLA_ALT_IFNAME:
+            names.append(data[offset + 4 : offset + length].rstrip(b"\0"))
+        offset += (length + 3) & ~3
+    return names
+
+
+def get(index: int = 0, name: str = "") -> Message:
+    """Ask for one interface, by ``index`` or by ``name``. ENODEV: there is no such."""
+    which = string(_IFLA_IFNAME, name) if name else b""
+    return _RTM_GETLINK, 0, _link(index, 0, 0, which, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+
+
+def everyone() -> Message:
+    """Ask for every interface of the network namespace."""
+    return _RTM_GETLINK, NLM_F_DUMP, _link(0, 0, 0, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+
+
+def move(index: int, netns: int, number_there: int) -> Message:
+    """Take an interface to a network namespace, by a descriptor, and number it ``number_there``: Linux 5.13.
+
+    It goes down, leaves its bridge, and loses its addresses. EEXIST: one of its name, or one of its other names, is
+    there; EBUSY: one of that number; EINVAL: the kernel moves none of its kind.
+    """
+    there = pack("HHi", 8, _IFLA_NEW_IFINDEX, number_there)
+    return _RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_NET_NS_FD, netns), there)
+
+
+def rename(index: int, name: str) -> Message:
+    """Give an interface that is down another name."""
+    return _RTM_SETLINK, 0, _link(index, 0, 0, string(_IFLA_IFNAME, name))
+
+
+def take_down(index: int) -> Message:
+    """Have it be down."""
+    return _RTM_SETLINK, 0, _link(index, 0, IFF_UP)
+
+
+def take_names(index: int, names: list[bytes]) -> Message:
+    """Take these of its alternative names from it."""
+    listed = [attribute(_IFLA_ALT_IFNAME, name + b"\0") for name in names]
+    return _RTM_DELLINKPROP, 0, _link(index, 0, 0, nested(_IFLA_PROP_LIST, *listed))
+
+
+def give_names(index: int, names: list[bytes]) -> Message:
+    """Give it further alternative names."""
+    listed = [attribute(_IFLA_ALT_IFNAME, name + b"\0") for name in names]
+    return _RTM_NEWLINKPROP, _NLM_F_CREATE | _NLM_F_EXCL, _link(index, 0, 0, nested(_IFLA_PROP_LIST, *listed))
+
+
+def restore(index: int, was: Device) -> list[Message]:
+    """What makes an interface again what it ``was``, but for its names; each for itself, as not every kind has all."""
+    parts = [number(_IFLA_MTU, was.mtu), number(_IFLA_TXQLEN, was.queue), number(_IFLA_GROUP, was.group)]
+    parts.append(attribute(_IFLA_IFALIAS, was.alias))
+    if was.mac:
+        parts.append(attribute(_IFLA_ADDRESS, was.mac))
+    messages: list[Message] = [(_RTM_SETLINK, 0, _link(index, 0, 0, part)) for part in parts]
+    return [*messages, (_RTM_SETLINK, 0, _link(index, was.flags, SETTABLE))]
