@@ -37,7 +37,7 @@ def operations(
 def own_loopback(jid: int) -> Operation:
     """What switches the loopback on in a network namespace of which all else is its root's to configure."""
     link = network.Link(jid)
-    link.inside_name, link.ipv6 = "lo", True
+    link.ipv6 = True
     return InsideNetwork(link)
 
 

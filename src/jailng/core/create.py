@@ -99,7 +99,7 @@ def plan(
             parent=parent,
             host=host,
             build=build,
-            joined=f"mnt{' ipc' if new_ipc else ''}{' net' if has['sys'] else ''}",
+            joined=f"mnt{' ipc' if new_ipc else ''}{' net' if has['sys'] or privileges.has_vnet(params) else ''}",
         ),
         *after,
     ]

@@ -33,6 +33,10 @@ MASKED_FILES = (
 MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
 # Directories below /proc/sys: of the machine's drives, and counters of quotas.
 MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
+# Below /proc, for whose root has a network stack: directories of which the kernel keeps a copy for each namespace, and
+# shows what is the machine's as read-only there (ensure_safe_net_sysctl() in net/sysctl_net.c, Linux 5.12). Not
+# sys/net/netfilter: nf_hooks_lwtunnel in it is the machine's, and anybody's to switch on for good.
+NETWORKS_OWN = (b"sys/net/core", b"sys/net/ipv4", b"sys/net/ipv6", b"sys/net/mptcp", b"sys/net/unix")
 # Never taken along from below the root: they show or steer the host, or the jail gets its own.
 NOT_TAKEN = frozenset(
     "proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs configfs bpf pstore efivarfs fusectl "
@@ -373,8 +377,8 @@ def _directories(nodes: list[Node]) -> list[str]:
 class MountProc(Operation):
     """A procfs of the jail's own processes, what tells of the host masked, /proc/sys read-only.
 
-    With ``vnet`` but for /proc/sys/net: what is there for another than the machine's first network namespace is that
-    one's own or read-only (ensure_safe_net_sysctl() in net/sysctl_net.c, Linux 5.12).
+    With ``vnet`` but for what is the network's and no other's (``NETWORKS_OWN``), and then the builder has to be in its
+    namespace.
     """
 
     __slots__ = ("files", "vnet")
@@ -421,14 +425,17 @@ class MountProc(Operation):
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
         way.must("open_tree", Kept(_PROC), way.text(b"sys"), flags, keep=NEW, label="jail_set: open_tree sys")
         way.must("mount_setattr", Kept(NEW), *_attributes(way, HIDDEN), label="jail_set: mount_setattr")
-        if self.vnet:
-            way.must("open_tree", Kept(_PROC), way.text(b"sys/net"), flags, keep=POINT, label="jail_set: open_tree net")
-            way.must("mount_setattr", Kept(POINT), *_attributes(way, HIDDEN & ~m.MOUNT_ATTR_RDONLY))
         attach(way, NEW, Kept(_PROC), b"sys")
         way.must("close", Kept(NEW))
-        if self.vnet:
-            attach(way, POINT, Kept(_PROC), b"sys/net")
-            way.must("close", Kept(POINT))
+        for path in NETWORKS_OWN if self.vnet else ():
+            label = f"jail_set: open_tree {path.decode()}"
+            missing = way.here()
+            way.must("open_tree", Kept(_PROC), way.text(path), flags, keep=NEW, label=label, unless=ENOENT)
+            writable = way.data(words(0, m.MOUNT_ATTR_RDONLY, m.MS_PRIVATE, 0))
+            way.must("mount_setattr", Kept(NEW), way.text(b""), m.AT_EMPTY_PATH, writable, 32, label=label)
+            attach(way, NEW, Kept(_PROC), path)
+            way.must("close", Kept(NEW))
+            way.skip(missing)
         for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
             mount(way, b"%s/%s" % (MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
@@ -441,7 +448,7 @@ class MountProc(Operation):
         """As `jail --plan` shows it."""
         count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only" + (
-            " but for net" if self.vnet else ""
+            " but for the network's own" if self.vnet else ""
         )
 
 

@@ -77,7 +77,7 @@ _ROWS: dict[str, Row] = {
         "as ip4.saddrsel"),
     "vnet": ("jailsys", "inherit", "CD", "now", "restart", _SWITCH, None,
         "a network stack of its own, which root inside configures (new), or the host's (inherit)",
-        "own network namespace, CAP_NET_ADMIN and CAP_NET_RAW in it, /proc/sys/net to be written to"),
+        "own network namespace, CAP_NET_ADMIN and CAP_NET_RAW in it, most of /proc/sys/net to be written to"),
     "host": ("jailsys", "new", "", "now", "restart", _SWITCH, None,
         "host names of its own (new) or the host's, whatever they become (inherit)",
         "a UTS namespace of its own, or the host's, whose names nobody inside can change"),
