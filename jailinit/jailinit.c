@@ -3,16 +3,23 @@
  *
  *	init			PID 1; fd 0 is cgroup.events of the jail's members
  *	jailinit run FD		carry out the system calls laid down in the file FD, the last of which is an exec or exit
+ *	jailinit sockets	on the host: make the sockets of a jail that uses the host's stack (src/jailng/core/stack.py)
  *
  * There is one PID 1 a jail, so it has no libc and no memory but its stack. It needs to reap nobody: SIGCHLD is ignored
  * when it is started, and then the kernel reaps (wait(2), NOTES). What enters a jail carries nothing of the host's in
  * its memory but the calls that it has to make; every decision was taken before, by src/jailng/core/program.py.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/poll.h>
 #include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 struct pollfd_ { int fd; short events, revents; };
@@ -152,6 +159,182 @@ run(int fd)
 	report(program->report, i < program->calls ? i : program->calls - 1, -failed);
 }
 
+/*
+ * The broker of a jail's sockets. A filter in the jail hands socket(2) of an internet family over to it; it makes the socket
+ * where it is itself, in the host's network namespace and in a cgroup whose programs hold the socket to the jail's
+ * addresses, and puts it among the caller's descriptors. Nothing of the caller's memory is read: the three arguments are in
+ * registers, which the kernel has copied. Descriptors: 0 a pidfd of the jail's PID 1, 1 where the terms arrive and then
+ * listeners, 2 its other end, for whoever enters the jail to take (pidfd_getfd(2)).
+ */
+struct terms {
+	unsigned int owner, first, count;	/* whose the sockets are: the caller's, if it is one of `count` uids from `first` */
+	struct sockaddr_in address4;		/* the primary ones; of family 0 where the jail has none */
+	struct sockaddr_in6 address6;
+};
+
+/* What /proc says of a thread: its fsuid, and whether it has CAP_NET_RAW. */
+static int
+look_at(unsigned int thread, unsigned int *uid, int *raw)
+{
+	char path[32] = "/proc/", digits[10], text[16384], *p = path + 6, *line;
+	long n, i, fd, found = -ESRCH;
+
+	for (n = 0; thread != 0; thread /= 10)
+		digits[n++] = '0' + thread % 10;
+	while (n > 0)
+		*p++ = digits[--n];
+	for (const char *rest = "/status"; (*p++ = *rest++) != '\0';)
+		;
+	fd = call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	if (fd < 0)
+		return fd;
+	n = call(SYS_read, fd, (long)text, sizeof(text) - 1, 0, 0, 0);
+	call(SYS_close, fd, 0, 0, 0, 0, 0);
+	if (n < 0)
+		return n;
+	text[n] = '\0';
+	for (line = text; *line != '\0'; line++) {
+		if (starts(line, "\nUid:\t")) {	/* real, effective, saved, that of the file system */
+			for (p = line + 6, i = 0; i < 3; p++)
+				i += *p == '\t';
+			for (*uid = 0; *p >= '0' && *p <= '9'; p++)
+				*uid = *uid * 10 + *p - '0';
+			found = 0;
+		} else if (starts(line, "\nCapEff:\t")) {	/* 16 digits, the last of which is of capabilities 0 to 3 */
+			i = line[9 + 15 - CAP_NET_RAW / 4];
+			*raw = (i >= 'a' ? i - 'a' + 10 : i - '0') >> CAP_NET_RAW % 4 & 1;
+			break;
+		}
+	}
+	return found;		/* beyond thousands of groups there is no telling of capabilities */
+}
+
+/* Whether the jail may have such a socket: 0 or the error. The filter has asked the same, and the kernel would ask more. */
+static int
+judge(const struct terms *terms, int family, int type, int protocol, int privileged)
+{
+	int kind = type & 0xf, ping = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+
+	if (type & ~(0xf | SOCK_CLOEXEC | SOCK_NONBLOCK))
+		return -EINVAL;
+	if (family == AF_INET ? terms->address4.sin_family == 0 : family != AF_INET6 || terms->address6.sin6_family == 0)
+		return -EAFNOSUPPORT;
+	if (kind == SOCK_RAW)
+		return privileged ? 0 : -EPERM;
+	if (kind == SOCK_DGRAM && ping)
+		return -EACCES;		/* of a group beyond ping_group_range, as everybody in a jail is */
+	if (kind != SOCK_STREAM && kind != SOCK_DGRAM)
+		return -ESOCKTNOSUPPORT;
+	return protocol == 0 || protocol == (kind == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP) ? 0 : -EPROTONOSUPPORT;
+}
+
+static int
+make_socket(int listener, const struct terms *terms, const struct seccomp_notif *asked)
+{
+	int family = asked->data.args[0], type = asked->data.args[1], protocol = asked->data.args[2], privileged = 0;
+	struct seccomp_notif_addfd given = { .id = asked->id, .flags = SECCOMP_ADDFD_FLAG_SEND };
+	unsigned int uid = terms->owner;
+	long fd, result;
+
+	if (asked->data.nr != SYS_socket)
+		return -ENOSYS;
+	result = look_at(asked->pid, &uid, &privileged);
+	if (call(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, (long)&asked->id, 0, 0, 0) < 0)
+		return 0;		/* it has gone, and what was read may be of another */
+	if (result < 0)
+		return result;
+	if (uid < terms->first || uid - terms->first >= terms->count)
+		uid = terms->owner;
+	result = judge(terms, family, type, protocol, privileged);
+	if (result < 0)
+		return result;
+	fd = call(SYS_socket, family, type | SOCK_CLOEXEC, protocol, 0, 0, 0);
+	if (fd < 0)
+		return fd;
+	/* SO_REUSEPORT shares with sockets of the same user: it must be none of the host's, nor of another jail's. */
+	result = call(SYS_fchown, fd, uid, uid, 0, 0, 0);
+	if (result >= 0 && (type & 0xf) == SOCK_RAW) {
+		/* Else its source would be the host's. Where no interface has the address, what it sends is dropped. */
+		if (family == AF_INET)
+			call(SYS_bind, fd, (long)&terms->address4, sizeof(terms->address4), 0, 0, 0);
+		else
+			call(SYS_bind, fd, (long)&terms->address6, sizeof(terms->address6), 0, 0, 0);
+	}
+	if (result >= 0) {
+		given.srcfd = fd;
+		given.newfd_flags = type & SOCK_CLOEXEC;
+		result = call(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_ADDFD, (long)&given, 0, 0, 0);
+	}
+	call(SYS_close, fd, 0, 0, 0, 0, 0);
+	return result < 0 ? result : 0;
+}
+
+static void
+answer(int listener, const struct terms *terms)
+{
+	struct seccomp_notif asked = { 0 };
+	struct seccomp_notif_resp said = { 0 };
+
+	if (call(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_RECV, (long)&asked, 0, 0, 0) < 0)
+		return;			/* it has gone meanwhile */
+	said.id = asked.id;
+	said.error = make_socket(listener, terms, &asked);
+	if (said.error < 0)
+		call(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, (long)&said, 0, 0, 0);
+}
+
+/* The next listener, which whoever enters the jail sends; -1 where there is none. */
+static int
+receive(void)
+{
+	struct { struct cmsghdr head; int fd; } control;
+	char byte;
+	struct iovec part = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+
+	if (call(SYS_recvmsg, 1, (long)&message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0) < 0 ||
+	    message.msg_controllen < sizeof(control.head) + sizeof(int))
+		return -1;
+	return control.fd;
+}
+
+static void
+watch(int poll, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+
+	if (call(SYS_epoll_ctl, poll, EPOLL_CTL_ADD, fd, (long)&event, 0, 0) < 0)
+		call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+static void
+sockets(void)
+{
+	struct terms terms;
+	struct epoll_event event;
+	int poll = call(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0), fd;
+
+	if (poll < 0 || call(SYS_read, 1, (long)&terms, sizeof(terms), 0, 0, 0) != sizeof(terms))
+		return;
+	call(SYS_prctl, PR_SET_NAME, (long)"jail-sockets", 0, 0, 0, 0);
+	watch(poll, 0);
+	watch(poll, 1);
+	for (;;) {
+		if (call(SYS_epoll_pwait, poll, (long)&event, 1, -1, 0, 8) != 1)
+			continue;
+		fd = event.data.fd;
+		if (fd == 0)
+			return;		/* the jail has ended */
+		if (fd == 1) {
+			if ((fd = receive()) >= 0)
+				watch(poll, fd);
+		} else if (event.events & EPOLLIN)
+			answer(fd, &terms);
+		else
+			call(SYS_close, fd, 0, 0, 0, 0, 0);	/* nobody is left whom its filter is upon */
+	}
+}
+
 __attribute__((used, noreturn)) void
 start(long *stack)
 {
@@ -163,6 +346,10 @@ start(long *stack)
 			fd = fd * 10 + *p - '0';
 		run(fd);
 		call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+	}
+	if (stack[0] == 2 && starts(argv[1], "sockets")) {
+		sockets();
+		call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 	}
 	init();
 	__builtin_unreachable();

@@ -63,11 +63,12 @@ class Command:
 class Entry:
     """A jail that is about to be entered: its PID 1, which is verified to be the record's, and what it confines to."""
 
-    __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "shared_uids")
+    __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "record", "shared_uids")
 
     def __init__(self, record: Record, confinement: Confinement) -> None:
         """Raises JailError where the jail has ended meanwhile."""
         params = record.params
+        self.record = record
         self.confinement = confinement
         self.cgroup = f"{record.cgroup}/members"
         self.shared_uids = params.get("ng.uids") == "shared"
@@ -129,13 +130,20 @@ def launch(entry: Entry, command: Command, user: User | None, streams: Streams, 
         raise JailError(f"jail_attach: cgroup {entry.cgroup} cannot be seen from here") from None
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
+    channel = -1
     try:
-        way = _way_in(entry, command, user, streams, members, gate)
+        if entry.confinement.asks:
+            from jailng.core import stack
+
+            channel = stack.channel(entry.record)
+        way = _way_in(entry, command, user, streams, members, gate, channel)
         return program.start(way, jailinit.detached())
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     finally:
         posix.close(members)
+        if channel >= 0:
+            posix.close(channel)
 
 
 def _look_up(entry: Entry, name: str) -> User:
@@ -144,9 +152,12 @@ def _look_up(entry: Entry, name: str) -> User:
     return lookup.find(entry, name)
 
 
-def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams, members: int, gate: int) -> Program:
+def _way_in(
+    entry: Entry, command: Command, user: User | None, streams: Streams, members: int, gate: int, channel: int
+) -> Program:
     way = program.Program()
-    way.fds += [entry.init, *streams.descriptors()]
+    held = [entry.init] if channel < 0 else [entry.init, channel]
+    way.fds += [*held, *streams.descriptors()]
     process.not_dumpable(way)
     cpuset = cgroup.cpuset(entry.cgroup)
     process.usual_priority(way, cpuset if posix.access(cpuset, posix.F_OK) else "")
@@ -159,7 +170,7 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     if gate >= 0:
         way.fds.append(gate)
         way.expect(1, "read", gate, way.data(bytes(8)), 1)
-    way.close_all_but(entry.init)  # a jailed root can reach this process from the next call on
+    way.close_all_but(*held)  # a jailed root can reach this process from the next call on
     way.must("setns", entry.init, JOINED, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
@@ -171,7 +182,8 @@ def _way_in(entry: Entry, command: Command, user: User | None, streams: Streams,
     # From here on the worst that the jail's files can do is to keep us waiting, and the clock is set.
     way.must("setitimer", 0, way.data(words(0, 0, _PATIENCE, 0)), 0)
     # The filter needs CAP_SYS_ADMIN in the namespace; CAP_SETUID, which the ids need, is among those that stay.
-    process.give_up(way, entry.confinement, entry.privileged)
+    # The number of PID 1's descriptor is free again.
+    process.give_up(way, entry.confinement, entry.privileged, (channel, entry.init) if channel >= 0 else None)
     if user is not None:
         process.become(way, user.uid, user.gid, user.groups)
     _change_directory(way, command, user)

@@ -73,6 +73,8 @@ ROWS: dict[str, Row] = {
     # raw_sockets, which comes with it, what reads and writes the wire. Both are asked for in the user namespace that
     # owns the network namespace: the jail's.
     "vnet": ("NET_ADMIN", "vnet", 0, None),
+    # Its sockets are made by a broker, which is handed a listener by whoever enters: core/stack.py.
+    "shared_stack": ("", "stack", 0, None),
     # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
     "core_files": ("", "core", 0, None),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
@@ -89,8 +91,8 @@ class Privileges:
 
     ``core_files``: the host writes cores to files. ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true
     unless the parameter is "disable"; ``inet4`` and ``inet6`` are true where the jail has an address of that family or
-    the host's; ``shared_net`` where its network namespace is the host's; ``vnet`` where its root configures its own;
-    the others are allow.* of the same name.
+    the host's; ``shared_net`` where its network namespace is the host's, ``shared_stack`` where its sockets are;
+    ``vnet`` where its root configures its own; the others are allow.* of the same name.
     """
 
     __slots__ = tuple(ROWS)
@@ -114,6 +116,7 @@ class Privileges:
         inet6: bool = False,
         shared_net: bool = False,
         vnet: bool = False,
+        shared_stack: bool = False,
         core_files: bool = True,
         shared_uids: bool = False,
     ) -> None:
@@ -133,6 +136,7 @@ class Privileges:
         self.inet6 = inet6
         self.shared_net = shared_net
         self.vnet = vnet
+        self.shared_stack = shared_stack
         self.core_files = core_files
         self.shared_uids = shared_uids
 
@@ -140,14 +144,24 @@ class Privileges:
 class Confinement:
     """What to apply to a process on its way in, in this order: rlimits, landlock, program, caps.
 
+    The program ``asks`` whoever has its listener for sockets; without one there are none.
     ``caps`` is the bounding set as bits (nothing at all without allow.suser: the one who applies it sets the securebits
     too); ``program`` is struct sock_filter records; ``landlock`` a set of SCOPE_ flags, 0 for none; ``rlimits`` are
     (resource, soft, hard); ``key`` names the program in the cache.
     """
 
-    __slots__ = ("caps", "key", "landlock", "program", "rlimits")
+    __slots__ = ("asks", "caps", "key", "landlock", "program", "rlimits")
 
-    def __init__(self, caps: int, program: bytes, landlock: int, rlimits: list[tuple[int, int, int]], key: str) -> None:
+    def __init__(
+        self,
+        caps: int,
+        program: bytes,
+        landlock: int,
+        rlimits: list[tuple[int, int, int]],
+        key: str,
+        asks: bool = False,
+    ) -> None:
+        self.asks = asks
         self.caps = caps
         self.program = program
         self.landlock = landlock
@@ -174,7 +188,7 @@ def compute(privileges: Privileges) -> Confinement:
     if not privileges.suser:
         bounding = 0
     key = _key(lifts)
-    return Confinement(bounding, _cached(key) or _build(key, lifts), scopes, rlimits, key)
+    return Confinement(bounding, _cached(key) or _build(key, lifts), scopes, rlimits, key, privileges.shared_stack)
 
 
 def _key(lifts: list[str]) -> str:

@@ -72,7 +72,7 @@ def plan(
         build.append(rootfs.MountProc(procfiles.texts(), privileges.has_vnet(params)))
     build += [*more, rootfs.Pivot()]
     new_ipc = params.text("sysvshm") != "inherit"
-    host += _network(params, jid, record.cgroup, base, parent)
+    host += _network(params, record, base, parent)
     after: list[Operation] = []
     if privileges.has_vnet(params):
         from jailng.core import modules
@@ -105,19 +105,23 @@ def plan(
     ]
 
 
-def _network(params: Parameters, jid: int, path: str, base: int, parent: Record | None) -> list[Operation]:
-    """What is done for the network of a jail in the cgroup ``path``, if it is to have any."""
+def _network(params: Parameters, record: Record, base: int, parent: Record | None) -> list[Operation]:
+    """What is done for the network of a jail, if it is to have any. Raises JailError."""
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
     if privileges.share_network(params):
         if not params.flag("allow.reserved_ports"):
             return []
         from jailng.core import connection
 
-        return [connection.AllowReservedPorts(path, base)]
+        return [connection.AllowReservedPorts(record.cgroup, base)]
     if privileges.has_vnet(params):
         from jailng.core import connection
 
-        return [connection.own_loopback(jid)]
+        return [connection.own_loopback(record.jid)]
+    if privileges.share_stack(params):
+        from jailng.core import stack
+
+        return stack.operations(record, params, base, parent)
     if not addresses:
         return []
     from jailng.core import connection
@@ -128,7 +132,7 @@ def _network(params: Parameters, jid: int, path: str, base: int, parent: Record 
 
         lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
     fixed = tuple([family for family in (4, 6) if not params.flag(f"ip{family}.saddrsel")])
-    return connection.operations(jid, addresses, params.text("interface") or None, fixed, lent)
+    return connection.operations(record.jid, addresses, params.text("interface") or None, fixed, lent)
 
 
 def _taken_along(below: list[tuple[bytes, str]], wanted: dict[bytes, bool], safe: bool) -> list[tuple[bytes, str]]:

@@ -90,7 +90,7 @@ BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64 mou
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
-    [group for group, _, _ in DENIED if group] + ["raw", "families", "inet4", "inet6", "core", "bind", "fs", "vnet"]
+    [group for group, _, _ in DENIED if group] + "raw families inet4 inet6 core bind fs vnet stack".split()
 )
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
@@ -99,6 +99,7 @@ _LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets into struct seccomp_data
 _RET_ERRNO = 0x00050000
 _ALLOW: Block = [(_RET, 0, 0, 0x7FFF0000)]
+_ASK: Block = [(_RET, 0, 0, 0x7FC00000)]  # SECCOMP_RET_USER_NOTIF: fails with ENOSYS where nobody listens
 _KILL_PROCESS: Block = [(_RET, 0, 0, 0x80000000)]
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 
@@ -141,6 +142,8 @@ _IOCTLS_THAT_TELL = (
     0x662D,  # EXT4_IOC_GET_TUNE_SB_PARAM
 )
 
+_SIOCADDRT, _SIOCPRIVATE_LAST = 0x890B, 0x8BFF  # with SIOCGIFCONF, SIOCETHTOOL, SIOCGARP, wireless(7) between them
+
 _MS_REMOUNT, _MS_BIND, _MS_MOVE = 0x20, 0x1000, 0x2000
 _MS_PROPAGATION = 0x20000 | 0x40000 | 0x80000 | 0x100000  # unbindable, private, slave, shared
 _MS_MGC_VAL, _MS_MGC_MSK = 0xC0ED0000, 0xFFFF0000  # of before Linux 2.4; mount(8) adds it still, the kernel drops it
@@ -173,7 +176,9 @@ def _when(values: tuple[int, ...], block: Block, code: int = _JEQ) -> Block:
 
 
 def _inet(lifted: frozenset[str]) -> Block:
-    """socket(2) of an available internet family."""
+    """socket(2) of an available internet family; of the host's stack, the jail's broker makes it (core/stack.py)."""
+    if "stack" in lifted:
+        return _of_host(lifted)
     foreign = "families" in lifted
     raw = _ALLOW if "raw" in lifted else _deny(errno.EPERM)
     protocol = _ALLOW if foreign else _deny(errno.EPROTONOSUPPORT)
@@ -187,6 +192,21 @@ def _inet(lifted: frozenset[str]) -> Block:
         *_when((_SOCK_RAW,), raw),
         *_when((_SOCK_PACKET,), raw if foreign else _deny(errno.EPERM)),  # the kernel makes an AF_PACKET of it
         *(_ALLOW if foreign else _deny(errno.ESOCKTNOSUPPORT)),
+    ]
+
+
+def _of_host(lifted: frozenset[str]) -> Block:
+    """TCP and UDP, and raw sockets: of other protocols the programs on the broker's cgroup do not see every way."""
+    raw = _ASK if "raw" in lifted else _deny(errno.EPERM)
+    protocol = _deny(errno.EPROTONOSUPPORT)
+    return [
+        *_load(1),
+        (_AND, 0, 0, _SOCK_TYPE_MASK),
+        *_when((_SOCK_STREAM,), _load(2) + _when(_STREAM_PROTOCOLS[:2], _ASK) + protocol),
+        *_when((_SOCK_DGRAM,), _load(2) + _when(_DGRAM_PROTOCOLS[:2], _ASK) + _when(_PING_PROTOCOLS, raw) + protocol),
+        *_when((_SOCK_RAW,), raw),
+        *_when((_SOCK_PACKET,), _deny(errno.EPERM)),
+        *_deny(errno.ESOCKTNOSUPPORT),
     ]
 
 
@@ -228,6 +248,12 @@ def _socket(lifted: frozenset[str]) -> Block:
         *_when((_AF_PACKET,), packet),
         *other,
     ]
+
+
+def _of_interfaces() -> Block:
+    """ioctl(2) of a socket of the host's stack tells of the host's interfaces, routes and neighbours: netdevice(7)."""
+    refused = _deny(errno.EPERM)
+    return [(_JGE, 0, len(refused) + 1, _SIOCADDRT), (_JGT, len(refused), 0, _SIOCPRIVATE_LAST), *refused]
 
 
 def _socketpair(lifted: frozenset[str]) -> Block:
@@ -283,6 +309,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
             *_load(1),
             *_when(_IOCTLS, _deny(errno.EPERM)),
             *(_when(_IOCTLS_OF_HARDWARE, _deny(errno.EOPNOTSUPP)) if "vnet" in lifted else []),
+            *(_of_interfaces() if "stack" in lifted else []),
             (_AND, 0, 0, 0xFFFF),
             *_when(_IOCTLS_THAT_TELL, _deny(errno.ENOTTY)),
             *_ALLOW,

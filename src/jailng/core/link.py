@@ -194,8 +194,10 @@ class Host:
         return [rt.Address.read(body) for _, body in self.netlink.ask(rt.get_addresses(family))]
 
 
-def survey(jid: int, addresses: Sequence[Address], interface: str | None = None, fixed: tuple[int, ...] = ()) -> Link:
-    """Decide on the network of a jail with these addresses. Only reads.
+def survey(
+    jid: int, addresses: Sequence[Address], interface: str | None = None, fixed: tuple[int, ...] = (), lent: bool = True
+) -> Link:
+    """Decide on the network of a jail with these addresses. Only reads. Not ``lent``: the host goes on using them.
 
     ``interface`` is the parameter of that name; its alias, if it is to have one, is there already, but for --plan.
     Addresses of the loopback are the jail's own affair: each has its own loopback. One that no interface of the host
@@ -219,12 +221,13 @@ def survey(jid: int, addresses: Sequence[Address], interface: str | None = None,
                 link.addresses.append(place)
             else:
                 link.nowhere.append(place.text)
-        speaking = {family: _choose_source(host, link.of(family)) for family in (4, 6) if link.of(family)}
+        families = [family for family in (4, 6) if lent and link.of(family)]
+        speaking = {family: _choose_source(host, link.of(family)) for family in families}
         if link.addresses:
             _part(link, host)
     link.ways = {family: _way(link, family, index) for family, index in speaking.items()}
     for place in link.addresses:
-        if place.interface:
+        if lent and place.interface:
             needed = firewall.switches_for(place.family, place.interface)
             link.switches += [switch for switch in needed if switch not in link.switches]
     return link

@@ -33,6 +33,7 @@ def confine(params: Parameters) -> Confinement:
             inet6=_has_family(params, "ip6"),
             shared_net=share_network(params),
             vnet=has_vnet(params),
+            shared_stack=share_stack(params),
             core_files=_cores_are_files(),
             shared_uids=params.text("ng.uids") == "shared",
         )
@@ -59,6 +60,13 @@ def _has_family(params: Parameters, family: str) -> bool:
 def has_vnet(params: Parameters) -> bool:
     """Whether the jail has a network stack of its own, which its root configures."""
     return params.text("vnet") == "new"
+
+
+def share_stack(params: Parameters) -> bool:
+    """Whether the jail's sockets are of the host's stack, held to its addresses, though its namespace is its own."""
+    if params.text("ng.stack") == "own" or share_network(params) or has_vnet(params):
+        return False
+    return bool(params.addresses("ip4.addr") or params.addresses("ip6.addr"))
 
 
 def share_network(params: Parameters) -> bool:

@@ -15,7 +15,7 @@ from jailng.linux.libc import words
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
-    from jailng.core.program import Program
+    from jailng.core.program import Data, Program
 
 NOBODYS = 0x6FFFFFFF  # a uid that no jail has: above 65535, below the first of the private ranges
 _PR_SET_DUMPABLE = 4
@@ -25,6 +25,9 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
+# SECCOMP_FILTER_FLAG_NEW_LISTENER, and _WAIT_KILLABLE_RECV (Linux 5.19): what is being answered no signal interrupts.
+_LISTENED = 8 | 32
+_SOL_SOCKET, _SCM_RIGHTS, _MSG_NOSIGNAL = 1, 1, 0x4000
 _PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
 _IOPRIO_WHO_PROCESS = 1
 _SCORE = "/proc/self/oom_score_adj"
@@ -79,8 +82,13 @@ def become(program: Program, uid: int, gid: int, groups: list[int]) -> None:
     program.must("setresuid", uid, uid, uid)
 
 
-def give_up(program: Program, confinement: Confinement, privileged: bool = True) -> None:
-    """Take the filter and the capability set for good; not ``privileged``: uid 0 becomes a user like any other."""
+def give_up(
+    program: Program, confinement: Confinement, privileged: bool = True, listener: tuple[int, int] | None = None
+) -> None:
+    """Take the filter and the capability set for good; not ``privileged``: uid 0 becomes a user like any other.
+
+    ``listener``: whom the filter asks is sent by the first descriptor, and has the number of the second meanwhile.
+    """
     if not privileged:
         program.must("prctl", _PR_SET_SECUREBITS, _NO_PRIVILEGED_ROOT, 0, 0, 0)
     if confinement.landlock:
@@ -88,11 +96,29 @@ def give_up(program: Program, confinement: Confinement, privileged: bool = True)
         program.must("landlock_restrict_self", Kept(1), 0)
     code = program.data(confinement.program)
     filtering = program.data(words(len(confinement.program) // 8) + words(code), (8,))
-    program.must("seccomp", _SECCOMP_SET_MODE_FILTER, 0, filtering)
-    program.must("prctl", _PR_CAPBSET_DROP, 0, 0, 0, 0)
-    program.each(1, [number for number in range(caps.last() + 1) if not confinement.caps >> number & 1])
+    if listener is None:
+        program.must("seccomp", _SECCOMP_SET_MODE_FILTER, 0, filtering)
+    else:
+        _send_listener(program, filtering, *listener)
+    bound(program, confinement.caps)
     program.must("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     capset(program, confinement.caps)
+
+
+def _send_listener(program: Program, filtering: Data, channel: int, number: int) -> None:
+    program.must("seccomp", _SECCOMP_SET_MODE_FILTER, _LISTENED, filtering, keep=1)
+    program.must("dup3", Kept(1), number, posix.O_CLOEXEC)
+    # struct cmsghdr: length level type, and the descriptor; struct msghdr: name namelen iov iovlen control controllen
+    control = program.data(words(20) + words(_SOL_SOCKET, _SCM_RIGHTS, number, 0, size=4))
+    part = program.data(words(program.text("."), 1), (0,))
+    message = program.data(words(0, 0, part, 1, control, 24, 0), (16, 32))
+    program.must("sendmsg", channel, message, _MSG_NOSIGNAL, label="ng.stack=shared: the broker of the jail's sockets")
+
+
+def bound(program: Program, held: int) -> None:
+    """Let no other capabilities than these be had by exec."""
+    program.must("prctl", _PR_CAPBSET_DROP, 0, 0, 0, 0)
+    program.each(1, [number for number in range(caps.last() + 1) if not held >> number & 1])
 
 
 def capset(program: Program, held: int) -> None:

@@ -150,13 +150,14 @@ class Program:
         """A call that has to return ``value``; if it does not, the process ends without a word."""
         self._add(_EXPECT, name, arguments, "", 0, value)
 
-    def fork(self, flags: int, cgroup: int, label: str = "") -> None:
-        """clone3(2): what follows is done by the child, which is a child of this very process's.
+    def fork(self, flags: int, cgroup: int, label: str = "", orphan: bool = False) -> None:
+        """clone3(2): what follows is done by the child, which is a child of this very process's; no ``orphan`` is.
 
         It is born into the ``cgroup``; -1: into that of the process that forks.
         """
         self.forks.append(len(self._calls))
-        flags |= ns.CLONE_PARENT
+        if not orphan:
+            flags |= ns.CLONE_PARENT
         if cgroup >= 0:
             self.fds.append(cgroup)
             flags |= ns.CLONE_INTO_CGROUP

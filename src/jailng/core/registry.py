@@ -90,6 +90,7 @@ class Record:
         "netns",
         "params",
         "parent",
+        "sockets",
         "starter",
         "undo",
         "up",
@@ -105,6 +106,7 @@ class Record:
         self.starter = ""
         self.init = ""
         self.broker = ""
+        self.sockets = ""  # the broker of its sockets (core/stack.py)
         self.netns = self.mntns = self.cookie = 0  # where on the host it was made (core/origin.py)
         self.up = False
         self.created = False
@@ -154,7 +156,7 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
-            elif word in ("init", "starter", "boot", "broker", "cgroup"):
+            elif word in ("init", "starter", "boot", "broker", "cgroup", "sockets"):
                 setattr(self, word, rest)
             elif word in ("base", "cookie", "mntns", "netns", "parent"):
                 setattr(self, word, int(rest))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ON_THE_NETWORK = ("addresses", "alias", "firewall", "vnet")
 _AMONG_MOUNTS = ("mount", "netns")
 AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
-LEAVES = ("init", "members", "broker")  # of a jail's cgroup
+LEAVES = ("init", "members", "broker", "sockets")  # of a jail's cgroup
 
 
 def _cgroup(words: list[str]) -> None:

@@ -7,9 +7,18 @@ import sys
 
 from jailng.linux.libc import address, buffer, syscall, words
 
+PROG_TYPE_CGROUP_SKB = 8
 PROG_TYPE_CGROUP_SOCK_ADDR = 18
+PROG_TYPE_CGROUP_SOCKOPT = 25
+CGROUP_INET_INGRESS = 0
+CGROUP_INET_EGRESS = 1
 CGROUP_INET4_BIND = 8
 CGROUP_INET6_BIND = 9
+CGROUP_INET4_CONNECT = 10
+CGROUP_INET6_CONNECT = 11
+CGROUP_UDP4_SENDMSG = 14
+CGROUP_UDP6_SENDMSG = 15
+CGROUP_SETSOCKOPT = 22
 
 _PROG_LOAD = 5
 _PROG_ATTACH = 8
@@ -17,58 +26,58 @@ _PROG_TEST_RUN = 10
 _F_ALLOW_MULTI = 2  # beside what the host's administrator, or systemd, has attached
 _GET_CURRENT_UID_GID = 15
 
-R0, R1, R2, R3, R4, FRAME = 0, 1, 2, 3, 4, 10
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
 _WORD = 8
 
 
 def mov(register: int, value: int) -> bytes:
     """``register = value``."""
-    return _instruction(0xB7, register, 0, value)
+    return instruction(0xB7, register, 0, value)
 
 
 def copy(register: int, source: int) -> bytes:
     """``register = source``."""
-    return _instruction(0xBF, register, 0, 0, source)
+    return instruction(0xBF, register, 0, 0, source)
 
 
 def add(register: int, value: int) -> bytes:
     """``register += value``."""
-    return _instruction(0x07, register, 0, value)
+    return instruction(0x07, register, 0, value)
 
 
 def constant(register: int, value: int) -> bytes:
     """``register = value``, all 64 bits of it."""
-    return _instruction(0x18, register, 0, value & 0xFFFFFFFF) + _instruction(0, 0, 0, value >> 32)
+    return instruction(0x18, register, 0, value & 0xFFFFFFFF) + instruction(0, 0, 0, value >> 32)
 
 
 def both(register: int, mask: int) -> bytes:
     """``register &= mask``, which has 31 bits."""
-    return _instruction(0x57, register, 0, mask)
+    return instruction(0x57, register, 0, mask)
 
 
 def fetch(register: int, source: int, offset: int) -> bytes:
     """``register = *(u64 *)(source + offset)``."""
-    return _instruction(0x79, register, offset, 0, source)
+    return instruction(0x79, register, offset, 0, source)
 
 
 def put(target: int, offset: int, register: int) -> bytes:
     """``*(u64 *)(target + offset) = register``."""
-    return _instruction(0x7B, target, offset, 0, register)
+    return instruction(0x7B, target, offset, 0, register)
 
 
 def jump_if(register: int, value: int, skip: int) -> bytes:
     """Skip that many instructions if ``register`` is ``value``."""
-    return _instruction(0x15, register, skip, value)
+    return instruction(0x15, register, skip, value)
 
 
 def both_of(register: int, other: int) -> bytes:
     """``register &= other``."""
-    return _instruction(0x5F, register, 0, 0, other)
+    return instruction(0x5F, register, 0, 0, other)
 
 
 def jump_unless_same(register: int, other: int, skip: int) -> bytes:
     """Skip that many instructions if the registers differ."""
-    return _instruction(0x5D, register, skip, 0, other)
+    return instruction(0x5D, register, skip, 0, other)
 
 
 def text(content: bytes) -> tuple[bytes, int]:
@@ -84,20 +93,21 @@ def text(content: bytes) -> tuple[bytes, int]:
 
 def call(helper: int) -> bytes:
     """``r0 = helper(r1, ...)``, by its number in enum bpf_func_id."""
-    return _instruction(0x85, 0, 0, helper)
+    return instruction(0x85, 0, 0, helper)
 
 
 def jump32_if_not(register: int, value: int, skip: int) -> bytes:
     """Skip that many instructions if the low half of ``register`` is not ``value``."""
-    return _instruction(0x56, register, skip, value)
+    return instruction(0x56, register, skip, value)
 
 
 def leave() -> bytes:
     """Return r0."""
-    return _instruction(0x95, 0, 0, 0)
+    return instruction(0x95, 0, 0, 0)
 
 
-def _instruction(code: int, register: int, offset: int, value: int, source: int = 0) -> bytes:
+def instruction(code: int, register: int, offset: int, value: int, source: int = 0) -> bytes:
+    """One instruction in the kernel's form, for who knows its code (linux/assembler.py)."""
     # struct bpf_insn: u8 code, two half-byte registers, s16 off, s32 imm
     registers = register | source << 4 if sys.byteorder == "little" else register << 4 | source
     return bytes((code, registers)) + words(offset, size=2) + words(value, size=4)

@@ -49,6 +49,7 @@ _TABLE = {
     "execve": (59, 221),
     "chdir": (80, 49),
     "dup3": (292, 24),
+    "sendmsg": (46, 211),
     "fchown": (93, 55),
     "fchownat": (260, 54),
     "openat": (257, 56),

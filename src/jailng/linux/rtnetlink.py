@@ -116,6 +116,12 @@ def new_pair(name: str, peer: str) -> Message:
     return _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(0, 0, 0, _end(name, b"", 0), info)
 
 
+def new_bridge(name: str, address: bytes, mtu: int = 0) -> Message:
+    """A bridge without ports, down. ``address`` and ``mtu`` as of ``new_veth``."""
+    info = nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"bridge"))
+    return _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link(0, 0, 0, _end(name, address, mtu), info)
+
+
 def move_link(index: int, netns: int) -> Message:
     """Take an interface to another network namespace, by a descriptor of that: it comes down, and loses its addresses.
 

@@ -279,6 +279,9 @@ _ROWS: dict[str, Row] = {
     "ng.uids": ("choice", "private", "C", "now", "restart", ("private", "shared"), None,
         "65,536 uids of its own on the host (private), or the host's (shared, as on FreeBSD)",
         "user namespace and idmapped root; shared is the weaker"),
+    "ng.stack": ("choice", "own", "C", "now", "restart", ("own", "shared"), None,
+        "whose network stack the addresses are used on: the jail's own, or the host's (shared, as on FreeBSD)",
+        "shared: a broker makes the jail's sockets on the host, where BPF programs hold them to the addresses"),
     "ng.lenient": ("bool", False, "", "now", "restart", None, None,
         "warn where a restriction cannot be applied, or a permission given, instead of refusing", "ours"),
 }  # fmt: skip
