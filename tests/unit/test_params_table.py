@@ -37,7 +37,7 @@ def every() -> list[Parameter]:
 
 
 def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
-    assert sorted(names()) == sorted([*MANUAL, "ng.uids", "ng.lenient"])
+    assert sorted(names()) == sorted([*MANUAL, "ng.uids", "ng.stack", "ng.lenient"])
 
 
 @pytest.mark.parametrize("parameter", every(), ids=lambda parameter: parameter.name)
@@ -81,7 +81,7 @@ def test_defaults_are_freebsd_s_but_for_those_that_say_so() -> None:
 
 def test_create_only_is_freebsd_s_rdtun() -> None:
     frozen = {parameter.name for parameter in every() if parameter.create_only}
-    assert frozen == {"jid", "path", "ip4", "ip6", "vnet", "osrelease", "osreldate", "ng.uids"}
+    assert frozen == {"jid", "path", "ip4", "ip6", "vnet", "osrelease", "osreldate", "ng.uids", "ng.stack"}
 
 
 def test_read_only() -> None:

@@ -81,8 +81,7 @@ class HoldSockets(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        held = [address.text for address in _addresses(self.record)]
-        return f"hold sockets of the host's stack to {', '.join(held)}"
+        return f"hold sockets of the host's stack to {', '.join(self.rules.texts())}"
 
 
 class ShowAddresses(Operation):

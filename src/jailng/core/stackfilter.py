@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import posix
 import sys
+from _socket import AF_INET, AF_INET6, inet_ntop
 
 from jailng.linux import bpf
 from jailng.linux.assembler import BIND, GET_CURRENT_UID_GID, SKB_LOAD_BYTES, Code
@@ -20,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_AF_INET, _AF_INET6 = 2, 10
 _SOCK_DGRAM = 2
 
 # Offsets in struct bpf_sock_addr, struct bpf_sock, struct __sk_buff and struct bpf_sockopt of include/uapi/linux/bpf.h.
@@ -61,6 +61,11 @@ class Rules:
     def all(self, version: int) -> list[bytes]:
         """The addresses of version 4 or 6."""
         return [packed for packed, _ in self.addresses[version]]
+
+    def texts(self) -> list[str]:
+        """The addresses as people write them."""
+        families = {4: AF_INET, 6: AF_INET6}
+        return [inet_ntop(family, packed) for version, family in families.items() for packed in self.all(version)]
 
     def primary(self, version: int) -> bytes:
         """The first of them. There is one."""
@@ -293,14 +298,14 @@ def _connect4(rules: Rules) -> Code:
         return code
     # An IPv6 socket of UDP takes an IPv4 address: what is bound here would then be half of each.
     code.load(R2, R6, _FAMILY)
-    code.jump_if(R2, _AF_INET, "go on")
+    code.jump_if(R2, AF_INET, "go on")
     code.refuse(errno.EAFNOSUPPORT)
     code.label("go on")
     code.load(R7, R6, _USER_IP4)
     _peer4(code, rules, R7, _USER_IP4)
     _choose4(code, rules, R7, R8)
     _clear_frame(code)
-    _set_family(code, _AF_INET)
+    _set_family(code, AF_INET)
     code.store(FRAME, -28, R8)
     _bind_here(code, 16, (_SK_SRC_IP4,))
     return code
@@ -317,7 +322,7 @@ def _connect6(rules: Rules) -> Code:
         _clear_frame(code)
         _load6(code, R6, _USER_IP6)
         _choose6(code, rules, FRAME, -24)
-        _set_family(code, _AF_INET6)
+        _set_family(code, AF_INET6)
         code.jump("bind")
     else:
         code.refuse(errno.EADDRNOTAVAIL)
@@ -330,7 +335,7 @@ def _connect6(rules: Rules) -> Code:
         code.set(R1, _MAPPED[2])
         code.store(FRAME, -16, R1)
         code.store(FRAME, -12, R8)
-        _set_family(code, _AF_INET6)
+        _set_family(code, AF_INET6)
     else:
         code.refuse(errno.ENETUNREACH)
     code.label("bind")
