@@ -120,7 +120,8 @@ class ShowAddresses(Operation):
                     for place in end.addresses:
                         messages.append(rt.new_address(index, place.packed, place.prefix, place.broadcast, flags))
                     messages.append(rt.set_link(index, up=True))
-                netlink.batch(messages)
+                if messages:
+                    netlink.batch(messages)
             except OSError as error:
                 raise JailError(f"ng.stack=shared: a bridge inside: {error.strerror}") from None
 
