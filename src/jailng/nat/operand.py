@@ -127,7 +127,8 @@ class Reader:
         """Where rdr takes packets to: one address, two, or a range. A mask has to be that of one address, or 0."""
         operand = self._range(11, 12, split=True)
         size = _SIZES[operand.family or self.family or 4]
-        if operand.last is None and (operand.length not in (0, size) or operand.mask not in (None, 0, (1 << size) - 1)):
+        whole = operand.length in (None, 0, size) if operand.mask is None else operand.mask in (0, (1 << size) - 1)
+        if operand.last is None and not whole:
             raise self.wrong(f"dest ip bitmask not /{size}")
         return operand
 

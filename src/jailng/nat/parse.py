@@ -214,8 +214,10 @@ class _Parser:
         proxy = given.proxy
         if proxy:
             if proxy.port:  # proxy port PORT LABEL/PROTO: packets to it, which keep it
-                low = high = proxy.port
-            if not given.extended and (proxy.port or given.destination_ports is None):
+                low, high, fixed = proxy.port, proxy.port, False
+                if not given.extended:
+                    given.destination_ports = None
+            if given.destination_ports is None and (proxy.port or not given.extended):
                 given.destination_ports = _range_of(low, low)
             proxy = Proxy(proxy.label, config=proxy.config)
         if not given.has_ports:
