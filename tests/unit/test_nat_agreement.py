@@ -156,9 +156,9 @@ def meaning(rule: Any) -> Meaning:
     match = [one for kind in ("plain", "notto", "notfrom", "short") for one in rule.find_data(kind)]
     if match and match[0].data != "short":
         said["match"] = str(match[0].data)
-        for one in match[0].find_data("object"):
-            sides.insert(0, network(one.children[0]))
-            said["compared"].insert(0, compared(one))
+        for one in children(match[0], "object"):
+            sides.append(network(one.children[0]))
+            said["compared"].append(compared(one))
         ported = any(one is not None for one in said["compared"])
     else:
         tree = match[0] if match else (children(rule, "left") or [rule])[0]

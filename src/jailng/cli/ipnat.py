@@ -12,6 +12,7 @@ from jailng.cli.getopt import getopt
 from jailng.errors import JailError, UsageError
 from jailng.linux import conntrack
 from jailng.nat import session
+from jailng.nat.lex import predefined
 from jailng.nat.loaded import Table
 from jailng.nat.parse import parse
 from jailng.nat.printed import printed
@@ -79,8 +80,7 @@ def _read(call: Call) -> Rules:
         name = call.file
         with open(name, "rb") as file:
             content = file.read()
-    predefined = os.environ.get("IPNAT_PREDEFINED", "")
-    rules = parse(name, content, _variables(predefined))
+    rules = parse(name, content, predefined(os.environ.get("IPNAT_PREDEFINED", "")))
     for line in rules.warnings:
         printing.complain(line)
     for config in rules.proxies:
@@ -89,12 +89,6 @@ def _read(call: Call) -> Rules:
         for rule in rules.rules:
             printing.say(call.printed(rule))
     return rules
-
-
-def _variables(text: str) -> dict[str, str]:
-    """``a=b;c=d``, as the environment has it."""
-    pairs = [pair.partition("=") for pair in text.split(";") if pair]
-    return {name.strip(): value.strip().strip('"') for name, _, value in pairs}
 
 
 def _check(call: Call) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from jailng.errors import JailError
@@ -23,21 +22,25 @@ _OTHER = {"netmask": "mask", "eq": "=", "ne": "!=", "lt": "<", "gt": ">", "le": 
 # What is no name unless it is quoted, in either case of letters.
 RESERVED = _KEYWORDS | _OTHER.keys()
 _LONGEST = 1024  # characters of a word
-_EXPANDED = 1 << 20  # characters, in all, that variables have become
+_EXPANDED = 1 << 18  # characters, in all, that variables have become
 _NESTED = 32  # variables in variables
 _SHOWN = 64  # characters of a token in a message
+_WRONG = {'"': "a string that does not end", "'": "a string that does not end", "$": "a variable that is none"}
 
+# Blanks and comments, and what comes then. The end of the text is an empty match.
 _TOKEN = re.compile(
     r"""
-      (?P<blank>   [ \t\r\n]+ | \\\r?\n | \#[^\n]* )
-    | (?P<ipv6>    (?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:) [0-9A-Fa-f:][0-9A-Fa-f:.]{1,44} )
-    | (?P<hex>     0x[0-9A-Fa-f]* )
-    | (?P<number>  [0-9]+ )
-    | (?P<mark>    -> | != | <= | <> | >= | >< | [-=,/;{}()@.!:] | <(?!thishost>) | > )
-    | (?P<variable>\$ (?: \{ [^}]* \} | [A-Za-z] [A-Za-z0-9_]* ) )
-    | (?P<quoted>  "[^"]*" | '[^']*' )
-    | (?P<word>    <thishost> | [^ \t\r\n=,/;{}()@\#$'"!<>:\\.-] (?: [^ \t\r\n=,/;{}()@\#$'"!<>:\\-] | -(?!>) )* )
-    | (?P<wrong>   [\s\S] )
+    (?: [ \t\r\n]+ | \\\r?\n | \#[^\n]* )*
+    (?: (?P<ipv6>    (?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:) [0-9A-Fa-f:][0-9A-Fa-f:.]{1,44} )
+      | (?P<word>    <thishost> | [^ \t\r\n=,/;{}()@\#$'"!<>:\\.0-9-] (?: [^ \t\r\n=,/;{}()@\#$'"!<>:\\-]+ | -(?!>) )* )
+      | (?P<ipv4>    [0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9]) )
+      | (?P<hex>     0x[0-9A-Fa-f]* )
+      | (?P<number>  [0-9]+ )
+      | (?P<mark>    -> | != | <= | <> | >= | >< | [-=,/;{}()@.!:<>] )
+      | (?P<variable>\$ (?: \{ [^}]* \} | [A-Za-z] [A-Za-z0-9_]* ) )
+      | (?P<quoted>  "[^"]*" | '[^']*' )
+      | (?P<wrong>   [\s\S] )
+    )?
     """,
     re.VERBOSE,
 )
@@ -45,16 +48,19 @@ _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}|([A-Za-z][A-Za-z0-9_]*)|(.?))", re
 _ADJOINING = re.compile(r"[^ \t\r\n$'\"#]{0,1024}")
 
 
-@dataclass(frozen=True, slots=True)
 class Token:
-    """A word of a rule. ``kind`` is ``number``, ``hex``, ``ipv6``, ``string``, a keyword or mark, or ``""`` at the end.
+    """A word of a rule. ``kind`` is ``number``, ``hex``, ``ipv4``, ``ipv6``, ``string``, a keyword, a mark, or ``""``
+    at the end of the text.
 
     ``text`` is as it was written, without quotes; ``line`` is where it ends. A number is below 2**32.
     """
 
-    kind: str
-    text: str
-    line: int
+    __slots__ = ("kind", "text", "line")
+
+    def __init__(self, kind: str, text: str, line: int) -> None:
+        self.kind = kind
+        self.text = text
+        self.line = line
 
     @property
     def value(self) -> int:
@@ -69,27 +75,28 @@ class Lexer:
     it is come upon.
     """
 
-    __slots__ = ("name", "variables", "_pieces", "_ahead", "_line", "_expanded")
+    __slots__ = ("name", "variables", "_text", "_at", "_below", "_ahead", "_line", "_expanded")
 
     def __init__(self, name: str, text: str, variables: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.variables = dict(variables or {})
-        self._pieces = [(text, 0)]  # the last is read first; what variables became lies over the text
+        self._text = text
+        self._at = 0
+        self._below: list[tuple[str, int]] = []  # where to go on after what a variable has become
         self._ahead: list[Token] = []
         self._line = 1
         self._expanded = 0
 
     def peek(self, ahead: int = 0) -> Token:
         """A token that comes, the next one or one after it. Raises JailError where there is none of any kind."""
-        while len(self._ahead) <= ahead:
-            self._ahead.append(self._read())
-        return self._ahead[ahead]
+        tokens = self._ahead
+        while len(tokens) <= ahead:
+            tokens.append(self._read())
+        return tokens[ahead]
 
     def next(self) -> Token:
         """Take the next token."""
-        token = self.peek()
-        del self._ahead[0]
-        return token
+        return self._ahead.pop(0) if self._ahead else self._read()
 
     def error(self, what: str, token: Token, more: str = "") -> JailError:
         """An error at a token, in the words of yyerror() of lexer.c, after the file's name and the line."""
@@ -106,49 +113,42 @@ class Lexer:
         return f"{visible(self.name)}:{line}"
 
     def _read(self) -> Token:
-        while self._pieces:
-            text, at = self._pieces.pop()
-            found = _TOKEN.match(text, at)
-            if found is None:
-                continue
-            self._pieces.append((text, found.end()))
-            kind = found.lastgroup or ""
-            word = found[0]
-            if len(self._pieces) == 1:
-                self._line += word.count("\n")
-            if kind == "ipv6" and not _is_ipv6(word):
-                self._pieces[-1] = text, at + 1  # as in "a:b:c", which is nothing; the first of it tells where
-                return self._checked("wrong", word[:1])
-            if kind == "variable":
-                self._expand(word)
-            elif kind != "blank":
-                return self._checked(kind, word)
-        return Token("", "", self._line)
+        while True:
+            start = self._at
+            found = _TOKEN.match(self._text, start)
+            assert found is not None
+            end = self._at = found.end()
+            kind = found.lastgroup
+            if not self._below:
+                self._line += self._text.count("\n", start, end)
+            if kind is None:
+                if not self._below:
+                    return Token("", "", self._line)
+                self._text, self._at = self._below.pop()
+            elif kind == "variable":
+                self._expand(found[kind])
+            else:
+                return self._token(kind, found[kind])
 
-    def _checked(self, kind: str, word: str) -> Token:
+    def _token(self, kind: str, word: str) -> Token:
         """A token of a piece of text, if it is one."""
-        if kind == "quoted":
-            return self._short(Token("string", word[1:-1].replace("\n", " "), self._line))
         if kind == "word":
             lower = word.lower()
             kind = _OTHER.get(lower, lower if lower in _KEYWORDS else "string")
         elif kind == "mark":
-            kind = word
+            return Token(word, word, self._line)
+        elif kind == "quoted":
+            kind, word = "string", word[1:-1].replace("\n", " ")
         token = Token(kind, word, self._line)
-        if kind == "wrong":
-            more = {
-                '"': "a string that does not end",
-                "'": "a string that does not end",
-                "$": "a variable that is none",
-            }
-            raise self.error("syntax error", token, more.get(word, "a character that has no place here"))
-        if kind in ("number", "hex") and (len(word) > 10 or token.value >> 32):
+        if kind == "string":
+            if len(word) > _LONGEST or not word.isprintable():
+                what = f"a word that is not printable or has over {_LONGEST} characters"
+                raise self.error("syntax error", token, what)
+        elif kind == "wrong" or (kind == "ipv6" and not _is_ipv6(word)):
+            what = "no address" if kind == "ipv6" else _WRONG.get(word, "a character that has no place here")
+            raise self.error("syntax error", token, what)
+        elif kind in ("number", "hex") and (len(word) > 10 or token.value >> 32):
             raise self.error("syntax error", token, "a number that is too large")
-        return self._short(token)
-
-    def _short(self, token: Token) -> Token:
-        if len(token.text) > _LONGEST or not token.text.isprintable():
-            raise self.error("syntax error", token, f"a word that is not printable or has over {_LONGEST} characters")
         return token
 
     # Variables
@@ -156,10 +156,10 @@ class Lexer:
     def _expand(self, reference: str) -> None:
         """Put what a variable stands for in its place. What adjoins it, ``${x}y``, goes on with its last word."""
         value = self._value(reference, 0)
-        text, at = self._pieces.pop()
-        adjoining = _ADJOINING.match(text, at)
+        adjoining = _ADJOINING.match(self._text, self._at)
         assert adjoining is not None
-        self._pieces += [(text, adjoining.end()), (value + adjoining[0], 0)]
+        self._below.append((self._text, adjoining.end()))
+        self._text, self._at = value + adjoining[0], 0
 
     def _value(self, text: str, depth: int) -> str:
         """A text with its variables replaced."""

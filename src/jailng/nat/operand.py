@@ -160,6 +160,8 @@ class Reader:
                 return Operand(4, self._dotted())
             self.tokens.next()
             return Operand(4 if token.value else 0, token.value)
+        if token.kind == "ipv4":
+            return Operand(4, self._dotted())
         if token.kind == "ipv6":
             self.tokens.next()
             return Operand(6, int(IPv6Address(token.text)))
@@ -183,7 +185,7 @@ class Reader:
             if operand.family == 6:
                 raise self.wrong("incorrect inet6 mask", token)
             operand.family, operand.mask = 4, token.value
-        elif token.kind == "ipv6" or (token.kind == "number" and self.tokens.peek(1).kind == "."):
+        elif token.kind in ("ipv4", "ipv6") or (token.kind == "number" and self.tokens.peek(1).kind == "."):
             mask = self._host()
             self.same(1 if sign.kind == "/" else 2, operand.family, mask.family)
             operand.family, operand.mask = mask.family, mask.address
@@ -198,14 +200,17 @@ class Reader:
         return operand
 
     def _dotted(self) -> int:
+        """Four numbers, which may stand apart."""
+        whole = self.take("ipv4")
+        octets = whole.text.split(".") if whole else [self.expect("number", "a number").text]
+        while not whole and len(octets) < 4:
+            self.expect(".")
+            octets.append(self.expect("number", "a number").text)
         value = 0
-        for index in range(4):
-            if index:
-                self.expect(".")
-            octet = self.expect("number", "a number")
-            if octet.value > 255:
-                raise self.wrong("Invalid octet string for IP address", octet)
-            value = value << 8 | octet.value
+        for octet in octets:
+            if int(octet) > 255:
+                raise self.wrong("Invalid octet string for IP address", whole)
+            value = value << 8 | int(octet)
         return value
 
     # Ports and protocols
