@@ -83,34 +83,3 @@ def test_the_host_answers_when_the_last_process_has_left(
     with lan.connect("198.51.100.10"):
         on_host.accept()[0].close()
     assert jail("-r", "7").returncode == 1  # no such jail; what it left is cleared away all the same
-
-
-def test_two_jails_of_one_address(lan: Namespace, jail: Command, small_root: Path) -> None:
-    """IPv4 leads to the last one made, IPv6 to the first, and to the other as soon as that has gone."""
-    serve = "sh -c 'nc -ll -p 80 -e hostname </dev/null >/dev/null 2>&1 & until netstat -ltn | grep -q :80; do :; done'"
-    words = (f"path={small_root}", "ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10", "persist")
-
-    def start(name: str) -> None:
-        done = jail("-c", f"name={name}", f"host.hostname={name}", f"exec.start={serve}", *words)
-        assert (done.returncode, done.stderr) == (0, "")
-
-    def there() -> tuple[str, str]:
-        said = []
-        for address in ("198.51.100.10", "2001:db8:1::10"):
-            with lan.connect(address) as connection:
-                said.append(connection.recv(64).decode().strip())
-        return said[0], said[1]
-
-    before = host_addresses(), run("ip", "neighbour", "show", "proxy"), run("ip", "-6", "neighbour", "show", "proxy")
-    start("one")
-    assert there() == ("one", "one")
-    start("two")
-    assert there() == ("two", "one")
-    assert jail("-r", "one").returncode == 0
-    assert there() == ("two", "two")
-    start("three")
-    assert jail("-r", "three").returncode == 0
-    assert there() == ("two", "two")
-    assert jail("-r", "two").returncode == 0
-    after = host_addresses(), run("ip", "neighbour", "show", "proxy"), run("ip", "-6", "neighbour", "show", "proxy")
-    assert after == before

@@ -167,7 +167,7 @@ class Boot(Operation):
             if not self.ids:
                 copy = jailinit.copy(process.NOBODYS)
             outer = self._open_parent()
-            init = self._start_init(slots["init.home"], go, events, sysctls, copy, built, outer)
+            init = self._start_init(slots, go, events, sysctls, copy, built, outer)
             tree = builder.Builder(self.build, slots, self.joined)
             init.forked()
             if outer >= 0:
@@ -254,9 +254,11 @@ class Boot(Operation):
         """What a uid of the host's is in the user namespace of the jail above."""
         return uid - self.parent.base if self.parent is not None and self.ids else uid
 
-    def _start_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int, outer: int) -> Running:
+    def _start_init(
+        self, slots: Slots, go: int, events: int, sysctls: int, copy: int, built: int, outer: int
+    ) -> Running:
         try:
-            return program.start(self._of_init(home, go, events, sysctls, copy, built, outer), jailinit.path())
+            return program.start(self._of_init(slots, go, events, sysctls, copy, built, outer), jailinit.path())
         except FileNotFoundError:
             raise jailinit.not_built() from None
 
@@ -266,7 +268,7 @@ class Boot(Operation):
             return self.creator
         return self._seen_from_above(self.creator) if self.ids else 0
 
-    def _go_below(self, way: Program, home: int, outer: int) -> None:
+    def _go_below(self, way: Program, home: int, outer: int, above: int) -> None:
         """Have it be in the jail above: what it makes then is that jail's, and seen, signalled and entered from there.
 
         A pid namespace is made below that which a process is in, so it is born into the one of the jail above; and into
@@ -275,9 +277,10 @@ class Boot(Operation):
         way.fds.append(outer)
         way.must("setns", outer, ns.CLONE_NEWPID, label="jail_set: setns")
         way.fork(0, home, label="jail_set: clone3")
-        way.must("setns", outer, _ABOVE, label="jail_set: setns")
+        way.must("setns", outer, above, label="jail_set: setns")
 
-    def _of_init(self, home: int, go: int, events: int, sysctls: int, copy: int, built: int, outer: int) -> Program:
+    def _of_init(self, slots: Slots, go: int, events: int, sysctls: int, copy: int, built: int, outer: int) -> Program:
+        home, joined = slots["init.home"], slots.get("joined", -1)
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
@@ -288,8 +291,11 @@ class Boot(Operation):
         if copy < 0:
             _attach(init, _CODE, jailinit.path())
         _renew(init, sysctls)
+        if joined >= 0:  # the network namespace of another jail; for those below that is none to enter
+            init.fds.append(joined)
+            init.must("setns", joined, ns.CLONE_NEWNET, label="jail_set: setns")
         if outer >= 0:
-            self._go_below(init, home, outer)
+            self._go_below(init, home, outer, _ABOVE if joined < 0 else _ABOVE & ~ns.CLONE_NEWNET)
         # The kernel charges what the jail uses to the creator of its user namespace: not to root, then.
         # What it may do is kept over that; in a new user namespace the securebits are what they are by default.
         init.must("prctl", _PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)

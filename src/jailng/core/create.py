@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, devfs, origin, own, privileges, procfiles, registry, rootfs, undo
-from jailng.core.index import DIRECTORY, SLOTS, Index
+from jailng.core import boot, conflicts, devfs, origin, own, privileges, procfiles, registry, rootfs, undo
+from jailng.core.index import DIRECTORY, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, ns
@@ -26,18 +26,23 @@ _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
 
 
 def plan(
-    params: Parameters, jid: int, creator: int, reserved: Record | None = None, parent: Record | None = None
+    params: Parameters,
+    jid: int,
+    creator: int,
+    reserved: Record | None = None,
+    parent: Record | None = None,
+    joined: Record | None = None,
 ) -> list[Operation]:
     """The operations that make this jail, decided to the last; nothing is touched, the host's state is only read.
 
-    ``reserved`` is its record, which tells of what has been mounted for it; ``parent`` the jail in which it is made.
-    Raises JailError.
+    ``reserved`` is its record, which tells of what has been mounted for it; ``parent`` the jail in which it is made,
+    ``joined`` that whose network namespace it is to be in. Raises JailError.
     """
     path = params.text("path")
     private = params.text("ng.uids") == "private"
     base = creator if private else 0
     record = reserved or registry.Record(jid)
-    new_net = not privileges.share_network(params)
+    new_net = joined is None and not privileges.share_network(params)
     below = rootfs.mounts_below(path)
     wanted: dict[bytes, bool] = {}
     more: list[Operation] = []
@@ -72,7 +77,7 @@ def plan(
         build.append(rootfs.MountProc(procfiles.texts(), privileges.has_vnet(params)))
     build += [*more, rootfs.Pivot()]
     new_ipc = params.text("sysvshm") != "inherit"
-    host += _network(params, record, base, parent)
+    host += _network(params, record, base, parent, joined)
     after: list[Operation] = []
     if privileges.has_vnet(params):
         from jailng.core import modules
@@ -94,7 +99,7 @@ def plan(
             new_ipc=new_ipc,
             new_uts=params.text("host") != "inherit",
             own_mounts=params.flag("allow.mount"),
-            confinement=privileges.confine(params),
+            confinement=privileges.confine(params, joined is not None),
             kept=kept(params),
             parent=parent,
             host=host,
@@ -105,15 +110,22 @@ def plan(
     ]
 
 
-def _network(params: Parameters, record: Record, base: int, parent: Record | None) -> list[Operation]:
+def _network(
+    params: Parameters, record: Record, base: int, parent: Record | None, joined: Record | None
+) -> list[Operation]:
     """What is done for the network of a jail, if it is to have any. Raises JailError."""
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
-    if privileges.share_network(params):
-        if not params.flag("allow.reserved_ports"):
-            return []
-        from jailng.core import connection
+    if joined is not None or privileges.share_network(params):
+        found: list[Operation] = []
+        if joined is not None:
+            from jailng.core import joining
 
-        return [connection.AllowReservedPorts(record.cgroup, base)]
+            found.append(joining.Join(record.jid, joined))
+        if params.flag("allow.reserved_ports"):
+            from jailng.core import connection
+
+            found.append(connection.AllowReservedPorts(record.cgroup, base))
+        return found
     if privileges.has_vnet(params):
         from jailng.core import connection
 
@@ -245,7 +257,7 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
     sentence = ""
     for _ in range(3):
         with Index() as index:
-            conflict = _conflict(params, index, parent)
+            conflict = conflicts.find(params, index, parent)
             if conflict is None:
                 return _enter(params, index, parent)
         jid, sentence = conflict
@@ -291,14 +303,20 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
         return nested.make(record, params)
     root, _ = open_path(params)
     slots = {"root": root}
-    parent = None
+    parent = joined = None
     try:
         if record.parent:
             from jailng.core import hierarchy
 
             parent = hierarchy.lock(record)
             hierarchy.inherit_anew(params, parent, record)
-        operations = plan(params, record.jid, record.base, record, parent)
+        if _others_have(params):
+            from jailng.core import joining
+
+            joined = joining.first(record, params)
+            if joined is not None:
+                slots["joined"] = joining.open_namespace(joined)
+        operations = plan(params, record.jid, record.base, record, parent, joined)
         booted = next(operation for operation in operations if isinstance(operation, boot.Boot))
 
         def there() -> None:
@@ -321,6 +339,15 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
     return [note for operation in operations for note in operation.notes([])]
 
 
+def _others_have(params: Parameters) -> bool:
+    """Whether another jail in the index has an address of a jail that is in there, too."""
+    return any(
+        len(holders(address.bare)) > 1
+        for name in ("ip4.addr", "ip6.addr")
+        for address in params.addresses(name)[:1]  # who has more than one has them alone
+    )
+
+
 def _will_have_null(build: list[Operation], root: int) -> bool:
     nodes = [node[0] for operation in build if isinstance(operation, rootfs.MountDev) for node in operation.nodes]
     try:
@@ -328,49 +355,6 @@ def _will_have_null(build: list[Operation], root: int) -> bool:
     except OSError:
         return False
     return "null" in nodes
-
-
-def _conflict(params: Parameters, index: Index, parent: Record | None) -> tuple[int, str] | None:
-    """A jail in the index that has the jid, the name or an address that is asked for, and what to say of it.
-
-    The jails above have the same addresses: what they share with it they do without for its life. Raises JailError
-    where ``parent`` has no room for another, which FreeBSD says before it looks at addresses.
-    """
-    conflict: tuple[int, str] | None = None
-    jid, name = params.number("jid"), params.text("name")
-    wanted = {address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)}
-    for row in index.rows_with(f"\n{jid}\t", f"\t{name or jid}\t", *wanted):
-        if jid and row[0] == str(jid):
-            return int(row[0]), f"jail {jid} already exists"
-        if row[2] == (name or str(jid)):
-            return int(row[0]), f'jail "{name or jid}" already exists'
-        if conflict or not row[3] or not wanted or (parent is not None and f"{parent.name}.".startswith(row[2] + ".")):
-            continue
-        family = _clash(wanted, set(row[3].split(",")))
-        if family and _shares_network(int(row[0])):
-            conflict = int(row[0]), f"IPv{family} addresses clash"
-    if parent is not None:
-        from jailng.core import hierarchy
-
-        hierarchy.check_room(index, parent)
-    return conflict
-
-
-def _clash(mine: set[str], theirs: set[str]) -> int:
-    """The family, 4 or 6, of an address that two jails cannot both have: one of them has others; else 0.
-
-    As prison_check_conflicting_ips of FreeBSD's kern_jail.c has it.
-    """
-    for address in sorted(mine & theirs):
-        six = ":" in address
-        if any(sum([(":" in one) == six for one in addresses]) > 1 for addresses in (mine, theirs)):
-            return 6 if six else 4
-    return 0
-
-
-def _shares_network(jid: int) -> bool:
-    other = registry.load(jid)
-    return other is None or origin.is_here(other)
 
 
 def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:

@@ -115,15 +115,16 @@ def _claim() -> None:
     _known[:] = [True]
 
 
-def has_one_address(address: str) -> bool:
-    """Whether no more than one jail in the index has that address."""
+def holders(address: str) -> list[int]:
+    """The jids of the jails in the index that have that address, in the order in which they were reserved."""
     text = _read()
-    at, found = text.find(address), 0
+    at, found = text.find(address), []
     while at >= 0:
         line = text[text.rfind("\n", 0, at) + 1 : text.find("\n", at)]
-        found += not line.startswith(_STRUCK) and address in line.rpartition("\t")[2].split(",")
+        if not line.startswith(_STRUCK) and address in line.rpartition("\t")[2].split(","):
+            found.append(int(line.partition("\t")[0]))
         at = text.find(address, at + 1)
-    return found < 2
+    return found
 
 
 class Index:

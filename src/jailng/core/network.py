@@ -20,7 +20,7 @@ import posix
 from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import alias, firewall, origin, registry
-from jailng.core.index import Index, has_one_address
+from jailng.core.index import Index, addressed, holders
 from jailng.core.link import GATEWAY, PROTOCOL, End, Link, Place, survey
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
@@ -122,12 +122,21 @@ def _connect(netlink: Netlink, link: End, pid: int) -> None:
         try:
             netlink.batch([veth])
         except FileExistsError:
+            _check_left(link.host_name)
             # Of a jail of this jid that is gone, but whose namespace is still being taken apart, or is kept by a TCP
             # connection that waits for a peer to take the rest.
             netlink.batch([rt.delete_link(link.host_name)], ignored=_GONE)
             netlink.batch([veth])
     except OSError as error:
         raise JailError(f"veth {link.host_name}: {error.strerror}") from None
+
+
+def _check_left(name: str) -> None:
+    """Of the jail that an interface was made for, another may be left that has the same address. Raises JailError."""
+    for jid in addressed():
+        record = registry.load(jid)
+        if record is not None and record.current and record.joined and _leads_to(record, name):
+            raise JailError(f'{name} is the interface of jail "{record.name}", which has joined it: take another jid')
 
 
 def _lead(end: End, place: Place, index: int) -> list[Message]:
@@ -233,32 +242,51 @@ def _index(name: str) -> int:
 
 def _take_back(words: list[str]) -> None:
     """``addresses LINK INTERFACE|ADDRESS...``: the host answers on them again, at once."""
-    link = _index(words[0])
+    _lead_back(int(words[0].removeprefix("jng").partition("-")[0]), words[0], words[1:])
+
+
+def _leave(words: list[str]) -> None:
+    """``joined JID LINK INTERFACE|ADDRESS...``: the same for a jail in the network namespace of another."""
+    _lead_back(int(words[0]), words[1], words[2:])
+
+
+def _lead_back(jid: int, link: str, carried: list[str]) -> None:
+    index = _index(link)
     messages = []
-    for word in words[1:]:
+    for word in carried:
         interface, _, text = word.rpartition("|")
         packed = _packed(text)
-        if link:
-            messages += [route.deleted() for route in _routes(packed, link)]
-        index = _index(interface)
-        if index and not _is_anothers(int(words[0].removeprefix("jng").partition("-")[0]), text):
-            messages.append(rt.delete_proxy(index, packed))
+        others = _others(jid, text)
+        if any(_leads_to(record, link) for record in others):
+            continue
+        if index:
+            messages += [route.deleted() for route in _routes(packed, index)]
+        proxied = _index(interface)
+        if proxied and not others:
+            messages.append(rt.delete_proxy(proxied, packed))
     if messages:
         with Netlink() as netlink:
             netlink.batch(messages, ignored=_GONE)
 
 
-def _is_anothers(jid: int, address: str) -> bool:
-    """Whether another jail of this network namespace has the address, which is no longer that jid's."""
-    if has_one_address(address):
-        return False
+def _others(jid: int, address: str) -> list[registry.Record]:
+    """The other jails of this network namespace that have the address, which is no longer that jid's."""
+    if len(holders(address)) < 2:
+        return []
     with Index() as index:
-        others = [record for other in index.give_up(jid, address) if (record := registry.load(other)) is not None]
-    return any(origin.is_here(record) for record in others)
+        found = [record for other in index.give_up(jid, address) if (record := registry.load(other)) is not None]
+    return [record for record in found if origin.is_here(record)]
+
+
+def _leads_to(record: registry.Record, link: str) -> bool:
+    """Whether a jail is reached by that interface of the host."""
+    ways = (f"addresses {link} ", f"joined {record.jid} {link} ")
+    return any(line.startswith(ways) for line in record.undo)
 
 
 UNDO: dict[str, Callable[[list[str]], None]] = {
     "addresses": _take_back,
     "alias": alias.remove,
     "firewall": firewall.release,
+    "joined": _leave,
 }

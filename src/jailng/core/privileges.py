@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 
-def confine(params: Parameters) -> Confinement:
-    """What the parameters leave a process of the jail to do."""
+def confine(params: Parameters, joined: bool = False) -> Confinement:
+    """What the parameters leave a process of the jail to do; ``joined`` as ``core.registry.Record`` has it."""
     mounts = may_mount(params)
     return confinement.compute(
         confinement.Privileges(
@@ -31,7 +31,7 @@ def confine(params: Parameters) -> Confinement:
             sysvshm=params.text("sysvshm") != "disable",
             inet4=_has_family(params, "ip4"),
             inet6=_has_family(params, "ip6"),
-            shared_net=share_network(params),
+            shared_net=joined or share_network(params),
             vnet=has_vnet(params),
             shared_stack=share_stack(params),
             core_files=_cores_are_files(),

@@ -51,6 +51,11 @@ def process_id(pid: int) -> str:
         posix.close(fd)
 
 
+def is_own(identity: str) -> bool:
+    """Whether it is the ``process_id`` of this process."""
+    return identity == process_id(posix.getpid())
+
+
 def is_alive(identity: str) -> bool:
     """Whether the process of that ``process_id`` lives, which "" is not."""
     pid, _, inode = identity.partition(" ")
@@ -139,6 +144,11 @@ class Record:
     def shares_network(self) -> bool:
         """Whether the jail is in the host's network namespace (core/privileges.py decides it for a new one)."""
         return "inherit" in (self.params.get("ip4"), self.params.get("ip6")) and self.params.get("vnet") != "new"
+
+    @property
+    def joined(self) -> bool:
+        """Whether the jail is in the network namespace of another, which has the same address (core/joining.py)."""
+        return any(line.startswith("joined ") for line in self.undo)
 
     @property
     def current(self) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 
-_ON_THE_NETWORK = ("addresses", "alias", "firewall", "vnet")
+_ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "vnet")
 _AMONG_MOUNTS = ("mount", "netns")
 AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
 LEAVES = ("init", "members", "broker", "sockets")  # of a jail's cgroup

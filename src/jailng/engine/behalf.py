@@ -309,7 +309,7 @@ def _attach(talk: _Talk, caller: Caller, said: Words, fds: list[int]) -> None:
     wanted = _command(said)
     if len(fds) != 3:
         raise JailError("jail_attach: Bad file descriptor")
-    entry = attach.Entry(record, privileges.confine(Parameters.from_texts(record.params)))
+    entry = attach.Entry(record, privileges.confine(Parameters.from_texts(record.params), record.joined))
     streams = _streams(record, caller, entry.base, (fds[0], fds[1], fds[2]), owned, on_terminal)
     pid, pidfd = attach.jail_attach(entry, wanted, streams)
     terminal = streams.terminal

@@ -56,7 +56,7 @@ class Jail:
         if self._entry is None or self._seen != seen:
             self.leave()
             self.record = living(self.jid, self.identity)
-            confinement = privileges.confine(Parameters.from_texts(self.record.params))
+            confinement = privileges.confine(Parameters.from_texts(self.record.params), self.record.joined)
             confinement.rlimits = [*confinement.rlimits, limit]
             self._entry, self._seen = attach.Entry(self.record, confinement), seen
         return self._entry

@@ -128,7 +128,7 @@ def attached(
         from jailng.engine import broker
 
         broker.revive(record)
-    entry = attach.Entry(record, privileges.confine(params))
+    entry = attach.Entry(record, privileges.confine(params, record.joined))
     try:
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
