@@ -6,11 +6,19 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Departures, Namespace, attach, client, host_addresses, ip, run, server
+
+
+class Start(Protocol):
+    """A jail by its name, the port that it serves its name on ("" for none), and its parameters."""
+
+    def __call__(self, name: str, port: str, *words: str) -> subprocess.CompletedProcess[str]: ...
+
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
 _SERVE = "sh -c 'nc -ll -p {0} -e hostname </dev/null >/dev/null 2>&1 & until netstat -ltn | grep -q :{0}; do :; done'"
@@ -24,11 +32,13 @@ def lan() -> Iterator[Namespace]:
 
 
 @pytest.fixture
-def start(jail: Command, small_root: Path) -> Iterator[Command]:
+def start(jail: Command, small_root: Path) -> Iterator[Start]:
     """A jail by name and port, which serves its name there; all are removed afterwards."""
     names = []
 
-    def make(name: str, port: str, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
+    def make(
+        name: str, port: str, *words: str, stdin: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         given = words or (f"ip4.addr={FOUR}", f"ip6.addr={SIX}")
         names.append(name)
         serve = (f"exec.start={_SERVE.format(port)}",) if port else ()
@@ -51,10 +61,10 @@ def _state() -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("leaves", ["one", "two"])
-def test_both_serve_and_whichever_is_left_goes_on(lan: Namespace, start: Command, jail: Command, leaves: str) -> None:
+def test_both_serve_and_whichever_is_left_goes_on(lan: Namespace, start: Start, jail: Command, leaves: str) -> None:
     before = _state()
-    for name, port in (("one", "80"), ("two", "81")):
-        done = start(name, port)
+    for name, its_port in (("one", "80"), ("two", "81")):
+        done = start(name, its_port)
         assert (done.returncode, done.stderr) == (0, "")
     for address in (FOUR, SIX):
         assert (_said(lan, address, 80), _said(lan, address, 81)) == ("one", "two")
@@ -77,7 +87,7 @@ def test_both_serve_and_whichever_is_left_goes_on(lan: Namespace, start: Command
     assert _state() == before
 
 
-def test_the_host_answers_when_both_have_ended(lan: Namespace, start: Command, jail: Command) -> None:
+def test_the_host_answers_when_both_have_ended(lan: Namespace, start: Start, jail: Command) -> None:
     on_host = server("0.0.0.0", 80)
     start("one", "80")
     start("two", "81")
@@ -88,7 +98,7 @@ def test_the_host_answers_when_both_have_ended(lan: Namespace, start: Command, j
         on_host.accept()[0].close()
 
 
-def test_they_have_one_set_of_ports_and_one_loopback(lan: Namespace, start: Command, jexec: Command) -> None:
+def test_they_have_one_set_of_ports_and_one_loopback(lan: Namespace, start: Start, jexec: Command) -> None:
     start("one", "80")
     start("two", "81")
     taken = jexec("two", "/bin/busybox", "httpd", "-f", "-p", f"{FOUR}:80")
@@ -97,7 +107,7 @@ def test_they_have_one_set_of_ports_and_one_loopback(lan: Namespace, start: Comm
     assert jexec("two", "/bin/busybox", "nc", "127.0.0.1", "80").stdout == "one\n"
 
 
-def test_each_is_confined_as_ever(lan: Namespace, start: Command, jexec: Command, jail: Command) -> None:
+def test_each_is_confined_as_ever(lan: Namespace, start: Start, jexec: Command, jail: Command) -> None:
     start("one", "80")
     start("two", "81")
     for name in ("one", "two"):
@@ -132,19 +142,19 @@ def test_each_is_confined_as_ever(lan: Namespace, start: Command, jexec: Command
         ),
     ],
 )
-def test_clashes(lan: Namespace, start: Command, first: list[str], second: list[str], sentence: str) -> None:
+def test_clashes(lan: Namespace, start: Start, first: list[str], second: list[str], sentence: str) -> None:
     assert start("one", "", *first).returncode == 0
     done = start("two", "", *second)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"jail: {sentence}\n")
 
 
-def test_each_has_its_own_loopback_where_that_is_all_they_share(start: Command, jexec: Command) -> None:
+def test_each_has_its_own_loopback_where_that_is_all_they_share(start: Start, jexec: Command) -> None:
     assert start("one", "80", "ip4.addr=127.0.0.1").returncode == 0
     assert start("two", "80", "ip4.addr=127.0.0.1").returncode == 0
     assert jexec("two", "/bin/busybox", "nc", "127.0.0.1", "80").stdout == "two\n"
 
 
-def test_jails_in_a_jail(lan: Namespace, start: Command, jail: Command) -> None:
+def test_jails_in_a_jail(lan: Namespace, start: Start, jail: Command) -> None:
     both = (f"ip4.addr={FOUR}", f"ip6.addr={SIX}")
     assert start("outer", "", *both, "children.max=2").returncode == 0
     for name, port in (("outer.one", "80"), ("outer.two", "81")):
@@ -156,7 +166,7 @@ def test_jails_in_a_jail(lan: Namespace, start: Command, jail: Command) -> None:
 
 
 def test_the_jid_of_the_first_is_not_taken_from_under_the_second(
-    lan: Namespace, start: Command, jail: Command, small_root: Path
+    lan: Namespace, start: Start, jail: Command, small_root: Path
 ) -> None:
     both = (f"ip4.addr={FOUR}", f"ip6.addr={SIX}")
     assert start("one", "", *both, "jid=70").returncode == 0
