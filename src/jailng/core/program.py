@@ -16,7 +16,6 @@ from jailng.linux import ns
 from jailng.linux.libc import NR, words
 
 _MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
-_SIGNALS = range(1, 65)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _PADDING = tuple([bytes(-count % 8) for count in range(8)])
 _CLOSE_RANGE_CLOEXEC = 4
@@ -296,21 +295,15 @@ def start(program: Program, code: str) -> Running:
     """Begin to carry out a program; ``code`` is the path of jailinit (``core.jailinit``). Raises OSError."""
     file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
     said, say = posix.pipe2(posix.O_CLOEXEC)
-    inherited = [fd for fd in {file, say, *program.fds} if not posix.get_inheritable(fd)]
+    # A descriptor that is made itself stays open over exec, in the child alone (glibc 2.29).
+    inherited = [(posix.POSIX_SPAWN_DUP2, fd, fd) for fd in {file, say, *program.fds}]
     try:
         posix.write(file, program._laid_out(say))
-        for fd in inherited:
-            posix.set_inheritable(fd, True)
-        helper = posix.posix_spawn(code, ["jailinit", "run", str(file)], {}, setsigmask=(), setsigdef=_SIGNALS_THAT_CAN)
+        helper = posix.posix_spawn(code, ["jailinit", "run", str(file)], {}, file_actions=inherited, setsigmask=())
     finally:
-        for fd in inherited:
-            posix.set_inheritable(fd, False)
         for fd in (file, say):
             posix.close(fd)
     return Running(helper, said, program)
-
-
-_SIGNALS_THAT_CAN = [number for number in _SIGNALS if number not in (9, 19, 32, 33)]
 
 
 def _numbers(message: bytes) -> tuple[int, int]:

@@ -66,4 +66,5 @@ def set_persist(record: Record, persist: bool) -> None:
     finally:
         posix.close(events)
     if ends:
+        cgroup.kill(record.cgroup, undo.LEAVES)  # PID 1 takes as long to die as the walk does to come to it
         undo.walk(record)

@@ -69,9 +69,13 @@ def settle(params: Parameters, voice: Voice | None = None, old_form: bool = Fals
 
 
 class Voice:
-    """Whom to tell of what happens to a jail; this one tells nobody."""
+    """Whom to tell of what happens to a jail; this one tells nobody.
+
+    ``verbose``: above 0 what ``say`` is told of is heard, and worth composing.
+    """
 
     __slots__ = ()
+    verbose = 0
 
     def say(self, text: str) -> None:
         """A step, for who asked with -v."""
@@ -304,7 +308,8 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
         from jailng.engine import broker
 
         broker.ensure(life.there)
-    life.voice.say(_creation(life.params))
+    if life.voice.verbose > 0:
+        life.voice.say(_creation(life.params))
     for note in notes:
         life.voice.say(note)
     if life.created is not None:

@@ -165,12 +165,25 @@ def set_persist(events: int, persist: bool) -> None:
     posix.setxattr(events, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
 
 
+_dying: dict[str, dict[int, int]] = {}  # by the path of a cgroup: pidfds of what ``kill`` has killed, and the pids
+
+
+def kill(path: str, leaves: tuple[str, ...]) -> None:
+    """Have everything in the cgroup ``path`` begin to die; ``remove`` then waits for what is in its ``leaves``.
+
+    Raises OSError (ENOENT: there is no such cgroup). cgroup.kill is of Linux 5.14.
+    """
+    dying = _dying.setdefault(path, {})
+    pids = [pid for leaf in leaves for pid in _left_in(f"{path}/{leaf}")][:_AT_ONCE]
+    dying.update({fd: pid for pid in pids if (fd := _pidfd(pid)) >= 0})
+    write(path + "/cgroup.kill", b"1")
+
+
 def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
 
     What it lies in goes as well if that is at the top and nothing else is in there. Nothing is left to do where it does
     not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there).
-    cgroup.kill is of Linux 5.14.
     """
     until = time.monotonic() + timeout
     end(path, leaves, until)
@@ -196,19 +209,20 @@ def end(path: str, leaves: tuple[str, ...], until: float) -> None:
     events = -1
     try:
         events = open_file(f"{path}/cgroup.events", posix.O_RDONLY)
-        while tells_of_processes(events):
-            pids = [pid for leaf in leaves for pid in _left_in(f"{path}/{leaf}")][:_AT_ONCE]
-            waited = {fd: pid for pid in pids if (fd := _pidfd(pid)) >= 0}
-            write(path + "/cgroup.kill", b"1")
+        while path in _dying or tells_of_processes(events):
+            if path not in _dying:
+                kill(path, leaves)
             for leaf in leaves:  # those that are empty already, while the others' processes die
                 _try_rmdir(f"{path}/{leaf}")
-            _wait_for(waited, events, until)
+            _wait_for(_dying.pop(path), events, until)
             if time.monotonic() > until:
                 raise OSError(EBUSY, posix.strerror(EBUSY), path)
     except OSError as error:
         if error.errno not in (ENODEV, ENOENT):
             raise
     finally:
+        for fd in _dying.pop(path, ()):
+            posix.close(fd)
         if events >= 0:
             posix.close(events)
 
