@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
 
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, Socket, attach, ip
+from tests.kernel.networks import Namespace, Socket, attach, client, family, ip, server
+from tests.kernel.stage import Stage
 
 ONE, TWO, HOST, PEER = "198.51.100.10", "198.51.100.11", "198.51.100.1", "198.51.100.2"
 ONE6, TWO6, HOST6, PEER6 = "2001:db8:1::10", "2001:db8:1::11", "2001:db8:1::1", "2001:db8:1::2"
@@ -89,3 +92,21 @@ def cell(request: pytest.FixtureRequest, lan: Namespace, jail: Command) -> Itera
 def having(*words: str) -> pytest.MarkDecorator:
     """Of the fixture ``cell``: the jail's parameters."""
     return pytest.mark.parametrize("cell", [words], indirect=True, ids=[" ".join(words)])
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether a connection is made in the time that the loopback has for a hundred others."""
+    with Socket(family(address)) as one:
+        one.setblocking(False)
+        one.connect_ex((address, port))
+        with server("127.0.0.1", 9) as control:
+            for _ in range(100):
+                client("127.0.0.1", 9).close()
+                control.accept()[0].close()
+        return bool(select.select([], [one], [], 0)[1]) and one.getsockopt(SOL_SOCKET, SO_ERROR) == 0
+
+
+def broker(stage: Stage) -> int:
+    """The pid of the only one there is."""
+    (found,) = [pid for pid, name in stage.processes().items() if name == "jail-sockets"]
+    return found

@@ -26,7 +26,9 @@ from tests.kernel.stacked import (
     TWO,
     TWO6,
     Inside,
+    answers,
     ask,
+    broker,
     caller,
     cell,
     having,
@@ -194,25 +196,8 @@ tell(loop=[attempt(lambda: made().bind(("127.0.0.1", 0)))]); input()"""
             with cell.connect(address, 22):
                 assert inside.next()["reached"] == address
         for address, port in ((HOST, 21), (HOST6, 21), (HOST, 22), ("127.0.0.1", 22)):
-            assert not _answers(address, port)
+            assert not answers(address, port)
         assert inside.next() == {"loop": [None]}
-
-
-def _answers(address: str, port: int) -> bool:
-    """Whether a connection is made while the loopback has had the time for a hundred others."""
-    import socket
-
-    one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    one.setblocking(False)
-    one.connect_ex((address, port))
-    control = server("127.0.0.1", 9)
-    for _ in range(100):
-        client("127.0.0.1", 9)
-        control.accept()[0].close()
-    control.close()
-    found = bool(select.select([], [one], [], 0)[1]) and one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
-    one.close()
-    return found
 
 
 def test_an_address_on_the_network_of_the_peer_goes_before_the_primary_one(
@@ -305,11 +290,6 @@ def test_two_jails_of_one_address_share_its_ports(cell: Namespace, jail: Command
     assert jail("-r", "other").returncode == 0
 
 
-def _broker(stage: Stage) -> int:
-    (broker,) = [pid for pid, name in stage.processes().items() if name == "jail-sockets"]
-    return broker
-
-
 def test_without_the_broker_there_are_no_sockets_and_the_next_to_enter_has_another(
     cell: Namespace, checkout: Path, stage: Stage
 ) -> None:
@@ -326,14 +306,14 @@ for _ in sys.stdin:
             return inside.next()
 
         assert said() == {"said": None, "unix": None}
-        broker = os.pidfd_open(_broker(stage))
-        signal.pidfd_send_signal(broker, signal.SIGKILL)
-        assert select.select([broker], [], [], 5)[0]
-        os.close(broker)
+        there = os.pidfd_open(broker(stage))
+        signal.pidfd_send_signal(there, signal.SIGKILL)
+        assert select.select([there], [], [], 5)[0]
+        os.close(there)
         assert said() == {"said": "ENOSYS", "unix": None}
         assert ask(checkout, _LISTEN)["name"] == [ONE, 21]
         assert said() == {"said": "ENOSYS", "unix": None}
-    assert _broker(stage)
+    assert broker(stage)
 
 
 def test_every_user_s_socket_is_the_user_s(cell: Namespace, checkout: Path) -> None:

@@ -29,13 +29,15 @@ _SK_TYPE, _SK_SRC_IP4, _SK_SRC_IP6 = 8, 24, 28
 _SKB_PROTOCOL = 16
 _OPT_SK, _OPT_LEVEL, _OPT_NAME, _OPT_LENGTH = 0, 24, 28, 32
 
-_SOL_SOCKET, _IPPROTO_IP, _IPPROTO_IPV6 = 1, 0, 41
+_SOL_SOCKET, _IPPROTO_IP, _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_IPV6 = 1, 0, 6, 17, 41
 _SO_REUSEADDR = 2
-# What would lead past the host's routes or tell of its interfaces, and the groups of which nothing would be heard.
+# What would lead past the host's routes, tell of its interfaces or feed its IPsec, and groups, which would be silent.
 _REFUSED_OPTIONS = {
     _SOL_SOCKET: (25, 62),  # SO_BINDTODEVICE, SO_BINDTOIFINDEX
     # IP_OPTIONS (source routes), IP_UNICAST_IF, IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP, MCAST_JOIN_*
     _IPPROTO_IP: (4, 50, 35, 39, 42, 46),
+    _IPPROTO_TCP: (31,),  # TCP_ULP: espintcp, and TLS, which programs can do themselves
+    _IPPROTO_UDP: (100,),  # UDP_ENCAP
     _IPPROTO_IPV6: (76, 20, 27, 42, 46),  # IPV6_UNICAST_IF, IPV6_ADD_MEMBERSHIP, IPV6_JOIN_ANYCAST, MCAST_JOIN_*
 }
 _BY_WHOM = 0xFFFFFFFF
@@ -402,7 +404,7 @@ def _sendmsg6(rules: Rules) -> Code:
 def _packet(rules: Rules, source: bool) -> Code:
     """A packet that leaves has its ``source``, one that arrives its destination among the jail's addresses.
 
-    Nothing leaves for the host's loopback, to which a route in the packet could lead.
+    Nothing leaves for the host's loopback, nor with options of IPv4, which could lead there: a source route.
     """
     code = Code()
     code.copy(R6, R1)
@@ -414,14 +416,18 @@ def _packet(rules: Rules, source: bool) -> Code:
     code.leave(0)
     if rules.all(4):
         code.label("ip4")
-        _load_bytes(code, 12, 8)
-        code.load(R2, FRAME, -32 if source else -28)
+        _load_bytes(code, 0, 20)
+        if source:
+            code.load(R2, FRAME, -32)
+            code.mask(R2, _words(b"\xff\0\0\0")[0])
+            code.jump_unless(R2, _words(b"\x45\0\0\0")[0], "drop")  # version 4, and five words: no options
+        code.load(R2, FRAME, -20 if source else -16)
         for packed in rules.all(4):
             code.jump_if(R2, _words(packed)[0], "to4" if source else "pass")
         code.jump("drop")
     if rules.all(4) and source:
         code.label("to4")
-        code.load(R2, FRAME, -28)
+        code.load(R2, FRAME, -16)
         for packed in rules.all(4):
             code.jump_if(R2, _words(packed)[0], "pass")
         code.mask(R2, _LOOPBACK_NET[0])
