@@ -52,6 +52,7 @@ INHERITED_ESCAPES = {
     "network: a service at another of the host's addresses",
     "network: bind the host's address",
 }
+STACK_ESCAPES = {"network: a service at another of the host's addresses"}
 # path=/ confines no files, as on FreeBSD: these find the host's tree, which is the jail's.
 ROOT_ESCAPES = {
     "files: the host's path as it is",
@@ -192,6 +193,12 @@ def test_in_a_jail(attack: Attack, hostile_root: Path, jail: Command) -> None:
 
 def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "ip4=inherit"), INHERITED, INHERITED_ESCAPES)
+
+
+def test_the_hosts_stack(attack: Attack, hostile_root: Path) -> None:
+    """Held to the jail's addresses; what listens on the host's others can be reached, as from anywhere on the LAN."""
+    words = ("interface=lo", "ip4.addr=192.0.2.7", "ip6.addr=2001:db8::7", "ng.stack=shared")
+    _judge(attack(str(hostile_root), *words), set(), STACK_ESCAPES)
 
 
 def test_the_hosts_names(attack: Attack, hostile_root: Path) -> None:

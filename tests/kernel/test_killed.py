@@ -126,6 +126,15 @@ def test_creation_with_an_address(trial: Trial, small_root: Path, lan: Namespace
     assert _links(lan) == before
 
 
+def test_creation_on_the_host_s_stack(trial: Trial, small_root: Path, lan: Namespace, stage: Stage) -> None:
+    """The broker of its sockets is no child of whoever makes the jail, and goes all the same."""
+    _creation(
+        trial, "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ng.stack=shared",
+        "persist",
+    )  # fmt: skip
+    assert "jail-sockets" not in stage.processes().values()
+
+
 def _with_mounts(root: Path) -> tuple[str, ...]:
     (root / "above").mkdir()
     (root.parent / "data").mkdir()

@@ -28,6 +28,7 @@ _GET_CURRENT_UID_GID = 15
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
 _WORD = 8
+_PATIENCE = 20  # times
 
 
 def mov(register: int, value: int) -> bytes:
@@ -125,6 +126,11 @@ def load(kind: int, attach_type: int, code: bytes, flags: int = 0, function: int
     attr += words(flags, size=4) + b"jailng".ljust(16, b"\0") + words(0, attach_type, size=4)
     if function:
         attr += bytes(36) + words(function, 0, size=4)
+    for _ in range(_PATIENCE):
+        try:
+            return syscall("bpf", _PROG_LOAD, attr, len(attr))
+        except BlockingIOError:  # the verifier gives up when a signal comes
+            pass
     return syscall("bpf", _PROG_LOAD, attr, len(attr))
 
 
