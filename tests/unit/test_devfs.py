@@ -41,7 +41,7 @@ def names(ruleset: int, rules: dict[int, tuple[Rule, ...]], further: list[devfs.
     return [node[0] for node in shown(ruleset, rules, further or [])[0]]
 
 
-@pytest.mark.parametrize("ruleset", [0, 4])
+@pytest.mark.parametrize("ruleset", [0, 4, 5])
 def test_the_jails_ruleset(ruleset: int) -> None:
     nodes, links = devfs.shown(ruleset)
     assert nodes == [

@@ -175,7 +175,7 @@ def dev(params: Parameters) -> tuple[list[Node], list[Link]]:
         rules = posix.open(devfs.RULES, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except FileNotFoundError:
         if not any(params.flag(parameter) for parameter in devfs.GATED.values()):
-            return devfs.shown(params.number("devfs_ruleset"))
+            return devfs.shown(devfs.ruleset(params))
         rules = -1
     from jailng.core import devices
 
@@ -195,7 +195,7 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         from jailng.core import modules
 
         modules.check()
-    level, number = params.number("securelevel"), params.number("devfs_ruleset")
+    level, number = params.number("securelevel"), devfs.ruleset(params)
     nodes, links = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
     if level > 0:
         from jailng.core import rulesets

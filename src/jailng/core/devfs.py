@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     Node = tuple[str, int, int, int, int, int]
     Link = tuple[str, str]
 
+    from jailng.params.model import Parameters
+
 RULES = "/etc/devfs.rules"
-JAIL_RULESET = 4  # what jail(8) takes for devfs_ruleset = 0
+JAIL_RULESET, VNET_RULESET = 4, 5  # what jail(8) takes for devfs_ruleset = 0
 
 # Documentation/admin-guide/devices.txt
 DEVICES: tuple[Node, ...] = (
@@ -35,12 +37,17 @@ LINKS: tuple[Link, ...] = (
 GATED = {"kvm": "allow.vmm", "fuse": "allow.mount.fusefs"}
 
 
+def ruleset(params: Parameters) -> int:
+    """The number of the rule set by which the jail's /dev is made."""
+    return params.number("devfs_ruleset") or (VNET_RULESET if params["vnet"] == "new" else JAIL_RULESET)
+
+
 def shown(ruleset: int = 0) -> tuple[list[Node], list[Link]]:
     """The device nodes and the symbolic links (name, target) of a /dev under one of FreeBSD's rule sets.
 
     0 means 4, as for jail(8). Raises JailError for a rule set that there is not.
     """
-    if ruleset in (0, JAIL_RULESET):
+    if ruleset in (0, JAIL_RULESET, VNET_RULESET):
         return list(DEVICES), list(LINKS)  # what the rules come to: tests/unit/test_devfs.py holds the two together
     from jailng.core import rulesets
 

@@ -33,7 +33,7 @@ def shown(params: Parameters, rules: int) -> tuple[list[Node], list[Link]]:
 
     Raises JailError.
     """
-    number = params.number("devfs_ruleset")
+    number = devfs.ruleset(params)
     known = _read(rules) if rules >= 0 else rulesets.RULESETS
     opened = [name for name, parameter in devfs.GATED.items() if params.flag(parameter)]
     heads = [name for name in rulesets.named(number, known) if name not in devfs.GATED or name in opened]

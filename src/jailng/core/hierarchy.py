@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import ownfile, registry, rootfs, undo
+from jailng.core import devfs, ownfile, registry, rootfs, undo
 from jailng.core.index import Index
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
@@ -92,6 +92,8 @@ def inherit(params: Parameters, parent: Record) -> None:
         if params.given(name) and params[name] not in (above[name], 0, False):
             raise JailError(NOT_PERMITTED)
         params.imply(name, above[name])
+    if params["vnet"] == "new" and params.number("devfs_ruleset") == 0:
+        params.imply("devfs_ruleset", devfs.ruleset(above))  # not that of a vnet because the inner one has one
     for family in ("ip4", "ip6"):
         _share_addresses(params, above, family)
 

@@ -161,8 +161,10 @@ def _check_own(record: Record, point: int, relative: str, entry: Entry) -> None:
         raise JailError(f"{entry.where}: {posix.strerror(ENOTDIR if relative else EBUSY)}")
     kind = filesystem.OWN[entry.kind]
     ruleset = record.params.get("devfs_ruleset", "0")
+    if ruleset == "0":
+        ruleset = "5" if record.params.get("vnet") == "new" else "4"
     for word in filesystem.attributes(entry)[1]:
-        if kind != "dev" or word != f"ruleset={'4' if ruleset == '0' else ruleset}":
+        if kind != "dev" or word != f"ruleset={ruleset}":
             raise filesystem.refuse(entry, word)
     if kind != "sys" and {"ro", "rdonly"} & set(entry.options):
         raise filesystem.refuse(entry, "ro")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jailng.core import devfs
 from jailng.errors import JailError
 
 TYPE_CHECKING = False
@@ -56,7 +57,7 @@ def refused(line: str, error: JailError) -> str:
 def own_mount(name: str, params: Parameters) -> str:
     """What mounts that of mount.devfs, mount.fdescfs or mount.procfs."""
     kind, place = _OWN[name]
-    options = f" -oruleset={params.number('devfs_ruleset') or 4}" if kind == "devfs" else ""
+    options = f" -oruleset={devfs.ruleset(params)}" if kind == "devfs" else ""
     return f"/sbin/mount -t {kind}{options} . {params.text('path').rstrip('/')}/{place}"
 
 

@@ -26,7 +26,6 @@ _TOGETHER = {
     "sysvsem": "allow.sysvipc",
     "sysvshm": "allow.sysvipc",
 }
-_SAME_RULESET: set[Value] = {0, 4}  # 0 is jail(8)'s word for 4
 
 
 class Parameters:
@@ -294,9 +293,13 @@ class Parameters:
                 value = _in_order(name, other.addresses(name))
                 if self[parameter.kind] == "inherit":
                     return parameter.kind
-            if value != self[name] and (name != "devfs_ruleset" or {value, self[name]} != _SAME_RULESET):
+            if value != self[name] and (name != "devfs_ruleset" or {value, self[name]} != self._same_ruleset()):
                 return name
         return ""
+
+    def _same_ruleset(self) -> frozenset[Value]:
+        """The default rule set, and jail(8)'s word for it."""
+        return frozenset([0, 5 if self["vnet"] == "new" else 4])
 
     def words(self, pseudo: bool, live: bool = False) -> list[str]:
         """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told.

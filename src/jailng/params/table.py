@@ -103,7 +103,7 @@ _ROWS: dict[str, Row] = {
         "which mounts are seen inside: all (0), those below the root (1), the root alone (2)",
         "the jail's own mounts are seen at each, and the host's at none"),
     "devfs_ruleset": ("int", 0, "D", "now", "restart", range(65536), None,
-        "number of the devfs rule set by which /dev is made; 0 for the default, rule set 4",
+        "number of the devfs rule set by which /dev is made; 0 for the default, rule set 4, or 5 with vnet",
         "/dev is a tmpfs that holds what the rule set shows: FreeBSD's five, and those of /etc/devfs.rules"),
     "children.max": ("int", 0, "D", "now", "live", range(1000000), None,
         "how many jails may be made inside",
