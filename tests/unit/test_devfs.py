@@ -63,6 +63,7 @@ def test_the_jails_ruleset(ruleset: int) -> None:
 
 def test_the_constant_is_what_the_rules_come_to() -> None:
     assert shown(4, dict(RULESETS)) == shown(0, dict(RULESETS)) == devfs.shown() == devfs.shown(4)
+    assert shown(5, dict(RULESETS)) == devfs.shown(5)
 
 
 def test_the_callers_list_is_the_callers() -> None:
