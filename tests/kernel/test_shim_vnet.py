@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,3 +137,133 @@ def test_what_is_not_understood_is_the_real_ones_in_the_jail(shim: Shim, pair: s
     quiet(shim, "-j", "cell", "epair0b", "mtu", "1400")
     assert " mtu 1400\n" in shim("ifconfig", "-j", "cell", "epair0b").stdout
     assert "mtu 1400" not in run("ip", "link")
+
+
+# Bridges, VLANs and loopbacks, as FreeBSD's configurations of jails with vnet have them
+
+
+@pytest.fixture
+def gone() -> Iterator[None]:
+    """No interface is left of what a test makes."""
+    yield
+    for name in re.findall(r"^\d+: ([^:@]+)", run("ip", "-o", "link"), re.MULTILINE):
+        if name != "lo" and name in run("ip", "-o", "link"):
+            run("ip", "link", "delete", name)
+
+
+def member(name: str) -> str:
+    found = re.search(r" master (\S+)", run("ip", "link", "show", "dev", name))
+    return found[1] if found else ""
+
+
+def test_a_bridge(shim: Shim, gone: None) -> None:
+    assert shim("ifconfig", "bridge", "create").stdout == "bridge0\n"
+    quiet(shim, "bridge1", "create", "up")
+    taken = shim("ifconfig", "bridge1", "create")
+    assert taken.stderr == "ifconfig: SIOCIFCREATE2 (bridge1): File exists\n"
+    assert shim("ifconfig", "epair", "create").stdout == "epair0a\n"
+    quiet(shim, "bridge0", "addm", "epair0a", "addm", "epair0b", "up")
+    assert (member("epair0a"), member("epair0b")) == ("bridge0", "bridge0")
+    assert "UP," in shim("ifconfig", "bridge0").stdout
+    assert shim("ifconfig", "bridge0", "addm", "epair0a").stderr == "ifconfig: BRDGADD epair0a: File exists\n"
+    busy = shim("ifconfig", "bridge1", "addm", "epair0a")
+    assert busy.stderr == "ifconfig: BRDGADD epair0a: Device or resource busy\n"
+    assert shim("ifconfig", "bridge0", "addm", "ep9").stderr == "ifconfig: BRDGADD ep9: No such file or directory\n"
+    quiet(shim, "bridge0", "private", "epair0a")
+    assert "isolated on" in run("bridge", "-d", "link", "show", "dev", "epair0a")
+    quiet(shim, "bridge0", "-private", "epair0a")
+    assert "isolated off" in run("bridge", "-d", "link", "show", "dev", "epair0a")
+    quiet(shim, "bridge0", "deletem", "epair0a")
+    assert member("epair0a") == ""
+    missing = shim("ifconfig", "bridge0", "deletem", "epair0a")
+    assert missing.stderr == "ifconfig: BRDGDEL epair0a: No such file or directory\n"
+    quiet(shim, "bridge0", "destroy")
+    assert member("epair0b") == ""
+
+
+def test_a_new_name(shim: Shim, gone: None) -> None:
+    assert shim("ifconfig", "epair7", "create", "up").stdout == "epair7a\n"
+    assert shim("ifconfig", "epair7a", "name", "www0").stdout == "www0\n"
+    assert "UP," in shim("ifconfig", "www0").stdout
+    taken = shim("ifconfig", "epair7b", "name", "www0")
+    assert taken.stderr == "ifconfig: ioctl SIOCSIFNAME (set name): File exists\n"
+
+
+def test_addresses_without_alias(shim: Shim, gone: None) -> None:
+    """Of IPv4 the first is replaced, of IPv6 it is one more."""
+    assert shim("ifconfig", "epair", "create").returncode == 0
+    quiet(shim, "epair0a", "inet", "192.0.2.1/24", "up")
+    quiet(shim, "epair0a", "inet", "192.0.2.2/24")
+    quiet(shim, "epair0a", "inet", "198.51.100.1/24", "alias")
+    quiet(shim, "epair0a", "inet6", "2001:db8::1/64")
+    quiet(shim, "epair0a", "inet6", "2001:db8::2/64")
+    shown = shim("ifconfig", "epair0a").stdout
+    assert re.findall(r"inet (\S+)", shown) == ["192.0.2.2", "198.51.100.1"]
+    assert {"2001:db8::1", "2001:db8::2"} <= set(re.findall(r"inet6 (\S+)", shown))
+    quiet(shim, "epair0a", "inet6", "2001:db8::1/64", "delete")
+    assert "2001:db8::1 " not in shim("ifconfig", "epair0a").stdout
+
+
+def test_a_further_loopback(shim: Shim, gone: None) -> None:
+    assert shim("ifconfig", "lo", "create").stdout == "lo1\n"
+    quiet(shim, "lo2", "create")
+    quiet(shim, "lo1", "inet", "192.0.2.1/32", "up")
+    assert "1 received" in run("ping", "-c", "1", "-W", "5", "192.0.2.1")
+
+
+def has_vlans() -> bool:
+    done = subprocess.run(["ip", "link", "add", "link", "lo", "name", "vlan4000", "type", "vlan", "id", "4000"])
+    if done.returncode == 0:
+        run("ip", "link", "delete", "vlan4000")
+    return done.returncode == 0
+
+
+def test_a_vlan(shim: Shim, gone: None) -> None:
+    done = shim("ifconfig", "vlan10", "create", "vlan", "10", "vlandev", "epair0a")
+    assert done.stderr == "ifconfig: interface epair0a does not exist\n"
+    assert shim("ifconfig", "epair", "create").returncode == 0
+    done = shim("ifconfig", "vlan10", "create", "vlan", "4095", "vlandev", "epair0a")
+    assert done.stderr == "ifconfig: invalid vlan tag 4095\n"
+    done = shim("ifconfig", "vlan10", "create")
+    assert done.stderr == "ifconfig: vlan: on Linux tag and vlandev are to be given when it is created\n"
+    if not has_vlans():
+        done = shim("ifconfig", "vlan10", "create", "vlan", "10", "vlandev", "epair0a")
+        assert done.stderr == "ifconfig: SIOCIFCREATE2 (vlan10): Operation not supported\n"
+        pytest.skip("this kernel has no VLANs")
+    quiet(shim, "vlan10", "create", "vlan", "10", "vlandev", "epair0a", "up")
+    assert " vlan protocol 802.1Q id 10 " in run("ip", "-d", "link", "show", "dev", "vlan10")
+    quiet(shim, "epair0a.11", "create")
+    assert "epair0a.11@epair0a" in run("ip", "-d", "link", "show", "dev", "epair0a.11")
+
+
+_IDIOM = """
+www {
+    path = "%s";
+    vnet;
+    vnet.interface = "epair0b";
+    exec.prestart = "ifconfig epair0 create; ifconfig bridge0 addm epair0a up; ifconfig epair0a up";
+    exec.start = "ip address add 192.0.2.7/24 dev epair0b; ip link set epair0b up";
+    exec.poststop = "ifconfig bridge0 deletem epair0a; ifconfig epair0a destroy";
+    persist;
+}
+"""
+
+
+def test_the_idiom_of_freebsds_jail_conf(
+    gone: None, shim: Shim, checkout: Path, small_root: Path, tmp_path: Path, jexec: Command
+) -> None:
+    config = tmp_path / "jail.conf"
+    config.write_text(_IDIOM % small_root)
+    quiet(shim, "bridge0", "create", "inet", "192.0.2.1/24", "up")
+    environment = {"PATH": f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def jail(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(checkout / "bin/jail"), "-f", str(config), *words]
+        return subprocess.run(argv, capture_output=True, text=True, env=environment)
+
+    made = jail("-c", "www")
+    assert (made.stdout, made.stderr) == ("epair0a\nwww: created\n", "")
+    assert "1 received" in run("ping", "-c", "1", "-W", "10", "192.0.2.7")
+    removed = jail("-r", "www")
+    assert (removed.stdout, removed.stderr) == ("www: removed\n", "")
+    assert interfaces(shim) == ["bridge0", "lo"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import ENVIRONMENT, Command
+from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.networks import ip, run
 from tests.kernel.stage import Stage
 
@@ -283,3 +283,24 @@ def test_shared_uids(wire: str, make: Command, jexec: Command, jail: Command) ->
     assert done.returncode == 0, done.stderr
     assert jail("-r", "v").returncode == 0
     assert look(wire) == before
+
+
+def test_what_ifconfig_has_lent_comes_back_too(wire: str, make: Command, jail: Command, shim: Shim) -> None:
+    before = look(wire)
+    assert make("persist").returncode == 0
+    done = shim("ifconfig", wire, "vnet", "v")
+    assert (done.stdout, done.stderr) == ("", "")
+    assert wire not in interfaces()
+    assert shim("ifconfig", "lo", "vnet", "v").stderr == "ifconfig: SIOCSIFVNET: Invalid argument\n"
+    assert jail("-r", "v").returncode == 0
+    assert look(wire) == before
+
+
+def test_what_ifconfig_has_taken_back_is_nobodys_afterwards(
+    wire: str, make: Command, jail: Command, shim: Shim
+) -> None:
+    assert make(f"vnet.interface={wire}", "persist").returncode == 0
+    assert shim("ifconfig", wire, "-vnet", "v").returncode == 0
+    run("ip", "link", "set", wire, "up")
+    assert jail("-r", "v").returncode == 0
+    assert "UP" in flags(wire)

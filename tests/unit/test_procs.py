@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.core.registry import Record
-from jailng.ctl import ifconfig, netstat, ps, shim, sockstat
+from jailng.ctl import ifchange, ifconfig, netstat, ps, shim, sockstat
 from jailng.errors import JailError, UsageError
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import attribute
@@ -346,7 +346,40 @@ def test_ifconfig_describes_as_the_article_does() -> None:
 def test_netmasks(prefix: int) -> None:
     mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
     for text in (f"{mask:#010x}", f"0X{mask:x}", ".".join(str(byte) for byte in mask.to_bytes(4, "big"))):
-        assert ifconfig.parse(["alias", "192.0.2.1", "netmask", text]).prefix == prefix
+        (change,) = ifchange.parse(["alias", "192.0.2.1", "netmask", text])
+        assert isinstance(change, ifchange.Change)
+        assert change.prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        ("create", [("create", "")]),
+        ("create vlan 10 vlandev em0 up", [("create", ""), ("vlan", "10"), ("vlandev", "em0"), ("up", "")]),
+        ("addm epair0a addm em0 up", [("addm", "epair0a"), ("addm", "em0"), ("up", "")]),
+        ("name jail0", [("name", "jail0")]),
+        ("create mtu 1400 ether 2:0:0:0:0:1", [("create", ""), ("mtu", "1400"), ("ether", "2:0:0:0:0:1")]),
+        ("vnet www", [("vnet", "www")]),
+    ],
+)
+def test_words_of_ifconfig(words: str, steps: list[tuple[str, str]]) -> None:
+    assert ifchange.parse(words.split()) == steps
+
+
+def test_addresses_among_the_words_of_ifconfig() -> None:
+    four, up, six = ifchange.parse("inet 192.0.2.1/24 up inet6 2001:db8::1 prefixlen 48 alias".split())
+    assert four == ifchange.Change(bytes([192, 0, 2, 1]), 24, bytes([192, 0, 2, 255]), remove=False, replace=True)
+    assert up == ("up", "")
+    assert six == ifchange.Change(b"\x20\x01\x0d\xb8" + bytes(11) + b"\1", 48, b"", remove=False)
+    (gone,) = ifchange.parse("inet6 2001:db8::1/64 delete".split())
+    assert isinstance(gone, ifchange.Change)
+    assert gone.remove
+
+
+@pytest.mark.parametrize("words", ["mtu 1400", "hw ether 02:00:00:00:00:01", "192.0.2.1", "192.0.2.1 up", "addm", "-x"])
+def test_what_is_the_hosts_own_ifconfigs(words: str) -> None:
+    with pytest.raises(UsageError):
+        ifchange.parse(words.split())
 
 
 def test_behind_a_shim(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from jailng.ctl import epair, killall, pgrep, service
+from jailng.ctl import clone, killall, pgrep, service
 from jailng.errors import JailError, UsageError
 from jailng.procs import process, signals
 from jailng.procs.jails import membership
@@ -104,10 +104,10 @@ def test_without_j_service_is_the_hosts_own() -> None:
             service.shim(words)
 
 
-def test_only_epairs_are_created() -> None:
-    for name in ("bridge", "epair0a", "epair01", "epair-1", "xepair", "epair9999999"):
+def test_what_is_created_by_a_word() -> None:
+    for name in ("tun", "bridge0a", "epair0a", "epair01", "epair-1", "xepair", "epair9999999"):
         with pytest.raises(UsageError):
-            epair.create(name)
+            clone.create(name)
 
 
 def test_a_pid_that_is_anothers_is_not_signalled() -> None:

@@ -35,7 +35,8 @@ _SECONDS = 10.0
 def lend(record: Record, name: str) -> None:
     """Take the interface ``name`` to the jail, whose lock this process has.
 
-    It is one of the host's or, where the jail is in another, of that one's. Raises JailError.
+    It is one of the host's or, where the jail is in another, of that one's. Raises JailError (there is no such jail or
+    interface); OSError where the kernel does not move it.
     """
     there = _namespace(record)
     home = -1
@@ -66,11 +67,7 @@ def _move(record: Record, name: str, at_home: Netlink, inside: Netlink, there: i
     record.append([*lines, f"undo {' '.join(['vnet', *words])}"])
     if lines:
         _hold(record.jid, there)
-    try:
-        at_home.batch([interface.move(device.index, there, number)])
-    except OSError as error:
-        why = posix.strerror(error.errno or 0)  # FreeBSD's, without what this kernel has to say beyond it
-        raise JailError(f"interface {device.name}: SIOCSIFVNET: {why}") from None
+    at_home.batch([interface.move(device.index, there, number)])
 
 
 def _found(netlink: Netlink, index: int = 0, name: str = "") -> Device:

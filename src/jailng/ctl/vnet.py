@@ -8,7 +8,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jailng.core import attach
+from jailng.core import attach, origin
+from jailng.core import vnet as lending
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux import rtnetlink as rt
@@ -30,7 +31,19 @@ def enter(jail: str) -> None:
 
 
 def move(index: int, jail: str) -> None:
-    """Take an interface from here to the jail. Raises JailError."""
+    """Take an interface from here to the jail: to one with vnet until that ends. Raises JailError."""
+    unknown = f"SIOCSIFVNET: {_NOT_CONFIGURED}"
+    record = named(jail, lambda _: unknown)
+    if record.params.get("vnet") == "new" and not record.remote and origin.is_here(record):
+        try:
+            if not record.lock_again():
+                raise JailError(unknown)
+            lending.lend(record, socket.if_indextoname(index))
+        except OSError as error:
+            raise JailError(f"SIOCSIFVNET: {_words(error)}") from None
+        finally:
+            record.unlock()
+        return
     with _namespace(jail, f"SIOCSIFVNET: {_NOT_CONFIGURED}") as there:
         if os.path.sameopenfile(there, _here()):
             raise JailError(f"SIOCSIFVNET: {os.strerror(errno.EEXIST)}")

@@ -346,7 +346,11 @@ def _interfaces(life: Life, _: str) -> Iterable[command.Wait]:
         try:
             for name in names:
                 life.voice.say(f"run command: /sbin/ifconfig {name} vnet {record.jid}")
-                vnet.lend(record, name)
+                try:
+                    vnet.lend(record, name)
+                except OSError as error:  # in FreeBSD's words, without what this kernel has to say beyond them
+                    why = posix.strerror(error.errno or 0)
+                    raise JailError(f"interface {name}: SIOCSIFVNET: {why}") from None
         finally:
             record.unlock()
     return ()

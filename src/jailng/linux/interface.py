@@ -19,10 +19,12 @@ IFF_UP = 1
 SETTABLE = 0x4 | 0x20 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x2000 | 0x4000 | 0x8000
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_SETLINK, _RTM_NEWLINKPROP, _RTM_DELLINKPROP = 16, 18, 19, 108, 109
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS = 1, 3, 4, 13, 18, 20
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
+_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS = 13, 18, 20
 _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 27, 28, 29
 _IFLA_NEW_IFINDEX, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 49, 52, 53
-_IFLA_INFO_KIND = 1
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID, _IFLA_BRPORT_ISOLATED = 1, 2, 1, 33
+_AF_BRIDGE = 7
 _RTEXT_FILTER_SKIP_STATS = 8
 _NLM_F_CREATE, _NLM_F_EXCL = 0x400, 0x200
 
@@ -34,10 +36,11 @@ def _link(index: int, flags: int, change: int, *parts: bytes) -> bytes:
 class Device:
     """What an interface is: ``kind`` is that of whoever made it ("veth"), "" for hardware and lo.
 
-    ``flags`` are those of ``SETTABLE``; ``mac`` is empty where it has none; ``others`` are its alternative names.
+    ``flags`` are those of ``SETTABLE``; ``mac`` is empty where it has none; ``others`` are its alternative names;
+    ``master`` is the number of the bridge that it is a member of, 0 for none, and not among ``words``.
     """
 
-    __slots__ = ("alias", "flags", "group", "index", "kind", "mac", "mtu", "name", "others", "queue", "up")
+    __slots__ = ("alias", "flags", "group", "index", "kind", "mac", "master", "mtu", "name", "others", "queue", "up")
 
     def __init__(self, name: str, index: int = 0) -> None:
         self.name = name
@@ -48,6 +51,7 @@ class Device:
         self.mtu = 0
         self.queue = 0
         self.group = 0
+        self.master = 0
         self.mac = b""
         self.alias = b""
         self.others: list[bytes] = []
@@ -61,6 +65,7 @@ class Device:
         made.kind = _text(attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
         made.flags, made.up = flags & SETTABLE, bool(flags & IFF_UP)
         made.mtu, made.queue, made.group = (_number(found, key) for key in (_IFLA_MTU, _IFLA_TXQLEN, _IFLA_GROUP))
+        made.master = _number(found, _IFLA_MASTER)
         made.mac = found.get(_IFLA_ADDRESS, b"")
         made.alias = found.get(_IFLA_IFALIAS, b"").rstrip(b"\0")
         made.others = _alternatives(found.get(_IFLA_PROP_LIST, b""))
@@ -149,9 +154,54 @@ def give_names(index: int, names: list[bytes]) -> Message:
 
 def restore(index: int, was: Device) -> list[Message]:
     """What makes an interface again what it ``was``, but for its names; each for itself, as not every kind has all."""
-    parts = [number(_IFLA_MTU, was.mtu), number(_IFLA_TXQLEN, was.queue), number(_IFLA_GROUP, was.group)]
-    parts.append(attribute(_IFLA_IFALIAS, was.alias))
+    messages = [set_mtu(index, was.mtu), describe(index, was.alias)]
+    messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_TXQLEN, was.queue)))]
+    messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_GROUP, was.group)))]
     if was.mac:
-        parts.append(attribute(_IFLA_ADDRESS, was.mac))
-    messages: list[Message] = [(_RTM_SETLINK, 0, _link(index, 0, 0, part)) for part in parts]
+        messages.append(set_mac(index, was.mac))
     return [*messages, (_RTM_SETLINK, 0, _link(index, was.flags, SETTABLE))]
+
+
+def new(name: str, kind: str, *parts: bytes, data: bytes = b"") -> Message:
+    """Make an interface of that kind, which is down. EOPNOTSUPP: this kernel has none of the kind."""
+    info = [attribute(_IFLA_INFO_KIND, kind.encode())]
+    if data:
+        info.append(nested(_IFLA_INFO_DATA, data))
+    body = _link(0, 0, 0, string(_IFLA_IFNAME, name), *parts, nested(_IFLA_LINKINFO, *info))
+    return _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body
+
+
+def new_vlan(name: str, tag: int, index: int) -> Message:
+    """Make an interface for what has that tag on the interface ``index``."""
+    return new(name, "vlan", number(_IFLA_LINK, index), data=attribute(_IFLA_VLAN_ID, pack("H", tag)))
+
+
+def set_master(index: int, bridge: int) -> Message:
+    """Make an interface a member of a bridge; 0: of none any more."""
+    return _RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_MASTER, bridge))
+
+
+def isolate(index: int, isolated: bool) -> Message:
+    """Have a member of a bridge reach no other that is isolated, or reach it."""
+    body = pack("BxHiII", _AF_BRIDGE, 0, index, 0, 0)
+    return _RTM_SETLINK, 0, body + nested(_IFLA_PROTINFO, attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated])))
+
+
+def bring_up(index: int) -> Message:
+    """Have it be up."""
+    return _RTM_SETLINK, 0, _link(index, IFF_UP, IFF_UP)
+
+
+def set_mtu(index: int, mtu: int) -> Message:
+    """How many bytes a packet may have on it."""
+    return _RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_MTU, mtu))
+
+
+def set_mac(index: int, mac: bytes) -> Message:
+    """What its hardware's address is."""
+    return _RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_ADDRESS, mac))
+
+
+def describe(index: int, text: bytes) -> Message:
+    """What the administrator has to say of it; at most 255 bytes."""
+    return _RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_IFALIAS, text))
