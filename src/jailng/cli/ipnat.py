@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -13,10 +14,10 @@ from jailng.errors import JailError, UsageError
 from jailng.linux import conntrack
 from jailng.nat import session
 from jailng.nat.lex import predefined
-from jailng.nat.loaded import Table
+from jailng.nat.loaded import Table, numbered
 from jailng.nat.parse import parse
 from jailng.nat.printed import printed
-from jailng.nat.rule import Map, MapBlock, No, Rdr, Rule, Rules
+from jailng.nat.rule import No, Rdr, Rule, Rules
 from jailng.nat.ruleset import compile_rules
 from jailng.nat.session import Session
 from jailng.nat.translation import Loaded
@@ -103,31 +104,31 @@ def _change(call: Call) -> None:
     """Have the kernel translate as it is said, by one transaction; then let sessions go that are to be forgotten."""
     rules = _read(call)
     with Table() as table:
-        before = table.rules
-        kept = [] if call.has("C") else before
-        after = _without(rules, kept) if call.has("r") else [*kept, *table.numbered(_new(rules, kept))]
+        kept = [] if call.has("C") else table.rules()
+        after = _without(rules, kept) if call.has("r") else [*kept, *_new(call, table, rules, kept)]
         if call.has("d"):
             printing.say(table.text(rules.name, after).rstrip())
         table.replace(rules.name, after)
-        stay = {loaded.number for loaded in after}
-        left = [loaded for loaded in before if loaded.number not in stay]
-        gone = {loaded.number for loaded in left if call.has("p") or _purges(loaded.rule)}
+        removed = table.texts.keys() - {loaded.number for loaded in after}
+        gone = removed if call.has("p") else removed & table.purging()
         if call.has("F"):
             print(f"{_forget(None)} entries flushed from NAT table", flush=True)
         elif gone:
             _forget(gone)
         if call.has("C"):
-            print(f"{len(before)} entries flushed from NAT list", flush=True)
+            print(f"{len(table.texts)} entries flushed from NAT list", flush=True)
 
 
-def _new(rules: Rules, kept: list[Loaded]) -> list[Rule]:
+def _new(call: Call, table: Table, rules: Rules, kept: list[Loaded]) -> list[Loaded]:
     """The rules of a file, none of which may be there already. Raises JailError."""
     present = {loaded.rule for loaded in kept}
     for rule in rules.rules:
         if rule in present:
             raise JailError(f"{rules.name}:{rule.line}: File exists: {printed(rule, resolve=False)}")
         present.add(rule)
-    return list(rules.rules)
+    # A session that lives on keeps its rule's number, though the rule be gone.
+    taken = set(table.texts) | (set() if call.has("F") else {known.mark.number for known in _sessions()})
+    return numbered(rules.rules, taken)
 
 
 def _without(rules: Rules, kept: list[Loaded]) -> list[Loaded]:
@@ -139,10 +140,9 @@ def _without(rules: Rules, kept: list[Loaded]) -> list[Loaded]:
     return list(left.values())
 
 
-def _purges(rule: Rule) -> bool:
-    if isinstance(rule, No):
-        return False
-    return rule.options.purge if isinstance(rule, Map | MapBlock | Rdr) else rule.purge
+def _sessions() -> list[Session]:
+    with conntrack.open_conntrack() as netlink:
+        return list(session.sessions(conntrack.connections(netlink)))
 
 
 def _forget(numbers: set[int] | None) -> int:
@@ -159,9 +159,8 @@ def _forget(numbers: set[int] | None) -> int:
 
 def _show(call: Call) -> None:
     with Table() as table:
-        rules = table.rules
-    with conntrack.open_conntrack() as netlink:
-        found = list(session.sessions(conntrack.connections(netlink)))
+        rules = table.rules()
+    found = _sessions()
     lines: list[str] = []
     if call.has("s"):
         lines += _statistics(rules, found)
@@ -193,4 +192,5 @@ def run() -> None:
     """The command: what the script calls."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()  # a thousand rules are some ten thousand objects, and all of them are needed to the end
     sys.exit(main(sys.argv[1:]))

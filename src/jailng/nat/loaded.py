@@ -24,32 +24,57 @@ _NAMESPACE = "/proc/self/ns/net"
 class Table:
     """The rules of this network namespace. While it is entered no other ipnat(8) changes them.
 
-    The lock is on the namespace itself: there is no file of ours that could be left lying about, or be another's.
+    ``texts`` are the rules as they are kept, by number, in their order. The lock is on the namespace itself: there is
+    no file of ours that could be left lying about, or be another's.
     """
 
     def __init__(self) -> None:
         self._library = Library()
         self._lock = -1
-        self.rules: list[Loaded] = []
-        self._standing: set[str] = set()
+        self._standing: list[str] = []
+        self.texts: dict[int, str] = {}
 
     def __enter__(self) -> Table:
         self._lock = os.open(_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.read()
+        try:
+            self._read()
+        except BaseException:
+            os.close(self._lock)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
 
-    def read(self) -> None:
-        """Ask the kernel. Raises JailError."""
-        found: list[tuple[int, Loaded]] = []
+    def _read(self) -> None:
         tables = [item["table"] for item in self._library.ask("list tables") if "table" in item]
-        self._standing = {item["family"] for item in tables if item["name"] == TABLE}
-        for word in sorted(self._standing & {family.word for family in FAMILIES}):
-            found += _rules(self._library.ask(f"list table {word} {TABLE}"))
-        self.rules = [loaded for _, loaded in sorted(found, key=lambda pair: pair[0])]
+        present = {item["family"] for item in tables if item["name"] == TABLE}
+        self._standing = [family.word for family in FAMILIES if family.word in present]
+        found: dict[int, tuple[int, str]] = {}
+        for word in self._standing:
+            for item in self._library.ask(f"list chain {word} {TABLE} {LISTED}"):
+                if "rule" in item:
+                    number, place, part = item["rule"]["comment"].split(" ", 2)
+                    found[int(number)] = int(place), found.get(int(number), (0, ""))[1] + part
+        ordered = sorted(found.items(), key=lambda pair: pair[1][0])
+        self.texts = {number: text.replace("%22", '"').replace("%25", "%") for number, (_, text) in ordered}
+
+    def rules(self) -> list[Loaded]:
+        """All of them, with what they have counted. Raises JailError."""
+        counted: dict[int, tuple[int, int]] = {}
+        for word in self._standing:
+            for item in self._library.ask(f"list table {word} {TABLE}"):
+                comment = item.get("rule", {}).get("comment", "")
+                if comment.isdecimal():
+                    before = counted.get(int(comment), (0, 0))
+                    packets, octets = _counter(item["rule"]["expr"])
+                    counted[int(comment)] = before[0] + packets, before[1] + octets
+        return [Loaded(number, _rule(text), *counted.get(number, (0, 0))) for number, text in self.texts.items()]
+
+    def purging(self) -> set[int]:
+        """The numbers of rules whose sessions go with them."""
+        return {number for number, text in self.texts.items() if text.rstrip(";").endswith(" purge")}
 
     def replace(self, name: str, rules: list[Loaded]) -> None:
         """Have these rules and no others, in one transaction: packets meet the old ones, or the new.
@@ -59,51 +84,26 @@ class Table:
         text = self.text(name, rules)
         if text:
             self._library.run(text)
-        self.rules = rules
 
     def text(self, name: str, rules: list[Loaded]) -> str:
         """That transaction. Raises JailError for what Linux cannot carry."""
         listed = [(loaded, printed(loaded.rule, resolve=False)) for loaded in rules]
         return compile_rules(name, listed, self._standing, module.has)
 
-    def numbered(self, rules: Iterable[Rule]) -> list[Loaded]:
-        """New rules, with numbers that no session bears: of one that is gone, neither, as far as chance goes."""
-        last = max([loaded.number for loaded in self.rules], default=-1)
-        if last < 0:
-            last = int.from_bytes(os.urandom(4), "big") % label.NUMBERS
-        taken = {loaded.number for loaded in self.rules}
-        numbered = []
-        for rule in rules:
-            last = (last + 1) % label.NUMBERS
-            while last in taken:
-                last = (last + 1) % label.NUMBERS
-            taken.add(last)
-            numbered.append(Loaded(last, rule))
-        return numbered
+
+def numbered(rules: Iterable[Rule], taken: set[int]) -> list[Loaded]:
+    """New rules, with numbers that are not taken."""
+    number = max(taken, default=0)
+    made = []
+    for rule in rules:
+        number = (number + 1) % label.NUMBERS
+        while number in taken:
+            number = (number + 1) % label.NUMBERS
+        made.append(Loaded(number, rule))
+    return made
 
 
-def _rules(objects: list[dict[str, Any]]) -> list[tuple[int, Loaded]]:
-    texts: dict[int, tuple[int, str]] = {}
-    counted: dict[int, tuple[int, int]] = {}
-    for item in objects:
-        rule = item.get("rule", {})
-        comment = rule.get("comment", "")
-        if rule.get("chain") == LISTED:
-            number, place, part = comment.split(" ", 2)
-            texts[int(number)] = int(place), texts.get(int(number), (0, ""))[1] + part
-        elif comment.isdecimal():
-            packets, octets = _counter(rule["expr"])
-            before = counted.get(int(comment), (0, 0))
-            counted[int(comment)] = before[0] + packets, before[1] + octets
-    found = []
-    for number, (place, text) in texts.items():
-        packets, octets = counted.get(number, (0, 0))
-        found.append((place, Loaded(number, _parsed(text), packets, octets)))
-    return found
-
-
-def _parsed(text: str) -> Rule:
-    text = text.replace("%22", '"').replace("%25", "%")
+def _rule(text: str) -> Rule:
     rules = parse("the kernel's list", f"{text}\n".encode()).rules
     if len(rules) != 1:
         raise JailError(f"the kernel's list: {text}: not a rule")
