@@ -95,7 +95,7 @@ def _completed(modules: tuple[str, ...]) -> list[str]:
 
 
 def gather() -> None:
-    """Write one file a command: the code of ``jailng.start`` for the script, what is loaded at once, and what is later.
+    """Write one file a command: the code of ``jailng.start`` for the script, then what is loaded at once and later.
 
     The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, each preceded by its length, and so is the one
     that is all of a file of ``MORE``.
@@ -104,11 +104,14 @@ def gather() -> None:
     start: Entry = name, file, size, mtime, package, None
     begin = marshal.dumps(code).ljust(BEGIN, b"\0")
     assert len(begin) == BEGIN, f"jailng.start is longer than what a script reads: {len(begin)} bytes"
-    for command, (first, later) in COMMANDS.items():
-        found = [_entry(name) for name in ["jailng", *_completed(first + later)]]
-        at = [entry[0] for entry in found].index(first[-1]) + 1
-        path = FILE % command
-        _write(path, begin, [start, *found[:at]], found[at:])
+    for command, steps in COMMANDS.items():
+        parts: list[list[Entry]] = []
+        there: list[str] = []
+        for number in range(len(steps)):
+            needed = ["jailng", *_completed(sum(steps[: number + 1], ()))]
+            parts.append([_entry(name) for name in needed if name not in there])
+            there = needed
+        _write(FILE % command, begin, [start, *parts[0]], *parts[1:])
     for name, (command, modules) in MORE.items():
         known = _completed(COMMANDS[command][0])
         _write(FILE % name, b"", [_entry(other) for other in _completed(modules) if other not in known])

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 ROOT: str = globals()["root"] if __name__ == "__main__" else __file__.rpartition("/jailng/")[0]
 # The file of a command; pycache's own tag names the interpreter that it is for.
 FILE = f"{ROOT}/jailng/__pycache__/%s.{sys.implementation.cache_tag}.command"
-BEGIN = 8192  # so many bytes of it are this module's code: what a script reads
-# What a command loads at once, its own module last, and what it needs later.
-COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "jail": (("jailng.cli.jail",), ("jailng.engine.ready",)),
-    "jls": (("jailng.core.registry", "jailng.cli.jls"), ()),
-    "jexec": (("jailng.linux.foreign", "jailng.linux.mountfd", "jailng.cli.jexec"), ()),
+BEGIN = 12288  # so many bytes of it are this module's code: what a script reads
+# What a command loads at once, its own module last, and then, each time ``load_rest`` is called, what it needs later.
+COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "jail": (("jailng.cli.jail",), ("jailng.engine.ready",), ("jailng.core.waiting", "jailng.core.remove")),
+    "jls": (("jailng.core.registry", "jailng.cli.jls"),),
+    "jexec": (("jailng.linux.foreign", "jailng.linux.mountfd", "jailng.cli.jexec"),),
 }
 # What a command loads besides where it has to, and the command: files of their own.
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -95,7 +95,7 @@ def _occupy(file: int) -> int:
     return file
 
 
-_rest: list[int] = []
+_rest: list[int] = []  # the command's file, once for each part of it that is still to be loaded
 
 
 def load(command: str, file: int = -1) -> bool:
@@ -111,19 +111,23 @@ def load(command: str, file: int = -1) -> bool:
         except OSError:
             return False
         posix.lseek(file, BEGIN, 0)
-    if _load_part(file):
-        _rest.append(file)
-        return True
-    posix.close(file)
-    return False
-
-
-def load_rest() -> None:
-    """Load what the command needs later, while something else takes time."""
-    while _rest:
-        file = _rest.pop()
-        _load_part(file)
+    whole = _load_part(file)
+    if whole:
+        _rest.extend([file] * (len(COMMANDS[command]) - 1))
+    if not _rest:
         posix.close(file)
+    return whole
+
+
+def load_rest() -> bool:
+    """Load the next part of what the command needs later, while something else takes time; False: there is none."""
+    if not _rest:
+        return False
+    file = _rest.pop()
+    _load_part(file)
+    if not _rest:
+        posix.close(file)
+    return True
 
 
 def load_more(name: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from jailng.core import jailinit, program
 from jailng.core.program import Kept, Program
 from jailng.errors import JailError
-from jailng.linux import cgroup
+from jailng.linux import cgroup, cgroupend
 from tests.kernel.stage import Stage
 
 
@@ -23,7 +23,7 @@ def leaf(stage: Stage) -> Iterator[int]:
     fd = cgroup.open_directory("jailng/program")
     yield fd
     os.close(fd)
-    cgroup.remove("jailng/program", ())
+    cgroupend.remove("jailng/program", ())
 
 
 def _finish(made: Program) -> int:

@@ -35,7 +35,7 @@ LOADED = {
     "jail": f"""{_MAKE_OR_ENTER}
         jailng.core.boot jailng.core.builder jailng.core.conflicts jailng.core.create jailng.core.devfs
         jailng.core.operation jailng.core.origin jailng.core.own jailng.core.procfiles jailng.core.rootfs
-        jailng.core.undo jailng.core.remove jailng.core.tunable jailng.engine.life jailng.cli.jail
+        jailng.core.tunable jailng.engine.life jailng.cli.jail
         jailng.engine.plan""",  # the last for --plan
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",
     "jexec": f"""{_MAKE_OR_ENTER}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, conflicts, devfs, origin, own, privileges, procfiles, registry, rootfs, undo
+from jailng.core import boot, conflicts, devfs, origin, own, privileges, procfiles, registry, rootfs
 from jailng.core.index import DIRECTORY, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
@@ -265,7 +265,10 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
         if record is None:  # whoever struck it out died before the index was written
             with Index() as index:
                 index.drop(jid)
-        elif not undo.recover(record):
+            continue
+        from jailng.core import undo
+
+        if not undo.recover(record):
             break
     raise JailError(sentence)
 
@@ -391,6 +394,8 @@ def _sweep() -> None:
         _to_look_at.extend(jids[first:] + jids[:first])
     for jid in _to_look_at[:_SWEPT]:
         record = registry.load(jid)
-        if record is not None:
+        if record is not None and not record.alive():
+            from jailng.core import undo
+
             undo.recover(record)
     del _to_look_at[:_SWEPT]

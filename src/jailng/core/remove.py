@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import undo
-from jailng.linux import cgroup
+from jailng.linux import cgroup, cgroupend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,5 +66,5 @@ def set_persist(record: Record, persist: bool) -> None:
     finally:
         posix.close(events)
     if ends:
-        cgroup.kill(record.cgroup, undo.LEAVES)  # PID 1 takes as long to die as the walk does to come to it
+        cgroupend.kill(record.cgroup, undo.LEAVES)  # PID 1 takes as long to die as the walk does to come to it
         undo.walk(record)

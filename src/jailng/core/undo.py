@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jailng.core import origin, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup
+from jailng.linux import cgroup, cgroupend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LEAVES = ("init", "members", "broker", "sockets")  # of a jail's cgroup
 
 
 def _cgroup(words: list[str]) -> None:
-    cgroup.remove(words[0], LEAVES)
+    cgroupend.remove(words[0], LEAVES)
 
 
 def _function(kind: str) -> Callable[[list[str]], None]:

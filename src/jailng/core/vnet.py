@@ -14,7 +14,7 @@ import time
 
 from jailng.core import attach, registry, undo
 from jailng.errors import JailError
-from jailng.linux import cgroup, interface, mount, ns
+from jailng.linux import cgroupend, interface, mount, ns
 from jailng.linux.libc import syscall
 from jailng.linux.netlink import Netlink
 
@@ -204,7 +204,7 @@ def _give_back(words: list[str]) -> None:
 
 def _end(record: Record) -> None:
     """Kill what is in the jail, and wait until it has ended."""
-    cgroup.end(record.cgroup, undo.LEAVES, time.monotonic() + _SECONDS)
+    cgroupend.end(record.cgroup, undo.LEAVES, time.monotonic() + _SECONDS)
 
 
 def _fetch(inside: Netlink, at_home: Netlink, number: int, was: Device, home: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import create, remove, tunable, undo
+from jailng import start as loading
+from jailng.core import create, tunable
 from jailng.engine import command
 from jailng.errors import JailError
 
@@ -364,6 +365,8 @@ def _settle(life: Life, _: str) -> Iterable[command.Wait]:
     if not life.params.flag("persist"):
         if _runs_something(life.params):
             life.voice.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
+        from jailng.core import remove
+
         remove.set_persist(record, False)
     return ()
 
@@ -449,6 +452,10 @@ def starting(life: Life) -> Walk:
 
 def _walk_back(life: Life) -> None:
     """Undo what a jail that could not be started has come to. That is told as it goes on FreeBSD: the jail first."""
+    while loading.load_rest():  # from where it is open: this may be for want of descriptors
+        pass
+    from jailng.core import undo
+
     record = life.there
     told = not record.created
     tell = teller(life)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, stdio, waiting
+from jailng import start
+from jailng.core import attach, stdio
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -32,7 +33,11 @@ class Ready:
         """Have it enter, relay, wait; the raw wait status. Raises JailError."""
         posix.write(self._gate, b"\0")
         posix.close(self._gate)
-        import select  # noqa: F401  # for the jail's end, while this process has nothing else to do
+        # For the wait and the jail's end, while this process has nothing else to do.
+        start.load_rest()
+        import select  # noqa: F401
+
+        from jailng.core import waiting
 
         self._running.forked()
         self._running.arrived()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import posix
-import time
 
-from jailng.linux.libc import EBUSY, ENODEV, ENOENT, ESRCH
+from jailng.linux.libc import ENODEV, ESRCH
 from jailng.linux.mount import O_PATH
-from jailng.linux.ns import pidfd_open
 
 _UNIFIED = (
     b"/sys/fs/cgroup",
@@ -16,8 +14,6 @@ _UNIFIED = (
     b"/proc/1/root/sys/fs/cgroup/unified",
 )
 _PERSIST = b"user.jailng.persist"
-_DYING = 0.1  # seconds that a PID 1 without processes may take to end; it takes a few ms
-_AT_ONCE = 32  # so many processes are waited for together: a jail may have more of them than this one descriptors
 _DIRECTORY = posix.O_DIRECTORY | posix.O_CLOEXEC
 # Where a host with hierarchies of v1 has that of the controller cpuset, by the custom of cgroups(7).
 _CPUSETS = "/sys/fs/cgroup/cpuset"
@@ -165,127 +161,9 @@ def set_persist(events: int, persist: bool) -> None:
     posix.setxattr(events, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
 
 
-_dying: dict[str, dict[int, int]] = {}  # by the path of a cgroup: pidfds of what ``kill`` has killed, and the pids
-
-
-def kill(path: str, leaves: tuple[str, ...]) -> None:
-    """Have everything in the cgroup ``path`` begin to die; ``remove`` then waits for what is in its ``leaves``.
-
-    Raises OSError (ENOENT: there is no such cgroup). cgroup.kill is of Linux 5.14.
-    """
-    dying = _dying.setdefault(path, {})
-    pids = [pid for leaf in leaves for pid in _left_in(f"{path}/{leaf}")][:_AT_ONCE]
-    dying.update({fd: pid for pid in pids if (fd := _pidfd(pid)) >= 0})
-    write(path + "/cgroup.kill", b"1")
-
-
-def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
-    """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
-
-    What it lies in goes as well if that is at the top and nothing else is in there. Nothing is left to do where it does
-    not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there).
-    """
-    until = time.monotonic() + timeout
-    end(path, leaves, until)
-    for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
-        _remove_directory(name, until)
-    above = path.rpartition("/")[0]
-    if "/" in above:
-        return
-    if posix.access(cpuset(path), posix.F_OK):
-        _remove_directory(cpuset(path), until)
-        _try_rmdir(cpuset(above))
-    try:
-        posix.rmdir(above, dir_fd=unified_root())
-    except OSError:
-        pass  # there are others, or somebody else was faster
-
-
-def end(path: str, leaves: tuple[str, ...], until: float) -> None:
-    """Kill everything in the cgroup ``path`` and wait for it to have gone, until ``time.monotonic`` is that.
-
-    Raises OSError, as ``remove``.
-    """
-    events = -1
-    try:
-        events = open_file(f"{path}/cgroup.events", posix.O_RDONLY)
-        while path in _dying or tells_of_processes(events):
-            if path not in _dying:
-                kill(path, leaves)
-            for leaf in leaves:  # those that are empty already, while the others' processes die
-                _try_rmdir(f"{path}/{leaf}")
-            _wait_for(_dying.pop(path), events, until)
-            if time.monotonic() > until:
-                raise OSError(EBUSY, posix.strerror(EBUSY), path)
-    except OSError as error:
-        if error.errno not in (ENODEV, ENOENT):
-            raise
-    finally:
-        for fd in _dying.pop(path, ()):
-            posix.close(fd)
-        if events >= 0:
-            posix.close(events)
-
-
-def _left_in(leaf: str) -> list[int]:
-    try:
-        return members(leaf)
-    except FileNotFoundError:
-        return []
-
-
 def tells_of_processes(events: int) -> bool:
     """Whether a process lives in the cgroup of this cgroup.events, or below."""
     return b"populated 1" in posix.pread(events, 64, 0)
-
-
-def _wait_for(waited: dict[int, int], events: int, until: float) -> None:
-    """Until the processes of these pidfds have ended, or are as good as that; closes the pidfds.
-
-    cgroup.events is notified at most every 10 ms, so the wait is for the processes. But a PID 1 that is dead, and holds
-    nothing any more, has not ended while there is a zombie in its pid namespace that its parent outside does not reap,
-    say because that was stopped. The cgroup counts neither.
-    """
-    import select
-
-    waiter = select.poll()
-    for fd in (events, *waited):
-        waiter.register(fd, select.POLLPRI if fd == events else select.POLLIN)
-    while waited:
-        ready = [fd for fd, _ in waiter.poll(max(1000 * (until - time.monotonic()), 1))]
-        if not ready:
-            break
-        for fd in waited.keys() & ready:
-            waiter.unregister(fd)
-            posix.close(fd)
-            _reap(waited.pop(fd))
-        if events in ready and not tells_of_processes(events):
-            waiter.unregister(events)
-            until = min(until, time.monotonic() + _DYING)
-    for fd in waited:
-        posix.close(fd)
-
-
-def _remove_directory(name: str, until: float) -> None:
-    """rmdir(2). The kernel may count a process that has ended, and was reaped, for a moment longer: EBUSY."""
-    while not _try_rmdir(name):
-        if time.monotonic() > until:
-            raise OSError(EBUSY, posix.strerror(EBUSY), name)
-        time.sleep(0.001)
-
-
-def _try_rmdir(name: str) -> bool:
-    """Whether the directory is gone; not while there are processes in it."""
-    try:
-        posix.rmdir(name, dir_fd=unified_root())
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno != EBUSY:
-            raise
-        below = directories_in(name)  # of jails whose making the kill has ended
-        return bool(below) and all(_try_rmdir(f"{name}/{one}") for one in below) and _try_rmdir(name)
-    return True
 
 
 def directories_in(name: str) -> list[str]:
@@ -299,17 +177,3 @@ def directories_in(name: str) -> list[str]:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     finally:
         posix.close(fd)
-
-
-def _pidfd(pid: int) -> int:
-    try:
-        return pidfd_open(pid)
-    except OSError:
-        return -1
-
-
-def _reap(pid: int) -> None:
-    try:
-        posix.waitpid(pid, posix.WNOHANG)
-    except ChildProcessError:
-        pass
