@@ -9,10 +9,10 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from jailng.core import firewall, network
+from jailng.core import firewall, network, registry
 from jailng.core.link import Link
 from jailng.params.address import addresses
 from tests.kernel.stage import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
@@ -230,6 +230,36 @@ class Departures:
                 if struct.unpack_from("H", message, 4)[0] == _RTM_DELLINK:
                     left = {wanted: name for wanted, name in left.items() if wanted not in message}
         assert not left, f"{', '.join(left.values())} is still there"
+
+
+@contextmanager
+def inside(name: str) -> Iterator[Namespace]:
+    """The network namespace of a jail that runs, entered with the host's privileges: more than its root has."""
+    record = registry.find(name)
+    assert record is not None
+    made = Namespace(os.open(f"/proc/{record.init_pid}/ns/net", os.O_RDONLY))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def reaches(sender: Namespace | None, address: str, port: int, kind: str = "tcp") -> bool:
+    """Whether somebody answers there: a connection is made or refused, a datagram answered; not: nothing comes."""
+    with sender.entered() if sender is not None else nullcontext():
+        made = Socket(family(address), socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    made.settimeout(0.4)
+    with made:
+        try:
+            made.connect((address, port))
+            if kind == "udp":
+                made.send(b"who")
+                made.recv(100)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def counter(name: str) -> int:

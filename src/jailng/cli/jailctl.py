@@ -12,8 +12,10 @@ from jailng.errors import JailError, UsageError
 # verb: what it is for. Each is a module of jailng.ctl.
 VERBS = {
     "bootstrap": "make a Debian root, ready to be a jail",
+    "egress": "what may leave jails, with what the rules have counted",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",
+    "rdr": "connections that are led to jails: list, add, del, clear",
     "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
     "sockstat": "sockets, with who has them and in which jail",
     "sysctl": "FreeBSD's sysctls that are about jails",

@@ -12,7 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.network import Link
     from jailng.core.operation import Slots
+    from jailng.core.policy import Policy
+    from jailng.core.registry import Record
     from jailng.params.address import Address
+    from jailng.params.model import Parameters
 
 
 def operations(
@@ -41,21 +44,83 @@ def own_loopback(jid: int) -> Operation:
     return InsideNetwork(link)
 
 
-class HostSide(Operation):
-    """The host's end of the jail's network: interface, routes, neighbours."""
+def police(host: Operation, jid: int, params: Parameters, parent: Record | None) -> None:
+    """Let a ``HostSide`` or ``Join`` carry out ng.rdr and ng.egress as well, and what binds the jail from above.
+
+    Raises JailError where that cannot be.
+    """
+    if parent is None and not (params["ng.rdr"] or params["ng.egress"]):
+        return
+    from jailng.core import policy
+
+    assert isinstance(host, Policed)
+    host.policy = made = policy.Policy(jid, params, host.undo_lines(), policy.above_of(parent))
+    needed = policy.switches(made.leads)
+    host.switches += [switch for switch in needed if switch not in host.switches]
+
+
+def record_policy(record: Record, policy: Policy) -> None:
+    """Have the record of a jail that runs tell of its policy, before that is carried out. Needs the jail's lock.
+
+    The line stands where it does in that of a jail that was made with a policy: before those of its addresses.
+    """
+    from jailng.core import firewall
+    from jailng.core.policy import switches
+
+    place = next(number for number, line in enumerate(record.undo) if line.startswith("firewall "))
+    held = record.undo[place].split(" ")[2:]
+    needed = [switch for switch in switches(policy.leads) if switch not in held]
+    behind = [line for line in record.undo[place + 1 :] if not line.startswith("policy ")]
+    lines = [firewall.undo_line(record.jid, [*held, *needed]), policy.undo_line, *behind]
+    if lines != record.undo[place:]:
+        record.append(["undone"] * (len(record.undo) - place) + [f"undo {line}" for line in lines])
+    if needed:
+        firewall.hold([*held, *needed])
+
+
+class Policed(Operation):
+    """An operation that leads to a jail, and carries out its ``policy``, if it has one, too.
+
+    ``switches`` is for core/firewall.py.
+    """
+
+    __slots__ = ("policy", "switches")
+
+    def __init__(self, switches: list[str]) -> None:
+        self.policy: Policy | None = None
+        self.switches = switches
+
+    def with_policy(self, lines: list[str]) -> list[str]:
+        """The undo lines, that of core/firewall.py first: the policy goes when nothing leaves the jail any more."""
+        if self.policy is None or not lines:
+            return lines
+        return [lines[0], self.policy.undo_line, *lines[1:]]
+
+    def hold_policy(self) -> None:
+        """Nothing runs in the jail yet, so that this may come last. Raises JailError, OSError."""
+        if self.policy:
+            from jailng.core.policy import hold
+
+            hold([self.policy])
+
+
+class HostSide(Policed):
+    """The host's end of the jail's network: interface, routes, neighbours, and what the host lets in and out by it."""
 
     __slots__ = ("link",)
 
     def __init__(self, link: Link) -> None:
+        super().__init__(link.switches)
         self.link = link
 
     def undo_lines(self) -> list[str]:
         """What does not die with the network namespace."""
-        return network.undo_lines(self.link)
+        return self.with_policy(network.undo_lines(self.link))
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError or OSError."""
         network.host_side(self.link, slots["init.pid"])
+        self.hold_policy()
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

@@ -118,9 +118,10 @@ def _network(
     if joined is not None or privileges.share_network(params):
         found: list[Operation] = []
         if joined is not None:
-            from jailng.core import joining
+            from jailng.core import connection, joining
 
             found.append(joining.Join(record.jid, joined))
+            connection.police(found[0], record.jid, params, parent)
         if params.flag("allow.reserved_ports"):
             from jailng.core import connection
 
@@ -144,7 +145,9 @@ def _network(
 
         lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
     fixed = tuple([family for family in (4, 6) if not params.flag(f"ip{family}.saddrsel")])
-    return connection.operations(record.jid, addresses, params.text("interface") or None, fixed, lent)
+    operations = connection.operations(record.jid, addresses, params.text("interface") or None, fixed, lent)
+    connection.police(operations[0], record.jid, params, parent)
+    return operations
 
 
 def _taken_along(below: list[tuple[bytes, str]], wanted: dict[bytes, bool], safe: bool) -> list[tuple[bytes, str]]:

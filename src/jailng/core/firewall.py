@@ -10,6 +10,7 @@
             iifname != "jng*" accept
             ct state established,related accept
             meta l4proto . th dport @allowed accept
+            iifname @judged accept      # what ng.egress has let pass (core/egress.py)
             counter name denied drop
         }
         chain forward {     # what the host would route for others, only because a jail needs it to route
@@ -75,6 +76,7 @@ def _rules() -> Iterator[Message]:
     not_from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.UNEQUAL, _JAILS)]
     answers = nft.connection_state(nft.ESTABLISHED | nft.RELATED)
     allowed = [nft.load(nft.L4PROTO), nft.load_destination_port(nft.SECOND), nft.look_up("allowed")]
+    judged = [nft.load(nft.IIFNAME), nft.look_up("judged")]
     guarded_lan = [nft.load(nft.NFPROTO), nft.load(nft.IIFNAME, nft.SECOND), nft.look_up("guarded")]
     guarded_family = [nft.load(nft.NFPROTO), nft.look_up("everywhere")]
     accept, drop = nft.verdict(nft.ACCEPT), nft.verdict(nft.DROP)
@@ -83,6 +85,7 @@ def _rules() -> Iterator[Message]:
         ("input", [*not_from_jail, accept]),
         ("input", [*answers, accept]),
         ("input", [*allowed, accept]),
+        ("input", [*judged, accept]),
         ("input", [nft.count("denied"), drop]),
         ("forward", [*from_jail, accept]),
         ("forward", [*to_jail, accept]),
@@ -103,6 +106,7 @@ def _table() -> list[Message]:
         nft.new_set(TABLE, "guarded", 1, joined(nft.TYPE_NFPROTO, nft.TYPE_IFNAME), 20),
         nft.new_set(TABLE, "allowed", 2, joined(nft.TYPE_INET_PROTO, nft.TYPE_INET_SERVICE), 8),
         nft.new_set(TABLE, "everywhere", 3, nft.TYPE_NFPROTO, 1),
+        nft.new_set(TABLE, "judged", 4, nft.TYPE_IFNAME, 16),
         nft.new_chain(TABLE, "prerouting", nft.PREROUTING, nft.RAW),
         nft.new_chain(TABLE, "input", nft.INPUT, nft.FILTER),
         nft.new_chain(TABLE, "forward", nft.FORWARD, nft.FILTER),
@@ -244,7 +248,7 @@ def _switch_off(switch: str) -> None:
         write_switch(_path(switch), 0)
 
 
-class _Lock:
+class Lock:
     """Against another command that takes down what this one has just found standing."""
 
     __slots__ = ("_fd",)
@@ -293,8 +297,9 @@ def hold(switches: list[str]) -> None:
         netlink = Netlink(NETLINK_NETFILTER)
     except OSError as error:
         raise JailError(f"nf_tables, which keeps jails from using others' addresses: {error.strerror}") from None
-    with netlink, _Lock():
+    with netlink, Lock():
         present = guarded(netlink)
+        anew = present is None
         if present is None:
             # Also after `nft flush ruleset`: then other jails' switches are unguarded too.
             present = {switch for switch in _recorded().union(switches) if switch != _PROXY}
@@ -314,6 +319,16 @@ def hold(switches: list[str]) -> None:
         for switch in switches:
             if states[switch] == "off":
                 _switch_on(switch)
+    if anew and _are_policed():
+        from jailng.core import policy
+
+        policy.restore()
+
+
+def _are_policed() -> bool:
+    """Whether the record of a jail tells of rules that went with the table, if there were any."""
+    records = [record for jid in addressed() if (record := registry.load(jid)) is not None]
+    return any(line.startswith("policy ") for record in records for line in record.undo)
 
 
 def release(words: list[str]) -> None:
@@ -321,7 +336,7 @@ def release(words: list[str]) -> None:
     jid, *switches = words
     unused = set(switches)
     alone = True
-    with Netlink(NETLINK_NETFILTER) as netlink, _Lock():
+    with Netlink(NETLINK_NETFILTER) as netlink, Lock():
         for others in _records(besides=int(jid)):
             alone = False
             unused -= others

@@ -8,8 +8,8 @@ namespace belongs to the first one's user namespace (docs/decisions/0003-address
 from __future__ import annotations
 
 from jailng.core import attach, firewall, origin, privileges, registry
+from jailng.core.connection import Policed
 from jailng.core.index import holders
-from jailng.core.operation import Operation
 from jailng.errors import JailError
 from jailng.params.model import Parameters
 
@@ -37,6 +37,8 @@ def first(record: Record, params: Parameters) -> Record | None:
                 raise JailError(f'ng.stack: jail "{other.name}" has the address too, on another network stack')
             if ours:
                 return None
+            if params.strings("ng.egress") != Parameters.from_texts(other.params).strings("ng.egress"):
+                raise JailError(f'ng.egress: jail "{other.name}" has the address too, and not the same rules')
             if params.flag("allow.raw_sockets"):
                 raise JailError(
                     f'allow.raw_sockets: jail "{other.name}" has the address too, and only in the jail that was there '
@@ -64,12 +66,13 @@ def _is_there(other: Record) -> bool:
     return begun and other.created and other.alive()
 
 
-class Join(Operation):
+class Join(Policed):
     """What leads to the first jail is the second's as well, and stays as long as either does."""
 
     __slots__ = ("jid", "lines", "other")
 
     def __init__(self, jid: int, other: Record) -> None:
+        super().__init__([])
         self.jid = jid
         self.other = other
         self.lines = _lines(other)
@@ -80,10 +83,11 @@ class Join(Operation):
         for line in self.lines:
             kind, *words = line.split(" ")
             if kind == "firewall":
-                found.append(firewall.undo_line(self.jid, words[1:]))
+                more = [switch for switch in self.switches if switch not in words]
+                found.append(firewall.undo_line(self.jid, [*words[1:], *more]))
             else:
                 found.append(" ".join(["joined", str(self.jid), *words[kind == "joined" :]]))
-        return found
+        return self.with_policy(found)
 
     def apply(self, slots: Slots) -> None:
         """Once PID 1 is in there, see whether what leads to it still does. Raises JailError or OSError.
@@ -93,12 +97,13 @@ class Join(Operation):
         """
         for line in self.lines:
             if line.startswith("firewall "):
-                firewall.hold(line.split(" ")[2:])
+                firewall.hold([*line.split(" ")[2:], *self.switches])
         left = registry.load(self.other.jid)
         given = [word.rpartition("|")[2] for line in self.lines for word in line.split(" ") if "|" in word]
         kept = all(self.other.jid in holders(address) for address in given)
         if left is None or left.init != self.other.init or _lines(left) != self.lines or not kept:
             raise ended(self.other)
+        self.hold_policy()
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 
-_ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "vnet")
+_ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
 _AMONG_MOUNTS = ("mount", "netns")
 AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
 LEAVES = ("init", "members", "broker", "sockets")  # of a jail's cgroup
@@ -38,6 +38,10 @@ def _function(kind: str) -> Callable[[list[str]], None]:
         from jailng.core import mounting
 
         return mounting.UNDO[kind]
+    if kind == "policy":
+        from jailng.core import policy
+
+        return policy.UNDO[kind]
     if kind in ("netns", "vnet"):
         from jailng.core import vnet
 

@@ -245,6 +245,8 @@ def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str
         known = resolve(name)
         if known is not None and known[0].pseudo and name not in _OWN:
             raise JailError(f"unknown parameter: {visible(name)}")
+        if name == "ng.rdr" and text:  # the host's addresses are not the jail's to give
+            raise JailError(hierarchy.NOT_PERMITTED)
         if name == "path":
             path = text
         elif name == "name" and text:

@@ -72,6 +72,7 @@ def _change(record: Record, changes: Parameters) -> None:
     try:
         if "host.hostname" in changed or "host.domainname" in changed:
             _set_names(record, params)
+        _police(record, params, changed)
     except (JailError, OSError):
         if renamed:
             from jailng.core import hierarchy
@@ -94,6 +95,20 @@ def _change(record: Record, changes: Parameters) -> None:
         broker.ensure(record)
     if "persist" in changed:
         remove.set_persist(record, params.flag("persist"))
+
+
+def _police(record: Record, params: Parameters, changed: list[str]) -> None:
+    """The rules of the jail's network, which tell its name in the log. Killed before the record has them, all the same
+    changes again when they are asked for again.
+    """
+    if (
+        "ng.rdr" in changed
+        or "ng.egress" in changed
+        or ("name" in changed and (params["ng.rdr"] or params["ng.egress"]))
+    ):
+        from jailng.core import policy
+
+        policy.change(record, params)
 
 
 def _add_name(record: Record, name: str) -> None:

@@ -65,6 +65,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 4, 
 _FOREVER = 0xFFFFFFFF
 
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 2, 4, 5, 7, 15
+_RTA_MULTIPATH, _RTA_VIA, _RTA_NH_ID = 9, 18, 30
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
 _RTPROT_KERNEL = 2
 _RTM_F_FIB_MATCH = 0x2000
@@ -323,6 +324,24 @@ class Found:
         found = attributes(body, 12)
         self.index: int = unpack_from("i", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
         self.preferred = found.get(_RTA_PREFSRC, b"")
+
+
+def get_routes(family: int) -> Message:
+    """Ask for the routes of a family in the table main. Answered by what ``Entry`` reads, and by others' as well."""
+    return _RTM_GETROUTE, NLM_F_DUMP, pack("BBBBBBBBI", family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+
+
+class Entry:
+    """A route of a table, an answer to ``get_routes``. ``on_link``: whoever is meant is reached without a gateway."""
+
+    __slots__ = ("bits", "on_link", "protocol", "target")
+
+    def __init__(self, body: bytes) -> None:
+        family, self.bits, table, self.protocol, kind = body[0], body[1], body[4], body[5], body[7]
+        found = attributes(body, 12)
+        self.target = found.get(_RTA_DST, bytes(4 if family == AF_INET else 16))
+        through = any(kind in found for kind in (_RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA, _RTA_NH_ID))
+        self.on_link = kind == _RTN_UNICAST and table == RT_TABLE_MAIN and self.bits > 0 and not through
 
 
 def _neighbour(index: int, address: bytes, state: int, flags: int) -> bytes:

@@ -79,6 +79,11 @@ def _address(family: int, name: str, text: str) -> Address:
     return Address(family, packed, prefix, interface, " ".join(words.split()))
 
 
+def packed(text: str) -> bytes | None:
+    """An IPv4 or IPv6 address in network order; None if the text is neither."""
+    return _ipv6(text) if ":" in text else ipv4(text)
+
+
 def ipv4(text: str) -> bytes | None:
     """The four bytes of an IPv4 address; None if it is not one."""
     parts = text.split(".")

@@ -228,12 +228,25 @@ class Parameters:
                 raise JailError(f"{one}=inherit with {other}.addr: not honoured yet (jailng part 5)")
         if self["ip6"] == "inherit" and self["ip4"] != "inherit" and self["vnet"] != "new":
             raise JailError("ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)")
+        for name in ("ng.rdr", "ng.egress"):
+            if self[name]:
+                self._check_policy(name)
         if self["host"] == "inherit" and self.flag("allow.set_hostname"):
             raise JailError("allow.set_hostname with host=inherit: on Linux nobody inside can change the host's name")
         shared = [name for name in _SYSV if self[name] == "inherit"]
         if shared and len(shared) < len(_SYSV):
             others = ", ".join([name for name in _SYSV if name not in shared])
             raise JailError(f"{shared[0]}=inherit: Linux shares all System V IPC or none: not without {others}=inherit")
+
+    def _check_policy(self, name: str) -> None:
+        """Such rules are for what passes a jail's own interface on the host."""
+        for other, value in (("ip4", "inherit"), ("ip6", "inherit"), ("vnet", "new"), ("ng.stack", "shared")):
+            if self._values.get(other) == value:
+                raise JailError(
+                    f"{name}: not with {other}={value}: it takes an interface of the host's that is the jail's"
+                )
+        if name == "ng.rdr" and not (self.addresses("ip4.addr") or self.addresses("ip6.addr")):
+            raise JailError(f"{name}: the jail has no address to lead to")
 
     def _fold(self) -> None:
         for base in ("meta", "env"):

@@ -26,7 +26,7 @@ _SYS = ("disable", "new", "inherit")
 
 # The columns:
 # kind      bool, int, string, choice (one of some words), jailsys (disable, new or inherit), ip4 and ip6 (lists of
-#           addresses), list (strings; of the exec.* ones each is a command).
+#           addresses), list (strings; of the exec.* ones each is a command, of those that are not pseudo a rule).
 # default   what holds where it is not given.
 # flags     C create-only, R read-only, P pseudo (jail(8)'s own; it does not reach the record of the jail),
 #           K may have keys below it (meta.key), H not among those that jls(8) lists when asked for all,
@@ -284,6 +284,12 @@ _ROWS: dict[str, Row] = {
         "shared: a broker makes the jail's sockets on the host, where BPF programs hold them to the addresses"),
     "ng.lenient": ("bool", False, "", "now", "restart", None, None,
         "warn where a restriction cannot be applied, or a permission given, instead of refusing", "ours"),
+    "ng.rdr": ("list", (), "", "now", "live", None, None,
+        "connections to the host's addresses that are led to the jail: protocol address port -> port",
+        "destination NAT in a table jailng_rdr of nf_tables"),
+    "ng.egress": ("list", (), "", "now", "live", None, None,
+        "what may leave the jail, the first rule that fits; without any rule all but to the host's own addresses",
+        "a chain of the jail's own in a table jailng_egress of nf_tables"),
 }  # fmt: skip
 
 

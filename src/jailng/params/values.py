@@ -23,8 +23,8 @@ _SPACE = " \t\n\v\f\r"
 
 
 def parse(parameter: Parameter, text: str | None, name: str = "", negated: bool = False) -> Value:
-    """The value that ``name=text`` gives, or a bare ``name`` (text None). Of a list: one element, or of ip4 and ip6 all
-    that the commas part.
+    """The value that ``name=text`` gives, or a bare ``name`` (text None). Of a list: one element, or of ip4, ip6 and
+    lists of rules all that the commas part.
 
     ``name`` is the name as it was given, for messages; ``negated`` says that it was the "no" form of a boolean.
     Raises JailError in FreeBSD's words.
@@ -45,6 +45,10 @@ def parse(parameter: Parameter, text: str | None, name: str = "", negated: bool 
     if kind == "list":
         if text is not None and parameter.name in _WITH_COMMAS:
             return tuple(text.split(","))
+        if not parameter.pseudo:
+            from jailng.params import rules
+
+            return rules.parse(name, text or "")
         return () if text is None else (text,)
     if kind == "choice" and text not in parameter.words:
         raise JailError(f'{name}: unknown value "{visible(text or "")}"')

@@ -1,0 +1,103 @@
+"""What one jail has in a table of nf_tables that several jails share, added and taken out in one transaction."""
+
+from __future__ import annotations
+
+from jailng.linux import nftables as nft
+from jailng.linux import nftrules as nfr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.linux.netlink import Message, Netlink
+    from jailng.linux.nftrules import Element
+
+
+class Fragment:
+    """Chains, whose names begin with the jail's, their rules, and the elements that lead packets there."""
+
+    __slots__ = ("chains", "elements", "rules", "table")
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        self.chains: list[str] = []
+        self.rules: list[Message] = []
+        self.elements: dict[str, list[Element]] = {}
+
+    def chain(self, name: str) -> str:
+        """Another chain; its name."""
+        self.chains.append(name)
+        return name
+
+    def rule(self, chain: str, *expressions: bytes, comment: str = "") -> None:
+        """A rule at the end of a chain."""
+        made = nft.new_rule(self.table, chain, *expressions)
+        self.rules.append(nfr.commented(made, comment) if comment else made)
+
+    def element(self, map_: str, key: bytes, last: bytes = b"", chain: str = "") -> None:
+        """An element of a map or set of the table's."""
+        self.elements.setdefault(map_, []).append((key, last, chain))
+
+    def messages(self) -> list[Message]:
+        """What adds it."""
+        made = [nfr.new_plain_chain(self.table, chain) for chain in self.chains]
+        made += self.rules
+        for map_, elements in self.elements.items():
+            made += nfr.new_elements(self.table, map_, elements)
+        return made
+
+
+def chain_name(jid: int) -> str:
+    """What the names of a jail's chains begin with."""
+    return f"jail{jid}"
+
+
+def owner(chain: str) -> int:
+    """The jid of the jail whose chain that is; 0 if it is none's."""
+    digits = chain.removeprefix("jail").partition("-")[0]
+    return int(digits) if chain.startswith("jail") and digits.isdigit() else 0
+
+
+def owner_of_interface(key: bytes) -> int:
+    """The jid of the jail whose interface on the host a key begins with the name of; 0 if it is none's."""
+    name = key[:16].rstrip(b"\0").decode("utf-8", "replace")
+    digits = name.removeprefix("jng").partition("-")[0]
+    return int(digits) if name.startswith("jng") and digits.isdigit() else 0
+
+
+class Table:
+    """A table as it is now: which chains it has, and what its maps lead to.
+
+    ``maps`` are the names of those, True where a key begins with the name of the interface of whose it is; else that is
+    whoever has the chain that it leads to.
+    """
+
+    __slots__ = ("chains", "elements", "maps", "name", "there")
+
+    def __init__(self, netlink: Netlink, name: str, chains: list[tuple[str, str]], maps: dict[str, bool]) -> None:
+        self.name = name
+        self.maps = maps
+        self.chains = [chain for table, chain in chains if table == name]
+        self.there = bool(self.chains)
+        self.elements: dict[str, list[Element]] = {}
+        for map_ in maps if self.there else ():
+            found: list[Element] = []
+            for _, body in netlink.ask(nft.get_elements(name, map_)):
+                found += nfr.elements(body)
+            self.elements[map_] = found
+
+    def without(self, jids: set[int]) -> list[Message]:
+        """What takes out all that these jails have."""
+        made: list[Message] = []
+        for map_, elements in self.elements.items():
+            gone = [
+                (key, last, "")
+                for key, last, chain in elements
+                if (owner_of_interface(key) if self.maps[map_] else owner(chain)) in jids
+            ]
+            made += nfr.delete_elements(self.name, map_, gone)
+        chains = [chain for chain in self.chains if owner(chain) in jids]
+        made += [nfr.delete_rules(self.name, chain) for chain in chains]
+        return made + [nfr.delete_chain(self.name, chain) for chain in chains]
+
+    def others(self, jids: set[int]) -> bool:
+        """Whether other jails than these have something in it."""
+        return any(owner(chain) not in (0, *jids) for chain in self.chains)

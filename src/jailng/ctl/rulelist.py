@@ -1,0 +1,56 @@
+"""Rules of jails with what they have counted, as a table or as JSON: what jailctl rdr and jailctl egress list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jailng.core import registry
+from jailng.core.registry import Record
+from jailng.core.tally import Counted
+from jailng.errors import UsageError
+from jailng.procs import printed
+from jailng.procs.jails import named
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``title`` is the verb; ``columns`` are attributes of ``Counted``, with the names that they are shown by."""
+
+    title: str
+    usage: str
+    columns: dict[str, str]
+    counted: Callable[[Record], list[Counted]]
+
+
+def found(word: str) -> Record:
+    """The running jail of that name or jid. Raises JailError."""
+    return named(word, lambda jid: f"jail {jid} not found")
+
+
+def show(kind: Kind, words: list[str]) -> int:
+    """List the rules of the jails that are named, or of all; the exit status. Raises JailError, UsageError, OSError."""
+    names = [word for word in words if word != "--json"]
+    if len(names) > 1 or any(name.startswith("-") for name in names):
+        raise UsageError(kind.usage)
+    records = [found(names[0])] if names else registry.jails()
+    listed = [(record, kind.counted(record)) for record in records]
+    if "--json" in words:
+        return printed.say([json.dumps({kind.title: [_fact(kind, *one) for one in listed if one[1]]}, indent=2)])
+    headings = [printed.Heading("JID", left=False), printed.Heading("NAME")]
+    headings += [printed.Heading(title, left=False) for title in kind.columns.values()]
+    rows = [
+        [str(record.jid), record.name, *[str(getattr(rule, column)) for column in kind.columns], rule.text]
+        for record, rules in listed
+        for rule in rules
+    ]
+    return printed.say(printed.lines([*headings, printed.Heading("RULE")], rows))
+
+
+def _fact(kind: Kind, record: Record, rules: list[Counted]) -> dict[str, object]:
+    said = [
+        {"rule": rule.text, **{title.lower(): getattr(rule, column) for column, title in kind.columns.items()}}
+        for rule in rules
+    ]
+    return {"jid": record.jid, "name": record.name, "rules": said}
