@@ -449,3 +449,34 @@ def test_jailctl_lists_what_was_counted(lan: Namespace, cell: Cell, checkout: Pa
     lines = run(str(checkout / "bin/jailctl"), "egress", "list").splitlines()
     assert lines[0].split() == "JID NAME PACKETS BYTES OVER RULE".split()
     assert len(lines) == 5
+
+
+def test_jails_of_one_address_have_one_set_of_rules(
+    lan: Namespace, jail: Command, cell: Cell, small_root: Path
+) -> None:
+    """They have one network stack: what leaves it, no rule can tell whose it is."""
+    cell(f"pass tcp to {PEER} port 80", "pass tcp to host port 53", words=(f"ip4.addr={JAIL}",))
+    second = ("-c", "name=second", f"path={small_root}", f"ip4.addr={JAIL}", "persist")
+    done = jail(*second, "ng.egress=none")
+    assert (done.returncode, done.stderr) == (
+        1,
+        'jail: ng.egress: jail "cell" has the address too, and not the same rules\n',
+    )
+    listener = server(HOST, 53)
+    assert jail(*second, f"ng.egress=pass tcp to {PEER} port 80,pass tcp to host port 53").returncode == 0
+    done = jail("-m", "name=second", "ng.egress=")
+    assert (done.returncode, done.stderr) == (
+        1,
+        'jail: ng.egress: jail "cell" has the address too, and its rules are the same\n',
+    )
+    for _ in range(2):  # the first goes, the other is held to them
+        with inside("second") as there:
+            assert [reaches(there, PEER, port) for port in (80, 81)] == [True, False]
+            assert [reaches(there, HOST, port) for port in (53, 54)] == [True, False]
+        cell.remove()
+    assert jail("-m", "name=second", "ng.egress=pass tcp to any port 81").returncode == 0
+    with inside("second") as there:
+        assert [reaches(there, PEER, port) for port in (80, 81)] == [False, True]
+    assert jail("-r", "second").returncode == 0
+    assert "jailng" not in run("nft", "list", "ruleset")
+    listener.close()

@@ -379,3 +379,17 @@ def test_jailctl_lists_adds_and_takes_away(lan: Namespace, cell: Cell, checkout:
     run(ctl, "rdr", "clear", "cell")
     assert listed() == []
     assert "jailng_rdr" not in ruleset()
+
+
+def test_jails_of_one_address_have_redirects_of_their_own(lan: Namespace, jail: Command, cell: Cell) -> None:
+    one = (f"ip4.addr={JAIL}",)
+    cell(f"tcp {HOST} 8080 -> 80", words=one)
+    cell(f"tcp {HOST} 8081 -> 81", name="second", words=one)
+    with inside("second") as there:
+        first, second = there.listen(JAIL, 80), there.listen(JAIL, 81)
+        assert peer_of(first, lan.connect(HOST, 8080)) == PEER
+        assert peer_of(second, lan.connect(HOST, 8081)) == PEER
+        assert jail("-r", "cell").returncode == 0
+        assert peer_of(second, lan.connect(HOST, 8081)) == PEER
+        with pytest.raises(ConnectionRefusedError):
+            lan.connect(HOST, 8080)

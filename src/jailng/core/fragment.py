@@ -66,8 +66,8 @@ def owner_of_interface(key: bytes) -> int:
 class Table:
     """A table as it is now: which chains it has, and what its maps lead to.
 
-    ``maps`` are the names of those, True where a key begins with the name of the interface of whose it is; else that is
-    whoever has the chain that it leads to.
+    ``maps`` are the names of those, True where a key begins with the name of an interface of a jail's. An element is
+    whose that is, and whose the chain is that it leads to.
     """
 
     __slots__ = ("chains", "elements", "maps", "name", "there")
@@ -88,15 +88,15 @@ class Table:
         """What takes out all that these jails have."""
         made: list[Message] = []
         for map_, elements in self.elements.items():
-            gone = [
-                (key, last, "")
-                for key, last, chain in elements
-                if (owner_of_interface(key) if self.maps[map_] else owner(chain)) in jids
-            ]
+            gone = [(key, last, "") for key, last, chain in elements if self.is_of(map_, key, chain, jids)]
             made += nfr.delete_elements(self.name, map_, gone)
         chains = [chain for chain in self.chains if owner(chain) in jids]
         made += [nfr.delete_rules(self.name, chain) for chain in chains]
         return made + [nfr.delete_chain(self.name, chain) for chain in chains]
+
+    def is_of(self, map_: str, key: bytes, chain: str, jids: set[int]) -> bool:
+        """Whether an element is one of these jails'."""
+        return owner(chain) in jids or (self.maps[map_] and owner_of_interface(key) in jids)
 
     def others(self, jids: set[int]) -> bool:
         """Whether other jails than these have something in it."""

@@ -404,8 +404,12 @@ def _removal(netlink: Netlink, jids: set[int], needed: set[str]) -> list[Message
     """What takes away all that these jails have, and the tables in which no other has any, but those ``needed``."""
     messages: list[Message] = []
     chains = _chains(netlink)
+    shut: set[bytes] = set()  # interfaces for which the host is closed again
     for name, maps in ((egress.TABLE, egress.MAPS), (forward.TABLE, forward.MAPS)):
         table = Table(netlink, name, chains, maps)
+        for map_ in egress.MAPS:
+            elements = table.elements.get(map_, ())
+            shut |= {key for key, _, chain in elements if table.is_of(map_, key, chain, jids)}
         if table.there and name not in needed and not table.others(jids):
             messages.append(nft.delete_table(name))
         elif table.there:
@@ -414,7 +418,9 @@ def _removal(netlink: Netlink, jids: set[int], needed: set[str]) -> list[Message
         answers = netlink.ask(nft.get_elements(firewall.TABLE, _JUDGED))
     except FileNotFoundError:
         return messages
-    keys = sorted({key for _, body in answers for key in nft.keys(body) if owner_of_interface(key) in jids})
+    keys = sorted(
+        {key for _, body in answers for key in nft.keys(body) if key in shut or owner_of_interface(key) in jids}
+    )
     return [*[nft.delete_element(firewall.TABLE, _JUDGED, key) for key in keys], *messages]
 
 
