@@ -12,6 +12,7 @@ from jailng.errors import JailError, UsageError
 # verb: what it is for. Each is a module of jailng.ctl.
 VERBS = {
     "bootstrap": "make a Debian root, ready to be a jail",
+    "doctor": "whether the host gives jails what they need, and what to do where it does not",
     "egress": "what may leave jails, with what the rules have counted",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",

@@ -49,7 +49,7 @@ TABLE = "jailng"
 _JAILS = b"jng"
 # Of such a switch the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
 # (force_forwarding takes only 0 and 1: there it is ours if the table guards it.)
-_OURS = (2, 3)
+OURS = (2, 3)
 # The kernel's default, in hundredths of a second: a broadcast ARP request for a jail would be answered that much later.
 _PROXY_DELAY = 80
 _PROXY = "proxy:6"
@@ -96,7 +96,9 @@ def _rules() -> Iterator[Message]:
         yield nft.new_rule(TABLE, chain, *expressions)
 
 
-def _table() -> list[Message]:
+def table() -> list[Message]:
+    """The messages that make the table."""
+
     def joined(first: int, second: int) -> int:
         return first << nft.TYPE_BITS | second
 
@@ -153,17 +155,17 @@ def switches_for(family: int, interface: str) -> list[str]:
     Reads only. Raises JailError where it cannot be had without harm to the host.
     """
     if family == 4:
-        return [f"4:{interface}"] if read_switch(f"ipv4/conf/{interface}/forwarding") in (0, *_OURS) else []
+        return [f"4:{interface}"] if read_switch(f"ipv4/conf/{interface}/forwarding") in (0, *OURS) else []
     # The host asks its LAN for a jail's peer from the jail's address, since it has it. Where the answer would be led
     # into the jail, only a proxy takes it for itself (ip6_forward_proxy_check).
-    proxy = [_PROXY] if read_switch(_path(_PROXY)) in (0, *_OURS) else []
+    proxy = [_PROXY] if read_switch(_path(_PROXY)) in (0, *OURS) else []
     everywhere = read_switch("ipv6/conf/all/forwarding")
-    if everywhere in _OURS:
+    if everywhere in OURS:
         return ["6:all", *proxy]
     if everywhere != 0:
         return proxy
     if not can_forward_one():
-        _check_advertisements()
+        check_advertisements()
         return ["6:all", *proxy]
     own = f"6:{interface}"
     if read_switch(_path(own)) == 0 or own in (_guarded_now() or _recorded()):
@@ -171,8 +173,11 @@ def switches_for(family: int, interface: str) -> list[str]:
     return proxy
 
 
-def _check_advertisements() -> None:
-    """Before Linux 6.17 IPv6 is forwarded for all interfaces or none, and one that forwards takes no advertisements."""
+def check_advertisements() -> None:
+    """Before Linux 6.17 IPv6 is forwarded for all interfaces or none, and one that forwards takes no advertisements.
+
+    Raises JailError where that would do harm.
+    """
     why = "this kernel forwards IPv6 for all interfaces or none (Linux 6.17 can for one)"
     fd = posix.open("/proc/net/if_inet6", posix.O_RDONLY | posix.O_CLOEXEC)
     text = bytearray()
@@ -213,24 +218,30 @@ def _path(switch: str) -> str:
     return f"ipv6/conf/{interface}/force_forwarding"
 
 
-def _state(switch: str) -> str:
+def sysctl(path: str) -> str:
+    """What is below /proc/sys/net, or a switch, as sysctl(8) has it: an interface may have a dot in its name."""
+    path = f"net/{_path(path) if ':' in path and '/' not in path else path}"
+    return path if "." in path else path.replace("/", ".")
+
+
+def state(switch: str) -> str:
     """``off``, ``ours``, or ``theirs``: meanwhile an administrator (or a program of his) has switched on forwarding."""
     if switch.startswith("6") and not switch.endswith(":all"):
         if read_switch("ipv6/conf/all/forwarding") != 0:
             return "theirs"
         return "off" if read_switch(_path(switch)) == 0 else "ours"
     value = read_switch(_path(switch))
-    return "off" if value == 0 else "ours" if value in _OURS else "theirs"
+    return "off" if value == 0 else "ours" if value in OURS else "theirs"
 
 
 def _switch_on(switch: str) -> None:
     family, _, interface = switch.partition(":")
     if family != "4":
-        write_switch(_path(switch), 1 if family == "6" and interface != "all" else _OURS[0])
+        write_switch(_path(switch), 1 if family == "6" and interface != "all" else OURS[0])
         return
     delay = f"ipv4/neigh/{interface}/proxy_delay"
     default = read_switch(delay) == _PROXY_DELAY
-    write_switch(_path(switch), _OURS[default])
+    write_switch(_path(switch), OURS[default])
     if default:
         write_switch(delay, 0)
 
@@ -241,9 +252,9 @@ def _switch_off(switch: str) -> None:
     if family == "6" and interface != "all":
         if value == 1:
             write_switch(_path(switch), 0)
-    elif value in _OURS:
+    elif value in OURS:
         delay = f"ipv4/neigh/{interface}/proxy_delay"
-        if family == "4" and value == _OURS[1] and read_switch(delay) == 0:
+        if family == "4" and value == OURS[1] and read_switch(delay) == 0:
             write_switch(delay, _PROXY_DELAY)
         write_switch(_path(switch), 0)
 
@@ -304,15 +315,15 @@ def hold(switches: list[str]) -> None:
             # Also after `nft flush ruleset`: then other jails' switches are unguarded too.
             present = {switch for switch in _recorded().union(switches) if switch != _PROXY}
             try:
-                netlink.transaction(_table() + [nft.new_element(TABLE, *_key(switch)) for switch in sorted(present)])
+                netlink.transaction(table() + [nft.new_element(TABLE, *_key(switch)) for switch in sorted(present)])
             except OSError as error:
                 raise JailError(f"nf_tables: {error.strerror}") from None
-        states = {switch: _state(switch) for switch in sorted(present.union(switches))}
+        states = {switch: state(switch) for switch in sorted(present.union(switches))}
         changes = []
-        for switch, state in states.items():
-            if state == "theirs" and switch in present:
+        for switch, its in states.items():
+            if its == "theirs" and switch in present:
                 changes.append(nft.delete_element(TABLE, *_key(switch)))
-            elif state != "theirs" and switch not in present and switch != _PROXY:
+            elif its != "theirs" and switch not in present and switch != _PROXY:
                 changes.append(nft.new_element(TABLE, *_key(switch)))
         if changes:
             netlink.transaction(changes)

@@ -49,7 +49,7 @@ IPV4_DEVCONF_ACCEPT_LOCAL = 23
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
-_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _RTM_NEWRULE = 32
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC = 1, 3, 4, 18, 19, 26
@@ -358,6 +358,17 @@ def new_proxy(index: int, address: bytes, protocol: int) -> Message:
     """Answer for ``address`` on that link: ARP where its route leaves by another interface and forwarding is on."""
     body = _neighbour(index, address, 0, _NTF_PROXY) + attribute(_NDA_PROTOCOL, bytes([protocol]))
     return _RTM_NEWNEIGH, NLM_F_CREATE, body
+
+
+def get_proxies(family: int) -> Message:
+    """Ask for what this host answers for, of IPv4 (4) or IPv6. Answered by what ``proxied`` reads."""
+    body = pack("BxxxiHBB", AF_INET if family == 4 else AF_INET6, 0, 0, _NTF_PROXY, 0)
+    return _RTM_GETNEIGH, NLM_F_DUMP, body
+
+
+def proxied(body: bytes) -> tuple[int, bytes]:
+    """The interface and the address of an answer to ``get_proxies``."""
+    return unpack_from("i", body, 4)[0], attributes(body, 12)[_NDA_DST]
 
 
 def delete_proxy(index: int, address: bytes) -> Message:

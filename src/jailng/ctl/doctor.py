@@ -1,0 +1,105 @@
+"""``jailctl doctor``: whether this host gives jails what they need, and what to do where it does not.
+
+A check is a row of CHECKS: its name, what it is about, and a function that yields what it finds.
+"""
+
+from __future__ import annotations
+
+import getopt
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from jailng.ctl import diagnosis, forwarding, hostnetwork, lent, netkernel
+from jailng.ctl import path as commands
+from jailng.ctl.diagnosis import Finding, Jails
+from jailng.errors import JailError, UsageError
+from jailng.linux import ns
+from jailng.params.values import visible
+from jailng.procs import printed
+
+USAGE = "usage: jailctl doctor [--json] [check ...]"
+
+CHECKS: dict[str, tuple[str, Callable[[Jails], Iterable[Finding]]]] = {
+    "path": ("jail, jls and jexec are jailng's wherever PATH looks first", commands.check),
+    "kernel": ("the kernel has what networks of jails take", netkernel.check),
+    "forward": ("the host's firewall lets jails' packets through", forwarding.check),
+    "table": ("table inet jailng stands, and guards what was switched on for jails", hostnetwork.table),
+    "switches": ("forwarding is on where jails need it, and nowhere is it left on", hostnetwork.switches),
+    "rp_filter": ("reverse path filtering stands behind the table", hostnetwork.rp_filter),
+    "accept_ra": ("jails may have IPv6 addresses without harm to the host's", hostnetwork.accept_ra),
+    "addresses": ("the addresses of jails lead to them", lent.check),
+    "leftovers": ("of jails that are gone nothing is left", hostnetwork.leftovers),
+}
+_STATES = ("ok", "note", "wrong")
+_COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+
+
+def main(argv: list[str]) -> int:
+    """Run the checks; 1 if anything is wrong. Raises UsageError and JailError."""
+    try:
+        asked, names = getopt.gnu_getopt(argv, "", ["json"])
+    except getopt.GetoptError:
+        raise UsageError(USAGE) from None
+    for name in names:
+        if name not in CHECKS:
+            raise UsageError(f"jailctl: doctor: no check of that name: {visible(name)}\n{USAGE}\n{_list()}")
+    if os.geteuid() != 0 or ns.is_jailed():
+        raise JailError("doctor: only the host's root can look at all of it")
+    found = examine(names)
+    if asked:
+        print(json.dumps({"checks": [_as_json(name, findings) for name, findings in found.items()]}, indent=2))
+    elif sys.stdout.isatty() and _draw(found):
+        pass
+    else:
+        printed.say([line for name, findings in found.items() for line in _plain(name, findings)])
+    return int(any(finding.wrong for findings in found.values() for finding in findings))
+
+
+def examine(names: Iterable[str] = ()) -> dict[str, list[Finding]]:
+    """What each check finds, of those of these names, or of all; root only. Raises JailError."""
+    jails = diagnosis.jails()
+    return {name: list(CHECKS[name][1](jails)) for name in CHECKS if name in (names or CHECKS)}
+
+
+def _list() -> str:
+    return "checks: " + ", ".join(CHECKS)
+
+
+def _state(findings: list[Finding]) -> str:
+    return _STATES[max([0, *[1 + finding.wrong for finding in findings]])]
+
+
+def _as_json(name: str, findings: list[Finding]) -> dict[str, object]:
+    shown = [{"wrong": one.wrong, "what": one.what, "remedy": list(one.remedy)} for one in findings]
+    return {"check": name, "about": CHECKS[name][0], "state": _state(findings), "findings": shown}
+
+
+def _plain(name: str, findings: list[Finding]) -> list[str]:
+    lines = [f"{_state(findings):<7}{name:<11}{CHECKS[name][0]}"]
+    for finding in findings:
+        lines.append(f"       {visible(finding.what)}")
+        lines += [f"         {visible(line)}" for line in finding.remedy]
+    return lines
+
+
+def _draw(found: dict[str, list[Finding]]) -> bool:
+    """As a table, if there is what draws one (python3-rich)."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        return False
+    table = Table("", "check", "", box=None, pad_edge=False)
+    for name, findings in found.items():
+        state = _state(findings)
+        text = Text(CHECKS[name][0])
+        for finding in findings:
+            text.append(f"\n{visible(finding.what)}", style=_COLOURS["wrong" if finding.wrong else "note"])
+            for line in finding.remedy:
+                text.append(f"\n  {visible(line)}", style="bold")
+        table.add_row(Text(state, style=_COLOURS[state]), Text(name), text)
+    Console().print(table)
+    return True

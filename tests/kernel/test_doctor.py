@@ -1,0 +1,231 @@
+"""jailctl doctor: what it says of a host, sound or spoilt; each remedy that it names is tried."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jailng.core import firewall
+from jailng.ctl import diagnosis, netkernel
+from tests.kernel.conftest import Command
+from tests.kernel.networks import Namespace, attach, ip, run, set_switch, switch
+
+FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
+DROPPING = """
+table inet filter {
+    chain input { type filter hook input priority filter; policy accept; }
+    chain forward { type filter hook forward priority filter; policy drop; }
+}
+"""
+
+
+@pytest.fixture
+def lan() -> Iterator[Namespace]:
+    with attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as made:
+        ip(f"address add {FOUR}/24 dev ep0", f"address add {SIX}/64 dev ep0 nodad preferred_lft 0")
+        ip("route add default via 198.51.100.2", "route add default via 2001:db8:1::2")
+        yield made
+
+
+@pytest.fixture
+def cell(lan: Namespace, jail: Command, small_root: Path) -> Iterator[str]:
+    """A jail with both addresses."""
+    done = jail("-c", "name=cell", f"path={small_root}", f"ip4.addr={FOUR}", f"ip6.addr={SIX}", "persist")
+    assert (done.returncode, done.stderr) == (0, "")
+    yield "cell"
+    jail("-r", "cell")
+
+
+@pytest.fixture
+def doctor(checkout: Path) -> Doctor:
+    return Doctor(checkout)
+
+
+class Doctor:
+    """``jailctl doctor``, on a PATH that has the commands."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.argv = [f"{checkout}/bin/jailctl", "doctor"]
+        self.environment = {**os.environ, "PATH": f"{checkout}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        argv, env = [*self.argv, *words], {**self.environment, **environment}
+        return subprocess.run(argv, capture_output=True, text=True, env=env)
+
+    def findings(self, check: str, status: int = 1) -> list[dict[str, Any]]:
+        """What a check finds; that it is alone in finding anything is not said."""
+        done = self.run("--json", check)
+        assert (done.returncode, done.stderr) == (status, "")
+        (found,) = json.loads(done.stdout)["checks"]
+        assert found["check"] == check
+        findings: list[dict[str, Any]] = found["findings"]
+        return findings
+
+    def mend(self, finding: dict[str, Any]) -> None:
+        for line in finding["remedy"]:
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=self.environment)
+            assert done.returncode == 0, (line, done.stderr)
+
+
+def test_a_sound_host(cell: str, doctor: Doctor) -> None:
+    before = run("nft", "list", "ruleset"), run("ip", "route", "show", "table", "all"), switch("ipv4/ip_forward")
+    done = doctor.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert {line[0] for line in lines} == {"ok"}
+    assert {line[1] for line in lines} >= {"path", "kernel", "forward", "table", "switches", "addresses", "leftovers"}
+    after = run("nft", "list", "ruleset"), run("ip", "route", "show", "table", "all"), switch("ipv4/ip_forward")
+    assert after == before
+
+
+def test_a_host_without_jails(doctor: Doctor) -> None:
+    assert doctor.run().returncode == 0
+
+
+def test_a_policy_that_drops(cell: str, doctor: Doctor, lan: Namespace, jexec: Command, checkout: Path) -> None:
+    subprocess.run(["nft", "-f", "-"], input=DROPPING, text=True, check=True)
+    reach = (cell, "/bin/busybox", "nc", "-w", "1", "198.51.100.2", "80")
+    listener = lan.listen("198.51.100.2", 80)
+    try:
+        assert jexec(*reach).returncode != 0  # the control
+        found = doctor.findings("forward")
+        assert [one["what"] for one in found] == [
+            f'{name} packets of jails are dropped on their way to ep0 (tried with jail "cell"), by chain forward of '
+            "table inet filter, whose policy is drop"
+            for name in ("IPv4", "IPv6")
+        ]
+        doctor.mend(found[0])
+        assert doctor.findings("forward", 0) == []
+        with subprocess.Popen([f"{checkout}/bin/jexec", *reach], stdin=subprocess.DEVNULL) as caller:
+            listener.accept()[0].close()
+        assert caller.returncode == 0
+    finally:
+        listener.close()
+        run("nft", "delete", "table", "inet", "filter")
+
+
+def test_a_policy_that_will_drop(doctor: Doctor) -> None:
+    subprocess.run(["nft", "-f", "-"], input=DROPPING, text=True, check=True)
+    found = doctor.findings("forward", 0)
+    doctor.mend(found[0])
+    spared = doctor.findings("forward", 0)
+    run("nft", "delete", "table", "inet", "filter")
+    assert [one["wrong"] for one in found] == [False, False]
+    assert "will be dropped by chain forward of table inet filter" in found[0]["what"]
+    assert spared == []
+
+
+def test_a_flushed_ruleset(cell: str, doctor: Doctor, jail: Command, small_root: Path) -> None:
+    run("nft", "flush", "ruleset")
+    (found,) = doctor.findings("table")
+    assert found["what"].startswith("table inet jailng is gone, as after nft flush ruleset: cell may send from any")
+    ip("address add 198.51.100.11/24 dev ep0")
+    assert jail("-c", f"path={small_root}", "ip4.addr=198.51.100.11", "command=/bin/true").returncode == 0
+    assert doctor.findings("table", 0) == []
+
+
+def test_forwarding_that_somebody_switched_off(cell: str, doctor: Doctor) -> None:
+    set_switch("ipv4/ip_forward", "1")
+    set_switch("ipv4/ip_forward", "0")  # which does it for all interfaces, those of jails too
+    found = doctor.findings("switches")
+    assert [one["remedy"] for one in found] == [
+        [f"sysctl -w net.ipv4.conf.{name}.forwarding=1"] for name in (_interface(), "ep0")
+    ]
+    for one in found:
+        doctor.mend(one)
+    assert doctor.findings("switches", 0) == []
+    set_switch("ipv4/conf/ep0/forwarding", "3")  # as it was
+
+
+def test_forwarding_that_somebody_switched_on(cell: str, doctor: Doctor) -> None:
+    set_switch("ipv4/ip_forward", "1")
+    (found,) = doctor.findings("table", 0)
+    assert found["what"].startswith(
+        "net.ipv4.conf.ep0.forwarding is the administrator's by now, and jailng still drops"
+    )
+    set_switch("ipv4/ip_forward", "0")
+    set_switch("ipv4/conf/ep0/forwarding", "3")
+    set_switch(f"ipv4/conf/{_interface()}/forwarding", "1")
+
+
+def test_an_alias_that_somebody_took_away(cell: str, doctor: Doctor) -> None:
+    ip(f"address delete {FOUR}/24 dev ep0")
+    (found,) = doctor.findings("addresses", 0)
+    assert found["what"].startswith(f'jail "cell": ep0 has {FOUR} no longer')
+    doctor.mend(found)
+    ip(f"address delete {FOUR}/32 dev ep0", f"address add {FOUR}/24 dev ep0")
+
+
+def test_a_proxy_and_a_route_that_somebody_took_away(cell: str, doctor: Doctor, jail: Command) -> None:
+    ip(f"neighbour delete proxy {FOUR} dev ep0")
+    (found,) = doctor.findings("addresses")
+    assert found["what"] == f'jail "cell": nobody answers for {FOUR} on ep0'
+    doctor.mend(found)
+    assert doctor.findings("addresses", 0) == []
+    ip(f"route delete {FOUR} dev {_interface()} table local")
+    (found,) = doctor.findings("addresses")
+    assert found["what"] == f'jail "cell": {FOUR} leads to lo, and not to {_interface()}'
+
+
+def test_an_address_on_no_interface(jail: Command, small_root: Path, doctor: Doctor) -> None:
+    made = jail("-c", "name=lost", f"path={small_root}", "ip4.addr=192.0.2.77", "persist")
+    assert made.returncode == 0
+    (found,) = doctor.findings("addresses")
+    assert found["what"] == 'jail "lost": 192.0.2.77 was on no interface when it started: nothing in it can use that'
+    jail("-r", "lost")
+
+
+def test_what_is_left_over(doctor: Doctor, lan: Namespace) -> None:
+    firewall.hold(["4:ep0"])  # as a jail does whose record is lost with /run
+    found = doctor.findings("leftovers")
+    assert len(found) == 2
+    for one in found:
+        doctor.mend(one)
+    assert doctor.findings("leftovers", 0) == []
+    set_switch("ipv4/neigh/ep0/proxy_delay", "80")
+
+
+def test_reverse_path_filtering_that_is_off(cell: str, doctor: Doctor) -> None:
+    set_switch(f"ipv4/conf/{_interface()}/rp_filter", "0")
+    (found,) = doctor.findings("rp_filter", 0)
+    doctor.mend(found)
+    assert doctor.findings("rp_filter", 0) == []
+
+
+def test_path_that_leads_to_others_first(tmp_path: Path, doctor: Doctor) -> None:
+    other = tmp_path / "jexec"
+    other.write_text("#!/bin/sh\necho java\n")
+    other.chmod(0o755)
+    done = doctor.run("path", PATH=f"{tmp_path}:{doctor.environment['PATH']}")
+    assert done.returncode == 1
+    assert f"jexec: PATH leads to {other}, which is another program, before {doctor.argv[0][:-7]}jexec" in done.stdout
+    assert doctor.run("path", PATH="/nonexistent:/usr/bin").returncode == 1
+
+
+def test_a_kernel_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise OSError(2, "No such file or directory")
+
+    assert list(netkernel.check(diagnosis.Jails())) == []
+    monkeypatch.setattr(netkernel, "_TRIED", [("nf_tables: fib", "CONFIG_NFT_FIB_INET", missing)])
+    (found,) = netkernel.check(diagnosis.Jails())
+    assert found.what == "nf_tables: fib: No such file or directory: the kernel needs CONFIG_NFT_FIB_INET"
+
+
+def test_what_it_does_not_understand(doctor: Doctor) -> None:
+    for words in (["--fast"], ["nothing"], ["\x1b[2J"]):
+        done = doctor.run(*words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "usage: jailctl doctor" in done.stderr
+        assert "\x1b" not in done.stderr
+
+
+def _interface() -> str:
+    (found,) = [name for name in os.listdir("/proc/sys/net/ipv4/conf") if name.startswith("jng")]
+    return found
