@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE, Step
-from tests.kernel.networks import Namespace
+from tests.kernel.networks import Namespace, ip
 from tests.kernel.stage import Stage, mounts, unmount
+from tests.kernel.test_vnet import look
 
 ADDRESS = "198.51.100.10"
 Found = Callable[[], str]
@@ -133,6 +134,50 @@ def test_creation_on_the_host_s_stack(trial: Trial, small_root: Path, lan: Names
         "persist",
     )  # fmt: skip
     assert "jail-sockets" not in stage.processes().values()
+
+
+@pytest.fixture
+def wire() -> Iterator[str]:
+    """An epair0b, with an epair0a at its other end."""
+    ip("link add epair0a type veth peer name epair0b", "link set epair0b mtu 1400 alias wire")
+    yield "epair0b"
+    ip("link delete epair0a")
+
+
+def _whole(trial: Trial, step: Step, wire: str, before: object) -> None:
+    if (now := look(wire)) != before:
+        trial.note(step, f"{now} is not {before}")
+
+
+def test_creation_with_an_interface(trial: Trial, small_root: Path, wire: str) -> None:
+    before = look(wire)
+    create = ("-c", "name=a", f"path={small_root}", "vnet", f"vnet.interface={wire}", "persist")
+    steps = trial.steps("jail", *create)
+    trial.jail("-R", "a")
+    for step in steps:
+        trial.kill(step, "jail", *create)
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        _whole(trial, step, wire, before)
+    trial.verdict()
+
+
+def test_removal_with_an_interface(trial: Trial, small_root: Path, wire: str) -> None:
+    before = look(wire)
+    create = ("-c", "name=a", f"path={small_root}", "vnet", f"vnet.interface={wire}", "persist")
+    trial.jail(*create)
+    for step in trial.steps("jail", "-r", "a"):
+        trial.kill(step, "jail", "-r", "a")
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        _whole(trial, step, wire, before)
+        assert not trial.jail(*create).returncode
+    trial.jail("-r", "a")
+    trial.verdict()
 
 
 def _with_mounts(root: Path) -> tuple[str, ...]:

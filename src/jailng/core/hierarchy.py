@@ -94,8 +94,9 @@ def inherit(params: Parameters, parent: Record) -> None:
         params.imply(name, above[name])
     if params["vnet"] == "new" and params.number("devfs_ruleset") == 0:
         params.imply("devfs_ruleset", devfs.ruleset(above))  # not that of a vnet because the inner one has one
+    stack = _stack_above(parent)
     for family in ("ip4", "ip6"):
-        _share_addresses(params, above, family)
+        _share_addresses(params, above, family, stack)
 
 
 def inherit_anew(params: Parameters, parent: Record, record: Record) -> None:
@@ -108,9 +109,13 @@ def inherit_anew(params: Parameters, parent: Record, record: Record) -> None:
 def check_lending(params: Parameters, parent: Record) -> None:
     """Whether a jail that ``parent`` itself asks for may have these addresses.
 
+    Nor may it have a stack of its own where ``parent`` has none.
+
     One with the host's network has all that are there, but it is the host alone that may lead one to a jail: others
     would take it away from whoever has it, on the host or beyond. Raises JailError (EPERM).
     """
+    if params["vnet"] == "new" and parent.params.get("vnet") != "new":
+        raise JailError(NOT_PERMITTED)  # its root would open for itself what the host has not given it
     for family in ("ip4", "ip6"):
         if parent.params.get(family) == "inherit" and params.addresses(f"{family}.addr"):
             raise JailError(NOT_PERMITTED)
@@ -228,9 +233,25 @@ def _take_highest(params: Parameters, above: Parameters, name: str) -> None:
         params.imply(name, above[name])
 
 
-def _share_addresses(params: Parameters, above: Parameters, family: str) -> None:
-    """A jail has no address that the one above has not, unless that has the host's."""
-    if above.text(family) == "inherit":
+def _stack_above(parent: Record) -> Record | None:
+    """The jail with vnet whose stack a jail in ``parent`` can share, if it is not the host's or an address jail's."""
+    above: Record | None = parent
+    while above is not None and above.shares_network:
+        above = registry.load(above.parent) if above.parent else None
+    return above if above is not None and above.params.get("vnet") == "new" else None
+
+
+def _share_addresses(params: Parameters, above: Parameters, family: str, stack: Record | None) -> None:
+    """A jail has no address that the one above has not, unless that has the host's.
+
+    In the ``stack`` of a jail with vnet its root configures them, and the host leads none there.
+    """
+    if stack is not None and params.addresses(f"{family}.addr"):
+        raise JailError(
+            f"{family}.addr: in a jail with vnet a jail has that one's stack ({family}=inherit), one of its own "
+            f"(vnet), or no address"
+        )
+    if above.text(family) == "inherit" or stack is not None:
         return
     there = {address.bare for address in above.addresses(f"{family}.addr")}
     if not {address.bare for address in params.addresses(f"{family}.addr")} <= there:

@@ -197,6 +197,11 @@ def jail_remove(record: registry.Record) -> None:
     _ask("jail_remove", "remove", record.jid)
 
 
+def lend(record: registry.Record, interface: str) -> None:
+    """SIOCSIFVNET: take an interface of this jail's to one in it. Raises JailError."""
+    _ask("SIOCSIFVNET", "lend", record.jid, interface)
+
+
 def members(record: registry.Record) -> list[int]:
     """The pids in a jail, as this jail numbers them."""
     return [int(pid) for pid in _ask("jail_get", "members", record.jid).words()]

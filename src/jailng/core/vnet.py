@@ -32,27 +32,30 @@ _NEW = posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 _SECONDS = 10.0
 
 
-def lend(record: Record, name: str) -> None:
-    """Take the interface ``name`` to the jail, whose lock this process has.
+def lend(record: Record, name: str, lender: Record | None = None) -> None:
+    """Take the interface ``name`` to the jail, whose lock this process has: one of the host's, or of that ``lender``.
 
-    It is one of the host's or, where the jail is in another, of that one's. Raises JailError (there is no such jail or
-    interface); OSError where the kernel does not move it.
+    Raises JailError: there is no such jail or interface; OSError where the kernel does not move it, or the ``lender``
+    has no stack of its own (EPERM).
     """
     there = _namespace(record)
     home = -1
     try:
         if there < 0:
             raise JailError(f"jail {record.jid} not found")
-        home = _home(record.parent)
+        if lender is not None:
+            home = _namespace(lender) if lender.params.get("vnet") == "new" else -1
+            if home < 0:
+                raise OSError(errno.EPERM, posix.strerror(errno.EPERM))
         with _sockets(home) as at_home, _sockets(there) as inside:
-            _move(record, name, at_home, inside, there)
+            _move(record, name, lender.jid if lender is not None else 0, at_home, inside, there)
     finally:
         for fd in (there, home):
             if fd >= 0:
                 posix.close(fd)
 
 
-def _move(record: Record, name: str, at_home: Netlink, inside: Netlink, there: int) -> None:
+def _move(record: Record, name: str, lender: int, at_home: Netlink, inside: Netlink, there: int) -> None:
     try:
         device = _found(at_home, name=name)
     except OSError as error:
@@ -63,7 +66,7 @@ def _move(record: Record, name: str, at_home: Netlink, inside: Netlink, there: i
     number = device.index if device.index not in taken else max(taken) + 1
     pin = f"netns {record.jid} {posix.fstat(there).st_ino}"
     lines = [] if pin in record.undo else [f"undo {pin}"]
-    words = [str(record.jid), str(record.parent), str(number), *device.words()]
+    words = [str(record.jid), str(lender), str(number), *device.words()]
     record.append([*lines, f"undo {' '.join(['vnet', *words])}"])
     if lines:
         _hold(record.jid, there)
@@ -130,20 +133,6 @@ def _open_pin(jid: int, inode: int) -> int:
     return elsewhere.find("net", inode)
 
 
-def _home(jid: int) -> int:
-    """The network namespace that interfaces come from and go back to: that of the jail above, -1 for the host's.
-
-    Raises JailError where the jail above has none of its own: whose interfaces would it give away?
-    """
-    if not jid:
-        return -1
-    above = registry.load(jid)
-    found = _namespace(above) if above is not None and above.params.get("vnet") == "new" else -1
-    if found < 0:
-        raise JailError("SIOCSIFVNET: Operation not permitted")
-    return found
-
-
 def _hold(jid: int, namespace: int) -> None:
     """Keep the namespace when all that are in it have left: nsfs, mounted on a file as ip-netns(8) does it."""
     path = f"{PINS}/{jid}"
@@ -177,8 +166,8 @@ def _let_go(words: list[str]) -> None:
 
 
 def _give_back(words: list[str]) -> None:
-    """``vnet JID PARENT NUMBER DEVICE...``: fetch an interface from the jail. Raises OSError, JailError."""
-    jid, parent, number = [int(word) for word in words[:3]]
+    """``vnet JID LENDER NUMBER DEVICE...``: fetch an interface from the jail. Raises OSError, JailError."""
+    jid, lender, number = [int(word) for word in words[:3]]
     was = interface.Device.of_words(words[3:])
     record = registry.load(jid)
     if record is None:
@@ -189,8 +178,8 @@ def _give_back(words: list[str]) -> None:
         return
     home = -1
     try:
-        if parent:
-            above = registry.load(parent)
+        if lender:
+            above = registry.load(lender)
             home = _namespace(above) if above is not None else -1
             if home < 0:
                 return  # it goes with what it came from
@@ -227,6 +216,10 @@ def _fetch(inside: Netlink, at_home: Netlink, number: int, was: Device, home: in
         steps.append(interface.rename(number, name))
     inside.batch(steps)
     taken = [device.index for device in here]
+    if home >= 0 and was.index in taken:
+        # By its number in there it is found again when that jail ends, too, so whatever its root has put there goes.
+        at_home.batch([interface.delete(was.index)], ignored=(errno.EOPNOTSUPP,))
+        taken = [device.index for device in _everyone(at_home)]
     index = was.index if was.index not in taken else max(taken) + 1
     target = home if home >= 0 else posix.open(_HERE, _OPEN)
     try:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jailng.core import attach, origin
+from jailng.core import attach, nested, origin
 from jailng.core import vnet as lending
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -34,7 +34,10 @@ def move(index: int, jail: str) -> None:
     """Take an interface from here to the jail: to one with vnet until that ends. Raises JailError."""
     unknown = f"SIOCSIFVNET: {_NOT_CONFIGURED}"
     record = named(jail, lambda _: unknown)
-    if record.params.get("vnet") == "new" and not record.remote and origin.is_here(record):
+    if record.remote:
+        nested.lend(record, socket.if_indextoname(index))
+        return
+    if record.params.get("vnet") == "new" and origin.is_here(record):
         try:
             if not record.lock_again():
                 raise JailError(unknown)

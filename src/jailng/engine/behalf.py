@@ -280,6 +280,22 @@ def _remove(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     talk.answer()
 
 
+def _lend(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
+    _must_be_root(caller, "SIOCSIFVNET")
+    from jailng.core import vnet
+
+    record, name = caller.find(str(said.number())), said.word()
+    if record.params.get("vnet") != "new" or not record.lock():
+        raise JailError("SIOCSIFVNET: Device not configured")
+    try:
+        vnet.lend(record, name, caller.record)
+    except OSError as error:
+        raise JailError(f"interface {visible(name)}: SIOCSIFVNET: {posix.strerror(error.errno or 0)}") from None
+    finally:
+        record.unlock()
+    talk.answer()
+
+
 def _members(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     _must_be_root(caller, "jail_get")
     record = caller.find(str(said.number()))
@@ -375,6 +391,7 @@ _VERBS = {
     "set": _set,
     "update": _update,
     "remove": _remove,
+    "lend": _lend,
     "members": _members,
     "attach": _attach,
 }

@@ -339,22 +339,30 @@ def tell_of_refusal(voice: Voice, line: str, error: JailError) -> None:
 def _interfaces(life: Life, _: str) -> Iterable[command.Wait]:
     names = [name for name in life.params.strings("vnet.interface") if name]
     if names:
-        from jailng.core import vnet
-
         record = life.there
         if not record.lock_again():
             raise JailError(f"jail {record.jid} not found")
         try:
             for name in names:
                 life.voice.say(f"run command: /sbin/ifconfig {name} vnet {record.jid}")
-                try:
-                    vnet.lend(record, name)
-                except OSError as error:  # in FreeBSD's words, without what this kernel has to say beyond them
-                    why = posix.strerror(error.errno or 0)
-                    raise JailError(f"interface {name}: SIOCSIFVNET: {why}") from None
+                _lend(record, name)
         finally:
             record.unlock()
     return ()
+
+
+def _lend(record: Record, name: str) -> None:
+    if record.remote:
+        from jailng.core import nested
+
+        nested.lend(record, name)
+        return
+    from jailng.core import vnet
+
+    try:
+        vnet.lend(record, name)
+    except OSError as error:  # in FreeBSD's words, without what this kernel has to say beyond them
+        raise JailError(f"interface {name}: SIOCSIFVNET: {posix.strerror(error.errno or 0)}") from None
 
 
 def _settle(life: Life, _: str) -> Iterable[command.Wait]:

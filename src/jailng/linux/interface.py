@@ -18,7 +18,8 @@ IFF_UP = 1
 # PORTSEL, AUTOMEDIA, DYNAMIC (__dev_change_flags() in net/core/dev.c).
 SETTABLE = 0x4 | 0x20 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x2000 | 0x4000 | 0x8000
 
-_RTM_NEWLINK, _RTM_GETLINK, _RTM_SETLINK, _RTM_NEWLINKPROP, _RTM_DELLINKPROP = 16, 18, 19, 108, 109
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_RTM_NEWLINKPROP, _RTM_DELLINKPROP = 108, 109
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS = 13, 18, 20
 _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 27, 28, 29
@@ -205,3 +206,8 @@ def set_mac(index: int, mac: bytes) -> Message:
 def describe(index: int, text: bytes) -> Message:
     """What the administrator has to say of it; at most 255 bytes."""
     return _RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_IFALIAS, text))
+
+
+def delete(index: int) -> Message:
+    """Remove an interface. EOPNOTSUPP: it is hardware, or lo."""
+    return _RTM_DELLINK, 0, _link(index, 0, 0)
