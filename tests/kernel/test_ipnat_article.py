@@ -18,7 +18,7 @@ from tests.kernel.bootstrapped import bootstrap
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, attach, ip
 from tests.kernel.stage import Stage
-from tests.kernel.test_ipnat import sessions
+from tests.kernel.translating import sessions
 
 _OGOUN, _BUBBLE, _CELL = "10.0.0.75", "10.0.0.33", "192.168.10.2"
 # As the article has them, in both states of its file.

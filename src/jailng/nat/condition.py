@@ -9,7 +9,9 @@ from typing import Literal
 from jailng.errors import JailError
 from jailng.nat.rule import TCP, UDP, Address, Lookup, Match, Net, Ports
 
-Hook = Literal["prerouting", "output", "postrouting"]
+# Where a rule is tried: the hooks of nf_tables; and for what is to leave, but has to be led elsewhere before it is
+# routed, ``leaving`` (prerouting) and ``sending`` (output), after the others of the same hook.
+Hook = Literal["prerouting", "output", "leaving", "sending", "postrouting"]
 
 # ``*`` and ``-`` are any interface: fr_resolvenic().
 _ANY = ("*", "-")
@@ -90,6 +92,12 @@ def interface(hook: Hook, name: str) -> list[list[Condition]]:
     check_interface(name)
     if hook == "output":
         return [[Condition("oifname", f"oifname {_LOCAL}")]] if name in (*_ANY, *_LOOPBACK) else []
+    if hook == "leaving":
+        if name in _ANY:
+            return [[Condition("fib type", "fib daddr type != local")]]
+        return [] if name in _LOOPBACK else [[Condition("fib oifname", f'fib daddr oifname "{name}"')]]
+    if hook == "sending":
+        hook = "postrouting"
     what = "oifname" if hook == "postrouting" else "iifname"
     if name in _ANY:
         return [[]]

@@ -29,10 +29,11 @@ LISTED = "listed"
 FAMILIES = (Family(4), Family(6))
 
 # Before others' nat chains (whoever translates first has translated); and where clamping sees what these have marked.
-_HOOKS: dict[Hook, str] = {
-    "prerouting": "type nat hook prerouting priority dstnat - 5",
-    "output": "type nat hook output priority -105",
-    "postrouting": "type nat hook postrouting priority srcnat - 5",
+_HOOKS: dict[str, tuple[str, tuple[Hook, ...]]] = {
+    "prerouting": ("type nat hook prerouting priority dstnat - 5", ("prerouting", "leaving")),
+    "output": ("type nat hook output priority -105", ("output", "sending")),
+    "input": ("type nat hook input priority 95", ()),
+    "postrouting": ("type nat hook postrouting priority srcnat - 5", ("postrouting",)),
 }
 _CLAMP = "type filter hook postrouting priority srcnat + 50"
 _COMMENT = 100  # bytes of a rule's text in one comment, of which the kernel's tools take 128 with what stands before
@@ -64,24 +65,26 @@ def compile_rules(
     return "".join(parts)
 
 
-def _table(name: str, family: Family, rules: list[tuple[int, Loaded, str]], objects: Objects) -> Iterator[str]:
-    entries: dict[Hook, list[Entry]] = {"prerouting": [], "output": [], "postrouting": []}
+def _table(file: str, family: Family, rules: list[tuple[int, Loaded, str]], objects: Objects) -> Iterator[str]:
+    entries: dict[Hook, list[Entry]] = {}
     for _, loaded, _ in rules:
         try:
             for hook, made in translate(loaded, objects).items():
-                entries[hook] += made
+                entries.setdefault(hook, []).extend(made)
         except Refused as why:
-            raise JailError(f"{name}:{loaded.rule.line}: {why}") from None
+            raise JailError(f"{file}:{loaded.rule.line}: {why}") from None
     yield from _objects(family, objects)
     yield from _chain(LISTED, "", [line for rule in rules for line in _listed(*rule)])
-    for hook, listed in entries.items():
-        before = [f"{_labelled('destination', [mark])} {change}" for mark, change in objects.rewritten]
-        if listed or (before and hook == "postrouting"):
-            chains = Chains(family, "saddr" if hook == "postrouting" else "daddr", f"{hook}_")
-            chains.build(listed)
+    for name, (where, parts) in _HOOKS.items():
+        base = list(_second_ends(name, objects))
+        for part in parts:
+            chains = Chains(family, "saddr" if name == "postrouting" else "daddr", f"{part}_")
+            chains.build(entries.get(part, []))
             for other, lines in chains.others.items():
                 yield from _chain(other, "", lines)
-            yield from _chain(hook, _HOOKS[hook], [*(before if hook == "postrouting" else []), *chains.base])
+            base += chains.base
+        if base:
+            yield from _chain(name, where, base)
     if objects.clamped:
         yield from _chain("clamp", _CLAMP, list(_clamping(objects)))
 
@@ -116,8 +119,15 @@ def _listed(place: int, loaded: Loaded, text: str) -> Iterator[str]:
         yield f'counter comment "{loaded.number} {place} {coded[at : at + _COMMENT].decode("ascii", "replace")}"'
 
 
+def _second_ends(hook: str, objects: Objects) -> Iterator[str]:
+    """The sources of what has a new destination already; the host itself may be that, if it came in."""
+    for mark, change in objects.rewritten:
+        if hook == "postrouting" or (hook == "input" and mark.kind == "RWR-RDR"):
+            yield f"{_labelled('destination', [mark])} {change}"
+
+
 def _labelled(side: label.Side, marks: list[label.Mark]) -> str:
-    bits = [mark.bits(side) for mark in marks]
+    bits = dict.fromkeys([mark.bits(side) for mark in marks])
     return f"ct label & ({label.mask(side)}) == {{ {', '.join(bits)} }}"
 
 

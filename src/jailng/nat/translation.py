@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from jailng.nat import label
 from jailng.nat.condition import (
@@ -14,18 +13,17 @@ from jailng.nat.condition import (
     Never,
     Refused,
     conditions,
-    first_and_last,
     interface,
+    protocols,
     reversed_match,
     takes_port,
 )
-from jailng.nat.dispatch import SEED, Entry, Step
+from jailng.nat.dispatch import Entry, Step
 from jailng.nat.rule import (
     ICMP,
     ICMPV6,
     TCP,
     UDP,
-    Address,
     Divert,
     Encap,
     Map,
@@ -34,14 +32,12 @@ from jailng.nat.rule import (
     Net,
     No,
     Options,
-    PortMap,
     Proxy,
-    Range,
     Rdr,
     Rewrite,
     Rule,
-    Split,
 )
+from jailng.nat.target import blocks, new_destination, new_source, rewritten, turned, unchanged
 
 # Proxies of ipnat(5) that Linux has: the kernel's name for each, the protocol, the usual port, and the module.
 HELPERS = {
@@ -51,10 +47,7 @@ HELPERS = {
     "h323": ("Q.931", "tcp", 1720, "nf_nat_h323"),
     "tftp": ("tftp", "udp", 69, "nf_nat_tftp"),
 }
-# What FreeBSD gives out where a rule says auto: 1024 is MAPBLK_MINPORT.
-_FIRST_PORT, _LAST_PORT = 1024, 65535
 _NO_OPTIONS = Options()
-_MANY = 1 << 16  # elements of a map; more than that is refused
 
 
 @dataclass
@@ -131,7 +124,7 @@ class _Translation:
         hook: Hook,
         name: str,
         match: Match,
-        protocols: tuple[int, ...],
+        numbers: tuple[int, ...],
         steps: Callable[[], list[Step]],
         options: Options = _NO_OPTIONS,
         *,
@@ -139,7 +132,7 @@ class _Translation:
     ) -> None:
         family = self.family
         for where in interface(hook, name):
-            tests = (*where, *conditions(family, hook, match, protocols))
+            tests = (*where, *conditions(family, hook, match, numbers))
             network = match.source if hook == "postrouting" else match.destination
             entry = Entry(network, tests, tuple(steps()), options.round_robin, sticky)
             self.entries.setdefault(hook, []).append(entry)
@@ -214,35 +207,24 @@ class _Translation:
         if rule.kind == "bimap":
             self._bimap(rule)
             return
-        protocols = rule.protocols
+        numbers = rule.protocols
         tests: tuple[Condition, ...] = ()
         if rule.portmap is not None and rule.portmap.icmp:
-            protocols = (ICMP if rule.family == 4 else ICMPV6,)
+            numbers = (ICMP if rule.family == 4 else ICMPV6,)
             request = f"{self.family.icmp} type echo-request"
             tests = (Condition("icmp", request),)
         match = rule.match
         if rule.proxy is not None and rule.proxy.port:
             tests = (Condition("th dport", f"th dport {rule.proxy.port}"),)
-            protocols = rule.protocols or (TCP,)
-        rule = replace(rule, protocols=protocols)
+            numbers = rule.protocols or (TCP,)
+        rule = replace(rule, protocols=numbers)
 
         def steps() -> list[Step]:
             before = self._before("source", "MAP", rule)
             source = self._mark("source", "MAP")
-            return [*before, self._step(f"{source} {self._new_source(rule.target, rule.portmap)}", tests)]
+            return [*before, self._step(f"{source} {new_source(self.family, rule.target, rule.portmap)}", tests)]
 
-        self._add("postrouting", rule.interfaces[1], match, protocols, steps, rule.options)
-
-    def _new_source(self, target: Net | Range, portmap: PortMap | None) -> str:
-        ports = ""
-        if portmap is not None:
-            low, high = (_FIRST_PORT, _LAST_PORT) if portmap.auto else (portmap.low, portmap.high)
-            ports = f"{low}-{high}" if low < high else str(low)
-        if isinstance(target, Net) and target.interface:
-            return f"masquerade to :{ports}" if ports else "masquerade"
-        if isinstance(target, Net) and target.everything:
-            return f"snat to :{ports}" if ports else "accept"
-        return f"snat to {self.family.with_port(_addresses(target), ports)}"
+        self._add("postrouting", rule.interfaces[1], match, numbers, steps, rule.options)
 
     def _bimap(self, rule: Map) -> None:
         source, target = rule.match.source, rule.target
@@ -255,30 +237,18 @@ class _Translation:
             mark = self._mark("source", "BIMAP")
             return [
                 *self._before("source", "BIMAP", rule),
-                self._step(f"{mark} {self._turned('snat', source, target)}"),
+                self._step(f"{mark} {turned(self.family, 'snat', source, target)}"),
             ]
 
         def back() -> list[Step]:
             mark = self._mark("destination", "BIMAP")
             before = self._before("destination", "BIMAP", rule)
-            return [*before, self._step(f"{mark} {self._turned('dnat', target, source)}")]
+            return [*before, self._step(f"{mark} {turned(self.family, 'dnat', target, source)}")]
 
         self._add("postrouting", rule.interfaces[1], rule.match, rule.protocols, out, rule.options)
         match = reversed_match(rule.match, target)
         for hook in ("prerouting", "output"):
             self._add(hook, rule.interfaces[0], match, rule.protocols, back, rule.options)
-
-    def _turned(self, verb: Literal["snat", "dnat"], old: Net, new: Net) -> str:
-        """The same host of another network."""
-        if new.interface:
-            return "masquerade" if verb == "snat" else "redirect"
-        if new.host:
-            return f"{verb} to {new.address}"
-        if new.everything:
-            return "accept"
-        word = self.family.word
-        where = "saddr" if verb == "snat" else "daddr"
-        return f"{verb} {word} prefix to {word} {where} map {{ {old.address}/{old.bits} : {new.address}/{new.bits} }}"
 
     def _map_block(self, rule: MapBlock) -> None:
         _check_options(rule.options)
@@ -289,9 +259,10 @@ class _Translation:
             raise Refused("map-block: without age and mssclamp")
         mark = self._mark("source", "MAP-BLOCK")
         name = f"block{self.loaded.number}"
-        shared = self._blocks(name, rule, source, target)
+        each, shared = blocks(self.family, rule, source, target)
+        self.objects.maps[name] = each
         word = self.family.word
-        whole = self._new_source(target, None)
+        whole = new_source(self.family, target, None)
 
         def steps() -> list[Step]:
             tcp_udp = Condition("meta l4proto", "meta l4proto { tcp, udp }")
@@ -300,7 +271,7 @@ class _Translation:
                 found.append(self._step(f"{mark} snat {word} to {word} saddr map @{name}", (tcp_udp,)))
             if not rule.protocols or set(rule.protocols) - {TCP, UDP}:
                 if target.interface or target.host or target.bits == source.bits:
-                    change = whole if target.bits != source.bits else self._turned("snat", source, target)
+                    change = whole if target.bits != source.bits else turned(self.family, "snat", source, target)
                 else:
                     change = f"snat to {word} saddr map {{ {', '.join(shared)} }}"
                 found.append(self._step(f"{mark} {change}"))
@@ -308,90 +279,39 @@ class _Translation:
 
         self._add("postrouting", rule.interfaces[1], rule.match, rule.protocols, steps, rule.options)
 
-    def _blocks(self, name: str, rule: MapBlock, source: Net, target: Net) -> list[str]:
-        """Fill the map that gives each source an address and ports; which sources share an address, as elements."""
-        if target.interface:
-            raise Refused("map-block: 0/32 has no ports to divide, as the address is not known")
-        assert source.bits is not None and target.bits is not None
-        share = max(target.bits - source.bits, 0)  # so many bits of sources have one address
-        sources = self.family.width - source.bits
-        if 1 << sources > _MANY:
-            raise Refused(f"map-block: more than {_MANY} addresses")
-        each = rule.ports or ((_LAST_PORT + 1 - _FIRST_PORT) >> share if rule.auto else 1)
-        if each < 1 or _FIRST_PORT + (each << share) > _LAST_PORT + 1:
-            raise Refused(f"map-block: {rule.ports} ports for each of {1 << share} addresses are more than there are")
-        make = type(source.address)
-        elements = []
-        for at in range(1 << sources):
-            low = _FIRST_PORT + (at & (1 << share) - 1) * each
-            new = make(int(target.address) + (at >> share))
-            elements.append(f"{make(int(source.address) + at)} : {new}-{new} . {low}-{low + each - 1}")
-        self.objects.maps[name] = elements
-        return [
-            f"{make(int(source.address) + (at << share))}/{self.family.width - share} : "
-            f"{make(int(target.address) + at)}"
-            for at in range(1 << sources - share)
-        ]
-
     def _rdr(self, rule: Rdr) -> None:
         def steps() -> list[Step]:
             before = self._before("destination", "RDR", rule)
             mark = self._mark("destination", "RDR")
-            return [*before, self._step(f"{mark} {self._new_destination(rule)}")]
+            return [*before, self._step(f"{mark} {new_destination(self.family, rule)}")]
 
         for hook in ("prerouting", "output"):
             options = rule.options
             self._add(hook, rule.interfaces[0], rule.match, rule.protocols, steps, options, sticky=rule.sticky)
 
-    def _new_destination(self, rule: Rdr) -> str:
-        port = self._new_port(rule)
-        target, family = rule.target, self.family
-        _check_loopback(rule, target)
-        if isinstance(target, Net):
-            if target.interface:
-                return f"redirect to :{port}" if port else "redirect"
-            if target.everything:
-                return f"dnat to :{port}" if port else "accept"
-            if target.bits != family.width:
-                raise Refused("rdr: an address or a range of addresses, no network")
-            return f"dnat {family.word} to {family.with_port(str(target.address), port)}"
-        if isinstance(target, Range):
-            addresses = _addresses(target)
-            if rule.sticky:  # by a hash of the client
-                count = int(target.last) - int(target.first) + 1
-                if count > _MANY:
-                    raise Refused(f"sticky: more than {_MANY} addresses")
-                choices = [type(target.first)(int(target.first) + at) for at in range(count)]
-                return self._chosen(choices, port, sticky=True)
-            return f"dnat {family.word} to {family.with_port(addresses, port)}"
-        return self._chosen([target.first, target.second], port, sticky=rule.sticky)
-
-    def _chosen(self, choices: list[Address], port: str, *, sticky: bool) -> str:
-        word = self.family.word
-        turn = f"jhash {word} saddr mod {len(choices)} seed {SEED:#x}" if sticky else f"numgen inc mod {len(choices)}"
-        elements = ", ".join([f"{at} : {address}" for at, address in enumerate(choices)])
-        colon = f" : {port}" if port else ""
-        return f"dnat {word} to {turn} map {{ {elements} }}{colon}"
-
-    def _new_port(self, rule: Rdr) -> str:
-        old = rule.match.destination_ports
-        if not rule.port:
-            return ""
-        if rule.fixed or old is None or old.sign != ":" or old.low == old.high:
-            high = rule.port_high if rule.port_high > rule.port and not rule.fixed else rule.port
-            return f"{rule.port}-{high}" if high > rule.port else str(rule.port)
-        if old.low == rule.port:
-            return ""  # each becomes itself
-        count = old.high - old.low + 1
-        if rule.port + count - 1 > _LAST_PORT:
-            raise Refused(f"port {rule.port}: the last of {count} would be above {_LAST_PORT}")
-        elements = ", ".join([f"{old.low + at} : {rule.port + at}" for at in range(count)])
-        return f"th dport map {{ {elements} }}"
-
     # --- rewrite: both ends at once, and Linux changes the source on the way out alone
 
     def _rewrite(self, rule: Rewrite) -> None:
-        raise Refused("rewrite: not yet")
+        kind = "RWR-RDR" if rule.direction == "in" else "RWR-MAP"
+        same_destination = unchanged(rule.destination) and rule.destination_ports is None
+        if rule.direction == "out" and same_destination:
+
+            def leaves() -> list[Step]:
+                return [self._step(f"{self._mark('source', kind)} {rewritten(self.family, 'snat', rule)}")]
+
+            self._add("postrouting", rule.interfaces[1], rule.match, rule.protocols, leaves)
+            return
+
+        def arrives() -> list[Step]:
+            return [self._step(f"{self._mark('destination', kind)} {rewritten(self.family, 'dnat', rule)}")]
+
+        hooks: tuple[Hook, ...] = ("prerouting", "output") if rule.direction == "in" else ("leaving", "sending")
+        for hook in hooks:
+            self._add(hook, rule.interfaces[0 if rule.direction == "in" else 1], rule.match, rule.protocols, arrives)
+        if not unchanged(rule.source) or rule.source_ports is not None:
+            mark = label.Mark(self.loaded.number, kind)
+            tests = [test.text for test in protocols(rule.protocols)]
+            self.objects.rewritten.append((mark, " ".join([*tests, rewritten(self.family, "snat", rule)])))
 
 
 def timeout_name(protocol: str, forward: int, reply: int) -> str:
@@ -410,22 +330,3 @@ def _helper_word(proxy: Proxy) -> str:
 def _check_options(options: Options) -> None:
     if options.tag:
         raise Refused(f"tag {options.tag}: there is no ipf(8) to set it")
-
-
-def _check_loopback(rule: Rdr, target: Net | Range | Split) -> None:
-    first = target.address if isinstance(target, Net) else target.first
-    everything = isinstance(target, Net) and (target.everything or target.interface)
-    if first.is_loopback and not everything and rule.interfaces[0] not in ("lo", "lo0"):
-        raise Refused(f"{first}: Linux leads nothing from the network to a loopback address")
-
-
-def _addresses(target: Net | Range) -> str:
-    if isinstance(target, Net):
-        if target.host:
-            return str(target.address)
-        if target.bits is None:
-            raise Refused(f"{target.mask}: a mask with holes")
-        first, last = first_and_last(target)
-    else:
-        first, last = target.first, target.last
-    return f"{first}-{last}" if first != last else str(first)
