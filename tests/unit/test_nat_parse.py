@@ -34,6 +34,9 @@ ANY = net("0.0.0.0/0.0.0.0")
 OWN = net("0.0.0.0/255.255.255.255")
 
 
+UNPRINTABLE = "a word that is not printable or has over 1024 characters"
+
+
 # What a rule is
 
 
@@ -118,6 +121,8 @@ def test_properties_of_networks() -> None:
         ("map a from any port = 1 to any -> 0/0", (6, 17)),
         # As in the article; today's FreeBSD makes it tcp/udp.
         ("rdr a 0/0 port 1 -> 1.1.1.1 port 1", (6,)),
+        ("no rdr a 0/0 port 1;", (6,)),
+        ("no map a from any port = 1 to any;", (6, 17)),
         ("rdr a 0/0 -> 1.1.1.1", ()),
         ("map a 0/0 -> 0/0 proxy port 21 ftp/tcp", (6,)),
         ("map a 0/0 -> 0/0 icmpidmap icmp 1:2", (1,)),
@@ -311,6 +316,8 @@ def test_predefined_variables() -> None:
         ("map 'a 0/0 -> 0/32", 'f:1: syntax error error at "\'", line 1: a string that does not end'),
         ("map a 1:2:3 -> 0/32", 'f:1: syntax error error at "1:2:3", line 1: no address'),
         ("map a\\b 0/0 -> 0/32", 'f:1: syntax error error at "\\", line 1: a character that has no place here'),
+        ("map 'a\x1b' 0/0 -> 0/32", r'f:1: syntax error error at "a\x1b", line 1: ' + UNPRINTABLE),
+        ("map a\x80 0/0 -> 0/32", r'f:1: syntax error error at "a\x80", line 1: ' + UNPRINTABLE),
         ("proxy irc/tcp", 'f:1: syntax error error at "irc", line 1'),
         ("proxy dns/udp config x { };", 'f:1: syntax error error at "}", line 1: expected "allow" or "deny"'),
         (
@@ -381,5 +388,16 @@ def test_names_of_services_and_protocols(monkeypatch: pytest.MonkeyPatch) -> Non
     assert names.service("ftp", 6) == 21 and names.service("nosuch") is None
     assert names.protocol("GRE") == 47 and names.protocol("ip") == 0 and names.protocol("nosuch") is None
     assert names.service_name(443, 6) == "https" and names.service_name(4, 6) == "4"
-    monkeypatch.setattr(names.socket, "getservbyport", lambda *_: "any")  # type: ignore[attr-defined]
+    for name, shown in (("any", "7"), ("LE", "7"), ("3com", "7"), ("a b", "7"), ("echo", "echo")):
+        monkeypatch.setattr(names.socket, "getservbyport", lambda *_, name=name: name)  # type: ignore[attr-defined]
+        monkeypatch.setattr(names.socket, "getservbyname", lambda *_: 7)  # type: ignore[attr-defined]
+        assert names.service_name(7, 6) == shown
+    # A name that UDP has for another port.
+    monkeypatch.setattr(names.socket, "getservbyname", lambda name, *of: 7 if of else 8)  # type: ignore[attr-defined]
     assert names.service_name(7, 6) == "7"
+
+
+def test_ipv6_as_it_is_printed() -> None:
+    assert printed(rule("map a inet6 any -> 0/128")) == "map a inet6 any -> ::/128"
+    assert printed(rule("rdr a 2001:DB8:0::1 -> ::0.0.0.2")) == "rdr a inet6 2001:db8::1/128 -> ::2 ip"
+    assert printed(rule("map a ::/0 -> 2001:db8::/ffff:0:ffff::")) == "map a inet6 any -> 2001::/ffff:0:ffff::"
