@@ -1,0 +1,1 @@
+"""FreeBSD's own tests, run as they are: see __main__."""
