@@ -33,7 +33,7 @@ ESTABLISHED, RELATED = 2, 4
 TYPE_NFPROTO, TYPE_INET_PROTO, TYPE_INET_SERVICE, TYPE_IFNAME = 2, 12, 13, 41
 TYPE_BITS = 6
 
-_NEWTABLE, _DELTABLE, NEWCHAIN, _NEWRULE, NEWSET = 0xA00, 0xA02, 0xA03, 0xA06, 0xA09
+_NEWTABLE, _GETTABLE, _DELTABLE, NEWCHAIN, _NEWRULE, NEWSET = 0xA00, 0xA01, 0xA02, 0xA03, 0xA06, 0xA09
 NEWSETELEM, _GETSETELEM, DELSETELEM, _NEWOBJ = 0xA0C, 0xA0D, 0xA0E, 0xA12
 _APPEND = 0x800
 LIST_ELEM = 1
@@ -62,6 +62,16 @@ def message(kind: int, flags: int, *parts: bytes) -> Message:
 def new_table(table: str) -> Message:
     """A table of the inet family; it must not exist."""
     return message(_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, table))
+
+
+def get_tables() -> Message:
+    """Ask for all tables of all families. Answered by what ``named`` reads."""
+    return _GETTABLE, NLM_F_DUMP, bytes(4)
+
+
+def named(body: bytes) -> tuple[int, str]:
+    """Family and name in an answer to ``get_tables``."""
+    return body[0], attributes(body, 4)[1].rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def delete_table(table: str) -> Message:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from jailng.errors import JailError
-from jailng.linux import module
+from jailng.linux import module, nftables
 from jailng.linux.libnftables import Library
+from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 from jailng.nat import label
 from jailng.nat.parse import parse
 from jailng.nat.printed import printed
@@ -18,6 +19,7 @@ from jailng.nat.rule import Rule
 from jailng.nat.ruleset import FAMILIES, LISTED, TABLE, compile_rules
 from jailng.nat.translation import Loaded
 
+_NUMBERS = {4: nftables.NFPROTO_IPV4, 6: nftables.NFPROTO_IPV6}
 _NAMESPACE = "/proc/self/ns/net"
 
 
@@ -48,9 +50,9 @@ class Table:
         os.close(self._lock)
 
     def _read(self) -> None:
-        tables = [item["table"] for item in self._library.ask("list tables") if "table" in item]
-        present = {item["family"] for item in tables if item["name"] == TABLE}
-        self._standing = [family.word for family in FAMILIES if family.word in present]
+        with Netlink(NETLINK_NETFILTER) as netlink:  # which tells who may not, where the library speaks up for itself
+            present = [nftables.named(body) for _, body in netlink.ask(nftables.get_tables())]
+        self._standing = [family.word for family in FAMILIES if (_NUMBERS[family.number], TABLE) in present]
         found: dict[int, tuple[int, str]] = {}
         for word in self._standing:
             for item in self._library.ask(f"list chain {word} {TABLE} {LISTED}"):
