@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from jailng import Jail, JailError
+from jailng.api import connection
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.networks import ip, run
 from tests.kernel.stage import Stage
@@ -304,3 +306,63 @@ def test_what_ifconfig_has_taken_back_is_nobodys_afterwards(
     run("ip", "link", "set", wire, "up")
     assert jail("-r", "v").returncode == 0
     assert "UP" in flags(wire)
+
+
+_RESTLESS = """
+ip link property add dev epair0b altname epair0a
+ip link set epair0b up
+echo ready
+while :; do
+    for name in one0 two0 epair0a lo0; do
+        ip link set $(ip -br link | grep -o '^[a-z0-9]*@' | head -1 | tr -d @) down name $name up
+    done
+done 2>/dev/null
+"""
+
+
+def test_whoever_goes_on_changing_it_keeps_nobody(wire: str, jail: Command, checkout: Path) -> None:
+    """A name of the host's as another name of its would keep it from getting there; and the next loop is on its way."""
+    before = look(wire)
+    argv = [str(checkout / "bin/jail"), "-c", "name=v", "path=/", "vnet", f"vnet.interface={wire}"]
+    restless = subprocess.Popen([*argv, "command=/bin/bash", "-c", _RESTLESS], stdout=subprocess.PIPE)
+    assert restless.stdout is not None
+    try:
+        assert restless.stdout.readline() == b"ready\n"
+        assert jail("-r", "v").returncode == 0
+        assert look(wire) == before
+        assert interfaces() == {"lo", "epair0a", "epair0b"}
+    finally:
+        restless.communicate()
+
+
+def test_hardware_and_what_else_the_kernel_made(jail: Command, small_root: Path, make: Command, jexec: Command) -> None:
+    """What has no kind, as hardware, is known by its number alone: nobody inside makes or destroys such a thing."""
+    ip("tuntap add dev tap7 mode tap", "link set tap7 address 02:00:00:00:00:07")
+    try:
+        before = look("tap7")
+        assert make("vnet.interface=tap7", "persist").returncode == 0
+        assert jexec("v", "/bin/ip", "link", "set", "tap7", "name", "eth0").returncode == 0
+        assert jail("-r", "v").returncode == 0
+        assert look("tap7") == before
+    finally:
+        ip("link delete tap7")
+
+
+@pytest.fixture
+def worker_ends(nothing_left_behind: None) -> Iterator[None]:
+    yield
+    connection.close()
+
+
+def test_a_python_program(worker_ends: None, wire: str, small_root: Path) -> None:
+    before = look(wire)
+    with Jail(path=str(small_root), vnet="new", vnet_interface=[wire]) as made:
+        done = made.run(["/bin/ip", "-o", "link", "show", "dev", wire], capture_output=True, text=True)
+        assert wire in done.stdout
+        assert wire not in interfaces()
+    assert look(wire) == before
+    with pytest.raises(JailError, match="only a jail with vnet"):
+        Jail(path=str(small_root), vnet_interface=[wire])
+    missing = Jail(path=str(small_root), vnet="new", vnet_interface=["ep9"])
+    with pytest.raises(JailError, match="interface ep9 does not exist"), missing:
+        pass

@@ -3,7 +3,7 @@
 Most interfaces die with the network namespace that they are in, and hardware would go to the machine's first, by
 whatever name root inside has given it. So as soon as a jail has one its namespace is held, by a mount (``PINS``), until
 whoever undoes the jail has taken them back: each is known by its number in there, which root inside cannot change, and
-gets its old name, MAC address and the like again (docs/decisions/0013-vnet.md). Loaded for jails that have any.
+gets its old name, MAC address and the like again (docs/decisions/0017-vnet.md). Loaded for jails that have any.
 """
 
 from __future__ import annotations
