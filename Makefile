@@ -83,12 +83,13 @@ install-boot:
 	for unit in $(notdir $(BOOT)); do \
 		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$unit > $(DESTDIR)$(UNITS)/$$unit && \
 		chmod 644 $(DESTDIR)$(UNITS)/$$unit || exit 1; done
-	sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/jail.init > $(DESTDIR)/etc/init.d/jail
-	chmod 755 $(DESTDIR)/etc/init.d/jail
+	for script in jail ipnat; do \
+		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$script.init > $(DESTDIR)/etc/init.d/$$script && \
+		chmod 755 $(DESTDIR)/etc/init.d/$$script || exit 1; done
 	[ -e $(DESTDIR)/etc/default/jail ] || $(INSTALL) -m 644 share/rc/jail.default $(DESTDIR)/etc/default/jail
 
 uninstall-boot:
-	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(DESTDIR)/etc/init.d/jail
+	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(DESTDIR)/etc/init.d/jail $(DESTDIR)/etc/init.d/ipnat
 
 uninstall:
 	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)$(PREFIX)/share/jailng \

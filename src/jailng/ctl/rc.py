@@ -13,14 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from jailng.ctl import rcconf, rcunit
+from jailng.ctl import rcconf, rcsubr, rcunit
 from jailng.ctl.rcconf import Settings
 from jailng.ctl.rcjail import RUN, Target, name_of, own_file, variable_of
+from jailng.ctl.rcsubr import tell
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
-
-_PREFIXES = ("fast", "force", "one", "quiet")
-_NOT_RUNNING = 3  # Linux Standard Base, init script actions: what `status` exits with
 
 
 class Call:
@@ -40,9 +38,9 @@ class Call:
 
 def start(call: Call) -> int:
     """Start all jails of jail_conf, or those of ``names``. 1 if one did not start."""
-    _tell("Starting jails:")
+    tell("Starting jails:")
     failed = _start_all(call.settings) if call.names is None else _start_named(call, call.names)
-    _tell(".\n")
+    tell(".\n")
     if call.obsolete and call.settings.yes("jail_confwarn"):
         words = ("Per-jail configuration via jail_* variables ", "is obsolete.  Please consider migrating to")
         rcconf.warn(f"{' '.join(words)} {call.settings.text('jail_conf')}.")
@@ -54,10 +52,10 @@ def _start_all(settings: Settings) -> bool:
     run = _Run("jail", *settings.words("jail_flags"), "-f", settings.text("jail_conf"), "-c", *one)
     if run.succeeds():
         for jid, name in _running():
-            _tell(f" {visible(name)}")
+            tell(f" {visible(name)}")
             _note(name, jid)
     else:
-        _tell(run.said)
+        tell(run.said)
     return run.failed
 
 
@@ -83,23 +81,23 @@ def _start_named(call: Call, names: list[str]) -> bool:
 
 def _tell_of_start(target: Target, run: _Run) -> None:
     if run.failed:
-        _tell(f' cannot start jail  "{visible(target.title)}": \n{run.said}')
+        tell(f' cannot start jail  "{visible(target.title)}": \n{run.said}')
     else:
-        _tell(f" {visible(target.title)}")
+        tell(f" {visible(target.title)}")
         jids = [jid for jid, name in _running() if name == target.name]
         _note(target.name, *jids)
 
 
 def stop(call: Call) -> int:
     """Stop all jails that run, or those of ``names`` that do. 1 if one still runs."""
-    _tell("Stopping jails:")
+    tell("Stopping jails:")
     names = [name for _, name in _running()] if call.names is None else list(call.names)
     if call.settings.yes("jail_reverse_stop"):
         names.reverse()
     failed = False
     for word in names:
         failed |= _stop_one(call, word)
-    _tell(".\n")
+    tell(".\n")
     return int(failed)
 
 
@@ -113,11 +111,11 @@ def _stop_one(call: Call, word: str) -> bool:
         if target.file is None or not _runs(target.name):
             return target.file is None
         name, title, options = target.name, target.title, ["-q", "-f", str(target.file)]
-    _tell(f" {visible(title)}")
+    tell(f" {visible(title)}")
     run = _Run("jail", *options, "-r", name)
     run.succeeds()
     if _runs(name):
-        _tell(run.said)
+        tell(run.said)
         return True
     (RUN / f"jail_{name}.id").unlink(missing_ok=True)
     return False
@@ -133,7 +131,7 @@ def status(call: Call) -> int:
     """What jls(8) prints. 3 if none of the jails runs that are asked for, or one of those with a name."""
     subprocess.run([_command("jls"), "-N"], check=False)
     running = [name for _, name in _running()]
-    return 0 if running and all(name_of(word) in running for word in call.names or ()) else _NOT_RUNNING
+    return 0 if running and all(name_of(word) in running for word in call.names or ()) else rcsubr.NOT_RUNNING
 
 
 def config(call: Call) -> int:
@@ -141,7 +139,7 @@ def config(call: Call) -> int:
     targets = [call.target(word) for word in call.names or ()]
     for target in targets:
         if target.file is not None:
-            _tell(f"{visible(target.name)}: parameters are in {target.file}.\n")
+            tell(f"{visible(target.name)}: parameters are in {target.file}.\n")
     return int(any(target.file is None for target in targets))
 
 
@@ -156,97 +154,39 @@ def console(call: Call) -> int:
     os.execv(jexec, [jexec, name_of(word), *argv])
 
 
-def rcvar(call: Call) -> int:
-    """Which variable says whether jails are started with the machine, and what it says."""
-    _tell(f'# jail : Manage system jails\n#\njail_enable="{visible(call.settings.text("jail_enable"))}"\n')
-    _tell('#   (default: "NO")\n\n')
-    return 0
-
-
-def enable(call: Call) -> int:
-    """Have jails started with the machine from now on."""
-    rcconf.write("jail_enable", "YES")
-    _tell(f"jail enabled in {rcconf.FILE}\n")
-    return 0
-
-
-def disable(call: Call) -> int:
-    """Have them not started."""
-    rcconf.write("jail_enable", "NO")
-    _tell(f"jail disabled in {rcconf.FILE}\n")
-    return 0
-
-
-def enabled(call: Call) -> int:
-    """Whether they are: 0 or 1."""
-    return int(not call.settings.yes("jail_enable"))
-
-
-def describe(call: Call) -> int:
-    """What this is."""
-    _tell("Manage system jails\n")
-    return 0
-
-
-def extracommands(call: Call) -> int:
-    """The directives that other services do not have."""
-    _tell("config console status\n")
-    return 0
-
-
-# In the order in which rc.subr's usage has them.
-DIRECTIVES: dict[str, Callable[[Call], int]] = {
+_OWN: dict[str, Callable[[Call], int]] = {
     "start": start,
     "stop": stop,
     "restart": restart,
-    "rcvar": rcvar,
-    "enable": enable,
-    "disable": disable,
-    "enabled": enabled,
-    "describe": describe,
-    "extracommands": extracommands,
     "config": config,
     "console": console,
     "status": status,
 }
+# In the order in which rc.subr's usage has them.
+DIRECTIVES = ("start", "stop", "restart", *rcsubr.COMMON, "config", "console", "status")
 # What jail_enable=NO forbids.
 _GATED = ("start", "stop", "restart", "config", "console", "extracommands")
-USAGE = f"Usage: {rcconf.SCRIPT} [{'|'.join(_PREFIXES)}]({'|'.join(DIRECTIVES)})"
+USAGE = rcsubr.usage(rcconf.SCRIPT, DIRECTIVES)
 
 
 def main(argv: list[str]) -> int:
     """Carry out a directive; its exit status. Raises UsageError, JailError, OSError."""
     if not argv or not argv[0]:
         raise UsageError(USAGE)
-    prefix, directive = _parted(argv[0])
-    if directive not in DIRECTIVES:
-        raise UsageError(f"{rcconf.SCRIPT}: unknown directive '{visible(directive)}'.\n{USAGE}")
+    prefix, directive = rcsubr.parted(argv[0], rcconf.SCRIPT, DIRECTIVES)
     settings = rcconf.read()
-    if prefix in ("force", "one"):
-        settings.set_here("jail_enable", "YES")
-    if directive in _GATED and not settings.yes("jail_enable"):
-        if prefix not in ("fast", "quiet"):
-            _tell(
-                f"Cannot '{directive}' jail. Set jail_enable to YES in {rcconf.FILE} or use 'one{directive}' "
-                f"instead of '{directive}'.\n"
-            )
+    if directive in _GATED and rcsubr.forbidden("jail", prefix, directive, settings):
         return 0
+    if directive in rcsubr.COMMON:
+        return rcsubr.common("jail", "Manage system jails", "config console status", directive, settings)
     given = [word for word in argv[1:] if word]
     if given:
         settings.set_here("jail_reverse_stop", "NO")
     call = Call(settings, given or settings.words("jail_list") or None)
-    done = DIRECTIVES[directive](call)
+    done = _OWN[directive](call)
     if done == 0 and not given:
         rcunit.follow(directive, rcconf.read())
     return done
-
-
-def _parted(word: str) -> tuple[str, str]:
-    """What stands before a directive, and the directive. Debian's policy knows force-reload, which is a restart."""
-    if word == "force-reload":
-        return "", "restart"
-    prefix = next((prefix for prefix in _PREFIXES if word.startswith(prefix)), "")
-    return prefix, word.removeprefix(prefix)
 
 
 class _Run:
@@ -289,8 +229,3 @@ def _runs(name: str) -> bool:
 def _note(name: str, *jids: str) -> None:
     for jid in jids:
         (RUN / f"jail_{name}.id").write_text(f"{jid}\n")
-
-
-def _tell(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

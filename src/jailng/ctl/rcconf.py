@@ -1,4 +1,4 @@
-"""What rc.conf(5) says of jails: /etc/default/jail, a script of sh(1) that sets variables, as /etc/rc.conf is."""
+"""What rc.conf(5) says of jails and of ipnat: /etc/default/jail, a script of sh(1), as /etc/rc.conf is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jailng.params.values import visible
 FILE = Path("/etc/default/jail")
 # By this name its messages speak of it, as those of FreeBSD's do of /etc/rc.d/jail.
 SCRIPT = "/etc/init.d/jail"
-# FreeBSD: /etc/defaults/rc.conf, and rc.d/jail for the last.
+# FreeBSD: /etc/defaults/rc.conf, and rc.d/jail for jail_consolecmd.
 _DEFAULTS = {
     "jail_enable": "NO",
     "jail_conf": "/etc/jail.conf",
@@ -22,13 +22,15 @@ _DEFAULTS = {
     "jail_parallel_start": "NO",
     "jail_reverse_stop": "NO",
     "jail_consolecmd": "/usr/bin/login -f root",
+    "ipnat_enable": "NO",
+    "ipnat_rules": "/etc/ipnat.rules",
 }
 _YES = ("yes", "true", "on", "1")
 _NO = ("no", "false", "off", "0")
 
 
 class Settings:
-    """The variables whose names begin with ``jail_``."""
+    """The variables whose names begin with ``jail_`` or ``ipnat_``."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self._values = values
@@ -77,7 +79,7 @@ def read(file: Path | None = None) -> Settings:
         said = done.stderr.decode("utf-8", "surrogateescape").strip().splitlines()
         raise JailError(f"{file}: {said[-1] if said else f'exit status {done.returncode}'}")
     pairs = (line.partition("=") for line in done.stdout.decode("utf-8", "surrogateescape").split("\0"))
-    return Settings({name: value for name, _, value in pairs if name.startswith("jail_")})
+    return Settings({name: value for name, _, value in pairs if name.startswith(("jail_", "ipnat_"))})
 
 
 def write(name: str, value: str | None) -> None:

@@ -1,0 +1,39 @@
+"""Rules of ipnat(5) that are loaded with the machine, under systemd and under SysV's init."""
+
+from __future__ import annotations
+
+from tests.kernel.booted import Machine, machine, package
+
+__all__ = ["machine", "package"]
+
+_RULE = "map ep0 192.168.10.2/32 -> 0.0.0.0/32"
+_LISTED = f"List of active MAP/Redirect filters:\n{_RULE}\n\nList of active sessions:\n"
+_NONE = "List of active MAP/Redirect filters:\n\nList of active sessions:\n"
+_FLUSHED = "0 entries flushed from NAT table\n{} entries flushed from NAT list\n"
+
+
+def test_rules_are_loaded_with_the_machine(machine: Machine) -> None:
+    (machine.top / "etc/ipnat.rules").write_text(f"{_RULE}\n")
+    machine.chroot("jailctl", "rcipnat", "enable")
+    machine.boot()
+    assert machine.must("ipnat", "-l") == _LISTED
+    machine.must("jailctl", "rcipnat", "status")
+    machine.must("service", "ipnat", "stop")
+    assert machine.must("ipnat", "-l") == _NONE
+    assert machine.run("jailctl", "rcipnat", "status").returncode == 3
+    for directive in ("start", "reload", "restart"):
+        machine.must("service", "ipnat", directive)
+        assert machine.must("ipnat", "-l") == _LISTED
+    assert machine.must("/etc/init.d/ipnat", "onestop") == _FLUSHED.format(1)
+    started = f"Installing NAT rules.\n{_FLUSHED.format(0)}"
+    assert machine.must("/etc/init.d/ipnat", "onestart") == started
+    machine.shut_down()
+
+
+def test_they_are_not_unless_it_is_said(machine: Machine) -> None:
+    (machine.top / "etc/ipnat.rules").write_text(f"{_RULE}\n")
+    machine.boot()
+    assert machine.must("ipnat", "-l") == _NONE
+    told = "Cannot 'start' ipnat. Set ipnat_enable to YES in /etc/default/jail or use 'onestart' instead of 'start'.\n"
+    assert machine.must("/etc/init.d/ipnat", "start") == told
+    machine.shut_down()
