@@ -248,6 +248,23 @@ def test_the_starter_was_killed(wire: str, make: Command, jail: Command, checkou
     assert look(wire) == before
 
 
+def test_poststop_of_a_jail_that_has_ended_by_itself_finds_it(
+    stage: Stage, wire: str, jail: Command, small_root: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "jail.conf"
+    config.write_text(
+        f'v {{ path = "{small_root}"; vnet; vnet.interface = {wire}; exec.poststop = "ip -br link show dev {wire}";'
+        ' exec.start = "sleep 1000 >/dev/null 2>&1 </dev/null &"; }'
+    )
+    made = jail("-f", str(config), "-c", "v")
+    assert (made.stderr, made.returncode) == ("", 0)
+    (sleeper,) = [pid for pid, name in stage.processes().items() if name == "sleep"]
+    with _waiting_for("init", stage):
+        os.kill(sleeper, signal.SIGKILL)
+    done = jail("-f", str(config), "-C", "v")
+    assert (done.stderr, done.stdout.split()[0]) == ("", "epair0b@epair0a")
+
+
 def test_its_name_is_anothers_by_now(wire: str, make: Command, jail: Command) -> None:
     assert make(f"vnet.interface={wire}", "persist").returncode == 0
     ip("link add other type veth peer name epair0b")
@@ -335,8 +352,7 @@ def test_whoever_goes_on_changing_it_keeps_nobody(wire: str, jail: Command, chec
         restless.communicate()
 
 
-def test_hardware_and_what_else_the_kernel_made(jail: Command, small_root: Path, make: Command, jexec: Command) -> None:
-    """What has no kind, as hardware, is known by its number alone: nobody inside makes or destroys such a thing."""
+def test_a_tap(jail: Command, make: Command, jexec: Command) -> None:
     ip("tuntap add dev tap7 mode tap", "link set tap7 address 02:00:00:00:00:07")
     try:
         before = look("tap7")

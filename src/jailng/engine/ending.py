@@ -111,6 +111,8 @@ def cleaning(life: Life) -> Walk:
     try:
         if record is not None and record.alive():
             raise JailError(f'"{record.name}" already exists')
+        if record is not None:  # exec.poststop finds on the host what the jail was lent, as if it had been removed
+            undo.walk(record, undo.AROUND)
         yield from walk(life, CLEAN)
     finally:
         if record is not None:
