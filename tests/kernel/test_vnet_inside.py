@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.confined import judges_types
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Socket, ip, run
 from tests.kernel.stage import Stage
@@ -311,3 +312,46 @@ def test_the_rule_set_of_jails_with_vnet(jail: Command, etc: Path) -> None:
     done = jail("-c", "path=/", "vnet", "command=/bin/sh", "-c", script)
     assert "tap0" in done.stdout, done.stderr
     assert "tap0" not in run("ip", "link")
+
+
+# Modules
+
+
+def _loaded() -> set[str]:
+    modules = Path("/proc/modules")
+    return {line.split()[0] for line in modules.read_text().splitlines()} if modules.exists() else set()
+
+
+def _loadable() -> str:
+    """A kind of interface whose module is there and not loaded; "" where there is none."""
+    for kind in ("nlmon", "dummy", "ifb", "macsec", "vcan"):
+        known = subprocess.run(["modprobe", "-n", "-q", kind], capture_output=True).returncode == 0
+        if known and kind not in _loaded():
+            return kind
+    return ""
+
+
+def test_no_module_is_loaded_because_of_it(jail: Command) -> None:
+    if not Path("/proc/sys/kernel/modprobe").exists():
+        pytest.skip("this kernel has no modules")
+    kind = _loadable()
+    if not kind:
+        pytest.skip("no module to try it with")
+    before = _loaded()
+    add = f"ip link add name new0 type {kind}"
+    script = f"{add}; nft add table inet t '{{ chain c {{ type filter hook input priority 0; synproxy; }} }}'"
+    done = jail("-c", "path=/", "vnet", "command=/bin/sh", "-c", script)
+    assert done.returncode != 0
+    assert _loaded() - before == set()
+    run("modprobe", kind)
+    done = jail("-c", "path=/", "vnet", "command=/bin/sh", "-c", f"{add} && ip -o link show dev new0")
+    assert "new0" in done.stdout, done.stderr
+
+
+def test_a_kernel_that_cannot_be_kept_from_it(jail: Command) -> None:
+    """Where it takes no program there is no vnet."""
+    if not Path("/proc/sys/kernel/modprobe").exists() or judges_types():
+        pytest.skip("this kernel can")
+    done = jail("-c", "path=/", "vnet", "persist")
+    assert done.returncode == 1
+    assert done.stderr.startswith("jail: vnet=new: this kernel would load modules for the jail's root")
