@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import select
 import signal
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from jailng.core import registry
-from tests.kernel.conftest import Command
+from jailng.linux import libc
+from tests.kernel import confined
+from tests.kernel.conftest import Command, Shim
 from tests.kernel.networks import Namespace, attach, client, datagrams, host_addresses, ip, run, server
 from tests.kernel.stacked import (
     BEGIN,
@@ -334,9 +338,83 @@ def test_refusals(lan: Namespace, jail: Command) -> None:
     assert (refused.returncode, refused.stderr) == (1, 'jail: ng.stack: unknown value "mine"\n')
 
 
+def test_a_kernel_without_the_programs(lan: Namespace, checkout: Path, stage: Stage) -> None:
+    """As one is to whoever is under a filter without bpf(2)."""
+    number, missing = libc.NR["bpf"], 0x00050000 | errno.ENOSYS
+    rules = ((0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, missing), (6, 0, 0, 0x7FFF0000))
+    program = b"".join([struct.pack("=HBBI", *rule) for rule in rules])
+    argv = [str(checkout / "bin/jail"), "-c", "path=/", "persist", "ng.stack=shared", f"ip4.addr={ONE}"]
+    done = subprocess.run(argv, capture_output=True, text=True, preexec_fn=lambda: confined.attach(program))
+    message = "jail: ng.stack=shared: BPF programs on a cgroup: Function not implemented\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+    assert "jail-sockets" not in stage.processes().values()
+
+
+def test_sockstat_and_ps_of_the_host_know_whose_they_are(cell: Namespace, checkout: Path, shim: Shim) -> None:
+    with Inside(checkout, _LISTEN + "input()") as inside:
+        inside.next()
+        (row,) = [line.split() for line in shim("sockstat", "-4", "-j", "cell").stdout.splitlines()[1:]]
+        assert row[1:2] + row[4:] == ["python3", "tcp4", f"{ONE}:21", "*:*"]
+        assert f"{ONE}.21" in shim("netstat", "-an", "-f", "inet").stdout
+        assert "jailinit" not in shim("ps", "-J", "cell", "-o", "args").stdout
+
+
 def test_without_an_address_it_is_as_without_it(lan: Namespace, jail: Command, jexec: Command, stage: Stage) -> None:
     assert jail("-c", "name=cell", "path=/", "persist", "ng.stack=shared").returncode == 0
     assert "jail-sockets" not in stage.processes().values()
     code = BEGIN + "tell(said=attempt(made))"
     assert json.loads(jexec("cell", PYTHON, "-ISc", code).stdout) == {"said": "EAFNOSUPPORT"}
     assert jail("-r", "cell").returncode == 0
+
+
+@having(f"ip6.addr={ONE6}", "ip4=inherit")
+def test_all_of_ipv4_and_one_address_of_ipv6(cell: Namespace, checkout: Path) -> None:
+    hidden = server("127.0.0.1", 6379)
+    there = {PEER: cell.listen(PEER, 80), PEER6: cell.listen(PEER6, 80)}
+    code = f"""
+def bound(address, family=AF_INET):
+    one = made(family)
+    return attempt(lambda: one.bind((address, 0)) or one.getsockname()[0])
+made().connect(("{PEER}", 80)); made(AF_INET6).connect(("{PEER6}", 80))
+tell(four=[bound(a) for a in ("{HOST}", "{TWO}", "0.0.0.0", "127.0.0.1")],
+    loop=attempt(lambda: made().connect(("127.0.0.1", 6379))),
+    six=[bound(a, AF_INET6) for a in ("{HOST6}", "{ONE6}", "::1", "::ffff:{HOST}")],
+    found={{one[4][0] for one in getaddrinfo("{PEER}", 80, flags=AI_ADDRCONFIG)}} == {{"{PEER}"}})"""
+    said = ask(checkout, code)
+    assert said["four"] == [HOST, TWO, "0.0.0.0", "127.0.0.1"]
+    assert said["six"] == ["EADDRNOTAVAIL", ONE6, ONE6, f"::ffff:{HOST}"]
+    assert (said["loop"], said["found"]) == (None, True)
+    assert (caller(there[PEER]), caller(there[PEER6])) == (HOST, ONE6)
+    hidden.close()
+
+
+@having(f"ip4.addr={ONE}", "ip6=inherit")
+def test_all_of_ipv6_and_one_address_of_ipv4(cell: Namespace, checkout: Path) -> None:
+    code = f"""
+def bound(address, family=AF_INET):
+    one = made(family)
+    return attempt(lambda: one.bind((address, 0)) or one.getsockname()[0])
+s = made(AF_INET6); s.setsockopt(41, IPV6_V6ONLY, 0); s.bind(("::", 21)); s.listen()
+tell(four=[bound(a) for a in ("{HOST}", "{ONE}", "127.0.0.1")], six=[bound(a, AF_INET6) for a in (
+    "{HOST6}", "{TWO6}", "::1", "::ffff:{HOST}", "::ffff:127.0.0.1")]); input()"""
+    with Inside(checkout, code) as inside:
+        said = inside.next()
+        assert said["four"] == ["EADDRNOTAVAIL", ONE, ONE]
+        assert said["six"] == [HOST6, TWO6, "::1", "EADDRNOTAVAIL", f"::ffff:{ONE}"]
+        for address in (HOST6, ONE6, "::1", ONE):
+            assert answers(address, 21)
+        for address in (HOST, TWO, "127.0.0.1"):
+            assert not answers(address, 21)
+
+
+@having("ip6=inherit")
+def test_ipv6_of_the_host_and_no_ipv4(cell: Namespace, checkout: Path) -> None:
+    code = f"""
+u = made(AF_INET6, SOCK_DGRAM)
+tell(four=attempt(made), six=attempt(lambda: made(AF_INET6).bind(("{HOST6}", 2121))),
+    mapped=[attempt(lambda: made(AF_INET6).connect(("::ffff:{PEER}", 80))),
+        attempt(lambda: made(AF_INET6).bind(("::ffff:{HOST}", 80))),
+        attempt(lambda: u.sendto(b"x", ("::ffff:{PEER}", 53)))])"""
+    said = ask(checkout, code)
+    assert said.pop("mapped") == ["ENETUNREACH", "EADDRNOTAVAIL", "ENETUNREACH"]
+    assert said == {"four": "EAFNOSUPPORT", "six": None}

@@ -342,8 +342,10 @@ def test_sharing_is_of_all_or_of_none() -> None:
         "sysvshm=inherit: Linux shares all System V IPC or none: not without sysvmsg, sysvsem=inherit"
     )
     assert refusal("allow.sysvipc", "sysvshm=new").startswith("sysvmsg=inherit: Linux shares all")
-    assert refusal("ip4=inherit", "ip6.addr=::1") == "ip4=inherit with ip6.addr: not honoured yet (jailng part 5)"
-    assert refusal("ip6=inherit", "ip4.addr=192.0.2.1") == "ip6=inherit with ip4.addr: not honoured yet (jailng part 5)"
+    for one, other, address in (("ip4", "ip6", "::1"), ("ip6", "ip4", "192.0.2.1")):
+        words = (f"{one}=inherit", f"{other}.addr={address}")
+        assert refusal(*words) == f"{one}=inherit with {other}.addr: on Linux only with ng.stack=shared"
+        assert made(*words, "ng.stack=shared")[one] == "inherit"
     assert made("ip4=inherit", "ip6=inherit")["ip6"] == "inherit"
 
 
@@ -462,6 +464,13 @@ def test_addresses_on_a_shared_stack_are_a_change_of_the_stack() -> None:
     jail = running("ip4=inherit", "ip6=inherit")
     with pytest.raises(JailError, match=r"^ip4 cannot be changed after creation$"):
         jail.update(made("ip4.addr=192.0.2.1", settle=False))
+
+
+@pytest.mark.parametrize("word", ["ip4=inherit", "ng.stack=shared"])
+def test_ports_below_1024_of_the_host_s_stack_are_allowed_from_the_start(word: str) -> None:
+    change = made("allow.noreserved_ports", settle=False)
+    assert running(word).restarts(change) == "allow.reserved_ports"
+    assert running().restarts(change) == ""
 
 
 def test_a_refused_update_changes_nothing() -> None:

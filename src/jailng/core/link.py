@@ -122,7 +122,8 @@ def _text(packed: bytes) -> str:
     return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
 
 
-def _is_loopback(packed: bytes) -> bool:
+def is_loopback(packed: bytes) -> bool:
+    """Whether it is of IPv4's loopback network, or IPv6's loopback address."""
     return packed[0] == 127 if len(packed) == 4 else packed == bytes(15) + b"\1"
 
 
@@ -210,7 +211,7 @@ def survey(
     link.ipv6 = any(len(address.packed) == 16 for address in addresses)
     for address in addresses:
         _check(address.packed)
-    beyond = [address for address in addresses if not _is_loopback(address.packed)]
+    beyond = [address for address in addresses if not is_loopback(address.packed)]
     if not beyond:
         return link
     with Netlink() as netlink:

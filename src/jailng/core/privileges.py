@@ -64,11 +64,14 @@ def has_vnet(params: Parameters) -> bool:
 
 def share_stack(params: Parameters) -> bool:
     """Whether the jail's sockets are of the host's stack, held to its addresses, though its namespace is its own."""
-    if params.text("ng.stack") == "own" or share_network(params) or has_vnet(params):
+    if params.text("ng.stack") == "own" or has_vnet(params):
         return False
+    if "inherit" in (params.text("ip4"), params.text("ip6")):  # of one family all, of the other what it is given
+        return params.text("ip4") != "inherit" or bool(params.addresses("ip6.addr"))
     return bool(params.addresses("ip4.addr") or params.addresses("ip6.addr"))
 
 
 def share_network(params: Parameters) -> bool:
     """Whether the jail lives in the host's network namespace."""
-    return "inherit" in (params.text("ip4"), params.text("ip6")) and not has_vnet(params)
+    inherited = "inherit" in (params.text("ip4"), params.text("ip6"))
+    return inherited and not has_vnet(params) and not share_stack(params)

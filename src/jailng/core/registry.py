@@ -143,7 +143,8 @@ class Record:
     @property
     def shares_network(self) -> bool:
         """Whether the jail is in the host's network namespace (core/privileges.py decides it for a new one)."""
-        return "inherit" in (self.params.get("ip4"), self.params.get("ip6")) and self.params.get("vnet") != "new"
+        inherited = "inherit" in (self.params.get("ip4"), self.params.get("ip6"))
+        return inherited and self.params.get("vnet") != "new" and not self.sockets
 
     @property
     def joined(self) -> bool:

@@ -17,7 +17,7 @@ import posix
 from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, if_nametoindex, socketpair
 
 from jailng.core import jailinit, process, program, registry
-from jailng.core.link import Link, survey
+from jailng.core.link import Link, is_loopback, survey
 from jailng.core.operation import Operation
 from jailng.core.stackfilter import Rules, hold
 from jailng.errors import JailError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _RLIMIT_NOFILE = 7
 _LISTENERS = 1 << 16  # one for each process that enters and lives, with all that it has forked
 _CAPABILITIES = "CHOWN NET_RAW"
+_FAMILIES = {4: AF_INET, 6: AF_INET6}
 _SENDING = 2  # the broker's descriptor for whoever enters
 
 
@@ -47,14 +48,30 @@ def operations(record: Record, params: Parameters, base: int, parent: Record | N
     if parent is not None or params.number("children.max"):
         raise JailError("ng.stack=shared: neither in a jail nor with jails in it (children.max)")
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
-    link = survey(record.jid, addresses, params.text("interface") or None, lent=False)
+    free = tuple([version for version in (4, 6) if params.text(f"ip{version}") == "inherit"])
+    shown = [*addresses, *[address for version in free for address in _of_host(version)]]
+    link = survey(record.jid, shown, params.text("interface") or None, lent=False)
     prefixes = {place.packed: place.prefix for place in link.addresses}
     rules = Rules(
         [(address.packed, prefixes.get(address.packed, 8 * len(address.packed))) for address in addresses],
         base if params.flag("allow.reserved_ports") else -1,
         {version: params.flag(f"ip{version}.saddrsel") for version in (4, 6)},
+        free,
     )
     return [HoldSockets(record, rules), ShowAddresses(link)]
+
+
+def _of_host(version: int) -> list[Address]:
+    """The addresses that the host has now, but for loopback and those of one link."""
+    from jailng.params.address import Address
+
+    with Netlink() as netlink:
+        found = [rt.Address.read(body) for _, body in netlink.ask(rt.get_addresses(_FAMILIES[version]))]
+    return [
+        Address(_FAMILIES[version], one.packed, one.prefix)
+        for one in found
+        if one.scope == rt.RT_SCOPE_UNIVERSE and not is_loopback(one.packed)
+    ]
 
 
 class HoldSockets(Operation):
@@ -81,7 +98,8 @@ class HoldSockets(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        return f"hold sockets of the host's stack to {', '.join(self.rules.texts())}"
+        free = [f"all of IPv{version}" for version in self.rules.free]
+        return f"hold sockets of the host's stack to {', '.join([*self.rules.texts(), *free])}"
 
 
 class ShowAddresses(Operation):
@@ -240,6 +258,9 @@ def _terms(record: Record) -> bytes:
     addresses = _addresses(record)
     four, six = ([address.packed for address in addresses if len(address.packed) == size][:1] for size in (4, 16))
     # struct sockaddr_in: family port addr zero[8]; struct sockaddr_in6: family port flowinfo addr scope_id
-    address4 = words(AF_INET if four else 0, 0, size=2) + (four[0] if four else bytes(4)) + bytes(8)
-    address6 = words(AF_INET6 if six else 0, 0, size=2) + bytes(4) + (six[0] if six else bytes(16)) + bytes(4)
+    free = [record.params.get(name) == "inherit" for name in ("ip4", "ip6")]
+    address4 = words(AF_INET if four or free[0] else 0, 0, size=2) + (four[0] if four else bytes(4)) + bytes(8)
+    address6 = (
+        words(AF_INET6 if six or free[1] else 0, 0, size=2) + bytes(4) + (six[0] if six else bytes(16)) + bytes(4)
+    )
     return words(record.base, record.base, 65536 if private else 0, size=4) + address4 + address6

@@ -46,13 +46,17 @@ _BY_WHOM = 0xFFFFFFFF
 class Rules:
     """What a jail's sockets are held to: addresses in network order with their prefixes, the primary ones first.
 
+    Those of a version in ``free`` (4, 6) are not held to any.
     ``root`` is the uid on the host that may bind ports below 1024, -1 for none. ``select``: an address on whose network
     the peer is goes before the primary one, by version (4, 6).
     """
 
-    __slots__ = ("addresses", "root", "select")
+    __slots__ = ("addresses", "free", "root", "select")
 
-    def __init__(self, addresses: list[tuple[bytes, int]], root: int, select: dict[int, bool]) -> None:
+    def __init__(
+        self, addresses: list[tuple[bytes, int]], root: int, select: dict[int, bool], free: tuple[int, ...] = ()
+    ) -> None:
+        self.free = free
         self.addresses = {
             4: [(packed, prefix) for packed, prefix in addresses if len(packed) == 4],
             6: [(packed, prefix) for packed, prefix in addresses if len(packed) == 16],
@@ -161,6 +165,9 @@ def _allow_bind(code: Code, rules: Rules) -> None:
 def _bind4_part(code: Code, rules: Rules, register: int, offset: int) -> None:
     """What becomes of the IPv4 address in ``register``, which is at ``offset``: goes on at "allow", or refuses."""
     known = rules.all(4)
+    if 4 in rules.free:
+        code.jump("allow")
+        return
     if known:
         code.jump_if(register, 0, "primary4" if len(known) == 1 else "allow")
         for packed in known:
@@ -181,8 +188,9 @@ def _bind4(rules: Rules) -> Code:
     code = Code()
     code.copy(R6, R1)
     code.load(R2, R6, _USER_IP4)
+    known = rules.all(4)
     _bind4_part(code, rules, R2, _USER_IP4)
-    if rules.all(4):
+    if known or 4 in rules.free:
         _allow_bind(code, rules)
     return code
 
@@ -194,12 +202,16 @@ def _bind6(rules: Rules) -> Code:
     _load6(code, R6, _USER_IP6)
     _jump_if_mapped(code, "mapped")
     known = rules.all(6)
+    if 6 in rules.free:
+        code.jump("allow")
     if known:
-        _jump_if6(code, bytes(16), "allow" if len(known) > 1 or rules.all(4) else "primary6")
+        several = len(known) > 1 or rules.all(4) or 4 in rules.free
+        _jump_if6(code, bytes(16), "allow" if several else "primary6")
         for packed in known:
             _jump_if6(code, packed, "allow")
         _jump_if6(code, _LOOPBACK6, "primary6")
-    code.refuse(errno.EADDRNOTAVAIL)
+    if 6 not in rules.free:
+        code.refuse(errno.EADDRNOTAVAIL)
     if known:
         code.label("primary6")
         _store6(code, R6, _USER_IP6, rules.primary(6))
@@ -294,10 +306,13 @@ def _set_family(code: Code, family: int) -> None:
 def _connect4(rules: Rules) -> Code:
     """connect(2): loopback is the primary address, and the socket is bound to an address of the jail."""
     code = Code()
-    code.copy(R6, R1)
+    if 4 in rules.free:
+        code.leave(1)
+        return code
     if not rules.all(4):
         code.refuse(errno.EAFNOSUPPORT)
         return code
+    code.copy(R6, R1)
     # An IPv6 socket of UDP takes an IPv4 address: what is bound here would then be half of each.
     code.load(R2, R6, _FAMILY)
     code.jump_if(R2, AF_INET, "go on")
@@ -319,7 +334,9 @@ def _connect6(rules: Rules) -> Code:
     _load6(code, R6, _USER_IP6)
     _jump_if_mapped(code, "mapped")
     sources = tuple(range(_SK_SRC_IP6, _SK_SRC_IP6 + 16, 4))
-    if rules.all(6):
+    if 6 in rules.free:
+        code.leave(1)
+    elif rules.all(6):
         _peer6(code, rules)
         _clear_frame(code)
         _load6(code, R6, _USER_IP6)
@@ -329,7 +346,9 @@ def _connect6(rules: Rules) -> Code:
     else:
         code.refuse(errno.EADDRNOTAVAIL)
     code.label("mapped")
-    if rules.all(4):
+    if 4 in rules.free:
+        code.leave(1)
+    elif rules.all(4):
         code.copy(R7, R5)
         _peer4(code, rules, R7, _USER_IP6 + 12)
         _choose4(code, rules, R7, R8)
@@ -340,8 +359,9 @@ def _connect6(rules: Rules) -> Code:
         _set_family(code, AF_INET6)
     else:
         code.refuse(errno.ENETUNREACH)
-    code.label("bind")
-    _bind_here(code, 28, sources)
+    if rules.all(4) or rules.all(6):
+        code.label("bind")
+        _bind_here(code, 28, sources)
     return code
 
 
@@ -356,14 +376,21 @@ def _peer6(code: Code, rules: Rules) -> None:
     code.label("peer6")
 
 
+def _free_or_refused(code: Code, rules: Rules, version: int) -> None:
+    if version in rules.free:
+        code.leave(1)
+    else:
+        code.refuse(errno.ENETUNREACH)
+
+
 def _sendmsg4(rules: Rules) -> Code:
     """sendto(2) of UDP, by an IPv6 socket too: as connect(2), and whoever names a source names one of the jail's."""
     code = Code()
-    code.copy(R6, R1)
     known = rules.all(4)
     if not known:
-        code.refuse(errno.ENETUNREACH)
+        _free_or_refused(code, rules, 4)
         return code
+    code.copy(R6, R1)
     code.load(R7, R6, _USER_IP4)
     _peer4(code, rules, R7, _USER_IP4)
     code.load(R2, R6, _MSG_SRC_IP4)
@@ -381,11 +408,11 @@ def _sendmsg4(rules: Rules) -> Code:
 
 def _sendmsg6(rules: Rules) -> Code:
     code = Code()
-    code.copy(R6, R1)
     known = rules.all(6)
     if not known:
-        code.refuse(errno.ENETUNREACH)
+        _free_or_refused(code, rules, 6)
         return code
+    code.copy(R6, R1)
     _load6(code, R6, _USER_IP6)
     _peer6(code, rules)
     _load6(code, R6, _MSG_SRC_IP6)
@@ -412,6 +439,8 @@ def _packet(rules: Rules, source: bool) -> Code:
     for version, protocol in ((4, b"\x08\x00"), (6, b"\x86\xdd")):
         if rules.all(version):
             code.jump_if(R2, int.from_bytes(protocol + bytes(2), sys.byteorder), f"ip{version}")
+        elif version in rules.free:
+            code.jump_if(R2, int.from_bytes(protocol + bytes(2), sys.byteorder), "pass")
     code.label("drop")
     code.leave(0)
     if rules.all(4):

@@ -224,9 +224,10 @@ class Parameters:
 
     def _check_sharing(self) -> None:
         for one, other in (("ip4", "ip6"), ("ip6", "ip4")):
-            if self[one] == "inherit" and self.addresses(f"{other}.addr"):
-                raise JailError(f"{one}=inherit with {other}.addr: not honoured yet (jailng part 5)")
-        if self["ip6"] == "inherit" and self["ip4"] != "inherit" and self["vnet"] != "new":
+            if self["ng.stack"] != "shared" and self[one] == "inherit" and self.addresses(f"{other}.addr"):
+                raise JailError(f"{one}=inherit with {other}.addr: on Linux only with ng.stack=shared")
+        six_alone = self["ip6"] == "inherit" and self["ip4"] != "inherit"
+        if six_alone and self["vnet"] != "new" and self["ng.stack"] != "shared":
             raise JailError("ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)")
         for name in ("ng.rdr", "ng.egress"):
             if self[name]:
@@ -300,7 +301,8 @@ class Parameters:
             parameter = _row(name)
             if name.startswith("host.") and self["host"] == "inherit":
                 return "host"
-            if parameter.live != "restart" or parameter.pseudo or name == "jid":
+            held = name == "allow.reserved_ports" and self._is_on_hosts_stack()
+            if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
                 continue
             if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
                 value = _in_order(name, other.addresses(name))
@@ -313,6 +315,10 @@ class Parameters:
     def _same_ruleset(self) -> frozenset[Value]:
         """The default rule set, and jail(8)'s word for it."""
         return frozenset([0, 5 if self["vnet"] == "new" else 4])
+
+    def _is_on_hosts_stack(self) -> bool:
+        """Whether ports below 1024 are allowed by a program that was attached at the start (linux/bpf.py)."""
+        return "inherit" in (self["ip4"], self["ip6"]) or self["ng.stack"] == "shared"
 
     def words(self, pseudo: bool, live: bool = False) -> list[str]:
         """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told.
