@@ -50,6 +50,7 @@ NEVER: dict[str, list[tuple[str, str]]] = {
         ("bimap a 10.0.0.0/24 -> 192.0.2.0-192.0.2.9", "bimap: one network for another"),
     ],
     "map-block": [
+        ("map-block a 2001:db8::/120 -> 2001:db8:1::/120 ports auto", "map-block: of IPv4 alone"),
         ("map-block a 10.0.0.0/24 -> 0/32 ports auto", "map-block: 0/32 has no ports to divide"),
         ("map-block a 10.0.0.0/8 -> 192.0.2.0/24 ports auto", "map-block: more than 65536 addresses"),
         ("map-block a 10.0.0.0/24 -> 192.0.2.1 ports 1000", "map-block: 1000 ports for each of 256 addresses"),

@@ -253,6 +253,8 @@ class _Translation:
     def _map_block(self, rule: MapBlock) -> None:
         _check_options(rule.options)
         source, target = rule.match.source, rule.target
+        if rule.family == 6:  # the kernel has it, and nft(8) 1.1 loads only a part of the registers
+            raise Refused("map-block: of IPv4 alone")
         if not isinstance(source, Net) or source.bits is None or target.bits is None or target.everything:
             raise Refused("map-block: one network for another")
         if rule.options.age is not None or rule.options.mssclamp:
