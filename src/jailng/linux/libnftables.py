@@ -24,8 +24,9 @@ class Library:
         self._run(text)
 
     def ask(self, text: str) -> list[dict[str, Any]]:
-        """The objects that a ``list`` command shows: libnftables-json(5). Raises JailError."""
+        """The objects that a ``list`` command shows: libnftables-json(5), without what is in sets. Raises JailError."""
         self._library.set_json_output(True)
+        self._library.set_terse_output(True)
         answer: list[dict[str, Any]] = json.loads(self._run(text))["nftables"]
         return answer
 
