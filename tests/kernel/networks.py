@@ -149,6 +149,10 @@ def _connect(machine: Namespace, interface: str, here: tuple[str, str], there: t
         # (docs/decisions/0003-address-jail.md), and an interface is born like that. Here nobody advertises.
         set_switch(f"ipv6/conf/{interface}/accept_ra", "0")
     ip(f"link set {interface} up")
+    for address in here:
+        # An IPv6 address is led to by a worker of the kernel's, some time after it was added.
+        while not run("ip", "route", "get", address.partition("/")[0]).startswith("local"):
+            pass
 
 
 class Jail(Namespace):

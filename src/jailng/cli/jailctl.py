@@ -13,6 +13,7 @@ from jailng.errors import JailError, UsageError
 VERBS = {
     "bootstrap": "make a Debian root, ready to be a jail",
     "doctor": "whether the host gives jails what they need, and what to do where it does not",
+    "drops": "packets of jails that the host has dropped: forged, or for the host itself",
     "egress": "what may leave jails, with what the rules have counted",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",

@@ -1,9 +1,12 @@
 """What all jails' networks share on the host: one table of nf_tables, and the switches of forwarding.
 
     table inet jailng {
-        chain prerouting {  # an address that this jail does not have
+        chain prerouting {  # an address that this jail does not have, and those of the host that nobody can have
             type filter hook prerouting priority raw
-            iifname "jng*" fib saddr . iif oif missing counter name spoofed drop
+            iifname != "jng*" accept
+            fib saddr . iif oif missing counter name spoofed update @spoofers { iif counter } drop
+            ip daddr 127.0.0.0/8 counter name denied update @deniers { iif counter } drop
+            ip6 daddr fe80::/10 fib daddr . iif type != local counter name denied update @deniers { iif counter } drop
         }
         chain input {       # the host itself, from a jail: answers, and what ``allowed`` lists (nothing, by default)
             type filter hook input priority filter
@@ -11,7 +14,7 @@
             ct state established,related accept
             meta l4proto . th dport @allowed accept
             iifname @judged accept      # what ng.egress has let pass (core/egress.py)
-            counter name denied drop
+            counter name denied update @deniers { iif counter } drop
         }
         chain forward {     # what the host would route for others, only because a jail needs it to route
             type filter hook forward priority filter
@@ -21,6 +24,9 @@
             meta nfproto @everywhere counter name unrouted drop
         }
     }
+
+What is dropped is counted, and of ``spoofers`` and ``deniers`` by the interface of the jail: only there, where nothing
+else is done for the packet, so that it costs a jail nothing that drops none.
 
 It is made with the first jail and removed with the last: which one that is, the records tell. A *switch* is what must
 be on for a jail to be reached from outside: forwarding, ``4:ep0``, ``6:ep0``, or ``6:all`` on kernels that forward IPv6
@@ -46,7 +52,10 @@ if TYPE_CHECKING:
     from jailng.linux.netlink import Message
 
 TABLE = "jailng"
+TALLIES = ("spoofers", "deniers")
+_REMEMBERED = 30 * 86400  # seconds: of interfaces that are gone nobody asks
 _JAILS = b"jng"
+_LOOPBACK, _LINK_LOCAL = bytes([127, 0, 0, 0]), b"\xfe\x80" + bytes(14)
 # Of such a switch the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
 # (force_forwarding takes only 0 and 1: there it is ours if the table guards it.)
 OURS = (2, 3)
@@ -80,13 +89,18 @@ def _rules() -> Iterator[Message]:
     guarded_lan = [nft.load(nft.NFPROTO), nft.load(nft.IIFNAME, nft.SECOND), nft.look_up("guarded")]
     guarded_family = [nft.load(nft.NFPROTO), nft.look_up("everywhere")]
     accept, drop = nft.verdict(nft.ACCEPT), nft.verdict(nft.DROP)
+    spoofed = [nft.count("spoofed"), *nft.count_by_interface("spoofers"), drop]
+    denied = [nft.count("denied"), *nft.count_by_interface("deniers"), drop]
     rules: list[tuple[str, list[bytes]]] = [
-        ("prerouting", [*from_jail, *nft.no_way_back(), nft.count("spoofed"), drop]),
+        ("prerouting", [*not_from_jail, accept]),
+        ("prerouting", [*nft.no_way_back(), *spoofed]),
+        ("prerouting", [*nft.aimed_at(_LOOPBACK, 8), *denied]),
+        ("prerouting", [*nft.aimed_at(_LINK_LOCAL, 10), *nft.not_ours(), *denied]),
         ("input", [*not_from_jail, accept]),
         ("input", [*answers, accept]),
         ("input", [*allowed, accept]),
         ("input", [*judged, accept]),
-        ("input", [nft.count("denied"), drop]),
+        ("input", denied),
         ("forward", [*from_jail, accept]),
         ("forward", [*to_jail, accept]),
         ("forward", [*guarded_lan, nft.count("unrouted"), drop]),
@@ -109,6 +123,7 @@ def table() -> list[Message]:
         nft.new_set(TABLE, "allowed", 2, joined(nft.TYPE_INET_PROTO, nft.TYPE_INET_SERVICE), 8),
         nft.new_set(TABLE, "everywhere", 3, nft.TYPE_NFPROTO, 1),
         nft.new_set(TABLE, "judged", 4, nft.TYPE_IFNAME, 16),
+        *[nft.new_tally(TABLE, name, number, _REMEMBERED) for number, name in enumerate(TALLIES, 5)],
         nft.new_chain(TABLE, "prerouting", nft.PREROUTING, nft.RAW),
         nft.new_chain(TABLE, "input", nft.INPUT, nft.FILTER),
         nft.new_chain(TABLE, "forward", nft.FORWARD, nft.FILTER),

@@ -30,7 +30,7 @@ ACCEPT, DROP = b"\0\0\0\1", b"\0\0\0\0"
 ESTABLISHED, RELATED = 2, 4
 
 # nft's own numbers for types, with which it shows the keys of sets; two that are joined are six bits apart.
-TYPE_NFPROTO, TYPE_INET_PROTO, TYPE_INET_SERVICE, TYPE_IFNAME = 2, 12, 13, 41
+TYPE_NFPROTO, TYPE_INET_PROTO, TYPE_INET_SERVICE, TYPE_IFINDEX, TYPE_IFNAME = 2, 12, 13, 20, 41
 TYPE_BITS = 6
 
 _NEWTABLE, _GETTABLE, _DELTABLE, NEWCHAIN, _NEWRULE, NEWSET = 0xA00, 0xA01, 0xA02, 0xA03, 0xA06, 0xA09
@@ -40,8 +40,13 @@ LIST_ELEM = 1
 _COUNTER = 1
 _EXPR_NAME, _EXPR_DATA = 1, 2
 DATA_VALUE, DATA_VERDICT = 1, 2
-_FIB_OIF, _FIB_SADDR, _FIB_IIF, _FIB_PRESENT = 1, 1, 8, 32
-_TRANSPORT_HEADER = 2
+_FIB_OIF, _FIB_TYPE = 1, 3  # what is asked for
+_FIB_SADDR, _FIB_DADDR, _FIB_IIF, _FIB_PRESENT = 1, 2, 8, 32
+_RTN_LOCAL = 2
+_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
+_IIF = 4  # of meta
+_TIMED_OUT, _DYNAMIC = 0x10, 0x20
+_UPDATE = 1
 
 
 def number(kind: int, value: int) -> bytes:
@@ -91,9 +96,16 @@ def new_set(table: str, name: str, identifier: int, key: int, length: int) -> Me
     return message(NEWSET, NLM_F_CREATE, text(1, table), text(2, name), *parts)
 
 
+def new_tally(table: str, name: str, identifier: int, seconds: int) -> Message:
+    """A set of interfaces that ``count_by_interface`` fills; one that has not been counted for so long is dropped."""
+    parts = (number(3, _DYNAMIC | _TIMED_OUT), number(4, TYPE_IFINDEX), number(5, 4), number(10, identifier))
+    most, timeout = nested(9, number(1, 0x10000)), attribute(11, pack(">Q", 1000 * seconds))
+    return message(NEWSET, NLM_F_CREATE, text(1, table), text(2, name), *parts, most, timeout, *shown(TYPE_IFINDEX))
+
+
 def shown(key: int) -> list[bytes]:
     """What nft(8) needs to be told of a set of names, to show them: that their bytes stand in the machine's order."""
-    return [attribute(13, b"\0\4" + pack("I", 1))] if key == TYPE_IFNAME else []
+    return [attribute(13, b"\0\4" + pack("I", 1))] if key in (TYPE_IFINDEX, TYPE_IFNAME) else []
 
 
 def new_counter(table: str, name: str) -> Message:
@@ -167,6 +179,12 @@ def no_way_back() -> list[bytes]:
     return [fib, compare(EQUAL, bytes(4))]
 
 
+def not_ours() -> list[bytes]:
+    """``fib daddr . iif type != local``: go on only if it goes to no address that the interface it came by has."""
+    fib = expression("fib", number(3, _FIB_DADDR | _FIB_IIF), number(2, _FIB_TYPE), number(1, FIRST))
+    return [fib, compare(UNEQUAL, pack("I", _RTN_LOCAL))]
+
+
 def connection_state(mask: int) -> list[bytes]:
     """``ct state``: go on only if one of these bits, in the machine's order, is set."""
     state = expression("ct", number(2, 0), number(1, FIRST))
@@ -183,6 +201,26 @@ def look_up(table_set: str) -> bytes:
 def count(counter: str) -> bytes:
     """Add the packet to a named counter."""
     return expression("objref", number(1, _COUNTER), text(2, counter))
+
+
+def count_by_interface(tally: str) -> list[bytes]:
+    """Add the packet to what a tally has counted of the interface that it came by, by number: names come again."""
+    counter = nested(7, text(_EXPR_NAME, "counter"), nested(_EXPR_DATA))
+    return [load(_IIF), expression("dynset", text(1, tally), number(3, _UPDATE), number(4, FIRST), counter)]
+
+
+def aimed_at(prefix: bytes, bits: int) -> list[bytes]:
+    """``ip daddr`` or ``ip6 daddr``: go on only if the packet goes to an address of that network."""
+    length = len(prefix)
+    kept = length if bits % 8 else bits // 8  # as nft(8) compares whole bytes where it can
+    where = (number(2, _NETWORK_HEADER), number(3, 16 if length == 4 else 24), number(4, kept))
+    found = [load(NFPROTO), compare(EQUAL, bytes([NFPROTO_IPV4 if length == 4 else NFPROTO_IPV6]))]
+    found.append(expression("payload", number(1, FIRST), *where))
+    if bits % 8:
+        mask = ((1 << bits) - 1 << 8 * length - bits).to_bytes(length, "big")
+        words = (nested(4, attribute(DATA_VALUE, mask)), nested(5, attribute(DATA_VALUE, bytes(length))))
+        found.append(expression("bitwise", number(1, FIRST), number(2, FIRST), number(3, length), *words))
+    return [*found, compare(EQUAL, prefix[:kept])]
 
 
 def verdict(code: bytes) -> bytes:

@@ -1,0 +1,82 @@
+"""jailctl drops: packets that the host has not taken from jails: with forged senders, and for the host itself."""
+
+from __future__ import annotations
+
+import getopt
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from jailng.core import firewall
+from jailng.ctl import diagnosis
+from jailng.errors import JailError, UsageError
+from jailng.linux.libnftables import Library
+from jailng.params.values import visible
+from jailng.procs import printed
+from jailng.procs.jails import named
+from jailng.procs.printed import Heading
+
+USAGE = "usage: jailctl drops [--json] [jail ...]"
+_HEADINGS = [Heading("JID", left=False, least=5), Heading("FORGED", left=False), Heading("DENIED", left=False)]
+
+
+@dataclass(frozen=True)
+class Drops:
+    """Packets of one jail: from an address that is not its own, and to the host itself. Of interfaces that it has."""
+
+    jid: int
+    name: str
+    forged: int
+    denied: int
+
+
+def main(argv: list[str]) -> int:
+    """Run; the exit status. Raises UsageError and JailError."""
+    try:
+        asked, names = getopt.gnu_getopt(argv, "", ["json"])
+    except getopt.GetoptError:
+        raise UsageError(USAGE) from None
+    wanted = {named(name, lambda jid: f"jail {jid} not found").jid for name in names}
+    found, everybody = counted()
+    shown = [one for one in found if not wanted or one.jid in wanted]
+    if asked:
+        print(json.dumps({"jails": [vars(one) for one in shown], **everybody}, indent=2))
+        return 0
+    rows = [(str(one.jid), str(one.forged), str(one.denied), one.name) for one in shown]
+    made = printed.lines([*_HEADINGS, Heading("JAIL")], rows)
+    if not names:
+        made.append(
+            f"of all, also of those that are gone: {everybody['forged']} forged, {everybody['denied']} denied; "
+            f"{everybody['unrouted']} of others, that the host would not have routed without jails"
+        )
+    return printed.say([visible(line) for line in made])
+
+
+def counted() -> tuple[list[Drops], dict[str, int]]:
+    """Of each running jail with addresses, and of all since the table was made. Raises JailError."""
+    forged, denied, totals = {}, {}, dict.fromkeys(("spoofed", "denied", "unrouted"), 0)
+    for entry in _listed():
+        if "set" in entry:
+            elements = [element["elem"] for element in entry["set"].get("elem", []) if "elem" in element]
+            packets = {str(one["val"]): int(one["counter"]["packets"]) for one in elements if "counter" in one}
+            if entry["set"]["name"] == firewall.TALLIES[0]:
+                forged = packets
+            elif entry["set"]["name"] == firewall.TALLIES[1]:
+                denied = packets
+        elif "counter" in entry and entry["counter"]["name"] in totals:
+            totals[entry["counter"]["name"]] = int(entry["counter"]["packets"])
+    found = []
+    for jail in diagnosis.jails().running:
+        links = [way.link for way in jail.ways]
+        sums = [sum([packets.get(link, 0) for link in links]) for packets in (forged, denied)]
+        found.append(Drops(jail.record.jid, jail.name, *sums))
+    return found, {"forged": totals["spoofed"], "denied": totals["denied"], "unrouted": totals["unrouted"]}
+
+
+def _listed() -> list[dict[str, Any]]:
+    try:
+        return Library().ask(f"list table inet {firewall.TABLE}")
+    except JailError as error:
+        if "No such file" in str(error):
+            return []  # no jail with an address has been started
+        raise
