@@ -59,8 +59,8 @@ def police(host: Operation, jid: int, params: Parameters, parent: Record | None)
     host.switches += [switch for switch in needed if switch not in host.switches]
 
 
-def record_policy(record: Record, policy: Policy) -> None:
-    """Have the record of a jail that runs tell of its policy, before that is carried out. Needs the jail's lock.
+def record_policy(record: Record, policy: Policy, state: str) -> None:
+    """Have the record of a jail that runs tell of its policy, and how far that is carried out. Needs the jail's lock.
 
     The line stands where it does in that of a jail that was made with a policy: before those of its addresses.
     """
@@ -71,7 +71,7 @@ def record_policy(record: Record, policy: Policy) -> None:
     held = record.undo[place].split(" ")[2:]
     needed = [switch for switch in switches(policy.leads) if switch not in held]
     behind = [line for line in record.undo[place + 1 :] if not line.startswith("policy ")]
-    lines = [firewall.undo_line(record.jid, [*held, *needed]), policy.undo_line, *behind]
+    lines = [firewall.undo_line(record.jid, [*held, *needed]), policy.undo_line(state), *behind]
     if lines != record.undo[place:]:
         record.append(["undone"] * (len(record.undo) - place) + [f"undo {line}" for line in lines])
     if needed:
@@ -94,12 +94,12 @@ class Policed(Operation):
         """The undo lines, that of core/firewall.py first: the policy goes when nothing leaves the jail any more."""
         if self.policy is None or not lines:
             return lines
-        return [lines[0], self.policy.undo_line, *lines[1:]]
+        return [lines[0], self.policy.undo_line(), *lines[1:]]
 
     def hold_policy(self) -> None:
         """Nothing runs in the jail yet, so that this may come last. Raises JailError, OSError."""
         if self.policy:
-            from jailng.core.policy import hold
+            from jailng.core.ruleset import hold
 
             hold([self.policy])
 

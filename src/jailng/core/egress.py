@@ -122,7 +122,7 @@ def fragment(jid: int, name: str, interfaces: list[str], rules: list[Rule] | Non
 
     ``name`` is for the log.
     """
-    made = Fragment(TABLE)
+    made = Fragment(TABLE, jid)
     for map_, suffix in (("leaving", ""), ("arriving", "-host")):
         if rules is not None:
             chain = made.chain(chain_name(jid) + suffix)

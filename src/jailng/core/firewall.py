@@ -346,9 +346,9 @@ def hold(switches: list[str]) -> None:
             if states[switch] == "off":
                 _switch_on(switch)
     if anew and _are_policed():
-        from jailng.core import policy
+        from jailng.core import ruleset
 
-        policy.restore()
+        ruleset.restore()
 
 
 def _are_policed() -> bool:

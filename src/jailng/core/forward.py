@@ -187,7 +187,7 @@ def leads(rules: list[Redirect], addresses: list[bytes]) -> list[Lead]:
 
 def fragment(jid: int, name: str, interfaces: list[str], wanted: list[Lead]) -> Fragment:
     """What a jail has in the table. ``name`` is for the log."""
-    made = Fragment(TABLE)
+    made = Fragment(TABLE, jid)
     if not wanted:
         return made
     base = chain_name(jid)

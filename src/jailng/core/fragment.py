@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 class Fragment:
     """Chains, whose names begin with the jail's, their rules, and the elements that lead packets there."""
 
-    __slots__ = ("chains", "elements", "rules", "table")
+    __slots__ = ("chains", "elements", "jid", "rules", "table")
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, jid: int) -> None:
         self.table = table
+        self.jid = jid
         self.chains: list[str] = []
         self.rules: list[Message] = []
         self.elements: dict[str, list[Element]] = {}
@@ -36,12 +37,28 @@ class Fragment:
         """An element of a map or set of the table's."""
         self.elements.setdefault(map_, []).append((key, last, chain))
 
-    def messages(self) -> list[Message]:
-        """What adds it."""
-        made = [nfr.new_plain_chain(self.table, chain) for chain in self.chains]
-        made += self.rules
+    def new_chains(self) -> list[Message]:
+        """What adds its chains."""
+        return [nfr.new_plain_chain(self.table, chain) for chain in self.chains]
+
+    def new_rules(self) -> list[Message]:
+        """What adds its rules, whose chains are there."""
+        return self.rules
+
+    def new_elements(self) -> list[Message]:
+        """What adds its elements."""
+        return [
+            message
+            for map_, elements in self.elements.items()
+            for message in nfr.new_elements(self.table, map_, elements)
+        ]
+
+    def without_elements(self) -> list[Message]:
+        """What takes its elements out; not those by the name of an interface that is another jail's as well."""
+        made: list[Message] = []
         for map_, elements in self.elements.items():
-            made += nfr.new_elements(self.table, map_, elements)
+            mine = [element for element in elements if element[2] or owner_of_interface(element[0]) == self.jid]
+            made += nfr.delete_elements(self.table, map_, mine)
         return made
 
 

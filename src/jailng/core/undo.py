@@ -39,9 +39,9 @@ def _function(kind: str) -> Callable[[list[str]], None]:
 
         return mounting.UNDO[kind]
     if kind == "policy":
-        from jailng.core import policy
+        from jailng.core import ruleset
 
-        return policy.UNDO[kind]
+        return ruleset.UNDO[kind]
     if kind in ("netns", "vnet"):
         from jailng.core import vnet
 

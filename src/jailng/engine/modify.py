@@ -13,6 +13,8 @@ from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jailng.core.registry import Record
 
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
@@ -72,7 +74,7 @@ def _change(record: Record, changes: Parameters) -> None:
     try:
         if "host.hostname" in changed or "host.domainname" in changed:
             _set_names(record, params)
-        _police(record, params, changed)
+        policed = _police(record, params, changed)
     except (JailError, OSError):
         if renamed:
             from jailng.core import hierarchy
@@ -82,6 +84,7 @@ def _change(record: Record, changes: Parameters) -> None:
         raise
     outer = record.name
     record.append([f"param {line}" for line in params.to_lines(changed)])
+    policed(record)
     if renamed:
         _keep_name(record)
     ownfile.rewrite(record)
@@ -97,18 +100,18 @@ def _change(record: Record, changes: Parameters) -> None:
         remove.set_persist(record, params.flag("persist"))
 
 
-def _police(record: Record, params: Parameters, changed: list[str]) -> None:
-    """The rules of the jail's network, which tell its name in the log. Killed before the record has them, all the same
-    changes again when they are asked for again.
-    """
-    if (
-        "ng.rdr" in changed
-        or "ng.egress" in changed
-        or ("name" in changed and (params["ng.rdr"] or params["ng.egress"]))
-    ):
-        from jailng.core import policy
+def _police(record: Record, params: Parameters, changed: list[str]) -> Callable[[Record], None]:
+    """Carry out the rules of the jail's network, which tell its name in the log; what to do when the record has them.
 
-        policy.change(record, params)
+    Killed before that, what asks for them again finds them changed again.
+    """
+    rules = ("ng.rdr", "ng.egress")
+    if not any(name in changed or ("name" in changed and params[name]) for name in rules):
+        return lambda _: None
+    from jailng.core import ruleset
+
+    ruleset.change(record, params)
+    return ruleset.settle
 
 
 def _add_name(record: Record, name: str) -> None:
