@@ -13,7 +13,7 @@ import pytest
 from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE, Step
-from tests.kernel.networks import Namespace, ip
+from tests.kernel.networks import Namespace, inside, ip, run
 from tests.kernel.stage import Stage, mounts, unmount
 from tests.kernel.test_vnet import look
 
@@ -289,6 +289,97 @@ def test_modification(trial: Trial, small_root: Path) -> None:
         trial.expect(step, "-r", "a")
         trial.nothing_remains(step)
     trial.verdict()
+
+
+_POLICY = (
+    "ng.rdr=tcp 198.51.100.1 8080 -> 80, udp any 53 -> 53",
+    "ng.egress=honeypot, pass tcp to host port 53, pass to any log group 3",
+)
+
+
+def _tables() -> str:
+    return " ".join([line for line in run("nft", "list", "tables").splitlines() if "jailng_" in line])
+
+
+def test_creation_with_a_policy(trial: Trial, small_root: Path, lan: Namespace) -> None:
+    create = ("-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", *_POLICY, "persist")
+    steps = trial.steps("jail", *create)
+    trial.jail("-R", "a")
+    for step in steps:
+        trial.kill(step, "jail", *create)
+        if not trial.there(step, "a"):
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        if _tables():
+            trial.note(step, f"left: {_tables()}")
+    trial.verdict()
+
+
+def test_removal_with_a_policy(trial: Trial, small_root: Path, lan: Namespace) -> None:
+    """As long as a process of the jail's lives, nothing leaves it but what its rules let pass."""
+    create = ("-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ng.egress=none", "persist")
+    trial.jail(*create)
+    on_lan = lan.datagrams("198.51.100.2", 9)
+    on_lan.setblocking(False)
+    for step in trial.steps("jail", "-r", "a"):
+        assert not trial.jail(*create).returncode
+        trial.kill(step, "jail", "-r", "a")
+        if trial.there(step, "a"):
+            with inside("a") as there, there.datagrams() as sender:
+                try:
+                    sender.sendto(b"x", ("198.51.100.2", 9))
+                    on_lan.recv(10)
+                    trial.note(step, "something has left")
+                except OSError:
+                    pass
+        else:
+            trial.expect(step, *create)
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        if _tables():
+            trial.note(step, f"left: {_tables()}")
+    trial.verdict()
+
+
+def test_modification_of_a_policy(trial: Trial, small_root: Path, lan: Namespace) -> None:
+    """What was to be changed is so or not yet, wholly; the same command again changes it, and all of it goes."""
+    create = (
+        "-c",
+        "name=a",
+        "jid=9",
+        f"path={small_root}",
+        "interface=ep0",
+        f"ip4.addr={ADDRESS}",
+        *_POLICY,
+        "persist",
+    )
+    modify = ("-m", "name=a", "ng.rdr=tcp 198.51.100.1 8081 -> 80", "ng.egress=pass udp to any port 53")
+    trial.jail(*create)
+    before = _plain_rules()
+    steps = trial.steps("jail", *modify)
+    after = _plain_rules()
+    trial.jail("-r", "a")
+    assert before != after
+    for step in steps:
+        trial.expect(step, *create)
+        trial.kill(step, "jail", *modify)
+        if not trial.there(step, "a"):
+            trial.note(step, "the jail is gone")
+        if _plain_rules() not in (before, after):
+            trial.note(step, _plain_rules())
+        trial.expect(step, *modify)
+        if _plain_rules() != after:
+            trial.note(step, f"then {_plain_rules()}")
+        trial.expect(step, "-r", "a")
+        trial.nothing_remains(step)
+        if _tables():
+            trial.note(step, f"left: {_tables()}")
+    trial.verdict()
+
+
+def _plain_rules() -> str:
+    return run("nft", "--stateless", "list", "ruleset")
 
 
 def test_entry(trial: Trial, small_root: Path, stage: Stage) -> None:
