@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jailng.linux.conntrack import Connection
+    from jailng.linux.ctnetlink import Ends
     from jailng.linux.netlink import Message
     from jailng.params.redirect import Redirect
 
@@ -153,10 +153,10 @@ class Lead:
         """The rule, with the address that it leads to."""
         return f"{show_address(self.target)} {self.rule.text}"
 
-    def has_led(self, connection: Connection) -> bool:
-        """Whether a connection, which has been led to the target, fits this rule."""
-        began, (low, high) = connection.original, self.rule.ports
-        here = self.rule.address in (b"", began.destination.packed)
+    def has_led(self, began: Ends) -> bool:
+        """Whether a connection, which has been led to the target, fits this rule by how it was begun."""
+        low, high = self.rule.ports
+        here = self.rule.address in (b"", began.destination)
         return here and began.protocol in self.protocols and low <= began.destination_port <= high
 
     @property

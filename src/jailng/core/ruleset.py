@@ -187,7 +187,8 @@ def release(words: list[str]) -> None:
         reached = [" ".join(["addresses", link, *[f"|{text}" for text in texts]]) for link in links]
         params = Parameters.from_texts(record.params)
         hold([], before=[Policy(jid, params, reached, policy.above_of(above))])
-    _forget([], [], [address for address in map(packed, texts) if address is not None])
+    if record is None or record.params.get("ng.rdr") or not policy.is_settled(record):
+        _forget([], [], [address for address in map(packed, texts) if address is not None])
 
 
 def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes]) -> None:
@@ -197,17 +198,17 @@ def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes
     """
     if not (leads or senders or targets):
         return
-    from jailng.linux import conntrack
+    from jailng.linux import ctnetlink
 
     with Netlink(NETLINK_NETFILTER) as netlink:
-        gone = [one for address in senders for one in conntrack.of_source(netlink, address, answering=False)]
+        gone = [one for address in senders for one in ctnetlink.of_source(netlink, address, answering=False)]
         for address in {*targets, *[lead.target for lead in leads]}:
-            for one in conntrack.of_source(netlink, address, answering=True):
-                to = one.original.destination.packed
-                led = to != address or one.original.destination_port != one.reply.source_port
-                if led and (address in targets or any(lead.has_led(one) for lead in leads)):
+            for one in ctnetlink.of_source(netlink, address, answering=True):
+                began, answers = ctnetlink.Ends(one[ctnetlink.ORIGINAL]), ctnetlink.Ends(one[ctnetlink.REPLY])
+                led = (began.destination, began.destination_port) != (answers.source, answers.source_port)
+                if led and (address in targets or any(lead.has_led(began) for lead in leads)):
                     gone.append(one)
-        conntrack.forget(netlink, gone)
+        ctnetlink.forget(netlink, gone)
 
 
 def _connected() -> list[rules.Network]:

@@ -9,23 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from struct import pack
-from typing import TYPE_CHECKING
 
-from jailng.linux.netlink import NETLINK_NETFILTER, NLM_F_DUMP, Netlink, attribute, attributes, nested
+from jailng.linux import ctnetlink
+from jailng.linux.netlink import NETLINK_NETFILTER, NLM_F_DUMP, Netlink, attributes
 
-if TYPE_CHECKING:
-    from jailng.linux.netlink import Message
-
-_NEW, _GET, _DELETE = 0x100, 0x101, 0x102
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _HELP, _TIMEOUT = 1, 2, 3, 5, 7
 _COUNTERS_ORIG, _COUNTERS_REPLY, _USE, _ID, _TUPLE_MASTER, _ZONE, _LABELS = 9, 10, 11, 12, 14, 18, 22
-_FILTER, _FILTER_SOURCE = 25, 1
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
 _PORTS = (6, 17, 33, 132, 136)  # tcp, udp, dccp, sctp, udplite
-_ENOENT = 2
-_AT_ONCE = 128  # messages of one datagram: a socket's buffer takes a multiple of that
+_RAW = (ctnetlink.ORIGINAL, ctnetlink.ID, ctnetlink.ZONE)
 
 
 @dataclass(frozen=True)
@@ -61,45 +54,19 @@ class Connection:
 def connections(netlink: Netlink, families: Iterable[int] = (2, 10)) -> Iterator[Connection]:
     """All of this network namespace: of IPv4, of IPv6. ``netlink`` is of NETLINK_NETFILTER. Raises OSError."""
     for family in families:
-        for kind, body in netlink.ask((_GET, NLM_F_DUMP, bytes([family, 0, 0, 0]))):
-            if kind == _NEW:
+        for kind, body in netlink.ask((ctnetlink.GET, NLM_F_DUMP, bytes([family, 0, 0, 0]))):
+            if kind == ctnetlink.NEW:
                 yield _connection(attributes(body, 4))
-
-
-def of_source(netlink: Netlink, address: bytes, answering: bool) -> Iterator[Connection]:
-    """Those that an address, in network order, has begun; or, if ``answering``, in which it is who answers.
-
-    The kernel picks them out. Raises OSError.
-    """
-    family, source = (2, 1) if len(address) == 4 else (10, 3)
-    side, place = (_TUPLE_REPLY, 2) if answering else (_TUPLE_ORIG, 1)
-    wanted = nested(side, nested(_TUPLE_IP, attribute(source, address)))
-    flags = [attribute(kind, pack("I", _FILTER_SOURCE if kind == place else 0)) for kind in (1, 2)]
-    message = bytes([family, 0, 0, 0]) + wanted + nested(_FILTER, *flags)
-    for kind, body in netlink.ask((_GET, NLM_F_DUMP, message)):
-        if kind == _NEW:
-            yield _connection(attributes(body, 4))
 
 
 def forget(netlink: Netlink, gone: list[Connection]) -> None:
     """Delete entries; that one has ended by itself is no error. Raises OSError."""
-    for at in range(0, len(gone), _AT_ONCE):
-        netlink.batch([_deletion(entry) for entry in gone[at : at + _AT_ONCE]], ignored=(_ENOENT,))
+    ctnetlink.forget(netlink, [dict(zip(_RAW, entry.raw, strict=True)) for entry in gone])
 
 
 def open_conntrack() -> Netlink:
     """A socket for these. Raises OSError."""
     return Netlink(NETLINK_NETFILTER)
-
-
-def _deletion(entry: Connection) -> Message:
-    # By its number too: what has taken its place meanwhile is another's.
-    original, identity, zone = entry.raw
-    family = 2 if entry.original.source.version == 4 else 10
-    parts = [nested(_TUPLE_ORIG, original), attribute(_ID, identity)]
-    if zone:
-        parts.append(attribute(_ZONE, zone))
-    return _DELETE, 0, bytes([family, 0, 0, 0]) + b"".join(parts)
 
 
 def _connection(found: dict[int, bytes]) -> Connection:

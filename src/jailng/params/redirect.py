@@ -84,6 +84,7 @@ def parse(text: str) -> Redirect:
     words = Words("ng.rdr", text.replace(_ARROW, f" {_ARROW} "))
     if _ARROW not in words.left:
         raise words.wrong(f'no "{_ARROW}" in it')
+    words.stop = _ARROW
     protocol = ",".join(words.listed("the protocol"))
     if protocol not in _PROTOCOLS:
         raise words.wrong(f'not tcp, udp or tcp,udp: "{visible(protocol)}"')

@@ -50,10 +50,11 @@ class Log:
 class Words:
     """The words of a rule, taken one after the other; what is wrong with them is told with the rule's text."""
 
-    __slots__ = ("left", "name", "text")
+    __slots__ = ("left", "name", "stop", "text")
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
+        self.stop = ""  # a word that is taken by its name alone
         self.text = " ".join(text.split())
         self.left = self.text.split(" ")[::-1] if self.text else []
 
@@ -68,7 +69,7 @@ class Words:
 
     def take(self, what: str) -> str:
         """The next word. Raises JailError where there is none: ``what`` is missing."""
-        if not self.left:
+        if not self.left or self.next == self.stop:
             raise self.wrong(f"{what} is missing")
         return self.left.pop()
 
