@@ -14,6 +14,7 @@ from jailng.nat.rule import Address
 
 # As FreeBSD's protocols(5) spells them.
 _PROTOCOLS = {
+    "ip": 0,
     "icmp": 1,
     "igmp": 2,
     "ipencap": 4,
@@ -70,11 +71,11 @@ def host(name: str, family: int) -> Address | None:
 
 def protocol(name: str) -> int | None:
     """The number of a protocol, 0 for ``ip``; None for what is none."""
-    name = name.lower()
-    if name in ("ip", *_PROTOCOLS):
-        return _PROTOCOLS.get(name, 0)
+    known = _PROTOCOLS.get(name.lower())
+    if known is not None:
+        return known
     try:
-        return socket.getprotobyname(name)
+        return socket.getprotobyname(name.lower())
     except (OSError, ValueError):
         return None
 
