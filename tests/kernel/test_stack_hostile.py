@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, datagrams, server, set_switch
+from tests.kernel.networks import Namespace, datagrams, ip, server, set_switch
 from tests.kernel.stacked import (
     HOST,
     HOST6,
@@ -260,7 +260,7 @@ import fcntl
 one = made()
 def asked(request, content=b"ep0"): return attempt(lambda: len(fcntl.ioctl(one, request, content.ljust(64, b"\\0"))))
 tell(asked=[asked(request) for request in
-        (0x8912, 0x8915, 0x8927, 0x8913, 0x8910, 0x8933, 0x8946, 0x8954, 0x894C, 0x8B01)],
+        (0x890B, 0x8914, 0x8922, 0x8946, 0x8947, 0x8954, 0x894C, 0x89B0, 0x89F0, 0x8B01)],
     tcp=open("/proc/net/tcp").read().count("\\n"), unix="jailng-test" in open("/proc/net/unix").read(),
     dev=[line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]],
     route=open("/proc/net/route").read().count("ep0"),
@@ -405,7 +405,9 @@ tell(seen=seen, mine=attempt(lambda: made().close()))"""
     assert broker(stage) == before
     for text in Path(f"/proc/{before}/status").read_text().splitlines():
         if text.startswith(("CapPrm", "CapEff", "CapBnd")):
-            assert int(text.split()[1], 16) == 1 << 0 | 1 << 13  # CHOWN, NET_RAW
+            assert (
+                int(text.split()[1], 16) == 1 << 0 | 1 << 1 | 1 << 13 | 1 << 19
+            )  # CHOWN, DAC_OVERRIDE, NET_RAW, SYS_PTRACE
 
 
 def test_its_own_filters_do_not_get_it_more(cell: Namespace, checkout: Path) -> None:
@@ -422,3 +424,39 @@ said = [install(0x7FC00000, 8), install(0x7FFF0000, 0)]
 tell(said=said, host=attempt(lambda: made().bind(("{HOST}", 2121))),
     own=attempt(lambda: made().bind(("{ONE}", 2121))))"""
     assert ask(checkout, code) == {"said": ["EBUSY", "done"], "host": "EADDRNOTAVAIL", "own": None}
+
+
+def test_interfaces_are_those_of_the_jail_whichever_socket_is_asked(
+    cell: Namespace, checkout: Path, stage: Stage, jexec: Command, small_root: Path, jail: Command
+) -> None:
+    ip("link add other type veth peer name behind")
+    code = """
+import array, fcntl
+def asked(one, request, name):
+    found = attempt(lambda: fcntl.ioctl(one, request, name.ljust(40, b"\\0")))
+    return found if isinstance(found, str) else inet_ntoa(found[20:24])
+def listed(one, room):
+    buffer = array.array("B", bytes(room))
+    count = struct.unpack("i", fcntl.ioctl(one, 0x8912, struct.pack("iP", room, buffer.buffer_info()[0]))[:4])[0]
+    return [bytes(buffer[at:at + 16]).rstrip(b"\\0").decode() for at in range(0, count, 40)]
+for one in (made(), made(kind=SOCK_DGRAM), made(AF_UNIX)):
+    tell(address=asked(one, 0x8915, b"ep0"), other=asked(one, 0x8933, b"other"), listed=listed(one, 4000),
+        some=listed(one, 40),
+        size=struct.unpack("i", fcntl.ioctl(one, 0x8912, struct.pack("iP", 0, 0))[:4])[0], index=if_nametoindex("ep0"))
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+def raw(place):
+    failed = libc.ioctl(one.fileno(), ctypes.c_ulong(0x8912), ctypes.c_void_p(place)) < 0
+    return errno.errorcode[ctypes.get_errno()] if failed else "done"
+tell(bad=[raw(0), raw(8), raw(2**63 + 8), raw(2**64 - 8)])"""
+    with Inside(checkout, code) as inside:
+        for _ in range(3):
+            assert inside.next() == {
+                "address": ONE, "other": "ENODEV", "listed": ["lo", "ep0"], "some": ["lo"], "size": 80, "index": 2,
+            }  # fmt: skip
+        assert inside.next() == {"bad": ["EFAULT"] * 4}
+    ip("link delete other")
+    words = ("ng.stack=shared", f"ip4.addr={ONE}", "command=/bin/busybox", "ifconfig")
+    done = jail("-c", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"inet addr:{ONE}" in done.stdout

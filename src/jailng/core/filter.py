@@ -142,6 +142,10 @@ _IOCTLS_THAT_TELL = (
     0x662D,  # EXT4_IOC_GET_TUNE_SB_PARAM
 )
 
+# SIOCGIFNAME, -CONF, -FLAGS, -ADDR, -DSTADDR, -BRDADDR, -NETMASK, -METRIC, -MTU, -HWADDR, -INDEX, -TXQLEN, -MAP
+_IOCTLS_THAT_ASK = (
+    *(0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x8921, 0x8927, 0x8933, 0x8942, 0x8970),
+)
 _SIOCADDRT, _SIOCPRIVATE_LAST = 0x890B, 0x8BFF  # with SIOCGIFCONF, SIOCETHTOOL, SIOCGARP, wireless(7) between them
 
 _MS_REMOUNT, _MS_BIND, _MS_MOVE = 0x20, 0x1000, 0x2000
@@ -251,8 +255,11 @@ def _socket(lifted: frozenset[str]) -> Block:
 
 
 def _of_interfaces() -> Block:
-    """ioctl(2) of a socket of the host's stack tells of the host's interfaces, routes and neighbours: netdevice(7)."""
-    refused = _deny(errno.EPERM)
+    """ioctl(2) of a socket of the host's stack tells of the host's interfaces, routes and neighbours: netdevice(7).
+
+    What programs ask, the broker asks in the jail's own network namespace.
+    """
+    refused = _when(_IOCTLS_THAT_ASK, _ASK) + _deny(errno.EPERM)
     return [(_JGE, 0, len(refused) + 1, _SIOCADDRT), (_JGT, len(refused), 0, _SIOCPRIVATE_LAST), *refused]
 
 

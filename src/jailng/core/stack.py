@@ -14,12 +14,23 @@ reasons are in docs/decisions/0013-shared-stack.md.
 from __future__ import annotations
 
 import posix
-from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, if_nametoindex, socketpair
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    if_nametoindex,
+    socket,
+    socketpair,
+)
 
 from jailng.core import jailinit, process, program, registry
 from jailng.core.link import Link, is_loopback, survey
 from jailng.core.operation import Operation
 from jailng.core.stackfilter import Rules, hold
+from jailng.core.wire import beside
 from jailng.errors import JailError
 from jailng.linux import caps, cgroup, ns
 from jailng.linux import rtnetlink as rt
@@ -35,7 +46,8 @@ if TYPE_CHECKING:
 
 _RLIMIT_NOFILE = 7
 _LISTENERS = 1 << 16  # one for each process that enters and lives, with all that it has forked
-_CAPABILITIES = "CHOWN NET_RAW"
+# Whose the sockets are, raw ones; and to see processes and write what they asked for into their memory.
+_CAPABILITIES = "CHOWN NET_RAW SYS_PTRACE DAC_OVERRIDE"
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 _SENDING = 2  # the broker's descriptor for whoever enters
 
@@ -221,7 +233,9 @@ def _start(record: Record, init: int) -> None:
     receiving, sending = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     home = cgroup.open_directory(_cgroup(record))
     try:
-        sending.send(_terms(record))
+        asking = _asking(init)
+        sending.sendmsg([_terms(record)], beside(asking.fileno()))
+        asking.close()
         way = program.Program()
         running = program.start(_laid_down(way, home, (init, receiving.fileno(), sending.fileno())), jailinit.path())
         pid = running.forked()
@@ -233,6 +247,17 @@ def _start(record: Record, init: int) -> None:
         posix.close(home)
         receiving.close()
         sending.close()
+
+
+def _asking(init: int) -> socket:
+    """A socket of the jail's own network namespace, of which to ask what interfaces there are."""
+    here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        ns.setns(init, ns.CLONE_NEWNET)
+        return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
+    finally:
+        ns.setns(here, ns.CLONE_NEWNET)
+        posix.close(here)
 
 
 def _laid_down(way: program.Program, home: int, given: tuple[int, int, int]) -> program.Program:
@@ -253,7 +278,7 @@ def _laid_down(way: program.Program, home: int, given: tuple[int, int, int]) -> 
 
 
 def _terms(record: Record) -> bytes:
-    """struct terms of jailinit.c: whose the sockets are, and the primary addresses."""
+    """struct terms of jailinit/sockets.c: whose the sockets are, and the primary addresses."""
     private = record.params.get("ng.uids") != "shared"
     addresses = _addresses(record)
     four, six = ([address.packed for address in addresses if len(address.packed) == size][:1] for size in (4, 16))
