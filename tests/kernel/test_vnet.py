@@ -370,6 +370,26 @@ def worker_ends(nothing_left_behind: None) -> Iterator[None]:
     connection.close()
 
 
+def test_a_vlan(make: Command, jexec: Command, jail: Command, wire: str) -> None:
+    """Of a wire to a machine that tags: the tag is the host's affair, and the jail has the VLAN alone."""
+    made = subprocess.run(["ip", "link", "add", "link", wire, "name", "vlan10", "type", "vlan", "id", "10"])
+    if made.returncode:
+        pytest.skip("this kernel has no VLANs")
+    ip(
+        f"link set {wire} up",
+        "link add link epair0a name far10 type vlan id 10",
+        "address add 203.0.113.1/24 dev far10",
+        "link set far10 up",
+    )
+    before = look("vlan10")
+    start = "exec.start=/bin/sh -c 'ip address add 203.0.113.2/24 dev vlan10 && ip link set vlan10 up'"
+    assert make("vnet.interface=vlan10", start, "persist").returncode == 0
+    assert "1 received" in run("ping", "-c", "1", "-W", "10", "203.0.113.2")
+    assert "epair0b" not in jexec("v", "/bin/ip", "-br", "link").stdout.replace("@epair0b", "")
+    assert jail("-r", "v").returncode == 0
+    assert look("vlan10") == before
+
+
 def test_a_python_program(worker_ends: None, wire: str, small_root: Path) -> None:
     before = look(wire)
     with Jail(path=str(small_root), vnet="new", vnet_interface=[wire]) as made:

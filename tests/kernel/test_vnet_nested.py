@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.networks import ip
 from tests.kernel.test_vnet import interfaces, look
+from tests.kernel.test_vnet_inside import HOSTS, NETPOWERS, OWN, kinds
+
+__all__ = ["kinds"]
 
 Inside = Callable[[str], subprocess.CompletedProcess[str]]
 
@@ -182,3 +186,27 @@ def test_the_callers_own_interface_by_ifconfig(inside: Inside, wire: str, jail: 
     assert said(inside("jail -c name=in path=/jails/in persist")) == []
     done = inside("jail -c name=two path=/jails/two vnet persist; jexec two ip -o link | wc -l")
     assert said(done) == ["1"]
+
+
+def _ipv4(jexec: Command) -> list[str]:
+    """The addresses and routes of ``top``."""
+    return [jexec("top", "/bin/ip", "-4", "-o", *words).stdout for words in (("address",), ("route",), ("rule",))]
+
+
+def test_no_stack_but_its_own_from_below(kinds: None, jail: Command, jexec: Command, checkout: Path) -> None:
+    """What root of a jail with vnet is refused of the host's stack, it is refused of the stack of the jail above."""
+    made = jail("-c", "name=top", "path=/", "vnet", "children.max=1", "persist")
+    assert (made.stderr, made.returncode) == ("", 0)
+    try:
+        for words in ("link add above0 type veth peer name below0", "link set above0 up"):
+            assert jexec("top", "/bin/ip", *words.split()).returncode == 0
+        before = _ipv4(jexec)
+        inner = (f"{checkout}/bin/jail", "-c", "path=/", "vnet", "vnet.interface=below0")
+        done = jexec("top", *inner, "command=/usr/bin/python3", "-IS", "-", "below0", stdin=NETPOWERS)
+        assert done.returncode == 0, done.stderr
+        came = json.loads(done.stdout)
+        assert {name for name, error in came.items() if error == "ok"} == set(OWN)
+        assert {name: error for name, error in came.items() if name in HOSTS} == HOSTS
+        assert _ipv4(jexec) == before
+    finally:
+        assert jail("-r", "top").returncode == 0
