@@ -53,6 +53,28 @@ INHERITED_ESCAPES = {
     "network: bind the host's address",
 }
 STACK_ESCAPES = {"network: a service at another of the host's addresses"}
+# vnet: what these change is its own stack, as the name says; tests/kernel/test_vnet_inside.py compares the host's.
+_CONFIGURES = (
+    "add an address, add a route, set a link up, change the MTU, change the hardware address, rename a link, "
+    "add a neighbour, add a queueing discipline, move an interface, attach an XDP program, make an interface, add a rule"
+)
+_SYSCTLS = (
+    "ipv4/ip_forward, ipv4/ip_unprivileged_port_start, ipv4/ping_group_range, ipv4/conf/all/accept_source_route, "
+    "core/somaxconn, ipv6/conf/all/forwarding"
+)
+_MARKS = "SO_MARK, SO_PRIORITY 7, IP_TRANSPARENT, IPV6_TRANSPARENT, TCP_REPAIR"
+VNET: tuple[set[str], set[str]] = (
+    {f"network: {name}" for name in _CONFIGURES.split(", ")}
+    | {f"proc: write sys/net/{name}" for name in _SYSCTLS.split(", ")}
+    | {"proc: write anything below /proc/sys"}
+    | {f"sockets: option {name}" for name in _MARKS.split(", ")},
+    # The first is the filter's own answer, and no driver's.
+    {f"network: SIOC{name}" for name in ("ETHTOOL, reset", "SIFHWADDR", "SIFMTU", "SIFNAME")}
+    | {"network: name another network namespace", "network: nftables"}
+    | {f"sockets: {name}" for name in ("family 17", "family 17, its high half garbage", "netlink 12", "netlink 16")}
+    | {f"sockets: {name}" for name in ("other protocols of inet", "other protocols of inet6", "packet")}
+    | {f"sockets: raw {name}" for name in ("ICMP", "IPv6", "with the header")},
+)
 # path=/ confines no files, as on FreeBSD: these find the host's tree, which is the jail's.
 ROOT_ESCAPES = {
     "files: the host's path as it is",
@@ -244,3 +266,7 @@ def test_the_attempts_can_succeed(hostile_root: Path, facts: dict[str, str]) -> 
     classes = {name.partition(":")[0] for name in report.results}
     succeeded = {name.partition(":")[0] for name in report.names("escaped") | report.names("exposed")}
     assert succeeded == classes
+
+
+def test_a_stack_of_its_own(attack: Attack, hostile_root: Path) -> None:
+    _judge(attack(str(hostile_root), "vnet"), VNET[1], VNET[0])
