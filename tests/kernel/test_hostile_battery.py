@@ -55,8 +55,9 @@ INHERITED_ESCAPES = {
 STACK_ESCAPES = {"network: a service at another of the host's addresses"}
 # vnet: what these change is its own stack, as the name says; tests/kernel/test_vnet_inside.py compares the host's.
 _CONFIGURES = (
-    "add an address, add a route, set a link up, change the MTU, change the hardware address, rename a link, "
-    "add a neighbour, add a queueing discipline, move an interface, attach an XDP program, make an interface, add a rule"
+    "add an address, add a route, add a rule, set a link up, change the MTU, change the hardware address, "
+    "rename a link, add a neighbour, add a queueing discipline, move an interface, attach an XDP program, "
+    "make an interface"
 )
 _SYSCTLS = (
     "ipv4/ip_forward, ipv4/ip_unprivileged_port_start, ipv4/ping_group_range, ipv4/conf/all/accept_source_route, "
