@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 import sys
-from _struct import pack
+from _struct import pack, unpack
 
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -18,6 +18,7 @@ from jailng.linux.libc import NR, words
 _MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _PADDING = tuple([bytes(-count % 8) for count in range(8)])
+_CALL = "@HHBBBB6qii"  # struct call_ of jailinit.c
 _CLOSE_RANGE_CLOEXEC = 4
 _MFD_NOEXEC_SEAL = 8  # Linux 6.3; the kernel grumbles at whoever says nothing of it
 _ALL_FDS = 0xFFFFFFFF
@@ -38,8 +39,8 @@ class Kept(int):
 class Program:
     """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
 
-    ``labels`` say for each call what has failed when it fails; the kernel's words follow. ``instead`` has whole
-    sentences for some, by call and errno. ``noted`` are those whose failure is told of and does no harm.
+    ``labels`` say for each call what has failed when it fails; the kernel's words follow. (One that is the same for many
+    is composed when it is needed.) ``instead`` has whole sentences for some, by call and errno. ``noted`` are those whose failure is told of and does no harm.
     """
 
     __slots__ = (
@@ -63,7 +64,7 @@ class Program:
         self._closing: tuple[int, list[int]] | None = None  # the first of the calls that close, and what they leave
         self._texts: dict[str | bytes, Data] = {}
         self._watched: Data | None = None
-        self.labels: list[str] = []
+        self.labels: list[str | tuple[object, int | bytes]] = []
         self.instead: dict[tuple[int, int], str] = {}
         self.noted: set[int] = set()
         self.fds: list[int] = []
@@ -103,7 +104,7 @@ class Program:
                 kept |= bit
             bit <<= 1
         nothing = _NOTHING[len(arguments)]
-        self._calls.append(pack("@HHBBBB6qii", NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
+        self._calls.append(pack(_CALL, NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
         self.labels.append(label or name)
 
     def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0, unless: int = 0) -> None:
@@ -121,17 +122,34 @@ class Program:
     def each(self, place: int, values: list[int] | list[bytes]) -> None:
         """Instead of the last call, the same for each of these numbers or texts as its argument number ``place``."""
         call, label = self._calls.pop(), self.labels.pop()
-        places: list[int] = []
-        for value in values:
-            if isinstance(value, int):
-                places.append(value)
-            else:
-                places.append(self.text(value))
         before, after = call[: 8 + 8 * place], call[16 + 8 * place :]
-        self._calls += [before + at.to_bytes(8, sys.byteorder) + after for at in places]
-        self.labels += [
-            f"{label} {value!s}" if isinstance(value, int) else f"{label} {value.decode()}" for value in values
-        ]
+        for value in values:
+            if isinstance(value, bytes):
+                at = len(self._data)
+                self._data += value + b"\0"
+            else:
+                at = value
+            self._calls.append(before + at.to_bytes(8, sys.byteorder) + after)
+            self.labels.append((label, value))
+
+    def rows(self, count: int, places: tuple[int, ...], rows: list[tuple[int | bytes, ...]]) -> None:
+        """Instead of the last ``count`` calls, the same for each row of numbers and texts as arguments at these places.
+
+        Places are counted through, six a call: 7 is argument number 1 of the second call.
+        """
+        patterns = [[*unpack(_CALL, call)] for call in self._calls[-count:]]
+        labels = self.labels[-count:]
+        del self._calls[-count:], self.labels[-count:]
+        fields = [(patterns[place // 6], 6 + place % 6) for place in places]
+        for row in rows:
+            for (pattern, field), value in zip(fields, row):
+                if isinstance(value, bytes):
+                    pattern[field] = len(self._data)
+                    self._data += value + b"\0"
+                else:
+                    pattern[field] = value
+            self._calls += [pack(_CALL, *pattern) for pattern in patterns]
+            self.labels += [(label, row[0]) for label in labels]
 
     def here(self) -> int:
         """The number of the next call, for ``skip``, ``instead`` and to know it by."""
@@ -317,4 +335,8 @@ def _sentence(program: Program, message: bytes) -> str:
     what, value = _numbers(message)
     if not value:
         return "jailinit died"
-    return program.instead.get((what, value)) or f"{program.labels[what]}: {posix.strerror(value)}"
+    label = program.labels[what]
+    if isinstance(label, tuple):
+        name = label[1]
+        label = f"{label[0]} {name.decode('utf-8', 'replace') if isinstance(name, bytes) else name}"
+    return program.instead.get((what, value)) or f"{label}: {posix.strerror(value)}"

@@ -326,14 +326,16 @@ class MountDev(Operation):
         dev = Kept(DEV)
         for name in _directories(self.nodes):
             way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
-        for name, mode, major, minor, uid, gid in self.nodes:
-            way.must("mknodat", dev, way.text(name), mode, posix.makedev(major, minor), label=f"jail_set: {name}")
+        empty = way.text(b"")
+        way.must("mknodat", dev, empty, 0, 0, label="jail_set:")
+        way.rows(1, (1, 2, 3), [(_bytes(node[0]), node[1], posix.makedev(*node[2:4])) for node in self.nodes])
+        for name, _, _, _, uid, gid in self.nodes:
             if uid or gid:  # on the disk, so to say: the mount maps them into the jail's range
                 way.must("fchownat", dev, way.text(name), uid, gid, m.AT_SYMLINK_NOFOLLOW, label=f"jail_set: {name}")
-        for name, target in self.links:
-            way.must("symlinkat", way.text(target), dev, way.text(name), label=f"jail_set: {name}")
-        for name in ("pts", "shm", "mqueue", ".jailng"):
-            way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
+        way.must("symlinkat", empty, dev, empty, label="jail_set:")
+        way.rows(1, (2, 0), [(_bytes(name), _bytes(target)) for name, target in self.links])
+        way.must("mkdirat", dev, empty, 0o755, label="jail_set:")
+        way.each(1, [b"pts", b"shm", b"mqueue", b".jailng"])
         own.lay_down(way, dev, Kept(NEW), self.told)
 
     def inside(self, way: Program, slots: Slots) -> None:
@@ -364,6 +366,10 @@ class MountDev(Operation):
         return "mount /dev: " + " ".join([node[0] for node in self.nodes])
 
 
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
 def _directories(nodes: list[Node]) -> list[str]:
     """The directories that nodes lie in, parents first."""
     found: dict[str, None] = {}
@@ -392,11 +398,10 @@ class MountProc(Operation):
         new_file_system(way, b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _MASK_ATTRIBUTES, _MASKING)
         masks, new = Kept(_MASKING), Kept(NEW)
         contents = [(b"nothing", b""), *[(b"%d" % number, content) for number, (_, content) in enumerate(self.files)]]
-        for name, content in contents:
-            way.must("openat", masks, way.text(name), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
-            if content:
-                way.must("write", new, way.text(content), len(content))
-            way.must("close", new)
+        way.must("openat", masks, way.text(b""), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
+        way.must("write", new, way.text(b""), 0)
+        way.must("close", new)
+        way.rows(3, (1, 7, 8), [(name, content, len(content)) for name, content in contents])
         way.must("mkdirat", masks, way.text(b"none"), 0o555)
         way.must("mount_setattr", masks, *_attributes(way, m.MOUNT_ATTR_RDONLY), label="jail_set: mount_setattr")
 
@@ -439,8 +444,8 @@ class MountProc(Operation):
         for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
             mount(way, b"%s/%s" % (MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
-        for number, (path, _) in enumerate(self.files):
-            mount(way, b"%s/%d" % (MASKS, number), path, b"", m.MS_BIND, unless=ENOENT)
+        mount(way, b"", b"", b"", m.MS_BIND, unless=ENOENT)
+        way.rows(1, (1, 0), [(path, b"%s/%d" % (MASKS, number)) for number, (path, _) in enumerate(self.files)])
         way.must("close", Kept(_PROC))
         way.skip(found)
 
