@@ -142,7 +142,7 @@ class Program:
         del self._calls[-count:], self.labels[-count:]
         fields = [(patterns[place // 6], 6 + place % 6) for place in places]
         for row in rows:
-            for (pattern, field), value in zip(fields, row):
+            for (pattern, field), value in zip(fields, row, strict=True):
                 if isinstance(value, bytes):
                     pattern[field] = len(self._data)
                     self._data += value + b"\0"
