@@ -155,39 +155,35 @@ def _load_built_in() -> None:
 
 
 def _load_part(file: int) -> bool:
+    """Execute the modules of a part, each after those that it needs; False from the first on that has changed."""
     try:
-        entries = marshal.loads(posix.read(file, int.from_bytes(posix.read(file, 4), "little")))
+        entries: list[Entry] = marshal.loads(posix.read(file, int.from_bytes(posix.read(file, 4), "little")))
     except (EOFError, TypeError, ValueError):
         return False
-    return all(_load(entry) for entry in entries)
-
-
-def _load(entry: Entry) -> bool:
-    name, path, size, mtime, package, code = entry
-    if name in sys.modules:
-        return True
-    where = f"{ROOT}/{path}"
-    try:
-        source = posix.stat(where)
-    except OSError:
-        return False
-    if source.st_size != size or source.st_mtime_ns != mtime:
-        return False
-    if code is None:
-        sys.modules[name] = sys.modules["__main__"]
-        return True
-    module = type(sys)(name)
-    module.__file__ = where
-    module.__package__ = name if package else name.rpartition(".")[0]
-    if package:
-        module.__path__ = [where.rpartition("/")[0]]
-    sys.modules[name] = module
-    try:
-        exec(code, module.__dict__)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    parent, _, child = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], child, module)
+    modules = sys.modules
+    for name, path, size, mtime, package, code in entries:
+        if name in modules:
+            continue
+        where = f"{ROOT}/{path}"
+        try:
+            source = posix.stat(where)
+        except OSError:
+            return False
+        if source.st_size != size or source.st_mtime_ns != mtime:
+            return False
+        if code is None:
+            modules[name] = modules["__main__"]
+            continue
+        module = modules[name] = type(sys)(name)
+        module.__file__ = where
+        if package:
+            module.__path__ = [where.rpartition("/")[0]]
+        try:
+            exec(code, module.__dict__)
+        except BaseException:
+            del modules[name]
+            raise
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(modules[parent], child, module)
     return True

@@ -31,7 +31,8 @@ def text(params: Parameters) -> bytes:
     from jailng.params.table import names  # whoever has Parameters has it; for ``jailed`` alone it would be dear
 
     allowed = [name for name in names() if name.startswith("allow.") and name != "allow.dying"]
-    lines = [f"{name}={escape(show(params[name]))}\n" for name in [*_TOLD, *allowed]]
+    lines = [f"{name}={escape(show(params[name]))}\n" for name in _TOLD]
+    lines += [f"{name}={'true' if params.flag(name) else 'false'}\n" for name in allowed]
     lines += [f"{name}={limit}\n" for name, limit in LIMITS.items()]
     return "".join(lines).encode("utf-8", "surrogateescape")
 

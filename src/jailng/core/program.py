@@ -39,7 +39,7 @@ class Kept(int):
 class Program:
     """Calls in order. ``fds`` are the descriptors that it uses, by their numbers in this process.
 
-    ``labels`` say for each call what has failed when it fails; the kernel's words follow. (One that is the same for many
+    ``labels`` say for each call what has failed when it fails; the kernel's words follow. (What is the same for many
     is composed when it is needed.) ``instead`` has whole sentences for some, by call and errno. ``noted`` are those
     whose failure is told of and does no harm.
     """
