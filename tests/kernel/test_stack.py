@@ -13,11 +13,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jailng
+from jailng.api import connection
 from jailng.core import registry
 from jailng.linux import libc
 from tests.kernel import confined
 from tests.kernel.conftest import Command, Shim
-from tests.kernel.networks import Namespace, attach, client, datagrams, host_addresses, ip, run, server
+from tests.kernel.networks import Namespace, attach, client, counter, datagrams, host_addresses, ip, run, server
 from tests.kernel.stacked import (
     BEGIN,
     HOST,
@@ -418,3 +420,45 @@ tell(four=attempt(made), six=attempt(lambda: made(AF_INET6).bind(("{HOST6}", 212
     said = ask(checkout, code)
     assert said.pop("mapped") == ["ENETUNREACH", "EADDRNOTAVAIL", "ENETUNREACH"]
     assert said == {"four": "EAFNOSUPPORT", "six": None}
+
+
+def test_beside_a_jail_with_a_stack_of_its_own(cell: Namespace, jail: Command, checkout: Path) -> None:
+    """It is reached as from the host; the way back is one to the host, which jails do not have."""
+    made = jail("-c", "name=own", "path=/", "persist", f"ip4.addr={TWO}")
+    assert (made.returncode, made.stderr) == (0, "")
+    code = BEGIN + "s = made(); s.bind(('', 80)); s.listen(); tell(ready=1); tell(caller=s.accept()[1][0])"
+    enter = [str(checkout / "bin/jexec"), "own", PYTHON, "-ISc"]
+    with subprocess.Popen([*enter, code], stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        serving.stdout.readline()
+        assert ask(checkout, f"tell(said=attempt(lambda: made().connect(('{TWO}', 80))))") == {"said": None}
+        assert json.loads(serving.stdout.readline()) == {"caller": ONE}
+    with Inside(checkout, _LISTEN + "input()") as inside:
+        inside.next()
+        code = f"s = made(); s.setblocking(False); s.connect_ex(('{ONE}', 21)); tell(sent=1)"
+        assert subprocess.run([*enter, BEGIN + code], capture_output=True, text=True).stdout == '{"sent": 1}\n'
+        assert counter("denied") >= 1
+    assert jail("-r", "own").returncode == 0
+
+
+def test_jails_of_a_file_and_one_in_another(lan: Namespace, jail: Command, jexec: Command, tmp_path: Path) -> None:
+    file = tmp_path / "jail.conf"
+    file.write_text(
+        "ng.stack = shared; path = /; persist;\n"
+        f'exec.start = "{PYTHON} -ISc \\"import socket; socket.create_server((\'\', 2100))\\"";\n'
+        f"one {{ ip4.addr = {ONE}; }}\ntwo {{ ip4.addr = {TWO}; }}\n"
+    )
+    made = jail("-f", str(file), "-c", "*")
+    assert (made.returncode, made.stderr) == (0, "")
+    refused = jail("-c", "name=one.inner", "path=/", "persist", f"ip4.addr={ONE}", "ng.stack=shared")
+    assert refused.returncode == 1
+    removed = jail("-f", str(file), "-r", "*")
+    assert (removed.returncode, removed.stderr) == (0, "")
+
+
+def test_by_the_python_interface(lan: Namespace) -> None:
+    code = "import socket; s = socket.socket(); s.bind(('', 2100)); print(s.getsockname()[0])"
+    with jailng.Jail({"ip4.addr": ONE, "ng.stack": "shared"}, path="/") as made:
+        for _ in range(2):
+            assert made.run([PYTHON, "-ISc", code], capture_output=True, text=True).stdout == f"{ONE}\n"
+    connection.close()
