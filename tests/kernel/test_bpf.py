@@ -1,4 +1,4 @@
-"""Reserved ports for a jail on the host's network: by a program on its cgroup, since it has no privilege there."""
+"""Programs on cgroups: reserved ports for a jail on the host's network, and those that hold sockets to addresses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jailng.core.stackfilter import PROGRAMS, Rules
 from jailng.linux import bpf
 from tests.kernel.confined import BASE, NAMESPACES, child, in_namespaces
 from tests.kernel.stage import CLONE_NEWNET, Stage
@@ -141,3 +142,23 @@ def test_no_descriptor_is_left(cgroup: Path) -> None:
     before = os.listdir("/proc/self/fd")
     allow(cgroup, BASE)
     assert os.listdir("/proc/self/fd") == before
+
+
+def _held(four: int, six: int) -> list[tuple[bytes, int]]:
+    """So many addresses of each version, on networks of their own."""
+    return [
+        *[(bytes([198, 18, number, 1]), 24) for number in range(four)],
+        *[(b"\x20\x01\x0d\xb8" + bytes([0, number]) + bytes(9) + b"\x01", 49) for number in range(six)],
+    ]
+
+
+@pytest.mark.parametrize("four", [0, 1, 2, 255])
+@pytest.mark.parametrize("six", [0, 1, 2, 255])
+@pytest.mark.parametrize("free", [(), (4,), (6,)])
+def test_the_verifier_takes_the_programs_that_hold_a_jail_s_sockets(four: int, six: int, free: tuple[int, ...]) -> None:
+    if (4 in free and four) or (6 in free and six) or not (four or six or free):
+        return
+    for select, root in ((True, 0), (False, -1)):
+        rules = Rules(_held(four, six), root, {4: select, 6: select}, free)
+        for kind, attach_type, made in PROGRAMS:
+            os.close(bpf.load(kind, attach_type, made(rules).assembled()))

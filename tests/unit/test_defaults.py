@@ -38,6 +38,7 @@ def made(text: str, *words: str) -> Parameters:
         ("\n  # a remark\n\n", {}),
         ("ng.uids = shared", {"ng.uids": "shared"}),
         ("ng.uids=shared;", {"ng.uids": "shared"}),
+        ("ng.stack = shared", {"ng.stack": "shared"}),
         ("  ng.uids  =  shared ;  # a remark", {"ng.uids": "shared"}),
         ("allow.raw_sockets", {"allow.raw_sockets": "true"}),
         ("allow.raw_sockets;", {"allow.raw_sockets": "true"}),
