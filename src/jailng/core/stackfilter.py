@@ -14,19 +14,19 @@ import sys
 from _socket import AF_INET, AF_INET6, inet_ntop
 
 from jailng.linux import bpf
-from jailng.linux.assembler import BIND, GET_CURRENT_UID_GID, SKB_LOAD_BYTES, Code
+from jailng.linux.assembler import BIND, GET_CURRENT_UID_GID, SK_FULLSOCK, SKB_LOAD_BYTES, Code
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R5, R6, R7, R8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SOCK_DGRAM = 2
+_SOCK_STREAM, _SOCK_DGRAM = 1, 2
 
 # Offsets in struct bpf_sock_addr, struct bpf_sock, struct __sk_buff and struct bpf_sockopt of include/uapi/linux/bpf.h.
 _USER_IP4, _USER_IP6, _FAMILY, _MSG_SRC_IP4, _MSG_SRC_IP6, _SK = 4, 8, 28, 40, 44, 64
-_SK_TYPE, _SK_SRC_IP4, _SK_SRC_IP6 = 8, 24, 28
-_SKB_PROTOCOL = 16
+_SK_TYPE, _SK_PROTOCOL, _SK_SRC_IP4, _SK_SRC_IP6 = 8, 12, 24, 28
+_SKB_PROTOCOL, _SKB_SK = 16, 168
 _OPT_SK, _OPT_LEVEL, _OPT_NAME, _OPT_LENGTH = 0, 24, 28, 32
 
 _SOL_SOCKET, _IPPROTO_IP, _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_IPV6 = 1, 0, 6, 17, 41
@@ -431,7 +431,8 @@ def _sendmsg6(rules: Rules) -> Code:
 def _packet(rules: Rules, source: bool) -> Code:
     """A packet that leaves has its ``source``, one that arrives its destination among the jail's addresses.
 
-    Nothing leaves for the host's loopback, nor with options of IPv4, which could lead there: a source route.
+    A stream of TCP that the host translates counts by its socket's address. Nothing leaves for the host's loopback, nor
+    with options of IPv4, which could lead there: a source route.
     """
     code = Code()
     code.copy(R6, R1)
@@ -443,39 +444,77 @@ def _packet(rules: Rules, source: bool) -> Code:
             code.jump_if(R2, int.from_bytes(protocol + bytes(2), sys.byteorder), "pass")
     code.label("drop")
     code.leave(0)
-    if rules.all(4):
-        code.label("ip4")
-        _load_bytes(code, 0, 20)
-        if source:
-            code.load(R2, FRAME, -32)
-            code.mask(R2, _words(b"\xff\0\0\0")[0])
-            code.jump_unless(R2, _words(b"\x45\0\0\0")[0], "drop")  # version 4, and five words: no options
-        code.load(R2, FRAME, -20 if source else -16)
-        for packed in rules.all(4):
-            code.jump_if(R2, _words(packed)[0], "to4" if source else "pass")
-        code.jump("drop")
-    if rules.all(4) and source:
-        code.label("to4")
-        code.load(R2, FRAME, -16)
-        for packed in rules.all(4):
-            code.jump_if(R2, _words(packed)[0], "pass")
-        code.mask(R2, _LOOPBACK_NET[0])
-        code.jump_unless(R2, _LOOPBACK_NET[1], "pass")
-        code.jump("drop")
-    if rules.all(6):
-        code.label("ip6")
-        _load_bytes(code, 8, 32)
-        _load6(code, FRAME, -32 if source else -16)
-        for packed in rules.all(6):
-            _jump_if6(code, packed, "to6" if source else "pass")
-        code.jump("drop")
-    if rules.all(6) and source:
-        code.label("to6")
-        _load6(code, FRAME, -16)
-        _jump_if6(code, _LOOPBACK6, "drop")
+    for version, part in ((4, _packet4), (6, _packet6)):
+        if rules.all(version):
+            part(code, rules, source)
     code.label("pass")
     code.leave(1)
     return code
+
+
+def _packet4(code: Code, rules: Rules, source: bool) -> None:
+    code.label("ip4")
+    _load_bytes(code, 0, 20)
+    if source:
+        code.load(R2, FRAME, -32)
+        code.mask(R2, _words(b"\xff\0\0\0")[0])
+        code.jump_unless(R2, _words(b"\x45\0\0\0")[0], "drop")  # version 4, and five words: no options
+    code.load(R2, FRAME, -20 if source else -16)
+    for packed in rules.all(4):
+        code.jump_if(R2, _words(packed)[0], "to4" if source else "pass")
+    if not source:
+        code.jump("drop")
+        return
+    _load_stream(code)
+    code.load(R2, R0, _SK_SRC_IP4)
+    for packed in [*rules.all(4), bytes(4)]:
+        code.jump_if(R2, _words(packed)[0], "to4")
+    code.jump("drop")
+    code.label("to4")
+    code.load(R2, FRAME, -16)
+    for packed in rules.all(4):
+        code.jump_if(R2, _words(packed)[0], "pass")
+    code.mask(R2, _LOOPBACK_NET[0])
+    code.jump_unless(R2, _LOOPBACK_NET[1], "pass")
+    code.jump("drop")
+
+
+def _packet6(code: Code, rules: Rules, source: bool) -> None:
+    code.label("ip6")
+    _load_bytes(code, 8, 32)
+    _load6(code, FRAME, -32 if source else -16)
+    for packed in rules.all(6):
+        _jump_if6(code, packed, "to6" if source else "pass")
+    if not source:
+        code.jump("drop")
+        return
+    _load_stream(code)
+    _load6(code, R0, _SK_SRC_IP6)
+    for packed in [*rules.all(6), bytes(16)]:
+        _jump_if6(code, packed, "own6")
+    code.jump("drop")
+    code.label("own6")
+    code.label("to6")
+    _load6(code, FRAME, -16)
+    _jump_if6(code, _LOOPBACK6, "drop")
+    code.jump("pass")
+
+
+def _load_stream(code: Code) -> None:
+    """The socket of TCP that a packet is from, which has another source: R0; where it is from none, it is dropped.
+
+    The host's rules may have translated it by now (ipnat(8)). What a stream is from is for connect(2) and for the
+    packet that came in to say, and both are held to the jail's addresses; so it is the socket's address that counts,
+    or none where it listens on all.
+    """
+    code.load_pointer(R1, R6, _SKB_SK)
+    code.jump_if_null(R1, "drop")
+    code.call(SK_FULLSOCK)
+    code.jump_if_null(R0, "drop")
+    code.load(R2, R0, _SK_TYPE)
+    code.jump_unless(R2, _SOCK_STREAM, "drop")
+    code.load(R2, R0, _SK_PROTOCOL)
+    code.jump_unless(R2, _IPPROTO_TCP, "drop")
 
 
 def _load_bytes(code: Code, offset: int, size: int) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from jailng.linux import bpf
 
 _LOAD_WORD, _LOAD_WORDS, _STORE_WORD, _STORE_WORDS = 0x61, 0x79, 0x63, 0x7B
-_JUMP, _SAME, _DIFFERENT, _SAME_REGISTERS = 0x05, 0x16, 0x56, 0x1E
+_JUMP, _SAME, _DIFFERENT, _SAME_REGISTERS, _NULL = 0x05, 0x16, 0x56, 0x1E, 0x15
 _AND32, _MOV32, _ADD = 0x54, 0xB4, 0x07
 
 # enum bpf_func_id
 GET_CURRENT_UID_GID = 15
 SKB_LOAD_BYTES = 26
 BIND = 64
+SK_FULLSOCK = 95
 SET_RETVAL = 187  # Linux 5.18
 
 
@@ -78,6 +79,10 @@ class Code:
     def jump_unless(self, register: int, value: int, label: str) -> None:
         """Go on at ``label`` if the word in ``register`` is not ``value``."""
         self._jump(_DIFFERENT, register, value, 0, label)
+
+    def jump_if_null(self, register: int, label: str) -> None:
+        """Go on at ``label`` if the pointer in ``register`` is none."""
+        self._jump(_NULL, register, 0, 0, label)
 
     def jump_if_same(self, register: int, other: int, label: str) -> None:
         """Go on at ``label`` if the words in two registers are the same."""
