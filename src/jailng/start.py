@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "configured": ("jail", ("jailng.conf.merge", "jailng.cli.configured")),
     "standing": ("jail", ("jailng.cli.standing", "jailng.engine.inside")),
+    "policed": ("jail", ("jailng.core.connection", "jailng.params.redirect", "jailng.core.ruleset")),
 }
 _BUILT_IN = ("gc", "fcntl", "_struct")
 

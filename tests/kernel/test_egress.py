@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import jailng
+from jailng.api import connection
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
     Namespace,
@@ -480,3 +482,57 @@ def test_jails_of_one_address_have_one_set_of_rules(
     assert jail("-r", "second").returncode == 0
     assert "jailng" not in run("nft", "list", "ruleset")
     listener.close()
+
+
+def test_root_inside_gives_its_jails_no_more_than_it_has(
+    lan: Namespace, jail: Command, jexec: Command, checkout: Path, cell: Cell
+) -> None:
+    """It makes jails by the broker: they may be held to less, and to nothing of the host's that it has not."""
+    words = ("-c", "name=cell", "path=/", f"ip4.addr={JAIL}", f"ip6.addr={JAIL6}", "children.max=3", "persist")
+    assert jail(*words, "ng.egress=pass tcp to any port 80", "ng.egress=pass tcp to host port 53").returncode == 0
+    cell.made.append("cell")
+    on_host = [server(HOST, port) for port in (53, 54)]
+
+    def within(*arguments: str) -> tuple[int, str]:
+        done = jexec("cell", str(checkout / "bin/jail"), *arguments)
+        return done.returncode, done.stderr
+
+    inner = ("-c", "name=in", "path=/", f"ip4.addr={JAIL}", "persist")
+    refused = (1, "jail: jail_set: Operation not permitted\n")
+    assert within(*inner, f"ng.rdr=tcp {HOST} 8080 -> 80") == refused
+    assert within(*inner, "ng.egress=pass to any, pass to host") == (0, "")
+    assert within("-m", "name=in", f"ng.rdr=tcp {HOST} 8080 -> 80") == refused
+    with inside("cell.in") as there:
+        assert [reaches(there, PEER, port) for port in (80, 81)] == [True, False]
+        assert [reaches(there, HOST, port) for port in (53, 54)] == [True, False]
+        assert within("-m", "name=in", "ng.egress=none") == (0, "")
+        assert not reaches(there, PEER, 80)
+    assert within("-r", "in") == (0, "")
+    # One that has what is its outer jail's own leaves by the same interface.
+    assert within("-c", "name=in", "path=/", "ip4=inherit", "ip6=inherit", "persist") == (0, "")
+    with inside("cell.in") as there:
+        assert [reaches(there, PEER, port) for port in (80, 81)] == [True, False]
+    assert within("-r", "in") == (0, "")
+    cell.change("")  # without rules above it, its own open nothing of the host
+    assert within(*inner, "ng.egress=pass to any, pass to host") == (0, "")
+    with inside("cell.in") as there:
+        assert reaches(there, PEER, 81)
+        assert not reaches(there, HOST, 53)
+    for listener in on_host:
+        listener.close()
+
+
+def test_a_python_program_gives_lists(lan: Namespace, small_root: Path) -> None:
+    rules = {"ng.rdr": [f"tcp {HOST} 8080 -> 80", "udp any 53 -> 53"], "ng.egress": ["honeypot", "pass to lan"]}
+    with jailng.Jail(name="py", path=str(small_root), ip4_addr=JAIL, persist=True, **rules) as made:  # type: ignore[arg-type]
+        assert made.parameters["ng.rdr"] == tuple(rules["ng.rdr"])
+        with inside("py") as there:
+            listener = there.listen(JAIL)
+            with lan.connect(HOST, 8080) as caller:
+                listener.accept()[0].close()
+                assert caller.recv(1) == b""
+            assert reaches(there, PEER, 22)
+            made.set(ng_egress=["none"])
+            assert not reaches(there, PEER, 22)
+    connection.close()
+    assert "jailng" not in run("nft", "list", "ruleset")

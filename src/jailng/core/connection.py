@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng import start
 from jailng.core import network
 from jailng.core.operation import Operation
 from jailng.linux import cgroup, ns
@@ -51,6 +52,7 @@ def police(host: Operation, jid: int, params: Parameters, parent: Record | None)
     """
     if parent is None and not (params["ng.rdr"] or params["ng.egress"]):
         return
+    start.load_more("policed")
     from jailng.core import policy
 
     assert isinstance(host, Policed)

@@ -220,7 +220,7 @@ def can_forward_one() -> bool:
 
 
 def _guarded_now() -> set[str] | None:
-    with Netlink(NETLINK_NETFILTER) as netlink:
+    with Netfilter() as netlink:
         return guarded(netlink)
 
 
@@ -274,6 +274,33 @@ def _switch_off(switch: str) -> None:
         write_switch(_path(switch), 0)
 
 
+_kept: list[tuple[int, int, Netlink]] = []  # of which process and network namespace, and the socket
+
+
+class Netfilter:
+    """``with Netfilter() as netlink``: a socket of nf_tables. Raises OSError.
+
+    In the namespace where a process has opened its first one that stays open until it ends: to close such a socket takes
+    a grace period of RCU (6 to 20 ms) whenever something has been deleted, and so it is one for many jails.
+    """
+
+    __slots__ = ("_kept", "_netlink")
+
+    def __init__(self) -> None:
+        here = posix.getpid(), origin.inode("net")
+        self._kept = not _kept or _kept[0][:2] == here
+        self._netlink = _kept[0][2] if _kept and self._kept else Netlink(NETLINK_NETFILTER)
+        if not _kept:
+            _kept.append((*here, self._netlink))
+
+    def __enter__(self) -> Netlink:
+        return self._netlink
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self._netlink.__exit__()
+
+
 class Lock:
     """Against another command that takes down what this one has just found standing."""
 
@@ -320,10 +347,10 @@ def hold(switches: list[str]) -> None:
     Raises JailError naming what this kernel lacks, or OSError.
     """
     try:
-        netlink = Netlink(NETLINK_NETFILTER)
+        netfilter = Netfilter()
     except OSError as error:
         raise JailError(f"nf_tables, which keeps jails from using others' addresses: {error.strerror}") from None
-    with netlink, Lock():
+    with netfilter as netlink, Lock():
         present = guarded(netlink)
         anew = present is None
         if present is None:
@@ -362,7 +389,7 @@ def release(words: list[str]) -> None:
     jid, *switches = words
     unused = set(switches)
     alone = True
-    with Netlink(NETLINK_NETFILTER) as netlink, Lock():
+    with Netfilter() as netlink, Lock():
         for others in _records(besides=int(jid)):
             alone = False
             unused -= others

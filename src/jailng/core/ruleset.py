@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 
-from jailng.core import connection, egress, firewall, forward, hierarchy, policy, registry
+from jailng.core import egress, firewall, forward, policy, registry
 from jailng.core.fragment import Fragment, Table, owner, owner_of_interface
 from jailng.core.policy import CHANGING, MADE, Policy
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
 from jailng.linux import nftrules as nfr
-from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
+from jailng.linux.netlink import Netlink
 from jailng.params.address import packed
 from jailng.params.model import Parameters
 from jailng.params.values import visible
@@ -46,7 +46,7 @@ def hold(policies: list[Policy], before: list[Policy] | None = None, gone: set[i
     sentence = ""
     for _ in range(3):
         try:
-            with Netlink(NETLINK_NETFILTER) as netlink, firewall.Lock():
+            with firewall.Netfilter() as netlink, firewall.Lock():
                 _hold(netlink, policies, before or [], gone or set())
             return
         except _Conflict as conflict:
@@ -138,6 +138,8 @@ def change(record: Record, params: Parameters) -> None:
     Needs its lock; raises JailError, and nothing is changed then. What it and those in it have begun is judged anew;
     connections by a redirect that is no more are cut.
     """
+    from jailng.core import connection, hierarchy
+
     above = registry.load(record.parent) if record.parent else None
     before = policy.of(record)
     after = Policy(record.jid, params, record.undo, policy.above_of(above))
@@ -161,6 +163,8 @@ def change(record: Record, params: Parameters) -> None:
 def settle(record: Record) -> None:
     """The record of a jail tells of the rules that it has by now. Needs its lock."""
     if any(line.startswith("policy ") for line in record.undo):
+        from jailng.core import connection
+
         connection.record_policy(record, policy.of(record), MADE)
 
 
@@ -200,7 +204,7 @@ def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes
         return
     from jailng.linux import ctnetlink
 
-    with Netlink(NETLINK_NETFILTER) as netlink:
+    with firewall.Netfilter() as netlink:
         gone = [one for address in senders for one in ctnetlink.of_source(netlink, address, answering=False)]
         for address in {*targets, *[lead.target for lead in leads]}:
             for one in ctnetlink.of_source(netlink, address, answering=True):

@@ -6,6 +6,7 @@ each is marked ``undone`` when it is, so that a walk that was killed is taken up
 
 from __future__ import annotations
 
+from jailng import start
 from jailng.core import origin, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, cgroupend
@@ -39,6 +40,7 @@ def _function(kind: str) -> Callable[[list[str]], None]:
 
         return mounting.UNDO[kind]
     if kind == "policy":
+        start.load_more("policed")
         from jailng.core import ruleset
 
         return ruleset.UNDO[kind]
