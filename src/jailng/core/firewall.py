@@ -280,8 +280,8 @@ _kept: list[tuple[int, int, Netlink]] = []  # of which process and network names
 class Netfilter:
     """``with Netfilter() as netlink``: a socket of nf_tables. Raises OSError.
 
-    In the namespace where a process has opened its first one that stays open until it ends: to close such a socket takes
-    a grace period of RCU (6 to 20 ms) whenever something has been deleted, and so it is one for many jails.
+    Where a process has opened its first one that stays open until it ends: to close such a socket takes a grace period
+    of RCU (6 to 20 ms) whenever something has been deleted, and so it is one for many jails.
     """
 
     __slots__ = ("_kept", "_netlink")

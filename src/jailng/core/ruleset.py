@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 
 from jailng.core import egress, firewall, forward, policy, registry
-from jailng.core.fragment import Fragment, Table, owner, owner_of_interface
+from jailng.core.fragment import Fragment, Table, chain_name, owner, owner_of_interface
 from jailng.core.policy import CHANGING, MADE, Policy
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
@@ -184,15 +184,31 @@ def release(words: list[str]) -> None:
         one for link in links for one in policy.sharing(jid, link, texts) if owner_of_interface(link.encode()) == jid
     ]
     record = registry.load(jid)
+    led = True
     if others or record is None or not policy.is_settled(record):
         hold([policy.of(one) for one in others], gone={jid, *[one.jid for one in others]})
     else:
         above = registry.load(record.parent) if record.parent else None
         reached = [" ".join(["addresses", link, *[f"|{text}" for text in texts]]) for link in links]
         params = Parameters.from_texts(record.params)
-        hold([], before=[Policy(jid, params, reached, policy.above_of(above))])
-    if record is None or record.params.get("ng.rdr") or not policy.is_settled(record):
+        made = Policy(jid, params, reached, policy.above_of(above))
+        led = _has_led(made)
+        hold([], before=[made])
+    if led:
         _forget([], [], [address for address in map(packed, texts) if address is not None])
+
+
+def _has_led(one: Policy) -> bool:
+    """Whether its redirects have led any connection: to look for these among all of the host's takes milliseconds."""
+    with firewall.Netfilter() as netlink:
+        for lead in one.leads:
+            try:
+                answers = netlink.ask(nfr.get_rules(forward.TABLE, chain_name(one.jid) + lead.chain))
+            except FileNotFoundError:
+                return True  # it did not come to that, or somebody has flushed it: who knows
+            if any(nfr.counted(body)[1] for _, body in answers):
+                return True
+    return False
 
 
 def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes]) -> None:
