@@ -304,6 +304,7 @@ def test_the_rule_set_of_jails_with_vnet(jail: Command, etc: Path) -> None:
     """Its default is rule set 5, in which the administrator may show more than in that of the others."""
     if not Path("/dev/net/tun").exists():
         pytest.skip("this machine has no /dev/net/tun")
+    os.close(os.open("/dev/net/tun", os.O_RDWR))  # its module is the host's to load
     (etc / "devfs.rules").write_text(
         "[devfsrules_jail_vnet=5]\nadd include $devfsrules_jail\nadd path net/tun mode 666 unhide\n"
     )
