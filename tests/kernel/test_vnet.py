@@ -15,6 +15,7 @@ import pytest
 
 from jailng import Jail, JailError
 from jailng.api import connection
+from tests import imports
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.networks import ip, run
 from tests.kernel.stage import Stage
@@ -402,3 +403,17 @@ def test_a_python_program(worker_ends: None, wire: str, small_root: Path) -> Non
     missing = Jail(path=str(small_root), vnet="new", vnet_interface=["ep9"])
     with pytest.raises(JailError, match="interface ep9 does not exist"), missing:
         pass
+
+
+def test_what_it_loads(wire: str, checkout: Path, small_root: Path) -> None:
+    """A jail without vnet nothing of this; one with it nothing that costs milliseconds."""
+    plain = ("-c", f"path={small_root}", "command=/bin/true")
+    done, loaded = imports.run(checkout / "bin/jail", *plain)
+    assert done.returncode == 0, done.stderr
+    assert not {"jailng.core.vnet", "jailng.core.modules", "jailng.linux.interface"} & loaded
+    words = ("-c", f"path={small_root}", "vnet", f"vnet.interface={wire}", "command=/bin/true")
+    imports.run(checkout / "bin/jail", *words)  # compiles the filter, if this machine has not had it yet
+    done, loaded = imports.run(checkout / "bin/jail", *words)
+    assert done.returncode == 0, done.stderr
+    assert "jailng.core.vnet" in loaded
+    assert not loaded & imports.FORBIDDEN
