@@ -15,6 +15,8 @@ import pytest
 
 from jailng import Jail, JailError
 from jailng.api import connection
+from jailng.core import registry
+from jailng.core.registry import Record
 from tests import imports
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.networks import ip, run
@@ -286,6 +288,33 @@ def test_what_root_has_made_in_its_place_stays(wire: str, make: Command, jail: C
     assert interfaces() == {"lo"}
     assert jail("-r", "v").returncode == 0
     assert interfaces() == {"lo"}
+
+
+def test_what_was_not_lent_is_not_fetched(make: Command, jail: Command, jexec: Command, shim: Shim) -> None:
+    """Not by a number that root inside has seen somebody try with, whatever it is that has it then."""
+    ip("link add bridge0 type bridge")
+    try:
+        assert make("persist", "jid=7").returncode == 0
+        index = socket.if_nametoindex("bridge0")
+        assert shim("ifconfig", "bridge0", "vnet", "v").stderr == "ifconfig: SIOCSIFVNET: Invalid argument\n"
+        assert not any(line.startswith("vnet ") for line in load(7).undo)
+        script = f"ip link add name mine0 index {index} type bridge && ip -o link show dev mine0 | wc -l"
+        assert jexec("v", "/bin/sh", "-c", script).stdout == "1\n"
+        # As if whoever tried had been killed before it could say that it came to nothing.
+        record = Path("/run/jailng/jails/7")
+        words = f"undo vnet 7 0 {index} bridge0 bridge {index} 4096 1500 1000 0 - -"
+        record.write_text(f"{record.read_text()}{words}\n")
+        done = jail("-r", "v")
+        assert (done.stderr, done.returncode) == ("", 0)
+        assert interfaces() == {"lo", "bridge0"}
+    finally:
+        ip("link delete bridge0")
+
+
+def load(jid: int) -> Record:
+    found = registry.load(jid)
+    assert found is not None
+    return found
 
 
 def test_a_jail_with_vnet_and_no_interface_holds_nothing(make: Command, jexec: Command) -> None:

@@ -70,7 +70,11 @@ def _move(record: Record, name: str, lender: int, at_home: Netlink, inside: Netl
     record.append([*lines, f"undo {' '.join(['vnet', *words])}"])
     if lines:
         _hold(record.jid, there)
-    at_home.batch([interface.move(device.index, there, number)])
+    try:
+        at_home.batch([interface.move(device.index, there, number)])
+    except OSError:
+        record.append(["undone"])
+        raise
 
 
 def _found(netlink: Netlink, index: int = 0, name: str = "") -> Device:
@@ -224,6 +228,10 @@ def _fetch(inside: Netlink, at_home: Netlink, number: int, was: Device, home: in
     target = home if home >= 0 else posix.open(_HERE, _OPEN)
     try:
         inside.batch([interface.move(number, target, index)])
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # one that the kernel moves nowhere has not come from elsewhere
+            return
+        raise
     finally:
         if home < 0:
             posix.close(target)

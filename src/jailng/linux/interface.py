@@ -21,7 +21,7 @@ SETTABLE = 0x4 | 0x20 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x2000 | 0x4000 | 0x8000
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWLINKPROP, _RTM_DELLINKPROP = 108, 109
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS = 13, 18, 20
+_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_PROTO_DOWN = 13, 18, 20, 39
 _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 27, 28, 29
 _IFLA_NEW_IFINDEX, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 49, 52, 53
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID, _IFLA_BRPORT_ISOLATED = 1, 2, 1, 33
@@ -158,6 +158,7 @@ def restore(index: int, was: Device) -> list[Message]:
     messages = [set_mtu(index, was.mtu), describe(index, was.alias)]
     messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_TXQLEN, was.queue)))]
     messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_GROUP, was.group)))]
+    messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_PROTO_DOWN, b"\0")))]
     if was.mac:
         messages.append(set_mac(index, was.mac))
     return [*messages, (_RTM_SETLINK, 0, _link(index, was.flags, SETTABLE))]
