@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -14,7 +15,8 @@ _MODPROBE = ("/usr/sbin/modprobe", "/sbin/modprobe")
 def has(name: str) -> bool:
     """Whether the kernel has this module, which is loaded if it can be, or has the same built in.
 
-    One that is built in and has no parameters is seen in the kernel's list of symbols alone.
+    What is built in and has no parameters is seen in the kernel's configuration, where it is named as the module is, and
+    failing that in its list of symbols, which takes 50 ms to read.
     """
     if os.path.isdir(f"/sys/module/{name}"):
         return True
@@ -24,8 +26,25 @@ def has(name: str) -> bool:
             if done.returncode == 0:
                 return True
             break
+    configuration = _configuration()
+    if configuration:
+        return f"\nCONFIG_{name.upper()}=y\n".encode() in configuration
     try:
         with open("/proc/kallsyms", "rb") as file:
             return re.search(rb" %s(_init)?\n" % name.encode(), file.read()) is not None
     except OSError:
         return False
+
+
+def _configuration() -> bytes:
+    """What this kernel was built with; nothing where it does not tell."""
+    try:
+        with gzip.open("/proc/config.gz") as packed:
+            return packed.read()
+    except OSError:
+        pass
+    try:
+        with open(f"/boot/config-{os.uname().release}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
