@@ -15,8 +15,8 @@ _MODPROBE = ("/usr/sbin/modprobe", "/sbin/modprobe")
 def has(name: str) -> bool:
     """Whether the kernel has this module, which is loaded if it can be, or has the same built in.
 
-    What is built in and has no parameters is seen in the kernel's configuration, where it is named as the module is, and
-    failing that in its list of symbols, which takes 50 ms to read.
+    What is built in and has no parameters is seen in the kernel's configuration, where it is named as the module is,
+    and failing that in its list of symbols, which takes 50 ms to read.
     """
     if os.path.isdir(f"/sys/module/{name}"):
         return True
