@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -393,3 +394,62 @@ def test_jails_of_one_address_have_redirects_of_their_own(lan: Namespace, jail: 
         assert peer_of(second, lan.connect(HOST, 8081)) == PEER
         with pytest.raises(ConnectionRefusedError):
             lan.connect(HOST, 8080)
+
+
+def test_doctor_tells_what_is_not_asked_and_what_is_gone(lan: Namespace, cell: Cell, checkout: Path) -> None:
+    def doctor() -> str:
+        argv = [str(checkout / "bin/jailctl"), "doctor", "rules"]
+        return subprocess.run(argv, capture_output=True, text=True).stdout
+
+    cell(f"tcp {HOST} 8080 -> 80")
+    assert doctor().startswith("ok")
+    run("nft", "table inet admin { chain in { type filter hook input priority filter; policy drop; }; }")
+    told = doctor()
+    run("nft", "delete", "table", "inet", "admin")
+    assert told.startswith("note")
+    assert f'as to jail "cell" by tcp {HOST} 8080 -> 80, is not asked of chain in of table inet admin' in told
+    assert f'jailctl rdr add cell "tcp from NETWORK {HOST} 8080 -> 80"' in told
+    run("nft", "delete", "table", "inet", "jailng_rdr")
+    assert 'rules of jail "cell" are gone' in doctor()
+
+
+def test_an_interface_that_is_not_there(lan: Namespace, jail: Command, small_root: Path) -> None:
+    done = jail("-c", f"path={small_root}", f"ip4.addr={JAIL}", "ng.rdr=tcp on ep9 any 80 -> 80", "command=true")
+    assert (done.returncode, done.stderr) == (
+        1,
+        'jail: ng.rdr: "tcp on ep9 any 80 -> 80": interface ep9 does not exist\n',
+    )
+
+
+def test_a_configuration_has_lists(
+    lan: Namespace, jail: Command, jls: Command, small_root: Path, tmp_path: Path
+) -> None:
+    conf = tmp_path / "jail.conf"
+    conf.write_text(
+        f"""
+        $host = "{HOST}";
+        cell {{
+            path = "{small_root}"; ip4.addr = {JAIL}; persist;
+            ng.rdr = "tcp $host 8080 -> 80", "udp $host 53 -> 53";
+            ng.rdr += "tcp any 22 -> 22 log ssh group 4";
+            ng.egress = honeypot, "pass udp to 192.0.2.53 port 53,5353", "drop to lan";
+        }}
+        """
+    )
+    done = jail("-f", str(conf), "-c", "cell")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jls("-j", "cell", "ng.rdr").stdout.strip() == (
+        f'"tcp {HOST} 8080 -> 80,udp {HOST} 53 -> 53,tcp any 22 -> 22 log ssh group 4"'
+    )
+    assert jls("-j", "cell", "-s", "ng.egress").stdout.strip() == (
+        'ng.egress="honeypot,pass udp to 192.0.2.53 port 53,5353,drop to lan"'
+    )
+    assert jail("-f", str(conf), "-r", "cell").returncode == 0
+
+
+def test_a_plan_tells_of_it(lan: Namespace, jail: Command, small_root: Path) -> None:
+    rules = (f"ng.rdr=tcp {HOST} 8080 -> 80", "ng.egress=none")
+    before = ruleset()
+    done = jail("--plan", "-c", f"path={small_root}", f"ip4.addr={JAIL}", *rules, "command=true")
+    assert f": {JAIL}; lead tcp {HOST} 8080 -> 80; judge what leaves it\n" in done.stdout
+    assert ruleset() == before

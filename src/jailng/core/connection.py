@@ -98,6 +98,13 @@ class Policed(Operation):
             return lines
         return [lines[0], self.policy.undo_line(), *lines[1:]]
 
+    def of_policy(self) -> list[str]:
+        """What ``hold_policy`` does, as `jail --plan` shows it."""
+        if not self.policy:
+            return []
+        told = [f"lead {lead.rule.text}" for lead in self.policy.leads]
+        return [*told, "judge what leaves it"] if self.policy.is_judged else told
+
     def hold_policy(self) -> None:
         """Nothing runs in the jail yet, so that this may come last. Raises JailError, OSError."""
         if self.policy:
@@ -131,7 +138,7 @@ class HostSide(Policed):
             for end in self.link.ends
         ]
         lines += [f"leave out {text}, which is on no interface" for text in self.link.nowhere]
-        return "; ".join(lines) or "connect it to nothing"
+        return "; ".join([*lines, *self.of_policy()]) or "connect it to nothing"
 
 
 class InsideNetwork(Operation):

@@ -8,7 +8,9 @@ from __future__ import annotations
 from jailng.core import egress, firewall, forward, origin, registry
 from jailng.core.fragment import owner_of_interface
 from jailng.core.index import holders
+from jailng.errors import JailError
 from jailng.linux import nftrules as nfr
+from jailng.linux.libc import ENODEV
 from jailng.linux.netlink import Netlink
 from jailng.params import egress as egress_rules
 from jailng.params import redirect, rules
@@ -54,7 +56,7 @@ class Policy:
 
     def __bool__(self) -> bool:
         """Whether there is anything to be carried out."""
-        return bool(self.links) and (bool(self.leads) or self.egress is not None or self._is_bound)
+        return bool(self.links) and (bool(self.leads) or self.is_judged)
 
     def differs(self, other: Policy) -> bool:
         """Whether another has other rules of what may leave."""
@@ -62,8 +64,9 @@ class Policy:
         return mine != theirs
 
     @property
-    def _is_bound(self) -> bool:
-        return any(jail.judged for jail in self.above)
+    def is_judged(self) -> bool:
+        """Whether what leaves it is, by rules of its own or of a jail above."""
+        return self.egress is not None or any(jail.judged for jail in self.above)
 
     def undo_line(self, state: str = MADE) -> str:
         """For the record, to be written before it is carried out: ``policy JID STATE LINK,... ADDRESS...``.
@@ -129,7 +132,12 @@ def switches(leads: list[forward.Lead]) -> list[str]:
         host = Host(netlink)
         for lead in leads:
             for name in _arriving(host, lead):
-                interface = host.interface(name=name)
+                try:
+                    interface = host.interface(name=name)
+                except OSError as error:
+                    if error.errno == ENODEV:
+                        raise JailError(f'ng.rdr: "{lead.rule.text}": interface {name} does not exist') from None
+                    raise
                 if not interface.flags & rt.IFF_LOOPBACK and not name.startswith("jng"):
                     found += [one for one in firewall.switches_for(lead.family, name) if one not in found]
     return found

@@ -125,6 +125,13 @@ def _taken_out(policies: list[Policy], needed: set[str], uses: dict[str, int]) -
     return [*shut, *messages]
 
 
+def lacking(one: Policy) -> bool:
+    """Whether the tables lack something of what a jail is to have. Raises OSError."""
+    with firewall.Netfilter() as netlink:
+        there = set(_chains(netlink))
+    return any((fragment.table, chain) not in there for fragment in one.fragments() for chain in fragment.chains)
+
+
 def restore() -> None:
     """Have what the records tell of standing again, after somebody has flushed it. Raises JailError."""
     policies = policy.recorded(set())

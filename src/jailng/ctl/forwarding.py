@@ -88,7 +88,7 @@ def _send(jail: Networked, address: str, family: int) -> None:
 
 
 def _dropped(library: Library, jail: Networked, family: int, interface: str) -> Finding:
-    found = [chain for chain in _chains(library, family) if chain.drops]
+    found = [chain for chain in chains(library, family) if chain.drops]
     who = " or ".join([chain.text for chain in found]) or "no rule that nft list ruleset shows"
     return Finding(
         f"{_NAMES[family]} packets of jails are dropped on their way to {interface} (tried with jail "
@@ -100,7 +100,7 @@ def _dropped(library: Library, jail: Networked, family: int, interface: str) -> 
 def _suspected(library: Library) -> Iterator[Finding]:
     """Without a jail to try it with: what will drop them, for no rule is known that would spare them."""
     for family in (4, 6):
-        for chain in _chains(library, family):
+        for chain in chains(library, family):
             if chain.policy and not chain.spares:
                 yield Finding(
                     f"{_NAMES[family]} packets of jails to come will be dropped by {chain.text}",
@@ -109,8 +109,8 @@ def _suspected(library: Library) -> Iterator[Finding]:
                 )
 
 
-class _Chain:
-    """A base chain at the forward hook that is not ours.
+class Chain:
+    """A base chain that is not ours.
 
     ``policy`` is whether it drops what no rule of it is about, ``drops`` whether it, or what it jumps to, drops
     anything; ``spares`` whether a rule of them is about jails' interfaces.
@@ -174,14 +174,15 @@ def _reached(chain: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _chains(library: Library, family: int) -> list[_Chain]:
+def chains(library: Library, family: int, hook: str = "forward") -> list[Chain]:
+    """The base chains at a hook that see packets of family 4 or 6 and are not ours. Raises JailError."""
     objects = library.ask("list ruleset")
-    chains = [entry["chain"] for entry in objects if "chain" in entry]
+    listed = [entry["chain"] for entry in objects if "chain" in entry]
     rules = [entry["rule"] for entry in objects if "rule" in entry]
-    others = {(chain["family"], chain["name"]) for chain in chains}
+    others = {(chain["family"], chain["name"]) for chain in listed}
     concerned = ("inet", "ip6" if family == 6 else "ip")
     return [
-        _Chain(chain, rules, others)
-        for chain in chains
-        if chain.get("hook") == "forward" and chain["family"] in concerned and not chain["table"].startswith("jailng")
+        Chain(chain, rules, others)
+        for chain in listed
+        if chain.get("hook") == hook and chain["family"] in concerned and not chain["table"].startswith("jailng")
     ]

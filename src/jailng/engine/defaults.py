@@ -19,7 +19,7 @@ _BYTES = 1 << 20
 _OF_ONE_JAIL = frozenset(
     """
     jid name path host.hostname host.domainname host.hostuuid host.hostid ip4.addr ip6.addr meta env command depend
-    vnet.interface
+    vnet.interface ng.rdr
 """.split()
 )
 _OF_REMOVAL = frozenset("exec.prestop exec.stop exec.poststop exec.release stop.timeout".split())
