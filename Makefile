@@ -12,7 +12,7 @@ DEBIAN = /usr/lib/python3/dist-packages
 comma = ,
 PLACES = "$(PACKAGES)"$(if $(filter-out $(DEBIAN),$(PACKAGES)),$(comma) "$(DEBIAN)")
 COMMANDS = jail jls jexec jailctl ipnat
-COMPLETED = jls jexec jailctl
+COMPLETED = jls jexec ipnat jailctl
 MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
 SHIMS = $(wildcard shims/*)

@@ -1,4 +1,4 @@
-# bash completion of jail(8), jls(8), jexec(8) and jailctl(8). It needs no bash-completion, and works in one.
+# bash completion of jail(8), jls(8), jexec(8), ipnat(8) and jailctl(8). It needs no bash-completion, and works in one.
 #
 # Nothing below a jail's root is looked at: a jail could make that lead anywhere. So commands and users are the host's.
 
@@ -173,6 +173,17 @@ _jailng_jexec() {
     esac
 }
 
+_jailng_ipnat() {
+    local letters current before prefix words file
+    _jailng_look f
+    COMPREPLY=()
+    if [[ $before != -f && $current == -* ]]; then
+        _jailng_offer "$current" < <(printf '%s\n' -C -F -d -f -h -l -n -p -R -r -s -v)
+    else
+        _jailng_files -f "$current"
+    fi
+}
+
 _jailng_jailctl() {
     local prefix='' current=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} before=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -192,4 +203,5 @@ _jailng_jailctl() {
 complete -F _jailng_jail jail
 complete -F _jailng_jls jls
 complete -F _jailng_jexec jexec
+complete -F _jailng_ipnat ipnat
 complete -F _jailng_jailctl jailctl

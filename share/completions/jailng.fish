@@ -1,4 +1,4 @@
-# fish completion of jail(8), jls(8), jexec(8) and jailctl(8): one file under four names, of which one is enough.
+# fish completion of jail(8), jls(8), jexec(8), ipnat(8) and jailctl(8): one file under five names, of which one is enough.
 #
 # Nothing below a jail's root is looked at: a jail could make that lead anywhere. So commands and users are the host's.
 
@@ -121,6 +121,20 @@ complete -c jexec -s U -x -a '(__jailng_users)' -d 'as this user of the jail'
 complete -c jexec -n 'test (__jailng_words duU) = 0' -a '(__jailng_running)' -d 'running jail'
 complete -c jexec -n 'test (__jailng_words duU) = 1' -a '(__fish_complete_command)'
 complete -c jexec -n 'test (__jailng_words duU) -gt 1' -F
+
+complete -c ipnat -f
+complete -c ipnat -s C -d 'remove all rules'
+complete -c ipnat -s F -d 'forget all sessions'
+complete -c ipnat -s d -d 'print what nft would be told'
+complete -c ipnat -s f -r -F -d 'rules of this file'
+complete -c ipnat -s h -d 'with -l: how often'
+complete -c ipnat -s l -d 'list rules and sessions'
+complete -c ipnat -s n -d 'only check'
+complete -c ipnat -s p -d 'with -r: their sessions too'
+complete -c ipnat -s R -d 'numbers for names'
+complete -c ipnat -s r -d 'remove the rules of the file'
+complete -c ipnat -s s -d 'statistics'
+complete -c ipnat -s v -d 'print more'
 
 function __jailng_verbs
     jailctl help 2>/dev/null | string match -rg '^ +jailctl (?!shim)(\S+) +(.*)' | while read -l verb

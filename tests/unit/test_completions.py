@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.cli import jail, jexec
+from jailng.cli import ipnat, jail, jexec
 from jailng.params.table import lookup, names
 from tests.zsh import Zsh
 
@@ -18,7 +18,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SHARE = CHECKOUT / "share"
 FILES = {shell: SHARE / "completions" / name for shell, name in
          {"bash": "jailng.bash", "zsh": "_jailng", "fish": "jailng.fish"}.items()}  # fmt: skip
-LETTERS = {"jail": set(jail._LETTERS) - {":"}, "jls": set("cdhjNnqsv"), "jexec": set(jexec._LETTERS) - {":", "n"}}
+LETTERS = {
+    "jail": set(jail._LETTERS) - {":"},
+    "jls": set("cdhjNnqsv"),
+    "jexec": set(jexec._LETTERS) - {":", "n"},
+    "ipnat": set(ipnat._LETTERS) - {":", *ipnat._NEVER},
+}
 # Commands with answers that are always the same; jailctl is the checkout's.
 FAKES = {
     "jls": "[ \"$1\" = name ] && printf 'cell\\nweb one\\n'",
@@ -68,7 +73,7 @@ def test_the_list_of_parameters_is_the_table(place: Path) -> None:
 def test_the_options_are_those_of_the_commands(command: str) -> None:
     bash = FILES["bash"].read_text()
     function = bash[bash.index(f"_jailng_{command}()") :].partition("\n}\n")[0]
-    (line,) = re.findall(r"printf '%s\\n' (-[cl] [^)]*)\)", function)
+    (line,) = re.findall(r"printf '%s\\n' (-[clC] [^)]*)\)", function)
     assert {word[1:] for word in line.split() if not word.startswith("--")} == LETTERS[command]
     zsh = FILES["zsh"].read_text()
     function = zsh[zsh.index(f"_jailng_{command}()") :].partition("\n}\n")[0]
@@ -146,6 +151,8 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jexec|cell|chgr", ["chgrp"]),
         ("jexec|cell|ls|/etc/debian_v", ["/etc/debian_version"]),
         ("jexec|cell|ls|-", []),
+        ("ipnat|-f|/etc/debian_v", ["/etc/debian_version"]),
+        ("ipnat|-C|/etc/debian_v", ["/etc/debian_version"]),
         ("jailctl|boot", ["bootstrap"]),
         ("jailctl|sh", []),
         ("jailctl|bootstrap|--no", ["--no-cache"]),
@@ -218,6 +225,7 @@ def test_zsh(zsh: Zsh, typed: str, line: str) -> None:
         ("jls --libxo=t", {"--libxo=text"}),
         ("jexec -l c", {"cell"}),
         ("jexec cell chgr", {"chgrp"}),
+        ("ipnat -f /etc/debian_v", {"/etc/debian_version"}),
         ("jailctl boot", {"bootstrap"}),
         ("jailctl bootstrap --no", {"--no-cache"}),
     ],
