@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jailng.errors import JailError
 from jailng.params.address import AF_INET, AF_INET6, Address, addresses, is_interface
+from jailng.params.model import Parameters
 from jailng.params.table import Parameter, lookup, resolve
 from jailng.params.values import (
     escape,
@@ -330,3 +331,14 @@ def test_visible() -> None:
 )
 def test_quotes_as_jail_puts_them(text: str, expected: str) -> None:
     assert quoted(text) == expected
+
+
+def test_a_list_of_interfaces_may_be_one_word() -> None:
+    """jail(8) parts it at commas on the command line, as it does addresses."""
+    made = Parameters()
+    made.add("vnet")
+    made.add("vnet.interface", "em0,epair0b")
+    made.add("vnet.interface", "em1")
+    assert made.strings("vnet.interface") == ("em0", "epair0b", "em1")
+    made.add("exec.start", "echo a,b")
+    assert made.strings("exec.start") == ("echo a,b",)
