@@ -267,3 +267,20 @@ def test_the_idiom_of_freebsds_jail_conf(
     removed = jail("-r", "www")
     assert (removed.stdout, removed.stderr) == ("www: removed\n", "")
     assert interfaces(shim) == ["bridge0", "lo"]
+
+
+def test_bastilles_way(gone: None, shim: Shim, checkout: Path) -> None:
+    """Its jail.conf makes, renames and describes what it has made in one line of shell each."""
+    script = """
+        pair=$(ifconfig epair create) && ifconfig ${pair} up name e0a_www && ifconfig ${pair%a}b up name e0b_www
+        ifconfig bridge create name wwwbridge
+        ifconfig wwwbridge addm e0a_www up
+        ifconfig e0a_www description "vnet0 host interface for Bastille jail www"
+    """
+    environment = {"PATH": f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, env=environment)
+    assert (done.stdout.split(), done.stderr) == (["e0a_www", "e0b_www", "wwwbridge"], "")
+    shown = run("ip", "-d", "link", "show", "dev", "e0a_www")
+    assert "alias vnet0 host interface for Bastille jail www" in shown
+    assert " master wwwbridge " in shown
+    assert shim("ifconfig", "e0b_www").stdout.startswith("e0b_www: flags=8843<UP,")
