@@ -284,3 +284,6 @@ def test_bastilles_way(gone: None, shim: Shim, checkout: Path) -> None:
     assert "alias vnet0 host interface for Bastille jail www" in shown
     assert " master wwwbridge " in shown
     assert shim("ifconfig", "e0b_www").stdout.startswith("e0b_www: flags=8843<UP,")
+    shown = shim("ifconfig", "e0a_www").stdout
+    assert shown.splitlines()[1] == "\tdescription: vnet0 host interface for Bastille jail www"
+    assert "\n\tmember: e0a_www flags=" in shim("ifconfig", "wwwbridge").stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jailng.ctl import ifchange, vnet
 from jailng.errors import UsageError
+from jailng.linux import interface as device
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
 from jailng.params.values import visible
@@ -40,6 +41,7 @@ _FLAGS = (
     (0x1000, 0x8000, "MULTICAST"),
 )
 _BROADCAST = 0x2
+_MEMBER = "flags=143<LEARNING,DISCOVER,AUTOEDGE,AUTOPTP>"  # FreeBSD's words for a member as it is made
 _LINK_SCOPE = 253
 
 
@@ -85,21 +87,25 @@ def _list(words: list[str]) -> int:
             for family in (rt.AF_INET, rt.AF_INET6)
             for _, body in netlink.ask(rt.get_addresses(family))
         ]
+        everyone = [device.Device.read(body) for _, body in netlink.ask(device.everyone())]
         for index, _ in chosen:
             try:
                 interface = rt.Interface(netlink.ask(rt.get_link(index))[0][1])
             except OSError:
                 continue  # it has gone since
-            lines += describe(interface, [found for found in known if found.index == index])
+            text = next((one.alias for one in everyone if one.index == index), b"").decode(errors="surrogateescape")
+            lines += describe(interface, [found for found in known if found.index == index], text)
+            lines += [f"\tmember: {one.name} {_MEMBER}" for one in everyone if one.master == index]
     return printed.say([visible(line, keep="\t") for line in lines])
 
 
-def describe(interface: rt.Interface, addresses: list[rt.Address]) -> list[str]:
-    """The lines about an interface, as the article prints them."""
+def describe(interface: rt.Interface, addresses: list[rt.Address], text: str = "") -> list[str]:
+    """The lines about an interface, as the article prints them, and the ``text`` that describes it, if any."""
     simplex = _IFF_SIMPLEX if interface.flags & _BROADCAST else 0
     held = [(flag, name) for linux, flag, name in _FLAGS if interface.flags & linux or (not linux and simplex & flag)]
     bits, names = sum(flag for flag, _ in held), ",".join([name for _, name in held])
     lines = [f"{interface.name}: flags={bits:x}<{names}> mtu {interface.mtu}"]
+    lines += [f"\tdescription: {text}"] if text else []
     lines += ["\t" + _address(interface, found) for found in addresses]
     if interface.address:
         lines.append(f"\tether {':'.join([f'{byte:02x}' for byte in interface.address])}")
