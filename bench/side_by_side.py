@@ -32,7 +32,7 @@ def main() -> int:
     subprocess.run(["make", "-s", "-C", peers.CHECKOUT], check=True, stdout=2)
     root = Path(options.root) if options.root else debian.make(debian.PLAIN, say=_say)
     work = Path(tempfile.mkdtemp(prefix="jailng-bench-"))
-    _stage()
+    stage()
     try:
         result = _measure(peers.Where(root, work), options)
     except measure.Failed as failed:
@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _stage() -> None:
+def stage() -> None:
     """Leave the host alone, for this process's life: an empty network, a /run of its own, cgroup2 alone in sight."""
     unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
