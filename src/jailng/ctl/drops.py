@@ -75,7 +75,7 @@ def counted() -> tuple[list[Drops], dict[str, int]]:
 
 def _listed() -> list[dict[str, Any]]:
     try:
-        return Library().ask(f"list table inet {firewall.TABLE}")
+        return Library().ask(f"list table inet {firewall.TABLE}", elements=True)
     except JailError as error:
         if "No such file" in str(error):
             return []  # no jail with an address has been started

@@ -23,10 +23,13 @@ class Library:
         self._library.set_json_output(False)
         self._run(text)
 
-    def ask(self, text: str) -> list[dict[str, Any]]:
-        """The objects that a ``list`` command shows: libnftables-json(5), without what is in sets. Raises JailError."""
+    def ask(self, text: str, elements: bool = False) -> list[dict[str, Any]]:
+        """The objects that a ``list`` command shows, and what is in sets if asked: libnftables-json(5).
+
+        Raises JailError.
+        """
         self._library.set_json_output(True)
-        self._library.set_terse_output(True)
+        self._library.set_terse_output(not elements)
         answer: list[dict[str, Any]] = json.loads(self._run(text))["nftables"]
         return answer
 
