@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from jailng.core.stackfilter import PROGRAMS, Rules
+from jailng.core.stackfilter import PROGRAMS
+from jailng.core.stackrules import Rules
 from jailng.linux import bpf
 from tests.kernel.confined import BASE, NAMESPACES, child, in_namespaces
 from tests.kernel.stage import CLONE_NEWNET, Stage

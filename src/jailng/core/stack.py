@@ -29,7 +29,8 @@ from _socket import (
 from jailng.core import jailinit, process, program, registry
 from jailng.core.link import Link, is_loopback, survey
 from jailng.core.operation import Operation
-from jailng.core.stackfilter import Rules, hold
+from jailng.core.stackfilter import hold
+from jailng.core.stackrules import Rules
 from jailng.core.wire import beside
 from jailng.errors import JailError
 from jailng.linux import caps, cgroup, ns
