@@ -50,3 +50,30 @@ def test_streams(version: int, own: str, host: str, peer: str, lan: Namespace, i
         assert sorted(line.split()[0] for line in sessions(ipnat)) == ["MAP", "RDR"]
     finally:
         assert ipnat("-CF").returncode == 0
+
+
+@pytest.mark.usefixtures("cell")
+@pytest.mark.parametrize(
+    ("version", "own", "host", "peer"), [(4, ONE, HOST, PEER), (6, ONE6, HOST6, PEER6)], ids=["ip4", "ip6"]
+)
+def test_datagrams(
+    version: int, own: str, host: str, peer: str, lan: Namespace, ipnat: Command, checkout: Path
+) -> None:
+    """Of a socket that is connected, as a resolver's is, or bound."""
+    bits, kind = (32, "AF_INET") if version == 4 else (128, "AF_INET6")
+    loader(ipnat)(f"map ep0 {own}/{bits} -> {host}/{bits} portmap tcp/udp 10000:65000")
+    try:
+        heard = lan.datagrams(peer, 53)
+        code = f"""
+a = made({kind}, SOCK_DGRAM); a.connect(("{peer}", 53)); a.send(b"connected")
+b = made({kind}, SOCK_DGRAM); b.bind(("{own}", 5300)); b.sendto(b"bound", ("{peer}", 53))
+tell(sent=1); tell(answers=[one.recv(99).decode() for one in (a, b)])"""
+        with Inside(checkout, code) as inside:
+            inside.next()
+            for _ in range(2):
+                text, caller_ = heard.recvfrom(99)
+                assert caller_[0] == host
+                heard.sendto(text.upper(), caller_)
+            assert inside.next() == {"answers": ["CONNECTED", "BOUND"]}
+    finally:
+        assert ipnat("-CF").returncode == 0
