@@ -160,6 +160,40 @@ def test_purge(lan: Namespace, cell: Jail, rules: Load, ipnat: Command) -> None:
     assert [line.split()[0] for line in sessions(ipnat)] == ["MAP"]
 
 
+def test_sessions_go_on_without_their_rules(lan: Namespace, cell: Jail, rules: Load, ipnat: Command) -> None:
+    """The kernel translates as long as anybody has a chain for that: ours stays while a session needs it."""
+    rules(_MAP, _RDR)
+    listener, caller = cell.listen(CELL, 21), lan.connect(HOST, 8021)
+    served, _ = listener.accept()
+    assert _ok(ipnat("-C")) == "2 entries flushed from NAT list\n"
+    assert listed(ipnat) == []
+    with listener, caller, served:
+        served.settimeout(5)
+        caller.sendall(b"ask")
+        assert served.recv(3) == b"ask"
+        served.sendall(b"tell")
+        assert caller.recv(4) == b"tell"
+    assert _ok(ipnat("-F")) == "1 entries flushed from NAT table\n"
+    assert "jailng_nat" not in run("nft", "list", "tables")
+
+
+def test_tables_of_that_name_that_are_not_ours(ipnat: Command) -> None:
+    """A root of a network namespace may have made them."""
+    text = (
+        'table ip jailng_nat { chain listed { counter comment "x"; counter; counter comment "1 2"; '
+        'counter comment "7 0 map ep0 0/0 -> "; }; }'
+    )
+    subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+    done = ipnat("-l")
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr.startswith("ipnat: the kernel's list:")
+    assert _ok(ipnat("-C")) == "1 entries flushed from NAT list\n"
+    subprocess.run(["nft", "-f", "-"], input="table ip6 jailng_nat { }", text=True, check=True)
+    assert listed(ipnat) == []
+    assert _ok(ipnat("-C")) == "0 entries flushed from NAT list\n"
+    assert "jailng_nat" not in run("nft", "list", "tables")
+
+
 def test_flushed_by_others(rules: Load, ipnat: Command) -> None:
     rules(*ARTICLE)
     run("nft", "flush", "ruleset")

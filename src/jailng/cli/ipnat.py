@@ -13,6 +13,7 @@ from jailng.cli.getopt import getopt
 from jailng.errors import JailError, UsageError
 from jailng.linux import conntrack
 from jailng.nat import session
+from jailng.nat.condition import Family
 from jailng.nat.lex import predefined
 from jailng.nat.loaded import Table, numbered
 from jailng.nat.parse import parse
@@ -108,13 +109,17 @@ def _change(call: Call) -> None:
         after = _without(rules, kept) if call.has("r") else [*kept, *_new(call, table, rules, kept)]
         if call.has("d"):
             printing.say(table.text(rules.name, after).rstrip())
-        table.replace(rules.name, after)
+        # Of families that lose their last rule: conntrack can be large, and is asked only where it matters.
+        losing = set(table.standing) - {Family(loaded.rule.family).word for loaded in after}
+        table.replace(rules.name, after, _families() if losing else ())
         removed = table.texts.keys() - {loaded.number for loaded in after}
         gone = removed if call.has("p") else removed & table.purging()
         if call.has("F"):
             print(f"{_forget(None)} entries flushed from NAT table", flush=True)
         elif gone:
             _forget(gone)
+        if losing.intersection(table.standing):
+            table.replace(rules.name, after, _families())
         if call.has("C"):
             print(f"{len(table.texts)} entries flushed from NAT list", flush=True)
 
@@ -138,6 +143,11 @@ def _without(rules: Rules, kept: list[Loaded]) -> list[Loaded]:
         if left.pop(rule, None) is None:
             raise JailError(f"{rules.name}:{rule.line}: No such rule: {printed(rule, resolve=False)}")
     return list(left.values())
+
+
+def _families() -> set[str]:
+    """Those that have sessions of ours."""
+    return {Family(4 if known.connection.original.source.version == 4 else 6).word for known in _sessions()}
 
 
 def _sessions() -> list[Session]:

@@ -45,12 +45,14 @@ def compile_rules(
     name: str,
     rules: Iterable[tuple[Loaded, str]],
     standing: Container[str] = (),
+    held: Container[str] = (),
     has: Callable[[str], bool] = lambda module: True,
 ) -> str:
     """The transaction that makes these rules, each with its text, all that there are.
 
-    ``standing`` are the families that have a table already, ``ip`` or ``ip6``; ``has`` tells whether the kernel has a
-    module; ``name`` is the file's, for messages.
+    ``standing`` are the families that have a table already, ``ip`` or ``ip6``, and ``held`` those that have sessions:
+    the kernel translates these only as long as there is a chain of that type somewhere. ``has`` tells whether the
+    kernel has a module; ``name`` is the file's, for messages.
     Raises JailError, ``FILE:LINE: why``, for what Linux cannot carry.
     """
     rules = list(rules)
@@ -62,6 +64,9 @@ def compile_rules(
             parts.append(f"table {word} {TABLE}\ndelete table {word} {TABLE}\n")
         if own:
             parts.append("\n".join([f"table {word} {TABLE} {{", *_table(name, family, own, Objects(has)), "}", ""]))
+        elif word in held:
+            where, _ = _HOOKS["postrouting"]
+            parts.append(f"table {word} {TABLE} {{ chain {LISTED} {{ }}; chain postrouting {{ {where}; }}; }}\n")
     return "".join(parts)
 
 
