@@ -12,6 +12,7 @@ import pytest
 
 import jailng
 from jailng.api import connection
+from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
     Namespace,
@@ -225,6 +226,12 @@ def test_what_is_logged_is_told_to_a_group(lan: Namespace, cell: Cell) -> None:
             while b"jailng cell: \0" not in said:
                 said += listener.recv(65536)
             assert b"jailng cell web: \0" in said
+            # By the name that it has.
+            assert cell.jail("-m", f"jid={chain_of('cell')[4:]}", "name=renamed").returncode == 0
+            cell.made = ["renamed"]
+            there.datagrams().sendto(b"x", (PEER, 9))
+            while b"jailng renamed: \0" not in said:
+                said += listener.recv(65536)
 
 
 class _nflog:
@@ -536,3 +543,27 @@ def test_a_python_program_gives_lists(lan: Namespace, small_root: Path) -> None:
             assert not reaches(there, PEER, 22)
     connection.close()
     assert "jailng" not in run("nft", "list", "ruleset")
+
+
+def test_a_kernel_that_refuses_half_way(
+    lan: Namespace, jail: Command, jls: Command, checkout: Path, small_root: Path, tmp_path: Path
+) -> None:
+    """Whichever message to the kernel fails, the jail is not made, one line says so, and nothing is left."""
+    rules = ("ng.egress=honeypot, pass to host", f"ng.rdr=tcp {HOST} 8080 -> 80")
+    create = (str(checkout / "bin/jail"), "-c", "name=a", f"path={small_root}", f"ip4.addr={JAIL}", *rules, "persist")
+    steps = [step for step in faults.steps(tmp_path / "trace", *create) if step.name in ("sendto", "socket")]
+    assert jail("-r", "a").returncode == 0
+    assert len(steps) > 20
+    wrong = []
+    for step in steps:
+        done = faults.run(step, "error=ENOBUFS", *create)
+        if "Traceback" in done.stderr or (done.returncode and len(done.stderr.splitlines()) != 1):
+            wrong.append(f"{step}: {done.stderr}")
+        if done.returncode == 0:
+            jail("-r", "a")
+        elif jls("-j", "a").returncode == 0:
+            wrong.append(f"{step}: it is there")
+        if "jailng" in run("nft", "list", "tables"):
+            wrong.append(f"{step}: {run('nft', 'list', 'tables')}")
+            jail("-R", "*")
+    assert not wrong, "\n".join(wrong)

@@ -20,12 +20,14 @@ from tests.kernel.networks import (
     Socket,
     attach,
     client,
+    counter,
     datagrams,
     inside,
     ip,
     reaches,
     run,
     server,
+    switch,
 )
 
 HOST, HOST6 = "198.51.100.1", "2001:db8:1::1"
@@ -238,9 +240,17 @@ def test_redirects_of_a_jail_that_runs_change(lan: Namespace, jail: Command, cel
 def test_redirects_of_a_jail_that_had_none(lan: Namespace, far: Namespace, jail: Command, cell: Cell) -> None:
     """Forwarding for the interface by which they come is switched on with the first one, and off with the jail."""
     cell()
+    with lan.entered():
+        ip("route add 203.0.113.0/24 via 198.51.100.1")
+    listener = lan.listen(PEER)
+    assert switch("ipv4/conf/ep1/forwarding") == "0"
     assert jail("-m", "name=cell", "ng.rdr=tcp 203.0.113.1 8080 -> 80").returncode == 0
+    assert switch("ipv4/conf/ep1/forwarding") != "0"
     with inside("cell") as there:
         assert peer_of(there.listen(JAIL), far.connect("203.0.113.1", 8080)) == "203.0.113.2"
+    assert not reaches(far, PEER, 80)  # the host has not become a router for others
+    assert counter("unrouted") > 0
+    listener.close()
 
 
 def test_two_jails_of_one_redirect(lan: Namespace, jail: Command, cell: Cell, small_root: Path) -> None:
@@ -439,7 +449,7 @@ def test_a_configuration_has_lists(
     done = jail("-f", str(conf), "-c", "cell")
     assert (done.returncode, done.stderr) == (0, "")
     assert jls("-j", "cell", "ng.rdr").stdout.strip() == (
-        f'"tcp {HOST} 8080 -> 80,udp {HOST} 53 -> 53,tcp any 22 -> 22 log ssh group 4"'
+        f"tcp {HOST} 8080 -> 80,udp {HOST} 53 -> 53,tcp any 22 -> 22 log ssh group 4"
     )
     assert jls("-j", "cell", "-s", "ng.egress").stdout.strip() == (
         'ng.egress="honeypot,pass udp to 192.0.2.53 port 53,5353,drop to lan"'
