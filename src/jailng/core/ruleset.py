@@ -90,7 +90,9 @@ def _hold(netlink: Netlink, policies: list[Policy], before: list[Policy], gone: 
         elif error.errno in _TAKEN:
             raise _conflict(netlink, fragments, gone) from None
         else:
-            raise JailError(f"nf_tables: {error.strerror}") from None
+            made = any(not uses[table] for table in needed)  # else it has what they are made of
+            lacks = ": it takes nft_ct, nft_fib_inet, nft_limit, nft_log and nft_nat" if made else ""
+            raise JailError(f"nf_tables: {error.strerror}{lacks}") from None
 
 
 def _needed(fragments: list[Fragment]) -> set[str]:
