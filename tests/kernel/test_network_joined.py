@@ -189,3 +189,33 @@ def test_all_of_a_configuration_at_once(lan: Namespace, jail: Command, small_roo
     assert (done.returncode, done.stderr) == (0, "")
     assert [_said(lan, FOUR, 80 + n) for n in range(4)] == ["j0", "j1", "j2", "j3"]
     assert jail("-f", str(conf), "-r", "*").returncode == 0
+
+
+_LISTEN = r"""
+import socket
+one = socket.socket(socket.AF_UNIX); one.bind("\0mine"); one.listen(); print("ready", flush=True); one.accept()
+"""
+_CALL = r"""
+import socket
+try: socket.socket(socket.AF_UNIX).connect("\0mine"); print("connected")
+except OSError as error: print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize(
+    ("listens", "calls", "said"), [("one", "two", "Operation not permitted"), ("two", "one", "connected")]
+)
+def test_abstract_sockets(
+    lan: Namespace, jail: Command, jexec: Command, checkout: Path, listens: str, calls: str, said: str
+) -> None:
+    """The second cannot reach those of the first; the first, which had the stack to itself, those of the second can."""
+    for name in ("one", "two"):
+        assert jail("-c", f"name={name}", "path=/", f"ip4.addr={FOUR}", "persist").returncode == 0
+    argv = [str(checkout / "bin/jexec"), listens, "/usr/bin/python3", "-ISc", _LISTEN]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as listener:
+        assert listener.stdout is not None
+        assert listener.stdout.readline() == "ready\n"
+        assert jexec(calls, "/usr/bin/python3", "-ISc", _CALL).stdout == f"{said}\n"
+        listener.kill()
+    for name in ("one", "two"):
+        jail("-r", name)
