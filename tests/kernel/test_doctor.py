@@ -173,12 +173,22 @@ def test_a_proxy_and_a_route_that_somebody_took_away(cell: str, doctor: Doctor, 
     assert found["what"] == f'jail "cell": {FOUR} leads to lo, and not to {_interface()}'
 
 
-def test_an_address_on_no_interface(jail: Command, small_root: Path, doctor: Doctor) -> None:
-    made = jail("-c", "name=lost", f"path={small_root}", "ip4.addr=192.0.2.77", "persist")
-    assert made.returncode == 0
+def test_an_address_on_no_interface(
+    jail: Command, jexec: Command, small_root: Path, doctor: Doctor, tmp_path: Path
+) -> None:
+    conf = tmp_path / "jail.conf"
+    conf.write_text(f'path = "{small_root}"; persist; lost {{ ip4.addr = 192.0.2.77; }}')
+    assert jail("-f", str(conf), "-qc", "lost").returncode == 0
     (found,) = doctor.findings("addresses")
     assert found["what"] == 'jail "lost": 192.0.2.77 was on no interface when it started: nothing in it can use that'
+    add, again = found["remedy"]
+    doctor.mend({"remedy": [add]})
+    assert again.startswith("jail -rc lost ")
+    assert jail("-f", str(conf), "-qrc", "lost").returncode == 0
+    assert doctor.findings("addresses", 0) == []
+    assert "inet 192.0.2.77/32" in jexec("lost", "/bin/busybox", "ip", "address").stdout
     jail("-r", "lost")
+    ip("address delete 192.0.2.77/32 dev lo")
 
 
 def test_what_is_left_over(doctor: Doctor, lan: Namespace) -> None:

@@ -22,7 +22,10 @@ def check(jails: Jails) -> Iterator[Finding]:
             for address in jail.nowhere:
                 yield Finding(
                     f'jail "{jail.name}": {address} was on no interface when it started: nothing in it can use that',
-                    (f"jail -rmc {jail.name} interface=lo   # or the interface that it is to be on",),
+                    (
+                        f"ip address add {address} dev lo   # or the interface that it is to be on",
+                        f"jail -rc {jail.name}   # or start it again as it was",
+                    ),
                 )
             for way in jail.ways:
                 yield from _check_way(netlink, jail, way, links, proxies, carried)
@@ -36,7 +39,7 @@ def _check_way(
     proxies: set[tuple[int, bytes]],
     carried: set[tuple[int, bytes]],
 ) -> Iterator[Finding]:
-    again = (f"jail -rc {jail.name}",)
+    again = (f"jail -rc {jail.name}   # or start it again as it was",)
     if not _index(way.link):
         yield Finding(f'jail "{jail.name}": its interface {way.link} is gone', again)
         return
