@@ -28,7 +28,7 @@ def attempt(work):
     except OSError as error: return errno.errorcode[error.errno]
 def made(family=AF_INET, kind=SOCK_STREAM, protocol=0):
     one = socket(family, kind, protocol)
-    one.settimeout(3)
+    one.settimeout(60)
     if kind == SOCK_STREAM: one.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)  # connections of tests before this one wait
     return one
 """
