@@ -259,8 +259,15 @@ def test_two_jails_of_one_redirect(lan: Namespace, jail: Command, cell: Cell, sm
     done = jail(*second, f"ng.rdr=tcp {HOST} 8085 -> 80")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == 'jail: ng.rdr: rule 1: jail "cell" has a redirect for the same packets\n'
+    assert "8080-8090" in ruleset()  # what could not be made has taken nothing of the other's with it
     done = jail(*second, f"ng.rdr=tcp {HOST} 80 -> 80, tcp {HOST} 80 -> 81")
     assert done.stderr == "jail: ng.rdr: two of the jail's redirects are for the same packets\n"
+    for encloses in (f"tcp {HOST} 8000-8100 -> 80", f"tcp {HOST} 1-65535 -> 1-65535"):
+        done = jail(*second, f"ng.rdr={encloses}")
+        assert done.stderr == 'jail: ng.rdr: rule 1: jail "cell" has a redirect for the same packets\n'
+        done = jail("-m", "name=cell", f"ng.rdr=tcp {HOST} 8085 -> 81, {encloses}")
+        assert done.stderr == "jail: ng.rdr: two of the jail's redirects are for the same packets\n"
+        assert "8080-8090" in ruleset()
     _kill("cell")  # nobody has cleared up after it, and its redirects are to be had
     assert jail(*second, f"ng.rdr=tcp {HOST} 8085 -> 80").returncode == 0
     assert jail("-r", "two").returncode == 0
@@ -275,6 +282,7 @@ NO_INTERFACE = "it takes an interface of the host's that is the jail's"
     ("words", "said"),
     [
         ("ng.rdr=tcp 8080 80", 'ng.rdr: "tcp 8080 80": no "->" in it'),
+        ("ng.rdr=tcp [192.0.2.1] 8 -> 8", 'ng.rdr: "tcp [192.0.2.1] 8 -> 8": not an address: "[192.0.2.1]"'),
         ("ng.rdr=sctp any 80 -> 80", 'ng.rdr: "sctp any 80 -> 80": not tcp, udp or tcp,udp: "sctp"'),
         ("ng.rdr=tcp any 8 -> 192.0.2.1:8", 'ng.rdr: "tcp any 8 -> 192.0.2.1:8": 192.0.2.1 is no address of the jail'),
         ("ip4.addr= ip4=inherit ng.rdr=tcp any 80 -> 80", f"ng.rdr: not with ip4=inherit: {NO_INTERFACE}"),

@@ -274,7 +274,11 @@ def test_predefined_variables() -> None:
         ("rdr a 0/0 -> 2001:db8::/64", 'f:1: dest ip bitmask not /128 error at "", line 1'),
         ("rdr a 0/0 port 65536 -> 1.1.1.1", 'f:1: invalid port number error at "65536", line 1'),
         ("rdr a 0/0 port nosuchservice -> 1.1.1.1", 'f:1: invalid port number error at "nosuchservice", line 1'),
-        ("rdr a 0/0 port 9-8 -> 1.1.1.1", 'f:1: ports that end (8) before they begin (9) error at "->", line 1'),
+        (
+            "map a 0/0 -> 0/32 portmap udp 9:8\nmap b 0/0 -> 0/32",
+            'f:1: ports that end (8) before they begin (9) error at "8", line 1',
+        ),
+        ("rdr a 0/0 port 9-8 -> 1.1.1.1", 'f:1: ports that end (8) before they begin (9) error at "8", line 1'),
         ("map a 0/0 -> 1.1.1.9-1.1.1.1", 'f:1: a range that ends before it begins error at "", line 1'),
         ("map a 0/0 -> 0/32 nosuch", 'f:1: unknown protocol error at "nosuch", line 1'),
         ("map a 0/0 -> 0/32 256", 'f:1: unknown protocol error at "256", line 1'),

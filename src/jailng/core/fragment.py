@@ -37,6 +37,10 @@ class Fragment:
         """An element of a map or set of the table's."""
         self.elements.setdefault(map_, []).append((key, last, chain))
 
+    def has_ranges(self) -> bool:
+        """Whether a key of it is a range of more than one."""
+        return any(last not in (b"", key) for elements in self.elements.values() for key, last, _ in elements)
+
     def new_chains(self) -> list[Message]:
         """What adds its chains."""
         return [nfr.new_plain_chain(self.table, chain) for chain in self.chains]

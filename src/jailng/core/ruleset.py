@@ -34,6 +34,7 @@ _TABLES = {
     forward.TABLE: (forward.table, forward.MAPS),
 }
 _JUDGED = "judged"  # the set of core/firewall.py
+_OWN = "ng.rdr: two of the jail's redirects are for the same packets"
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -67,6 +68,8 @@ def _hold(netlink: Netlink, policies: list[Policy], before: list[Policy], gone: 
         gone = gone | {one.jid for one in others} | ({one.jid for one in before} if others else set())
         before = [] if others else before
         fragments += [fragment for one in others for fragment in one.fragments()]
+    if conflict := _enclosed(netlink, fragments, gone | {one.jid for one in [*policies, *before]}):
+        raise conflict
     needed = _needed(fragments)
     messages = _removal(netlink, gone, needed) if gone else _taken_out(before, needed, uses)
     for table, (make, _) in _TABLES.items():
@@ -115,15 +118,15 @@ def _taken_out(policies: list[Policy], needed: set[str], uses: dict[str, int]) -
     messages: list[Message] = []
     for table, (make, _) in _TABLES.items():
         mine = [fragment for fragment in fragments if fragment.table == table and table in _needed([fragment])]
-        own = sum([kind in (nft.NEWCHAIN, nft.NEWSET) for kind, _, _ in make()]) if mine else 0
-        if mine and table not in needed and uses[table] == own + sum([len(fragment.chains) for fragment in mine]):
-            messages.append(nft.delete_table(table))
-            continue
         for fragment in mine:
             messages += fragment.without_elements()
         chains = [chain for fragment in mine for chain in fragment.chains]
         messages += [nfr.delete_rules(table, chain) for chain in chains]
         messages += [nfr.delete_chain(table, chain) for chain in chains]
+        # Told by their number, once these have gone: where they are not there, what is counted is another jail's.
+        own = sum([kind in (nft.NEWCHAIN, nft.NEWSET) for kind, _, _ in make()]) if mine else 0
+        if mine and table not in needed and uses[table] == own + len(chains):
+            messages.append(nft.delete_table(table))
     return [*shut, *messages]
 
 
@@ -267,16 +270,39 @@ class _Conflict(Exception):
         return undo.recover(record)
 
 
+def _enclosed(netlink: Netlink, fragments: list[Fragment], gone: set[int]) -> _Conflict | None:
+    """Whether a range of these encloses another key, which the kernel lets in.
+
+    nft_set_pipapo asks only whether the ends of a new range are in one that is there.
+    """
+    wide = [fragment for fragment in fragments if fragment.has_ranges()]
+    for fragment in wide:
+        for map_, elements in fragment.elements.items():
+            for number, (key, last, chain) in enumerate(elements):
+                for other, end, _ in elements[:number] if chain else ():
+                    if _overlap(key, last or key, other, end or other, map_):
+                        return _Conflict(_OWN, 0)
+    return _held_by_others(netlink, wide, gone) if wide else None
+
+
 def _conflict(netlink: Netlink, fragments: list[Fragment], gone: set[int]) -> _Conflict:
+    return _held_by_others(netlink, fragments, gone) or _Conflict(_OWN, 0)
+
+
+def _held_by_others(netlink: Netlink, fragments: list[Fragment], gone: set[int]) -> _Conflict | None:
     for table, (_, maps) in _TABLES.items():
         held = Table(netlink, table, _chains(netlink), maps).elements
         for fragment in fragments:
             for map_, elements in fragment.elements.items() if fragment.table == table else ():
                 for key, last, chain in elements:
                     for other, end, holder in held.get(map_, ()):
-                        if owner(holder) not in gone and _overlap(key, last or key, other, end or other, map_):
+                        if (
+                            holder
+                            and owner(holder) not in gone
+                            and _overlap(key, last or key, other, end or other, map_)
+                        ):
                             return _taken_by(chain, owner(holder))
-    return _Conflict("ng.rdr: two of the jail's redirects are for the same packets", 0)
+    return None
 
 
 def _overlap(first: bytes, last: bytes, other: bytes, end: bytes, map_: str) -> bool:

@@ -231,8 +231,9 @@ class Reader:
         first = self.port()
         if not self.take("-", ":"):
             return first, first
+        end = self.tokens.peek()
         last = self.port()
-        self._ordered(first, last)
+        self._ordered(first, last, end)
         return first, last
 
     def compared(self) -> Ports:
@@ -244,8 +245,9 @@ class Reader:
         between = self.take(*_BETWEEN)
         if not between:
             raise self.tokens.expected('"<>", "><" or ":"')
+        end = self.tokens.peek()
         last = self.port()
-        self._ordered(first, last)
+        self._ordered(first, last, end)
         return Ports(_BETWEEN[between.kind], first, last)
 
     def number(self, most: int, what: str) -> int:
@@ -277,9 +279,9 @@ class Reader:
             return TCP, UDP
         return (number,) if number else ()
 
-    def _ordered(self, first: int, last: int) -> None:
+    def _ordered(self, first: int, last: int, end: Token) -> None:
         if last < first:
-            raise self.wrong(f"ports that end ({last}) before they begin ({first})")
+            raise self.wrong(f"ports that end ({last}) before they begin ({first})", end)
 
 
 def _made(family: int, address: int) -> Address:
