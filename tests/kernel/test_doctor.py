@@ -110,6 +110,29 @@ def test_a_policy_that_drops(cell: str, doctor: Doctor, lan: Namespace, jexec: C
         run("nft", "delete", "table", "inet", "filter")
 
 
+def test_a_policy_that_drops_is_seen_where_something_is_led_to_a_jail(cell: str, doctor: Doctor, jail: Command) -> None:
+    assert jail("-m", f"name={cell}", "ng.rdr=tcp any 8080 -> 80").returncode == 0
+    subprocess.run(["nft", "-f", "-"], input=DROPPING, text=True, check=True)
+    try:
+        assert len(doctor.findings("forward")) == 2
+        assert jail("-m", f"name={cell}", "ng.egress=none").returncode == 0
+        assert all("jails to come" in one["what"] for one in doctor.findings("forward", 0))  # it is not to get there
+    finally:
+        run("nft", "delete", "table", "inet", "filter")
+
+
+def test_a_jail_whose_name_a_shell_would_carry_out(
+    lan: Namespace, doctor: Doctor, jail: Command, small_root: Path
+) -> None:
+    name = "x;touch $HOME"
+    made = jail("-c", f"name={name}", f"path={small_root}", f"ip4.addr={FOUR}", "persist")
+    assert (made.returncode, made.stderr) == (0, "")
+    ip(f"route delete {FOUR} dev {_interface()} table local")
+    (found,) = doctor.findings("addresses")
+    assert found["remedy"][0].startswith(f"jail -rc '{name}' ")
+    assert jail("-r", name).returncode == 0
+
+
 def test_a_policy_that_will_drop(doctor: Doctor) -> None:
     subprocess.run(["nft", "-f", "-"], input=DROPPING, text=True, check=True)
     found = doctor.findings("forward", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 
 from jailng.core import origin, privileges, registry
@@ -20,6 +21,11 @@ class Finding:
     what: str
     remedy: tuple[str, ...] = ()
     wrong: bool = True
+
+
+def word(name: str) -> str:
+    """The name of a jail in a command: root inside chooses those of its jails, and a shell may read what is shown."""
+    return shlex.quote(name)
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,13 @@ class Networked:
         return self.record.name
 
     @property
+    def again(self) -> str:
+        """The command that starts it anew."""
+        return f"jail -rc {word(self.name)}"
+
+    @property
     def policed(self) -> bool:
-        """Whether the owner has decided what leaves it (ng.egress)."""
+        """Whether there are rules for it on the host: ng.rdr or ng.egress, its own or of a jail above."""
         return any(line.startswith("policy ") for line in self.record.undo)
 
 

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from jailng.core import attach
+from jailng.core import attach, policy
 from jailng.ctl.diagnosis import Finding, Jails, Networked
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -29,8 +29,8 @@ def check(jails: Jails) -> Iterator[Finding]:
     library = Library()
     tried: set[tuple[int, str]] = set()
     for jail in jails.running:
-        if jail.policed:
-            continue  # what leaves it is decided elsewhere
+        if jail.policed and policy.of(jail.record).is_judged:
+            continue  # what leaves it is decided by ng.egress
         for way in jail.ways:
             for interface, address in way.carried:
                 family = 6 if ":" in address else 4

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jailng.core import firewall
-from jailng.ctl.diagnosis import Finding, Jails, Networked
+from jailng.ctl.diagnosis import Finding, Jails, Networked, word
 from jailng.errors import JailError
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 
@@ -34,7 +34,7 @@ def table(jails: Jails) -> Iterator[Finding]:
             yield Finding(
                 f"table inet jailng is gone, as after nft flush ruleset: {names} may send from any address and connect "
                 "to the host, and the host forwards for anybody where it does for jails",
-                (f"jail -rc {reached[0].name}   # any jail with an address that is started makes it anew, for all",),
+                (f"{reached[0].again}   # any jail with an address that is started makes it anew, for all",),
             )
         return
     for switch in sorted(jails.switches - held):
@@ -90,7 +90,7 @@ def rp_filter(jails: Jails) -> Iterator[Finding]:
                 )
 
 
-def accept_ra(jails: Jails) -> Iterator[Finding]:
+def accept_ra(_: Jails) -> Iterator[Finding]:
     """Before Linux 6.17 IPv6 is forwarded by all interfaces or none, which then take no router advertisements."""
     if firewall.can_forward_one() or firewall.read_switch("ipv6/conf/all/forwarding") != 0:
         return
@@ -107,7 +107,7 @@ def leftovers(jails: Jails) -> Iterator[Finding]:
     for record in jails.ended:
         yield Finding(
             f'jail "{record.name}" has ended by itself, and what it had on the host is still there',
-            (f"jail -r {record.name}",),
+            (f"jail -r {word(record.name)}",),
             wrong=False,
         )
     if jails.ended:

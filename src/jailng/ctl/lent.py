@@ -24,7 +24,7 @@ def check(jails: Jails) -> Iterator[Finding]:
                     f'jail "{jail.name}": {address} was on no interface when it started: nothing in it can use that',
                     (
                         f"ip address add {address} dev lo   # or the interface that it is to be on",
-                        f"jail -rc {jail.name}   # or start it again as it was",
+                        f"{jail.again}   # or start it again as it was",
                     ),
                 )
             for way in jail.ways:
@@ -39,7 +39,7 @@ def _check_way(
     proxies: set[tuple[int, bytes]],
     carried: set[tuple[int, bytes]],
 ) -> Iterator[Finding]:
-    again = (f"jail -rc {jail.name}   # or start it again as it was",)
+    again = (f"{jail.again}   # or start it again as it was",)
     if not _index(way.link):
         yield Finding(f'jail "{jail.name}": its interface {way.link} is gone', again)
         return

@@ -77,7 +77,11 @@ def check(_: Jails) -> Iterator[Finding]:
 
 
 def _lacking() -> Iterator[str]:
-    ns.unshare(ns.CLONE_NEWNET)
+    try:
+        ns.unshare(ns.CLONE_NEWNET)
+    except OSError as error:
+        yield f"network namespaces\tCONFIG_NET_NS\t{error.strerror}"
+        return
     for what, needed, attempt in _TRIED:
         try:
             attempt()

@@ -15,7 +15,7 @@ def check(_: Jails) -> Iterator[Finding]:
     """Whether each command is found first where it is jailng's."""
     places = [Path(part) for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part]
     for name in _COMMANDS:
-        there = [place / name for place in places if os.access(place / name, os.X_OK)]
+        there = [place / name for place in places if (place / name).is_file() and os.access(place / name, os.X_OK)]
         ours = [path for path in there if _is_ours(path)]
         if not ours:
             yield Finding(f"{name}: none of jailng's on PATH", ("export PATH=/usr/sbin:$PATH",))

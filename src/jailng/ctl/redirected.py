@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jailng.core import policy, ruleset
-from jailng.ctl.diagnosis import Finding, Jails, Networked
+from jailng.ctl.diagnosis import Finding, Jails, Networked, word
 from jailng.ctl.forwarding import chains
 from jailng.errors import JailError
 from jailng.linux.libnftables import Library
@@ -20,7 +20,7 @@ def check(jails: Jails) -> Iterator[Finding]:
             yield Finding(
                 f'rules of jail "{jail.name}" are gone, as after nft flush ruleset: what leaves it is not judged, and '
                 "nothing is led to it",
-                (f"jail -rc {jail.name}   # or the start of any jail, where table inet jailng is gone, too",),
+                (f"{jail.again}   # or the start of any jail, where table inet jailng is gone, too",),
             )
     yield from _passed_by(jails.running)
 
@@ -42,7 +42,7 @@ def _passed_by(running: list[Networked]) -> Iterator[Finding]:
         f'who may come by ng.rdr, as to jail "{jail.name}" by {rule.text}, is not asked of {" or ".join(found)}: '
         "what is led to a jail is forwarded, and not the host's input (jail(8), Redirects)",
         (
-            f'jailctl rdr add {jail.name} "{_from_somewhere(rule)}"   # and del the other: or, at forward,',
+            f'jailctl rdr add {word(jail.name)} "{_from_somewhere(rule)}"   # and del the other: or, at forward,',
             f"nft add rule inet FILTER FORWARD ct original proto-dst {rule.ports[0]} drop   # in a table of yours",
         ),
         wrong=False,
