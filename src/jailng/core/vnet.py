@@ -17,6 +17,7 @@ from jailng.errors import JailError
 from jailng.linux import cgroupend, interface, mount, ns
 from jailng.linux.libc import syscall
 from jailng.linux.netlink import Netlink
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _move(record: Record, name: str, lender: int, at_home: Netlink, inside: Netl
         device = _found(at_home, name=name)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ERANGE, errno.EINVAL):
-            raise JailError(f"interface {name} does not exist") from None
+            raise JailError(f"interface {visible(name)} does not exist") from None
         raise
     taken = [found.index for found in _everyone(inside)]
     number = device.index if device.index not in taken else max(taken) + 1
@@ -240,13 +241,10 @@ def _fetch(inside: Netlink, at_home: Netlink, number: int, was: Device, home: in
 
 def _free_name(wanted: str, inside: set[str], at_home: list[Device]) -> str:
     """The name by which it can go home: its old one, unless that is another's on either side."""
-    taken = inside.union([device.name for device in at_home], [_text(name) for one in at_home for name in one.others])
+    others = [interface.text(name) for one in at_home for name in one.others]
+    taken = inside.union([device.name for device in at_home], others)
     names = [wanted, *[f"dev{number}" for number in range(len(taken) + 1)]]
     return next(name for name in names if name not in taken)
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="surrogateescape")
 
 
 def _make_as_it_was(at_home: Netlink, index: int, was: Device, name: str, here: list[Device]) -> None:

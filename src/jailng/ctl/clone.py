@@ -63,7 +63,7 @@ def _link_of(kind: str, tag: str, parent: str) -> tuple[int, int]:
         return 0, 0
     if not tag or not parent:
         raise JailError("vlan: on Linux tag and vlandev are to be given when it is created")
-    if not (tag.isascii() and tag.isdigit() and int(tag) in _TAGS):
+    if not (tag.isascii() and tag.isdigit() and len(tag) < 5 and int(tag) in _TAGS):
         raise JailError(f"invalid vlan tag {visible(tag)}")
     try:
         return int(tag), socket.if_nametoindex(parent)

@@ -105,7 +105,9 @@ def _change(address: str, prefix: str, broadcast: str, family: int, verb: str) -
         raise _bad(address) from None
     if family and known.version != family:
         raise _bad(address)
-    if prefix and not (prefix.isascii() and prefix.isdigit() and int(prefix) <= known.max_prefixlen):
+    if prefix and not (
+        prefix.isascii() and prefix.isdigit() and len(prefix) < 4 and int(prefix) <= known.max_prefixlen
+    ):
         raise JailError(f"{visible(address)}/{visible(prefix)}: bad value (width too large)")
     bits = int(prefix) if prefix else _class(known.packed) if known.version == 4 else 64
     if broadcast:
@@ -327,7 +329,7 @@ def _set_private(interface: str, member: str, private: bool) -> None:
 
 
 def _set_mtu(interface: str, value: str) -> None:
-    if not (value.isascii() and value.isdigit() and int(value) < 1 << 31):
+    if not (value.isascii() and value.isdigit() and len(value) < 11 and int(value) < 1 << 31):
         raise _bad(value)
     _batch("SIOCSIFMTU (set mtu)", device.set_mtu(index_of(interface), int(value)))
 

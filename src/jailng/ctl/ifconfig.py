@@ -76,7 +76,7 @@ def _run(words: list[str]) -> int:
 
 def _list(words: list[str]) -> int:
     if words[:1] == ["-l"]:
-        return printed.say([" ".join(name for _, name in socket.if_nameindex())])
+        return printed.say([visible(" ".join(name for _, name in socket.if_nameindex()))])
     if words and words != ["-a"] and words[0].startswith("-"):
         raise UsageError(USAGE)
     chosen = [(ifchange.index_of(words[0]), words[0])] if words and words != ["-a"] else socket.if_nameindex()

@@ -62,8 +62,8 @@ class Device:
         """From an answer to ``get`` or ``everyone``."""
         index, flags = unpack_from("iI", body, 4)
         found = attributes(body, 16)
-        made = cls(_text(found[_IFLA_IFNAME]), index)
-        made.kind = _text(attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
+        made = cls(text(found[_IFLA_IFNAME]), index)
+        made.kind = text(attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
         made.flags, made.up = flags & SETTABLE, bool(flags & IFF_UP)
         made.mtu, made.queue, made.group = (_number(found, key) for key in (_IFLA_MTU, _IFLA_TXQLEN, _IFLA_GROUP))
         made.master = _number(found, _IFLA_MASTER)
@@ -88,7 +88,8 @@ class Device:
         return made
 
 
-def _text(value: bytes) -> str:
+def text(value: bytes) -> str:
+    """A name as the kernel has it, which need not be UTF-8."""
     return value.rstrip(b"\0").decode(errors="surrogateescape")
 
 
@@ -204,9 +205,9 @@ def set_mac(index: int, mac: bytes) -> Message:
     return _RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_ADDRESS, mac))
 
 
-def describe(index: int, text: bytes) -> Message:
+def describe(index: int, words: bytes) -> Message:
     """What the administrator has to say of it; at most 255 bytes."""
-    return _RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_IFALIAS, text))
+    return _RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_IFALIAS, words))
 
 
 def delete(index: int) -> Message:
