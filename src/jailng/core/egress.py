@@ -28,7 +28,7 @@ own, ``jail7-2``. The chains of a jail in a jail are gone through first and then
 
 from __future__ import annotations
 
-from jailng.core.fragment import Fragment, chain_name
+from jailng.core.fragment import BEFORE_FILTER, Fragment, chain_name
 from jailng.linux import nftables as nft
 from jailng.linux import nftrules as nfr
 from jailng.params.egress import SECONDS
@@ -43,9 +43,7 @@ TABLE = "jailng_egress"
 MAPS = {"leaving": True, "arriving": True}  # those whose keys are interfaces of jails
 REST = "rest"
 _JAILS = b"jng"
-_BEFORE_FILTER = -10
 _PROTOCOLS = {"tcp": (nfr.TCP,), "udp": (nfr.UDP,), "icmp": (nfr.ICMP, nfr.ICMPV6)}
-_LOGS = (10, 20)  # at most so many lines in a second, and at once: what fills the host's disk is not the jail's to say
 # Nobody reaches these through a router but where it is his own network.
 _PRIVATE = (
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 224.0.0.0/3",
@@ -62,8 +60,8 @@ def table() -> list[Message]:
         nfr.new_map(TABLE, "arriving", 2, name),
         nfr.new_range_set(TABLE, "lan4", 3, nfr.TYPE_IPV4, 4),
         nfr.new_range_set(TABLE, "lan6", 4, nfr.TYPE_IPV6, 16),
-        nft.new_chain(TABLE, "forward", nft.FORWARD, _BEFORE_FILTER),
-        nft.new_chain(TABLE, "input", nft.INPUT, _BEFORE_FILTER),
+        nft.new_chain(TABLE, "forward", nft.FORWARD, BEFORE_FILTER),
+        nft.new_chain(TABLE, "input", nft.INPUT, BEFORE_FILTER),
     ]
     for chain, map_ in (("forward", "leaving"), ("input", "arriving")):
         others = [nft.load(nft.IIFNAME), nft.compare(nft.UNEQUAL, _JAILS), nft.verdict(nft.ACCEPT)]
@@ -164,8 +162,7 @@ def _add(made: Fragment, chain: str, number: int, rule: Rule, name: str) -> None
         over = nfr.limit(rule.rate, SECONDS[rule.unit], rule.burst, over=True)
         made.rule(action, over, nfr.counter(), nft.verdict(nft.DROP), comment=f"{number} over")
     if rule.log is not None:
-        prefix = f"jailng {name} {rule.log.prefix}".rstrip() + ": "
-        made.rule(action, nfr.limit(_LOGS[0], 1, _LOGS[1], over=False), nfr.log(prefix, rule.log.group))
+        made.log(action, name, rule.log)
     made.rule(action, nfr.counter(), verdict, comment=str(number))
     for match in matches:
         made.rule(chain, *match, nfr.goto(action))
@@ -211,5 +208,4 @@ def _beyond(place: str | Network) -> list[list[bytes]]:
 def _to(network: Network) -> list[bytes]:
     address, bits = network
     six = len(address) == 16
-    load = nfr.payload(1, 24, 16) if six else nfr.payload(1, 16, 4)
-    return [*nfr.family_is(six), *(nfr.in_network(load, address, bits) if bits else [])]
+    return [*nfr.family_is(six), *(nfr.in_network(nfr.destination(six), address, bits) if bits else [])]

@@ -25,7 +25,7 @@ Whatever else the administrator drops, before or after, is dropped: nothing here
 from __future__ import annotations
 
 from jailng.core import egress
-from jailng.core.fragment import Fragment, chain_name
+from jailng.core.fragment import BEFORE_FILTER, Fragment, chain_name
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
 from jailng.linux import nftrules as nfr
@@ -47,8 +47,6 @@ _TIERS = (
 )  # fmt: skip
 _FAMILIES = {4: (nfr.TYPE_IPV4, 4), 6: (nfr.TYPE_IPV6, 16)}
 _PROTOCOLS = {"tcp": nfr.TCP, "udp": nfr.UDP}
-_BEFORE_FILTER = -10
-_LOGS = (10, 20)  # lines in a second, and at once: what fills the host's disk is not for others to say
 _LOOPBACK = {4: (b"\x7f\0\0\0", 8), 6: (bytes(15) + b"\1", 128)}
 
 
@@ -87,8 +85,8 @@ def table() -> list[Message]:
         nfr.new_nat_chain(TABLE, "prerouting", nft.PREROUTING, nfr.DSTNAT),
         nfr.new_nat_chain(TABLE, "output", nfr.OUTPUT, nfr.DSTNAT),
         nfr.new_nat_chain(TABLE, "postrouting", nfr.POSTROUTING, nfr.SRCNAT),
-        nft.new_chain(TABLE, "forward", nft.FORWARD, _BEFORE_FILTER),
-        nft.new_chain(TABLE, "input", nft.INPUT, _BEFORE_FILTER),
+        nft.new_chain(TABLE, "forward", nft.FORWARD, BEFORE_FILTER),
+        nft.new_chain(TABLE, "input", nft.INPUT, BEFORE_FILTER),
     ]
     rules = [*_leading("prerouting", _TIERS), *_leading("output", [tier for tier in _TIERS if "on" not in tier])]
     hairpin = nfr.Key().meta(nft.IIFNAME, 16).meta(nft.OIFNAME, 16).is_in(HAIRPINS)
@@ -114,8 +112,8 @@ def _leading(chain: str, tiers: Iterable[tuple[str, ...]]) -> list[tuple[str, li
             expressions = nfr.family_is(six)
             if "to" not in tier:  # any address, but of the host's
                 address, bits = _LOOPBACK[family]
-                load = nfr.payload(1, 24, 16) if six else nfr.payload(1, 16, 4)
-                expressions += [*nfr.is_local(), *nfr.in_network(load, address, bits, inverted=True)]
+                expressions += nfr.is_local()
+                expressions += nfr.in_network(nfr.destination(six), address, bits, inverted=True)
             rules.append((chain, [*expressions, *key.protocol().destination_port().led_by(_map(tier, family))]))
     return rules
 
@@ -261,8 +259,7 @@ def _apart(
 def _translate(made: Fragment, chain: str, lead: Lead, name: str) -> None:
     rule = lead.rule
     if rule.log is not None:
-        prefix = f"jailng {name} {rule.log.prefix}".rstrip() + ": "
-        made.rule(chain, nfr.limit(_LOGS[0], 1, _LOGS[1], over=False), nfr.log(prefix, rule.log.group))
+        made.log(chain, name, rule.log)
     low, high = rule.target_ports
     comment = str(lead.number)
     if low < high:

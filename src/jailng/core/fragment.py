@@ -9,6 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.linux.netlink import Message, Netlink
     from jailng.linux.nftrules import Element
+    from jailng.params.rules import Log
+
+BEFORE_FILTER = -10  # a priority
+_LOGS = (10, 20)  # lines in a second, and at once: what fills the host's disk is not for a jail, or others, to say
 
 
 class Fragment:
@@ -32,6 +36,11 @@ class Fragment:
         """A rule at the end of a chain."""
         made = nft.new_rule(self.table, chain, *expressions)
         self.rules.append(nfr.commented(made, comment) if comment else made)
+
+    def log(self, chain: str, name: str, log: Log) -> None:
+        """A rule that tells of packets as ``log`` says, not of all; ``name`` is the jail's."""
+        prefix = f"jailng {name} {log.prefix}".rstrip() + ": "
+        self.rule(chain, nfr.limit(_LOGS[0], 1, _LOGS[1], over=False), nfr.log(prefix, log.group))
 
     def element(self, map_: str, key: bytes, last: bytes = b"", chain: str = "") -> None:
         """An element of a map or set of the table's."""

@@ -15,8 +15,6 @@ from jailng.linux.netlink import NETLINK_NETFILTER, NLM_F_DUMP, Netlink, attribu
 
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _HELP, _TIMEOUT = 1, 2, 3, 5, 7
 _COUNTERS_ORIG, _COUNTERS_REPLY, _USE, _ID, _TUPLE_MASTER, _ZONE, _LABELS = 9, 10, 11, 12, 14, 18, 22
-_TUPLE_IP, _TUPLE_PROTO = 1, 2
-_PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
 _PORTS = (6, 17, 33, 132, 136)  # tcp, udp, dccp, sctp, udplite
 _RAW = (ctnetlink.ORIGINAL, ctnetlink.ID, ctnetlink.ZONE)
 
@@ -95,16 +93,6 @@ def _counters(packed: bytes | None) -> tuple[int, int]:
 
 
 def _tuple(packed: bytes) -> Tuple:
-    found = attributes(packed)
-    addresses = attributes(found[_TUPLE_IP])
-    protocol = attributes(found[_TUPLE_PROTO])
-    source, destination = (1, 2) if 1 in addresses else (3, 4)
-    number = protocol[_PROTO_NUM][0]
-    ports = number in _PORTS
-    return Tuple(
-        ip_address(addresses[source]),
-        ip_address(addresses[destination]),
-        number,
-        int.from_bytes(protocol.get(_PROTO_SRC_PORT, b""), "big") if ports else 0,
-        int.from_bytes(protocol.get(_PROTO_DST_PORT, b""), "big") if ports else 0,
-    )
+    ends = ctnetlink.Ends(packed)
+    ports = (ends.source_port, ends.destination_port) if ends.protocol in _PORTS else (0, 0)  # GRE's keys are none
+    return Tuple(ip_address(ends.source), ip_address(ends.destination), ends.protocol, *ports)

@@ -44,7 +44,7 @@ def of_source(netlink: Netlink, address: bytes, answering: bool) -> Iterator[Ent
 
 
 class Ends:
-    """One direction of a connection, addresses in network order; ports are 0 where the protocol has none."""
+    """One direction of a connection, addresses in network order; ports are 0 where there are none, GRE's its keys."""
 
     __slots__ = ("destination", "destination_port", "protocol", "source", "source_port")
 

@@ -140,13 +140,16 @@ def get_elements(table: str, name: str) -> Message:
 
 def keys(body: bytes) -> list[bytes]:
     """The keys in an answer to ``get_elements``."""
+    return [attributes(element[1])[DATA_VALUE] for element in listed(attributes(body, 4).get(3, b""))]
+
+
+def listed(data: bytes) -> list[dict[int, bytes]]:
+    """The attributes of each item of a list of these: elements of a set, expressions of a rule."""
     found = []
-    listed = attributes(body, 4).get(3, b"")
     offset = 0
-    while offset + 4 <= len(listed):
-        length: int = unpack_from("H", listed, offset)[0]
-        element = attributes(listed[offset + 4 : offset + length])
-        found.append(attributes(element[1])[DATA_VALUE])
+    while offset + 4 <= len(data):
+        length: int = unpack_from("H", data, offset)[0]
+        found.append(attributes(data[offset + 4 : offset + length]))
         offset += (length + 3) & ~3
     return found
 

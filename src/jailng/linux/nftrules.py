@@ -6,7 +6,7 @@ nf_tables.h. A key of several parts is laid out in registers of 32 bits, from th
 
 from __future__ import annotations
 
-from _struct import pack, unpack_from
+from _struct import pack
 
 from jailng.linux import nftables as nft
 from jailng.linux.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attribute, attributes, nested
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POSTROUTING, OUTPUT = 4, 3  # hooks, as nft.PREROUTING
 DSTNAT, SRCNAT = -100, 100
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-TYPE_VERDICT, TYPE_IPV4, TYPE_IPV6 = 1, 7, 8
+TYPE_IPV4, TYPE_IPV6 = 7, 8
 DNATTED = 1 << 5  # of the status of a connection: IPS_DST_NAT
 FROM_BEGINNER, ANSWER = 0, 1  # directions
 
@@ -76,9 +76,10 @@ def get_chains() -> Message:
 
 
 def chain_of(body: bytes) -> tuple[str, str]:
-    """The table and the name of a chain."""
+    """The table and the name of a chain, which may be anybody's."""
     found = attributes(body, 4)
-    return found[1].rstrip(b"\0").decode(), found[3].rstrip(b"\0").decode()
+    table, chain = [found[kind].rstrip(b"\0").decode(errors="surrogateescape") for kind in (1, 3)]
+    return table, chain
 
 
 def get_rules(table: str, chain: str) -> Message:
@@ -90,15 +91,10 @@ def counted(body: bytes) -> tuple[str, int, int]:
     """The comment of a rule, "" if it has none, and packets and bytes of its counter, 0 if it has none."""
     found = attributes(body, 4)
     packets = size = 0
-    listed = found.get(4, b"")
-    offset = 0
-    while offset + 4 <= len(listed):
-        length: int = unpack_from("H", listed, offset)[0]
-        parts = attributes(listed[offset + 4 : offset + length])
+    for parts in nft.listed(found.get(4, b"")):
         if parts[1] == b"counter\0":
             numbers = attributes(parts[2])
             size, packets = int.from_bytes(numbers[1], "big"), int.from_bytes(numbers[2], "big")
-        offset += (length + 3) & ~3
     said = found.get(7, b"")
     return said[2:].rstrip(b"\0").decode() if said[:1] == bytes([_COMMENT]) else "", packets, size
 
@@ -197,17 +193,12 @@ def _edge(value: int, length: int, *flags: bytes) -> bytes:
 def elements(body: bytes) -> list[Element]:
     """The elements in an answer to ``nft.get_elements``."""
     found: list[Element] = []
-    listed = attributes(body, 4).get(3, b"")
-    offset = 0
-    while offset + 4 <= len(listed):
-        length: int = unpack_from("H", listed, offset)[0]
-        parts = attributes(listed[offset + 4 : offset + length])
+    for parts in nft.listed(attributes(body, 4).get(3, b"")):
         last = attributes(parts[10])[nft.DATA_VALUE] if 10 in parts else b""
         chain = ""
         if 2 in parts and nft.DATA_VERDICT in (data := attributes(parts[2])):
             chain = attributes(data[nft.DATA_VERDICT]).get(2, b"").rstrip(b"\0").decode()
         found.append((attributes(parts[1])[nft.DATA_VALUE], last, chain))
-        offset += (length + 3) & ~3
     return found
 
 
@@ -279,6 +270,11 @@ def payload(base: int, offset: int, length: int) -> bytes:
     """Load bytes of the header at ``base``, as ``Key.payload``."""
     where = (number(2, base), number(3, offset), number(4, length))
     return expression("payload", number(1, nft.FIRST), *where)
+
+
+def destination(six: bool) -> bytes:
+    """Load the address that the packet goes to."""
+    return payload(1, 24, 16) if six else payload(1, 16, 4)
 
 
 def within(load: bytes, first: bytes, last: bytes) -> list[bytes]:
