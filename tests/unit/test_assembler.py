@@ -27,7 +27,7 @@ def test_labels_before_and_behind() -> None:
     code.label("top")
     code.load(R2, R1, 4)
     code.jump_if(R2, 7, "end")
-    code.jump_if_same(R2, R1, "top")
+    code.jump_unless(R2, 9, "top")
     code.jump("end")
     code.store(FRAME, -8, R2)
     code.label("end")
@@ -35,7 +35,7 @@ def test_labels_before_and_behind() -> None:
     assert _fields(code.assembled()) == [
         (0x61, 2, 1, 4, 0),  # r2 = *(u32 *)(r1 + 4)
         (0x16, 2, 0, 3, 7),  # if w2 == 7 goto +3
-        (0x1E, 2, 1, -3, 0),  # if w2 == w1 goto -3
+        (0x56, 2, 0, -3, 9),  # if w2 != 9 goto -3
         (0x05, 0, 0, 1, 0),  # goto +1
         (0x63, 10, 2, -8, 0),  # *(u32 *)(r10 - 8) = r2
         (0xB4, 0, 0, 0, 1),  # w0 = 1

@@ -178,8 +178,10 @@ class AllowReservedPorts(Operation):
         from jailng.linux import bpf
 
         members = cgroup.open_directory(f"{self.cgroup}/members")
-        bpf.allow_reserved_ports(members, self.uid)
-        posix.close(members)
+        try:
+            bpf.allow_reserved_ports(members, self.uid)
+        finally:
+            posix.close(members)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jailng.linux import bpf
 
 _LOAD_WORD, _LOAD_WORDS, _STORE_WORD, _STORE_WORDS = 0x61, 0x79, 0x63, 0x7B
-_JUMP, _SAME, _DIFFERENT, _SAME_REGISTERS, _NULL = 0x05, 0x16, 0x56, 0x1E, 0x15
+_JUMP, _SAME, _DIFFERENT, _NULL = 0x05, 0x16, 0x56, 0x15
 _AND32, _MOV32, _ADD = 0x54, 0xB4, 0x07
 
 # enum bpf_func_id
@@ -26,14 +26,14 @@ class Code:
     __slots__ = ("_instructions", "_labels")
 
     def __init__(self) -> None:
-        self._instructions: list[bytes | tuple[int, int, int, int, str]] = []
+        self._instructions: list[bytes | tuple[int, int, int, str]] = []
         self._labels: dict[str, int] = {}
 
     def _add(self, code: int, register: int = 0, offset: int = 0, value: int = 0, source: int = 0) -> None:
         self._instructions.append(bpf.instruction(code, register, offset, value, source))
 
-    def _jump(self, code: int, register: int, value: int, source: int, label: str) -> None:
-        self._instructions.append((code, register, value, source, label))
+    def _jump(self, code: int, register: int, value: int, label: str) -> None:
+        self._instructions.append((code, register, value, label))
 
     def label(self, name: str) -> None:
         """Where jumps to ``name`` go."""
@@ -70,23 +70,19 @@ class Code:
 
     def jump(self, label: str) -> None:
         """Go on at ``label``."""
-        self._jump(_JUMP, 0, 0, 0, label)
+        self._jump(_JUMP, 0, 0, label)
 
     def jump_if(self, register: int, value: int, label: str) -> None:
         """Go on at ``label`` if the word in ``register`` is ``value``."""
-        self._jump(_SAME, register, value, 0, label)
+        self._jump(_SAME, register, value, label)
 
     def jump_unless(self, register: int, value: int, label: str) -> None:
         """Go on at ``label`` if the word in ``register`` is not ``value``."""
-        self._jump(_DIFFERENT, register, value, 0, label)
+        self._jump(_DIFFERENT, register, value, label)
 
     def jump_if_null(self, register: int, label: str) -> None:
         """Go on at ``label`` if the pointer in ``register`` is none."""
-        self._jump(_NULL, register, 0, 0, label)
-
-    def jump_if_same(self, register: int, other: int, label: str) -> None:
-        """Go on at ``label`` if the words in two registers are the same."""
-        self._jump(_SAME_REGISTERS, register, 0, other, label)
+        self._jump(_NULL, register, 0, label)
 
     def call(self, helper: int) -> None:
         """``r0 = helper(r1, ...)``. What is in r1 to r5 is lost."""
@@ -108,8 +104,8 @@ class Code:
         parts = []
         for at, found in enumerate(self._instructions):
             if isinstance(found, tuple):
-                code, register, value, source, label = found
-                parts.append(bpf.instruction(code, register, self._labels[label] - at - 1, value, source))
+                code, register, value, label = found
+                parts.append(bpf.instruction(code, register, self._labels[label] - at - 1, value))
             else:
                 parts.append(found)
         return b"".join(parts)
