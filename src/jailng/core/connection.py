@@ -151,13 +151,8 @@ class InsideNetwork(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError or OSError."""
-        here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            ns.setns(slots["init"], ns.CLONE_NEWNET)
+        with ns.InNetwork(slots["init"]):
             network.inside(self.link)
-        finally:
-            ns.setns(here, ns.CLONE_NEWNET)
-            posix.close(here)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

@@ -128,13 +128,8 @@ class ShowAddresses(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError, OSError."""
-        here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            ns.setns(slots["init"], ns.CLONE_NEWNET)
+        with ns.InNetwork(slots["init"]):
             self._configure()
-        finally:
-            ns.setns(here, ns.CLONE_NEWNET)
-            posix.close(here)
 
     def _configure(self) -> None:
         ends = self.link.ends
@@ -252,13 +247,8 @@ def _start(record: Record, init: int) -> None:
 
 def _asking(init: int) -> socket:
     """A socket of the jail's own network namespace, of which to ask what interfaces there are."""
-    here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        ns.setns(init, ns.CLONE_NEWNET)
+    with ns.InNetwork(init):
         return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
-    finally:
-        ns.setns(here, ns.CLONE_NEWNET)
-        posix.close(here)
 
 
 def _laid_down(way: program.Program, home: int, given: tuple[int, int, int]) -> program.Program:

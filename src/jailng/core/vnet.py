@@ -90,13 +90,8 @@ def _sockets(namespace: int) -> Netlink:
     """A socket for questions in a network namespace, which this process is in for a moment; -1: in its own."""
     if namespace < 0:
         return Netlink()
-    here = posix.open(_HERE, _OPEN)
-    try:
-        ns.setns(namespace, ns.CLONE_NEWNET)
+    with ns.InNetwork(namespace):
         return Netlink()
-    finally:
-        ns.setns(here, ns.CLONE_NEWNET)
-        posix.close(here)
 
 
 # The namespace, and what holds it

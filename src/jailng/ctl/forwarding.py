@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from jailng.core import attach, policy
@@ -73,17 +74,13 @@ def _send(jail: Networked, address: str, family: int) -> None:
         init = attach.open_init(jail.record)
     except JailError:
         return  # it has ended meanwhile
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
-        ns.setns(init, ns.CLONE_NEWNET)
-        with socket.socket(_FAMILIES[family], socket.SOCK_DGRAM) as made:
+        with ns.InNetwork(init), suppress(OSError), socket.socket(_FAMILIES[family], socket.SOCK_DGRAM) as made:
             made.bind((address, 0))
             made.sendto(b"", (_ELSEWHERE[family], 9))
-    except OSError:
-        pass
+    except ProcessLookupError:
+        pass  # likewise
     finally:
-        ns.setns(home, ns.CLONE_NEWNET)
-        os.close(home)
         os.close(init)
 
 

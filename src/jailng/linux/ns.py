@@ -49,6 +49,30 @@ def setns(fd: int, flags: int) -> None:
     syscall("setns", fd, flags)
 
 
+class InNetwork:
+    """``with InNetwork(fd):`` in that network namespace, or that of a pidfd's process, and back. Raises OSError."""
+
+    __slots__ = ("_fd", "_here")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._here = -1
+
+    def __enter__(self) -> None:
+        self._here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            setns(self._fd, CLONE_NEWNET)
+        except BaseException:
+            posix.close(self._here)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            setns(self._here, CLONE_NEWNET)
+        finally:
+            posix.close(self._here)
+
+
 def pidfd_open(pid: int) -> int:
     """pidfd_open(2). Raises OSError (ESRCH: no such process)."""
     return posix.pidfd_open(pid)
