@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from jailng.core import firewall
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Jail, Namespace, client, ip, run, server
 from tests.kernel.translating import (
@@ -339,3 +340,18 @@ def test_ipv6(lan: Namespace, cell: Jail, rules: Load, ipnat: Command) -> None:
     assert exchange(cell.listen(CELL6, 21), lan.connect(HOST6, 8021))[0] == LAN6
     assert len(sessions(ipnat)) == 2
     assert [line.split()[0] for line in ipnat("-l").stdout.splitlines()[1:4]] == ["map", "rdr", "map"]
+
+
+@pytest.mark.parametrize("default", [True, False])
+@pytest.mark.parametrize(("own", "far"), [("10.9.0.2", LAN), ("2001:db8:9::2", LAN6)])
+def test_a_private_address(default: bool, own: str, far: str, lan: Namespace, rules: Load) -> None:
+    """A jail of an address that only the loopback has, as is usual where all of them go out by one address."""
+    if ":" in own and not firewall.can_forward_one():
+        pytest.skip("IPv6 is forwarded for one interface from Linux 6.17 on")
+    if default:
+        ip("route add default via " + LAN, "route add default via " + LAN6)
+    ip(f"address add {own} dev lo" + (" nodad" if ":" in own else ""))
+    with standing(7, *(["", own] if ":" in own else [own])) as made:
+        rules(f"map ep0 {own} -> {HOST6 if ':' in own else HOST}")
+        assert _outwards(made, lan, far)[0] == (HOST6 if ":" in own else HOST)
+    ip(f"address delete {own} dev lo")

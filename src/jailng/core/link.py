@@ -224,13 +224,16 @@ def survey(
                 link.nowhere.append(place.text)
         families = [family for family in (4, 6) if lent and link.of(family)]
         speaking = {family: _choose_source(host, link.of(family)) for family in families}
+        out = [(family, name) for family, index in speaking.items() for name in _outward(host, link.of(family), index)]
         if link.addresses:
             _part(link, host)
     link.ways = {family: _way(link, family, index) for family, index in speaking.items()}
-    for place in link.addresses:
-        if lent and place.interface:
-            needed = firewall.switches_for(place.family, place.interface)
-            link.switches += [switch for switch in needed if switch not in link.switches]
+    carrying = [(place.family, place.interface) for place in link.addresses if lent and place.interface]
+    # Before Linux 6.17 IPv6 is forwarded for all interfaces or for none, and only for whom the LAN is to reach.
+    carrying += [(family, name) for family, name in out if family == 4 or firewall.can_forward_one()]
+    for family, name in dict.fromkeys(carrying):
+        needed = firewall.switches_for(family, name)
+        link.switches += [switch for switch in needed if switch not in link.switches]
     return link
 
 
@@ -314,6 +317,20 @@ def _choose_source(host: Host, places: list[Place]) -> int:
     for place in places:
         place.source = source or GATEWAY[6]
     return by
+
+
+def _outward(host: Host, places: list[Place], speaking: int) -> list[str]:
+    """Where answers to the jail come in, whichever interface has its addresses: by the host's way to the world.
+
+    Of a host without one, and a jail that can be reached only through translation, that is any of its networks.
+    """
+    if speaking:
+        return [host.interface(speaking).name]
+    if any(place.interface for place in places):
+        return []
+    indexes = {found.index for found in host.aliases(AF_INET if places[0].family == 4 else AF_INET6)}
+    links = [host.interface(index) for index in sorted(indexes)]
+    return [link.name for link in links if not link.flags & rt.IFF_LOOPBACK and not link.name.startswith("jng")]
 
 
 def _any_other(host: Host, ours: list[bytes]) -> bytes:
