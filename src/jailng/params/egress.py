@@ -9,7 +9,7 @@ A preset stands for rules: see ``PRESETS``.
 
 from __future__ import annotations
 
-from jailng.params.rules import Words, show_network, show_ports
+from jailng.params.rules import TRANSPORTS, Words, show_network, show_ports
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -28,13 +28,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 PLACES = ("any", "world", "jails", "lan", "host")
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _ACTIONS = ("pass", "drop")
-_PROTOCOLS: dict[str, tuple[str, ...]] = {
-    "tcp": ("tcp",),
-    "udp": ("udp",),
-    "tcp,udp": ("tcp", "udp"),
-    "tcp/udp": ("tcp", "udp"),
-    "icmp": ("icmp",),
-}
+_PROTOCOLS = {**TRANSPORTS, "icmp": ("icmp",)}
 _MOST = 10**6
 
 

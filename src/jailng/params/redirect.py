@@ -9,7 +9,7 @@ is the jail's first of the family. A range goes to the same range, or to one por
 from __future__ import annotations
 
 from jailng.params.address import is_interface
-from jailng.params.rules import Words, show_address, show_network, show_ports
+from jailng.params.rules import TRANSPORTS, Words, show_address, show_network, show_ports
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jailng.params.rules import Log, Network, Ports
 
 _ARROW = "->"
-_PROTOCOLS = {"tcp": ("tcp",), "udp": ("udp",), "tcp,udp": ("tcp", "udp"), "tcp/udp": ("tcp", "udp")}
 
 
 class Redirect:
@@ -86,9 +85,9 @@ def parse(text: str) -> Redirect:
         raise words.wrong(f'no "{_ARROW}" in it')
     words.stop = _ARROW
     protocol = ",".join(words.listed("the protocol"))
-    if protocol not in _PROTOCOLS:
+    if protocol not in TRANSPORTS:
         raise words.wrong(f'not tcp, udp or tcp,udp: "{visible(protocol)}"')
-    made = Redirect(_PROTOCOLS[protocol])
+    made = Redirect(TRANSPORTS[protocol])
     if words.takes("on"):
         made.interface = words.take("the interface")
         if not is_interface(made.interface):

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     Ports = tuple[int, int]  # the first and the last
 
 
+# What both kinds of rules may say of protocols that have ports.
+TRANSPORTS: dict[str, tuple[str, ...]] = {
+    "tcp": ("tcp",),
+    "udp": ("udp",),
+    "tcp,udp": ("tcp", "udp"),
+    "tcp/udp": ("tcp", "udp"),
+}
 _PREFIX = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 _LONGEST_PREFIX = 32
 _LARGEST_GROUP = 65535
