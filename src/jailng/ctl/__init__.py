@@ -1,1 +1,1 @@
-"""jailctl's verbs, one module each: ``USAGE``, and ``main(argv)``, which returns the exit status."""
+"""jailctl's verbs, one module each: ``USAGE``, and ``main(argv)``, which returns the status; and what is under them."""
