@@ -10,6 +10,9 @@ from jailng.nat.rule import Address, Lookup, MapBlock, Net, PortMap, Range, Rdr,
 
 # What FreeBSD gives out where a rule says auto: 1024 is MAPBLK_MINPORT.
 _FIRST_PORT, _LAST_PORT = 1024, 65535
+# Of a range of so many addresses the next one is taken each time, as on FreeBSD; of a larger one the kernel chooses, by
+# the client's address.
+_TURNS = 1 << 10
 _MANY = 1 << 16  # elements of a map; more than that is refused
 
 
@@ -81,14 +84,13 @@ def new_destination(family: Family, rule: Rdr) -> str:
             raise Refused("rdr: an address or a range of addresses, no network")
         return f"dnat {family.word} to {family.with_port(str(target.address), port)}"
     if isinstance(target, Range):
-        addresses = _addresses(target)
-        if rule.sticky:  # by a hash of the client
-            count = int(target.last) - int(target.first) + 1
-            if count > _MANY:
-                raise Refused(f"sticky: more than {_MANY} addresses")
+        count = int(target.last) - int(target.first) + 1
+        if rule.sticky and count > _MANY:
+            raise Refused(f"sticky: more than {_MANY} addresses")
+        if rule.sticky or count <= _TURNS:
             choices = [type(target.first)(int(target.first) + at) for at in range(count)]
-            return _chosen(family, choices, port, sticky=True)
-        return f"dnat {family.word} to {family.with_port(addresses, port)}"
+            return _chosen(family, choices, port, sticky=rule.sticky)
+        return f"dnat {family.word} to {family.with_port(_addresses(target), port)}"
     return _chosen(family, [target.first, target.second], port, sticky=rule.sticky)
 
 
