@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
 from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.networks import ip
 from tests.kernel.test_vnet import interfaces, look
 from tests.kernel.test_vnet_inside import HOSTS, NETPOWERS, OWN, kinds
+from tests.kernel.test_vnet_keeper import Keeper
 
 __all__ = ["kinds"]
 
@@ -210,3 +214,40 @@ def test_no_stack_but_its_own_from_below(kinds: None, jail: Command, jexec: Comm
         assert _ipv4(jexec) == before
     finally:
         assert jail("-r", "top").returncode == 0
+
+
+@pytest.fixture
+def lent_on(wire: str, root: Path, inside: Inside) -> Path:
+    """A jail ``top.in`` that has the wire from ``top``; its only process reads the fifo that is returned."""
+    go = root / "jails/in/go"
+    os.mkfifo(go)
+    go.chmod(0o666)
+    left = "sh -c 'cat /go >/dev/null 2>&1 &'"
+    assert said(inside(f'jail -c name=in path=/jails/in vnet vnet.interface={wire} exec.start="{left}"')) == []
+    return go
+
+
+def _keeper(name: str) -> Keeper:
+    record = registry.find(name)
+    assert record is not None
+    return Keeper(record.jid)
+
+
+def test_comes_back_to_the_outer_jail_by_itself(wire: str, lent_on: Path, inside: Inside) -> None:
+    keeper = _keeper("top.in")
+    os.close(os.open(lent_on, os.O_WRONLY))
+    keeper.ends()
+    assert said(inside(f"ip -o link show dev {wire} | wc -l; jls | wc -l")) == ["1", "1"]
+
+
+@pytest.mark.usefixtures("lent_on")
+def test_comes_back_from_both_of_which_neither_lives(wire: str) -> None:
+    """Two keepers: the outer jail's has to be the one who fetches it from the inner one."""
+    keepers = [_keeper("top"), _keeper("top.in")]
+    found = registry.find("top")
+    assert found is not None
+    os.kill(found.init_pid, signal.SIGKILL)
+    for keeper in keepers:
+        keeper.ends()
+    assert look(wire)["ifalias"] == "wire"
+    assert interfaces() == {"lo", "epair0a", "epair0b"}

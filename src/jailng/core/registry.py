@@ -90,6 +90,7 @@ class Record:
         "created",
         "init",
         "jid",
+        "keeper",
         "mntns",
         "name",
         "netns",
@@ -111,6 +112,7 @@ class Record:
         self.starter = ""
         self.init = ""
         self.broker = ""
+        self.keeper = ""  # of the interfaces that are lent to it (core/keeper.py)
         self.sockets = ""  # the broker of its sockets (core/stack.py)
         self.netns = self.mntns = self.cookie = 0  # where on the host it was made (core/origin.py)
         self.up = False
@@ -167,7 +169,7 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
-            elif word in ("init", "starter", "boot", "broker", "cgroup", "sockets"):
+            elif word in ("init", "starter", "boot", "broker", "cgroup", "keeper", "sockets"):
                 setattr(self, word, rest)
             elif word in ("base", "cookie", "mntns", "netns", "parent"):
                 setattr(self, word, int(rest))

@@ -120,14 +120,29 @@ def _walk_inner(jid: int, outer: Record, wait: bool) -> None:
 def recover(record: Record) -> bool:
     """Clear away a jail that is no more: its last process has left, or the command that started it died.
 
-    Returns False, and does nothing, if it lives or another command is at work on it.
+    Returns False, and does nothing, if it lives or another command is at work on it; True, too, if it is gone by then.
     """
     if record.alive():
         return False
-    if not record.lock(wait=False):
-        return False
+    if not lock_dead(record):
+        return registry.load(record.jid) is None
     if record.alive():
         record.unlock()
         return False
     walk(record)
     return True
+
+
+def lock_dead(record: Record) -> bool:
+    """Take the lock of a jail that is no more; False if it was cleared away by then, or another command has the lock.
+
+    Only its keeper is waited for: that runs no commands, of which this one might be one.
+    """
+    if record.lock(wait=False):
+        return True
+    if not record.keeper or record.alive():
+        return False
+    from jailng.core import keeper
+
+    keeper.wait_for(record)
+    return record.lock(wait=False)

@@ -12,7 +12,7 @@ import errno
 import posix
 import time
 
-from jailng.core import attach, registry, undo
+from jailng.core import attach, keeper, registry, undo
 from jailng.errors import JailError
 from jailng.linux import cgroupend, interface, mount, ns
 from jailng.linux.libc import syscall
@@ -50,6 +50,7 @@ def lend(record: Record, name: str, lender: Record | None = None) -> None:
                 raise OSError(errno.EPERM, posix.strerror(errno.EPERM))
         with _sockets(home) as at_home, _sockets(there) as inside:
             _move(record, name, lender.jid if lender is not None else 0, at_home, inside, there)
+        keeper.ensure(record)
     finally:
         for fd in (there, home):
             if fd >= 0:

@@ -217,6 +217,10 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
         undo.walk(record)
         return
     record.append(["up"])
+    if record.keeper:
+        from jailng.core import keeper
+
+        keeper.settle(record)
     if not params.flag("persist"):
         remove.set_persist(record, False)
     record.unlock()

@@ -106,8 +106,10 @@ def cleaning(life: Life) -> Walk:
     """Walk CLEAN for a jail that has been removed, or has ended by itself (-C). Raises JailError."""
     record = life.record
     # Not waited for: whoever has the lock may be waiting for this very command, which is in its exec.poststop.
-    if record is not None and not record.lock(wait=False):
-        raise JailError(f"{posix.strerror(EBUSY)}: another command is at work on it")
+    if record is not None and not undo.lock_dead(record):
+        if registry.load(record.jid) is not None:
+            raise JailError(f"{posix.strerror(EBUSY)}: another command is at work on it")
+        record = None  # its keeper has just undone it
     try:
         if record is not None and record.alive():
             raise JailError(f'"{record.name}" already exists')

@@ -370,6 +370,10 @@ def _settle(life: Life, _: str) -> Iterable[command.Wait]:
     if not record.lock_again():
         raise JailError(f"jail {record.jid} not found")
     record.append(["up"])
+    if record.keeper:
+        from jailng.core import keeper
+
+        keeper.settle(record)
     if not life.params.flag("persist"):
         if _runs_something(life.params):
             life.voice.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
