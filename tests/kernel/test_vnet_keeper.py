@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
+from jailng.core import interpreter, registry
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.stage import Stage
 from tests.kernel.test_vnet import interfaces, load, look, make, wire
@@ -81,9 +81,10 @@ def test_jail_was_killed_that_starts_it(words: tuple[str, ...], wire: str, check
     assert registry.load(7) is None
 
 
-def test_jail_has_ended_that_started_it(wire: str, make: Command, jail: Command) -> None:
-    """With whoever has started it a jail ends only until it is up."""
+def test_jail_has_ended_that_started_it(stage: Stage, wire: str, make: Command, jail: Command) -> None:
+    """With whoever has started it a jail ends only until it is up, and of that the keeper is told."""
     assert make("jid=7", f"vnet.interface={wire}", "persist").returncode == 0
+    assert os.getxattr(stage.cgroup2 / "jailng/7/broker/cgroup.events", "user.jailng.up") == b"1"
     keeper = Keeper()
     assert not select.select([keeper.pidfd], [], [], 0)[0]
     assert wire not in interfaces()
@@ -153,8 +154,8 @@ def test_another_of_its_jid_is_left_alone(wire: str, make: Command, go: Path, ja
     old = load(7).init
     assert jail("-r", "v").returncode == 0
     assert make("jid=7", f"vnet.interface={wire}", _LEFT).returncode == 0
-    _be_keeper(old)
-    _be_keeper(load(7).init)
+    be_keeper(old)
+    be_keeper(load(7).init)
     assert load(7).alive()
     keeper, init = Keeper(), os.pidfd_open(load(7).init_pid)
     os.kill(keeper.pid, signal.SIGKILL)
@@ -162,16 +163,15 @@ def test_another_of_its_jid_is_left_alone(wire: str, make: Command, go: Path, ja
     os.close(os.open(go, os.O_WRONLY))
     assert select.select([init], [], [], 10)[0]
     os.close(init)
-    _be_keeper(old)
+    be_keeper(old)
     assert wire not in interfaces()
-    _be_keeper(load(7).init)
+    be_keeper(load(7).init)
     assert wire in interfaces()
 
 
-def _be_keeper(init: str) -> None:
-    from jailng.core import interpreter
-
-    subprocess.run(interpreter.command("jailng.core.keeper", 7, *map(int, init.split())), env={}, check=True)
+def be_keeper(init: str, jid: int = 7) -> None:
+    """What a keeper does that was started for the jail of that PID 1 and has seen its end."""
+    subprocess.run(interpreter.command("jailng.core.keeper", jid, *map(int, init.split())), env={}, check=True)
 
 
 @pytest.fixture

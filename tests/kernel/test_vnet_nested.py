@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from tests.kernel.conftest import Command
 from tests.kernel.networks import ip
 from tests.kernel.test_vnet import interfaces, look
 from tests.kernel.test_vnet_inside import HOSTS, NETPOWERS, OWN, kinds
-from tests.kernel.test_vnet_keeper import Keeper
+from tests.kernel.test_vnet_keeper import Keeper, be_keeper
 
 __all__ = ["kinds"]
 
@@ -251,3 +252,24 @@ def test_comes_back_from_both_of_which_neither_lives(wire: str) -> None:
         keeper.ends()
     assert look(wire)["ifalias"] == "wire"
     assert interfaces() == {"lo", "epair0a", "epair0b"}
+
+
+@pytest.mark.usefixtures("lent_on")
+def test_the_inner_keeper_leaves_it_to_who_undoes_the_outer_jail(wire: str, jail: Command) -> None:
+    """Else it would go to a stack that is being given up meanwhile."""
+    for name in ("top", "top.in"):
+        keeper = _keeper(name)
+        os.kill(keeper.pid, signal.SIGKILL)
+        keeper.ends()
+    inner, outer = registry.find("top.in"), registry.find("top")
+    assert inner is not None
+    assert outer is not None
+    pidfd = os.pidfd_open(outer.init_pid)
+    os.kill(outer.init_pid, signal.SIGKILL)
+    assert select.select([pidfd], [], [], 10)[0]
+    os.close(pidfd)
+    be_keeper(inner.init, inner.jid)
+    assert registry.load(inner.jid) is not None
+    jail("-r", "top")
+    assert registry.load(inner.jid) is None
+    assert look(wire)["ifalias"] == "wire"
