@@ -154,12 +154,13 @@ def test_another_of_its_jid_is_left_alone(wire: str, make: Command, go: Path, ja
     old = load(7).init
     assert jail("-r", "v").returncode == 0
     assert make("jid=7", f"vnet.interface={wire}", _LEFT).returncode == 0
+    keeper = Keeper()
+    os.kill(keeper.pid, signal.SIGKILL)
+    keeper.ends()
     be_keeper(old)
     be_keeper(load(7).init)
     assert load(7).alive()
-    keeper, init = Keeper(), os.pidfd_open(load(7).init_pid)
-    os.kill(keeper.pid, signal.SIGKILL)
-    keeper.ends()
+    init = os.pidfd_open(load(7).init_pid)
     os.close(os.open(go, os.O_WRONLY))
     assert select.select([init], [], [], 10)[0]
     os.close(init)
@@ -171,7 +172,11 @@ def test_another_of_its_jid_is_left_alone(wire: str, make: Command, go: Path, ja
 
 def be_keeper(init: str, jid: int = 7) -> None:
     """What a keeper does that was started for the jail of that PID 1 and has seen its end."""
-    subprocess.run(interpreter.command("jailng.core.keeper", jid, *map(int, init.split())), env={}, check=True)
+    argv = interpreter.command("jailng.core.keeper", jid, *map(int, init.split()))
+    keeper = subprocess.Popen(["sh", "-c", 'read go; exec "$@"', "sh", *argv], env={}, stdin=subprocess.PIPE)
+    with open(f"/run/jailng/jails/{jid}", "a") as record:
+        record.write(f"keeper {registry.process_id(keeper.pid)}\n")
+    keeper.communicate(b"\n")
 
 
 @pytest.fixture

@@ -129,7 +129,8 @@ def main(jid: int, pid: int, inode: int) -> None:
 
     try:
         record = registry.load(jid)
-        if record is not None and record.init == f"{pid} {inode}":
+        # One that the record does not name, since whoever started it was killed, nobody would wait for.
+        if record is not None and record.init == f"{pid} {inode}" and registry.is_own(record.keeper):
             _signal.alarm(_PATIENCE)  # ends this process
             # Under the locks of those that it is in, which by that live until it is done: what one of them has lent it
             # goes back there. Where one has died, all go when that is undone, in the right order.
