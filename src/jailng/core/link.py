@@ -194,6 +194,16 @@ class Host:
         """Every address of the host, of one family."""
         return [rt.Address.read(body) for _, body in self.netlink.ask(rt.get_addresses(family))]
 
+    def carriers(self, family: int) -> list[rt.Interface]:
+        """The interfaces that have an address of family 4 or 6."""
+        indexes = {found.index for found in self.aliases(AF_INET if family == 4 else AF_INET6)}
+        return [self.interface(index) for index in sorted(indexes)]
+
+
+def leads_outside(interface: rt.Interface) -> bool:
+    """Whether what others than the host and its jails send comes in there."""
+    return not interface.flags & rt.IFF_LOOPBACK and not interface.name.startswith("jng")
+
 
 def survey(
     jid: int, addresses: Sequence[Address], interface: str | None = None, fixed: tuple[int, ...] = (), lent: bool = True
@@ -328,9 +338,7 @@ def _outward(host: Host, places: list[Place], speaking: int) -> list[str]:
         return [host.interface(speaking).name]
     if any(place.interface for place in places):
         return []
-    indexes = {found.index for found in host.aliases(AF_INET if places[0].family == 4 else AF_INET6)}
-    links = [host.interface(index) for index in sorted(indexes)]
-    return [link.name for link in links if not link.flags & rt.IFF_LOOPBACK and not link.name.startswith("jng")]
+    return [interface.name for interface in host.carriers(places[0].family) if leads_outside(interface)]
 
 
 def _any_other(host: Host, ours: list[bytes]) -> bytes:

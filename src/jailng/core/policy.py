@@ -124,8 +124,7 @@ def sharing(jid: int, link: str, addresses: list[str]) -> list[Record]:
 
 def switches(leads: list[forward.Lead]) -> list[str]:
     """What has to be switched on for core.firewall where the connections come in. Raises JailError, OSError."""
-    from jailng.core.link import Host
-    from jailng.linux import rtnetlink as rt
+    from jailng.core.link import Host, leads_outside
 
     found: list[str] = []
     with Netlink() as netlink:
@@ -138,7 +137,7 @@ def switches(leads: list[forward.Lead]) -> list[str]:
                     if error.errno == ENODEV:
                         raise JailError(f'ng.rdr: "{lead.rule.text}": interface {name} does not exist') from None
                     raise
-                if not interface.flags & rt.IFF_LOOPBACK and not name.startswith("jng"):
+                if leads_outside(interface):
                     found += [one for one in firewall.switches_for(lead.family, name) if one not in found]
     return found
 
@@ -150,8 +149,7 @@ def _arriving(host: Host, lead: forward.Lead) -> list[str]:
     if lead.rule.address:
         alias = host.alias(lead.rule.address)
         return [host.interface(alias.index).name] if alias is not None else []
-    indexes = {alias.index for alias in host.aliases(2 if lead.family == 4 else 10)}
-    return [host.interface(index).name for index in sorted(indexes)]
+    return [interface.name for interface in host.carriers(lead.family)]
 
 
 def above_of(record: Record | None, new: Record | None = None, params: Parameters | None = None) -> list[egress.Above]:

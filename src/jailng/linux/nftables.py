@@ -33,16 +33,16 @@ ESTABLISHED, RELATED = 2, 4
 TYPE_NFPROTO, TYPE_INET_PROTO, TYPE_INET_SERVICE, TYPE_IFINDEX, TYPE_IFNAME = 2, 12, 13, 20, 41
 TYPE_BITS = 6
 
-_NEWTABLE, _GETTABLE, _DELTABLE, NEWCHAIN, _NEWRULE, NEWSET = 0xA00, 0xA01, 0xA02, 0xA03, 0xA06, 0xA09
+_NEWTABLE, GETTABLE, _DELTABLE, NEWCHAIN, _NEWRULE, NEWSET = 0xA00, 0xA01, 0xA02, 0xA03, 0xA06, 0xA09
 NEWSETELEM, _GETSETELEM, DELSETELEM, _NEWOBJ = 0xA0C, 0xA0D, 0xA0E, 0xA12
 _APPEND = 0x800
 LIST_ELEM = 1
 _COUNTER = 1
 _EXPR_NAME, _EXPR_DATA = 1, 2
 DATA_VALUE, DATA_VERDICT = 1, 2
-_FIB_OIF, _FIB_TYPE = 1, 3  # what is asked for
-_FIB_SADDR, _FIB_DADDR, _FIB_IIF, _FIB_PRESENT = 1, 2, 8, 32
-_RTN_LOCAL = 2
+_FIB_OIF, FIB_TYPE = 1, 3  # what is asked for
+_FIB_SADDR, FIB_DADDR, _FIB_IIF, _FIB_PRESENT = 1, 2, 8, 32
+RTN_LOCAL = pack("I", 2)
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _IIF = 4  # of meta
 _TIMED_OUT, _DYNAMIC = 0x10, 0x20
@@ -71,7 +71,7 @@ def new_table(table: str) -> Message:
 
 def get_tables() -> Message:
     """Ask for all tables of all families. Answered by what ``named`` reads."""
-    return _GETTABLE, NLM_F_DUMP, bytes(4)
+    return GETTABLE, NLM_F_DUMP, bytes(4)
 
 
 def named(body: bytes) -> tuple[int, str]:
@@ -175,17 +175,19 @@ def compare(operator: int, value: bytes) -> bytes:
     return expression("cmp", number(1, FIRST), number(2, operator), nested(3, attribute(DATA_VALUE, value)))
 
 
+def fib(flags: int, result: int) -> bytes:
+    """``fib``: what the routes say of a packet; ``flags`` are what they are asked by."""
+    return expression("fib", number(3, flags), number(2, result), number(1, FIRST))
+
+
 def no_way_back() -> list[bytes]:
     """``fib saddr . iif oif missing``: go on only if a packet to the sender would not leave by where this one came."""
-    flags = _FIB_SADDR | _FIB_IIF | _FIB_PRESENT
-    fib = expression("fib", number(3, flags), number(2, _FIB_OIF), number(1, FIRST))
-    return [fib, compare(EQUAL, bytes(4))]
+    return [fib(_FIB_SADDR | _FIB_IIF | _FIB_PRESENT, _FIB_OIF), compare(EQUAL, bytes(4))]
 
 
 def not_ours() -> list[bytes]:
     """``fib daddr . iif type != local``: go on only if it goes to no address that the interface it came by has."""
-    fib = expression("fib", number(3, _FIB_DADDR | _FIB_IIF), number(2, _FIB_TYPE), number(1, FIRST))
-    return [fib, compare(UNEQUAL, pack("I", _RTN_LOCAL))]
+    return [fib(FIB_DADDR | _FIB_IIF, FIB_TYPE), compare(UNEQUAL, RTN_LOCAL)]
 
 
 def connection_state(mask: int) -> list[bytes]:

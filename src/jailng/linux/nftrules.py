@@ -23,15 +23,13 @@ TYPE_IPV4, TYPE_IPV6 = 7, 8
 DNATTED = 1 << 5  # of the status of a connection: IPS_DST_NAT
 FROM_BEGINNER, ANSWER = 0, 1  # directions
 
-_GETTABLE, _GETCHAIN, _DELCHAIN, _GETRULE, _DELRULE = 0xA01, 0xA04, 0xA05, 0xA07, 0xA08
+_GETCHAIN, _DELCHAIN, _GETRULE, _DELRULE = 0xA04, 0xA05, 0xA07, 0xA08
 _FIRST = 8  # NFT_REG32_00, where a key begins
 _VERDICT = 0  # the register that an immediate or a map of verdicts goes to
 _JUMP, _GOTO, _RETURN = pack(">i", -3), pack(">i", -4), pack(">i", -5)
 _IS_INTERVAL, _IS_MAP, _IS_JOINED = 4, 8, 0x80
 _ENDS = 1  # of an element: NFT_SET_ELEM_INTERVAL_END
 _LESS_OR_EQUAL, _GREATER_OR_EQUAL = 3, 5
-_LOCAL = pack("I", 2)  # RTN_LOCAL
-_FIB_TYPE, _FIB_DADDR = 3, 2
 _COMMENT = 0  # of a rule's user data, as nft(8) writes it
 _MOST_IN_ONE = 1000  # elements in a message, whose attribute may not exceed 64 KiB
 
@@ -41,7 +39,7 @@ _MOST_IN_ONE = 1000  # elements in a message, whose attribute may not exceed 64 
 
 def get_table(table: str) -> Message:
     """Ask for a table: ENOENT, or an answer that ``uses`` reads."""
-    return message(_GETTABLE, 0, text(1, table))
+    return message(nft.GETTABLE, 0, text(1, table))
 
 
 def uses(body: bytes) -> int:
@@ -313,8 +311,7 @@ def interface_name(name: str) -> bytes:
 
 def is_local() -> list[bytes]:
     """``fib daddr type local``: go on only if the host itself has the address."""
-    fib = expression("fib", number(3, _FIB_DADDR), number(2, _FIB_TYPE), number(1, nft.FIRST))
-    return [fib, nft.compare(nft.EQUAL, _LOCAL)]
+    return [nft.fib(nft.FIB_DADDR, nft.FIB_TYPE), nft.compare(nft.EQUAL, nft.RTN_LOCAL)]
 
 
 def has_status(mask: int) -> list[bytes]:
