@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import alias
+from jailng.params.address import addresses
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
     Departures,
@@ -199,3 +201,15 @@ def test_an_alias_on_each_of_two_interfaces(lans: tuple[Namespace, Namespace], j
     ] == [True, True]
     assert jail("-r", "two").returncode == 0
     assert host_addresses() == before
+
+
+def test_an_alias_beside_one_that_is_lent(lans: tuple[Namespace, Namespace]) -> None:
+    """The kernel makes no route to another address of a network of which the first is led into a jail."""
+    ip("address add 192.0.2.10/24 dev ep0")
+    (added,) = addresses("ip4", "ip4.addr", "192.0.2.11/24")
+    with running("192.0.2.10", ""):
+        alias.add("ep0", added)
+        assert run("ip", "route", "get", "192.0.2.11").startswith("local 192.0.2.11 ")
+        alias.remove(["ep0", "192.0.2.11/24"])
+        assert "192.0.2.11" not in run("ip", "route", "show", "table", "local")
+    ip("address delete 192.0.2.10/24 dev ep0")

@@ -6,7 +6,7 @@ import errno
 from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import firewall
-from jailng.core.link import Host
+from jailng.core.link import PROTOCOL, Host
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.link import Address
 
-_GONE = (errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
+_GONE = (errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
 
 
 def _index(name: str) -> int:
@@ -54,12 +54,17 @@ def add(interface: str, address: Address) -> None:
         hosts = (1 << (32 - prefix)) - 1
         last = (int.from_bytes(address.packed, "big") | hosts).to_bytes(4, "big") if prefix < 31 else b""
         broadcast = address.broadcast or last
-        message = rt.new_address(index, address.packed, prefix, broadcast)
+        # Of a network of which the first address is led into a jail the kernel makes no route to another, and says
+        # nothing: that route names the first as its source, which is not local then (fib_valid_prefsrc).
+        messages = [
+            rt.new_address(index, address.packed, prefix, broadcast),
+            rt.missing_local(index, address.packed, PROTOCOL),
+        ]
     else:
-        message = rt.new_address(index, address.packed, prefix, flags=rt.IFA_F_NODAD, preferred=0)
+        messages = [rt.new_address(index, address.packed, prefix, flags=rt.IFA_F_NODAD, preferred=0)]
     with Netlink() as netlink:
         try:
-            netlink.batch([message], ignored=(errno.EEXIST,))
+            netlink.batch(messages, ignored=(errno.EEXIST,))
         except OSError as error:
             raise JailError(f"interface {interface}: {address.bare}/{prefix}: {error.strerror}") from None
 
@@ -75,12 +80,13 @@ def remove(words: list[str]) -> None:
     promoting = ":" in text or firewall.read_switch(switch) == 1
     if not promoting:
         firewall.write_switch(switch, 1)
+    packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    messages = [rt.delete_address(index, packed, int(prefix))]
+    if len(packed) == 4:
+        messages.append(rt.delete_local(index, packed, PROTOCOL))
     try:
         with Netlink() as netlink:
-            netlink.batch(
-                [rt.delete_address(index, inet_pton(AF_INET6 if ":" in text else AF_INET, text), int(prefix))],
-                ignored=_GONE,
-            )
+            netlink.batch(messages, ignored=_GONE)
     finally:
         if not promoting:
             firewall.write_switch(switch, 0)

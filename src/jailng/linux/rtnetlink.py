@@ -38,6 +38,7 @@ RT_TABLE_MAIN = 254
 RT_TABLE_LOCAL = 255
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
+_RT_SCOPE_HOST = 254
 
 # Indices of net.ipv4.conf.*, which a link message can set: include/uapi/linux/ip.h.
 IPV4_DEVCONF_FORWARDING = 1
@@ -269,6 +270,8 @@ class Route:
         """What follows the header, for a route of that RTN_ kind."""
         family = _family(self.target)
         scope = RT_SCOPE_UNIVERSE if self.gateway or family == AF_INET6 else RT_SCOPE_LINK
+        if kind == _RTN_LOCAL and family == AF_INET:
+            scope = _RT_SCOPE_HOST
         head = pack(
             "BBBBBBBBI", family, self.target_prefix, self.source[1], 0, min(self.table, 255), self.protocol, scope,
             kind, _RTNH_F_ONLINK if self.gateway else 0,
@@ -294,6 +297,18 @@ def new_local(index: int, address: bytes) -> Message:
     """
     route = Route(index, address, 8 * len(address), RT_TABLE_LOCAL, _RTPROT_KERNEL)
     return _RTM_NEWROUTE, NLM_F_CREATE, route.body(_RTN_LOCAL)
+
+
+def missing_local(index: int, address: bytes, protocol: int) -> Message:
+    """The same for IPv4, where there is none: EEXIST if there is."""
+    route = Route(index, address, 8 * len(address), RT_TABLE_LOCAL, protocol)
+    return _RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route.body(_RTN_LOCAL)
+
+
+def delete_local(index: int, address: bytes, protocol: int) -> Message:
+    """Delete what ``missing_local`` has made: ESRCH if it had not to."""
+    route = Route(index, address, 8 * len(address), RT_TABLE_LOCAL, protocol)
+    return _RTM_DELROUTE, 0, route.body(_RTN_LOCAL)
 
 
 def new_rule(source: bytes, table: int) -> Message:
