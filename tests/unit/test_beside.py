@@ -1,0 +1,61 @@
+"""The plugin that has two processes run the tests: each test once, and all results in one place."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_MODULE = """
+import pathlib, time, pytest
+
+@pytest.mark.parametrize("number", range(3))
+def test_once(number):
+    with open({log!r}, "a") as log:
+        print({name!r}, number, pathlib.Path("/proc/self").readlink(), file=log)
+    time.sleep(0.05)
+"""
+
+
+def _pytest(tests: Path, checkout: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "tests.beside", "--rootdir", str(tests), str(tests)],
+        capture_output=True, text=True, cwd=checkout, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
+
+
+def test_every_test_is_run_once_by_one_of_two_processes(tmp_path: Path, checkout: Path) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    for number in range(8):
+        name = f"test_{number}.py"
+        (tmp_path / name).write_text(_MODULE.format(log=str(log), name=name))
+    done = _pytest(tmp_path, checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "24 passed" in done.stdout.splitlines()[-1]
+    ran = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(line[:2] for line in ran) == [[f"test_{n}.py", str(m)] for n in range(8) for m in range(3)]
+    assert len({line[2] for line in ran}) == 2
+
+
+def test_a_failure_in_either_process_is_shown_and_fails_the_whole(tmp_path: Path, checkout: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    for number in range(6):
+        (tmp_path / f"test_{number}.py").write_text(
+            f"import time\ndef test_it():\n    time.sleep(0.3)\n    assert 'of {number}' == ''\n"
+        )
+    done = _pytest(tmp_path, checkout)
+    assert done.returncode == 1
+    assert "6 failed" in done.stdout.splitlines()[-1]
+    assert all(f"of {number}" in done.stdout for number in range(6))
+
+
+def test_a_process_that_dies_fails_the_whole(tmp_path: Path, checkout: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    for number in range(6):
+        (tmp_path / f"test_{number}.py").write_text(
+            "import os, time\ndef test_it():\n    time.sleep(0.3)\n"
+            "    if 'JAILNG_TESTS_BESIDE' in os.environ:\n        os._exit(3)\n"
+        )
+    done = _pytest(tmp_path, checkout)
+    assert done.returncode not in (0, 1)
+    assert "ended with 3" in done.stdout + done.stderr
