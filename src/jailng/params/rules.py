@@ -1,4 +1,4 @@
-"""Lists of rules, ng.rdr and ng.egress: how one is told from the next, and what both kinds are made of.
+"""Lists of rules, ng.rdr, ng.egress and ng.limits: how one is told from the next, and what the first two are made of.
 
 A rule is kept as text in one form, which ``parse`` of its kind makes an equal rule of. Commas part rules, and what a
 rule lists: so where a rule begins its words say.
@@ -29,7 +29,11 @@ _LARGEST_GROUP = 65535
 
 
 def parse(name: str, text: str) -> tuple[str, ...]:
-    """The rules of a list, each in its one form; none for "". ``name`` is ng.rdr or ng.egress. Raises JailError."""
+    """The rules of a list, each in its one form; none for "". ``name`` is that of the list. Raises JailError."""
+    if name == "ng.limits":
+        from jailng.params import limit
+
+        return tuple([limit.parse(one.strip()).text for one in text.split(",") if one.strip()])
     if name == "ng.rdr":
         from jailng.params import redirect
 

@@ -290,6 +290,9 @@ _ROWS: dict[str, Row] = {
     "ng.egress": ("list", (), "", "now", "live", None, None,
         "what may leave the jail, the first rule that fits; without any rule all but to the host's own addresses",
         "a chain of the jail's own in a table jailng_egress of nf_tables"),
+    "ng.limits": ("list", (), "", "now", "live", None, None,
+        "how much of the host's resources the jail may use: resource:action=amount, rules of rctl(8) without a subject",
+        "controllers of its cgroups, limits of processes and namespaces, and a process of the host's that watches"),
 }  # fmt: skip
 
 
