@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from jailng.ctl import diagnosis, forwarding, hostnetwork, lent, netkernel, redirected
+from jailng.ctl import corekernel, diagnosis, forwarding, hardening, hostnetwork, lent, netkernel, redirected
 from jailng.ctl import path as commands
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.errors import JailError, UsageError
@@ -23,6 +23,8 @@ USAGE = "usage: jailctl doctor [--json] [check ...]"
 
 CHECKS: dict[str, tuple[str, Callable[[Jails], Iterable[Finding]]]] = {
     "path": ("jail, jls and jexec are jailng's wherever PATH looks first", commands.check),
+    "confinement": ("the kernel has what confines a jail, and what its parameters take", corekernel.check),
+    "hardening": ("no setting of the host's weakens what stands around jails", hardening.check),
     "kernel": ("the kernel has what networks of jails take", netkernel.check),
     "forward": ("the host's firewall lets jails' packets through", forwarding.check),
     "table": ("table inet jailng stands, and guards what was switched on for jails", hostnetwork.table),
@@ -78,7 +80,7 @@ def _as_json(name: str, findings: list[Finding]) -> dict[str, object]:
 
 
 def _plain(name: str, findings: list[Finding]) -> list[str]:
-    lines = [f"{_state(findings):<7}{name:<11}{CHECKS[name][0]}"]
+    lines = [f"{_state(findings):<7}{name:<13}{CHECKS[name][0]}"]
     for finding in findings:
         lines.append(f"       {visible(finding.what)}")
         lines += [f"         {visible(line)}" for line in finding.remedy]
