@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem, hostpath, ownmounts, rootfs
+from jailng.core import filesystem, hostpath, ownmounts, rootfs, trees
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd
@@ -60,6 +60,9 @@ def _read(file: str, path: str) -> str:
             raise JailError(f"mount.fstab: {file}: not a regular file")
         if status.st_size > _LARGEST_FILE:
             raise JailError(f"mount.fstab: {file}: {posix.strerror(27)}")  # EFBIG
+        why = trees.distrust(file, fd, trees.Trees())
+        if why:
+            raise JailError(f"mount.fstab: {visible(file)}: {why}")
         if _is_in_tree(fd, file, path):  # else a jail's root would write down which directories of the host's it gets
             raise JailError(f"mount.fstab: {file}: in the jail's own tree, where its root can write")
         return posix.read(fd, _LARGEST_FILE).decode("utf-8", "surrogateescape")

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import posix
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jailng.core.trees import Trees
+
 _LARGEST = 64 << 20  # bytes of one file: some hundred thousand jails
 _PIECE = 1 << 16
 _FORMAT, _DIRECTORY, _REGULAR = 0o170000, 0o040000, 0o100000  # S_IFMT, S_IFDIR, S_IFREG
@@ -13,13 +19,15 @@ class Files:
     """What ``jailng.conf.config.load`` reads from.
 
     The first file, which the command line names, may be a pipe or a terminal, as in ``jail -f /dev/fd/3``. What it
-    includes has to be regular files, so that nothing waits for what a name leads to.
+    includes has to be regular files, so that nothing waits for what a name leads to. What a regular file says is done
+    by root: one that somebody else can change, or that lies in the tree of a running jail, is refused.
     """
 
-    __slots__ = ("_first",)
+    __slots__ = ("_first", "_trees")
 
     def __init__(self) -> None:
         self._first = True
+        self._trees: Trees | None = None
 
     def read(self, path: str) -> bytes:
         """All of a file; "-" is standard input. Raises OSError, also for what is no file, or too large a one."""
@@ -33,9 +41,26 @@ class Files:
                 raise IsADirectoryError(21, "Is a directory", path)
             if kind != _REGULAR and not first:
                 raise OSError(22, "not a regular file", path)
+            if kind == _REGULAR:
+                self._check(path, fd)
             return _all(fd, path)
         finally:
             posix.close(fd)
+
+    def _check(self, path: str, fd: int) -> None:
+        """Raises OSError for a file whose content is another's to say: a jail's root's, or another user's."""
+        if path.startswith(("/dev/fd/", "/proc/self/fd/")):
+            return  # whoever handed it over has opened it
+        from jailng.core import trees
+
+        if self._trees is None:
+            self._trees = trees.Trees()
+        try:
+            why = trees.distrust(path, fd, self._trees)
+        except ValueError:
+            why = ""
+        if why:
+            raise OSError(13, why, path)
 
     def glob(self, pattern: str) -> list[str]:
         """The paths that match, sorted as bytes are; what cannot be looked into has none."""
@@ -81,3 +106,18 @@ def _all(fd: int, path: str) -> bytes:
         if size > _LARGEST:
             raise OSError(27, f"larger than {_LARGEST >> 20} MB", path)
     return b"".join(pieces)
+
+
+def configured_roots(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
+    """Name and path of each jail that a configuration has, as far as it can be read; what is wrong is not told."""
+    from jailng.conf import config
+    from jailng.errors import JailError
+
+    try:
+        jails = config.load(file, Files()).jails
+    except (JailError, OSError):
+        return
+    for jail in jails:
+        for setting in jail.sound():
+            if setting.name == "path" and setting.values:
+                yield jail.key, setting.values[-1]

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.passwd import User
     from jailng.core.registry import Record
+    from jailng.core.trees import Trees
+    from jailng.engine.hostprogram import Program
     from jailng.params.model import Parameters
 
 _LONGEST = 1 << 16  # of a complaint, bytes
@@ -39,12 +41,24 @@ def user_of(params: Parameters) -> User | None:
 class HostCommand:
     """A command string on its way on the host."""
 
-    __slots__ = ("_pid", "_pidfd", "_said", "argv", "background", "line")
+    __slots__ = ("_pid", "_pidfd", "_program", "_said", "argv", "background", "line")
 
     def __init__(self, text: str) -> None:
         self.argv, self.background = command.split(text)
         self.line = " ".join(self.argv)  # as jail(8) shows it
         self._pid = self._pidfd = self._said = -1
+        self._program: Program | None = None
+
+    def check(self, environment: dict[str, str], user: User | None, at_home: bool, enemies: Trees) -> str:
+        """Find its program, and why it must not be executed: it lies in a jail's tree, or names what does. Or "".
+
+        The rest is as for ``begin``, which executes what was found here.
+        """
+        from jailng.engine import hostprogram
+
+        cwd = user.home if user is not None and at_home else _working_directory()
+        self._program, refusal = hostprogram.find(self.argv, environment, cwd, enemies)
+        return refusal
 
     def begin(
         self, environment: dict[str, str], user: User | None, seconds: int, at_home: bool, record: Record | None
@@ -58,6 +72,8 @@ class HostCommand:
         if self._pid == 0:
             self._be(environment, user, at_home, record, say)
         posix.close(say)
+        if self._program is not None:
+            self._program.close()
         if self.background:
             posix.close(self._pidfd)
             posix.close(self._said)
@@ -79,6 +95,8 @@ class HostCommand:
                 environment = {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
                 if at_home:
                     posix.chdir(user.home)
+            if self._program is not None and self._program.fd >= 0:
+                posix.execve(self._program.fd, self.argv, environment)
             _execute(self.argv, environment)
         except OSError as error:
             text = f"exec {self.argv[0]}: {error.strerror}"
@@ -101,6 +119,13 @@ class HostCommand:
         finally:
             posix.close(self._pidfd)
             posix.close(self._said)
+
+
+def _working_directory() -> str:
+    try:
+        return posix.getcwd()
+    except OSError:  # it has been removed
+        return ""
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> None:

@@ -188,10 +188,11 @@ def host_commands(life: Life, step: str) -> Walk:
     texts = life.params.strings(step)
     if not texts:
         return
-    from jailng.engine import hostcommand
+    from jailng.engine import hostcommand, hostprogram
 
     user = hostcommand.user_of(life.params)
     at_home = life.params.flag("exec.clean")
+    enemies = hostprogram.trees_of(life.names.get("JNAME", ""), life.running.text("path"))
     for text in texts:
         task = hostcommand.HostCommand(text)
         if not task.argv:
@@ -199,6 +200,11 @@ def host_commands(life: Life, step: str) -> Walk:
         yield command.TURN
         life.voice.say(f"run command{_as(life.params.text('exec.system_user'))}: {task.line}")
         environment = hostcommand.environment_of(life.params, life.names)
+        refusal = task.check(environment, user, at_home, enemies)
+        if refusal:
+            if not life.params.flag("ng.lenient"):
+                raise JailError(f"{step}: {refusal}")
+            life.voice.warn(f"{step}: {refusal}")
         wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home, life.record)
         if wait is not None:
             task.end((yield wait))

@@ -1,0 +1,178 @@
+"""Whose tree a path of the host's leads through: a jail's, where its root decides what it means, or nobody's.
+
+A program or a configuration that the host is told of by such a path is the enemy's. A tree is known by device and inode
+of its root, so that a link of the host's, another spelling and a bind mount of the root lead into it as well.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.linux.libc import ELOOP
+from jailng.linux.mount import O_PATH
+from jailng.params.values import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from posix import stat_result
+
+_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
+_STICKY = 0o1000
+_MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
+# Where the host's own programs and settings are. For a path that passes nothing else not every record is read.
+_COMMON = (
+    "/bin /etc /lib /lib64 /sbin /usr /usr/bin /usr/lib /usr/lib64 /usr/local /usr/local/bin /usr/local/sbin /usr/sbin"
+).split()
+
+
+class Way:
+    """The way that the kernel goes from / to a path, and its end.
+
+    ``end`` is an O_PATH descriptor of what lies there; ``passed`` are device and inode of each directory on the way,
+    and of the end itself; ``loose`` is the first of these that others than root can change, or "".
+    """
+
+    __slots__ = ("end", "loose", "passed", "status")
+
+    def __init__(self, path: str) -> None:
+        """``path`` is absolute. Raises OSError."""
+        self.passed: list[tuple[int, int]] = []
+        self.loose = ""
+        self.end = -1
+        self._walk(path)
+
+    def _walk(self, path: str) -> None:
+        here = posix.open("/", O_PATH | posix.O_CLOEXEC)
+        names: list[str] = []
+        rest = path.split("/")[::-1]
+        links = 0
+        try:
+            self._pass(here, names)
+            while rest:
+                name = rest.pop()
+                if name in ("", "."):
+                    continue
+                found = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=here)
+                if posix.fstat(found).st_mode & _S_IFMT == _S_IFLNK:
+                    try:
+                        target = posix.readlink("", dir_fd=found)
+                    finally:
+                        posix.close(found)
+                    links += 1
+                    if links > _MOST_LINKS:
+                        raise OSError(ELOOP, posix.strerror(ELOOP), path)
+                    rest += target.split("/")[::-1]
+                    if not target.startswith("/"):
+                        continue
+                    found = posix.open("/", O_PATH | posix.O_CLOEXEC)
+                    names = []
+                elif name == "..":
+                    names = names[:-1]
+                else:
+                    names = [*names, name]
+                posix.close(here)
+                here = found
+                self._pass(here, names)
+        except BaseException:
+            posix.close(here)
+            raise
+        self.end = here
+
+    def _pass(self, fd: int, names: list[str]) -> None:
+        self.status = status = posix.fstat(fd)
+        self.passed.append((status.st_dev, status.st_ino))
+        if not self.loose and _is_loose(status):
+            self.loose = "/" + "/".join(names)
+
+    def close(self) -> None:
+        """Let go of the end."""
+        posix.close(self.end)
+
+
+def _is_loose(status: stat_result) -> bool:
+    """Whether others than root, or who runs this, can change a file, or what a directory has by some name."""
+    if status.st_uid not in (0, posix.geteuid()):
+        return True
+    others = 0o002 if status.st_gid == 0 else 0o022
+    if status.st_mode & _S_IFMT == _S_IFDIR and status.st_mode & _STICKY:
+        return False
+    return status.st_mode & others != 0
+
+
+class Trees:
+    """The trees of a jail by that name and root (a path, or ""), and of all that run and that ``more`` tells of.
+
+    ``more`` yields name and root. A root that is / is nobody's: such a jail confines no files.
+    """
+
+    __slots__ = ("_common", "_more", "_others", "_own")
+
+    def __init__(
+        self, name: str = "", path: str = "", more: Callable[[], Iterable[tuple[str, str]]] | None = None
+    ) -> None:
+        identity = _identity(path) if path else None
+        self._own = {identity: name} if identity is not None else {}
+        self._more = more
+        self._others: dict[tuple[int, int], str] | None = None
+        self._common = {_identity(path) for path in _COMMON} | {_of(posix.stat("/"))}
+
+    def owner(self, way: Way) -> str:
+        """The name of the jail whose tree the way passes, or ""."""
+        for each in way.passed:
+            if each in self._own:
+                return self._own[each]
+        if all(each in self._common for each in way.passed[:-1]):
+            return ""
+        if self._others is None:
+            self._others = self._known()
+        for each in way.passed:
+            if each in self._others:
+                return self._others[each]
+        return ""
+
+    def _known(self) -> dict[tuple[int, int], str]:
+        from jailng.core import registry
+
+        found = [(record.name, record.params.get("path", "/")) for record in registry.jails()]
+        if self._more is not None:
+            found += self._more()
+        known: dict[tuple[int, int], str] = {}
+        for name, path in found:
+            identity = _identity(path)
+            if identity is not None:
+                known.setdefault(identity, name)
+        return known
+
+
+def _of(status: stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of a root, None where there is none or it is /."""
+    try:
+        found = _of(posix.stat(path))
+    except (OSError, ValueError):
+        return None
+    return found if found != _of(posix.stat("/")) else None
+
+
+def distrust(path: str, fd: int, trees: Trees) -> str:
+    """Why what an open file of the host's says is not to be believed, or "". ``path`` is what it was opened by.
+
+    Raises OSError where that leads nowhere any more.
+    """
+    way = Way(path if path.startswith("/") else f"{posix.getcwd()}/{path}")
+    try:
+        name = trees.owner(way)
+        if name:
+            return f"in the tree of jail {visible(name)}, whose root can write to it"
+        if _of(posix.fstat(fd)) != way.passed[-1]:
+            return "changed while it was opened"
+        if way.loose:
+            here = "" if way.loose == path else f" {visible(way.loose)}, by way of which it is found,"
+            return f"others than root may write to{here or ' it'}: chown root, chmod go-w"
+    finally:
+        way.close()
+    return ""

@@ -1,0 +1,249 @@
+"""What a command string of the host's would execute, as far as it can be seen in it.
+
+It is split as sh(1) does: quotes, operators, redirections, assignments, ``cd``. What is only known when it runs (a
+variable that is not in the environment, what a command prints, what a script does) is not seen.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    Found = Generator[tuple[int, str, str, str], bool, None]
+
+# Before a command, which follows: words of the shell's, and programs that execute one of their operands.
+_KEYWORDS = frozenset("! { } ( ) if then elif else while until do time coproc".split())
+_RUNNERS = frozenset(
+    "builtin busybox chrt command doas env eval exec flock ionice ltrace nice nohup nsenter numactl parallel prlimit "
+    "runuser setarch setpriv setsid start-stop-daemon stdbuf strace su sudo systemd-run taskset timeout toybox unshare "
+    "watch xargs".split()
+)
+# Programs that do what the first file among their operands says, and the letters of options that give that text itself.
+_SHELLS = frozenset("sh ash bash dash ksh mksh zsh".split())
+_READERS = dict.fromkeys(_SHELLS, "c") | dict.fromkeys(
+    ". source csh tcsh expect fish lua node perl php python python3 ruby tclsh".split(), "cem"
+)
+# Programs that execute what is in a directory which is one of their operands.
+_CHANGERS = frozenset("arch-chroot bwrap chroot nsenter systemd-nspawn unshare".split())
+_OPERATORS = ";&|\n()"
+_DEEPEST = 4  # sh -c in sh -c
+
+PROGRAM, SCRIPT, ROOT = range(3)
+
+
+def executed(argv: list[str], environment: dict[str, str], cwd: str) -> Found:
+    """What a command would execute: a kind, a word, the directory it is relative to ("" if that is not known), PATH.
+
+    PROGRAM: the word is looked up in PATH if it has no slash, and if that finds something it is executed. SCRIPT: if it
+    is a file, it is read and obeyed. ROOT: if it is a directory, a program in that is executed. The generator is to be
+    sent each time whether it was so.
+    """
+    state = _State(dict(environment), cwd)
+    yield from state.command([*argv], 0)
+
+
+class _State:
+    """Where the shell would be, and what it knows."""
+
+    __slots__ = ("cwd", "known")
+
+    def __init__(self, known: dict[str, str], cwd: str) -> None:
+        self.known = known
+        self.cwd = cwd
+
+    def command(self, words: list[str | None], depth: int) -> Found:
+        """One simple command; None is a word that cannot be known."""
+        at, path = self._begin(words)
+        if at == len(words):
+            return
+        first = words[at]
+        if first is None:
+            return
+        operands = words[at + 1 :]
+        name = first.rpartition("/")[2]
+        if first in ("cd", "pushd"):
+            self._change(operands)
+            return
+        yield PROGRAM, first, self.cwd, path
+        if name in _CHANGERS:
+            for word in operands:
+                if word:
+                    yield ROOT, _value_of(word), self.cwd, path
+        if name in _READERS and not _has_option(operands, _READERS[name]):
+            for word in operands:
+                if word and (word[0] != "-" or name in (".", "source")) and (yield SCRIPT, word, self.cwd, path):
+                    break
+        yield from self._nested(name, operands, path, depth)
+
+    def _begin(self, words: list[str | None]) -> tuple[int, str]:
+        """Where a command begins behind keywords and assignments, and the PATH that it is looked up in."""
+        path = self.known.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        for at, word in enumerate(words):
+            name, equals, value = (word or "").partition("=")
+            if word in _KEYWORDS:
+                continue
+            if not equals or not name.isidentifier():
+                return at, path
+            if name == "PATH":
+                path = value
+            if at + 1 == len(words):  # nothing but assignments: they are the shell's own
+                self.known[name] = value
+        return len(words), path
+
+    def _nested(self, name: str, operands: list[str | None], path: str, depth: int) -> Found:
+        if depth == _DEEPEST:
+            return
+        if name == "eval":
+            yield from self.script(" ".join([word for word in operands if word]), depth + 1)
+        elif name in _SHELLS or name == "su":
+            for at, word in enumerate(operands[:-1]):
+                follows = operands[at + 1]
+                if word and follows and _has_option([word], "c"):
+                    yield from _State(dict(self.known), self.cwd).script(follows, depth + 1)
+        elif name in _RUNNERS:
+            for at, word in enumerate(operands):
+                if word is None:
+                    return
+                if word and word[0] != "-" and "=" not in word and (yield PROGRAM, word, self.cwd, path):
+                    yield from self.command(operands[at:], depth + 1)
+                    return
+
+    def _change(self, operands: list[str | None]) -> None:
+        words = [word for word in operands if word not in ("-P", "-L", "--")]
+        target = words[0] if words else self.known.get("HOME")
+        if target is None or target == "-":
+            self.cwd = ""
+        elif target.startswith("/"):
+            self.cwd = target
+        elif self.cwd:
+            self.cwd = f"{self.cwd}/{target}"
+
+    def script(self, text: str, depth: int) -> Found:
+        """All commands of a text for sh(1)."""
+        for words in _commands(text, self.known):
+            yield from self.command(words, depth)
+
+
+def _has_option(words: list[str | None], letters: str) -> bool:
+    """Whether one of these letters is among the options that are letters."""
+    return any(word and word[0] == "-" and word[1:2] != "-" and set(letters) & set(word) for word in words)
+
+
+def _value_of(word: str) -> str:
+    """What an option like --root=DIR says, or the word itself."""
+    return word.partition("=")[2] if word.startswith("-") else word
+
+
+def _commands(text: str, known: dict[str, str]) -> Iterator[list[str | None]]:
+    """The simple commands of a script, with the variables that are known in their places."""
+    scan = _Scan(text, known)
+    while scan.more():
+        words = scan.command()
+        if words:
+            yield words
+
+
+class _Scan:
+    """The words of a script, one command after the other."""
+
+    __slots__ = ("_at", "_inner", "_known", "_text")
+
+    def __init__(self, text: str, known: dict[str, str]) -> None:
+        self._text = text
+        self._at = 0
+        self._known = known
+        self._inner: list[str] = []
+
+    def more(self) -> bool:
+        """Whether anything is left, in the text itself or in what it would have executed for its output."""
+        if self._at >= len(self._text) and self._inner:
+            self._text, self._at = self._inner.pop(), 0
+        return self._at < len(self._text)
+
+    def command(self) -> list[str | None]:
+        """The words up to the next operator."""
+        words: list[str | None] = []
+        skip = False  # the next word is a file of a redirection
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char in " \t":
+                self._at += 1
+            elif char == "#":
+                self._at = (self._text + "\n").index("\n", self._at)
+            elif char in _OPERATORS:
+                self._at += 1
+                break
+            elif char in "<>":
+                self._at += 1
+                if self._text[self._at : self._at + 1] in ("<", ">", "&", "|"):
+                    self._at += 1
+                skip = True
+            else:
+                word = self._word()
+                if self._text[self._at : self._at + 1] in ("<", ">") and word is not None and word.isdigit():
+                    continue  # the number of a descriptor
+                if not skip:
+                    words.append(word)
+                skip = False
+        return words
+
+    def _word(self) -> str | None:
+        """The next word without its quotes, None if not all of it can be known."""
+        found = ""
+        sure = True
+        quote = ""
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if quote == "'":
+                if char == "'":
+                    quote = ""
+                else:
+                    found += char
+                self._at += 1
+            elif char == "\\":
+                found += self._text[self._at + 1 : self._at + 2]
+                self._at += 2
+            elif char in "$`":
+                value = self._value()
+                sure = sure and value is not None
+                found += value or ""
+            elif char == quote:
+                quote = ""
+                self._at += 1
+            elif not quote and char in "'\"":
+                quote = char
+                self._at += 1
+            elif not quote and (char in " \t<>" or char in _OPERATORS):
+                break
+            else:
+                sure = sure and (bool(quote) or char not in "*?[")
+                found += char
+                self._at += 1
+        return found if sure else None
+
+    def _value(self) -> str | None:
+        """What ``$...`` or a command between backquotes stands for, None if that is not known."""
+        text, at = self._text, self._at
+        if text[at] == "`" or text.startswith("$(", at):
+            opened = ")" if text[at] == "$" else "`"
+            begin = at + (2 if text[at] == "$" else 1)
+            end = text.find(opened, begin)
+            end = end if end >= 0 else len(text)
+            self._inner.append(text[begin:end])
+            self._at = end + 1
+            return None
+        if text.startswith("${", at):
+            end = text.find("}", at)
+            end = end if end >= 0 else len(text)
+            name = text[at + 2 : end]
+            self._at = end + 1
+        else:
+            end = at + 1
+            while end < len(text) and (text[end].isalnum() or text[end] == "_"):
+                end += 1
+            name = text[at + 1 : end]
+            self._at = max(end, at + 1)
+            if not name:
+                return "$"
+        return self._known.get(name)

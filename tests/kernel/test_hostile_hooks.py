@@ -1,0 +1,154 @@
+"""What the host executes or believes for a jail: nothing that lies in a jail's tree, or that others can write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Command
+
+
+@pytest.fixture
+def tree(small_root: Path) -> Path:
+    """A root with a program of the enemy's in it, which leaves a mark on the host."""
+    mark = small_root.parent / "mark"
+    (small_root / "bin/x").write_text(f"#!/bin/sh\necho run > {mark}\n")
+    (small_root / "bin/x").chmod(0o755)
+    (small_root / "out").symlink_to("/bin/true")
+    (small_root.parent / "link").symlink_to(small_root / "bin/x")
+    host = small_root.parent / "host"
+    host.write_text(f"#!{small_root}/bin/x\n")
+    host.chmod(0o755)
+    return small_root
+
+
+HOOKS = (
+    "exec.prepare",
+    "exec.prestart",
+    "exec.created",
+    "exec.poststart",
+    "exec.prestop",
+    "exec.poststop",
+    "exec.release",
+)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_no_hook_executes_what_is_in_the_tree(jail: Command, tree: Path, hook: str) -> None:
+    made = jail("-c", "name=x", "persist", f"path={tree}", f"{hook}={tree}/bin/x")
+    stops = hook in HOOKS[4:]
+    if stops:
+        assert made.returncode == 0, made.stderr
+        config = tree.parent / "jail.conf"
+        config.write_text(f'x {{ path = "{tree}"; {hook} = "{tree}/bin/x"; persist; }}')
+        made = jail("-f", str(config), "-r", "x")
+        jail("-R", "x")
+    assert made.returncode == 1
+    why = "in the tree of jail x, whose root decides what it does (or set ng.lenient)"
+    assert made.stderr == f"jail: {'x: ' if stops else ''}{hook}: {tree}/bin/x: {why}\n"
+    assert not (tree.parent / "mark").exists()
+
+
+SHAPES = (
+    "$T/bin/x", "$L", "$H", "$T/out", "cd $T && ./bin/x", "sh $T/bin/x", "sh -c '. $T/bin/x'", "$JPATH/bin/x; true",
+    "chroot $T /bin/x", "env A=b timeout 5 $T/bin/x", "echo `$T/bin/x`", "PATH=$T/bin; x", "$T/bin/x &",
+    "if true; then $T/../root/bin/x; fi",
+)  # fmt: skip
+
+
+def test_by_whatever_words(jail: Command, tree: Path) -> None:
+    """A link of the host's into the tree, one of the tree's out of it, an interpreter, a script, a directory."""
+    (tree.parent / "root").symlink_to(tree.name)
+    for shape in SHAPES:
+        line = shape.replace("$T", str(tree)).replace("$L", f"{tree.parent}/link").replace("$H", f"{tree.parent}/host")
+        made = jail("-c", "name=x", f"path={tree}", f"exec.prestart={line}", "command=/bin/true")
+        assert made.returncode == 1 and ": in the tree of jail x, whose root" in made.stderr, (shape, made)
+        assert not (tree.parent / "mark").exists(), shape
+
+
+def test_the_tree_of_another_jail(jail: Command, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "other/bin").mkdir(parents=True)
+    assert jail("-c", "name=y", "persist", f"path={tree}").returncode == 0
+    try:
+        made = jail("-c", "name=x", "persist", f"path={tmp_path}/other", f"exec.prestart={tree}/bin/x")
+        assert made.returncode == 1 and "in the tree of jail y" in made.stderr, made
+    finally:
+        jail("-R", "y")
+
+
+def test_the_tree_of_a_configured_jail(jail: Command, tree: Path, etc: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (etc / "jail.conf").write_text(f'z {{ path = "{tree}"; }}')
+    made = jail("-c", "name=x", "persist", f"path={tmp_path}/other", f"exec.prestart={tree}/bin/x")
+    assert made.returncode == 1 and "in the tree of jail z" in made.stderr, made
+
+
+def test_what_is_no_program_of_the_tree_is_allowed(jail: Command, tree: Path) -> None:
+    """Hooks read and write files below the root, as they always did; and who says so runs the enemy's program."""
+    line = f"mkdir -p {tree}/run && cp {tree}/bin/x {tree}/run/ && sed -i s/echo/true/ {tree}/run/x"
+    made = jail("-c", "name=x", f"path={tree}", f"exec.prestart={line}", "command=/bin/true")
+    assert (made.returncode, made.stderr) == (0, ""), made
+    made = jail("-c", "name=x", f"path={tree}", "ng.lenient", f"exec.prestart={tree}/bin/x", "command=/bin/true")
+    assert made.returncode == 0 and "in the tree of jail x" in made.stderr, made
+    assert (tree.parent / "mark").exists()
+
+
+def test_what_others_can_exchange_is_executed_as_it_was_found(jail: Command, tree: Path) -> None:
+    """By descriptor; the environment and the words are as ever."""
+    loose = tree.parent / "loose"
+    loose.mkdir()
+    loose.chmod(0o777)
+    (loose / "echo").write_bytes(Path("/bin/echo").read_bytes())
+    (loose / "echo").chmod(0o755)
+    made = jail("-c", "name=x", f"path={tree}", f"exec.prestart={loose}/echo found", "command=/bin/true")
+    assert (made.returncode, made.stdout) == (0, "found\n"), made
+
+
+@pytest.fixture
+def conf(tree: Path) -> Iterator[Path]:
+    path = tree.parent / "jail.conf"
+    path.write_text(f'x {{ path = "{tree}"; command = "/bin/true"; }}')
+    yield path
+
+
+def test_a_configuration_is_roots(jail: Command, tree: Path, conf: Path) -> None:
+    assert jail("-f", str(conf), "-c", "x").returncode == 0
+    why = "others than root may write to it: chown root, chmod go-w"
+    for owner, mode in ((1001, 0o644), (0, 0o666)):
+        os.chown(conf, owner, -1)
+        conf.chmod(mode)
+        done = jail("-f", str(conf), "-c", "x")
+        assert (done.returncode, done.stderr) == (1, f"jail: {conf}: {why}\n"), done
+    conf.chmod(0o644)
+    included = tree.parent / "more"
+    included.mkdir()
+    included.chmod(0o777)
+    (included / "a.conf").write_text("y { path = /; }")
+    conf.write_text(f'.include "{included}/*.conf";')
+    done = jail("-f", str(conf), "-e", ":")
+    assert done.returncode == 1 and f"others than root may write to {included}, by way of which" in done.stderr, done
+
+
+def test_nothing_in_a_tree_is_a_configuration(jail: Command, tree: Path) -> None:
+    """Nor is a table of file systems, nor what a link in the tree leads to."""
+    inside = tree / "etc/jail.conf"
+    inside.parent.mkdir(exist_ok=True)
+    inside.write_text("y { path = /; persist; }")
+    (tree / "etc/fstab").write_text("tmpfs /tmp tmpfs rw 0 0\n")
+    (tree / "etc/link").symlink_to(tree.parent / "jail.conf")
+    (tree.parent / "jail.conf").write_text("y { path = /; persist; }")
+    made = jail("-c", "name=x", "persist", f"path={tree}")
+    assert made.returncode == 0, made.stderr
+    try:
+        for name in ("jail.conf", "link"):
+            done = jail("-f", f"{tree}/etc/{name}", "-c", "y")
+            why = f"jail: {tree}/etc/{name}: in the tree of jail x, whose root can write to it\n"
+            assert (done.returncode, done.stderr) == (1, why), done
+        (tree.parent / "other").mkdir()
+        done = jail("-c", "name=z", f"path={tree.parent}/other", "persist", f"mount.fstab={tree}/etc/fstab")
+        assert done.returncode == 1 and "in the tree of jail x" in done.stderr, done
+    finally:
+        jail("-R", "x")
