@@ -154,6 +154,10 @@ class Boot(Operation):
         """What the builder left out."""
         return [note for operation in self.build for note in operation.notes(self.noted)]
 
+    def warnings(self, noted: list[int]) -> list[str]:
+        """What the builder could not do."""
+        return [warning for operation in self.build for warning in operation.warnings(self.noted)]
+
     def apply(self, slots: Slots) -> None:
         """Raises JailError with what PID 1 or the builder said, or OSError."""
         events = cgroup.open_file(f"{self.cgroup}/members/cgroup.events", posix.O_RDONLY)

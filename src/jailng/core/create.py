@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, conflicts, devfs, origin, own, privileges, procfiles, registry, rootfs
+from jailng.core import boot, conflicts, devfs, devicecontrol, origin, own, privileges, procfiles, registry, rootfs
 from jailng.core.index import DIRECTORY, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
@@ -60,6 +60,9 @@ def plan(
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
+        devicecontrol.JudgeDevices(
+            record.cgroup, nodes if has["dev"] else list(devfs.DEVICES), parent is not None, params.flag("ng.lenient")
+        ),
     ]
     host: list[Operation] = []
     if has["dev"]:
@@ -295,11 +298,16 @@ def settle_below(params: Parameters, within: Record | None = None) -> Record | N
     return parent
 
 
-def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinement], None] | None = None) -> list[str]:
+def jail_set(
+    params: Parameters,
+    record: Record,
+    meanwhile: Callable[[Confinement], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> list[str]:
     """Make the jail that was reserved. It has PID 1 and no member, and persists until ``core.remove.set_persist``.
 
     ``meanwhile`` is called with what the jail confines to when its PID 1 is there and its tree is not yet, if that will
-    have a null device.
+    have a null device; ``warn`` with what could not be done, and is let pass (ng.lenient).
     Returns what -v should tell of: mounts of the host's that are not seen inside. Raises JailError; the caller then
     walks the record back (core.undo).
     """
@@ -342,6 +350,13 @@ def jail_set(params: Parameters, record: Record, meanwhile: Callable[[Confinemen
         for name, fd in slots.items():
             if name != "init.pid":
                 posix.close(fd)
+    return _told(operations, warn)
+
+
+def _told(operations: list[Operation], warn: Callable[[str], None] | None) -> list[str]:
+    if warn is not None:
+        for warning in [warning for operation in operations for warning in operation.warnings([])]:
+            warn(warning)
     return [note for operation in operations for note in operation.notes([])]
 
 

@@ -45,6 +45,10 @@ class Operation:
         """
         return []
 
+    def warnings(self, noted: list[int]) -> list[str]:
+        """Once it is applied: what could not be, and is let pass (ng.lenient); ``noted`` as above."""
+        return []
+
     def inner(self) -> Iterable[Operation]:
         """The operations that another process carries out on behalf of this one."""
         return ()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from jailng.core import attach, elsewhere, interpreter, nested, own, registry
+from jailng.core import attach, deviceprogram, elsewhere, interpreter, nested, own, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, child, mount, mountfd
 
@@ -29,6 +29,7 @@ def ensure(record: Record) -> None:
     listening = _listen(record)
     try:
         cgroup.make(f"{record.cgroup}/broker")  # now, while nobody can take the jail's away
+        deviceprogram.free(f"{record.cgroup}/broker")  # it makes the device nodes of other jails
         argv = interpreter.command("jailng.engine.brokerage", listening.fileno(), record.jid)
         posix.set_inheritable(listening.fileno(), True)
         # None of the caller's streams: who waits for their end would wait for the jail's.

@@ -307,7 +307,7 @@ def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
 
 def _create(life: Life, _: str) -> Iterable[command.Wait]:
     try:
-        notes = create.jail_set(life.params, life.there, _get_ready(life))
+        notes = create.jail_set(life.params, life.there, _get_ready(life), life.voice.warn)
     except JailError as error:
         tell_of_refusal(life.voice, _creation(life.params), error)
         raise

@@ -8,10 +8,12 @@ import sys
 from jailng.linux.libc import address, buffer, syscall, words
 
 PROG_TYPE_CGROUP_SKB = 8
+PROG_TYPE_CGROUP_DEVICE = 15
 PROG_TYPE_CGROUP_SOCK_ADDR = 18
 PROG_TYPE_CGROUP_SOCKOPT = 25
 CGROUP_INET_INGRESS = 0
 CGROUP_INET_EGRESS = 1
+CGROUP_DEVICE = 6
 CGROUP_INET4_BIND = 8
 CGROUP_INET6_BIND = 9
 CGROUP_INET4_CONNECT = 10
@@ -23,7 +25,8 @@ CGROUP_SETSOCKOPT = 22
 _PROG_LOAD = 5
 _PROG_ATTACH = 8
 _PROG_TEST_RUN = 10
-_F_ALLOW_MULTI = 2  # beside what the host's administrator, or systemd, has attached
+F_ALLOW_OVERRIDE = 1  # one nearer to a process judges instead
+F_ALLOW_MULTI = 2  # beside what the host's administrator, or systemd, has attached
 _GET_CURRENT_UID_GID = 15
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
@@ -142,12 +145,12 @@ def run(program: int) -> int:
     return int.from_bytes(attr.raw[4:8], sys.byteorder, signed=True)
 
 
-def attach(cgroup: int, program: int, attach_type: int) -> None:
+def attach(cgroup: int, program: int, attach_type: int, flags: int = F_ALLOW_MULTI) -> None:
     """Attach a program to the cgroup2 directory ``cgroup``, for all processes in it and below, for its life.
 
     Needs CAP_NET_ADMIN and CAP_BPF (or CAP_SYS_ADMIN) in the host's user namespace. Raises OSError.
     """
-    attr = words(cgroup, program, attach_type, _F_ALLOW_MULTI, size=4)
+    attr = words(cgroup, program, attach_type, flags, size=4)
     syscall("bpf", _PROG_ATTACH, attr, len(attr))
 
 

@@ -66,6 +66,7 @@ _TABLE = {
     "setpriority": (141, 140),
     "sched_setscheduler": (144, 119),
     "fgetxattr": (193, 10),
+    "fsetxattr": (190, 7),
     "sched_setaffinity": (203, 122),
     "ioprio_set": (251, 30),
     "seccomp": (317, 277),
