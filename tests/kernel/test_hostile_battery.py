@@ -21,11 +21,11 @@ from tests.kernel.stage import Stage
 EXPOSED = {
     "leaks: the root's path in mountinfo": "where an idmapped mount was cloned from: docs/decisions/0022-root-below.md",
     "leaks: the host's disk in mountinfo": "likewise its device",
-    "leaks: memory, load and processes by sysinfo": "sysconf(_SC_PHYS_PAGES) is this call, and it knows no namespace",
+    "leaks: memory, load and processes by sysinfo": "it knows no namespace; refused, glibc makes the answer up",
     "leaks: the file system's size": "statfs(2), as on FreeBSD; a file system of its own closes it",
     "leaks: the range of its uids": "uid_map is the process's own file",
     "leaks: the range of its uids in mountinfo": "options of the jail's own devpts and tmpfs",
-    "leaks: how long the host has been up, by time idle": "the second word of /proc/uptime, which must go on counting",
+    "leaks: how long the host has been up, by time idle": "the second word of /proc/uptime, whose first must tick",
     "leaks: how long the host has been up, by the time namespace": "timens_offsets is the process's own file",
     "leaks: how long the host has been up, by when it was scheduled": "/proc/PID/sched is the process's own file",
     "leaks: how many sessions there were, by autogroup": "/proc/PID/autogroup is the process's own file",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng import start
 from jailng.core import jailinit, process, program
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
@@ -104,7 +105,13 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
     Raises JailError saying what failed in there: ``execvp: CMD: strerror``, ``USER: no such user`` and the like.
     """
     user = _look_up(entry, command.user) if isinstance(command.user, str) else command.user
-    running = begin(entry, command, user, streams)
+    running = launch(entry, command, user, streams)
+    if entry.record.up:  # while it is on its way, so that it costs nobody's time
+        start.load_rest()
+        from jailng.core import fresh
+
+        fresh.freshen(entry.record)
+    running.forked()
     running.arrived()
     return running.pid, ns.pidfd_open(running.pid)
 

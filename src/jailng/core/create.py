@@ -77,7 +77,7 @@ def plan(
             if path != "/":  # the host's own directories are no jail's
                 host.append(kit.LinkCommands())
     if has["proc"]:
-        build.append(rootfs.MountProc(procfiles.texts(), privileges.has_vnet(params)))
+        build.append(rootfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params)))
     build += [*more, rootfs.Pivot()]
     new_ipc = params.text("sysvshm") != "inherit"
     host += _network(params, record, base, parent, joined)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import own
+from jailng.core import own, procfiles
 from jailng.core.operation import Operation
+from jailng.core.process import NOBODYS
 from jailng.core.program import Kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
@@ -30,7 +31,7 @@ MASKED_FILES = (
     b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat vmstat bootconfig dma misc consoles execdomains "
     b"sysrq-trigger mdstat allocinfo cgroups crypto devices fb vmcore lock_stat lockdep lockdep_chains lockdep_stats"
 ).split()
-MASKED_DIRECTORIES = b"acpi asound scsi pressure driver fs irq bus tty dynamic_debug".split()
+MASKED_DIRECTORIES = b"acpi asound scsi pressure fs irq bus tty dynamic_debug".split()
 # Directories below /proc/sys: of the machine's drives, and counters of quotas.
 MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
 # Below /proc, for whose root has a network stack: directories of which the kernel keeps a copy for each namespace, and
@@ -48,6 +49,7 @@ _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv 
 MASKS = b"/dev"
 _MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
 _NEW_PROC = _MASK_ATTRIBUTES = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _CREATE = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_CLOEXEC
 
 
@@ -394,16 +396,27 @@ class MountProc(Operation):
         self.vnet = vnet
 
     def outside(self, way: Program, slots: Slots) -> None:
-        """What will hide files and directories is made while PID 1 is born: a tmpfs that is nowhere, read-only."""
-        new_file_system(way, b"tmpfs", [(b"size", b"64k"), (b"mode", b"755")], _MASK_ATTRIBUTES, _MASKING)
+        """What will hide files and directories is made while PID 1 is born: a tmpfs that is nowhere."""
+        # It holds what ``core.fresh`` writes, so nobody that the jail knows may open it.
+        options = [(b"size", b"4m"), (b"nr_inodes", b"256"), (b"mode", b"700"), (b"uid", b"%d" % NOBODYS)]
+        new_file_system(way, b"tmpfs", options, _MASK_ATTRIBUTES, _MASKING)
         masks, new = Kept(_MASKING), Kept(NEW)
-        contents = [(b"nothing", b""), *[(b"%d" % number, content) for number, (_, content) in enumerate(self.files)]]
+        contents = [(b"nothing", b""), *[(procfiles.name(path), content) for path, content in self.files]]
         way.must("openat", masks, way.text(b""), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
         way.must("write", new, way.text(b""), 0)
         way.must("close", new)
         way.rows(3, (1, 7, 8), [(name, content, len(content)) for name, content in contents])
+        if not any(path == b"cpuinfo" for path, _ in self.files):
+            whole = procfiles.whole_cpuinfo()
+            label = f"jail_set: open {whole}"
+            way.must(
+                "openat", m.AT_FDCWD, way.text(whole), posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=POINT, label=label
+            )
+            way.must("openat", masks, way.text(b"cpuinfo"), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
+            way.must("sendfile", new, Kept(POINT), 0, 1 << 30)
+            way.must("close", new)
+            way.must("close", Kept(POINT))
         way.must("mkdirat", masks, way.text(b"none"), 0o555)
-        way.must("mount_setattr", masks, *_attributes(way, m.MOUNT_ATTR_RDONLY), label="jail_set: mount_setattr")
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /proc."""
@@ -441,11 +454,16 @@ class MountProc(Operation):
             attach(way, NEW, Kept(_PROC), path)
             way.must("close", Kept(NEW))
             way.skip(missing)
+        # As it is, for the host; read-only from here on, in all places where the jail finds something of it.
+        mount(way, MASKS, procfiles.PLACE, b"", m.MS_BIND)
+        read_only = _attributes(way, m.MOUNT_ATTR_RDONLY)
+        way.must("mount_setattr", Kept(_MASKING), *read_only, label="jail_set: mount_setattr")
         for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
             mount(way, b"%s/%s" % (MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
         mount(way, b"", b"", b"", m.MS_BIND, unless=ENOENT)
-        way.rows(1, (1, 0), [(path, b"%s/%d" % (MASKS, number)) for number, (path, _) in enumerate(self.files)])
+        paths = dict.fromkeys([path for path, _ in self.files if path != procfiles.STATE] + [b"cpuinfo"])
+        way.rows(1, (1, 0), [(path, b"%s/%s" % (MASKS, procfiles.name(path))) for path in paths])
         way.must("close", Kept(_PROC))
         way.skip(found)
 

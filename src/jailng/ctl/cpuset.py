@@ -7,6 +7,7 @@ import getopt
 import os
 import re
 
+from jailng.core import fresh
 from jailng.core.registry import Record
 from jailng.errors import JailError, UsageError
 from jailng.linux import cpuset
@@ -82,3 +83,4 @@ def _limit(jail: Record, chosen: list[int] | None) -> None:
         cpuset.limit(jail.cgroup, there if chosen is None else chosen)
     except OSError as error:
         raise JailError(f"setaffinity: {error.strerror}") from None
+    fresh.resize(jail)

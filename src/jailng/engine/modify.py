@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import ownfile, registry, remove, tunable
+from jailng.core import fresh, ownfile, registry, remove, tunable
 from jailng.core.index import Index
 from jailng.engine import life
 from jailng.errors import JailError
@@ -87,7 +87,7 @@ def _change(record: Record, changes: Parameters) -> None:
     policed(record)
     if renamed:
         _keep_name(record)
-    ownfile.rewrite(record)
+    _tell_inside(record, changed)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
 
@@ -98,6 +98,15 @@ def _change(record: Record, changes: Parameters) -> None:
         broker.ensure(record)
     if "persist" in changed:
         remove.set_persist(record, params.flag("persist"))
+
+
+def _tell_inside(record: Record, changed: list[str]) -> None:
+    """Have the files that the jail reads of itself, in its /dev and /proc, say how it is now."""
+    ownfile.rewrite(record)
+    if "ng.limits" in changed:
+        fresh.resize(record)
+    else:
+        fresh.freshen(record)
 
 
 def _police(record: Record, params: Parameters, changed: list[str]) -> Callable[[Record], None]:

@@ -50,6 +50,7 @@ _TABLE = {
     "chdir": (80, 49),
     "dup3": (292, 24),
     "sendmsg": (46, 211),
+    "sendfile": (40, 71),
     "fchown": (93, 55),
     "fchownat": (260, 54),
     "openat": (257, 56),
