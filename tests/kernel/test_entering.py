@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -294,6 +296,29 @@ with open("/proc/self/oom_score_adj") as file:
     entry = attacked.enter(hostile.PYTHON, "-IS", "-c", script, preexec_fn=prepare)
     said, complaint = entry.communicate(timeout=20)
     assert json.loads(said) == [0, 0, "0", len(os.sched_getaffinity(0))], complaint
+
+
+_PREFERS = """
+import os
+for attempt in (lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5)), lambda: os.nice(-5)):
+    try: attempt(); print("done")
+    except PermissionError: print("refused")
+"""
+
+
+def test_limits_by_which_the_caller_prefers_processes_stay_outside(attacked: Jail) -> None:
+    def prepare() -> None:
+        for limit in (resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
+            resource.setrlimit(limit, (30, 30))
+
+    as_nobody = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-IS", "-c", _PREFERS]
+    try:
+        outside = subprocess.run(as_nobody, preexec_fn=prepare, capture_output=True, text=True, check=True).stdout
+    except subprocess.SubprocessError:
+        pytest.skip("limits cannot be raised here: no CAP_SYS_RESOURCE")
+    said, complaint = attacked.enter(hostile.PYTHON, "-IS", "-c", _PREFERS, preexec_fn=prepare).communicate(timeout=20)
+    assert outside.split() == ["done", "done"]
+    assert said.split() == ["refused", "refused"], complaint
 
 
 @pytest.mark.parametrize("what", ["fifo", "huge", "noise", "directory", "endless", "long", "link", "ids"])

@@ -21,6 +21,7 @@ BASE = caps.mask(
     "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT SETFCAP SYS_PTRACE"
 )
 CORE, MEMLOCK = (4, 0, 0), (8, 0, 0)
+NO_PREFERENCE = [(13, 0, 0), (14, 0, 0)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,7 +59,7 @@ def names(bits: int) -> set[str]:
 
 def test_the_default() -> None:
     made = compute(Privileges(inet4=True))
-    assert (made.caps, made.landlock, made.rlimits) == (BASE, 0, [CORE, MEMLOCK])
+    assert (made.caps, made.landlock, made.rlimits) == (BASE, 0, [CORE, *NO_PREFERENCE, MEMLOCK])
     assert made.program == program("debug", "inet4", "core")
 
 
@@ -110,8 +111,8 @@ def test_rules_that_are_lifted(privilege: str, rule: str) -> None:
 
 
 def test_limits_and_scopes() -> None:
-    assert compute(Privileges(mlock=True)).rlimits == [CORE]
-    assert compute(Privileges(mlock=True, core_files=False)).rlimits == [(4, 1, 1)]
+    assert compute(Privileges(mlock=True)).rlimits == [CORE, *NO_PREFERENCE]
+    assert compute(Privileges(mlock=True, core_files=False)).rlimits == [(4, 1, 1), *NO_PREFERENCE]
     assert compute(Privileges(shared_net=True)).landlock == 1  # LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
     assert compute(Privileges(shared_uids=True, inet4=True, inet6=True)).landlock == 0
 

@@ -23,6 +23,8 @@ CACHE = "/var/cache/jailng/seccomp"
 
 _RLIMIT_CORE = 4
 _RLIMIT_MEMLOCK = 8
+_RLIMIT_NICE = 13
+_RLIMIT_RTPRIO = 14
 _OWNER = 0
 _PRIME = 0xFFFFFFFB
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
@@ -84,6 +86,9 @@ ROWS: dict[str, Row] = {
 # A limit of 0 does not keep a core from a program on the host (CVE-2022-4415, CVE-2025-5054), only one of exactly 1
 # (fs/coredump.c) does, at which the filter then keeps it. No file is written at either.
 _CORE = {True: (_RLIMIT_CORE, 0, 0), False: (_RLIMIT_CORE, 1, 1)}
+# Whoever starts jails may have been let prefer processes (limits.conf(5): rtprio, nice), up to those that no other can
+# interrupt. No capability stands before that, and FreeBSD's jailed root has not PRIV_SCHED_RTPRIO.
+_NO_PREFERENCE = [(_RLIMIT_NICE, 0, 0), (_RLIMIT_RTPRIO, 0, 0)]
 
 
 class Privileges:
@@ -176,7 +181,7 @@ def compute(privileges: Privileges) -> Confinement:
     """
     bounding = scopes = 0
     lifts = []
-    rlimits = [_CORE[privileges.core_files]]
+    rlimits = [_CORE[privileges.core_files], *_NO_PREFERENCE]
     for name, (capabilities, lifted, landlock, rlimit_without) in ROWS.items():
         if getattr(privileges, name):
             bounding |= caps.mask(capabilities)

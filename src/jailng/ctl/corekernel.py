@@ -97,6 +97,11 @@ def _sock_addr() -> None:
     os.close(bpf.load(bpf.PROG_TYPE_CGROUP_SOCK_ADDR, bpf.CGROUP_INET4_BIND, code))
 
 
+def _devices() -> None:
+    code = bpf.mov(bpf.R0, 1) + bpf.leave()
+    os.close(bpf.load(bpf.PROG_TYPE_CGROUP_DEVICE, bpf.CGROUP_DEVICE, code))
+
+
 # What is tried, what the kernel needs for it, and what cannot be had without; "" is no jail at all.
 _Row = tuple[str, str, str, Callable[[], None]]
 _ROWS: list[_Row] = [
@@ -104,6 +109,7 @@ _ROWS: list[_Row] = [
     ("seccomp filters", "CONFIG_SECCOMP_FILTER", "", lambda: _action(_RET_ERRNO)),
     ("mounts and processes by descriptor", "Linux 5.12", "", _calls),
     ("cgroup2 with cgroup.kill", "CONFIG_CGROUPS, Linux 5.14", "", _cgroup_kill),
+    ("programs on a cgroup that judge devices", "CONFIG_CGROUP_BPF", "", _devices),
     ("idmapped mounts of tmpfs", "Linux 6.3", "ng.uids=private", _idmapped),
     (
         "scopes of Landlock", 'CONFIG_SECURITY_LANDLOCK, Linux 6.12, "landlock" in lsm= of the kernel\'s command line',
