@@ -18,7 +18,7 @@ from tests.kernel.networks import Namespace, attach, ip, run, set_switch, switch
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
 # Checks of which the outcome is the machine's.
-MACHINES = ("confinement", "hardening")
+MACHINES = ("confinement", "hardening", "quota")
 DROPPING = """
 table inet filter {
     chain input { type filter hook input priority filter; policy accept; }

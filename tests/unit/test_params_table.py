@@ -37,7 +37,9 @@ def every() -> list[Parameter]:
 
 
 def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
-    assert sorted(names()) == sorted([*MANUAL, "ng.uids", "ng.stack", "ng.lenient", "ng.rdr", "ng.egress", "ng.limits"])
+    assert sorted(names()) == sorted(
+        [*MANUAL, "ng.uids", "ng.stack", "ng.lenient", "ng.rdr", "ng.egress", "ng.limits", "ng.quota"]
+    )
 
 
 @pytest.mark.parametrize("parameter", every(), ids=lambda parameter: parameter.name)

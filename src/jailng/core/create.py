@@ -289,6 +289,11 @@ def settle_below(params: Parameters, within: Record | None = None) -> Record | N
     from jailng.core import hierarchy
 
     parent = hierarchy.parent_of(params, within)
+    if params["ng.quota"] or params["ng.limits"]:
+        from jailng.core import quota
+
+        if quota.wanted(params) is not None:
+            raise quota.inner()
     if not origin.is_here(parent):
         raise JailError(f'jail "{parent.name}" was made in another network namespace: make jails in it from there')
     hierarchy.inherit(params, parent)

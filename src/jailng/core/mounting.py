@@ -269,7 +269,9 @@ def shared_memory(record: Record) -> str:
 
 
 def _undo(words: list[str]) -> None:
-    """``mount NUMBER PATH``: unmount that mount, wherever it is by now; it may be gone. Raises JailError, OSError.
+    """``mount NUMBER PATH``, ``image NUMBER FILE``: unmount that mount, wherever it is; it may be gone.
+
+    Raises JailError, OSError.
 
     It goes at once for everybody (MNT_DETACH): the jail's processes are dead, and who else has a file open there keeps
     it until he closes that. What others have mounted on it or below is not taken away (EBUSY); what came with it, as by
@@ -291,4 +293,4 @@ def _undo(words: list[str]) -> None:
         posix.close(fd)
 
 
-UNDO: dict[str, Callable[[list[str]], None]] = {"mount": _undo}
+UNDO: dict[str, Callable[[list[str]], None]] = {"image": _undo, "mount": _undo}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 _ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
-_AMONG_MOUNTS = ("mount", "netns")
-AROUND = ("alias", "mount")  # made before jail_set, and gone after exec.poststop
+_AMONG_MOUNTS = ("image", "mount", "netns", "quota")
+AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
 LEAVES = ("init", "members", "broker", "sockets")  # of a jail's cgroup
 
 
@@ -35,7 +35,7 @@ def _function(kind: str) -> Callable[[list[str]], None]:
         from jailng.core import mountable
 
         return mountable.UNDO[kind]
-    if kind == "mount":
+    if kind in ("image", "mount"):
         from jailng.core import mounting
 
         return mounting.UNDO[kind]
@@ -44,6 +44,10 @@ def _function(kind: str) -> Callable[[list[str]], None]:
         from jailng.core import ruleset
 
         return ruleset.UNDO[kind]
+    if kind == "quota":
+        from jailng.core import project
+
+        return project.UNDO[kind]
     if kind in ("netns", "vnet"):
         from jailng.core import vnet
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from jailng.ctl import corekernel, diagnosis, forwarding, hardening, hostnetwork, lent, netkernel, redirected
+from jailng.ctl import corekernel, diagnosis, forwarding, hardening, hostnetwork, lent, netkernel, redirected, room
 from jailng.ctl import path as commands
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.errors import JailError, UsageError
@@ -33,6 +33,7 @@ CHECKS: dict[str, tuple[str, Callable[[Jails], Iterable[Finding]]]] = {
     "accept_ra": ("jails may have IPv6 addresses without harm to the host's", hostnetwork.accept_ra),
     "addresses": ("the addresses of jails lead to them", lent.check),
     "rules": ("ng.rdr and ng.egress are carried out, and who may come is for them to say", redirected.check),
+    "quota": ("what jails take of the disk can be limited, by ng.quota", room.check),
     "leftovers": ("of jails that are gone nothing is left", hostnetwork.leftovers),
 }
 _STATES = ("ok", "note", "wrong")

@@ -94,7 +94,7 @@ def removing(life: Life) -> Walk:
     FreeBSD leaves the addresses of ``interface``, too; here they stay only beneath mounts, which came after them.
     """
     _check_there(life)
-    mounted = any(line.startswith("mount ") for line in life.there.undo)
+    mounted = any(line.startswith(("image ", "mount ")) for line in life.there.undo)
     try:
         remove.jail_remove(life.there, undo.AROUND if mounted else ())
         yield from _is_removed(life)

@@ -407,6 +407,16 @@ def teller(life: Life) -> Callable[[str], None]:
     return tell
 
 
+def _quota(life: Life, _: str) -> Iterable[command.Wait]:
+    if life.params["ng.quota"] or life.params["ng.limits"]:
+        from jailng.core import quota
+
+        warning = quota.begin(life.there, life.params)
+        if warning:
+            life.voice.warn(warning)
+    return ()
+
+
 def _mounts(life: Life, _: str) -> Iterable[command.Wait]:
     if life.params.strings("mount") or life.params.strings("mount.fstab"):
         from jailng.core import mounting
@@ -422,6 +432,7 @@ def _mounts(life: Life, _: str) -> Iterable[command.Wait]:
 START: Steps = (
     ("exec.prepare", host_commands),
     ("interface", _aliases),
+    ("ng.quota", _quota),
     ("mount", _mounts),
     ("mount.devfs", _own_mounts),
     ("mount.fdescfs", _own_mounts),

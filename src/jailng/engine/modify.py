@@ -74,6 +74,7 @@ def _change(record: Record, changes: Parameters) -> None:
     try:
         if "host.hostname" in changed or "host.domainname" in changed:
             _set_names(record, params)
+        _give_room(record, params, changed)
         policed = _police(record, params, changed)
     except (JailError, OSError):
         if renamed:
@@ -107,6 +108,13 @@ def _tell_inside(record: Record, changed: list[str]) -> None:
         fresh.resize(record)
     else:
         fresh.freshen(record)
+
+
+def _give_room(record: Record, params: Parameters, changed: list[str]) -> None:
+    if "ng.quota" in changed or "ng.limits" in changed:
+        from jailng.core import quota
+
+        quota.change(record, params)
 
 
 def _police(record: Record, params: Parameters, changed: list[str]) -> Callable[[Record], None]:

@@ -28,6 +28,8 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
             lines += [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
         elif name == "vnet.interface":
             lines += [f"move {interface} into the jail" for interface in params.strings(name) if interface]
+        elif name == "ng.quota":
+            lines += _quota(params)
         elif name == "mount":
             lines += _mounts(params)
         elif name == "command" and params.strings(name):
@@ -35,6 +37,20 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
         elif name.startswith("exec."):
             lines += [f"{name}: {text}" for text in params.strings(name)]
     return lines
+
+
+def _quota(params: Parameters) -> list[str]:
+    if not params["ng.quota"] and not params["ng.limits"]:
+        return []
+    from jailng.core import image, quota
+
+    wanted, path = quota.wanted(params), params.text("path")
+    if wanted is None:
+        return []
+    much = f"{wanted.bytes} bytes" + (f" and {wanted.inodes} inodes" if wanted.inodes else "")
+    if wanted.image:
+        return [f"mount {image.file_of(path)} on {path}, an ext4 of {much}, made if it is not there"]
+    return [f"hold {path} to {much}, by the quota of its project"]
 
 
 def _mounts(params: Parameters) -> list[str]:

@@ -39,8 +39,10 @@ def undoing(line: str, params: Parameters) -> str:
     from jailng.core import mounting
     from jailng.params.values import unescape
 
-    relative = unescape(line.split(" ")[2])
     path = params.text("path").rstrip("/")
+    if line.startswith("image "):
+        return f"/sbin/umount {path}"
+    relative = unescape(line.split(" ")[2])
     target = path if relative == "." else f"{path}/{relative}"
     try:
         commands = {entry.target.rstrip("/"): entry.undo_command for _, entry in mounting.entries(params)}

@@ -93,9 +93,12 @@ _TABLE = {
     "statmount": (457, 457),
     "listmount": (458, 458),
     "mount_setattr": (442, 442),
+    "quotactl_fd": (443, 443),
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
     "lsm_list_modules": (461, 461),
+    "file_getattr": (468, 468),
+    "file_setattr": (469, 469),
 }
 if MACHINE not in _MACHINES:
     raise ImportError(f"jailng knows no system call numbers for {MACHINE}")

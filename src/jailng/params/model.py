@@ -441,6 +441,10 @@ def check_honoured(name: str, value: Value) -> None:
     parameter = _row(name)
     if name == "osreldate" and value == 0:
         raise JailError("osreldate cannot be 0")
+    if name == "ng.quota" and value:
+        from jailng.params import quota
+
+        quota.parse(str(value))
     if name == "interface" and value:
         _check_interface(str(value))
     if parameter.accepts is None or value in parameter.accepts:

@@ -293,6 +293,9 @@ _ROWS: dict[str, Row] = {
     "ng.limits": ("list", (), "", "now", "live", None, None,
         "how much of the host's resources the jail may use: resource:action=amount, rules of rctl(8) without a subject",
         "controllers of its cgroups, limits of processes and namespaces, and a process of the host's that watches"),
+    "ng.quota": ("string", "", "", "now", "live", 255, None,
+        "how much of the disk the root may take: size[,inodes=count], or image:size[,inodes=count]; no limit if empty",
+        "the quota of a project of the file system that path is on, or an ext4 of its own in the file path.img"),
 }  # fmt: skip
 
 
