@@ -84,7 +84,8 @@ report(int fd, long what, long value)
 {
 	long message[2] = { what, value };
 
-	call(SYS_write, fd, (long)message, sizeof(message), 0, 0, 0);
+	if (call(SYS_write, fd, (long)message, sizeof(message), 0, 0, 0) != sizeof(message))
+		call(SYS_exit_group, 126, 0, 0, 0, 0, 0);	/* who waits for it is not to wait for what was forked */
 }
 
 static void

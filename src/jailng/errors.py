@@ -36,6 +36,6 @@ def explain(error: BaseException) -> str:
         what = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
         text = error.strerror or str(error)
         return f"{what}: {text}" if what else text
-    if isinstance(error, JailError):
+    if isinstance(error, (JailError, ImportError)):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -69,6 +69,11 @@ def run(command: str, file: int = -1) -> NoReturn:
         _signal.signal(interrupt.args[0], _signal.SIG_DFL)
         _signal.raise_signal(interrupt.args[0])
         status = 1
+    except (ImportError, OSError) as error:  # without the memory or the descriptor to read a module, say
+        from jailng.errors import explain
+
+        posix.write(2, f"{command}: {explain(error)}\n".encode("utf-8", "backslashreplace"))
+        status = 1
     except MemoryError:
         posix.write(2, b"%s: Cannot allocate memory\n" % command.encode())
         status = 1

@@ -168,6 +168,7 @@ def _way_in(
     process.not_dumpable(way)
     cpuset = cgroup.cpuset(entry.cgroup)
     process.usual_priority(way, cpuset if posix.access(cpuset, posix.F_OK) else "")
+    process.leave_keys(way)
     if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
     way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next

@@ -196,6 +196,10 @@ class Boot(Operation):
             self._do_meanwhile(init, tree, done, slots)
             init.arrived()
             jailinit.keep()
+        except JailError:
+            if complaint := init.complaint():  # what PID 1 died of the builder has not got over
+                raise JailError(complaint) from None
+            raise
         finally:
             jailinit.take(None)
         self.noted = tree.noted
@@ -289,6 +293,7 @@ class Boot(Operation):
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
         process.usual_priority(init)
+        process.leave_keys(init)
         if copy < 0:
             jailinit.lay_open(init, _CODE)
         _new_mount_and_time(init)

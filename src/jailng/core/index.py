@@ -9,6 +9,7 @@ import fcntl
 import posix
 
 from jailng.errors import JailError
+from jailng.linux.libc import ENOSPC
 from jailng.params.values import JAIL_MAX
 
 TYPE_CHECKING = False
@@ -102,6 +103,21 @@ def _read() -> str:
         posix.close(fd)
 
 
+def write(fd: int, text: str, path: str) -> None:
+    """Put the text at the end of a file, all of it or nothing. Raises OSError that names ``path``.
+
+    A file system that is about to be full takes a part of what it is given.
+    """
+    content = text.encode("utf-8", "surrogateescape")
+    try:
+        written = posix.write(fd, content)
+        if written < len(content):
+            posix.ftruncate(fd, posix.fstat(fd).st_size - written)
+            raise OSError(ENOSPC, posix.strerror(ENOSPC))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
 def _claim() -> None:
     """Have the registry be this PID namespace's, if it is not another's. Needs its lock. Raises JailError."""
     check_pids()
@@ -148,11 +164,15 @@ class Index:
                 except FileExistsError:
                     pass
             self._fd = posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        _claim()
-        self._text = _read()
-        if self._text[-1:] not in ("", "\n"):  # whoever wrote the last line died in the middle of it
-            self._rewrite(self.rows())
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            _claim()
+            self._text = _read()
+            if self._text[-1:] not in ("", "\n"):  # whoever wrote the last line died in the middle of it
+                self._rewrite(self.rows())
+        except BaseException:  # nobody leaves what was not entered
+            posix.close(self._fd)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -226,7 +246,7 @@ class Index:
         line = f"{jid}\t{slots}\t{name}\t{','.join(addresses)}\n"
         fd = posix.open(f"{DIRECTORY}/index", _CREATE | posix.O_APPEND, 0o644)
         try:
-            posix.write(fd, line.encode("utf-8", "surrogateescape"))
+            write(fd, line, f"{DIRECTORY}/index")
         finally:
             posix.close(fd)
         self._text += line
@@ -278,7 +298,7 @@ class Index:
         self._text = "".join(["\t".join(row) + "\n" for row in rows])
         fd = posix.open(f"{DIRECTORY}/index.new", _CREATE | posix.O_TRUNC, 0o644)
         try:
-            posix.write(fd, self._text.encode("utf-8", "surrogateescape"))
+            write(fd, self._text, f"{DIRECTORY}/index")
         finally:
             posix.close(fd)
         posix.rename(f"{DIRECTORY}/index.new", f"{DIRECTORY}/index")

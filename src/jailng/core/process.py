@@ -10,7 +10,7 @@ import posix
 
 from jailng.core.program import Kept
 from jailng.linux import caps
-from jailng.linux.libc import words
+from jailng.linux.libc import ENOSYS, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +65,15 @@ def usual_priority(program: Program, cpuset: str = "") -> None:
         program.may("write", Kept(1), program.text("0"), 1)
 
 
+def leave_keys(program: Program) -> None:
+    """Shed the caller's keys: while the real uid is still root's, who has a million, and 200 has everybody else."""
+    # A kernel without keys has none to leave.
+    program.must("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, label="session keyring", unless=ENOSYS)
+
+
 def leave_the_caller(program: Program, confinement: Confinement) -> None:
-    """Shed what was inherited from whoever ran the command: session, keys, limits, the mask for new files."""
+    """Shed what was inherited from whoever ran the command: session, limits, the mask for new files."""
     program.must("setsid")
-    program.may("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)  # a kernel without keys has none to leave
     program.must("umask", 0o022)
     for resource, soft, hard in confinement.rlimits:
         program.must("prlimit64", 0, resource, program.data(words(soft, hard)), 0, label="rlimit")

@@ -13,9 +13,10 @@ from _struct import pack, unpack
 
 from jailng.errors import JailError
 from jailng.linux import ns
-from jailng.linux.libc import NR, words
+from jailng.linux.libc import ENOSPC, NR, words
 
 _MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
+_DONE = 127 << 8  # the wait status of a program that has told what there was to tell
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _PADDING = tuple([bytes(-count % 8) for count in range(8)])
 _CALL = "@HHBBBB6qii"  # struct call_ of jailinit.c
@@ -261,23 +262,26 @@ class Running:
 
         Raises JailError with what failed.
         """
-        pids: dict[int, int] = {}  # by the call
-        while len(pids) < len(self._program.forks) and (message := posix.read(self.said, 16)):
+        pid = self._helper
+        for call in self._program.forks:
+            # Whoever forks has told of it when it ends; one that was killed then may not have, and what it has forked
+            # would keep the pipe open.
+            _, status = posix.waitpid(pid, 0)
+            pid = self._child_of(call) if status == _DONE else 0
+            if not pid:
+                posix.close(self.said)
+                raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
+        self.pid = pid
+        return pid
+
+    def _child_of(self, call: int) -> int:
+        """Of what was said, the pid that this call has forked; 0: it has not."""
+        while message := posix.read(self.said, 16):
             what, value = _numbers(message)
-            if what < 0:
-                pids[~what] = value
-            else:
-                # There is no child, or it has failed before whoever forked it has told of it, who is about to.
-                self._early.append(message)
-        posix.waitpid(self._helper, 0)
-        forked = sorted(pids)
-        for call in forked[: len(self._program.forks) - 1]:
-            posix.waitpid(pids[call], 0)  # it has forked in its turn, or failed
-        if len(pids) == len(self._program.forks):
-            self.pid = pids[forked[-1]]
-            return self.pid
-        posix.close(self.said)
-        raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
+            if what == ~call:
+                return value
+            self._early.append(message)  # there is no child, or it has failed before whoever forked it told of it
+        return 0
 
     def arrived(self) -> None:
         """Wait until it has executed its last call. Raises JailError with what failed, having reaped it.
@@ -300,6 +304,8 @@ class Running:
 
     def complaint(self) -> str:
         """Wait until it has executed its last call, or one has failed; what failed, or "". To be asked once."""
+        if self.said < 0:
+            return ""
         while message := self._early.pop(0) if self._early else posix.read(self.said, 16):
             what, _ = _numbers(message)
             if what not in self._program.noted:
@@ -317,7 +323,9 @@ def start(program: Program, code: str) -> Running:
     # A descriptor that is made itself stays open over exec, in the child alone (glibc 2.29).
     inherited = [(posix.POSIX_SPAWN_DUP2, fd, fd) for fd in {file, say, *program.fds}]
     try:
-        posix.write(file, program._laid_out(say))
+        content = program._laid_out(say)
+        if posix.write(file, content) < len(content):
+            raise OSError(ENOSPC, posix.strerror(ENOSPC))
         helper = posix.posix_spawn(code, ["jailinit", "run", str(file)], {}, file_actions=inherited, setsigmask=())
     finally:
         for fd in (file, say):

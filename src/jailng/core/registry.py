@@ -180,7 +180,7 @@ class Record:
     def append(self, lines: list[str]) -> None:
         """Write lines to the record, in one write, and take them over. Needs the jail's lock. Raises OSError."""
         text = "".join([line + "\n" for line in lines])
-        posix.write(self._fd, text.encode("utf-8", "surrogateescape"))
+        index.write(self._fd, text, f"{index.DIRECTORY}/jails/{self.jid}")
         self.read(text)
 
     def lock(self, wait: bool = True) -> bool:
@@ -191,16 +191,19 @@ class Record:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+            gone = posix.fstat(fd).st_nlink == 0
+            fresh = _read(self.jid, fd)
+        except BaseException as error:  # this process would wait for its own lock
             posix.close(fd)
-            return False
-        if posix.fstat(fd).st_nlink == 0:
+            if isinstance(error, BlockingIOError):
+                return False
+            raise
+        if gone:
             posix.close(fd)
             return False
         self.unlock()
         self._fd = fd
         _locks.add(fd)
-        fresh = _read(self.jid, fd)
         for slot in self.__slots__:
             if slot != "_fd":
                 setattr(self, slot, getattr(fresh, slot))
@@ -333,22 +336,21 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
         posix.unlink(new)
         record._fd = posix.open(new, flags, 0o644)
     _locks.add(record._fd)
+    made = [new]
     try:
         fcntl.flock(record._fd, fcntl.LOCK_EX)
         record.append(
             [f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {index.uid_base(held.start)}", *lines]
         )
         posix.link(new, path)
-    except OSError:
-        record.unlock()
-        raise
-    finally:
+        made.append(path)
         posix.unlink(new)
-    try:
+        made.remove(new)
         more = len(held) - 1
         rows.add(jid, f"{held.start}+{more}" if more else str(held.start), name, addresses)
-    except OSError:
-        posix.unlink(path)
+    except BaseException:
+        for name in made:
+            posix.unlink(name)
         record.unlock()
         raise
     return record
