@@ -70,9 +70,8 @@ def run(command: str, file: int = -1) -> NoReturn:
         _signal.raise_signal(interrupt.args[0])
         status = 1
     except (ImportError, OSError) as error:  # without the memory or the descriptor to read a module, say
-        from jailng.errors import explain
-
-        posix.write(2, f"{command}: {explain(error)}\n".encode("utf-8", "backslashreplace"))
+        what = f"{error.filename or 'system call'}: {error.strerror}" if isinstance(error, OSError) else error
+        posix.write(2, f"{command}: {what}\n".encode("utf-8", "backslashreplace"))
         status = 1
     except MemoryError:
         posix.write(2, b"%s: Cannot allocate memory\n" % command.encode())
