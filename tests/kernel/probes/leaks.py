@@ -63,6 +63,43 @@ def _size(facts: Facts) -> Verdict:
     return (EXPOSED, "as on the host") if str(os.statvfs("/").f_blocks) == facts["blocks"] else (HELD, "its own")
 
 
+@attempt("leaks: how much memory and swap is in use, in /proc/meminfo")
+def _in_use(facts: Facts) -> Verdict:
+    """What /proc/meminfo has of all of the machine's: caches, page tables, memory of the kernel's."""
+    names = ("Buffers", "KernelStack", "PageTables", "Percpu", "VmallocUsed", "SUnreclaim")
+    try:
+        with open("/proc/meminfo") as file:
+            lines = [line.split() for line in file if line.startswith(names)]
+    except OSError as error:
+        return HELD, why(error)
+    return found([" ".join(line) for line in lines if int(line[1]) > 1 << 14])
+
+
+@attempt("leaks: what of the processor no program can ask it for, in cpuinfo")
+def _microcode(facts: Facts) -> Verdict:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return found([line.strip() for line in file if line.startswith("microcode")])
+    except OSError as error:
+        return HELD, why(error)
+
+
+@attempt("leaks: processors that are not the jail's, in cpuinfo and stat")
+def _processors(facts: Facts) -> Verdict:
+    allowed = os.sched_getaffinity(0)
+    told: set[int] = set()
+    try:
+        with open("/proc/cpuinfo") as file:
+            told |= {int(line.split(":")[1]) for line in file if line.startswith("processor")}
+        with open("/proc/stat") as file:
+            told |= {
+                int(line.split()[0][3:]) for line in file if line.startswith("cpu") and not line.startswith("cpu ")
+            }
+    except OSError as error:
+        return HELD, why(error)
+    return found(sorted(told - allowed))
+
+
 @attempt("leaks: activity in /proc/stat")
 def _stat(facts: Facts) -> Verdict:
     """Processes that were ever started, on the whole machine."""

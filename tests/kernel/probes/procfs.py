@@ -139,6 +139,36 @@ for _name in (
     attempt(f"proc: write {_name}")(partial(_write, f"/proc/{_name}"))
 
 
+@attempt("proc: open the directory from which the host serves files of /proc")
+def _served(facts: Facts) -> Verdict:
+    """In a jail it is /proc/driver, mounted to be written to; else it is the kernel's, and tells of drivers."""
+    for flags in (os.O_RDONLY | os.O_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOATIME):
+        try:
+            fd = os.open("/proc/driver", flags)
+        except OSError:
+            continue
+        names = os.listdir(fd)
+        os.close(fd)
+        return (EXPOSED, " ".join(names)) if names else (HELD, "empty")
+    last = ""
+    for act in (
+        lambda: os.chmod("/proc/driver", 0o777),
+        lambda: os.chown("/proc/driver", 0, 0),
+        lambda: os.chdir("/proc/driver"),
+        lambda: os.stat("/proc/driver/state"),
+        lambda: os.mkdir("/proc/driver/own"),
+        lambda: os.rename("/proc/driver", "/tmp/driver"),
+        lambda: os.setxattr("/proc/driver", "user.own", b"1"),
+    ):
+        try:
+            act()
+        except OSError as error:
+            last = why(error)
+        else:
+            return ESCAPED, "done"
+    return HELD, last
+
+
 @attempt("proc: write anything below /proc/sys")
 def _any_sysctl(facts: Facts) -> Verdict:
     paths = [f"{where}/{name}" for where, _, names in os.walk("/proc/sys") for name in names]
