@@ -25,7 +25,7 @@ _LIST = """
     jailng.core jailng.core.index jailng.core.registry jailng.cli
 """
 _MAKE_OR_ENTER = f"""{_LIST}
-    jailng.linux.caps jailng.linux.cgroup jailng.linux.landlock jailng.linux.mount
+    jailng.linux.caps jailng.linux.cgroup jailng.linux.controller jailng.linux.landlock jailng.linux.mount
     jailng.params.model jailng.params.table
     jailng.core.confinement jailng.core.jailinit jailng.core.privileges jailng.core.process jailng.core.program
     jailng.engine jailng.engine.command
@@ -36,7 +36,7 @@ LOADED = {
         jailng.core.boot jailng.core.builder jailng.core.conflicts jailng.core.create jailng.core.devfs
         jailng.core.devicecontrol
         jailng.core.operation jailng.core.origin jailng.core.own jailng.core.procfiles jailng.core.rootfs
-        jailng.core.tunable jailng.engine.life jailng.cli.jail
+        jailng.core.share jailng.core.tunable jailng.engine.life jailng.cli.jail
         jailng.engine.plan""",  # the last for --plan
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",
     "jexec": f"""{_MAKE_OR_ENTER}

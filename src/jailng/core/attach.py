@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng import start
-from jailng.core import jailinit, process, program
+from jailng.core import jailinit, process, program, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import words
@@ -71,15 +71,29 @@ class Entry:
         params = record.params
         self.record = record
         self.confinement = confinement
-        self.cgroup = f"{record.cgroup}/members"
+        self.cgroup = record.members
         self.shared_uids = params.get("ng.uids") == "shared"
         self.base = record.owner
         self.privileged = params.get("allow.suser", "true") == "true"
         self.init = open_init(record)
+        if _is_limited(record):
+            from jailng.core import limit
+
+            confinement.limits = limit.entering(record)
 
     def close(self) -> None:
         """Let go of PID 1."""
         posix.close(self.init)
+
+
+def _is_limited(record: Record) -> bool:
+    """Whether it has ng.limits, or a jail has that it is in."""
+    above: Record | None = record
+    while above is not None:
+        if above.params.get("ng.limits"):
+            return True
+        above = registry.load(above.parent) if above.parent else None
+    return False
 
 
 def open_init(record: Record) -> int:
@@ -166,13 +180,13 @@ def _way_in(
     held = [entry.init] if channel < 0 else [entry.init, channel]
     way.fds += [*held, *streams.descriptors()]
     process.not_dumpable(way)
-    cpuset = cgroup.cpuset(entry.cgroup)
-    process.usual_priority(way, cpuset if posix.access(cpuset, posix.F_OK) else "")
+    process.usual_priority(way)
     process.leave_keys(way)
     if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
     way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next
     way.fork(0, members, label="jail_attach")
+    process.enter_cgroups(way, entry.record.controllers.split(), entry.record.cgroup)
     process.leave_the_caller(way, entry.confinement)
     streams.install(way)
     if gate >= 0:
@@ -199,6 +213,7 @@ def _way_in(
     way.must("prctl", _PR_SET_PDEATHSIG, 0 if command.background else _SIGKILL, 0, 0, 0)
     if not command.background:
         way.unless_alone()  # whoever died before it was asked to take us along took nobody
+    process.limit(way, entry.confinement.limits)
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     way.execute(argv, _environment(command, user), command.label)
     return way

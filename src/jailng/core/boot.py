@@ -44,10 +44,12 @@ class MakeCgroup(Operation):
     Every process is born into its leaf: moving one costs an RCU grace period, 12 ms and more.
     """
 
-    __slots__ = ("path",)
+    __slots__ = ("home", "path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, home: str) -> None:
+        """``home`` is the leaf of the members; beside it are jails in this one."""
         self.path = path
+        self.home = home
 
     def undo_lines(self) -> list[str]:
         """Killing the cgroup is how a jail ends."""
@@ -56,7 +58,7 @@ class MakeCgroup(Operation):
     def apply(self, slots: Slots) -> None:
         """Raises OSError."""
         cgroup.make(f"{self.path}/init")
-        cgroup.make(f"{self.path}/members")
+        cgroup.make(self.home)
         slots["init.home"] = cgroup.open_directory(f"{self.path}/init")
 
     def describe(self) -> str:
@@ -72,6 +74,7 @@ class Boot(Operation):
 
     __slots__ = (
         "build",
+        "beside",
         "cgroup",
         "confinement",
         "creator",
@@ -94,6 +97,7 @@ class Boot(Operation):
         self,
         *,
         cgroup: str,
+        beside: list[str],
         creator: int,
         ids: int,
         hostname: str,
@@ -109,12 +113,15 @@ class Boot(Operation):
         build: list[Operation],
         joined: str,
     ) -> None:
-        """``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
+        """``beside`` are the controllers of v1 in whose hierarchies the jail has a directory (``core.share``).
+
+        ``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
 
         ``kept`` is how many ranges of uids there are for the jails to be made in this one, ``parent`` that in which it
         is made itself.
         """
         self.cgroup = cgroup
+        self.beside = beside
         self.creator = creator
         self.ids = ids
         self.hostname = hostname
@@ -293,6 +300,7 @@ class Boot(Operation):
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
         process.usual_priority(init)
+        beside = process.open_cgroups(init, self.beside, self.cgroup)
         process.leave_keys(init)
         if copy < 0:
             jailinit.lay_open(init, _CODE)
@@ -314,6 +322,7 @@ class Boot(Operation):
         init.must("setresuid", -1, creator, -1)
         init.fork(self._flags(), home if outer < 0 else -1)
         init.must("read", go, init.data(bytes(8)), 1)  # returns when the id maps are written
+        process.join_cgroups(init, beside)
         process.become(init, 0, 0, [])
         process.leave_the_caller(init, self.confinement)
         # A second line behind the filter: no user namespace can be made inside, where nobody can raise it again.

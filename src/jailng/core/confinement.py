@@ -152,10 +152,11 @@ class Confinement:
     The program ``asks`` whoever has its listener for sockets; without one there are none.
     ``caps`` is the bounding set as bits (nothing at all without allow.suser: the one who applies it sets the securebits
     too); ``program`` is struct sock_filter records; ``landlock`` a set of SCOPE_ flags, 0 for none; ``rlimits`` are
-    (resource, soft, hard); ``key`` names the program in the cache.
+    (resource, soft, hard); ``key`` names the program in the cache. ``limits`` are like ``rlimits``, of a command alone,
+    and to be applied last: what the jail is limited in (core/rlimit.py).
     """
 
-    __slots__ = ("asks", "caps", "key", "landlock", "program", "rlimits")
+    __slots__ = ("asks", "caps", "key", "landlock", "limits", "program", "rlimits")
 
     def __init__(
         self,
@@ -171,6 +172,7 @@ class Confinement:
         self.program = program
         self.landlock = landlock
         self.rlimits = rlimits
+        self.limits: list[tuple[int, int, int]] = []
         self.key = key
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, conflicts, devfs, devicecontrol, origin, own, privileges, procfiles, registry, rootfs
+from jailng.core import (
+    boot,
+    conflicts,
+    devfs,
+    devicecontrol,
+    origin,
+    own,
+    privileges,
+    procfiles,
+    registry,
+    rootfs,
+    share,
+)
 from jailng.core.index import DIRECTORY, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
@@ -20,6 +32,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _OWN = (("dev", "devfs"), ("fd", "fdescfs"), ("proc", "procfs"))
+_OWN_LEAF = "members/own"  # of a jail in which there may be others: a controller wants them apart
 _SPARE = 16  # ranges of uids, of 36,861 in all
 _ENOUGH = 1024  # of them, for a jail whose children.max is above what there can be
 _SWEPT = 4  # how many records are looked at for dead jails whenever one is made
@@ -79,6 +92,7 @@ def plan(
     if has["proc"]:
         build.append(rootfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params)))
     build += [*more, rootfs.Pivot()]
+    home = f"{record.cgroup}/{_OWN_LEAF if kept(params) else 'members'}"
     new_ipc = params.text("sysvshm") != "inherit"
     host += _network(params, record, base, parent, joined)
     after: list[Operation] = []
@@ -90,10 +104,16 @@ def plan(
         from jailng.core import mountable
 
         after += mountable.operations(params, record.cgroup, base)
+    if params["ng.limits"]:
+        from jailng.core import limit
+
+        after += limit.operations(params, record)
     return [
-        boot.MakeCgroup(record.cgroup),
+        boot.MakeCgroup(record.cgroup, home),
+        share.Allot(record.cgroup, home, share.usual(), params.flag("ng.lenient")),
         boot.Boot(
             cgroup=record.cgroup,
+            beside=share.beside(),
             creator=creator,
             ids=base,
             hostname=params.text("host.hostname"),
@@ -201,6 +221,10 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         from jailng.core import modules
 
         modules.check()
+    if params["ng.limits"] and not params.flag("ng.lenient"):
+        from jailng.core import limit
+
+        limit.check_texts(params)
     level, number = params.number("securelevel"), devfs.ruleset(params)
     nodes, links = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
     if level > 0:
@@ -393,13 +417,18 @@ def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     more = kept(params)
     if cgroup.populated(f"jailng/{jid}"):
         raise JailError(f"cgroup jailng/{jid} is another jail's, of which {DIRECTORY} does not know")
+    place = f"jailng/{jid}"
     if parent is None:
         first = index.free_slot(more)
     else:
         from jailng.core import hierarchy
 
         first = hierarchy.slot(params, index, parent, more)
-        lines += [f"parent {parent.jid}", f"cgroup {parent.cgroup}/members/{jid}"]
+        place = f"{parent.cgroup}/members/{jid}"
+        lines += [f"parent {parent.jid}", f"cgroup {place}"]
+    lines.append(f"controllers {' '.join(share.beside())}")
+    if more:
+        lines.append(f"home {place}/{_OWN_LEAF}")
     return registry.enter(index, jid, range(first, first + more + 1), params.text("name"), addresses, lines)
 
 

@@ -32,7 +32,8 @@ def find(entry: Entry, name: str) -> User:
 
     said, say = posix.pipe2(posix.O_CLOEXEC)
     here = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
-    members = cgroup.open_directory(entry.cgroup)
+    # Not among the members: it is to be found out also where there may be no more of those.
+    members = cgroup.open_directory(f"{entry.record.cgroup}/init")
     child.set_dumpable(False)
     try:
         if entry.shared_uids:  # as in core/attach.py

@@ -9,8 +9,8 @@ from __future__ import annotations
 import posix
 
 from jailng.core.program import Kept
-from jailng.linux import caps
-from jailng.linux.libc import ENOSYS, words
+from jailng.linux import caps, controller
+from jailng.linux.libc import ENOENT, ENOSYS, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 # SECCOMP_FILTER_FLAG_NEW_LISTENER, and _WAIT_KILLABLE_RECV (Linux 5.19): what is being answered no signal interrupts.
 _LISTENED = 8 | 32
 _SOL_SOCKET, _SCM_RIGHTS, _MSG_NOSIGNAL = 1, 1, 0x4000
+_TASKS = 900  # and from here on what is kept: the files by which a process joins cgroups of v1
 _PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
 _IOPRIO_WHO_PROCESS = 1
 _SCORE = "/proc/self/oom_score_adj"
@@ -40,15 +41,11 @@ def not_dumpable(program: Program) -> None:
     program.must("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def usual_priority(program: Program, cpuset: str = "") -> None:
+def usual_priority(program: Program) -> None:
     """Shed what the caller's processes are preferred by: to be called with the host's capabilities.
 
-    ``cpuset`` is the cgroup of v1 that has the processors for what is started, if there is one. What the caller is put
-    back by stays where this process has not the privilege to leave it: that harms nobody.
+    What the caller is put back by stays where this process has not the privilege to leave it: that harms nobody.
     """
-    if cpuset:
-        program.must("openat", -1, program.text(f"{cpuset}/cgroup.procs"), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
-        program.must("write", Kept(1), program.text("0"), 1, label="cpuset")
     program.must("sched_setaffinity", 0, _PROCESSORS, program.data(b"\xff" * _PROCESSORS))
     program.must("ioprio_set", _IOPRIO_WHO_PROCESS, 0, 0)
     if posix.sched_getscheduler(0) != posix.SCHED_OTHER:
@@ -71,11 +68,60 @@ def leave_keys(program: Program) -> None:
     program.must("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, label="session keyring", unless=ENOSYS)
 
 
+def open_cgroups(program: Program, controllers: list[str], path: str) -> list[Kept]:
+    """Open the jail's directories in hierarchies of v1, for ``join_cgroups``: while files of the host's can be."""
+    for number, name in enumerate(controllers):
+        _open_cgroup(program, name, controller.directory(name, path), _TASKS + number)
+    return [Kept(_TASKS + number) for number in range(len(controllers))]
+
+
+def join_cgroups(program: Program, opened: list[Kept]) -> None:
+    """Join them. Who is alone in his thread group, and moves himself by ``tasks``, waits for no RCU grace period.
+
+    The descriptors are left to whoever closes what the host's process has open.
+    """
+    for tasks in opened:
+        program.must("write", tasks, program.text("0"), 1, label="cgroup")
+
+
+def enter_cgroups(program: Program, controllers: list[str], path: str) -> None:
+    """Join the jail's directories in hierarchies of v1, those too that it has been given since it was started.
+
+    To be called with the host's privileges by a process that is a member already: whoever gives the jail a directory
+    makes it first, and then moves the members that there are.
+    """
+    for name in controllers:
+        _open_cgroup(program, name, controller.directory(name, path), _TASKS)
+        join_cgroups(program, [Kept(_TASKS)])
+    for name in controller.LATER:
+        top = "" if name in controllers else controller.usual(name)
+        if top:
+            opening = program.here()
+            _open_cgroup(program, name, controller.below(name, top, path), _TASKS, ENOENT)
+            join_cgroups(program, [Kept(_TASKS)])
+            program.skip(opening)
+
+
+def _open_cgroup(program: Program, name: str, directory: str, keep: int, unless: int = 0) -> None:
+    tasks = program.text(f"{directory}/tasks")
+    held = controller.held(directory)
+    if held >= 0:
+        program.fds.append(held)
+    program.must(
+        "openat", -1, tasks, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=keep, unless=unless, label=f"cgroup {name}"
+    )
+
+
 def leave_the_caller(program: Program, confinement: Confinement) -> None:
     """Shed what was inherited from whoever ran the command: session, limits, the mask for new files."""
     program.must("setsid")
     program.must("umask", 0o022)
-    for resource, soft, hard in confinement.rlimits:
+    limit(program, confinement.rlimits)
+
+
+def limit(program: Program, rlimits: list[tuple[int, int, int]]) -> None:
+    """Take these limits: resource, soft, hard."""
+    for resource, soft, hard in rlimits:
         program.must("prlimit64", 0, resource, program.data(words(soft, hard)), 0, label="rlimit")
 
 

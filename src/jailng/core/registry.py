@@ -86,11 +86,14 @@ class Record:
         "boot",
         "broker",
         "cgroup",
+        "controllers",
         "cookie",
         "created",
+        "home",
         "init",
         "jid",
         "keeper",
+        "limiting",
         "mntns",
         "name",
         "netns",
@@ -109,6 +112,8 @@ class Record:
         self.base = 0
         self.boot = ""
         self.cgroup = f"jailng/{jid}"  # its cgroup2 directory, relative to the hierarchy's root
+        self.controllers = ""  # of v1, in whose hierarchies it has a directory from its start (core/share.py)
+        self.home = ""
         self.starter = ""
         self.init = ""
         self.broker = ""
@@ -117,9 +122,15 @@ class Record:
         self.netns = self.mntns = self.cookie = 0  # where on the host it was made (core/origin.py)
         self.up = False
         self.created = False
+        self.limiting = False  # a change of ng.limits has begun, and was not settled if nobody has the lock
         self.params: dict[str, str] = {}
         self.undo: list[str] = []
         self._fd = -1
+
+    @property
+    def members(self) -> str:
+        """The leaf of its cgroup for its own members; those of the jails in it are beside it, below ``members``."""
+        return self.home or f"{self.cgroup}/members"
 
     @property
     def init_pid(self) -> int:
@@ -169,12 +180,14 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
-            elif word in ("init", "starter", "boot", "broker", "cgroup", "keeper", "sockets"):
+            elif word in ("init", "starter", "boot", "broker", "cgroup", "controllers", "home", "keeper", "sockets"):
                 setattr(self, word, rest)
             elif word in ("base", "cookie", "mntns", "netns", "parent"):
                 setattr(self, word, int(rest))
-            elif word in ("up", "created"):
+            elif word in ("up", "created", "limiting"):
                 setattr(self, word, True)
+            elif word == "limited":
+                self.limiting = False
         self.name = self.params.get("name", self.name)
 
     def append(self, lines: list[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jailng import start
 from jailng.core import origin, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, cgroupend
+from jailng.linux import cgroup, cgroupend, controller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
 _AMONG_MOUNTS = ("image", "mount", "netns", "quota")
 AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
-LEAVES = ("init", "members", "broker", "sockets")  # of a jail's cgroup
+LEAVES = ("init", "members/own", "members", "broker", "sockets")  # of a jail's cgroup
 
 
 def _cgroup(words: list[str]) -> None:
@@ -60,6 +60,9 @@ def _function(kind: str) -> Callable[[list[str]], None]:
 def _undo(record: Record, kind: str, words: list[str]) -> None:
     """Where it was done: what died with a namespace of the host's needs no undoing."""
     function = _function(kind)
+    if kind == "cgroup":
+        for name in record.controllers.split():
+            controller.hierarchy(name)  # which need not be where custom has it
     if kind in _AMONG_MOUNTS:
         from jailng.core import elsewhere
 

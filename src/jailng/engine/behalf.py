@@ -304,7 +304,7 @@ def _members(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     _must_be_root(caller, "jail_get")
     record = caller.find(str(said.number()))
     depth = caller.record.name.count(".") + 1
-    pids = [inner for pid in cgroup.members(f"{record.cgroup}/members") if (inner := _pid_at(pid, depth))]
+    pids = [inner for pid in cgroup.members(record.members) if (inner := _pid_at(pid, depth))]
     talk.answer(pids)
 
 

@@ -266,7 +266,7 @@ def _members(record: Record) -> list[int]:
 
         return nested.members(record)
     try:
-        return cgroup.members(f"{record.cgroup}/members")
+        return cgroup.members(record.members)
     except FileNotFoundError:
         return []
 

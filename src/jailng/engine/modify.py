@@ -72,9 +72,7 @@ def _change(record: Record, changes: Parameters) -> None:
     if renamed:
         _add_name(record, params.text("name"))
     try:
-        if "host.hostname" in changed or "host.domainname" in changed:
-            _set_names(record, params)
-        _give_room(record, params, changed)
+        _carry_out(record, params, changed)
         policed = _police(record, params, changed)
     except (JailError, OSError):
         if renamed:
@@ -84,7 +82,8 @@ def _change(record: Record, changes: Parameters) -> None:
                 _keep_name(one)
         raise
     outer = record.name
-    record.append([f"param {line}" for line in params.to_lines(changed)])
+    settled = ["limited"] if record.limiting else []
+    record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
     policed(record)
     if renamed:
         _keep_name(record)
@@ -110,11 +109,25 @@ def _tell_inside(record: Record, changed: list[str]) -> None:
         fresh.freshen(record)
 
 
-def _give_room(record: Record, params: Parameters, changed: list[str]) -> None:
+def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
+    if "host.hostname" in changed or "host.domainname" in changed:
+        _set_names(record, params)
+    if "ng.limits" in changed or record.limiting:
+        _limit(record, params)
     if "ng.quota" in changed or "ng.limits" in changed:
         from jailng.core import quota
 
         quota.change(record, params)
+
+
+def _limit(record: Record, params: Parameters) -> None:
+    from jailng.core import limit
+    from jailng.params.limit import read
+
+    try:
+        limit.set_limits(record, read(params.strings("ng.limits")))
+    except JailError as error:
+        raise JailError(f"ng.limits: {error}") from None
 
 
 def _police(record: Record, params: Parameters, changed: list[str]) -> Callable[[Record], None]:

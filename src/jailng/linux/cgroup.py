@@ -15,8 +15,6 @@ _UNIFIED = (
 )
 _PERSIST = b"user.jailng.persist"
 _DIRECTORY = posix.O_DIRECTORY | posix.O_CLOEXEC
-# Where a host with hierarchies of v1 has that of the controller cpuset, by the custom of cgroups(7).
-_CPUSETS = "/sys/fs/cgroup/cpuset"
 _open_root: int | None = None
 
 
@@ -93,15 +91,6 @@ def read(path: str) -> bytes:
 def exists(path: str) -> bool:
     """Whether there is a cgroup ``path`` in the hierarchy as it is mounted here."""
     return posix.access(path, posix.F_OK, dir_fd=unified_root())
-
-
-def cpuset(path: str) -> str:
-    """The directory for the cgroup ``path``, a jail's or one below, in the v1 hierarchy of cpuset.
-
-    One for a jail of the host's, and for all that is in it: it is made where processors are taken from the jail
-    (linux/cpuset.py), and goes with the cgroup. On a host with v2 alone nothing is there.
-    """
-    return "/".join([_CPUSETS, *path.split("/")[:2]])
 
 
 def populated(path: str) -> bool:

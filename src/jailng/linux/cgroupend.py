@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from jailng.linux import cgroup
+from jailng.linux import cgroup, controller
 from jailng.linux.libc import EBUSY, ENODEV, ENOENT
 from jailng.linux.ns import pidfd_open
 
@@ -37,11 +37,20 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
         _remove_directory(name, until)
     above = path.rpartition("/")[0]
+    for name in controller.V1:
+        if name == "cpuset" and "/" in above:
+            continue  # it is that of the jail above
+        directory = controller.existing(name, path)
+        if directory:
+            _remove_directory(directory, until)
+            if "/" not in above:
+                _leave(directory.rpartition("/")[0])
     if "/" in above:
         return
-    if posix.access(cgroup.cpuset(path), posix.F_OK):
-        _remove_directory(cgroup.cpuset(path), until)
-        _try_rmdir(cgroup.cpuset(above))
+    _leave(above)
+
+
+def _leave(above: str) -> None:
     try:
         posix.rmdir(above, dir_fd=cgroup.unified_root())
     except OSError:

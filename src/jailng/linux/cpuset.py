@@ -7,11 +7,9 @@ directory beside it has.
 from __future__ import annotations
 
 import os
-from errno import EBUSY, ENODEV, ESRCH
 
-from jailng.linux import cgroup
+from jailng.linux import cgroup, controller, gathering
 
-_MOST_PASSES = 1000
 _ONLINE = "/sys/devices/system/cpu/online"
 _NODES = "/sys/devices/system/node/online"
 
@@ -44,7 +42,7 @@ def _effective(path: str, what: str, everything: str) -> list[int]:
     jail = "/".join(path.split("/")[:2])  # a jail in another has what that one has
     if cgroup.exists(f"{jail}/cpuset.{what}.effective"):
         return numbers(cgroup.read(f"{jail}/cpuset.{what}.effective").decode())
-    for place in (f"{cgroup.cpuset(path)}/cpuset.effective_{what}", everything):
+    for place in (f"{controller.existing('cpuset', path)}/cpuset.effective_{what}", everything):
         try:
             return numbers(_read(place))
         except FileNotFoundError:
@@ -58,32 +56,18 @@ def limit(path: str, chosen: list[int]) -> None:
     Raises OSError: EBUSY where the hierarchy's root is not the whole machine's, ENODEV if there is no such controller.
     """
     words = ",".join(map(str, chosen)).encode()
-    above = os.path.dirname(cgroup.cpuset(path))
-    if os.path.exists(f"{os.path.dirname(above)}/cpuset.cpus"):
-        for place in (above, cgroup.cpuset(path)):
-            _make(place)
-        _write(f"{cgroup.cpuset(path)}/cpuset.cpus", words)
-        _gather(path)
+    top = controller.hierarchy("cpuset")
+    if top is None:
+        raise controller.missing("cpuset")
+    if top:
+        place = controller.directory("cpuset", path)
+        for one in (os.path.dirname(place), place):
+            _make(one)
+        _write(f"{place}/cpuset.cpus", words)
+        gathering.gather(path, place)
         return
-    if b"cpuset" not in cgroup.read("cgroup.controllers").split():
-        raise OSError(ENODEV, "no controller cpuset in cgroup.controllers")
-    for place in ("", *_ancestors(path)):
-        _enable(place)
+    controller.hand_down(path, ["cpuset"])
     cgroup.write(f"{path}/cpuset.cpus", words)
-
-
-def _ancestors(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:length]) + "/" for length in range(1, len(parts))]
-
-
-def _enable(place: str) -> None:
-    """Have the cgroups in one have the controller. In a container's root with processes it would spoil all of them."""
-    if b"cpuset" in cgroup.read(f"{place}cgroup.subtree_control").split():
-        return
-    if cgroup.exists(f"{place}cgroup.type") and cgroup.members(place or "."):
-        raise OSError(EBUSY, f"cgroup /{place} has processes of its own")
-    cgroup.write(f"{place}cgroup.subtree_control", b"+cpuset")
 
 
 def _make(place: str) -> None:
@@ -94,36 +78,6 @@ def _make(place: str) -> None:
         return
     for name in ("cpuset.cpus", "cpuset.mems"):
         _write(f"{place}/{name}", _read(f"{os.path.dirname(place)}/{name}").encode())
-
-
-def _gather(path: str) -> None:
-    """Move all that is in a cgroup of v2 to its directory of v1: again and again, since they may fork meanwhile."""
-    home = f"{cgroup.cpuset(path)}/cgroup.procs"
-    for _ in range(_MOST_PASSES):
-        left = _members(path) - {int(pid) for pid in _read(home).split()}
-        if not left:
-            return
-        for pid in left:
-            try:
-                _write(home, b"%d" % pid)
-            except OSError as error:
-                if error.errno != ESRCH:  # it has ended
-                    raise
-    raise OSError(EBUSY, "its processes multiply faster than they are moved")
-
-
-def _members(path: str) -> set[int]:
-    """Who is in a cgroup or below, but for the dead."""
-    found: set[int] = set()
-    names = [path]
-    while names:
-        name = names.pop()
-        try:
-            found.update(cgroup.members(name))
-        except FileNotFoundError:
-            continue
-        names += [f"{name}/{one}" for one in cgroup.directories_in(name)]
-    return found
 
 
 def _read(path: str) -> str:

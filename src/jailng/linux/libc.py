@@ -85,6 +85,7 @@ _TABLE = {
     "fsopen": (430, 430),
     "fsconfig": (431, 431),
     "fsmount": (432, 432),
+    "fspick": (433, 433),
     "pidfd_open": (434, 434),
     "clone3": (435, 435),
     "close_range": (436, 436),

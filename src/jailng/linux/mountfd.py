@@ -14,6 +14,7 @@ from jailng.linux.mount import (
     AT_FDCWD,
     AT_RECURSIVE,
     FSCONFIG_CMD_CREATE,
+    FSCONFIG_CMD_RECONFIGURE,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -22,6 +23,8 @@ from jailng.linux.mount import (
     OPEN_TREE_CLONE,
 )
 
+_FSPICK_CLOEXEC = 1
+_FSPICK_EMPTY_PATH = 8
 _STATX_MNT_ID_UNIQUE = 0x4000
 _STATMOUNT_MNT_POINT = 0x10
 _STATMOUNT_FS_TYPE = 0x20
@@ -61,6 +64,20 @@ def new_file_system(kind: bytes, options: list[tuple[bytes, bytes | None]], attr
                 syscall("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0, path=key)
         syscall("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0, path=kind)
         return syscall("fsmount", context, 1, attributes, path=kind)
+    finally:
+        posix.close(context)
+
+
+def reconfigure(fd: int, options: list[tuple[bytes, bytes]]) -> None:
+    """Give the file system, at the root of one of whose mounts the O_PATH descriptor is, other options.
+
+    Raises OSError.
+    """
+    context = syscall("fspick", fd, b"", _FSPICK_CLOEXEC | _FSPICK_EMPTY_PATH)
+    try:
+        for key, value in options:
+            syscall("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0, path=key)
+        syscall("fsconfig", context, FSCONFIG_CMD_RECONFIGURE, None, None, 0)
     finally:
         posix.close(context)
 

@@ -1,0 +1,227 @@
+"""How much a jail uses of each resource of rctl(8), by the kernel's own counters; the jails in it count as well.
+
+From its cgroup, from /proc of its members, and from what it has of its own (core/ownlimit.py). Loaded for whoever asks.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from jailng.core import attach, registry
+from jailng.errors import JailError
+from jailng.linux import cgroup, controller, gathering, mount, mountfd, ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+_WINDOW = 0.05  # seconds over which a rate is measured, where nobody has asked before
+_TICKS = 100  # of /proc/PID/stat in a second: USER_HZ
+_STATUS = {
+    "VmRSS": "memoryuse", "VmSwap": "swapuse", "VmSize": "vmemoryuse", "VmData": "datasize", "VmStk": "stacksize",
+    "VmLck": "memorylocked",
+}  # fmt: skip
+_RATES = ("pcpu", "readbps", "writebps", "readiops", "writeiops")
+_IO = {"read_bytes": "readbps", "write_bytes": "writebps", "syscr": "readiops", "syscw": "writeiops"}
+# The columns of /proc/sysvipc: what is counted, which column adds up, and to what.
+_SYSV = (("shm", "nshm", 3, "shmsize"), ("sem", "", 3, "nsem"), ("msg", "nmsgq", 3, "msgqsize"))
+_QUEUED = 4
+_COUNTS = (
+    "maxproc nthr openfiles coredumpsize pseudoterminals nshm shmsize nsem nsemop nmsgq msgqsize msgqqueued".split()
+)
+
+_samples: dict[str, tuple[float, dict[str, int]]] = {}  # by the identity of PID 1: what had been used then
+
+
+def of(record: Record) -> dict[str, int]:
+    """All but disk space, in bytes, seconds, percent of one processor, and counts; rates since this was asked last.
+
+    ``openfiles`` counts descriptors, ``wallclock`` is since the start. Raises JailError: the jail has ended.
+    """
+    used = dict.fromkeys([*_STATUS.values(), *_COUNTS], 0)
+    try:
+        _add_processes(record, used)
+        _take_memory(record, used)
+        for one in [record, *_inside(record)]:
+            _add_own(one, used)
+        used["cputime"] = _counters(record)["pcpu"] // 1_000_000
+        used["wallclock"] = _age(record)
+        used.update(_rates(record))
+    except FileNotFoundError:
+        raise JailError(f'jail "{record.name}" not found') from None
+    except OSError as error:
+        raise JailError(f"{error.strerror}") from None
+    return used
+
+
+def _inside(record: Record) -> list[Record]:
+    found = [registry.load(jid) for jid in registry.jids_below(record.name)]
+    return [one for one in found if one is not None and one.alive()]
+
+
+def pids_of(record: Record) -> list[int]:
+    """Who is a member of a jail, or of one in it."""
+    inits: set[int] = set()
+    for one in _inside(record):
+        inits.update(cgroup.members(f"{one.cgroup}/init") if cgroup.exists(f"{one.cgroup}/init") else [])
+    return sorted(gathering.members(f"{record.cgroup}/members") - inits)
+
+
+def _add_processes(record: Record, used: dict[str, int]) -> None:
+    for pid in pids_of(record):
+        try:
+            lines = _read(f"/proc/{pid}/status").split("\n")
+            files = posix.stat(f"/proc/{pid}/fd").st_size  # Linux 6.2
+        except OSError:
+            continue  # it has ended
+        used["maxproc"] += 1
+        used["openfiles"] += files
+        for line in lines:
+            key, _, value = line.partition(":")
+            if key == "Threads":
+                used["nthr"] += int(value)
+            elif key in _STATUS:
+                used[_STATUS[key]] += int(value.split()[0]) * 1024
+
+
+def _take_memory(record: Record, used: dict[str, int]) -> None:
+    """What counts against the limits, where there is a controller: files in the cache, too."""
+    top = controller.usual("memory")
+    if top:
+        place = controller.below("memory", top, record.cgroup)
+        if cgroup.exists(f"{place}/memory.usage_in_bytes"):
+            used["memoryuse"] = int(cgroup.read(f"{place}/memory.usage_in_bytes"))
+        if cgroup.exists(f"{place}/memory.memsw.usage_in_bytes"):
+            both = int(cgroup.read(f"{place}/memory.memsw.usage_in_bytes"))
+            used["swapuse"] = max(both - used["memoryuse"], 0)
+        return
+    if cgroup.exists(f"{record.cgroup}/memory.current"):
+        used["memoryuse"] = int(cgroup.read(f"{record.cgroup}/memory.current"))
+    if cgroup.exists(f"{record.cgroup}/memory.swap.current"):
+        used["swapuse"] = int(cgroup.read(f"{record.cgroup}/memory.swap.current"))
+
+
+def _add_own(record: Record, used: dict[str, int]) -> None:
+    tree = attach.open_tree_of(record)
+    try:
+        used["pseudoterminals"] += _terminals(tree)
+        used["shmsize"] += _in_shm(tree)
+    finally:
+        posix.close(tree)
+    if record.params.get("sysvshm") == "inherit":
+        return  # it is the host's
+    for kind, lines in _sysvipc(record).items():
+        count, column, total = next(row[1:] for row in _SYSV if row[0] == kind)
+        for line in lines:
+            words = line.split()
+            if count:
+                used[count] += 1
+            used[total] += int(words[column])
+            if kind == "msg":
+                used["msgqqueued"] += int(words[_QUEUED])
+
+
+def _open(tree: int, path: bytes, flags: int, magic: int) -> int:
+    """What is of that file system in the jail; -1 if it is not there."""
+    try:
+        found = mountfd.openat2(tree, path, flags | posix.O_DIRECTORY | posix.O_CLOEXEC, mount.BENEATH)
+    except OSError:
+        return -1
+    if mountfd.file_system_magic(found) == magic:
+        return found
+    posix.close(found)
+    return -1
+
+
+def _terminals(tree: int) -> int:
+    directory = _open(tree, b"dev/pts", posix.O_RDONLY, mount.DEVPTS_SUPER_MAGIC)
+    if directory < 0:
+        return 0
+    try:
+        return sum([name.isdigit() for name in posix.listdir(directory)])
+    finally:
+        posix.close(directory)
+
+
+def _in_shm(tree: int) -> int:
+    directory = _open(tree, b"dev/shm", posix.O_RDONLY, mount.TMPFS_MAGIC)
+    if directory < 0:
+        return 0
+    try:
+        status = posix.fstatvfs(directory)
+        return (status.f_blocks - status.f_bfree) * status.f_frsize
+    finally:
+        posix.close(directory)
+
+
+def _sysvipc(record: Record) -> dict[str, list[str]]:
+    """The lines of /proc/sysvipc in the jail's namespace, by kind."""
+    here = posix.open("/proc/self/ns/ipc", posix.O_RDONLY | posix.O_CLOEXEC)
+    init = attach.open_init(record)
+    try:
+        ns.setns(init, ns.CLONE_NEWIPC)
+        try:
+            return {row[0]: _read(f"/proc/sysvipc/{row[0]}").split("\n")[1:-1] for row in _SYSV}
+        except FileNotFoundError:
+            return {}  # a kernel without System V IPC
+        finally:
+            ns.setns(here, ns.CLONE_NEWIPC)
+    finally:
+        posix.close(here)
+        posix.close(init)
+
+
+def _age(record: Record) -> int:
+    """Seconds since PID 1 was started."""
+    fields = _read(f"/proc/{record.init_pid}/stat").rpartition(") ")[2].split()
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS)
+
+
+def _counters(record: Record) -> dict[str, int]:
+    """What rates are made of: microseconds of processors, bytes and operations of disks, since the start."""
+    counted = dict.fromkeys(_RATES, 0)
+    lines = cgroup.read(f"{record.cgroup}/members/cpu.stat").decode().split("\n")
+    counted["pcpu"] = int(next(line.split()[1] for line in lines if line.startswith("usage_usec ")))
+    if cgroup.exists(f"{record.cgroup}/io.stat"):
+        names = {"rbytes": "readbps", "wbytes": "writebps", "rios": "readiops", "wios": "writeiops"}
+        for word in cgroup.read(f"{record.cgroup}/io.stat").decode().split():
+            key, _, value = word.partition("=")
+            if key in names:
+                counted[names[key]] += int(value)
+        return counted
+    for pid in pids_of(record):
+        try:
+            lines = _read(f"/proc/{pid}/io").split("\n")
+        except OSError:
+            continue
+        for line in lines:
+            key, _, value = line.partition(": ")
+            if key in _IO:
+                counted[_IO[key]] += int(value)
+    return counted
+
+
+def _rates(record: Record) -> dict[str, int]:
+    """In a second, and of the processors percent of one; what has ended meanwhile may take its part with it."""
+    if record.init not in _samples:
+        _samples[record.init] = time.monotonic(), _counters(record)
+    then, before = _samples[record.init]
+    if time.monotonic() - then < _WINDOW:
+        time.sleep(_WINDOW - (time.monotonic() - then))
+    now, after = time.monotonic(), _counters(record)
+    _samples[record.init] = now, after
+    found = {name: int(max(after[name] - before[name], 0) / (now - then)) for name in _RATES}
+    found["pcpu"] //= 10_000
+    return found
+
+
+def _read(path: str) -> str:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    text = b""
+    try:
+        while part := posix.read(fd, 65536):
+            text += part
+    finally:
+        posix.close(fd)
+    return text.decode("utf-8", "replace")

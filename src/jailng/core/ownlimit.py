@@ -1,0 +1,139 @@
+"""Limits of what a jail has of its own: its IPC namespace, its pseudo-terminals, its /dev/shm.
+
+sysctl(2)'s kernel.shm*, sem and msg* are of the namespace (ipc/ipc_sysctl.c), and the jail's root may not write them,
+since its /proc/sys is read-only; the others are options of file systems (devpts, tmpfs(5)) that the host's root alone
+may change.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import attach, registry
+from jailng.errors import JailError
+from jailng.linux import mount, mountfd, ns
+from jailng.linux.libc import EINVAL, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+    Amounts = dict[str, int]
+
+SYSV = ("shmsize", "nshm", "nsem", "nsemop", "msgqsize", "nmsgq")
+RESOURCES = ("pseudoterminals", *SYSV)
+TERMINALS = 1024  # of a jail of which nothing is said; core/rootfs.py
+SHM = 512 << 20  # bytes of its /dev/shm, alike
+_PAGE = 4096
+_LARGEST = 2**64 - 1 - (1 << 24)  # SHMMAX
+_INT = 2**31 - 1
+_SEM = (32000, 1024000000, 500, 32000)  # SEMMSL, SEMMNS, SEMOPM, SEMMNI of a new namespace
+
+
+def apply(record: Record, amounts: Amounts) -> None:
+    """Set all that depends on these amounts; what is not among them is as in a new jail.
+
+    Half of memoryuse at most is shared memory: that stays when its processes are killed for want of memory, and then
+    nobody could enter. Raises JailError where more than that is in use, or OSError.
+    """
+    shared = min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", 2 * _LARGEST) // 2)
+    tree = attach.open_tree_of(record)
+    try:
+        if not registry.is_alive(record.init):
+            raise JailError(f'jail "{record.name}" not found')
+        _set_option(tree, b"dev/pts", mount.DEVPTS_SUPER_MAGIC, _of_terminals(record, amounts), "pseudoterminals")
+        size = min(shared, _size_of_shm(record)) // _PAGE * _PAGE
+        _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, [(b"size", b"%d" % max(size, _PAGE))], "shmsize")
+    finally:
+        posix.close(tree)
+    if record.params.get("sysvshm") != "inherit":
+        _write_sysctls(record, _sysctls(amounts, shared))
+
+
+def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]:
+    """Options that are not given again are forgotten (parse_mount_options() in fs/devpts/inode.c)."""
+    most = min(amounts.get("pseudoterminals", TERMINALS), _INT)
+    return [
+        (b"mode", b"620"),
+        (b"ptmxmode", b"666"),
+        (b"gid", b"%d" % (record.owner + 5)),
+        (b"max", b"%d" % most),
+    ]
+
+
+def _size_of_shm(record: Record) -> int:
+    """As the jail was made with."""
+    from jailng.core import mounting
+    from jailng.params import limit
+
+    for option in mounting.shared_memory(record).split(","):
+        key, _, value = option.partition("=")
+        if key == "size":
+            return limit.expand(value) or SHM
+    return SHM
+
+
+def _set_option(tree: int, path: bytes, magic: int, options: list[tuple[bytes, bytes]], resource: str) -> None:
+    """Nothing is done where the jail has no such file system there. Raises JailError or OSError."""
+    try:
+        where = mountfd.openat2(
+            tree, path, mount.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, mount.BENEATH
+        )
+    except OSError:
+        return
+    try:
+        if mountfd.file_system_magic(where) != magic:
+            return
+        mountfd.reconfigure(where, options)
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+        raise JailError(f"{resource}: more is in use, in /{path.decode()}") from None
+    finally:
+        posix.close(where)
+
+
+def _sysctls(amounts: Amounts, shared: int) -> list[tuple[str, str]]:
+    """Of a namespace: path below /proc/sys, and what to write."""
+    semaphores = [*_SEM]
+    semaphores[1] = min(amounts.get("nsem", _SEM[1]), _INT)
+    semaphores[2] = min(amounts.get("nsemop", _SEM[2]), _INT)
+    queues, queue = min(amounts.get("nmsgq", 32000), 32768), min(amounts.get("msgqsize", 16384), _INT)
+    return [
+        ("kernel/shmmax", str(min(shared, _LARGEST))),
+        ("kernel/shmall", str(min(shared // _PAGE, _LARGEST))),
+        ("kernel/shmmni", str(min(amounts.get("nshm", 4096), 32768))),
+        ("kernel/sem", "\t".join(map(str, semaphores))),
+        ("kernel/msgmni", str(queues)),
+        ("kernel/msgmnb", str(queue)),
+        ("fs/mqueue/queues_max", str(min(amounts.get("nmsgq", 256), 256))),
+    ]
+
+
+def _write_sysctls(record: Record, values: list[tuple[str, str]]) -> None:
+    """In the jail's namespace, as its root: nobody else may (ipc_permissions()). Raises JailError or OSError."""
+    here = posix.open("/proc/self/ns/ipc", posix.O_RDONLY | posix.O_CLOEXEC)
+    init = attach.open_init(record)
+    try:
+        ns.setns(init, ns.CLONE_NEWIPC)
+        syscall("setresuid", -1, record.owner, -1)
+        try:
+            for name, value in values:
+                _write(name, value)
+        finally:
+            syscall("setresuid", -1, 0, -1)
+            ns.setns(here, ns.CLONE_NEWIPC)
+    finally:
+        posix.close(here)
+        posix.close(init)
+
+
+def _write(name: str, value: str) -> None:
+    try:
+        file = posix.open(f"/proc/sys/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # a kernel without System V IPC, or without message queues, has none to limit
+    try:
+        posix.write(file, value.encode())
+    finally:
+        posix.close(file)

@@ -1,0 +1,117 @@
+"""What every jail has of the host's resources, whatever is said of limits: so many processes, and its equal share.
+
+Each jail is a group of its own for the kernel's scheduler, and with cgroup2 for its disks, of the same weight as the
+others. Without a limit of processes a jail could use up all that the machine has; memory is accounted for, so that a
+limit that is set later counts what is there by then (docs/decisions/0019-limits.md).
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core.operation import Operation
+from jailng.errors import JailError
+from jailng.linux import cgroup, controller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.operation import Slots
+
+_PART = 8
+_MOST = 4096  # what can be killed and removed within a second
+_OF_INIT = 8  # PID 1 forks nothing, but whoever traces it may have it do so
+UNLIMITED = 1 << 22  # PID_MAX_LIMIT of the kernel: no machine has more processes
+
+
+def usual() -> int:
+    """How many processes, threads counted, a jail may have where ng.limits does not say it."""
+    return min(_number("pid_max") // _PART, _number("threads-max") // _PART, _MOST)
+
+
+def _number(name: str) -> int:
+    fd = posix.open(f"/proc/sys/kernel/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return int(posix.read(fd, 32))
+    finally:
+        posix.close(fd)
+
+
+def beside() -> list[str]:
+    """The controllers of v1 in whose hierarchies a jail has a directory from its start."""
+    return [name for name in controller.WANTED if controller.hierarchy(name)]
+
+
+class Allot(Operation):
+    """The controllers of the jail's cgroup, and how many processes it may have.
+
+    ``home`` is the leaf of its members; ``most`` of ``UNLIMITED`` or above is no limit. It goes with the cgroup.
+    """
+
+    __slots__ = ("home", "lenient", "most", "path", "refused")
+
+    def __init__(self, path: str, home: str, most: int, lenient: bool) -> None:
+        self.path = path
+        self.home = home
+        self.most = most
+        self.lenient = lenient
+        self.refused = ""
+
+    def apply(self, slots: Slots) -> None:
+        """Raises JailError with what cannot be limited here, if not ``lenient``."""
+        try:
+            below = [name for name in controller.WANTED if self._has_below(name)]
+            if below:
+                self._hand_down(below)
+            limit_processes(self.path, self.most)
+        except OSError as error:
+            self.refused = f"{error.strerror}: nothing limits the jail's processes (maxproc), or gives it its share"
+            if not self.lenient:
+                raise JailError(f"ng.limits: {self.refused}: ng.lenient starts it all the same") from None
+
+    def _has_below(self, name: str) -> bool:
+        """Whether it is cgroup2 that has the controller; in v1 the directory is made."""
+        found = controller.hierarchy(name)
+        if found:
+            controller.make(name, self.path)
+        elif found is None and name in controller.NEEDED:
+            raise controller.missing(name)
+        return found == ""
+
+    def _hand_down(self, names: list[str]) -> None:
+        if b"io" in controller.offered():
+            names.append("io")
+        there = cgroup.read(f"{self.path}/cgroup.controllers").split()
+        if not all(name.encode() in there for name in names):
+            controller.hand_down(self.path, names)
+        nested = self.home != f"{self.path}/members"
+        controller.enable(self.path, names if nested else [name for name in names if name == "pids"])
+        if nested:  # for those that are to be made in it, beside its own members
+            controller.enable(f"{self.path}/members", names)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        most = "any number of" if self.most >= UNLIMITED else str(self.most)
+        return f"limit it to {most} processes, and to its share of the processors"
+
+    def notes(self, noted: list[int]) -> list[str]:
+        """What could not be done."""
+        return [f"ng.limits: {self.refused}"] if self.refused else []
+
+
+def limit_processes(path: str, most: int) -> None:
+    """Let a jail have so many processes. Raises OSError."""
+    text = b"max" if most >= UNLIMITED else b"%d" % most
+    if controller.hierarchy("pids"):
+        write(f"{controller.directory('pids', path)}/pids.max", text if text == b"max" else b"%d" % (most + 1))
+        return
+    cgroup.write(f"{path}/members/pids.max", text)
+    cgroup.write(f"{path}/init/pids.max", b"%d" % _OF_INIT)
+
+
+def write(path: str, text: bytes) -> None:
+    """Write to a file of a hierarchy of v1. Raises OSError."""
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        posix.write(fd, text)
+    finally:
+        posix.close(fd)
