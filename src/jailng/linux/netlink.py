@@ -45,6 +45,7 @@ _HEADER = 16
 _BATCH_BEGIN = (0x10, 0, b"\0\0\0\x0a")
 _BATCH_END = (0x11, 0, b"\0\0\0\x0a")
 _EAGAIN = 11
+_ENOBUFS = 105
 _EMSGSIZE = 90
 
 
@@ -164,10 +165,15 @@ class Netlink:
     def ask(self, message: Message) -> list[tuple[int, bytes]]:
         """The answers to one question: types and bodies. Raises OSError.
 
-        A dump that was disturbed (NLM_F_DUMP_INTR) is asked for again.
+        A dump that was disturbed (NLM_F_DUMP_INTR), or of which a part was lost (ENOBUFS), is asked for again.
         """
         for _ in range(20):
-            answers, whole = self._answers(self._send([message], 0))
+            try:
+                answers, whole = self._answers(self._send([message], 0))
+            except OSError as error:
+                if error.errno != _ENOBUFS or message[1] & NLM_F_DUMP != NLM_F_DUMP:
+                    raise
+                continue
             if whole:
                 return answers
         raise OSError(_EAGAIN, posix.strerror(_EAGAIN))
@@ -180,11 +186,22 @@ class Netlink:
             raise OSError(_EMSGSIZE, posix.strerror(_EMSGSIZE))
         return first
 
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(65536)
+        except OSError:  # ENOBUFS: something was lost; what comes after it is no answer to what is asked next
+            try:
+                while True:
+                    self._socket.recv(65536, _socket.MSG_DONTWAIT)
+            except OSError:
+                pass
+            raise
+
     def _acknowledged(self, first: int, last: int, ignored: tuple[int, ...]) -> None:
         # Errors are reported unasked, in the order of the messages; only the last message's success is asked for.
         found: OSError | None = None
         while True:
-            for kind, flags, sequence, body in decode(self._socket.recv(65536)):
+            for kind, flags, sequence, body in decode(self._receive()):
                 if kind != NLMSG_ERROR or not first <= sequence <= last:
                     continue
                 error = failure(flags, body)
@@ -199,7 +216,7 @@ class Netlink:
         answers: list[tuple[int, bytes]] = []
         whole = True
         while True:
-            for kind, flags, sequence, body in decode(self._socket.recv(65536)):
+            for kind, flags, sequence, body in decode(self._receive()):
                 if sequence != wanted:
                     continue
                 if flags & NLM_F_DUMP_INTR:
