@@ -11,8 +11,8 @@ PACKAGES = $(PREFIX)/lib/python3/dist-packages
 DEBIAN = /usr/lib/python3/dist-packages
 comma = ,
 PLACES = "$(PACKAGES)"$(if $(filter-out $(DEBIAN),$(PACKAGES)),$(comma) "$(DEBIAN)")
-COMMANDS = jail jls jexec jailctl ipnat
-COMPLETED = jls jexec ipnat jailctl
+COMMANDS = jail jls jexec jailctl ipnat rctl
+COMPLETED = jls jexec ipnat rctl jailctl
 MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
 SHIMS = $(wildcard shims/*)
@@ -83,13 +83,13 @@ install-boot:
 	for unit in $(notdir $(BOOT)); do \
 		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$unit > $(DESTDIR)$(UNITS)/$$unit && \
 		chmod 644 $(DESTDIR)$(UNITS)/$$unit || exit 1; done
-	for script in jail ipnat; do \
+	for script in jail ipnat rctl; do \
 		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$script.init > $(DESTDIR)/etc/init.d/$$script && \
 		chmod 755 $(DESTDIR)/etc/init.d/$$script || exit 1; done
 	[ -e $(DESTDIR)/etc/default/jail ] || $(INSTALL) -m 644 share/rc/jail.default $(DESTDIR)/etc/default/jail
 
 uninstall-boot:
-	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(DESTDIR)/etc/init.d/jail $(DESTDIR)/etc/init.d/ipnat
+	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(addprefix $(DESTDIR)/etc/init.d/,jail ipnat rctl)
 
 uninstall:
 	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)$(PREFIX)/share/jailng \

@@ -1,4 +1,4 @@
-# bash completion of jail(8), jls(8), jexec(8), ipnat(8) and jailctl(8). It needs no bash-completion, and works in one.
+# bash completion of jail(8), jls(8), jexec(8), ipnat(8), rctl(8) and jailctl(8). It needs no bash-completion, and works in one.
 #
 # Nothing below a jail's root is looked at: a jail could make that lead anywhere. So commands and users are the host's.
 
@@ -184,6 +184,35 @@ _jailng_ipnat() {
     fi
 }
 
+# Rules and filters of rctl(8), part by part; readline breaks words at ":", so that the last part is the current one.
+_jailng_rctl() {
+    local prefix='' current='' at part
+    for ((at = 1; at <= COMP_CWORD; at++)); do
+        [[ ${COMP_WORDS[at]} == [:=]* || $current == *[:=] ]] || current=''
+        current+=${COMP_WORDS[at]}
+    done
+    part=${current##*[:=/]}
+    COMPREPLY=()
+    [[ $COMP_WORDBREAKS == *:* ]] || prefix=${current%"$part"}
+    if [[ $current == -* ]]; then
+        _jailng_offer "$current" < <(printf '%s\n' -a -h -l -n -r -u)
+        return
+    fi
+    compopt -o nospace 2>/dev/null
+    case $current in
+    *=* | *:*:*:*:*) ;;
+    *:*:*:*) _jailng_offer "$part" < <(printf '%s\n' deny= log= throttle= sigterm= sigkill= sighup= sigstop= sigxcpu=) ;;
+    *:*:*) _jailng_offer "$part" < <(
+        printf '%s:\n' cputime datasize stacksize coredumpsize memoryuse memorylocked maxproc openfiles vmemoryuse \
+            pseudoterminals swapuse nthr msgqqueued msgqsize nmsgq nsem nsemop nshm shmsize wallclock pcpu readbps \
+            writebps readiops writeiops disk
+    ) ;;
+    jail:* | j:*) _jailng_offer "$part" < <(_jailng_running | while IFS= read -r name; do echo "$name:"; done) ;;
+    *:*) ;;
+    *) _jailng_offer "$part" < <(printf '%s\n' jail: process:) ;;
+    esac
+}
+
 _jailng_jailctl() {
     local prefix='' current=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} before=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -204,4 +233,5 @@ complete -F _jailng_jail jail
 complete -F _jailng_jls jls
 complete -F _jailng_jexec jexec
 complete -F _jailng_ipnat ipnat
+complete -F _jailng_rctl rctl
 complete -F _jailng_jailctl jailctl

@@ -1,4 +1,4 @@
-# fish completion of jail(8), jls(8), jexec(8), ipnat(8) and jailctl(8): one file under five names, of which one is enough.
+# fish completion of jail(8), jls(8), jexec(8), ipnat(8), rctl(8) and jailctl(8): one file under six names, of which one is enough.
 #
 # Nothing below a jail's root is looked at: a jail could make that lead anywhere. So commands and users are the host's.
 
@@ -135,6 +135,33 @@ complete -c ipnat -s R -d 'numbers for names'
 complete -c ipnat -s r -d 'remove the rules of the file'
 complete -c ipnat -s s -d 'statistics'
 complete -c ipnat -s v -d 'print more'
+
+function __jailng_rules
+    set -l part (commandline -ct)
+    set -l before (string replace -r '[^:]*$' '' -- $part)
+    switch $part
+        case '*:*:*:*'
+            printf "$before%s\n" deny= log= throttle= sigterm= sigkill= sighup= sigstop= sigxcpu=
+        case '*:*:*'
+            printf "$before%s:\n" cputime datasize stacksize coredumpsize memoryuse memorylocked maxproc openfiles \
+                vmemoryuse pseudoterminals swapuse nthr msgqqueued msgqsize nmsgq nsem nsemop nshm shmsize wallclock pcpu \
+                readbps writebps readiops writeiops disk
+        case 'jail:*' 'j:*'
+            for name in (__jailng_running)
+                echo $before$name:
+            end
+        case '*:*'
+        case '*'
+            printf '%s\n' jail: process:
+    end
+end
+complete -c rctl -f -a '(__jailng_rules)'
+complete -c rctl -s a -d 'add rules'
+complete -c rctl -s h -d 'amounts in units'
+complete -c rctl -s l -d 'rules for a process or jail'
+complete -c rctl -s n -d 'numbers for names'
+complete -c rctl -s r -d 'remove rules'
+complete -c rctl -s u -d 'what is used'
 
 function __jailng_verbs
     jailctl help 2>/dev/null | string match -rg '^ +jailctl (?!shim)(\S+) +(.*)' | while read -l verb

@@ -174,6 +174,7 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
         "etc/default/jail",
         "etc/init.d/ipnat",
         "etc/init.d/jail",
+        "etc/init.d/rctl",
     }
     purged = machine.apt("purge", "jailng")
     assert purged.returncode == 0, purged.stderr
@@ -182,7 +183,7 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
 
 def _without_init(paths: set[str]) -> set[str]:
     """Less the links by which init finds a service that is removed and may come again, until that is purged."""
-    links = re.compile(r"etc/rc.\.d/[SK]\d\d(jail|ipnat)|etc/init.d|etc/systemd.*|var/lib/systemd.*")
+    links = re.compile(r"etc/rc.\.d/[SK]\d\d(jail|ipnat|rctl)|etc/init.d|etc/systemd.*|var/lib/systemd.*")
     return {path for path in paths if not links.fullmatch(path)}
 
 

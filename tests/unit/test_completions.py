@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.cli import ipnat, jail, jexec
+from jailng.cli import ipnat, jail, jexec, rctl
 from jailng.params.table import lookup, names
 from tests.zsh import Zsh
 
@@ -23,6 +23,7 @@ LETTERS = {
     "jls": set("cdhjNnqsv"),
     "jexec": set(jexec._LETTERS) - {":", "n"},
     "ipnat": set(ipnat._LETTERS) - {":", *ipnat._NEVER},
+    "rctl": set(rctl._LETTERS),
 }
 # Commands with answers that are always the same; jailctl is the checkout's.
 FAKES = {
@@ -73,7 +74,7 @@ def test_the_list_of_parameters_is_the_table(place: Path) -> None:
 def test_the_options_are_those_of_the_commands(command: str) -> None:
     bash = FILES["bash"].read_text()
     function = bash[bash.index(f"_jailng_{command}()") :].partition("\n}\n")[0]
-    (line,) = re.findall(r"printf '%s\\n' (-[clC] [^)]*)\)", function)
+    (line,) = re.findall(r"printf '%s\\n' (-[clCa] [^)]*)\)", function)
     assert {word[1:] for word in line.split() if not word.startswith("--")} == LETTERS[command]
     zsh = FILES["zsh"].read_text()
     function = zsh[zsh.index(f"_jailng_{command}()") :].partition("\n}\n")[0]
@@ -153,6 +154,14 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jexec|cell|ls|-", []),
         ("ipnat|-f|/etc/debian_v", ["/etc/debian_version"]),
         ("ipnat|-C|/etc/debian_v", ["/etc/debian_version"]),
+        ("rctl|-", ["-a", "-h", "-l", "-n", "-r", "-u"]),
+        ("rctl|-a|ja", ["jail:"]),
+        ("rctl|-a|jail|:|c", ["cell:"]),
+        ("rctl|jail|:|cell|:|memoryu", ["memoryuse:"]),
+        (
+            "rctl|-a|jail|:|cell|:|maxproc|:|",
+            ["deny=", "log=", "sighup=", "sigkill=", "sigstop=", "sigterm=", "sigxcpu=", "throttle="],
+        ),
         ("jailctl|boot", ["bootstrap"]),
         ("jailctl|sh", []),
         ("jailctl|bootstrap|--no", ["--no-cache"]),
@@ -226,6 +235,8 @@ def test_zsh(zsh: Zsh, typed: str, line: str) -> None:
         ("jexec -l c", {"cell"}),
         ("jexec cell chgr", {"chgrp"}),
         ("ipnat -f /etc/debian_v", {"/etc/debian_version"}),
+        ("rctl -a ja", {"jail:"}),
+        ("rctl -a jail:cell:maxproc:de", {"jail:cell:maxproc:deny="}),
         ("jailctl boot", {"bootstrap"}),
         ("jailctl bootstrap --no", {"--no-cache"}),
     ],

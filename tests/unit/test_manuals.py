@@ -13,7 +13,7 @@ from jailng.params.table import names
 
 MAN = Path(__file__).resolve().parents[2] / "man"
 PAGES = sorted(path.name for path in MAN.glob("*.[1-9]"))
-COMMANDS = ("jail", "jls", "jexec", "ipnat")
+COMMANDS = ("jail", "jls", "jexec", "ipnat", "rctl")
 # mdoc(7): what a page of section 8 is expected to have.
 SECTIONS = ("NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "SEE ALSO", "HISTORY")
 

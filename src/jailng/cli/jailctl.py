@@ -19,6 +19,7 @@ VERBS = {
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",
     "rdr": "connections that are led to jails: list, add, del, clear",
     "rcipnat": "load the rules of /etc/ipnat.rules: what `service ipnat` and the machine's start run",
+    "rcrctl": "load the rules of /etc/rctl.conf: what `service rctl` and the machine's start run",
     "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
     "sockstat": "sockets, with who has them and in which jail",
     "sysctl": "FreeBSD's sysctls that are about jails",

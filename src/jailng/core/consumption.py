@@ -14,6 +14,8 @@ from jailng.linux import cgroup, controller, gathering, mount, mountfd, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from jailng.core.registry import Record
 
 _WINDOW = 0.05  # seconds over which a rate is measured, where nobody has asked before
@@ -30,24 +32,38 @@ _QUEUED = 4
 _COUNTS = (
     "maxproc nthr openfiles coredumpsize pseudoterminals nshm shmsize nsem nsemop nmsgq msgqsize msgqqueued".split()
 )
+_OF_PROCESSES = (*_STATUS.values(), "nthr", "openfiles")
+# They are read from the jail's own file systems: its root may have mounted one there that keeps who asks waiting.
+OWN = ("pseudoterminals", "nshm", "shmsize", "nsem", "nmsgq", "msgqsize", "msgqqueued")
 
 _samples: dict[str, tuple[float, dict[str, int]]] = {}  # by the identity of PID 1: what had been used then
 
 
-def of(record: Record) -> dict[str, int]:
+def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
     """All but disk space, in bytes, seconds, percent of one processor, and counts; rates since this was asked last.
 
-    ``openfiles`` counts descriptors, ``wallclock`` is since the start. Raises JailError: the jail has ended.
+    ``openfiles`` counts descriptors, ``wallclock`` is since the start. With ``names`` only these are right, and what is
+    dear to find out for others is not asked. Raises JailError: the jail has ended.
     """
+
+    def wanted(*group: str) -> bool:
+        return not names or any(name in names for name in group)
+
     used = dict.fromkeys([*_STATUS.values(), *_COUNTS], 0)
     try:
-        _add_processes(record, used)
-        _take_memory(record, used)
-        for one in [record, *_inside(record)]:
-            _add_own(one, used)
-        used["cputime"] = _counters(record)["pcpu"] // 1_000_000
+        memory = _memory(record)
+        if wanted(*[name for name in _OF_PROCESSES if name not in memory]):
+            _add_processes(record, used)
+        elif wanted("maxproc"):
+            used["maxproc"] = len(pids_of(record))
+        used.update(memory)
+        if wanted(*OWN):
+            for one in [record, *_inside(record)]:
+                _add_own(one, used)
+        used["cputime"] = _counters(record, False)["pcpu"] // 1_000_000
         used["wallclock"] = _age(record)
-        used.update(_rates(record))
+        if wanted(*_RATES):
+            used.update(_rates(record, wanted(*_IO.values())))
     except FileNotFoundError:
         raise JailError(f'jail "{record.name}" not found') from None
     except OSError as error:
@@ -85,8 +101,9 @@ def _add_processes(record: Record, used: dict[str, int]) -> None:
                 used[_STATUS[key]] += int(value.split()[0]) * 1024
 
 
-def _take_memory(record: Record, used: dict[str, int]) -> None:
+def _memory(record: Record) -> dict[str, int]:
     """What counts against the limits, where there is a controller: files in the cache, too."""
+    used: dict[str, int] = {}
     top = controller.usual("memory")
     if top:
         place = controller.below("memory", top, record.cgroup)
@@ -95,11 +112,12 @@ def _take_memory(record: Record, used: dict[str, int]) -> None:
         if cgroup.exists(f"{place}/memory.memsw.usage_in_bytes"):
             both = int(cgroup.read(f"{place}/memory.memsw.usage_in_bytes"))
             used["swapuse"] = max(both - used["memoryuse"], 0)
-        return
+        return used
     if cgroup.exists(f"{record.cgroup}/memory.current"):
         used["memoryuse"] = int(cgroup.read(f"{record.cgroup}/memory.current"))
     if cgroup.exists(f"{record.cgroup}/memory.swap.current"):
         used["swapuse"] = int(cgroup.read(f"{record.cgroup}/memory.swap.current"))
+    return used
 
 
 def _add_own(record: Record, used: dict[str, int]) -> None:
@@ -178,11 +196,13 @@ def _age(record: Record) -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS)
 
 
-def _counters(record: Record) -> dict[str, int]:
+def _counters(record: Record, disks: bool) -> dict[str, int]:
     """What rates are made of: microseconds of processors, bytes and operations of disks, since the start."""
     counted = dict.fromkeys(_RATES, 0)
     lines = cgroup.read(f"{record.cgroup}/members/cpu.stat").decode().split("\n")
     counted["pcpu"] = int(next(line.split()[1] for line in lines if line.startswith("usage_usec ")))
+    if not disks:
+        return counted
     if cgroup.exists(f"{record.cgroup}/io.stat"):
         names = {"rbytes": "readbps", "wbytes": "writebps", "rios": "readiops", "wios": "writeiops"}
         for word in cgroup.read(f"{record.cgroup}/io.stat").decode().split():
@@ -202,14 +222,14 @@ def _counters(record: Record) -> dict[str, int]:
     return counted
 
 
-def _rates(record: Record) -> dict[str, int]:
+def _rates(record: Record, disks: bool) -> dict[str, int]:
     """In a second, and of the processors percent of one; what has ended meanwhile may take its part with it."""
     if record.init not in _samples:
-        _samples[record.init] = time.monotonic(), _counters(record)
+        _samples[record.init] = time.monotonic(), _counters(record, disks)
     then, before = _samples[record.init]
     if time.monotonic() - then < _WINDOW:
         time.sleep(_WINDOW - (time.monotonic() - then))
-    now, after = time.monotonic(), _counters(record)
+    now, after = time.monotonic(), _counters(record, disks)
     _samples[record.init] = now, after
     found = {name: int(max(after[name] - before[name], 0) / (now - then)) for name in _RATES}
     found["pcpu"] //= 10_000

@@ -17,7 +17,7 @@ from jailng.core import (
     rootfs,
     share,
 )
-from jailng.core.index import DIRECTORY, SLOTS, Index, holders
+from jailng.core.index import DIRECTORY, RULES, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, ns
@@ -104,7 +104,7 @@ def plan(
         from jailng.core import mountable
 
         after += mountable.operations(params, record.cgroup, base)
-    if params["ng.limits"]:
+    if params["ng.limits"] or record.rules:
         from jailng.core import limit
 
         after += limit.operations(params, record)
@@ -344,6 +344,7 @@ def jail_set(
         from jailng.core import nested
 
         return nested.make(record, params)
+    _note_rules(record)
     root, _ = open_path(params)
     slots = {"root": root}
     parent = joined = None
@@ -371,6 +372,7 @@ def jail_set(
         booted.meanwhile = there
         carry_out(operations, slots, record)
         record.append(["created"])
+        _begin_rules(record)
     except OSError as error:
         raise JailError(f"jail_set: {explain(error)}") from None
     finally:
@@ -387,6 +389,20 @@ def _told(operations: list[Operation], warn: Callable[[str], None] | None) -> li
         for warning in [warning for operation in operations for warning in operation.warnings([])]:
             warn(warning)
     return [note for operation in operations for note in operation.notes([])]
+
+
+def _note_rules(record: Record) -> None:
+    if posix.access(RULES, posix.F_OK):
+        from jailng.limits import standing
+
+        standing.note(record)
+
+
+def _begin_rules(record: Record) -> None:
+    if record.rules or record.params.get("ng.limits") or posix.access(RULES, posix.F_OK):
+        from jailng.limits import standing
+
+        standing.begin(record)
 
 
 def _others_have(params: Parameters) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORY = "/run/jailng"
+RULES = f"{DIRECTORY}/rules"  # of rctl(8), if there are any (limits/database.py)
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
 SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own

@@ -16,7 +16,7 @@ from jailng.params import limit as limits_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from jailng.core.operation import Slots
     from jailng.core.registry import Record
@@ -65,9 +65,19 @@ class SetLimits(Operation):
         return [self.refused] if self.refused else []
 
 
+def of(record: Record) -> list[Limit]:
+    """What a jail is held to: its own limits, and the rules of rctl(8) about its name. Raises JailError."""
+    return with_rules(limits_of.read([record.params.get("ng.limits", "")]), record)
+
+
+def with_rules(limits: list[Limit], record: Record) -> list[Limit]:
+    """These, and the rules that the jail's record tells of (limits/standing.py)."""
+    return [*limits, *limits_of.read([record.rules])]
+
+
 def operations(params: Parameters, record: Record) -> list[Operation]:
-    """What applies ng.limits to a new jail."""
-    limits = limits_of.read(params.strings("ng.limits"))
+    """What applies ng.limits, and rules of rctl(8), to a new jail."""
+    limits = with_rules(limits_of.read(params.strings("ng.limits")), record)
     if not limits:
         return []
     return [SetLimits(record, limits, params.flag("ng.lenient"))]
@@ -113,7 +123,7 @@ def set_limits(record: Record, limits: list[Limit], before: list[Limit] | None =
     from jailng.params.model import Parameters
 
     if before is None:
-        before = limits_of.read([record.params.get("ng.limits", "")])
+        before = of(record)
     check(limits, Parameters.from_texts(record.params))
     unsettled = record.limiting
     record.append(["limiting"])
@@ -127,14 +137,15 @@ def set_limits(record: Record, limits: list[Limit], before: list[Limit] | None =
         raise JailError(f"{error.strerror}") from None
 
 
-def usage(record: Record) -> dict[str, int]:
+def usage(record: Record, names: Collection[str] = ()) -> dict[str, int]:
     """How much of every resource a jail uses now, with the jails in it, by the kernel's own counters.
 
-    Bytes, seconds, percent of one processor, and counts. Raises JailError where it has ended.
+    Bytes, seconds, percent of one processor, and counts; with ``names`` of others than these perhaps nothing. Raises
+    JailError where it has ended.
     """
     from jailng.core import consumption
 
-    return consumption.of(record)
+    return consumption.of(record, names)
 
 
 def _amounts(limits: Iterable[Limit]) -> Amounts:
@@ -264,7 +275,7 @@ def entering(record: Record) -> list[tuple[int, int, int]]:
 
 
 def _limits_of(record: Record) -> Amounts:
-    return _amounts(limits_of.read([record.params.get("ng.limits", "")]))
+    return _amounts(of(record))
 
 
 def _all_above(record: Record, stop: int = 0) -> list[Amounts]:

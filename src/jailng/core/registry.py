@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from jailng.core.index import Index
 
+_TEXTS = ("init", "starter", "boot", "broker", "cgroup", "controllers", "home", "keeper", "rules", "sockets", "warden")
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -99,10 +100,12 @@ class Record:
         "netns",
         "params",
         "parent",
+        "rules",
         "sockets",
         "starter",
         "undo",
         "up",
+        "warden",
     )
 
     def __init__(self, jid: int) -> None:
@@ -119,6 +122,8 @@ class Record:
         self.broker = ""
         self.keeper = ""  # of the interfaces that are lent to it (core/keeper.py)
         self.sockets = ""  # the broker of its sockets (core/stack.py)
+        self.rules = ""  # of rctl(8), about its name, as they were when they were last carried out (limits/standing.py)
+        self.warden = ""  # who watches what it uses (limits/watch.py)
         self.netns = self.mntns = self.cookie = 0  # where on the host it was made (core/origin.py)
         self.up = False
         self.created = False
@@ -180,7 +185,7 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
-            elif word in ("init", "starter", "boot", "broker", "cgroup", "controllers", "home", "keeper", "sockets"):
+            elif word in _TEXTS:
                 setattr(self, word, rest)
             elif word in ("base", "cookie", "mntns", "netns", "parent"):
                 setattr(self, word, int(rest))

@@ -33,10 +33,10 @@ def of(record: Record) -> procfiles.Size:
 
 
 def _limits(record: Record | None) -> list[str]:
-    """The ng.limits of a jail and of those above it."""
+    """The limits of a jail and of those above it."""
     found: list[str] = []
     while record is not None:
-        found.append(record.params.get("ng.limits", ""))
+        found += [record.params.get("ng.limits", ""), record.rules]
         record = registry.load(record.parent) if record.parent else None
     return found
 

@@ -106,6 +106,10 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])
+    if record.warden and record.current:
+        from jailng.limits import watch
+
+        watch.end(record)
     for jid in registry.forget(record):  # also those that were reserved meanwhile: by now their makers are dead
         _walk_inner(jid, record, wait=True)
 

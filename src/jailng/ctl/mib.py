@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jailng.params.table import Parameter
 
 NODE, INTEGER, UNSIGNED, LONG, STRING, OPAQUE = "node", "integer", "uint32_t", "unsigned long", "string", "opaque"
+BYTE = "uint8_t"
 UNAVAILABLE = "value is not available"
 NOT_PERMITTED = "Operation not permitted"
 _JAIL = "security.jail."
@@ -154,6 +155,10 @@ def _kern() -> list[Variable]:
         ),
         Variable("kern.features", NODE, "Kernel Features"),
         Variable("kern.features.vimage", INTEGER, "VIMAGE kernel virtualization", lambda _: _vimage()),
+        Variable("kern.features.racct", INTEGER, "Resource Accounting", lambda _: "1"),
+        Variable("kern.features.rctl", INTEGER, "Resource Limits", lambda _: "1"),
+        Variable("kern.racct", NODE, "Resource Accounting"),
+        Variable("kern.racct.enable", BYTE, "Enable RACCT/RCTL", lambda _: "1"),
     ]
 
 

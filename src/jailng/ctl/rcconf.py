@@ -1,4 +1,4 @@
-"""What rc.conf(5) says of jails and of ipnat: /etc/default/jail, a script of sh(1), as /etc/rc.conf is."""
+"""What rc.conf(5) says of jails, of ipnat and of rctl: /etc/default/jail, a script of sh(1), as /etc/rc.conf is."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ _DEFAULTS = {
     "jail_consolecmd": "/usr/bin/login -f root",
     "ipnat_enable": "NO",
     "ipnat_rules": "/etc/ipnat.rules",
+    "rctl_enable": "YES",
+    "rctl_rules": "/etc/rctl.conf",
 }
 _YES = ("yes", "true", "on", "1")
 _NO = ("no", "false", "off", "0")
 
 
 class Settings:
-    """The variables whose names begin with ``jail_`` or ``ipnat_``."""
+    """The variables whose names begin with ``jail_``, ``ipnat_`` or ``rctl_``."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self._values = values
@@ -79,7 +81,7 @@ def read(file: Path | None = None) -> Settings:
         said = done.stderr.decode("utf-8", "surrogateescape").strip().splitlines()
         raise JailError(f"{file}: {said[-1] if said else f'exit status {done.returncode}'}")
     pairs = (line.partition("=") for line in done.stdout.decode("utf-8", "surrogateescape").split("\0"))
-    return Settings({name: value for name, _, value in pairs if name.startswith(("jail_", "ipnat_"))})
+    return Settings({name: value for name, _, value in pairs if name.startswith(("jail_", "ipnat_", "rctl_"))})
 
 
 def write(name: str, value: str | None) -> None:

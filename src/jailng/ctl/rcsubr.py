@@ -52,8 +52,8 @@ def forbidden(name: str, prefix: str, directive: str, settings: Settings) -> boo
 def common(name: str, what: str, extra: str, directive: str, settings: Settings) -> int:
     """One of ``COMMON``, of the script ``name``, which is there for ``what`` and has ``extra`` commands."""
     if directive == "rcvar":
-        value = visible(settings.text(f"{name}_enable"))
-        tell(f'# {name} : {what}\n#\n{name}_enable="{value}"\n#   (default: "NO")\n\n')
+        value, default = visible(settings.text(f"{name}_enable")), Settings({}).text(f"{name}_enable")
+        tell(f'# {name} : {what}\n#\n{name}_enable="{value}"\n#   (default: "{default}")\n\n')
     elif directive == "enabled":
         return int(not settings.yes(f"{name}_enable"))
     elif directive == "describe":

@@ -21,7 +21,7 @@ usage: jailctl sysctl [-bdehiNnoqtTWx] name[=value] ...
 _LETTERS = frozenset("AabdehiNnoqtTwWxX")
 _OURS = ("jail", "kern", "security")  # the tops of trees that Linux does not have
 _THEIRS = frozenset("Nnq")  # letters that mean about the same to the host's own
-_SIZES = {mib.INTEGER: 4, mib.UNSIGNED: 4, mib.LONG: 8}
+_SIZES = {mib.BYTE: 1, mib.INTEGER: 4, mib.UNSIGNED: 4, mib.LONG: 8}
 _SPACE = " \t\n\v\f\r"
 
 

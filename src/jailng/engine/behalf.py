@@ -251,6 +251,8 @@ def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str
             raise JailError(f"unknown parameter: {visible(name)}")
         if name == "ng.rdr" and text:  # the host's addresses are not the jail's to give
             raise JailError(hierarchy.NOT_PERMITTED)
+        if name == "ng.limits" and text:
+            _check_limits(text)
         if name == "path":
             path = text
         elif name == "name" and text:
@@ -260,6 +262,15 @@ def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str
         else:
             params.add(name, text if equals else None)
     return params, path
+
+
+def _check_limits(text: str) -> None:
+    """Those that are watched take a process of the host's for each jail, and write to its log. Raises JailError."""
+    from jailng.limits import watch
+    from jailng.params.limit import read
+
+    for limit in watch.watched(read([text])):
+        raise JailError(f"ng.limits: {limit.text}: in a jail only deny and throttle")
 
 
 def _update(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:

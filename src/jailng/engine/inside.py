@@ -128,6 +128,10 @@ def attached(
         from jailng.engine import broker
 
         broker.revive(record)
+    if record.warden:
+        from jailng.limits import standing
+
+        standing.look_after(record)
     entry = attach.Entry(record, privileges.confine(params, record.joined))
     try:
         streams = _streams(record, entry.base, fds, not wanted.background)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import fresh, ownfile, registry, remove, tunable
-from jailng.core.index import Index
+from jailng.core.index import RULES, Index
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -87,6 +87,7 @@ def _change(record: Record, changes: Parameters) -> None:
     policed(record)
     if renamed:
         _keep_name(record)
+    _follow(record, changed)
     _tell_inside(record, changed)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
@@ -109,6 +110,14 @@ def _tell_inside(record: Record, changed: list[str]) -> None:
         fresh.freshen(record)
 
 
+def _follow(record: Record, changed: list[str]) -> None:
+    """Rules of rctl(8) are about names, and what is watched is not the kernel's business."""
+    if "ng.limits" in changed or ("name" in changed and (record.rules or posix.access(RULES, posix.F_OK))):
+        from jailng.limits import standing
+
+        standing.settle(record)
+
+
 def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
     if "host.hostname" in changed or "host.domainname" in changed:
         _set_names(record, params)
@@ -125,7 +134,7 @@ def _limit(record: Record, params: Parameters) -> None:
     from jailng.params.limit import read
 
     try:
-        limit.set_limits(record, read(params.strings("ng.limits")))
+        limit.set_limits(record, limit.with_rules(read(params.strings("ng.limits")), record))
     except JailError as error:
         raise JailError(f"ng.limits: {error}") from None
 

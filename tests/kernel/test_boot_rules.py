@@ -1,4 +1,4 @@
-"""Rules of ipnat(5) that are loaded with the machine, under systemd and under SysV's init."""
+"""Rules of ipnat(5) and rctl.conf(5) that are loaded with the machine, under systemd and under SysV's init."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ __all__ = ["machine", "package"]
 _RULE = "map ep0 192.168.10.2/32 -> 0.0.0.0/32"
 _LISTED = f"List of active MAP/Redirect filters:\n{_RULE}\n\nList of active sessions:\n"
 _NONE = "List of active MAP/Redirect filters:\n\nList of active sessions:\n"
+_LIMIT = "jail:cell:maxproc:deny=100"
 _FLUSHED = "0 entries flushed from NAT table\n{} entries flushed from NAT list\n"
 
 
 def test_rules_are_loaded_with_the_machine(machine: Machine) -> None:
     (machine.top / "etc/ipnat.rules").write_text(f"{_RULE}\n")
+    (machine.top / "etc/rctl.conf").write_text(f"# At most\n{_LIMIT} # processes\n")
     machine.chroot("jailctl", "rcipnat", "enable")
     machine.boot()
+    assert machine.must("rctl") == f"{_LIMIT}\n"
+    machine.must("service", "rctl", "stop")
+    assert machine.must("rctl") == ""
+    for directive in ("start", "restart"):
+        machine.must("service", "rctl", directive)
+        assert machine.must("rctl") == f"{_LIMIT}\n"
+    assert machine.must("/etc/init.d/rctl", "onestop") == ""
+    assert machine.must("rctl") == ""
     assert machine.must("ipnat", "-l") == _LISTED
     machine.must("jailctl", "rcipnat", "status")
     machine.must("service", "ipnat", "stop")

@@ -1,0 +1,86 @@
+"""Rules added and removed (rctl_rule_add(), rctl_rule_remove()), and at once carried out in the jails that run."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from jailng.core import limit as kernel
+from jailng.core import registry
+from jailng.errors import JailError
+from jailng.limits import database, standing
+from jailng.params.limit import RESOURCES, unsupported
+from jailng.params.model import Parameters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.limits.rule import Rule
+
+# Why rules are about jails alone.
+_SUBJECTS = {
+    "process": "a process is limited by setrlimit(2): see prlimit(1)",
+    "user": "Linux counts by cgroup, and those are the init system's: see systemd.resource-control(5), limits.conf(5)",
+    "loginclass": "Linux has no login classes",
+}
+
+
+def add(rule: Rule) -> None:
+    """Add a rule; where the jail runs it counts at once. Raises JailError, OSError; nothing has changed then."""
+    rule.per = rule.per or rule.subject
+    if not rule.whole:
+        raise _error(errno.EINVAL)
+    _check(rule)
+    before = database.change(lambda rules: database.with_rule(rules, rule))
+    try:
+        _carry_out(rule.id)
+    except (JailError, OSError):
+        replaced = [other for other in before if rule.replaces(other)]
+        database.change(lambda rules: [*[other for other in rules if other.text != rule.text], *replaced])
+        try:
+            _carry_out(rule.id)
+        except (JailError, OSError):
+            pass  # what it says is what has been said
+        raise
+
+
+def _check(rule: Rule) -> None:
+    limit = rule.limit
+    more = RESOURCES[limit.resource][1]
+    if limit.action in ("deny", "throttle") and limit.action != more:
+        raise _error(errno.EOPNOTSUPP)
+    why = _SUBJECTS.get(rule.subject) or unsupported(limit)
+    if why:
+        raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {why}")
+    if limit.action == more and kernel.ENFORCED.get(limit.resource) != more:
+        raise JailError(f"{limit.resource}: nothing here limits it")
+    if limit.action == more:
+        kernel.check([*[other.limit for other in database.of_jail(rule.id)], limit], Parameters())
+
+
+def remove(rule: Rule) -> None:
+    """Remove the rules that it matches, as a filter. Raises JailError, OSError (ESRCH: there are none)."""
+    gone = list(filter(rule.matches, database.read()))
+    if not gone:
+        raise _error(errno.ESRCH)
+    database.change(lambda rules: [other for other in rules if not rule.matches(other)])
+    for name in dict.fromkeys([one.id for one in gone]):
+        _carry_out(name)
+
+
+def _carry_out(name: str) -> None:
+    """Have the jail of that name, if there is one, be held to what counts now.
+
+    One that is being made looks for itself once it is there, and until then commands of its own may run.
+    """
+    record = registry.remains(name)
+    if record is None or record.name != name or not record.created or not record.lock_again():
+        return
+    try:
+        if record.alive() and record.name == name:
+            standing.settle(record)
+    finally:
+        record.unlock()
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, posix.strerror(number))

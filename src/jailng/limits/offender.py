@@ -1,0 +1,100 @@
+"""Which processes of a jail a rule is about: its members, and of these the one that has most of a resource."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.linux import cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+_MOST_LOOKED_AT = 1000  # a jail may have far more processes than anybody wants to read /proc for
+_TIMES = ("cputime", "pcpu")
+_SIZES = ("datasize", "memoryuse", "memorylocked", "stacksize", "swapuse", "vmemoryuse")
+# Of /proc/PID/stat, behind the name: proc(5). Resident size is in pages.
+_USER, _SYSTEM, _STARTED, _RESIDENT = 11, 12, 19, 21
+
+
+class Offender:
+    """A process of a jail's. ``pid`` is the host's, ``uid`` the jail's; ``comm`` is whatever it calls itself."""
+
+    __slots__ = ("comm", "pid", "uid")
+
+    def __init__(self, pid: int, comm: str, uid: int) -> None:
+        self.pid = pid
+        self.comm = comm
+        self.uid = uid
+
+
+def members(path: str) -> list[int]:
+    """The pids of a jail's members and of those of the jails in it; ``path`` is the jail's cgroup. Raises OSError."""
+    leaf = f"{path}/members"
+    try:
+        found = cgroup.members(leaf)
+    except FileNotFoundError:
+        return []
+    for inner in cgroup.directories_in(leaf):
+        found += members(f"{leaf}/{inner}")
+    return [pid for pid in found if pid]
+
+
+def started(pid: int) -> int:
+    """When it was, in ticks since the boot: that and the pid tell a process from others. 0: it has ended."""
+    fields = _stat(pid)[1]
+    return fields[_STARTED] if fields else 0
+
+
+def worst(record: Record, pids: list[int], resource: str) -> Offender:
+    """The process among these to be named: the one with most of the resource, or, where that is not known, the newest.
+
+    Where all have ended it is pid 0.
+    """
+    best: tuple[int, int] = (-1, 0)
+    for pid in pids[-_MOST_LOOKED_AT:]:
+        fields = _stat(pid)[1]
+        if not fields:
+            continue
+        if resource in _TIMES:
+            value = fields[_USER] + fields[_SYSTEM]
+        elif resource in _SIZES:
+            value = fields[_RESIDENT]
+        else:
+            value = fields[_STARTED]
+        best = max(best, (value, pid))
+    pid = best[1]
+    comm = _stat(pid)[0] if pid else ""
+    return Offender(pid, comm, _uid(pid) - (record.base if record.owner else 0) if pid else 0)
+
+
+def _stat(pid: int) -> tuple[str, list[int]]:
+    """Its name, which may be anything, and the numbers behind its state; none where it has ended."""
+    text = _read(f"/proc/{pid}/stat")
+    begin, end = text.find(b"("), text.rfind(b")")
+    if begin < 0 or end < 0:
+        return "", []
+    fields = text[end + 1 :].split()
+    if len(fields) <= _RESIDENT:
+        return "", []
+    return text[begin + 1 : end].decode("utf-8", "surrogateescape"), [0, *[int(field) for field in fields[1:]]]
+
+
+def _uid(pid: int) -> int:
+    for line in _read(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"Uid:"):
+            return int(line.split()[2])
+    return 0
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return posix.read(fd, 4096)
+    except OSError:
+        return b""
+    finally:
+        posix.close(fd)

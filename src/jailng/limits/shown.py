@@ -1,0 +1,63 @@
+"""What rctl(8) shows beside the rules themselves: those that hold for a process, and what a jail uses."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from jailng.core import limit as kernel
+from jailng.core import registry
+from jailng.limits import standing
+from jailng.linux import cgroup, ns
+from jailng.params.limit import RESOURCES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+    from jailng.limits.rule import Rule
+
+
+def applying(rule: Rule) -> list[Rule]:
+    """The rules for the process of ``process:PID``, or, which FreeBSD does not tell, for those of ``jail:NAME``.
+
+    Those of the jail that it is in come first, then those of the jails around that one. Raises OSError.
+    """
+    if rule.subject not in ("process", "jail"):
+        raise _error(errno.EOPNOTSUPP if rule.subject else errno.EINVAL)
+    if not rule.id:
+        raise _error(errno.EINVAL)
+    found: list[Rule] = []
+    record = _jail_of(int(rule.id)) if rule.subject == "process" else registry.find(rule.id)
+    while record is not None:
+        standing.look_after(record)
+        found += standing.rules(record)
+        record = registry.load(record.parent) if record.parent else None
+    return found
+
+
+def _jail_of(pid: int) -> Record | None:
+    """The jail that a process is in, the innermost. Raises OSError (ESRCH: there is none of that number)."""
+    pidfd = ns.pidfd_open(pid)
+    try:
+        place = cgroup.of_process(pidfd)
+    finally:
+        posix.close(pidfd)
+    return next((record for record in registry.jails() if place.endswith(f"/{record.cgroup}/members")), None)
+
+
+def usage(rule: Rule) -> dict[str, int]:
+    """What a jail uses of each resource, in FreeBSD's order; nothing, where it does not run. Raises OSError."""
+    if not rule.id:
+        raise _error(errno.EINVAL)
+    if rule.subject != "jail":
+        raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: what is counted is what jails use")
+    record = registry.find(rule.id)
+    if record is None:
+        return dict.fromkeys(RESOURCES, 0)
+    standing.look_after(record)
+    used = kernel.usage(record)
+    return {name: used[name] for name in RESOURCES if name in used}
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, posix.strerror(number))

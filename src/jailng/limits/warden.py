@@ -1,0 +1,272 @@
+"""The warden's process (limits/watch.py): it looks once a second, and does what the rules say (rctl_enforce()).
+
+A rule acts when what is used comes to exceed its amount, and again only after that was no longer so: ``log`` once, a
+signal once for each process, also for those that are born meanwhile.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import time
+from select import POLLIN, poll
+
+from jailng.core import consumption, index, registry
+from jailng.core import limit as kernel
+from jailng.errors import JailError, explain
+from jailng.limits import database, offender, refusals, syslog, watch
+from jailng.limits.rule import of_jail
+from jailng.linux import cgroup, ns
+from jailng.params.limit import read
+from jailng.params.values import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+    from jailng.params.limit import Limit
+
+_PERIOD = 1.0  # seconds
+_PATIENCE = 1.0
+_TIMES = ("cputime", "wallclock")  # they are counted in whole seconds, the last of which has passed
+_ROUNDS = 8  # in which those are found that were born while others were signalled
+_MOST_LINES = 10  # that a jail can cause in a second: kern.racct.rctl.log_rate_limit
+
+
+class Watch:
+    """A limit that is watched, whether it was told of since it was exceeded, and who has been signalled."""
+
+    __slots__ = ("limit", "signalled", "told")
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.told = False
+        self.signalled: set[tuple[int, int]] = set()  # pids, and when they were started
+
+    def holds(self, used: int) -> bool:
+        """Whether that much is within the limit."""
+        return used < self.limit.amount if self.limit.resource in _TIMES else used <= self.limit.amount
+
+    def rest(self) -> None:
+        """It holds again."""
+        self.told = False
+        self.signalled.clear()
+
+
+class Warden:
+    """``init`` is a pidfd of PID 1 of the jail whose ``record`` that is."""
+
+    def __init__(self, record: Record, init: int) -> None:
+        self.record = record
+        self.init = init
+        self.watches: list[Watch] = []
+        self._stamp: tuple[int, ...] = ()
+        self._failing = False
+        self._denied: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
+
+    def serve(self, bell: int) -> None:
+        """Until the jail has ended, or nothing is to be watched any more. ``bell`` can be read from when it rings."""
+        waiter = poll()
+        for fd in (self.init, bell):
+            waiter.register(fd, POLLIN)
+        due = time.monotonic()
+        while True:
+            self._look_for_rules()
+            if not self.watches and self._may_leave():
+                return
+            self._try_to_look()
+            due = max(due + _PERIOD, time.monotonic())
+            ready = [fd for fd, _ in waiter.poll(1000 * max(due - time.monotonic(), 0.0))]
+            if self.init in ready:
+                return
+            if bell in ready:
+                posix.read(bell, 4096)
+
+    def _look_for_rules(self) -> None:
+        """Those of the jail by its present name, and of its parameter; what is known of one that stays is kept."""
+        stamp = _stamp(self.record.jid)
+        if stamp == self._stamp:
+            return
+        record = registry.load(self.record.jid)
+        if record is None or record.init != self.record.init:
+            self.watches = []
+            return
+        if not self.record.locked:
+            self.record = record
+        limits = [rule.limit for rule in database.of_jail(record.name)]
+        limits += read([record.params.get("ng.limits", "")])
+        known = {one.limit: one for one in self.watches}
+        self.watches = [known.get(one) or Watch(one) for one in dict.fromkeys(watch.watched(limits))]
+        self._denied = {}
+        for one in limits:
+            if one.action == "deny":
+                self._denied[one.resource] = min(one.amount, self._denied.get(one.resource, one.amount))
+        self._stamp = stamp
+
+    def _may_leave(self) -> bool:
+        """Have the record say that nobody watches, so that whoever adds a rule from now on starts another."""
+        if not self.record.lock(wait=False):
+            return registry.load(self.record.jid) is None
+        try:
+            self._stamp = ()
+            self._look_for_rules()
+            if not self.watches and registry.is_own(self.record.warden):
+                self.record.append(["warden "])
+            return not self.watches
+        finally:
+            self.record.unlock()
+
+    def _try_to_look(self) -> None:
+        """What ends meanwhile cannot be looked at; another reason is told of once."""
+        try:
+            if self.watches:
+                self._look()
+            self._failing = False
+        except (JailError, OSError) as error:
+            if not self._failing and not ns.ends_within(self.init, 0):
+                self._failing = True
+                syslog.tell(f"jail {visible(self.record.name)}: {visible(explain(error))}")
+
+    def _look(self) -> None:
+        used = self._used()
+        refused = self._newly_refused()
+        lines = 0
+        for one in self.watches:
+            if one.limit.resource not in used:
+                continue
+            if one.holds(used[one.limit.resource]) and one.limit.amount > refused.get(one.limit.resource, -1):
+                one.rest()
+            elif one.limit.action != "log":
+                self._signal(one)
+            elif not one.told and lines < _MOST_LINES:
+                one.told = True
+                lines += 1
+                self._tell(one)
+
+    def _used(self) -> dict[str, int]:
+        """Of what is watched; without that for which the jail's root keeps this process waiting."""
+        names = {one.limit.resource for one in self.watches}
+        apart = names.intersection(consumption.OWN) if self.record.params.get("allow.mount") == "true" else set()
+        found = kernel.usage(self.record, names - apart) if names - apart else {}
+        used = {name: found[name] for name in names - apart}
+        if apart:
+            used.update(_asked_by_another(self.record, apart))
+        return used
+
+    def _newly_refused(self) -> dict[str, int]:
+        """The amounts of ``deny`` beyond which the kernel has refused something since this was asked last.
+
+        Where that is the amount of another rule, too, what is used never exceeds that, and yet somebody has tried.
+        """
+        before, self._refused = self._refused, {}
+        for resource in {one.limit.resource for one in self.watches if one.limit.resource in self._denied}:
+            self._refused[resource] = refusals.counted(self.record, resource)
+        return {name: self._denied[name] for name, count in self._refused.items() if count > before.get(name, count)}
+
+    def _tell(self, one: Watch) -> None:
+        record = self.record
+        found = offender.worst(record, offender.members(record.cgroup), one.limit.resource)
+        syslog.tell(
+            f'rule "{of_jail(visible(record.name), one.limit).text}" matched by pid {found.pid} '
+            f"({visible(found.comm)}), uid {found.uid}, jail {visible(record.name)}"
+        )
+
+    def _signal(self, one: Watch) -> None:
+        """Send it to all who have not had it. They may have children meanwhile, and more than this is quick for."""
+        number = int(getattr(_signal, one.limit.action.upper()))
+        place = f"{self.record.cgroup}/members"
+        if number == _signal.SIGKILL and not cgroup.directories_in(place):
+            cgroup.write(f"{place}/cgroup.kill", b"1")  # whoever is being born does not get away
+            return
+        alive: set[tuple[int, int]] = set()
+        for _ in range(_ROUNDS):
+            found = {(pid, offender.started(pid)) for pid in offender.members(self.record.cgroup)}
+            alive |= found
+            if found <= one.signalled:
+                break
+            for pid, birth in found - one.signalled:
+                one.signalled.add((pid, birth))
+                _send(pid, birth, number)
+        one.signalled &= alive
+
+
+def _asked_by_another(record: Record, names: set[str]) -> dict[str, int]:
+    """What is used, found out by a child that may be kept waiting; nothing, if it is."""
+    hears, tells = posix.pipe()
+    child = posix.fork()
+    if child == 0:
+        try:
+            used = kernel.usage(record, names)
+            posix.write(tells, " ".join([f"{name}={used[name]}" for name in names]).encode())
+        finally:
+            posix._exit(0)
+    posix.close(tells)
+    waiter = poll()
+    waiter.register(hears, POLLIN)
+    try:
+        answer = posix.read(hears, 4096).decode() if waiter.poll(1000 * _PATIENCE) else ""
+    finally:
+        posix.close(hears)
+        posix.kill(child, _signal.SIGKILL)  # it is not reaped before: nobody else has its number
+        posix.waitpid(child, 0)
+    pairs = [word.partition("=") for word in answer.split()]
+    return {name: int(amount) for name, _, amount in pairs}
+
+
+def _send(pid: int, birth: int, number: int) -> None:
+    try:
+        pidfd = ns.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if offender.started(pid) == birth:  # else it is another's by now
+            ns.pidfd_send_signal(pidfd, number)
+    except OSError:
+        pass
+    finally:
+        posix.close(pidfd)
+
+
+def _stamp(jid: int) -> tuple[int, ...]:
+    """What differs when the rules, or what the jail's record says, may have changed."""
+    found: list[int] = []
+    for path in (index.RULES, f"{index.DIRECTORY}/jails/{jid}"):
+        try:
+            status = posix.stat(path)
+            found += [status.st_ino, status.st_size, status.st_mtime_ns]
+        except FileNotFoundError:
+            found.append(0)
+    return tuple(found)
+
+
+def main(jid: int, pid: int, inode: int) -> None:
+    """Watch the jail of that jid, if it still is the one whose PID 1 this is. Does not return."""
+    hears, bell = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+    _signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGHUP, lambda *_: None)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    try:
+        posix.chdir("/")
+        record = registry.load(jid)
+        if record is not None and record.init == f"{pid} {inode}":
+            init = ns.pidfd_open(pid)
+            if posix.fstat(init).st_ino == inode:
+                _move(watch.HOME)
+                Warden(record, init).serve(hears)
+                cgroup.write("cgroup.procs", b"0")
+                watch.leave()
+    except ProcessLookupError:
+        pass  # the jail has ended meanwhile
+    except Exception as error:  # nobody else would ever hear of it
+        syslog.tell(f"jail {jid} is no longer watched: {visible(explain(error))}")
+    posix._exit(0)
+
+
+def _move(home: str) -> None:
+    for _ in range(_ROUNDS):
+        try:
+            cgroup.make(home)
+            cgroup.write(f"{home}/cgroup.procs", b"0")
+            return
+        except OSError:
+            pass  # whoever left it has removed it

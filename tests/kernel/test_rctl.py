@@ -1,0 +1,311 @@
+"""rctl(8): rules about jails that run, and that do not; what they use; and who watches them."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jailng.core import registry
+from tests.kernel.conftest import ENVIRONMENT, Command, _command
+from tests.kernel.stage import Stage, mount, unmount
+
+_FORK = "busybox sleep 1000 >/dev/null 2>&1 &"
+_SLEEP = "exec.start=/bin/busybox sleep 1000 >/dev/null 2>&1 &"
+_PATIENCE = 20  # seconds for what takes one or two
+
+
+@pytest.fixture
+def rctl(checkout: Path) -> Iterator[Command]:
+    command = _command(checkout / "bin/rctl")
+    yield command
+    command("-r", ":")
+
+
+@pytest.fixture
+def make(jail: Command, small_root: Path) -> Iterator[Command]:
+    """Starts the jail ``cell``, with the jid 7, which does not outlive the test."""
+
+    def started(*words: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        done = jail("-c", "jid=7", "name=cell", f"path={small_root}", *words, stdin=stdin, timeout=timeout)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done
+
+    yield started
+    for record in registry.jails():
+        if record.parent == 0:
+            jail("-r", str(record.jid))
+    jail("-R", "*")
+
+
+@pytest.fixture
+def syslog(tmp_path: Path) -> Iterator[socket.socket]:
+    """What a daemon of syslog would hear."""
+    Path("/run/systemd").mkdir(exist_ok=True)
+    mount("none", "/run/systemd", "tmpfs")
+    Path("/run/systemd/journal").mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.settimeout(_PATIENCE)
+        listening.bind("/run/systemd/journal/dev-log")
+        own = Path("/dev/log").exists() and not Path("/dev/log").is_symlink()
+        if own:
+            mount("/run/systemd/journal/dev-log", "/dev/log", None, 0x1000)
+        yield listening
+        if own:
+            unmount("/dev/log")
+    unmount("/run/systemd")
+    if not os.listdir("/run/systemd"):
+        os.rmdir("/run/systemd")
+
+
+def members(stage: Stage) -> list[int]:
+    return [int(pid) for pid in (stage.cgroup2 / "jailng/7/members/cgroup.procs").read_text().split()]
+
+
+def warden(jid: int = 7) -> int:
+    """A pidfd of it."""
+    record = registry.load(jid)
+    assert record is not None
+    assert registry.is_alive(record.warden)
+    return os.pidfd_open(int(record.warden.partition(" ")[0]))
+
+
+def ends(pidfd: int) -> None:
+    assert select.select([pidfd], [], [], _PATIENCE)[0]
+    os.close(pidfd)
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_rules_of_a_jail_that_runs(rctl: Command, make: Command, stage: Stage, jexec: Command) -> None:
+    make(_SLEEP)
+    assert lines(rctl()) == []
+    rules = ["jail:cell:maxproc:deny=3", "jail:cell:memoryuse:deny=512M", "j:cell:OpenFiles:deny=1k/process"]
+    assert lines(rctl("-a", *rules)) == []
+    forms = ["jail:cell:openfiles:deny=1024/process", "jail:cell:memoryuse:deny=536870912", "jail:cell:maxproc:deny=3"]
+    for words in ([], [":"], ["::"], [":::"], ["jail:cell"], ["jail:7"], ["jail:"], [":::deny"], ["-l", "jail:cell"]):
+        assert lines(rctl(*words)) == forms, words
+    assert lines(rctl("-h", "jail:cell:memoryuse", "::maxproc")) == ["jail:cell:memoryuse:deny=512M", forms[2]]
+    (pid,) = members(stage)
+    assert lines(rctl("-lhn", f"process:{pid}"))[1] == "jail:cell:memoryuse:deny=512M"
+    assert lines(rctl("-l", f"process:{os.getpid()}")) == []
+    assert lines(rctl("jail:other", "user:root", "loginclass:", "process:")) == []
+
+    assert "can't fork" in jexec("cell", "/bin/busybox", "sh", "-c", f"{_FORK} {_FORK} {_FORK}").stderr
+    assert lines(rctl("-a", "jail:cell:maxproc:deny=100")) == []
+    assert lines(rctl("::maxproc")) == ["jail:cell:maxproc:deny=100"]
+    assert lines(jexec("cell", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["1024"]
+    assert lines(rctl("-r", "jail:cell:maxproc")) == []
+    assert lines(rctl()) == forms[:2]
+    gone = rctl("-r", "jail:cell:maxproc", ":::log")
+    assert gone.returncode == 2
+    assert gone.stderr.splitlines()[0] == "rctl: failed to remove rule 'jail:cell:maxproc': No such process"
+
+
+def test_what_is_used(rctl: Command, make: Command) -> None:
+    make(_SLEEP)
+    used = dict(line.split("=") for line in lines(rctl("-u", "jail:cell")))
+    assert list(used)[:9] == (
+        "cputime datasize stacksize coredumpsize memoryuse memorylocked maxproc openfiles vmemoryuse".split()
+    )
+    assert used["maxproc"] == used["nthr"] == "1"
+    assert int(used["memoryuse"]) > 0
+    assert int(used["openfiles"]) >= 3
+    human = dict(line.split("=") for line in lines(rctl("-hu", "jail:7")))
+    assert list(human) == list(used)
+    assert re.fullmatch(r"[0-9.]+[KM]", human["vmemoryuse"])
+    assert {line.split("=")[1] for line in lines(rctl("-u", "jail:nobody"))} == {"0"}
+
+
+REFUSED = [
+    ("-a foo", "malformed rule 'foo': missing subject"),
+    ("-a jail:cell", "failed to add rule 'jail:cell': Invalid argument"),
+    ("-a jail:cell:memoryuse:deny=1q", "malformed rule 'jail:cell:memoryuse:deny=1q': invalid numeric value '1q'"),
+    ("-a jail:c:cputime:deny=1", "failed to add rule 'jail:c:cputime:deny=1': Operation not supported"),
+    ("-a jail:c:pcpu:throttle=1", "failed to add rule 'jail:c:pcpu:throttle=1': Operation not supported"),
+    (
+        "-a jail:c:maxproc:devctl=1",
+        "failed to add rule 'jail:c:maxproc:devctl=1': Operation not supported: devctl: Linux has no devd(8) to tell",
+    ),
+    (
+        "-a jail:c:maxproc:deny=1/user",
+        (
+            "failed to add rule 'jail:c:maxproc:deny=1/user': Operation not supported: "
+            "per user: nothing on Linux counts by user within a jail"
+        ),
+    ),
+    (
+        "-a process:1:nthr:deny=1",
+        (
+            "failed to add rule 'process:1:nthr:deny=1': Operation not supported: "
+            "a process is limited by setrlimit(2): see prlimit(1)"
+        ),
+    ),
+    ("user:nobody-here", "malformed rule 'user:nobody-here': unknown user 'nobody-here'"),
+    ("-l :", "failed to get limits for ':': Invalid argument"),
+    ("-l user:0", "failed to get limits for 'user:0': Operation not supported"),
+    ("-l process:4194305", "failed to get limits for 'process:4194305': No such process"),
+    ("-u :", "failed to show resource consumption for ':': Invalid argument"),
+    ("-r :", "failed to remove rule ':': No such process"),
+    ("-al :", "at most one of -a, -l, -r, or -u may be specified"),
+]
+
+
+def test_what_is_refused(rctl: Command) -> None:
+    for words, said in REFUSED:
+        done = rctl(*words.split())
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"rctl: {said}\n")
+    usage = "usage: rctl [ -h ] [-a rule | -l filter | -r filter | -u filter | filter]\n"
+    for words in ("-a", "-u", "-x", "-h -r"):
+        done = rctl(*words.split())
+        assert (done.returncode, done.stderr) == (1, usage)
+    some = rctl("-a", "jail:c:maxproc:deny=1", "foo", "bar", "jail:c:nthr:log=1")
+    assert some.returncode == 2
+    assert lines(rctl()) == ["jail:c:nthr:log=1", "jail:c:maxproc:deny=1"]
+
+
+def test_others_than_the_host_s_root_are_refused(rctl: Command, checkout: Path) -> None:
+    for prefix in (["unshare", "-U", "-r"], ["setpriv", "--reuid=65534", "--clear-groups"]):
+        argv = [*prefix, "/usr/bin/python3", "-IS", str(checkout / "bin/rctl")]
+        done = subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT)
+        assert (done.returncode, done.stdout) == (1, "")
+        if "Permission denied" not in done.stderr:  # the checkout may be where only root can reach it
+            assert done.stderr == "rctl: failed to show rules for '::': Operation not permitted\n"
+
+
+def test_a_rule_is_there_before_the_jail_and_after_it(
+    rctl: Command, make: Command, jail: Command, jexec: Command
+) -> None:
+    rule = "jail:cell:maxproc:deny=2"
+    assert lines(rctl("-a", rule)) == []
+    for _ in range(2):
+        make("persist", _SLEEP)
+        assert lines(rctl("-l", "jail:cell")) == [rule]
+        assert "can't fork" in jexec("cell", "/bin/busybox", "sh", "-c", _FORK).stderr
+        assert jail("-r", "cell").returncode == 0
+        assert lines(rctl()) == [rule]
+
+
+def test_a_rule_comes_from_a_command_of_the_jail_s_own(
+    rctl: Command, make: Command, checkout: Path, jexec: Command
+) -> None:
+    """As jail.conf has it on FreeBSD; the jail is locked while the first of these runs."""
+    make(
+        f"exec.prestart={checkout}/bin/rctl -a jail:cell:nthr:deny=64",
+        f"exec.created={checkout}/bin/rctl -a jail:cell:openfiles:deny=99",
+        "persist",
+    )
+    assert lines(rctl("-l", "jail:cell")) == ["jail:cell:openfiles:deny=99", "jail:cell:nthr:deny=64"]
+    assert lines(jexec("cell", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["99"]
+
+
+def test_time_is_up(rctl: Command, make: Command, stage: Stage, jail: Command) -> None:
+    make("persist", _SLEEP, _SLEEP)
+    sleeping = [os.pidfd_open(pid) for pid in members(stage)]
+    os.kill(members(stage)[0], signal.SIGSTOP)  # what is stopped gets it later, and keeps nobody else waiting
+    assert lines(rctl("-a", "jail:cell:wallclock:sigterm=1")) == []
+    ends(sleeping[1])
+    assert lines(rctl("-a", "jail:cell:wallclock:sigkill=1")) == []
+    ends(sleeping[0])
+    watching = warden()
+    assert lines(rctl("-r", "::wallclock")) == []
+    ends(watching)
+    assert registry.find("cell") is not None
+    assert not (stage.cgroup2 / "jailng/warden").exists()
+
+
+def test_what_has_been_used_up(rctl: Command, make: Command, jexec: Command, jail: Command) -> None:
+    """The jail ends with its last process, and the warden with the jail."""
+    make("exec.start=/bin/busybox sh -c 'while :; do :; done' >/dev/null 2>&1 &")
+    assert lines(rctl("-a", "jail:cell:cputime:sigxcpu=1")) == []
+    watching = warden()
+    ends(watching)
+    assert registry.find("cell") is None
+    assert lines(rctl()) == ["jail:cell:cputime:sigxcpu=1"]
+
+
+def test_a_fork_bomb_does_not_get_away(rctl: Command, make: Command, jexec: Command) -> None:
+    make("persist", "ng.limits=maxproc:deny=2000,maxproc:sigkill=50")
+    watching = warden()
+    bomb = jexec("cell", "/bin/busybox", "sh", "-c", f"while :; do {_FORK} busybox usleep 2000; done")
+    assert bomb.returncode == -signal.SIGKILL
+    assert lines(rctl("-l", "jail:cell")) == ["jail:cell:maxproc:sigkill=50", "jail:cell:maxproc:deny=2000"]
+    assert not select.select([watching], [], [], 0)[0]
+    os.close(watching)
+
+
+def test_it_is_logged(
+    rctl: Command, make: Command, checkout: Path, jail: Command, jexec: Command, syslog: socket.socket
+) -> None:
+    make("persist", "ng.limits=maxproc:log=1")
+    argv = [str(checkout / "bin/jexec"), "cell", "/bin/busybox", "sh", "-c", f"{_FORK} read x"]
+    running = subprocess.Popen(argv, stdin=subprocess.PIPE, env=ENVIRONMENT)
+    said = syslog.recv(4096).decode()
+    told = re.fullmatch(
+        r'<28>\w{3} [ \d]\d [\d:]{8} rctl: rule "jail:cell:maxproc:log=1" matched by pid (\d+) \((busybox|sleep)\), '
+        r"uid 0, jail cell",
+        said,
+    )
+    assert told, said
+    assert Path(f"/proc/{told[1]}").exists()
+    assert lines(rctl("-a", "jail:cell:nthr:log=1")) == []
+    assert "nthr:log=1" in syslog.recv(4096).decode()  # and the other not again
+    assert jail("-m", "name=cell", "ng.limits=maxproc:deny=3,maxproc:log=3").returncode == 0
+    assert "can't fork" in jexec("cell", "/bin/busybox", "sh", "-c", _FORK).stderr  # nobody was ever above it
+    assert "maxproc:log=3" in syslog.recv(4096).decode()
+    assert jail("-m", "name=cell", "ng.limits=").returncode == 0
+    running.kill()
+    running.communicate()
+    assert lines(rctl("-l", "jail:cell")) == ["jail:cell:nthr:log=1"]
+
+
+def test_a_warden_that_was_killed_is_replaced(rctl: Command, make: Command, jexec: Command, jail: Command) -> None:
+    make("persist", "ng.limits=wallclock:log=100000")
+    for again in (rctl, jexec):
+        watching = warden()
+        signal.pidfd_send_signal(watching, signal.SIGKILL)
+        ends(watching)
+        assert again(*(["-l", "jail:cell"] if again is rctl else ["cell", "/bin/busybox", "true"])).returncode == 0
+    watching = warden()
+    assert jail("-m", "name=cell", "ng.limits=maxproc:deny=100").returncode == 0
+    ends(watching)
+    record = registry.load(7)
+    assert record is not None
+    assert record.warden == ""
+
+
+def test_rules_follow_the_name(rctl: Command, make: Command, jail: Command, jexec: Command) -> None:
+    make("persist", "ng.limits=stacksize:deny=4M")
+    rules = ["jail:cell:openfiles:deny=99", "jail:other:openfiles:deny=77", "jail:other:wallclock:log=100000"]
+    assert lines(rctl("-a", *rules)) == []
+    assert lines(jexec("cell", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["99"]
+    assert jail("-m", "jid=7", "name=other").returncode == 0
+    assert lines(jexec("other", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["77"]
+    assert lines(rctl("-l", "jail:other")) == [*rules[:0:-1], "jail:other:stacksize:deny=4194304"]
+    ends_with = warden()
+    os.close(ends_with)
+
+
+def test_jails_in_jails(rctl: Command, make: Command, jail: Command, small_root: Path, stage: Stage) -> None:
+    make("persist", "children.max=2")
+    inner = jail("-c", "jid=8", "name=cell.in", f"path={small_root}", _SLEEP)
+    assert (inner.returncode, inner.stderr) == (0, "")
+    assert lines(rctl("-a", "jail:cell.in:nthr:deny=50", "jail:cell:nthr:deny=60")) == []
+    record = registry.load(8)
+    assert record is not None
+    pid = int((stage.cgroup2 / record.members / "cgroup.procs").read_text())
+    assert lines(rctl("-l", f"process:{pid}")) == ["jail:cell.in:nthr:deny=50", "jail:cell:nthr:deny=60"]
+    assert "maxproc=1" in lines(rctl("-u", "jail:cell"))
+    sleeping = os.pidfd_open(pid)
+    assert lines(rctl("-a", "jail:cell:wallclock:sigterm=0")) == []
+    ends(sleeping)
