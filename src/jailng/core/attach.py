@@ -12,7 +12,7 @@ from jailng import start
 from jailng.core import jailinit, process, program, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
-from jailng.linux.libc import words
+from jailng.linux.libc import EAGAIN, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, 
         from jailng.core import fresh
 
         fresh.freshen(entry.record)
-    running.forked()
+    running = _forked(running, entry, command, user, streams)
     running.arrived()
     return running.pid, ns.pidfd_open(running.pid)
 
@@ -135,18 +135,37 @@ def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -
 
     ``user`` is the one of the command. Raises JailError.
     """
-    running = launch(entry, command, user, streams)
+    return _forked(launch(entry, command, user, streams), entry, command, user, streams)
+
+
+def _forked(running: Running, entry: Entry, command: Command, user: User | None, streams: Streams) -> Running:
+    """Wait until it has forked; where the jail has no room for a process, another way is taken. Raises JailError."""
+    try:
+        running.forked()
+    except JailError as error:
+        if str(error) != f"jail_attach: {posix.strerror(EAGAIN)}":
+            raise
+    else:
+        return running
+    running = launch(entry, command, user, streams, crowded=True)
     running.forked()
     return running
 
 
-def launch(entry: Entry, command: Command, user: User | None, streams: Streams, gate: int = -1) -> Running:
+def launch(
+    entry: Entry, command: Command, user: User | None, streams: Streams, gate: int = -1, crowded: bool = False
+) -> Running:
     """The first half of ``begin``. Where ``gate`` is a pipe, the process enters once it can read a byte from it.
 
-    It ends without a word if the other end is closed instead. Raises JailError.
+    It ends without a word if the other end is closed instead. ``crowded``: the jail has as many processes as it may
+    have, and so none is born among its members (cgroup2 refuses that with EAGAIN); one that is there may be moved to
+    them, which takes an RCU grace period. Raises JailError.
     """
+    moving = -1
     try:
-        members = cgroup.open_directory(entry.cgroup)
+        members = cgroup.open_directory(f"{entry.record.cgroup}/init" if crowded else entry.cgroup)
+        if crowded:
+            moving = cgroup.open_file(f"{entry.cgroup}/cgroup.procs", posix.O_WRONLY)
     except FileNotFoundError:
         raise JailError(f"jail_attach: cgroup {entry.cgroup} cannot be seen from here") from None
     except OSError as error:
@@ -157,14 +176,14 @@ def launch(entry: Entry, command: Command, user: User | None, streams: Streams, 
             from jailng.core import stack
 
             channel = stack.channel(entry.record)
-        way = _way_in(entry, command, user, streams, members, gate, channel)
+        way = _way_in(entry, command, user, streams, members, gate, channel, moving)
         return program.start(way, jailinit.detached())
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}") from None
     finally:
-        posix.close(members)
-        if channel >= 0:
-            posix.close(channel)
+        for fd in (members, channel, moving):
+            if fd >= 0:
+                posix.close(fd)
 
 
 def _look_up(entry: Entry, name: str) -> User:
@@ -174,7 +193,14 @@ def _look_up(entry: Entry, name: str) -> User:
 
 
 def _way_in(
-    entry: Entry, command: Command, user: User | None, streams: Streams, members: int, gate: int, channel: int
+    entry: Entry,
+    command: Command,
+    user: User | None,
+    streams: Streams,
+    members: int,
+    gate: int,
+    channel: int,
+    moving: int,
 ) -> Program:
     way = program.Program()
     held = [entry.init] if channel < 0 else [entry.init, channel]
@@ -186,6 +212,9 @@ def _way_in(
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
     way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next
     way.fork(0, members, label="jail_attach")
+    if moving >= 0:
+        way.fds.append(moving)
+        way.must("write", moving, way.text("0"), 1, label="jail_attach")
     process.enter_cgroups(way, entry.record.controllers.split(), entry.record.cgroup)
     process.leave_the_caller(way, entry.confinement)
     streams.install(way)
