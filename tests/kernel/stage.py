@@ -138,10 +138,17 @@ class Stage:
         for hierarchy in stage.hierarchies:
             unmount(hierarchy.mounted.target)
             mount("none", hierarchy.mounted.target, hierarchy.mounted.kind, 0, hierarchy.mount_options)
+        stage._empty_root()
         _furnish_run()
         mount("none", "/dev/shm", "tmpfs", 0, "mode=1777")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return stage
+
+    def _empty_root(self) -> None:
+        """A machine's root of cgroup v2 hands controllers down whoever is in it; any other must have no process."""
+        leaf = self.cgroup2 / "stage"
+        leaf.mkdir()
+        (leaf / "cgroup.procs").write_text("0")
 
     @property
     def cgroup2(self) -> Path:
@@ -203,6 +210,10 @@ class Stage:
         home = top / os.path.relpath(where, mounted.root) if where.startswith(mounted.root) else top
         stage = top / self.name
         stage.mkdir()
+        if mounted.kind == "cgroup2":
+            for name in (top / "cgroup.controllers").read_text().split():
+                with suppress(OSError):  # a container's root, with processes of its own
+                    (top / "cgroup.subtree_control").write_text(f"+{name}")
         for name in ("cpuset.cpus", "cpuset.mems"):  # a v1 cpuset without them takes no process
             if mounted.kind == "cgroup" and (top / name).exists():
                 (stage / name).write_text((top / name).read_text())

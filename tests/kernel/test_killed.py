@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jailng.linux import cgroup, controller
 from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE, Step
@@ -33,7 +34,8 @@ def remains(stage: Stage) -> Found:
         index = Path("/run/jailng/index")
         if index.exists():
             found += [f"index: {line}" for line in index.read_text().splitlines() if not line.startswith("#")]
-        found += [str(path) for path in (stage.cgroup2 / "jailng").glob("*") if path.is_dir()]
+        for hierarchy in stage.hierarchies:
+            found += [str(path) for path in Path(hierarchy.mounted.target, "jailng").glob("*") if path.is_dir()]
         return "; ".join(found)
 
     return look
@@ -111,6 +113,47 @@ def _creation(trial: Trial, *create: str) -> None:
 
 def test_creation(trial: Trial, small_root: Path) -> None:
     _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist")
+
+
+LIMITS = "ng.limits=maxproc:deny=%d,memoryuse:deny=64M,pcpu:deny=%d,nshm:deny=%d,openfiles:deny=%d"
+
+
+def test_creation_with_limits(trial: Trial, small_root: Path) -> None:
+    _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist", LIMITS % (20, 50, 5, 100))
+
+
+def test_modification_of_limits(trial: Trial, small_root: Path, stage: Stage) -> None:
+    """Killed anywhere, the same command afterwards gives the jail what it says; and what it had, another."""
+    trial.jail("-c", "name=a", "jid=7", f"path={small_root}", "persist", LIMITS % (20, 50, 5, 100))
+    before = _limits_of(trial)
+    modify = ("-m", "name=a", LIMITS % (30, 70, 6, 90))
+    steps = trial.steps("jail", *modify)
+    after = _limits_of(trial)
+    assert before != after
+    for step in steps[::2]:
+        trial.expect(step, "-m", "name=a", LIMITS % (20, 50, 5, 100))
+        if _limits_of(trial) != before:
+            trial.note(step, f"then {_limits_of(trial)}")
+        trial.kill(step, "jail", *modify)
+        if not trial.there(step, "a"):
+            trial.note(step, "the jail is gone")
+            break
+        trial.expect(step, *modify)
+        if _limits_of(trial) != after:
+            trial.note(step, f"then {_limits_of(trial)}")
+        trial.kill(step, "jail", "-m", "name=a", LIMITS % (20, 50, 5, 100))
+    trial.expect(steps[-1], "-r", "a")
+    trial.nothing_remains(steps[-1])
+    trial.verdict()
+
+
+def _limits_of(trial: Trial) -> list[str]:
+    """By the kernel."""
+    found = [trial.jexec("a", "sh", "-c", "ulimit -n; cat /proc/sys/kernel/shmmni").stdout]
+    for name, v1, v2 in (("pids", "pids.max", "members/pids.max"), ("cpu", "cpu.cfs_quota_us", "cpu.max")):
+        top = controller.hierarchy(name)
+        found.append(Path(top, "jailng/7", v1).read_text() if top else cgroup.read(f"jailng/7/{v2}").decode())
+    return found
 
 
 def _links(lan: Namespace) -> list[tuple[str, str, int]]:

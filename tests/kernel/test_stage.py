@@ -107,7 +107,7 @@ def test_the_stage_has_its_own_network_and_cgroups(stage: Stage) -> None:
     assert os.readlink("/proc/self/ns/net") != f"net:[{os.fstat(stage.host_net).st_ino}]"
     assert sorted(os.listdir("/proc/sys/net/ipv4/conf")) == ["all", "default", "lo"]
     assert os.getpid() in stage.processes()
-    assert "0::/" in Path("/proc/self/cgroup").read_text().splitlines()
+    assert "0::/stage" in Path("/proc/self/cgroup").read_text().splitlines()
 
 
 def test_nothing_mounted_here_reaches_the_host(stage: Stage, tmp_path: Path) -> None:

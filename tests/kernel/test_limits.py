@@ -1,0 +1,350 @@
+"""ng.limits: what the kernel limits bites, the host and a neighbour do not notice, and who enters is let in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jailng.core import limit, registry, share
+from jailng.linux import controller
+from jailng.params.limit import read
+from tests.kernel.conftest import Command
+from tests.kernel.stage import Stage
+
+PER_JAIL = "jailng/88"
+FULL = "for i in $(seq 40); do sleep 1000 & done >/dev/null 2>&1"
+MIB = 1 << 20
+
+
+class Cell:
+    """Jail 88, by name cell."""
+
+    def __init__(self, jail: Command, jexec: Command, jls: Command, stage: Stage, root: Path) -> None:
+        self.jail = jail
+        self.jexec = jexec
+        self.jls = jls
+        self.stage = stage
+        self.root = root
+
+    def make(self, *words: str) -> None:
+        made = self.jail("-c", "jid=88", "name=cell", f"path={self.root}", "persist", *words)
+        assert (made.returncode, made.stderr) == (0, "")
+
+    def change(self, limits: str) -> None:
+        changed = self.jail("-m", "name=cell", f"ng.limits={limits}")
+        assert (changed.returncode, changed.stderr) == (0, "")
+
+    def sh(self, script: str) -> subprocess.CompletedProcess[str]:
+        return self.jexec("cell", "sh", "-c", script)
+
+    def says(self, script: str) -> str:
+        done = self.sh(script)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def is_entered(self) -> None:
+        """By somebody who needs no further process there."""
+        done = self.jexec("cell", "echo", "here", timeout=10)
+        assert (done.stdout, done.returncode) == ("here\n", 0), done.stderr
+
+    def members(self) -> list[str]:
+        return (self.stage.cgroup2 / PER_JAIL / "members/cgroup.procs").read_text().split()
+
+    def counter(self, name: str, v1: str, v2: str) -> str:
+        """A file of the jail's cgroup, in the hierarchy that has the controller."""
+        return self.file(name, v1, v2).read_text().strip()
+
+    def file(self, name: str, v1: str, v2: str, path: str = PER_JAIL) -> Path:
+        top = controller.hierarchy(name)
+        return Path(top, path.replace("/members/", "/"), v1) if top else self.stage.cgroup2 / path / v2
+
+
+@pytest.fixture
+def cell(jail: Command, jexec: Command, jls: Command, stage: Stage, small_root: Path) -> Iterator[Cell]:
+    yield Cell(jail, jexec, jls, stage, small_root)
+    removed = jail("-R", "cell", timeout=10)
+    assert removed.returncode == 0 or "not found" in removed.stderr
+    for hierarchy in stage.hierarchies:
+        assert not os.path.exists(f"{hierarchy.mounted.target}/jailng")
+
+
+@pytest.fixture
+def neighbour(jail: Command, jexec: Command, small_root: Path) -> Iterator[Callable[[str], str]]:
+    made = jail("-c", "jid=89", "name=neighbour", f"path={small_root}", "persist")
+    assert made.returncode == 0, made.stderr
+
+    def says(script: str) -> str:
+        done = jexec("neighbour", "sh", "-c", script)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    yield says
+    assert jail("-r", "neighbour").returncode == 0
+
+
+def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """A counter of the kernel's that nobody tells of."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_processes(cell: Cell, neighbour: Callable[[str], str]) -> None:
+    cell.make("ng.limits=maxproc:deny=10")
+    assert cell.sh(FULL).returncode != 0
+    assert len(cell.members()) == 9  # and the shell that began them
+    assert cell.sh("sleep 1 & wait").returncode != 0
+    cell.is_entered()
+    assert neighbour("(sleep 0; sleep 0) | cat; echo well") == "well"
+    cell.change("maxproc:deny=12")
+    assert cell.sh(FULL).returncode != 0
+    assert len(cell.members()) == 11
+    cell.change("nthr:deny=5")  # those that are there stay
+    assert len(cell.members()) == 11
+    assert cell.sh("sleep 1 & wait").returncode != 0
+    cell.is_entered()
+    cell.change("")
+    assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(share.usual())
+    cell.change(f"maxproc:deny={share.UNLIMITED}")
+    assert cell.counter("pids", "pids.max", "members/pids.max") == "max"
+    assert cell.jls("-j", "cell", "ng.limits").stdout == f"maxproc:deny={share.UNLIMITED}\n"
+
+
+def _of_processes(most: int) -> str:
+    """In v1 PID 1 is in the same directory."""
+    return str(most + 1 if controller.hierarchy("pids") else most)
+
+
+def test_a_bomb_of_processes(cell: Cell, neighbour: Callable[[str], str]) -> None:
+    cell.make("ng.limits=maxproc:deny=300")
+    cell.sh("bomb() { while :; do sleep 1000 | bomb & done; }; bomb >/dev/null 2>&1 &")
+    until(lambda: len(cell.members()) > 250)
+    assert neighbour("sleep 0; echo well") == "well"
+    cell.is_entered()
+
+
+def test_every_jail_has_a_limit_and_a_share(cell: Cell) -> None:
+    cell.make()
+    assert 64 <= share.usual() <= 4096
+    assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(share.usual())
+    assert cell.counter("cpu", "cpu.shares", "cpu.weight") in ("1024", "100")
+    pid = cell.says("sleep 1000 >/dev/null 2>&1 & exec cat /proc/self/cgroup")
+    assert all(line.endswith(":/") for line in pid.splitlines())
+    (member,) = cell.members()
+    found = Path(f"/proc/{member}/cgroup").read_text()
+    for name in controller.WANTED:
+        if controller.hierarchy(name):
+            assert f":{controller.V1[name]}:/{PER_JAIL}\n" in found
+    init = (cell.stage.cgroup2 / PER_JAIL / "init/cgroup.procs").read_text().strip()
+    assert Path(f"/proc/{init}/cgroup").read_text().replace("/init\n", "/members\n") == found
+
+
+def test_memory(cell: Cell, neighbour: Callable[[str], str]) -> None:
+    cell.make("ng.limits=memoryuse:deny=48M")
+    take = "dd if=/dev/zero of=/dev/null bs=%dM count=1 2>/dev/null"
+    assert cell.sh(take % 16).returncode == 0
+    assert cell.sh(take % 96).returncode in (-9, 137)
+    cell.sh("while :; do tail /dev/zero; done >/dev/null 2>&1 &")  # takes all there is, is killed, and again
+    kills = cell.file("memory", "memory.oom_control", "memory.events")
+    until(lambda: "oom_kill 0" not in kills.read_text().splitlines())
+    cell.is_entered()
+    assert neighbour(take % 96 + "; echo well") == "well"
+    cell.jexec("cell", "kill", "-9", "-1")
+    cell.change("memoryuse:deny=160M")
+    assert cell.sh(take % 96).returncode == 0
+    cell.change("memoryuse:deny=48M")
+    assert cell.sh(take % 96).returncode in (-9, 137)
+    # What stays when processes are killed does not keep anybody from entering.
+    assert "No space left" in cell.sh("dd if=/dev/zero of=/dev/shm/x bs=1M").stderr
+    assert cell.says("wc -c </dev/shm/x") == str(24 * MIB)
+    cell.is_entered()
+    for pid in cell.stage.processes():
+        assert Path(f"/proc/{pid}/comm").exists()  # none of the host's was taken
+    refused = cell.jail("-m", "name=cell", "ng.limits=memoryuse:deny=48M,shmsize:deny=1M")
+    assert refused.stderr == "jail: ng.limits: shmsize: more is in use, in /dev/shm\n"
+    assert cell.jls("-j", "cell", "ng.limits").stdout == f"memoryuse:deny={48 * MIB}\n"
+
+
+def test_processors(cell: Cell) -> None:
+    cell.make("ng.limits=pcpu:deny=20")
+    cell.sh("while :; do :; done >/dev/null 2>&1 &")
+    stat = cell.file("cpu", "cpu.stat", "cpu.stat")
+    until(lambda: "nr_throttled 0" not in stat.read_text().splitlines())
+    assert limit.usage(_record())["pcpu"] < 60
+    cell.is_entered()
+    cell.change("pcpu:deny=150")
+    assert cell.counter("cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] == "150000"
+    cell.change("")
+    assert cell.counter("cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] in ("-1", "max")
+
+
+def test_what_each_process_may_have(cell: Cell) -> None:
+    cell.make(
+        "ng.limits=openfiles:deny=20,datasize:deny=64M,stacksize:deny=4M/process,vmemoryuse:deny=256M,"
+        "memorylocked:deny=64K,coredumpsize:deny=1M"
+    )
+    told = cell.says("ulimit -Hn; ulimit -Hd; ulimit -Hs; ulimit -Hv; ulimit -Hl; ulimit -Hc")
+    assert told.split() == ["20", "65536", "4096", "262144", "0", "0"]
+    files = 'for i in $(seq 3 30); do eval "exec $i</dev/null" || exit 1; done'
+    assert cell.sh(files).returncode != 0
+    cell.sh("sleep 1000 >/dev/null 2>&1 &")
+    (pid,) = cell.members()
+    cell.change("openfiles:deny=10")
+    assert "Max open files            10                   10 " in Path(f"/proc/{pid}/limits").read_text()
+    cell.change("openfiles:deny=100")
+    assert cell.sh(files).returncode == 0
+    assert "Max open files            10 " in Path(f"/proc/{pid}/limits").read_text()  # it is not given more
+
+
+def test_what_is_its_own(cell: Cell) -> None:
+    cell.make(
+        "ng.limits=pseudoterminals:deny=2,shmsize:deny=2M,nshm:deny=3,nsem:deny=40,nsemop:deny=5,msgqsize:deny=4K,"
+        "nmsgq:deny=6"
+    )
+    open_three = "exec 3<>/dev/ptmx && exec 4<>/dev/ptmx && echo two && exec 5<>/dev/ptmx"
+    done = cell.sh(open_three)
+    assert done.stdout == "two\n" and done.returncode != 0
+    values = "cd /proc/sys; cat kernel/shmmax kernel/shmall kernel/shmmni kernel/sem kernel/msgmnb kernel/msgmni"
+    told = cell.says(f"{values} fs/mqueue/queues_max").split()
+    assert told == [str(2 * MIB), "512", "3", "32000", "40", "5", "32000", "4096", "6", "6"]
+    assert cell.sh("dd if=/dev/zero of=/dev/shm/x bs=1M").returncode != 0
+    assert cell.says("wc -c </dev/shm/x; rm /dev/shm/x") == str(2 * MIB)
+    assert Path("/proc/sys/kernel/msgmni").read_text() != "6\n"
+    cell.change("pseudoterminals:deny=3")
+    assert cell.sh(open_three).returncode == 0
+    assert cell.says(values).split()[2:4] == ["4096", "32000"]
+    assert ",size=524288k," in cell.says("grep /dev/shm /proc/mounts")
+
+
+def test_disks(cell: Cell) -> None:
+    if controller.hierarchy("io") is None:
+        pytest.skip("the stage has not the controller io")
+    with (cell.root / "file").open("wb") as file:
+        file.write(os.urandom(MIB // 2))
+        file.flush()
+        os.fsync(file.fileno())
+    cell.make("ng.limits=readbps:throttle=1M,writeiops:throttle=50")
+    began = time.monotonic()
+    assert cell.sh("dd if=/file of=/dev/null bs=64k iflag=direct 2>/dev/null").returncode == 0
+    assert time.monotonic() - began > 0.2  # half a second, but for what a slice lets pass
+    limits = cell.counter("io", "blkio.throttle.read_bps_device", "io.max")
+    assert str(MIB) in limits
+    cell.is_entered()
+    cell.change("readbps:throttle=1G")
+    assert str(MIB << 10) in cell.counter("io", "blkio.throttle.read_bps_device", "io.max")
+    cell.change("")
+    assert cell.counter("io", "blkio.throttle.read_bps_device", "io.max") == ""
+    assert cell.counter("io", "blkio.throttle.write_iops_device", "io.max") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            "ng.limits=msgqqueued:deny=5",
+            "msgqqueued: Linux limits the bytes of a queue (msgqsize), and not its messages",
+        ),
+        ("ng.limits=pcpu:deny=0", "pcpu: 0: a jail without any processor cannot even be ended"),
+        (
+            "sysvshm=inherit sysvsem=inherit sysvmsg=inherit ng.limits=nshm:deny=5",
+            "nshm: the jail has the host's System V IPC (sysvshm=inherit)",
+        ),
+    ],
+)
+def test_what_cannot_be_limited_is_refused_by_name(cell: Cell, words: str, why: str) -> None:
+    refused = cell.jail("-c", "jid=88", "name=cell", f"path={cell.root}", "persist", *words.split(" "))
+    assert (refused.stdout, refused.returncode) == ("", 1)
+    assert refused.stderr.endswith(f"ng.limits: {why}\n")
+    assert refused.stderr.count("\n") == 1
+    assert not (cell.stage.cgroup2 / "jailng").exists()
+
+
+def test_swap(cell: Cell) -> None:
+    v1 = bool(controller.hierarchy("memory"))
+    refused = cell.jail("-c", "jid=88", "name=cell", f"path={cell.root}", "persist", "ng.limits=swapuse:deny=16M")
+    if v1:
+        assert refused.stderr.endswith(
+            "swapuse: cgroup v1 limits memory and swap together: memoryuse is needed as well\n"
+        )
+        cell.make("ng.limits=memoryuse:deny=64M,swapuse:deny=16M")
+    both = cell.counter("memory", "memory.memsw.limit_in_bytes", "memory.swap.max")
+    assert both == str((80 if v1 else 16) * MIB)
+    cell.change("memoryuse:deny=128M,swapuse:deny=0")
+    assert cell.counter("memory", "memory.memsw.limit_in_bytes", "memory.swap.max") == str((128 if v1 else 0) * MIB)
+
+
+def test_a_jail_in_it_has_no_more(cell: Cell, jail: Command, jexec: Command) -> None:
+    cell.make("children.max=2", "ng.limits=maxproc:deny=12,pcpu:deny=50,openfiles:deny=30,nshm:deny=3")
+    made = jail(
+        "-c", "name=cell.inner", "jid=90", f"path={cell.root}", "persist",
+        "ng.limits=maxproc:deny=100,pcpu:deny=100,openfiles:deny=100,nshm:deny=10",
+    )  # fmt: skip
+    assert (made.returncode, made.stderr) == (0, "")
+    inner = cell.stage.cgroup2 / f"{PER_JAIL}/members/90/members/cgroup.procs"
+    assert jexec("cell.inner", "sh", "-c", FULL).returncode != 0
+    assert 9 <= len(inner.read_text().split()) <= 12
+    assert cell.sh("sleep 1 & wait").returncode != 0
+    entered = jexec("cell.inner", "sh", "-c", "ulimit -Hn; read n </proc/sys/kernel/shmmni; echo $n")
+    assert entered.stdout.split() == ["30", "3"]
+    changed = jail("-m", "name=cell.inner", "ng.limits=maxproc:deny=2,pcpu:deny=10")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    cell.change("maxproc:deny=100,pcpu:deny=5")
+    assert jexec("cell.inner", "sh", "-c", "sleep 1 & wait").returncode != 0
+    assert cell.sh("sleep 0 & wait").returncode == 0
+    used = limit.usage(_record())
+    assert used["maxproc"] == len(inner.read_text().split())
+    assert jail("-r", "cell.inner").returncode == 0
+
+
+def test_usage(cell: Cell, neighbour: Callable[[str], str]) -> None:
+    cell.make("sysvmsg=new", "sysvsem=new", "sysvshm=new", "ng.limits=memoryuse:deny=64M")
+    cell.sh("dd if=/dev/zero of=/dev/shm/x bs=1M count=4 2>/dev/null")
+    cell.sh("exec 3<>/dev/ptmx; exec sleep 1000 >/dev/null 2>&1 &")
+    used = limit.usage(_record())
+    assert set(used) | {"disk"} == set(_resources())
+    assert (used["maxproc"], used["nthr"], used["pseudoterminals"]) == (1, 1, 1)
+    assert used["shmsize"] == 4 * MIB <= used["memoryuse"] <= 64 * MIB
+    assert used["openfiles"] == 4
+    assert used["vmemoryuse"] > used["stacksize"] > 0
+    assert used["wallclock"] < 60 and used["cputime"] < 60
+    assert limit.usage(_record("neighbour"))["maxproc"] == 0
+
+
+def _resources() -> list[str]:
+    from jailng.params.limit import RESOURCES
+
+    return list(RESOURCES)
+
+
+def _record(name: str = "cell") -> registry.Record:
+    found = registry.find(name)
+    assert found is not None
+    return found
+
+
+def test_from_the_library(cell: Cell) -> None:
+    """As rctl(8) has it: all of a list, what is to be watched with it."""
+    cell.make()
+    record = _record()
+    assert record.lock()
+    try:
+        limit.set_limits(record, read(["maxproc:deny=7,cputime:sigkill=100,memoryuse:log=1M"]))
+        assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(7)
+        limit.set_limits(record, [])
+        record.append(["limited"])
+    finally:
+        record.unlock()
+    assert limit.ENFORCED["maxproc"] == "deny"
+    assert "cputime" not in limit.ENFORCED
+
+
+def test_the_plan_shows_them(cell: Cell) -> None:
+    shown = cell.jail("--plan", "-c", "name=cell", f"path={cell.root}", "persist", "ng.limits=memoryuse:deny=1M")
+    assert f"limit memoryuse:deny={MIB}\n" in shown.stdout
+    assert f"limit it to {share.usual()} processes, and to its share of the processors\n" in shown.stdout
