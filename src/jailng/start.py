@@ -34,7 +34,10 @@ BEGIN = 12288  # so many bytes of it are this module's code: what a script reads
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "jail": (("jailng.cli.jail",), ("jailng.engine.ready",), ("jailng.core.waiting", "jailng.core.remove")),
     "jls": (("jailng.core.registry", "jailng.cli.jls"),),
-    "jexec": (("jailng.linux.foreign", "jailng.linux.mountfd", "jailng.cli.jexec"), ("jailng.core.fresh",)),
+    "jexec": (
+        ("jailng.linux.foreign", "jailng.linux.mountfd", "jailng.cli.jexec"),
+        ("jailng.core.machine", "jailng.core.fresh"),
+    ),
 }
 # What a command loads besides where it has to, and the command: files of their own.
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import procfiles
+from jailng.core import machine
 from tests.kernel.conftest import Command, standing
 from tests.kernel.stage import Stage
 
@@ -53,8 +53,8 @@ class State:
         self.directory = Path(f"/proc/{init}/root/proc/driver")
         self.file = self.directory / "state"
 
-    def read(self) -> procfiles.State:
-        return procfiles.parse(self.file.read_bytes())
+    def read(self) -> machine.State:
+        return machine.parse(self.file.read_bytes())
 
     def age(self, seconds: int, used: int = 0) -> None:
         """As if the files had last been made that long ago, the jail having used so much less of a processor."""

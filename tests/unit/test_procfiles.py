@@ -1,4 +1,4 @@
-"""core/procfiles.py, core/size.py: texts in the kernel's format, of a machine as large as a jail may use."""
+"""core/procfiles.py, machine.py, cpuinfo.py: texts in the kernel's format, of a machine as large as a jail may use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import posix
 
 import pytest
 
-from jailng.core import procfiles, size
-from jailng.core.procfiles import Size, State
+from jailng.core import cpuinfo, machine, procfiles
+from jailng.core.machine import Size, State
 from jailng.core.registry import Record
 from jailng.errors import JailError
 from jailng.linux import cpuset
@@ -27,7 +27,7 @@ def test_memory_is_told_roughly(total: int, told: int) -> None:
 
 def test_meminfo_has_the_lines_of_the_kernel() -> None:
     """At least those that every kernel with this configuration has, in its columns."""
-    text = procfiles.meminfo(Size(24684084, 0, [0]), {})
+    text = procfiles.meminfo(24684084, 0, {})
     for line in text.splitlines():
         name, _, value = line.partition(b":")
         assert value.endswith(b" kB") or name.startswith(b"HugePages_"), line
@@ -36,7 +36,7 @@ def test_meminfo_has_the_lines_of_the_kernel() -> None:
 
 def test_memory_that_is_not_in_use_is_free() -> None:
     use = {b"Used": 700, b"AnonPages": 300, b"Cached": 350, b"Inactive(file)": 200, b"Active(file)": 100, b"Swap": 5}
-    told = _fields(procfiles.meminfo(Size(1000, 50, [0]), use | {b"SReclaimable": 20, b"SUnreclaim": 30}))
+    told = _fields(procfiles.meminfo(1000, 50, use | {b"SReclaimable": 20, b"SUnreclaim": 30}))
     assert (told["MemTotal"], told["MemFree"], told["MemAvailable"]) == (1000, 300, 620)
     assert (told["Cached"], told["AnonPages"], told["Slab"]) == (350, 300, 50)
     assert (told["Active"], told["Inactive"]) == (100, 200)
@@ -44,16 +44,12 @@ def test_memory_that_is_not_in_use_is_free() -> None:
 
 
 def test_more_in_use_than_there_is_leaves_nothing() -> None:
-    told = _fields(procfiles.meminfo(Size(1000, 50, [0]), {b"Used": 1700, b"Swap": 70, b"Inactive(file)": 2000}))
+    told = _fields(procfiles.meminfo(1000, 50, {b"Used": 1700, b"Swap": 70, b"Inactive(file)": 2000}))
     assert (told["MemFree"], told["SwapFree"], told["MemAvailable"]) == (0, 0, 1000)
 
 
-def _state(*processors: int) -> State:
-    return State(1000000000, 5000, Size(1 << 20, 0, processors))
-
-
 def test_stat() -> None:
-    lines = procfiles.stat(_state(0, 1, 5), 300, 60, 1000, 2, 9).splitlines()
+    lines = procfiles.stat([0, 1, 5], 1000000000, (300, 60, 1000), 2, 9).splitlines()
     assert [line.split()[0] for line in lines[:5]] == [b"cpu", b"cpu0", b"cpu1", b"cpu5", b"intr"]
     assert [len(line.split()) for line in lines[:4]] == [11] * 4
     assert lines[0].startswith(b"cpu  300 0 60 ")
@@ -65,18 +61,18 @@ def test_stat() -> None:
 
 def test_a_jail_that_has_just_begun_is_idle() -> None:
     """Of 0 in all, top(1) would make no percents."""
-    line = procfiles.stat(_state(0, 1), 0, 0, 0, 1, 1).splitlines()[0]
+    line = procfiles.stat(range(2), 0, (0, 0, 0), 1, 1).splitlines()[0]
     assert line == b"cpu  0 0 0 200 0 0 0 0 0 0"
 
 
 def test_stat_is_as_long_as_before() -> None:
     """So that who reads it while it is written finds no rest of the text before."""
-    lengths = {len(procfiles.stat(_state(0, 1), use, use, 100 * use, 1, use)) for use in (0, 9, 10, 12345, 99999)}
+    lengths = {len(procfiles.stat([0, 1], 0, (use, use, 100 * use), 1, use)) for use in (0, 9, 10, 12345, 99999)}
     assert max(lengths) - min(lengths) <= 1
 
 
 def test_more_time_used_than_passed_leaves_none_idle() -> None:
-    line = procfiles.stat(_state(0), 5000, 0, 10, 1, 1).splitlines()[0]
+    line = procfiles.stat([0], 0, (5000, 0, 10), 1, 1).splitlines()[0]
     assert line == b"cpu  5000 0 0 100 0 0 0 0 0 0"
 
 
@@ -86,12 +82,12 @@ def test_loadavg() -> None:
 
 def test_a_state_is_read_as_it_was_written() -> None:
     state = State(1795632377, 179281, Size(524288, 17, [0, 3, 127]), 179402, 50, (0.5, 0.25, 0.125))
-    read = procfiles.parse(state.text + b"0\n")  # the rest of a longer one, whose writer was killed
+    read = machine.parse(state.text + b"0\n")  # the rest of a longer one, whose writer was killed
     assert (read.since, read.began, read.seen, read.used) == (1795632377, 179281, 179402, 50)
     assert list(read.loads) == [0.5, 0.25, 0.125]
     assert (read.size.memory, read.size.swap, list(read.size.processors)) == (524288, 17, [0, 3, 127])
     with pytest.raises(ValueError):
-        procfiles.parse(b"")
+        machine.parse(b"")
 
 
 def _texts(*assignments: str, parent: Record | None = None) -> dict[bytes, bytes]:
@@ -120,14 +116,14 @@ def test_without_limits_there_is_roughly_what_the_machine_has(monkeypatch: pytes
     assert pages * 4 // 5 < told["MemTotal"] <= pages
     assert told["MemTotal"] & -told["MemTotal"] >= told["MemTotal"] >> 3
     assert told["SwapTotal"] == 0
-    monkeypatch.setattr(size, "_swap", lambda: 1 << 30)
+    monkeypatch.setattr(machine, "_swap", lambda: 1 << 30)
     much = _fields(_texts("ng.limits=memoryuse:deny=1P,swapuse:deny=1P")[b"meminfo"])
     assert (much["MemTotal"], much["SwapTotal"]) == (told["MemTotal"], 1 << 30)
 
 
 def test_limits_are_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(size, "_swap", lambda: 1 << 30)
-    monkeypatch.setattr(cpuset, "online", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(machine, "_swap", lambda: 1 << 30)
+    monkeypatch.setattr(posix, "sysconf", lambda name: {"SC_NPROCESSORS_ONLN": 4}.get(name, 1 << 20))
     told = _texts("ng.limits=memoryuse:deny=64M,swapuse:deny=8M,pcpu:deny=150,maxproc:deny=3,memoryuse:log=1M")
     assert _fields(told[b"meminfo"])["MemTotal"] == 64 << 10
     assert _fields(told[b"meminfo"])["SwapTotal"] == 8 << 10
@@ -143,13 +139,13 @@ def test_limits_of_the_jails_above_count(monkeypatch: pytest.MonkeyPatch) -> Non
     told = _texts("ng.limits=memoryuse:deny=1G", parent=middle)
     assert _fields(told[b"meminfo"])["MemTotal"] == 64 << 10
     assert [line.split()[0] for line in told[b"stat"].splitlines()[1:4]] == [b"cpu2", b"cpu3", b"cpu6"]
-    found = size.of(_jail(3, "memoryuse:deny=32M", 2))
+    found = machine.of(_jail(3, "memoryuse:deny=32M", 2))
     assert (found.memory, list(found.processors)) == (32 << 10, [2, 3, 6])
 
 
 def test_a_limit_that_cannot_be_read_is_an_error() -> None:
     with pytest.raises(JailError):
-        size.of_new(["memoryuse"], None)
+        machine.of_new(["memoryuse"], None)
 
 
 _CPUINFO = b"""\
@@ -169,5 +165,5 @@ flags\t\t: fpu
 
 
 def test_cpuinfo_has_the_processors_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(size, "_content", lambda _: _CPUINFO)
-    assert size.cpuinfo([0, 12]) == b"processor\t: 0\nflags\t\t: fpu\n\nprocessor\t: 12\nflags\t\t: fpu\n\n"
+    monkeypatch.setattr(cpuinfo, "read", lambda _: _CPUINFO)
+    assert cpuinfo.text([0, 12]) == b"processor\t: 0\nflags\t\t: fpu\n\nprocessor\t: 12\nflags\t\t: fpu\n\n"

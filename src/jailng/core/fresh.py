@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import posix
 
-from jailng.core import procfiles, registry
+from jailng.core import machine, procfiles, registry
 from jailng.core.process import NOBODYS
 from jailng.linux import cgroup, mount, mountfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.procfiles import Size, State
+    from jailng.core.machine import Size, State
     from jailng.core.registry import Record
 
 _A_SECOND = 100
@@ -56,11 +56,11 @@ def resize(record: Record) -> None:
 
     Nothing is raised.
     """
-    from jailng.core import hierarchy, size
+    from jailng.core import hierarchy
 
     for one in (record, *hierarchy.below(record.name)):
         try:
-            _renew(one, size.of(one))
+            _renew(one, machine.of(one))
         except (OSError, ValueError):
             pass
 
@@ -84,15 +84,15 @@ def _renew(record: Record, size: Size | None) -> None:
     try:
         file = posix.open(procfiles.STATE, posix.O_RDWR | posix.O_CLOEXEC, dir_fd=place)
         fcntl.flock(file, fcntl.LOCK_EX | (0 if size is not None else fcntl.LOCK_NB))  # one at a time is enough
-        state = procfiles.parse(posix.pread(file, _LARGEST, 0))
+        state = machine.parse(posix.pread(file, _LARGEST, 0))
         passed = procfiles.now() - state.seen
         if size is None and passed < _A_SECOND:
             return
         if size is not None:
             if list(size.processors) != list(state.size.processors):
-                from jailng.core.size import cpuinfo
+                from jailng.core import cpuinfo
 
-                _write(place, b"cpuinfo", cpuinfo(size.processors))
+                _write(place, b"cpuinfo", cpuinfo.text(size.processors))
             state.size = size
         _make(place, record, state, passed)
         _put(file, state.text)
@@ -117,10 +117,10 @@ def _make(place: int, record: Record, state: State, passed: int) -> None:
     total = _tasks(record)
     running = min(max(round(busy), 1), total)
     user = times[b"user_usec"] // 10**4
-    text = procfiles.stat(state, user, max(used - user, 0), state.seen - state.began, running, total)
-    _write(place, b"stat", text)
+    spent = user, max(used - user, 0), state.seen - state.began
+    _write(place, b"stat", procfiles.stat(state.size.processors, state.since, spent, running, total))
     _write(place, b"loadavg", procfiles.loadavg(state.loads, running, total))
-    _write(place, b"meminfo", procfiles.meminfo(state.size, _memory(record)))
+    _write(place, b"meminfo", procfiles.meminfo(state.size.memory, state.size.swap, _memory(record)))
 
 
 def _tasks(record: Record) -> int:

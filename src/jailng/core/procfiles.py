@@ -17,7 +17,7 @@ from jailng.core.index import DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jailng.core.registry import Record
     from jailng.params.model import Parameters
@@ -76,6 +76,11 @@ HugePages_Surp:        0
 Hugepagesize:       2048 kB
 Hugetlb:               0 kB
 """
+# What a jail may have in use, by the names there; two more that are not there.
+_USE = (
+    b"Used Swap Cached SwapCached Active(anon) Inactive(anon) Active(file) Inactive(file) Unevictable Dirty Writeback "
+    b"AnonPages Mapped Shmem SReclaimable SUnreclaim KernelStack PageTables AnonHugePages"
+).split()
 # In hundredths of a second, as all of /proc/stat: a second of idling, lest nothing be divided by nothing.
 _IDLE = 100
 _STAT = b"""\
@@ -90,51 +95,6 @@ softirq 0 0 0 0 0 0 0 0 0 0 0
 _BLOCK = 512
 
 
-class Size:
-    """What a jail has of the machine: memory and swap in kB, and its processors, by the host's numbers of them."""
-
-    __slots__ = ("memory", "processors", "swap")
-
-    def __init__(self, memory: int, swap: int, processors: Sequence[int]) -> None:
-        self.memory = memory
-        self.swap = swap
-        self.processors = processors
-
-
-class State:
-    """What the files were last made from. Times are in hundredths of a second, but for ``since``.
-
-    ``since`` is when the jail began, in seconds since the epoch, ``began`` and ``seen`` that and the last look at it by
-    the host's CLOCK_BOOTTIME, ``used`` the processor time that it had used by then, ``loads`` the three averages.
-    """
-
-    __slots__ = ("began", "loads", "seen", "since", "size", "used")
-
-    def __init__(
-        self, since: int, began: int, size: Size, seen: int = 0, used: int = 0, loads: Sequence[float] = (0, 0, 0)
-    ) -> None:
-        self.since = since
-        self.began = began
-        self.size = size
-        self.seen = seen or began
-        self.used = used
-        self.loads = loads
-
-    @property
-    def text(self) -> bytes:
-        """All of it, a line."""
-        numbers = b"%d %d %d %d %.4f %.4f %.4f" % (self.since, self.began, self.seen, self.used, *self.loads)
-        processors = ",".join(map(str, self.size.processors)).encode()
-        return b"%s %d %d %s\n" % (numbers, self.size.memory, self.size.swap, processors)
-
-
-def parse(text: bytes) -> State:
-    """The state that a ``text`` tells of. Raises ValueError."""
-    since, began, seen, used, one, five, fifteen, memory, swap, processors = text.partition(b"\n")[0].split()
-    size = Size(int(memory), int(swap), [int(number) for number in processors.split(b",")])
-    return State(int(since), int(began), size, int(seen), int(used), (float(one), float(five), float(fifteen)))
-
-
 def now() -> int:
     """The host's CLOCK_BOOTTIME, in hundredths of a second."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 10**7
@@ -147,19 +107,18 @@ def texts(params: Parameters, parent: Record | None) -> list[tuple[bytes, bytes]
     it comes cpuinfo where the jail has not all processors. Raises JailError.
     """
     limited = params.strings("ng.limits")
-    if parent is None and not limited:
-        size = Size(rough_memory(), 0, range(posix.sysconf("SC_NPROCESSORS_ONLN")))
-        more = []
-    else:
-        from jailng.core import size as measured
+    memory, swap, more = rough_memory(), 0, []
+    processors: Sequence[int] = range(posix.sysconf("SC_NPROCESSORS_ONLN"))
+    if parent is not None or limited:
+        from jailng.core import machine
 
-        size = measured.of_new(limited, parent)
-        more = measured.files(size)
-    state = State(int(time.time()), now(), size)
+        size = machine.of_new(limited, parent)
+        memory, swap, processors, more = size.memory, size.swap, size.processors, machine.cpuinfo(size)
+    since, began = int(time.time()), now()
     return [
         (b"loadavg", loadavg((0, 0, 0), 1, 1)),
-        (b"meminfo", meminfo(size, {})),
-        (b"stat", stat(state, 0, 0, 0, 1, 1)),
+        (b"meminfo", meminfo(memory, swap, {})),
+        (b"stat", stat(processors, since, (0, 0, 0), 1, 1)),
         (b"sys/fs/aio-nr", b"0\n"),
         (b"sys/fs/dentry-state", b"0\t0\t45\t0\t0\t0\n"),
         (b"sys/fs/file-nr", b"0\t0\t9223372036854775807\n"),
@@ -169,7 +128,7 @@ def texts(params: Parameters, parent: Record | None) -> list[tuple[bytes, bytes]
         (b"sys/kernel/pty/nr", b"0\n"),
         (b"sys/kernel/random/boot_id", _new_boot_id()),
         *more,
-        (STATE, state.text),
+        (STATE, state((since, began, began, 0), (0, 0, 0), memory, swap, processors)),
     ]
 
 
@@ -181,9 +140,9 @@ def whole_cpuinfo() -> str:
     except FileNotFoundError:
         made = 0
     if made < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME):
-        from jailng.core import size
+        from jailng.core import cpuinfo
 
-        size.keep_cpuinfo(path)
+        cpuinfo.keep(path)
     return path
 
 
@@ -203,44 +162,36 @@ def rough(number: int) -> int:
     return number >> shift << shift
 
 
-class _Values(dict[bytes, int]):
-    """Values by name, 0 for what is not there."""
-
-    __slots__ = ()
-
-    def __missing__(self, _: bytes) -> int:
-        return 0
-
-
-def meminfo(size: Size, use: Mapping[bytes, int]) -> bytes:
-    """/proc/meminfo of a machine of that size. ``use`` has in kB what is in use, by the names there."""
-    values = _Values(use)
-    free = values[b"MemFree"] = max(size.memory - values[b"Used"], 0)
+def meminfo(memory: int, swap: int, use: dict[bytes, int]) -> bytes:
+    """/proc/meminfo of a machine of that size. ``use`` has what is in use, by the names there; all in kB."""
+    values = dict.fromkeys(_USE, 0) | use
+    values[b"MemTotal"] = memory
+    values[b"MemFree"] = max(memory - values[b"Used"], 0)
     reclaimable = values[b"Active(file)"] + values[b"Inactive(file)"] + values[b"SReclaimable"]
-    values[b"MemAvailable"] = min(free + reclaimable, size.memory)
-    values[b"MemTotal"] = size.memory
-    values[b"SwapTotal"] = size.swap
-    values[b"SwapFree"] = max(size.swap - values[b"Swap"], 0)
-    values[b"CommitLimit"] = size.memory // 2 + size.swap
-    for kind in (b"Active", b"Inactive"):
-        values[kind] = values[kind + b"(anon)"] + values[kind + b"(file)"]
+    values[b"MemAvailable"] = min(values[b"MemFree"] + reclaimable, memory)
+    values[b"SwapTotal"] = swap
+    values[b"SwapFree"] = max(swap - values[b"Swap"], 0)
+    values[b"CommitLimit"] = memory // 2 + swap
+    values[b"Active"] = values[b"Active(anon)"] + values[b"Active(file)"]
+    values[b"Inactive"] = values[b"Inactive(anon)"] + values[b"Inactive(file)"]
     values[b"Slab"] = values[b"SReclaimable"] + values[b"SUnreclaim"]
     return _MEMINFO % values
 
 
-def stat(state: State, user: int, system: int, up: int, running: int, total: int) -> bytes:
-    """/proc/stat. The processor times, and how long the jail is ``up``, are in hundredths of a second.
+def stat(processors: Sequence[int], since: int, times: tuple[int, int, int], running: int, total: int) -> bytes:
+    """/proc/stat of a jail with these processors, which began at ``since`` (seconds since the epoch).
 
+    ``times`` are that used outside and inside the kernel, and that the jail is up, in hundredths of a second.
     How the use is spread over the processors is not known. The text is filled up to a length that does not change with
     every digit, by further counters of interrupts.
     """
-    processors = state.size.processors
     count = len(processors)
+    user, system, up = times
     idle = max(up * count - user - system, 0) + _IDLE * count
     line = b" %d 0 %d %d 0 0 0 0 0 0\n"
     one = line % (user // count, system // count, idle // count)
     lines = [b"cpu ", line % (user, system, idle), *[b"cpu%d%s" % (number, one) for number in processors]]
-    rest = _STAT % (b"%s", state.since, total, running)
+    rest = _STAT % (b"%s", since, total, running)
     missing = -(sum(map(len, lines)) + len(rest) - 2) % _BLOCK
     return b"".join(lines) + rest % (b" 0" * (missing // 2))
 
@@ -248,6 +199,14 @@ def stat(state: State, user: int, system: int, up: int, running: int, total: int
 def loadavg(loads: Sequence[float], running: int, total: int) -> bytes:
     """/proc/loadavg."""
     return b"%.2f %.2f %.2f %d/%d %d\n" % (*loads, running, total, total)
+
+
+def state(
+    times: tuple[int, int, int, int], loads: Sequence[float], memory: int, swap: int, processors: Sequence[int]
+) -> bytes:
+    """The content of ``STATE``, a line: ``times`` are since, began, seen and used of a ``machine.State``."""
+    numbers = b",".join([b"%d" % number for number in processors])
+    return b"%d %d %d %d " % times + b"%.4f %.4f %.4f " % tuple(loads) + b"%d %d %s\n" % (memory, swap, numbers)
 
 
 def _new_boot_id() -> bytes:
