@@ -195,3 +195,20 @@ def _directories(root: Path) -> Path:
     for name in ("dev", "proc", "tmp", "etc"):
         (root / name).mkdir(parents=True)
     return root
+
+
+def test_use_is_told_where_it_is_counted(stage: Stage, jail: Command, jexec: Command, debian: Path) -> None:
+    """Of memory and tasks by the jail's cgroup; of the processor always."""
+    made = jail("-i", "-c", "name=cell", f"path={debian}", "persist", "ng.limits=memoryuse:deny=256M")
+    assert made.returncode == 0, made.stderr
+    try:
+        state, cell = State(stage, made.stdout.strip()), Seen(jexec, "cell")
+        cell.run("head -c 20000000 /dev/zero >/dev/shm/file")
+        state.age(10)
+        told = cell.fields()
+        assert told["MemTotal"] == 256 << 10
+        assert told["MemTotal"] - told["MemFree"] > 20000000 >> 10
+        assert told["Shmem"] >= 20000000 >> 10
+        assert told["MemAvailable"] < told["MemTotal"] - (20000000 >> 10)
+    finally:
+        assert jail("-r", "cell").returncode == 0

@@ -11,7 +11,7 @@ import posix
 
 from jailng.core import machine, procfiles, registry
 from jailng.core.process import NOBODYS
-from jailng.linux import cgroup, mount, mountfd
+from jailng.linux import cgroup, controller, mount, mountfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,13 +124,13 @@ def _make(place: int, record: Record, state: State, passed: int) -> None:
 
 
 def _tasks(record: Record) -> int:
-    """How many processes and threads there are; of a jail whose cgroup does not count them the processes."""
+    """How many processes and threads there are; where they are not counted, the processes."""
     content = _of_controller(record, "pids", "pids.current", "pids.current")
     return int(content) if content else len(cgroup.members(f"{record.cgroup}/members")) + 1
 
 
 def _memory(record: Record) -> dict[bytes, int]:
-    """What is in use, in kB, by meminfo's names; nothing of a jail whose cgroup does not count it."""
+    """What is in use, in kB, by meminfo's names; nothing, if this host does not count it."""
     current = _of_controller(record, "memory", "memory.current", "memory.usage_in_bytes")
     if not current:
         return {}
@@ -138,28 +138,24 @@ def _memory(record: Record) -> dict[bytes, int]:
     for name, value in _numbers(_of_controller(record, "memory", "memory.stat", "memory.stat")).items():
         if name in _NAMES:
             found[_NAMES[name]] = value >> 10
-    swap = _of_controller(record, "memory", "memory.swap.current", "")
-    if swap:
-        found[b"Swap"] = int(swap) >> 10
+    if b"Swap" not in found:  # which v1 has among the others
+        found[b"Swap"] = int(_of_controller(record, "memory", "memory.swap.current", "none") or 0) >> 10
     return found
 
 
-def _of_controller(record: Record, controller: str, name: str, old: str) -> bytes:
-    """A control file of the jail's cgroup: of v2, or where the controller is there of v1. Nothing, if it has none."""
+def _of_controller(record: Record, name: str, file: str, old: str) -> bytes:
+    """A file of a controller in the jail's cgroup, of v2 or by its name in v1. Nothing, if there is none."""
+    place = controller.existing(name, record.cgroup)
     try:
-        return cgroup.read(f"{record.cgroup}/{name}")
-    except FileNotFoundError:
-        pass
-    if not old:
-        return b""
-    try:
-        file = posix.open(f"/sys/fs/cgroup/{controller}/{record.cgroup}/{old}", posix.O_RDONLY | posix.O_CLOEXEC)
+        if not place:
+            return cgroup.read(f"{record.cgroup}/{file}")
+        fd = posix.open(f"{place}/{old}", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return b""
     try:
-        return posix.read(file, _LARGEST)
+        return posix.read(fd, _LARGEST)
     finally:
-        posix.close(file)
+        posix.close(fd)
 
 
 def _numbers(content: bytes) -> dict[bytes, int]:
