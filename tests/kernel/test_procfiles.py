@@ -212,3 +212,17 @@ def test_use_is_told_where_it_is_counted(stage: Stage, jail: Command, jexec: Com
         assert told["MemAvailable"] < told["MemTotal"] - (20000000 >> 10)
     finally:
         assert jail("-r", "cell").returncode == 0
+
+
+def test_a_warden_keeps_them_fresh(stage: Stage, jail: Command, small_root: Path) -> None:
+    """It looks each second, whatever it is that it watches."""
+    made = jail("-i", "-c", "name=cell", f"path={small_root}", "persist", "ng.limits=cputime:log=1000")
+    assert made.returncode == 0, made.stderr
+    try:
+        state = State(stage, made.stdout.strip())
+        began, until = state.read().seen, time.monotonic() + 20
+        while state.read().seen < began + 80 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert state.read().seen >= began + 80
+    finally:
+        assert jail("-r", "cell").returncode == 0

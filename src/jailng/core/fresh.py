@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jailng.core.machine import Size, State
     from jailng.core.registry import Record
 
-_A_SECOND = 100
+_OFTEN = 90  # hundredths of a second: a little less than one, for whoever comes each second
 _MINUTES = (1, 5, 15)
 _PER_MINUTE = 6000
 _DIRECTORY = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -44,7 +44,7 @@ _NAMES = {
 
 
 def freshen(record: Record) -> None:
-    """Have the files tell what is, unless they were looked at in the last second. Nothing is raised."""
+    """Have the files tell what is, unless they have just done so. Nothing is raised."""
     try:
         _renew(record, None)
     except (OSError, ValueError):  # it has no /proc, or has just ended
@@ -86,7 +86,7 @@ def _renew(record: Record, size: Size | None) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if size is not None else fcntl.LOCK_NB))  # one at a time is enough
         state = machine.parse(posix.pread(file, _LARGEST, 0))
         passed = procfiles.now() - state.seen
-        if size is None and passed < _A_SECOND:
+        if size is None and passed < _OFTEN:
             return
         if size is not None:
             if list(size.processors) != list(state.size.processors):

@@ -11,7 +11,7 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import consumption, index, registry
+from jailng.core import consumption, fresh, index, registry
 from jailng.core import limit as kernel
 from jailng.errors import JailError, explain
 from jailng.limits import database, offender, refusals, syslog, watch
@@ -75,6 +75,7 @@ class Warden:
             if not self.watches and self._may_leave():
                 return
             self._try_to_look()
+            fresh.freshen(self.record)  # since somebody is here each second
             due = max(due + _PERIOD, time.monotonic())
             ready = [fd for fd, _ in waiter.poll(1000 * max(due - time.monotonic(), 0.0))]
             if self.init in ready:
