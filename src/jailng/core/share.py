@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from jailng.core.operation import Slots
 
 _PART = 8
-_MOST = 4096  # what can be killed and removed within a second
+_MOST = 2048  # what can be killed and removed within a second
+_ALL = "jailng"  # the directory of all jails
+_WEIGHT, _HEAVIEST = 1024, 1 << 18  # cpu.shares of a process, and the most that a group may have
 _OF_INIT = 8  # PID 1 forks nothing, but whoever traces it may have it do so
 UNLIMITED = 1 << 22  # PID_MAX_LIMIT of the kernel: no machine has more processes
 
@@ -72,6 +74,8 @@ class Allot(Operation):
         """Whether it is cgroup2 that has the controller; in v1 the directory is made."""
         found = controller.hierarchy(name)
         if found:
+            if name == "cpu" and not cgroup.exists(f"{found}/{_ALL}"):
+                _weigh(found)
             controller.make(name, self.path)
         elif found is None and name in controller.NEEDED:
             raise controller.missing(name)
@@ -98,20 +102,21 @@ class Allot(Operation):
         return [f"ng.limits: {self.refused}"] if self.refused else []
 
 
+def _weigh(top: str) -> None:
+    """Give all jails together the weight of one process on each processor: the kernel parts a group's among these.
+
+    In v1 the host's processes may stand beside the group, each with a weight of its own. Raises OSError.
+    """
+    controller.make("cpu", _ALL)
+    cgroup.write(f"{top}/{_ALL}/cpu.shares", b"%d" % min(_WEIGHT * (posix.cpu_count() or 1), _HEAVIEST))
+
+
 def limit_processes(path: str, most: int) -> None:
     """Let a jail have so many processes. Raises OSError."""
     text = b"max" if most >= UNLIMITED else b"%d" % most
     if controller.hierarchy("pids"):
-        write(f"{controller.directory('pids', path)}/pids.max", text if text == b"max" else b"%d" % (most + 1))
+        limit = text if text == b"max" else b"%d" % (most + 1)  # PID 1 is in there, too
+        cgroup.write(f"{controller.directory('pids', path)}/pids.max", limit)
         return
     cgroup.write(f"{path}/members/pids.max", text)
     cgroup.write(f"{path}/init/pids.max", b"%d" % _OF_INIT)
-
-
-def write(path: str, text: bytes) -> None:
-    """Write to a file of a hierarchy of v1. Raises OSError."""
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
-    try:
-        posix.write(fd, text)
-    finally:
-        posix.close(fd)
