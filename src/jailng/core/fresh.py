@@ -164,7 +164,7 @@ def _numbers(content: bytes) -> dict[bytes, int]:
 
 
 def _write(place: int, name: bytes, text: bytes) -> None:
-    file = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=place)
+    file = posix.open(name, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=place)
     try:
         _put(file, text)
     finally:

@@ -401,6 +401,7 @@ class MountProc(Operation):
         options = [(b"size", b"4m"), (b"nr_inodes", b"256"), (b"mode", b"700"), (b"uid", b"%d" % NOBODYS)]
         new_file_system(way, b"tmpfs", options, _MASK_ATTRIBUTES, _MASKING)
         masks, new = Kept(_MASKING), Kept(NEW)
+        way.must("setfsuid", NOBODYS)  # theirs, too: whose a file is may have a lease that keeps who writes waiting
         contents = [(b"nothing", b""), *[(procfiles.name(path), content) for path, content in self.files]]
         way.must("openat", masks, way.text(b""), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
         way.must("write", new, way.text(b""), 0)
@@ -417,6 +418,7 @@ class MountProc(Operation):
             way.must("close", new)
             way.must("close", Kept(POINT))
         way.must("mkdirat", masks, way.text(b"none"), 0o555)
+        way.must("setfsuid", 0)
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /proc."""
