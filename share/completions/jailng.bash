@@ -226,6 +226,9 @@ _jailng_jailctl() {
         _jailng_offer "$current" < <(jailctl "$verb" --help 2>/dev/null | grep -o -- '--[a-z-]*\|-[A-Za-z]\>')
     else
         _jailng_files -f "$current"
+        [[ $verb != cp ]] || _jailng_offer "$current" < <(_jailng_running | sed 's/$/:/')
+        [[ $verb != export ]] || _jailng_offer "$current" < <(_jailng_running)
+        [[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *: ]] || compopt -o nospace 2>/dev/null
     fi
 }
 

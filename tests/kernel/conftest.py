@@ -145,6 +145,12 @@ def jexec(checkout: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
+def jailctl(checkout: Path) -> Command:
+    """jailctl(8), as the checkout has it."""
+    return _command(checkout / "bin/jailctl")
+
+
+@pytest.fixture(scope="session")
 def ipnat(checkout: Path) -> Command:
     """ipnat(8), as the checkout has it."""
     return _command(checkout / "bin/ipnat")

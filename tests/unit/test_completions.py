@@ -166,6 +166,9 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jailctl|sh", []),
         ("jailctl|bootstrap|--no", ["--no-cache"]),
         ("jailctl|ps|-J|c", ["cell"]),
+        ("jailctl|cp|-r|ce", ["cell:"]),
+        ("jailctl|cp|--max-f", ["--max-files"]),
+        ("jailctl|export|ce", ["cell"]),
     ],
 )
 def test_bash(place: Path, words: str, offered: list[str]) -> None:

@@ -12,9 +12,12 @@ from jailng.errors import JailError, UsageError
 # verb: what it is for. Each is a module of jailng.ctl.
 VERBS = {
     "bootstrap": "make a Debian root, ready to be a jail",
+    "cp": "copy files into or out of a running jail",
     "doctor": "whether the host gives jails what they need, and what to do where it does not",
     "drops": "packets of jails that the host has dropped: forged, or for the host itself",
     "egress": "what may leave jails, with what the rules have counted",
+    "export": "write the tree of a jail as a tar archive",
+    "import": "make a root of a tar archive",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",
     "rdr": "connections that are led to jails: list, add, del, clear",
@@ -24,6 +27,9 @@ VERBS = {
     "sockstat": "sockets, with who has them and in which jail",
     "sysctl": "FreeBSD's sysctls that are about jails",
 }
+_MODULES = {"import": "importing", "export": "exporting"}  # else it is the verb's name
+# Who stops reading ends the others, as FreeBSD's; these would leave half of something.
+_WHOLE = ("bootstrap", "cp", "export", "import")
 USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(
     [f"       jailctl {verb:<12} {what}" for verb, what in VERBS.items()]
 )
@@ -36,7 +42,7 @@ def main(argv: list[str]) -> int:
         return 0
     if not argv or argv[0] not in VERBS:
         return printing.complain(USAGE, lines=True)
-    verb = importlib.import_module(f"jailng.ctl.{argv[0]}")
+    verb = importlib.import_module(f"jailng.ctl.{_MODULES.get(argv[0], argv[0])}")
     if argv[1:2] in (["-h"], ["--help"]):
         printing.say(verb.USAGE)
         return 0
@@ -54,6 +60,6 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """The command: what the script calls."""
-    if sys.argv[1:2] != ["bootstrap"]:  # who stops reading ends the others, as FreeBSD's; this would leave half a root
+    if sys.argv[1:2] not in [[verb] for verb in _WHOLE]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,8 @@ from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jailng.core.attach import Entry
     from jailng.core.passwd import User
 
@@ -26,11 +28,14 @@ _MOST = 65536
 _ALL_FDS = 0x7FFFFFFF
 
 
-def find(entry: Entry, name: str) -> User:
-    """The user of that name or uid in the jail. Raises JailError: ``NAME: no such user``, or no answer."""
+def born(entry: Entry, life: Callable[[], None]) -> tuple[int, int]:
+    """A fork of this process that is born into the jail's pid namespace and cgroup, and has entered no more of it.
+
+    ``life`` is all that it does, and never returns. Returns its pid and pidfd. This process is not dumpable from here
+    on. Raises OSError.
+    """
     from jailng.linux import cgroup
 
-    said, say = posix.pipe2(posix.O_CLOEXEC)
     here = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     # Not among the members: it is to be found out also where there may be no more of those.
     members = cgroup.open_directory(f"{entry.record.cgroup}/init")
@@ -42,13 +47,23 @@ def find(entry: Entry, name: str) -> User:
         try:
             pid, pidfd = child.clone3(0, members)
             if pid == 0:
-                _answer(entry, name, say)
+                life()
         finally:
             ns.setns(here, ns.CLONE_NEWPID)
             syscall("setresuid", 0, 0, 0)
     finally:
-        for fd in (members, here, say):
+        for fd in (members, here):
             posix.close(fd)
+    return pid, pidfd
+
+
+def find(entry: Entry, name: str) -> User:
+    """The user of that name or uid in the jail. Raises JailError: ``NAME: no such user``, or no answer."""
+    said, say = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        pid, pidfd = born(entry, lambda: _answer(entry, name, say))
+    finally:
+        posix.close(say)
     answer = bytearray()
     waiter = poll()
     waiter.register(said, POLLIN)

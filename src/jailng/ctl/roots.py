@@ -42,17 +42,17 @@ def check_tools() -> None:
         raise JailError("bootstrap: Operation not permitted: only root can")
 
 
-def check_place(path: Path) -> list[Path]:
+def check_place(path: Path, verb: str = "bootstrap") -> list[Path]:
     """Make the directory that the root shall lie in, for root alone; returns what was made for that, the lowest first.
 
     Raises JailError if something is at ``path``, or if another user of the host could reach it.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise JailError(f"bootstrap: {path}: File exists")
+        raise JailError(f"{verb}: {path}: File exists")
     if path.is_dir() and any(path.iterdir()):
-        raise JailError(f"bootstrap: {path}: Directory not empty")
+        raise JailError(f"{verb}: {path}: Directory not empty")
     if path == Path("/"):
-        raise JailError(f"bootstrap: {path}: Directory not empty")
+        raise JailError(f"{verb}: {path}: Directory not empty")
     above = path.parent
     missing = [directory for directory in (above, *above.parents) if not directory.exists()]
     for directory in reversed(missing):
@@ -68,7 +68,7 @@ def check_place(path: Path) -> list[Path]:
     if mend:
         # A directory that everybody needs cannot be closed.
         instead = f"chmod 0700 {above}" if mend.startswith("chmod") else f"use /jail/{path.name}"
-        raise JailError(f"bootstrap: {path}: other users of this host can reach {above}: {instead}")
+        raise JailError(f"{verb}: {path}: other users of this host can reach {above}: {instead}")
     return missing
 
 

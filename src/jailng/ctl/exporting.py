@@ -1,0 +1,86 @@
+"""``jailctl export``: the tree of a jail, or of a root that none runs in, as a tar archive."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+
+from jailng.core import registry
+from jailng.ctl import carrier, sizes
+from jailng.ctl.carrier import Carrier, Pump
+from jailng.ctl.cp import report
+from jailng.ctl.tarout import Reader, Wanted
+from jailng.ctl.told import Limits, Told
+from jailng.errors import JailError, UsageError
+from jailng.linux import ns
+from jailng.params.values import visible
+
+USAGE = "usage: jailctl export [--max-files number] [--max-size bytes] [-o file] jail | path"
+
+
+def main(argv: list[str]) -> int:
+    """Write it: 0, or 1 where a file was left behind. Raises UsageError, JailError, OSError."""
+    try:
+        options, words = getopt.getopt(argv, "o:", sizes.OPTIONS)
+    except getopt.GetoptError as error:
+        raise UsageError(f"jailctl: export: {error.msg}\n{USAGE}") from None
+    if len(words) != 1 or not words[0]:
+        raise UsageError(USAGE)
+    limits, output = Limits(files=0, size=0), "-"
+    for option, value in options:
+        if not sizes.take("export", limits, option, value):
+            output = value
+    if os.geteuid() != 0 or ns.is_jailed():
+        raise JailError("export: only the host's root can")
+    if output == "-":
+        if sys.stdout.isatty():
+            raise JailError("export: an archive is not for a terminal")
+        return _export(words[0], limits, 1)
+    new = f"{output}.{os.getpid()}"
+    to = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        status = _export(words[0], limits, to)
+        os.rename(new, output)
+    except BaseException:
+        os.unlink(new)
+        raise
+    finally:
+        os.close(to)
+    return status
+
+
+def _export(word: str, limits: Limits, to: int) -> int:
+    source, end = carrier.pipe()
+    carriers: list[Carrier] = []
+    try:
+        carriers.append(_reader(word, limits, end))
+    finally:
+        os.close(end)
+    pump = Pump(source, to, outside_is_source=False)
+    pump.start()
+    carrier.wait(carriers, pump)
+    pump.join()
+    if pump.error is not None:
+        raise JailError(f"export: {pump.error.strerror}")
+    return report("export", carriers)
+
+
+def _reader(word: str, limits: Limits, to: int) -> Carrier:
+    def read(top: int, told: Told) -> None:
+        with os.fdopen(to, "wb", carrier.BUFFER) as stream:
+            reader = Reader(stream, limits, told)
+            reader.read(Wanted(top, ".", fifos=True, attributes=True, one=True))
+            reader.end()
+
+    if "/" in word:
+        top = os.open(word, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return carrier.on_host("host", lambda told: read(top, told), (to, top), top)
+        finally:
+            os.close(top)
+    record = registry.find(word)
+    if record is None:
+        raise JailError(f'export: "{visible(word)}" not found (a root of such a name is ./{visible(word)})')
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    return carrier.in_jail(record, lambda told: read(os.open("/", flags), told), (to,))

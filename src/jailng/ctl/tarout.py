@@ -1,0 +1,242 @@
+"""A tree read as a tar archive, by a process that trusts nothing in it: no link is followed, nothing is waited for.
+
+What is named is walked to beneath one directory and without links (openat2(2)), since whoever lives in the tree can
+exchange any part of it at any moment. FIFOs, sockets and devices are never opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from jailng.ctl.told import Excess, Limits, Told
+from jailng.linux import mount, mountfd
+
+PIECE = 1 << 20
+_LONGEST = 4095  # of a path, bytes
+_MOST_PARTS = 1 << 16  # of a sparse file; one that has more is read as if it had no holes
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_ATTRIBUTES = ("security.capability", "user.")
+
+
+@dataclass
+class Wanted:
+    """What is read beneath the directory ``top``: ``name``, or "." for all in it, with what is in that if ``deep``.
+
+    ``fifos`` are told of as such and else left out; ``attributes``: also extended ones; ``one``: what is mounted below
+    is not entered.
+    """
+
+    top: int
+    name: str
+    deep: bool = True
+    fifos: bool = False
+    attributes: bool = False
+    one: bool = False
+
+
+@dataclass
+class Reader:
+    """Writes archives, one after the other into one stream; ``told`` hears of what was left out."""
+
+    to: BinaryIO
+    limits: Limits
+    told: Told
+    _links: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def read(self, wanted: Wanted) -> None:
+        """Raises OSError where it is not there or nobody takes it, Excess."""
+        root = os.stat(wanted.name, dir_fd=wanted.top, follow_symlinks=False)
+        if stat.S_ISDIR(root.st_mode) and not wanted.deep:
+            raise IsADirectoryError(errno.EISDIR, "is a directory (not copied)", wanted.name)
+        pending = [(wanted.name, root)]
+        while pending:
+            path, status = pending.pop()
+            below = []
+            try:
+                if stat.S_ISDIR(status.st_mode):
+                    below = self._directory(wanted, path, status, root.st_dev)
+                else:
+                    self._other(wanted, path, status)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                self.told.failed(path, error.strerror or str(error))
+            pending += reversed(below)
+
+    def end(self) -> None:
+        """Two blocks of zeros: there is no more."""
+        self.to.write(bytes(2 * tarfile.BLOCKSIZE))
+        self.to.flush()
+
+    def _directory(
+        self, wanted: Wanted, path: str, status: os.stat_result, device: int
+    ) -> list[tuple[str, os.stat_result]]:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        fd = mountfd.openat2(wanted.top, os.fsencode(path), flags, mount.BENEATH)
+        try:
+            status = os.fstat(fd)
+            self._say(_header(path, status, tarfile.DIRTYPE, self._attributes(wanted, fd)))
+            if wanted.one and status.st_dev != device:
+                return []
+            found = []
+            for name in self._names(fd):
+                below = f"{path}/{name}"
+                if len(os.fsencode(below)) > _LONGEST:
+                    self.told.failed(below[:100] + "...", os.strerror(errno.ENAMETOOLONG))
+                    continue
+                try:
+                    found.append((below, os.stat(name, dir_fd=fd, follow_symlinks=False)))
+                except OSError as error:
+                    self.told.failed(below, error.strerror or str(error))
+            return found
+        finally:
+            os.close(fd)
+
+    def _names(self, fd: int) -> Iterator[str]:
+        with os.scandir(fd) as entries:
+            for count, entry in enumerate(entries):
+                self.told.beat()
+                if self.limits.files and count > self.limits.files:
+                    raise Excess(f"more than {self.limits.files} files in one directory: --max-files")
+                yield entry.name
+
+    def _other(self, wanted: Wanted, path: str, status: os.stat_result) -> None:
+        above, _, name = path.rpartition("/")
+        parent = mountfd.openat2(wanted.top, os.fsencode(above or "."), os.O_PATH | os.O_DIRECTORY, mount.BENEATH)
+        try:
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFLNK:
+                header = _header(path, status, tarfile.SYMTYPE)
+                header.linkname = os.readlink(name, dir_fd=parent)
+                self._say(header)
+            elif kind == stat.S_IFREG:
+                self._file(wanted, path, os.open(name, _OPEN, dir_fd=parent))
+            elif kind == stat.S_IFIFO and wanted.fifos:
+                self._say(_header(path, status, tarfile.FIFOTYPE))
+            else:
+                self.told.skipped(path, _KINDS.get(kind, "special file"))
+        finally:
+            os.close(parent)
+
+    def _file(self, wanted: Wanted, path: str, fd: int) -> None:
+        try:
+            status = os.fstat(fd)  # what was looked at may have been exchanged since
+            if not stat.S_ISREG(status.st_mode):
+                self.told.skipped(path, _KINDS.get(stat.S_IFMT(status.st_mode), "special file"))
+                return
+            identity = (status.st_dev, status.st_ino)
+            if status.st_nlink > 1 and identity in self._links:
+                header = _header(path, status, tarfile.LNKTYPE)
+                header.linkname = self._links[identity]
+                self._say(header)
+                return
+            parts = _parts(fd, status)
+            self.limits.take(sum(size for _, size in parts) if parts is not None else status.st_size)
+            header = _header(path, status, tarfile.REGTYPE, self._attributes(wanted, fd))
+            if parts is None:
+                header.size = status.st_size
+                self._say(header)
+                self._data(path, fd, 0, status.st_size)
+                self._pad(status.st_size)
+            else:
+                self._sparse(header, path, fd, status.st_size, parts)
+            if status.st_nlink > 1:
+                self._links[identity] = path
+        finally:
+            os.close(fd)
+
+    def _sparse(self, header: tarfile.TarInfo, path: str, fd: int, size: int, parts: list[tuple[int, int]]) -> None:
+        """As GNU tar's format 1.0 of sparse files has it: the map, a line each number, before the data."""
+        numbers = [len(parts), *[number for part in parts for number in part]]
+        plan = "".join([f"{number}\n" for number in numbers]).encode()
+        plan += bytes(-len(plan) % tarfile.BLOCKSIZE)
+        length = sum(size for _, size in parts)
+        header.pax_headers = {
+            **header.pax_headers,
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": header.name,
+            "GNU.sparse.realsize": str(size),
+        }
+        header.name = f"GNUSparseFile.0/{header.name.rpartition('/')[2]}"
+        header.size = len(plan) + length
+        self._say(header)
+        self.to.write(plan)
+        for at, count in parts:
+            self._data(path, fd, at, count)
+        self._pad(length)
+
+    def _data(self, path: str, fd: int, at: int, left: int) -> None:
+        """So many bytes, whatever becomes of the file meanwhile."""
+        while left:
+            data = os.pread(fd, min(left, PIECE), at)
+            if not data:
+                self.told.failed(path, "became shorter while it was read")
+                data = bytes(min(left, PIECE))
+                while left > len(data):
+                    self.to.write(data)
+                    self.told.beat()
+                    left -= len(data)
+                data = data[:left]
+            self.to.write(data)
+            self.told.beat()
+            at += len(data)
+            left -= len(data)
+
+    def _pad(self, size: int) -> None:
+        self.to.write(bytes(-size % tarfile.BLOCKSIZE))
+
+    def _say(self, header: tarfile.TarInfo) -> None:
+        self.limits.count()
+        self.told.beat()
+        self.to.write(header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+    def _attributes(self, wanted: Wanted, fd: int) -> dict[str, str]:
+        if not wanted.attributes:
+            return {}
+        try:
+            names = [name for name in os.listxattr(fd) if name.startswith(_ATTRIBUTES)]
+        except OSError:
+            return {}
+        return {f"SCHILY.xattr.{name}": os.fsdecode(os.getxattr(fd, name)) for name in names}
+
+
+def _header(path: str, status: os.stat_result, kind: bytes, more: dict[str, str] | None = None) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(path)
+    header.type = kind
+    header.mode = stat.S_IMODE(status.st_mode)
+    header.uid, header.gid = status.st_uid, status.st_gid
+    header.mtime = int(status.st_mtime)
+    if more:
+        header.pax_headers = more
+    return header
+
+
+def _parts(fd: int, status: os.stat_result) -> list[tuple[int, int]] | None:
+    """Where a sparse file has data, as offset and length; None for one that is not sparse, or has too many holes."""
+    if status.st_blocks * 512 >= status.st_size:
+        return None
+    found = []
+    at = 0
+    while at < status.st_size:
+        try:
+            begin = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # there is no more
+                break
+            return None
+        end = min(os.lseek(fd, begin, os.SEEK_HOLE), status.st_size)
+        if begin >= end:
+            break
+        found.append((begin, end - begin))
+        if len(found) > _MOST_PARTS:
+            return None
+        at = end
+    return [*found, (status.st_size, 0)]

@@ -1,0 +1,260 @@
+"""jailctl import: a root made of an archive that means ill."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import ENVIRONMENT, Command
+from tests.kernel.stage import mount, unmount
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory that only root can enter."""
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+Member = tuple[str, bytes, str, bytes]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", content: bytes = b"") -> Member:
+    return name, kind, target, content
+
+
+def archive(path: Path, *members: Member, change: Callable[[tarfile.TarInfo], None] | None = None) -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as made:
+        for name, kind, target, content in members:
+            header = tarfile.TarInfo(name)
+            header.type, header.linkname, header.size = kind, target, len(content)
+            header.mode = 0o755
+            if change is not None:
+                change(header)
+            made.addfile(header, io.BytesIO(content))
+    return path
+
+
+def test_a_root_that_lives(jailctl: Command, jail: Command, small_root: Path, place: Path) -> None:
+    """Made of an archive in each of its wrappings, from a file and a pipe; owners, capabilities and holes are kept."""
+    (small_root / "bin/su").write_bytes((small_root / "bin/busybox").read_bytes())
+    (small_root / "bin/su").chmod(0o4755)
+    value = (0x02000001).to_bytes(4, "little") + (1 << 10).to_bytes(4, "little") + bytes(12)
+    os.setxattr(small_root / "bin/busybox", "security.capability", value)
+    os.chown(small_root / "tmp", 1001, 1002)
+    with open(small_root / "sparse", "wb") as file:
+        file.truncate(10 << 30)
+    assert jailctl("export", "-o", f"{place}/plain", str(small_root)).returncode == 0
+    plain = (place / "plain").read_bytes()
+    (place / "gz").write_bytes(gzip.compress(plain, 1))
+    (place / "xz").write_bytes(lzma.compress(plain, preset=0))
+    forms = ["plain", "gz", "xz"]
+    if shutil.which("zstd"):
+        subprocess.run(["zstd", "-q", str(place / "plain"), "-o", str(place / "zst")], check=True)
+        forms.append("zst")
+    for form in forms:
+        root = place / "roots" / form
+        done = jailctl("import", f"{place}/{form}", str(root))
+        assert (done.returncode, done.stderr) == (0, ""), form
+        assert stat.S_IMODE((root / "bin/su").stat().st_mode) == 0o4755
+        assert os.getxattr(root / "bin/busybox", "security.capability") == value
+        assert ((root / "tmp").stat().st_uid, (root / "tmp").stat().st_gid) == (1001, 1002)
+        assert ((root / "sparse").stat().st_size, (root / "sparse").stat().st_blocks) == (10 << 30, 0)
+    assert stat.S_IMODE((place / "roots").stat().st_mode) == 0o700
+    done = jail("-c", "name=x", f"path={place}/roots/gz", "command=/bin/sh", "-c", "exit 0")
+    assert (done.returncode, done.stderr) == (0, "")
+    with open(place / "plain", "rb") as file:
+        command = [str(jailctl("-h").args[0]), "import", "-", f"{place}/piped"]
+        piped = subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE)
+        assert subprocess.run(command, stdin=piped.stdout, env=ENVIRONMENT).returncode == 0
+        assert piped.stdout is not None
+        piped.stdout.close()
+        piped.wait()
+    assert (place / "piped/bin/busybox").exists()
+
+
+OUTSIDE = (
+    ((member("../out"),), "../out: leads out of the archive"),
+    ((member("/etc/out"),), "/etc/out: leads out of the archive"),
+    ((member("a/../../out"),), "a/../../out: leads out of the archive"),
+    ((member("etc", tarfile.SYMTYPE, "/etc"), member("etc/out")), "etc/out: Not a directory"),
+    ((member("up", tarfile.SYMTYPE, ".."), member("up/out")), "up/out: Not a directory"),
+    ((member("d", tarfile.SYMTYPE, "/etc"), member("d", tarfile.DIRTYPE), member("d/out")), "d: Not a directory"),
+    (
+        (member("hard", tarfile.LNKTYPE, "/etc/passwd"),),
+        "/etc/passwd: leads out of the archive",
+    ),
+    ((member("hard", tarfile.LNKTYPE, "../../etc/passwd"),), "../../etc/passwd: leads out of the archive"),
+    (
+        (member("l", tarfile.SYMTYPE, "/etc/passwd"), member("hard", tarfile.LNKTYPE, "l"), member("hard")),
+        "hard: a hard link to what the archive does not have: l",
+    ),
+    ((member("n" * 300),), "n" * 100 + ": a name that no file can have"),
+    ((member("/".join(["n" * 100] * 60)),), ("n" * 100)[:100] + ": a name that no file can have"),
+    ((member("."),), ".: is not a directory"),
+    ((member("a"), member("a/b")), "a/b: Not a directory"),
+    ((member("a", tarfile.DIRTYPE), member("a")), "a: Is a directory"),
+)
+
+
+@pytest.mark.parametrize("members, why", OUTSIDE, ids=range(len(OUTSIDE)))
+def test_what_leads_out(jailctl: Command, place: Path, members: tuple[Member, ...], why: str) -> None:
+    """It is refused by name, and nothing is left."""
+    path = archive(place / "a.tar", *members)
+    before = Path("/etc/passwd").stat()
+    done = jailctl("import", str(path), f"{place}/new/root")
+    assert (done.returncode, done.stderr) == (1, f"jailctl: import: {path}: {why}\n")
+    assert [entry.name for entry in place.iterdir()] == ["a.tar"]
+    assert not Path("/etc/out").exists() and not (place / "out").exists()
+    after = Path("/etc/passwd").stat()
+    assert (before.st_nlink, before.st_mtime_ns, before.st_ino) == (after.st_nlink, after.st_mtime_ns, after.st_ino)
+
+
+def test_what_is_left_out_or_taken(jailctl: Command, place: Path) -> None:
+    """Devices are not made; of two of a name the later counts; names are bytes; a hard link is to what is there."""
+    path = archive(
+        place / "a.tar",
+        member("dev", tarfile.DIRTYPE),
+        member("dev/sda", tarfile.BLKTYPE),
+        member("dev/mem", tarfile.CHRTYPE),
+        member("pipe", tarfile.FIFOTYPE),
+        member("f", content=b"first"),
+        member("f", content=b"second"),
+        member("l", tarfile.SYMTYPE, "/etc/passwd"),
+        member("l", content=b"a file"),
+        member("a\nb\x1b[31m\udcff", content=b"name"),
+        member("./deep/er/f", content=b"deep"),
+        member("hard", tarfile.LNKTYPE, "./f"),
+    )
+    done = jailctl("import", str(path), f"{place}/root")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"jailctl: import: {path}: dev/sda: device, left out",
+        f"jailctl: import: {path}: dev/mem: device, left out",
+    ]
+    root = place / "root"
+    assert list((root / "dev").iterdir()) == []
+    assert stat.S_ISFIFO((root / "pipe").stat().st_mode)
+    assert [(root / name).read_text() for name in ("f", "l", "hard", "deep/er/f")] == [
+        "second",
+        "a file",
+        "second",
+        "deep",
+    ]
+    assert (root / os.fsdecode(b"a\nb\x1b[31m\xff")).read_text() == "name"
+    assert not (root / "l").is_symlink()
+    assert not list(root.rglob(".jailctl*"))
+
+
+def test_limits(jailctl: Command, place: Path) -> None:
+    many = archive(place / "many.tar", *[member(f"f{number}", content=b"x" * 100) for number in range(50)])
+    for option, value, why in (
+        ("--max-files", "49", "more than 49 files: --max-files"),
+        ("--max-size", "4k", "more than 4096 bytes: --max-size"),
+    ):
+        done = jailctl("import", option, value, str(many), f"{place}/root")
+        assert (done.returncode, done.stderr) == (1, f"jailctl: import: {many}: {why}\n")
+        assert not (place / "root").exists()
+    bomb = archive(place / "bomb.tar", member("f", content=bytes(64 << 20)))
+    (place / "bomb.gz").write_bytes(gzip.compress(bomb.read_bytes()))
+    done = jailctl("import", "--max-size", "1m", f"{place}/bomb.gz", f"{place}/root")
+    assert done.returncode == 1 and "more than 1048576 bytes" in done.stderr
+
+
+def _damaged(place: Path) -> dict[str, bytes]:
+    whole = archive(place / "whole.tar", member("a", content=os.urandom(5000)), member("b")).read_bytes()
+    header = tarfile.TarInfo("f")
+    header.pax_headers = {"comment": "x" * 10}
+    pax = header.tobuf(tarfile.PAX_FORMAT)
+    return {
+        "cut": whole[:3000],
+        "noise": os.urandom(20000),
+        "empty": b"",
+        "nothing": bytes(10240),
+        "huge header": pax[:124] + b"77777777777\0" + pax[136:],
+        "gzip": gzip.compress(whole)[:2000],
+        "zstd": b"\x28\xb5\x2f\xfd" + os.urandom(1000),
+    }
+
+
+@pytest.mark.parametrize("what", ["cut", "noise", "empty", "nothing", "huge header", "gzip", "zstd"])
+def test_what_is_no_archive(jailctl: Command, place: Path, what: str) -> None:
+    content = _damaged(place)[what]
+    (place / "whole.tar").unlink()
+    (place / "a.tar").write_bytes(content)
+    done = jailctl("import", f"{place}/a.tar", f"{place}/root", timeout=30)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    assert done.stderr.startswith("jailctl: import: ") and "Error" not in done.stderr, done
+    assert [entry.name for entry in place.iterdir()] == ["a.tar"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_end_in_the_middle(jailctl: Command, place: Path, number: signal.Signals) -> None:
+    """Nothing that looks like a root is left, and after SIGKILL the next import of the place clears up."""
+    path = archive(place / "a.tar", member("f", content=b"x"))
+    command = [str(jailctl("-h").args[0]), "import", "-", f"{place}/root"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as making:
+        assert making.stdin is not None
+        making.stdin.write(path.read_bytes()[:1024])
+        making.stdin.flush()
+        while not (place / "root.partial").exists():
+            assert making.poll() is None
+        done = jailctl("import", str(path), f"{place}/root")
+        assert done.stderr == f"jailctl: import: {place}/root: is being made by another jailctl\n"
+        making.send_signal(number)
+        making.wait(timeout=20)
+    assert not (place / "root").exists()
+    assert (place / "root.partial").exists() is (number == signal.SIGKILL)
+    assert jailctl("import", str(path), f"{place}/root").returncode == 0
+    assert sorted(entry.name for entry in place.iterdir()) == ["a.tar", "root"]
+
+
+def test_a_place_that_others_can_reach(jailctl: Command, place: Path) -> None:
+    path = archive(place / "a.tar", member("f"))
+    mount("none", "/mnt", "tmpfs", 0, "mode=755")
+    try:
+        Path("/mnt/jails").mkdir(mode=0o755)
+        done = jailctl("import", str(path), "/mnt/jails/a")
+        assert done.stderr == (
+            "jailctl: import: /mnt/jails/a: other users of this host can reach /mnt/jails: chmod 0700 /mnt/jails\n"
+        )
+        assert list(Path("/mnt/jails").iterdir()) == []
+    finally:
+        unmount("/mnt")
+
+
+def test_a_stanza(jailctl: Command, place: Path, etc: Path) -> None:
+    path = archive(place / "a.tar", member("top/etc/rc", content=b"exit 0\n"), member("top/f"))
+    words = ["--strip", "1", "--jail", "cell", "--address", "192.0.2.7", str(path), f"{place}/root"]
+    done = jailctl("import", *words)
+    assert (done.returncode, done.stderr) == (0, "/etc/jail.conf.d/cell.conf: jail cell\n")
+    assert (place / "root/f").exists()
+    text = (etc / "jail.conf.d/cell.conf").read_text()
+    assert f'path = "{place}/root";' in text and 'exec.start = "/bin/sh /etc/rc";' in text
+    done = jailctl("import", *words[:-1], f"{place}/other")
+    assert done.returncode == 1 and "File exists" in done.stderr and not (place / "other").exists()
+
+
+def test_what_is_refused(jailctl: Command, place: Path) -> None:
+    path = archive(place / "a.tar", member("f"))
+    (place / "full").mkdir()
+    (place / "full/f").touch()
+    for words, why in (
+        ((str(path), f"{place}/full"), f"import: {place}/full: Directory not empty"),
+        ((f"{place}/none", f"{place}/x"), f"{place}/none: No such file or directory"),
+        (("--strip", "x", str(path), f"{place}/x"), "import: --strip x: not a number of components"),
+    ):
+        done = jailctl("import", *words)
+        assert (done.returncode, done.stderr) == (1, f"jailctl: {why}\n")
+    assert "usage: jailctl import" in jailctl("import", str(path)).stderr
