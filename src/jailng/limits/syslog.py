@@ -10,10 +10,19 @@ _WARNING = 3 << 3 | 4  # LOG_DAEMON and LOG_WARNING
 # The second is the first with systemd, where /dev is not its own.
 _LISTENERS = ("/dev/log", "/run/systemd/journal/dev-log")
 _KERNEL = "/dev/kmsg"
+_kernel: list[int] = []  # a descriptor of the kernel's log, if there is one
+
+
+def open_kernel() -> None:
+    """Have the kernel's log open, for a process that will live where no device of the host's can be opened."""
+    try:
+        _kernel.append(posix.open(_KERNEL, posix.O_WRONLY | posix.O_CLOEXEC))
+    except OSError:
+        pass
 
 
 def tell(line: str) -> None:
-    """A warning by the name ``rctl``; to the kernel's own log where nobody listens, from which it is read later."""
+    """A warning by the name ``rctl``; to the kernel's log, if that is open, where nobody listens."""
     text = line.encode("utf-8", "surrogateescape")
     for address in _LISTENERS:
         sending = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
@@ -25,13 +34,8 @@ def tell(line: str) -> None:
             continue
         finally:
             sending.close()
-    try:
-        fd = posix.open(_KERNEL, posix.O_WRONLY | posix.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        posix.write(fd, b"<%d>rctl: %s" % (_WARNING, text))
-    except OSError:
-        pass
-    finally:
-        posix.close(fd)
+    for fd in _kernel:
+        try:
+            posix.write(fd, b"<%d>rctl: %s" % (_WARNING, text))
+        except OSError:
+            pass
