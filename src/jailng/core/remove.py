@@ -49,6 +49,7 @@ def kill(record: Record) -> bool:
     try:
         if record.init != init or not record.alive():
             return False
+        undo.let_die(record)
         cgroup.write(f"{record.cgroup}/cgroup.kill", b"1")
         return True
     finally:

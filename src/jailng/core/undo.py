@@ -77,6 +77,18 @@ def _undo(record: Record, kind: str, words: list[str]) -> None:
         function(words)
 
 
+def let_die(record: Record) -> None:
+    """Give a jail that is about to be killed the time to die: whoever may use little of a processor dies slowly.
+
+    And who waits for a disk that is throttled does not die before it has answered.
+    """
+    limits = f"{record.params.get('ng.limits', '')} {record.rules}"
+    if "pcpu:" in limits or ":throttle" in limits:
+        from jailng.core import limit
+
+        limit.lift(record)
+
+
 def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None] | None = None) -> None:
     """Undo what the record tells of, and strike the jail out. Needs the jail's lock.
 
@@ -93,6 +105,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
     unseen = f"cgroup {record.cgroup}" in record.undo and not cgroup.exists(record.cgroup)
     if record.current and record.init and registry.is_alive(record.init) and unseen:
         raise JailError(f'jail "{record.name}": its cgroup {record.cgroup} cannot be seen from this cgroup namespace')
+    let_die(record)
     for jid in registry.jids_below(record.name):
         _walk_inner(jid, record, wait=False)
     while record.current and record.undo:
