@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,8 +51,13 @@ def loops() -> None:
 
 
 def _lies_under(place: Path) -> list[str]:
-    """The loop devices over files below a directory."""
-    return [line for line in _run("losetup", "-a").splitlines() if str(place) in line]
+    """The loop devices over files below a directory, when udevd(8) has let go of what it looked at."""
+    until = time.monotonic() + 3
+    while True:
+        found = [line for line in _run("losetup", "-a").splitlines() if str(place) in line]
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.02)
 
 
 # An image
@@ -136,7 +142,7 @@ def test_an_image(hostile: Path, other: Path, jail: Command, jexec: Command, jls
 
     # Nobody else has it meanwhile, and it does not shrink.
     again = jail("-c", "name=second", f"path={hostile}", "ng.quota=image:48M", "persist")
-    assert again.stderr == f"jail: ng.quota: {file}: in use by another jail, or by whoever has a file in it open\n"
+    assert again.stderr == f'jail: ng.quota: {file}: in use by jail "cell"\n'
     inodes = os.statvfs(hostile).f_files
     for value, why in (
         ("image:32M", f"{file}: has {48 * M} bytes, and does not shrink"),
@@ -462,6 +468,7 @@ def test_a_device_is_found_by_the_file_under_it(tmp_path: Path) -> None:
         path, device = loop.attach(opened.fileno(), str(file))
         assert loop.over(opened.fileno()) == path
         os.close(device)
+        assert _lies_under(tmp_path) == []
         assert loop.over(opened.fileno()) == ""
 
 
@@ -476,3 +483,8 @@ def test_what_has_no_quota_tells_of_none(small_root: Path, jail: Command) -> Non
     assert jail("-r", "cell").returncode == 0
     assert image.of(found) == ""
     assert not [one for one in mounts() if one.target == str(small_root)]
+
+
+def test_a_program_that_is_missing_is_named() -> None:
+    with pytest.raises(JailError, match=r"^mkfs\.none is not installed \(package e2fsprogs\)$"):
+        image._run(["mkfs.none"], [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import posix
+import time
 from _struct import unpack_from
 
 from jailng.core import registry
@@ -29,7 +30,8 @@ _BLOCK = 4096
 _SUPERBLOCK, _BLOCKS_LOW, _MAGIC, _STATE, _BLOCKS_HIGH = 1024, 4, 0x38, 0x3A, 0x150
 _ERRORS = 2
 _FILE, _TREE = 100, 101  # what mkfs.ext4 is given, by these numbers
-_ENXIO, _EAGAIN, _EPERM = 6, 11, 1
+_ENXIO, _EPERM = 6, 1
+_PATIENCE = 3.0  # seconds
 
 
 def file_of(path: str) -> str:
@@ -124,14 +126,22 @@ def _open(file: str) -> int:
 
 
 def _lock(image: int, file: str) -> None:
-    try:
-        fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        why = "in use by another jail, or by whoever has a file in it open"
-        raise JailError(f"ng.quota: {visible(file)}: {why}") from None
-    device = loop.over(image)
-    if device:
-        raise JailError(f"ng.quota: {visible(file)}: in use by {device}")
+    """Have it alone. The device of a jail that has just gone is waited for: udevd(8) looks at each when it goes."""
+    for other in registry.jails():
+        if of(other) == file:
+            raise JailError(f'ng.quota: {visible(file)}: in use by jail "{visible(other.name)}"')
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            device = loop.over(image)
+        except BlockingIOError:
+            device = "whoever has a file in it open"
+        if not device:
+            return
+        if time.monotonic() > until:
+            raise JailError(f"ng.quota: {visible(file)}: in use by {device}")
+        time.sleep(0.02)
 
 
 def _looked_at(image: int, file: str) -> bool:

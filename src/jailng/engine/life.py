@@ -408,7 +408,7 @@ def teller(life: Life) -> Callable[[str], None]:
 
 
 def _quota(life: Life, _: str) -> Iterable[command.Wait]:
-    if life.params["ng.quota"] or life.params["ng.limits"]:
+    if life.params["ng.quota"] or "disk:" in " ".join(life.params.strings("ng.limits")):
         from jailng.core import quota
 
         warning = quota.begin(life.there, life.params)
