@@ -21,6 +21,7 @@ from jailng.linux import loop
 from jailng.linux import quota as kernel
 from tests.kernel import faults
 from tests.kernel.conftest import Command
+from tests.kernel.debian import small
 from tests.kernel.stage import mount, mounts, unmount
 
 M = 1 << 20
@@ -65,20 +66,25 @@ def _lies_under(place: Path) -> list[str]:
 
 @pytest.fixture
 def hostile(small_root: Path) -> Path:
-    """A root with all in it that one can come upon, and a file system below it that is not its own."""
-    (small_root / "link").symlink_to("/etc/shadow")
-    (small_root / "up").symlink_to("../../..")
-    os.mkfifo(small_root / "fifo")
+    """A root with all in it that one can come upon."""
+    _furnish(small_root)
+    return small_root
+
+
+def _furnish(root: Path) -> None:
+    (root / "link").symlink_to("/etc/shadow")
+    (root / "up").symlink_to("../../..")
+    os.mkfifo(root / "fifo")
     with socket.socket(socket.AF_UNIX) as bound:
         here = os.getcwd()
-        os.chdir(small_root)
+        os.chdir(root)
         bound.bind("socket")
         os.chdir(here)
-    (small_root / "one").write_text("one")
-    os.link(small_root / "one", small_root / "two")
-    os.chown(small_root / "two", 1001, 50)
-    os.mknod(small_root / "null", 0o20666, os.makedev(1, 3))
-    deep = small_root / "deep"
+    (root / "one").write_text("one")
+    os.link(root / "one", root / "two")
+    os.chown(root / "two", 1001, 50)
+    os.mknod(root / "null", 0o20666, os.makedev(1, 3))
+    deep = root / "deep"
     deep.mkdir()
     depth = os.open(deep, os.O_RDONLY)
     for _ in range(_DEEP):
@@ -87,8 +93,7 @@ def hostile(small_root: Path) -> Path:
         os.close(depth)
         depth = below
     os.close(depth)
-    (small_root / "other").mkdir()
-    return small_root
+    (root / "other").mkdir()
 
 
 @pytest.fixture
@@ -311,10 +316,10 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def rooted(disk: Path, hostile: Path) -> Path:
-    """That root on such a disk, with chattr(1) in it."""
-    root = disk / "root"
-    _run("cp", "-a", hostile, root)
+def rooted(disk: Path) -> Path:
+    """Such a root on such a disk, with chattr(1) in it."""
+    root = small(disk / "root")
+    _furnish(root)
     for program in ("chattr", "lsattr"):
         _bring(Path(shutil.which(program) or ""), root)
     return root
