@@ -211,7 +211,7 @@ def test_what_is_no_image_is_refused(small_root: Path, jail: Command) -> None:
     assert refused("/", "1G", "ng.lenient") == "not with path=/, which is the host's own tree"
     assert refused(value="a lot") == '"a lot": not an amount: "a lot"'
     limits = refused(small_root, "image:16M", "ng.limits=disk:deny=8M")
-    assert limits == "not with disk:deny=8388608 in ng.limits: both say the same"
+    assert limits == "disk:deny=8388608: the image is larger, and does not shrink"
 
 
 def test_a_file_system_without_quotas_is_refused_by_name(tmp_path: Path, jail: Command) -> None:
@@ -348,7 +348,7 @@ def _limits(disk: Path, number: int) -> tuple[int, int, int, int]:
         os.close(fd)
 
 
-def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: Command) -> None:
+def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: Command, checkout: Path) -> None:
     mount("none", rooted / "other", "tmpfs", 0, "size=1m")
     (rooted / "other/theirs").write_text("")
     given = ("-c", "name=cell", f"path={rooted}", "ng.quota=24M,inodes=1500", "persist")
@@ -399,6 +399,14 @@ def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: 
     assert _limits(disk, number)[:2] == (0, 0)
     assert jail("-m", "name=cell", "ng.limits=disk:deny=28M").returncode == 0
     assert _limits(disk, number)[:2] == (28 * M, 0)
+    assert jail("-m", "name=cell", "ng.quota=30M,inodes=1500").returncode == 0  # the least of both
+    assert _limits(disk, number)[:2] == (28 * M, 1500)
+    assert _run(checkout / "bin/rctl", "-a", "jail:cell:disk:deny=26M") == ""
+    assert _limits(disk, number)[:2] == (26 * M, 1500)
+    used = f"disk={_limits(disk, number)[2]}"
+    assert used in _run(checkout / "bin/rctl", "-u", "jail:cell").split()
+    assert _run(checkout / "bin/rctl", "-r", "jail:cell:disk") == ""
+    assert _limits(disk, number)[:2] == (28 * M, 1500)
     refused = jail("-m", "name=cell", "ng.quota=image:28M")
     assert refused.returncode == 1
 

@@ -40,10 +40,11 @@ _samples: dict[str, tuple[float, dict[str, int]]] = {}  # by the identity of PID
 
 
 def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
-    """All but disk space, in bytes, seconds, percent of one processor, and counts; rates since this was asked last.
+    """All, in bytes, seconds, percent of one processor, and counts; rates since this was asked last.
 
-    ``openfiles`` counts descriptors, ``wallclock`` is since the start. With ``names`` only these are right, and what is
-    dear to find out for others is not asked. Raises JailError: the jail has ended.
+    ``disk`` is there where the jail has a quota. ``openfiles`` counts descriptors, ``wallclock`` is since the start.
+    With ``names`` only these are right, and what is dear to find out for others is not asked. Raises JailError: the
+    jail has ended.
     """
 
     def wanted(*group: str) -> bool:
@@ -60,6 +61,10 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
         if wanted(*OWN):
             for one in [record, *_inside(record)]:
                 _add_own(one, used)
+        if wanted("disk") and any(line.startswith(("quota ", "image ")) for line in record.undo):
+            from jailng.core import quota
+
+            used["disk"] = quota.used(record)[0]
         used["cputime"] = _counters(record, False)["pcpu"] // 1_000_000
         used["wallclock"] = _age(record)
         if wanted(*_RATES):

@@ -30,7 +30,7 @@ _NO_LIMIT = 1 << 62
 _CONTROLLERS = {"memoryuse": "memory", "swapuse": "memory", "maxproc": "pids", "nthr": "pids", "pcpu": "cpu"}
 # What the kernel keeps by itself, and by which action.
 ENFORCED: dict[str, str] = {
-    **dict.fromkeys([*_CONTROLLERS, *rlimit.RESOURCES, *ownlimit.RESOURCES], "deny"),
+    **dict.fromkeys([*_CONTROLLERS, *rlimit.RESOURCES, *ownlimit.RESOURCES, "disk"], "deny"),
     **dict.fromkeys(throttle.RESOURCES, "throttle"),
 }
 
@@ -258,6 +258,12 @@ def _set_disks(record: Record, amounts: Amounts) -> None:
     throttle.apply(record, place(record, "io"), wanted)
 
 
+def _set_room(record: Record, amounts: Amounts) -> None:
+    from jailng.core import quota
+
+    quota.hold(record, amounts.get("disk", 0))
+
+
 def _set_rlimits(record: Record, amounts: Amounts) -> None:
     """Of those inside, nested ones too: what an outer one has lowered is lowered there."""
     rlimit.lower(record, amounts)
@@ -326,4 +332,5 @@ _MECHANISMS: list[tuple[tuple[str, ...], Callable[[Record, Amounts], None]]] = [
     (tuple(throttle.RESOURCES), _set_disks),
     (("memoryuse", *ownlimit.RESOURCES), _set_own),
     (tuple(rlimit.RESOURCES), _set_rlimits),
+    (("disk",), _set_room),
 ]

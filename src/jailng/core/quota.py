@@ -22,19 +22,23 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
-_EACH = "ng.quota="
 _DISK = "disk:deny="
 
 
-def wanted(params: Parameters) -> Quota | None:
-    """What the parameters ask for, by ng.quota or by a limit of ``disk``. Raises JailError where they do by both."""
-    limits = [text for text in params.strings("ng.limits") if text.startswith(_DISK)]
+def wanted(params: Parameters, rules: str = "") -> Quota | None:
+    """What ng.quota asks for, with the least that a limit of ``disk`` leaves of it; ``rules`` are those of rctl(8)."""
+    texts = [text for given in (*params.strings("ng.limits"), rules) for text in given.split(",")]
+    limits = [int(text.removeprefix(_DISK)) for text in texts if text.startswith(_DISK)]
     text = params.text("ng.quota")
-    if text and limits:
-        raise JailError(f"ng.quota: not with {limits[-1]} in ng.limits: both say the same")
-    if text:
-        return parse(text)
-    return Quota(int(limits[-1].removeprefix(_DISK))) if limits else None
+    quota = parse(text) if text else Quota(min(limits)) if limits else None
+    return _less(quota, min(limits)) if quota is not None and limits else quota
+
+
+def _less(quota: Quota, disk: int) -> Quota:
+    """Raises JailError for an image, which is as large as it is."""
+    if quota.image and disk < quota.bytes:
+        raise JailError(f"ng.quota: {_DISK}{disk}: the image is larger, and does not shrink")
+    return Quota(min(quota.bytes, disk), quota.inodes, quota.image)
 
 
 def begin(record: Record, params: Parameters) -> str:
@@ -42,7 +46,7 @@ def begin(record: Record, params: Parameters) -> str:
 
     Needs the jail's lock; what it does is undone by what the record tells of. Raises JailError.
     """
-    quota = wanted(params)
+    quota = wanted(params, record.rules)
     if quota is None:
         return ""
     if record.parent or record.remote:
@@ -59,7 +63,12 @@ def begin(record: Record, params: Parameters) -> str:
             return image.begin(record, root, real, quota)
         from jailng.core import project
 
-        check(root, real)
+        try:
+            check(root, real)
+        except JailError as error:
+            if not params.flag("ng.lenient"):
+                raise
+            return str(error)
         project.begin(record, root, real, quota.bytes, quota.inodes)
         return ""
     except OSError as error:
@@ -107,7 +116,24 @@ def file_system(root: int) -> tuple[str, str]:
 
 def change(record: Record, params: Parameters) -> None:
     """Carry out what a running jail's parameters have become. Needs the jail's lock. Raises JailError."""
-    quota = wanted(params)
+    _carry_out(record, wanted(params, record.rules))
+
+
+def hold(record: Record, disk: int) -> None:
+    """Have the root take ``disk`` bytes at most, 0 for what ng.quota says alone. Needs the lock. Raises JailError."""
+    from jailng.params.model import Parameters
+
+    text = Parameters.from_texts(record.params).text("ng.quota")
+    quota = parse(text) if text else None
+    try:
+        if disk:
+            quota = _less(quota, disk) if quota is not None else Quota(disk)
+        _carry_out(record, quota)
+    except JailError as error:
+        raise JailError(f"disk: {str(error).removeprefix('ng.quota: ')}") from None
+
+
+def _carry_out(record: Record, quota: Quota | None) -> None:
     if record.parent:
         if quota is not None:
             raise inner()
@@ -169,8 +195,8 @@ def _at_root(record: Record, work: Callable[[int], None]) -> None:
         raise JailError("ng.quota: a jail has it from its start on: start it anew")
     from jailng.core import attach
 
-    try:
-        root = attach.open_tree_of(record)
+    try:  # until it is there, PID 1 has the host's root
+        root = attach.open_tree_of(record) if record.created else rootfs.open_root(record.params.get("path", "/"))
         try:
             work(root)
         finally:

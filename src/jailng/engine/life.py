@@ -408,7 +408,8 @@ def teller(life: Life) -> Callable[[str], None]:
 
 
 def _quota(life: Life, _: str) -> Iterable[command.Wait]:
-    if life.params["ng.quota"] or "disk:" in " ".join(life.params.strings("ng.limits")):
+    limits = [*life.params.strings("ng.limits"), life.there.rules]
+    if life.params["ng.quota"] or any("disk:" in limit for limit in limits):
         from jailng.core import quota
 
         warning = quota.begin(life.there, life.params)

@@ -123,7 +123,7 @@ def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
         _set_names(record, params)
     if "ng.limits" in changed or record.limiting:
         _limit(record, params)
-    if "ng.quota" in changed or "ng.limits" in changed:
+    if "ng.quota" in changed:
         from jailng.core import quota
 
         quota.change(record, params)
