@@ -224,6 +224,8 @@ _jailng_jailctl() {
         _jailng_offer "$current" < <(_jailng_running)
     elif [[ $current == -* ]]; then
         _jailng_offer "$current" < <(jailctl "$verb" --help 2>/dev/null | grep -o -- '--[a-z-]*\|-[A-Za-z]\>')
+    elif [[ $verb == audit && $COMP_CWORD == 2 ]]; then
+        _jailng_offer "$current" < <(_jailng_running)
     else
         _jailng_files -f "$current"
         [[ $verb != cp ]] || _jailng_offer "$current" < <(_jailng_running | sed 's/$/:/')

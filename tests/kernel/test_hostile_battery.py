@@ -1,93 +1,34 @@
-"""Every attempt of ``probes``, by root inside jails of several kinds, and by a root whom nothing confines.
+"""Every probe of ``jailctl audit``, by root inside jails of several kinds, and where it is to fail.
 
-What is exposed is listed here by name, each with the reason; docs/attacks.md has the same list for people.
+What stays exposed in every jail, and what a parameter opens, stands in jailng.audit.expected, each with the reason;
+docs/attacks.md has the same for people.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
-from collections.abc import Callable, Iterator, Set
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from jailng.audit import enter, expected, kernel, planted
+from jailng.audit.catalogue import matches
+from jailng.audit.probe import PROBES
+from jailng.core import registry
+from jailng.params import table
+from tests.kernel import debian as roots
 from tests.kernel import hostile
 from tests.kernel.confined import needs_a_judge
 from tests.kernel.conftest import Command
+from tests.kernel.hostile import Report
 from tests.kernel.stage import Stage
 
-# In every jail.
-EXPOSED = {
-    "leaks: the root's path in mountinfo": "where an idmapped mount was cloned from: docs/decisions/0022-root-below.md",
-    "leaks: the host's disk in mountinfo": "likewise its device",
-    "leaks: memory, load and processes by sysinfo": "it knows no namespace; refused, glibc makes the answer up",
-    "leaks: the file system's size": "statfs(2), as on FreeBSD; a file system of its own closes it",
-    "leaks: the range of its uids": "uid_map is the process's own file",
-    "leaks: the range of its uids in mountinfo": "options of the jail's own devpts and tmpfs",
-    "leaks: how long the host has been up, by time idle": "the second word of /proc/uptime, whose first must tick",
-    "leaks: how long the host has been up, by the time namespace": "timens_offsets is the process's own file",
-    "leaks: how long the host has been up, by when it was scheduled": "/proc/PID/sched is the process's own file",
-    "leaks: how many sessions there were, by autogroup": "/proc/PID/autogroup is the process's own file",
-    "leaks: packets of the machine in /proc/net/softnet_stat": "/proc/net is /proc/PID/net: a process's own directory",
-    "leaks: memory of all sockets in /proc/net/sockstat": "likewise",
-    "leaks: routes of the machine in /proc/net/stat/rt_cache": "likewise",
-}
-# The files below /proc/1 are the host's uid 0's, so the jail's root may open these; what asks for more than that to be
-# read or written (memory, descriptors, program, tracing) is refused.
-SHARED = {
-    f"processes: PID 1, {name}"
-    for name in "fd map_files stack syscall io personality uid_map oom_score_adj clear_refs".split()
-}
-# ip4=inherit is the host's network by its name.
-INHERITED = {
-    "ipc: unix sockets of the host in /proc/net/unix",
-    "namespaces: those that are the host's",
-    "network: the host's interfaces",
-    *(f"network: the host's sockets in /proc/net/{name}" for name in ("tcp", "tcp6", "udp", "udp6")),
-}
-INHERITED_ESCAPES = {
-    "network: a service on the host's loopback",
-    "network: a service on the host's IPv6 loopback",
-    "network: a service at another of the host's addresses",
-    "network: bind the host's address",
-}
-STACK_ESCAPES = {"network: a service at another of the host's addresses"}
-# vnet: what these change is its own stack, as the name says; tests/kernel/test_vnet_inside.py compares the host's.
-_CONFIGURES = (
-    "add an address, add a route, add a rule, set a link up, change the MTU, change the hardware address, "
-    "rename a link, add a neighbour, add a queueing discipline, move an interface, attach an XDP program, "
-    "make an interface"
-)
-_SYSCTLS = (
-    "ipv4/ip_forward, ipv4/ip_unprivileged_port_start, ipv4/ping_group_range, ipv4/conf/all/accept_source_route, "
-    "core/somaxconn, ipv6/conf/all/forwarding"
-)
-_MARKS = "SO_MARK, SO_PRIORITY 7, IP_TRANSPARENT, IPV6_TRANSPARENT, TCP_REPAIR"
-VNET: tuple[set[str], set[str]] = (
-    {f"network: {name}" for name in _CONFIGURES.split(", ")}
-    | {f"proc: write sys/net/{name}" for name in _SYSCTLS.split(", ")}
-    | {"proc: write anything below /proc/sys"}
-    | {f"sockets: option {name}" for name in _MARKS.split(", ")},
-    # The first is the filter's own answer, and no driver's.
-    {f"network: SIOC{name}" for name in ("ETHTOOL, reset", "SIFHWADDR", "SIFMTU", "SIFNAME")}
-    | {"network: name another network namespace", "network: nftables"}
-    | {f"sockets: {name}" for name in ("family 17", "family 17, its high half garbage", "netlink 12", "netlink 16")}
-    | {f"sockets: {name}" for name in ("other protocols of inet", "other protocols of inet6", "packet")}
-    | {f"sockets: raw {name}" for name in ("ICMP", "IPv6", "with the header")},
-)
-# path=/ confines no files, as on FreeBSD: these find the host's tree, which is the jail's.
-ROOT_ESCAPES = {
-    "files: the host's path as it is",
-    "files: chroot twice",
-    "files: chroot with a directory left open",
-    "files: a directory moved out while one is in it",
-    "files: .. with openat",
-    "files: /proc/PID/root of every process",
-    "files: /proc/PID/cwd of every process",
-}
-
-Attack = Callable[..., hostile.Report]
+Attack = Callable[..., Report]
 
 
 @pytest.fixture(scope="module")
@@ -97,50 +38,48 @@ def hostile_root(request: pytest.FixtureRequest, stage: Stage, tmp_path_factory:
 
 
 @pytest.fixture(scope="module")
-def facts(
-    stage: Stage, hostile_root: Path, jail: Command, checkout: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
+def facts(hostile_root: Path, jail: Command, checkout: Path) -> Iterator[dict[str, str]]:
     """The host with something on it to be found, and another jail."""
-    with hostile.host(stage, tmp_path_factory.mktemp("host"), hostile_root) as known:
-        made = jail("-c", "name=sibling", "path=/", "persist", "sysvmsg=new", "sysvsem=new", "sysvshm=new")
+    with hostile.host(hostile_root) as known:
+        made = jail("-c", "name=sibling", "persist", *planted.SIBLING_WORDS)
         assert made.returncode == 0, made.stderr
-        argv = [str(checkout / "bin/jexec"), "sibling", *hostile.sibling(known)]
-        other = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        argv = [str(checkout / "bin/jexec"), "sibling", *planted.sibling(known)]
+        other = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert other.stdout is not None and other.stdout.readline() == "ready\n"
         yield known
-        other.kill()
-        other.communicate()
+        other.communicate("")
         removed = jail("-R", "sibling")
         assert removed.returncode == 0, removed.stderr
 
 
 @pytest.fixture
-def attack(stage: Stage, jail: Command, jexec: Command, facts: dict[str, str]) -> Attack:
+def attack(jail: Command, facts: dict[str, str], checkout: Path) -> Attack:
     """Start a jail, make the attempts in it as root, and stop it."""
 
-    def run(path: str, *parameters: str, where: str = "/opt", name: str = "attacked") -> hostile.Report:
-        made = jail("-i", "-c", f"name={name}", "persist", f"path={path}", *parameters)
+    def run(path: str, *parameters: str, name: str = "attacked") -> Report:
+        made = jail("-c", f"name={name}", "persist", f"path={path}", *parameters)
         assert made.returncode == 0, made.stderr
         try:
-            base = hostile.base_of(stage, made.stdout.strip())
-            given = {**facts, "base": "" if base == "0" else base, "root": "" if path == "/" else facts["root"]}
-            done = jexec(name, *hostile.program("probes", where=where), stdin=json.dumps(given), timeout=600)
+            record = registry.find(name)
+            assert record is not None
+            given = {**facts, "root": "" if path == "/" else facts["root"]}
+            said = hostile.run([str(checkout / "bin/jexec"), name], given)
         finally:
             removed = jail("-r", name)
-        assert done.returncode == 0, done.stderr
         assert removed.returncode == 0, removed.stderr
-        return hostile.Report.of(done.stdout)
+        return Report(said, given, expected.given(record.params))
 
     return run
 
 
-def _judge(report: hostile.Report, exposed: Set[str] = frozenset(), escaped: Set[str] = frozenset()) -> None:
-    assert len(report.results) > 800, report.counts()
-    assert not report.names("broken"), report.lines("broken")
-    strange = report.names("escaped") - escaped
-    assert not strange, report.lines("escaped")
-    more = report.names("exposed") - EXPOSED.keys() - exposed
-    assert not more, "\n".join(f"{name}: {report.results[name][1]}" for name in sorted(more))
+def _judge(report: Report, *opening: str) -> None:
+    """Nothing is exposed but what is known to be, or what these parameters open; and those do open what they say."""
+    assert not report.names("unknown"), report.lines("unknown")
+    assert not report.names("escaped"), report.lines("escaped")
+    more = report.names("exposed") - expected.KNOWN.keys()
+    assert not more, "\n".join(f"{name}: {report.results[name].said}" for name in sorted(more))
+    opened = report.names("opened")
+    assert {report.results[name].why.removeprefix("opened by ") for name in opened} == set(opening)
 
 
 def test_default(attack: Attack, hostile_root: Path) -> None:
@@ -155,54 +94,45 @@ def test_with_ipc_of_its_own(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "sysvmsg=new", "sysvsem=new", "sysvshm=new"))
 
 
-# What root may do more with a parameter, and no more than this.
 MOUNTS = "enforce_statfs=1 allow.mount allow.mount.nullfs"
-MOUNTED = ({"mounts: recursive bind mount"}, {"calls: mount", "calls: umount2"})
-_RAW = ("other protocols of inet", "raw ICMP", "raw with the header", "ping")
 ALLOWED = {
-    "allow.set_hostname": ({"calls: host name", "calls: domain name"}, set()),
-    "allow.raw_sockets": (
-        # CAP_NET_RAW; sources are filtered at the host's end, and marks do not leave the namespace.
-        {f"sockets: option {name}" for name in ("IP_TRANSPARENT", "SO_MARK", "SO_PRIORITY 7")},
-        {f"sockets: {name}" for name in _RAW},
-    ),
-    # All families there are, vsock among them, whose peer is the hypervisor: as its name says.
-    "allow.socket_af": (
-        set(),
-        {f"sockets: family {number}" for number in range(48)}
-        | {f"sockets: netlink {number}" for number in range(24)}
-        | {"sockets: netlink 9, its high half garbage", "network: nftables", "network: sock_diag"}
-        | {f"sockets: family {number}, its high half garbage" for number in (38, 40, 44)}
-        | {"sockets: other protocols of inet", "sockets: SCTP", "sockets: DCCP"}
-        | {f"sockets: pair of family {number}" for number in (30, 40, 44)},
-    ),
-    "allow.nosuser": (set(), set()),
-    # What the jail was given is locked, so only all of it can be had in another place, as it is.
-    MOUNTS: MOUNTED,
-    "allow.mlock": (
-        {f"resources: {name}" for name in ("mlock", "mlockall", "memory locked by MAP_LOCKED")},
-        set(),
-    ),
-    "allow.sysvipc": (
-        {f"ipc: the host's {name}" for name in ("shared memory", "semaphores", "message queue", "POSIX message queue")}
-        | {"ipc: any shared memory by index (SHM_STAT_ANY)"},
-        {"ipc: what /proc/sysvipc and /dev/mqueue list", "namespaces: those that are the host's"},
-    ),
+    "allow.set_hostname": "allow.set_hostname",
+    "allow.raw_sockets": "allow.raw_sockets",
+    "allow.socket_af": "allow.socket_af",
+    "allow.mlock": "allow.mlock",
+    "allow.sysvipc": "allow.sysvipc",
+    MOUNTS: "allow.mount.nullfs",
+    # These open nothing; the second and the last shut something.
+    "allow.nosuser": "",
+    "allow.noreserved_ports": "",
+    "allow.nounprivileged_proc_debug": "",
+    "allow.vmm": "",
 }
 
 
-@pytest.mark.parametrize("parameter", ALLOWED)
-def test_what_a_parameter_allows(attack: Attack, hostile_root: Path, parameter: str) -> None:
-    escaped, exposed = ALLOWED[parameter]
-    _judge(attack(str(hostile_root), *parameter.split(), "ip4.addr=192.0.2.7"), exposed, escaped)
+@pytest.mark.parametrize("words", ALLOWED)
+def test_what_a_parameter_allows(attack: Attack, hostile_root: Path, words: str) -> None:
+    """What its row says, and nothing else."""
+    parameter = ALLOWED[words]
+    report = attack(str(hostile_root), *words.split(), "ip4.addr=192.0.2.7", "ip6.addr=2001:db8::7")
+    _judge(report, *filter(None, [parameter]))
+    # No pattern of the row is there for nothing, but for what this kernel has not.
+    for pattern in expected.OPENED.get(parameter, "").replace("\n", "|").split("|"):
+        able = {one for one in report.names("opened", "held") if matches(one, pattern)}
+        if parameter == "allow.socket_af" and kernel.lacks("sockets: SCTP"):
+            able -= {"sockets: other protocols of inet", "sockets: other protocols of inet6"}
+        assert not able or report.names("opened") & able, pattern
 
 
-# The broker of a jail that may have others is there to be asked, and makes their user namespaces.
-OUTER = {"namespaces: how many user namespaces may be made"}
+def test_every_parameter_that_is_allowed_is_tried() -> None:
+    rows = filter(None, map(table.lookup, table.names()))
+    honoured = {row.name for row in rows if row.name.startswith("allow.") and row.honoured == "now" and not row.pseudo}
+    mounts = {"allow.mount", "allow.mount.nullfs", "allow.mount.tmpfs", "allow.mount.fusefs"}
+    assert honoured - mounts == {word.replace("allow.no", "allow.") for word in ALLOWED if word != MOUNTS}
 
 
 def test_with_jails_in_it(attack: Attack, hostile_root: Path) -> None:
-    _judge(attack(str(hostile_root), "children.max=3"), OUTER)
+    _judge(attack(str(hostile_root), "children.max=3"), "children.max")
 
 
 def test_in_a_jail(attack: Attack, hostile_root: Path, jail: Command) -> None:
@@ -215,59 +145,157 @@ def test_in_a_jail(attack: Attack, hostile_root: Path, jail: Command) -> None:
 
 
 def test_the_hosts_network(attack: Attack, hostile_root: Path) -> None:
-    _judge(attack(str(hostile_root), "ip4=inherit"), INHERITED, INHERITED_ESCAPES)
+    _judge(attack(str(hostile_root), "ip4=inherit"), "ip4=inherit")
 
 
 def test_the_hosts_stack(attack: Attack, hostile_root: Path) -> None:
     """Held to the jail's addresses; what listens on the host's others can be reached, as from anywhere on the LAN."""
     words = ("interface=lo", "ip4.addr=192.0.2.7", "ip6.addr=2001:db8::7", "ng.stack=shared")
-    _judge(attack(str(hostile_root), *words), set(), STACK_ESCAPES)
+    _judge(attack(str(hostile_root), *words), "ng.stack=shared")
 
 
 def test_the_hosts_names(attack: Attack, hostile_root: Path) -> None:
     """They are read, as the parameter says, and not changed."""
-    _judge(
-        attack(str(hostile_root), "host=inherit"), {"namespaces: those that are the host's", "leaks: the host's name"}
-    )
-
-
-def test_the_hosts_uids(attack: Attack, hostile_root: Path) -> None:
-    _judge(attack(str(hostile_root), "ng.uids=shared"), SHARED)
+    _judge(attack(str(hostile_root), "host=inherit"), "host=inherit")
 
 
 @needs_a_judge
 def test_file_systems(attack: Attack, hostile_root: Path) -> None:
     """All that can be mounted."""
-    escaped, exposed = MOUNTED
     kinds = ["allow.mount.tmpfs", "allow.mount.fusefs"]
-    report = attack(str(hostile_root), *MOUNTS.split(), *kinds)
-    device = {"devices: open /dev/fuse"}
-    _judge(report, exposed | {"devices: what is in /dev"}, escaped | device | {"mounts: mount tmpfs"})
-    assert report.results["mounts: mount fuse"] == ("held", "Invalid argument")  # of a server that is none
+    _judge(attack(str(hostile_root), *MOUNTS.split(), *kinds), "allow.mount.nullfs", *kinds)
 
 
 def test_the_hosts_uids_and_mounts(attack: Attack, hostile_root: Path) -> None:
-    escaped, exposed = MOUNTED
-    _judge(attack(str(hostile_root), "ng.uids=shared", *MOUNTS.split()), SHARED | exposed, escaped)
+    report = attack(str(hostile_root), "ng.uids=shared", *MOUNTS.split())
+    _judge(report, "ng.uids=shared", "allow.mount.nullfs")
 
 
 def test_the_hosts_tree(attack: Attack) -> None:
-    _judge(attack("/", where=str(hostile.PROBES.parent)), escaped=ROOT_ESCAPES)
-
-
-def test_the_attempts_can_succeed(hostile_root: Path, facts: dict[str, str]) -> None:
-    """Root whom nothing but chroot(2) confines gets what jails are denied, or the attempts would show nothing.
-
-    What he does not get either this kernel has not: x32, modules, half of the netlink protocols.
-    """
-    report = hostile.unconfined(hostile_root, facts)
-    assert not report.names("broken"), report.lines("broken")
-    counts = report.counts()
-    assert counts["escaped"] > 200 and counts["exposed"] > 200, counts
-    classes = {name.partition(":")[0] for name in report.results}
-    succeeded = {name.partition(":")[0] for name in report.names("escaped") | report.names("exposed")}
-    assert succeeded == classes
+    _judge(attack("/"), "path=/")
 
 
 def test_a_stack_of_its_own(attack: Attack, hostile_root: Path) -> None:
-    _judge(attack(str(hostile_root), "vnet"), VNET[1], VNET[0])
+    _judge(attack(str(hostile_root), "vnet"), "vnet")
+
+
+def test_what_is_too_rough_for_a_host_at_work(hostile_root: Path, jail: Command, jexec: Command) -> None:
+    """What the audit does not try."""
+    made = jail("-c", "name=attacked", "persist", f"path={hostile_root}")
+    assert made.returncode == 0, made.stderr
+    try:
+        done = jexec("attacked", *hostile.program("probes.rough"))
+    finally:
+        assert jail("-r", "attacked").returncode == 0
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == 5 and {verdict for verdict, _ in found.values()} == {"held"}, found
+
+
+# What the painted /proc and /sys of tests.kernel.control hold, where nothing else can be had that lets a probe fail.
+PAINTED = {
+    **{f"proc/{name}": "x" for name in "novel kcore keys mtrr locks acpi/wakeup driver/x scsi/scsi asound/x".split()},
+    "proc/self/fd/9": "",
+    "proc/stat": "cpu900 1\n",
+    "proc/uptime": "100.00 99999.00\n",
+    "proc/self/timens_offsets": "monotonic 9999999 0\n",
+    "proc/self/status": "NSpid:\t12\t1\n",
+    "proc/self/uid_map": "0 0 0\n0 1879048192 65536\n",
+    "proc/self/cgroup": "0::/painted/cgroup\n",
+    "proc/1/cgroup": "0::/painted/cgroup\n",
+    "proc/cpuinfo": "processor: 900\nmicrocode: 1\n",
+    "proc/meminfo": "Buffers: 99999999 kB\n",
+    "proc/self/mountinfo": "1 1 0:1 / / uid=1879048192 ROOT\n",
+    "proc/self/mounts": "x ROOT x\n",
+    "proc/self/stat": "1 (x) S\n",
+}
+
+
+@pytest.fixture(scope="module")
+def failing(
+    hostile_root: Path, facts: dict[str, str], stage: Stage, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Report]:
+    """What came of the probes in the places of tests.kernel.control."""
+    given = tmp_path_factory.mktemp("control") / "facts"
+    small = roots.small(tmp_path_factory.mktemp("painted") / "root")
+    known = {
+        **facts,
+        "base": "1879048192",
+        "sibling address": "127.0.0.1",
+        "root": str(hostile_root),
+        "cgroup": "/painted/cgroup",
+    }
+    given.write_text(json.dumps(known))
+    painted = {name: content.replace("ROOT", known["root"]) for name, content in PAINTED.items()}
+    for name in PROBES:
+        kind, _, what = name.partition(": ")
+        verb, _, path = what.partition(" ")
+        where = path[1:] if path.startswith("/") else f"{kind}/{path}"
+        if kind in ("proc", "sys") and verb in ("read", "write") and path and " " not in path:
+            painted.setdefault(where, "x")
+        if kind == "leaks" and verb == "counter":
+            painted[f"proc/sys/{path}"] = "7 7\n"
+    for name in [one for one in painted if any(other.startswith(f"{one}/") for other in painted)]:
+        del painted[name]
+    os.environ["PAINTED"] = json.dumps(painted)
+    realtime = [h.mounted.target + "/cpu.rt_runtime_us" for h in stage.hierarchies]
+    realtime = [file for file in realtime if os.path.exists(file)]
+    switches = ("ipv4/ping_group_range", "ipv4/ip_nonlocal_bind", "ipv6/ip_nonlocal_bind")
+    before = {name: Path("/proc/sys/net", name).read_text() for name in switches}
+    for file in realtime:
+        Path(file).write_text("10000")
+    try:
+        for name in switches:
+            Path("/proc/sys/net", name).write_text("0 0" if "range" in name else "1")
+        return {
+            f"{place} {prefix}": _fail(given, place, small if place == "painted" else hostile_root, known, prefix)
+            for place, prefix in PLACES
+        }
+    finally:
+        del os.environ["PAINTED"]
+        for file in realtime:
+            Path(file).write_text("0")
+        for name, content in before.items():
+            Path("/proc/sys/net", name).write_text(content)
+
+
+PLACES = (
+    *(("plain", ""), ("painted", ""), ("masked", "mounts:"), ("files", "ipc:")),
+    *(("host", prefix) for prefix in ("namespaces:", "files:", "leaks:", "processes: the", "mounts: remount")),
+)
+
+
+def _fail(given: Path, place: str, root: Path, known: dict[str, str], prefix: str) -> Report:
+    argv = [sys.executable, "-m", "tests.kernel.control", str(given), place, str(root)]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        made = subprocess.Popen(
+            [*argv, *enter.command(known, prefix)],
+            stdin=theirs.fileno() if place != "files" else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=hostile.PROBES.parents[2],
+            env={**os.environ, "PYTHONPATH": "src"},
+        )
+        theirs.close()
+        if place != "files":
+            made.stdin = os.fdopen(os.dup(ours.fileno()), "wb", 0)
+            ours.close()
+        given_facts = dict(known)
+        said = enter.run(made, given_facts)
+        return Report(said, {**given_facts, **{name: known[name] for name in ("base", "root", "cgroup")}})
+
+
+def test_every_probe_can_fail(failing: dict[str, Report]) -> None:
+    """A probe that cannot shows nothing."""
+    for place, report in failing.items():
+        report.results = {name: one for name, one in report.results.items() if one.said != "nothing was said of it"}
+        assert place.startswith("painted") or not report.names("unknown"), report.lines("unknown")
+    failed = {name for report in failing.values() for name in report.names("exposed", "escaped")}
+    never = {name for name in PROBES.keys() - failed if not kernel.lacks(name)}
+    assert not never, "\n".join(
+        f"{name}: {[report.results[name].said for report in failing.values() if name in report.results]}"
+        for name in sorted(never)
+    )
+    # And in every class, most of them.
+    assert len(failed) > 500

@@ -169,6 +169,7 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jailctl|cp|-r|ce", ["cell:"]),
         ("jailctl|cp|--max-f", ["--max-files"]),
         ("jailctl|export|ce", ["cell"]),
+        ("jailctl|audit|c", ["cell"]),
     ],
 )
 def test_bash(place: Path, words: str, offered: list[str]) -> None:

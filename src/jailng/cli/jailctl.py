@@ -11,6 +11,7 @@ from jailng.errors import JailError, UsageError
 
 # verb: what it is for. Each is a module of jailng.ctl.
 VERBS = {
+    "audit": "try, as root inside a jail or another's container, to get out, and say what held",
     "bootstrap": "make a Debian root, ready to be a jail",
     "cp": "copy files into or out of a running jail",
     "doctor": "whether the host gives jails what they need, and what to do where it does not",

@@ -57,7 +57,7 @@ for line in open("/proc/self/maps"):
 def ready() -> str:
     """The kit's directory, made where it is not there yet. Raises JailError."""
     sources = sorted(_sources())
-    kit = CACHE / _stamp(sources)
+    kit = CACHE / stamp(sources)
     if kit.is_dir():
         return str(kit)
     try:
@@ -83,7 +83,7 @@ def _sources() -> list[Path]:
     return [source for source in found if source.name not in ("gather.py", "outfit.py", "jailctl.py", "devfs_rules.py")]
 
 
-def _stamp(sources: list[Path]) -> str:
+def stamp(sources: list[Path]) -> str:
     """What tells a kit from one of other sources or of another Python."""
     found = [os.stat(PYTHON), *map(os.stat, sources)]
     newest = max(status.st_mtime_ns for status in found)
@@ -91,6 +91,19 @@ def _stamp(sources: list[Path]) -> str:
 
 
 def _make(kit: Path, sources: list[Path]) -> None:
+    loader, _ = gather(kit, sources)
+    compileall.compile_dir(kit / "src", quiet=2, optimize=0)
+    for command in COMMANDS:
+        (kit / "bin" / f"{command}.py").write_text(_SCRIPT.format(place=PLACE, command=command))
+        (kit / command).write_text(_TOP.format(loader=loader, command=command))
+        (kit / command).chmod(0o755)
+
+
+def gather(kit: Path, sources: list[Path]) -> tuple[str, str]:
+    """Put modules of jailng into a directory, with the host's Python and what they need of it.
+
+    The name of the dynamic loader, in ``lib``, and Python's version. Raises OSError, CalledProcessError.
+    """
     for source in sources:
         target = kit / "src/jailng" / source.relative_to(_PACKAGE)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,12 +115,7 @@ def _make(kit: Path, sources: list[Path]) -> None:
     ).stdout.splitlines()
     version, executable = said[:2]
     shutil.copy(executable, kit / "bin/python3")
-    loader = _copy(kit, version, said[2:])
-    compileall.compile_dir(kit / "src", quiet=2, optimize=0)
-    for command in COMMANDS:
-        (kit / "bin" / f"{command}.py").write_text(_SCRIPT.format(place=PLACE, command=command))
-        (kit / command).write_text(_TOP.format(loader=loader, command=command))
-        (kit / command).chmod(0o755)
+    return _copy(kit, version, said[2:]), version
 
 
 def _copy(kit: Path, version: str, said: list[str]) -> str:

@@ -1,5 +1,4 @@
-"""Attempts of a hostile root: programs that run inside a jail, with Python and nothing else.
+"""Attempts of a hostile root that ``jailctl audit`` does not make: too rough, or too slow, for a host at work.
 
-``python3 -m probes`` reads facts about the host, makes every attempt and prints what came of each; docs/attacks.md says
-what they show. A copy of this directory is all that a jail needs of it.
+Programs that run inside a jail, with Python, and the module of the audit's that calls the kernel.
 """

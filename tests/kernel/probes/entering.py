@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from .attempt import call
+from jailng.audit.probe import call
 
 _PTRACE, _PIDFD_GETFD, _PROCESS_VM_READV = 101, 438, 310
 _SEIZE, _DETACH = 0x4206, 17

@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Callable
 
-from .attempt import call
+from jailng.audit.probe import call
 
 _MQ_OPEN, _RT_SIGQUEUEINFO, _IO_SETUP, _TIMER_CREATE, _ADD_KEY = 240, 129, 206, 222, 248
 _SI_QUEUE = -1

@@ -8,23 +8,33 @@ import struct
 import time
 from functools import partial
 
-from .attempt import EXPOSED, HELD, Facts, Verdict, attempt, call, found, told, why
+from .probe import EXPOSED, HELD, SEEN, Facts, Verdict, call, content, found, probe, why
 
 
-@attempt("leaks: the host's name")
+def _named(seen: str, facts: Facts) -> Verdict:
+    return (EXPOSED, "the same") if facts["hostname"] in seen.split() else (HELD, "its own")
+
+
+@probe("leaks: the host's name", _named, light=True)
 def _hostname(facts: Facts) -> Verdict:
-    here = {os.uname().nodename, os.uname()[1]}
-    for name in ("/proc/sys/kernel/hostname",):
-        try:
-            with open(name) as file:
-                here.add(file.read().strip())
-        except OSError:
-            pass
-    return (EXPOSED, facts["hostname"]) if facts["hostname"] in here else (HELD, " ".join(here))
+    here = [os.uname().nodename]
+    try:
+        with open("/proc/sys/kernel/hostname") as file:
+            here.append(file.read().strip())
+    except OSError:
+        pass
+    return SEEN, " ".join(here)
 
 
-def _in_file(file: str, fact: str, facts: Facts) -> Verdict:
-    return told(file, facts[fact]) if facts.get(fact) else (HELD, "there is nothing to tell")
+def _tells(fact: str, seen: str, facts: Facts) -> Verdict:
+    """Exposed if what the host calls by that name stands in the file."""
+    if not facts.get(fact):
+        return HELD, "there is nothing to tell"
+    return (EXPOSED, "it stands there") if facts[fact] in seen else (HELD, "it does not stand there")
+
+
+def _read(file: str, facts: Facts) -> Verdict:
+    return content(file)
 
 
 for _name, _file, _fact in (
@@ -40,30 +50,35 @@ for _name, _file, _fact in (
     ("the range of its uids in mountinfo", "/proc/self/mountinfo", "base"),
     ("the host's keys", "/proc/keys", "key name"),
 ):
-    attempt(f"leaks: {_name}")(partial(_in_file, _file, _fact))
+    probe(f"leaks: {_name}", partial(_tells, _fact), light=True)(partial(_read, _file))
 
 
-@attempt("leaks: the caller's environment")
+@probe("leaks: the caller's environment", light=True)
 def _environment(facts: Facts) -> Verdict:
-    return found([f"{key}={value}" for key, value in os.environ.items() if facts["token"] in value])
+    """The host puts a word of its own into what it starts the container's program with."""
+    return found([key for key, value in os.environ.items() if facts["token"] in value])
 
 
-@attempt("leaks: the root's path in the environment")
+@probe("leaks: the root's path in the environment", partial(_tells, "root"), light=True)
 def _path(facts: Facts) -> Verdict:
-    return found([key for key, value in os.environ.items() if facts["root"] and facts["root"] in value])
+    return SEEN, " ".join(os.environ.values())
 
 
-@attempt("leaks: descriptors of the caller's")
+@probe("leaks: descriptors of the caller's", light=True)
 def _descriptors(facts: Facts) -> Verdict:
     return found([number for number in facts["inherited"].split() if int(number) > 2])
 
 
-@attempt("leaks: the file system's size")
+def _sized(seen: str, facts: Facts) -> Verdict:
+    return (EXPOSED, "as on the host") if seen in facts["blocks"].split() else (HELD, "its own")
+
+
+@probe("leaks: the file system's size", _sized, light=True)
 def _size(facts: Facts) -> Verdict:
-    return (EXPOSED, "as on the host") if str(os.statvfs("/").f_blocks) == facts["blocks"] else (HELD, "its own")
+    return SEEN, str(os.statvfs("/").f_blocks)
 
 
-@attempt("leaks: how much memory and swap is in use, in /proc/meminfo")
+@probe("leaks: how much memory and swap is in use, in /proc/meminfo", light=True)
 def _in_use(facts: Facts) -> Verdict:
     """What /proc/meminfo has of all of the machine's: caches, page tables, memory of the kernel's."""
     names = ("Buffers", "KernelStack", "PageTables", "Percpu", "VmallocUsed", "SUnreclaim")
@@ -75,7 +90,7 @@ def _in_use(facts: Facts) -> Verdict:
     return found([" ".join(line) for line in lines if int(line[1]) > 1 << 14])
 
 
-@attempt("leaks: what of the processor no program can ask it for, in cpuinfo")
+@probe("leaks: what of the processor no program can ask it for, in cpuinfo", light=True)
 def _microcode(facts: Facts) -> Verdict:
     try:
         with open("/proc/cpuinfo") as file:
@@ -84,7 +99,7 @@ def _microcode(facts: Facts) -> Verdict:
         return HELD, why(error)
 
 
-@attempt("leaks: processors that are not the jail's, in cpuinfo and stat")
+@probe("leaks: processors that are not the jail's, in cpuinfo and stat", light=True)
 def _processors(facts: Facts) -> Verdict:
     allowed = os.sched_getaffinity(0)
     told: set[int] = set()
@@ -92,84 +107,96 @@ def _processors(facts: Facts) -> Verdict:
         with open("/proc/cpuinfo") as file:
             told |= {int(line.split(":")[1]) for line in file if line.startswith("processor")}
         with open("/proc/stat") as file:
-            told |= {
-                int(line.split()[0][3:]) for line in file if line.startswith("cpu") and not line.startswith("cpu ")
-            }
+            names = [line.split()[0] for line in file if line.startswith("cpu")]
     except OSError as error:
         return HELD, why(error)
-    return found(sorted(told - allowed))
+    return found(sorted(told.union(int(name[3:]) for name in names if name != "cpu") - allowed))
 
 
-@attempt("leaks: activity in /proc/stat")
-def _stat(facts: Facts) -> Verdict:
-    """Processes that were ever started, on the whole machine."""
-    try:
-        with open("/proc/stat") as file:
-            counts = {line.split()[0]: line.split()[1] for line in file if line.strip()}
-    except OSError as error:
-        return HELD, why(error)
-    started = int(counts.get("processes", "0"))
+def _number(seen: str, name: str) -> int:
+    """The first number of the line of a file that begins with that name; -1 if there is none."""
+    for line in seen.splitlines():
+        words = line.split()
+        if words[:1] == [name] and words[1:] and words[1].isdigit():
+            return int(words[1])
+    return -1
+
+
+def _as_many(seen: str, facts: Facts) -> Verdict:
+    started = _number(seen, "processes")
     return (EXPOSED, f"{started} processes started") if started >= int(facts["started"]) else (HELD, str(started))
 
 
-@attempt("leaks: load in /proc/loadavg")
+@probe("leaks: activity in /proc/stat", _as_many, light=True)
+def _stat(facts: Facts) -> Verdict:
+    """Processes that were ever started, on the whole machine."""
+    return content("/proc/stat")
+
+
+def _loaded(seen: str, facts: Facts) -> Verdict:
+    """The last word of it counts pids, and processes before that are the machine's."""
+    words = seen.split()
+    threads = words[3].partition("/")[2] if len(words) == 5 else ""
+    many = threads.isdigit() and int(threads) >= int(facts["threads"]) // 2
+    return (EXPOSED, f"{threads} threads") if many else (HELD, "not the machine's")
+
+
+@probe("leaks: load in /proc/loadavg", _loaded, light=True)
 def _load(facts: Facts) -> Verdict:
-    """The last word of it counts pids, and runnable processes before that are the machine's."""
-    try:
-        with open("/proc/loadavg") as file:
-            words = file.read().split()
-    except OSError as error:
-        return HELD, why(error)
-    threads = int(words[3].partition("/")[2])
-    return (EXPOSED, " ".join(words)) if threads >= int(facts["threads"]) // 2 else (HELD, " ".join(words))
+    return content("/proc/loadavg")
 
 
-@attempt("leaks: memory, load and processes by sysinfo")
+def _as_large(seen: str, facts: Facts) -> Verdict:
+    same = seen.isdigit() and abs(int(seen) - int(facts["memory"])) < 1024
+    return (EXPOSED, f"{int(seen) >> 10} MB") if same else (HELD, "the jail's own")
+
+
+@probe("leaks: memory, load and processes by sysinfo", _as_large, light=True)
 def _sysinfo(facts: Facts) -> Verdict:
     memory = ctypes.create_string_buffer(128)
-    call(99, memory)
+    call("sysinfo", memory)
     total, unit = struct.unpack_from("=Q", memory, 32)[0], struct.unpack_from("=I", memory, 104)[0]
-    same = abs(total * unit // 1024 - int(facts["memory"])) < 1024
-    return (EXPOSED, f"{total * unit >> 20} MB") if same else (HELD, "the jail's own")
+    return SEEN, str(total * unit // 1024)
 
 
-@attempt("leaks: how long the host has been up")
+def _as_long(part: float, seen: str, facts: Facts) -> Verdict:
+    """Seconds: exposed if there is one that is no less than that part of the host's."""
+    numbers = [float(word) for word in seen.split()]
+    return found([f"{number:.0f} s" for number in numbers if number >= float(facts["uptime"]) * part])
+
+
+@probe("leaks: how long the host has been up", partial(_as_long, 1), light=True)
 def _uptime(facts: Facts) -> Verdict:
     with open("/proc/uptime") as file:
         up = float(file.read().split()[0])
-    clocks = [time.clock_gettime(clock) for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)]
-    return found([f"{value:.0f} s" for value in (up, *clocks) if value >= float(facts["uptime"])])
+    return SEEN, f"{up} {time.clock_gettime(time.CLOCK_MONOTONIC)} {time.clock_gettime(time.CLOCK_BOOTTIME)}"
 
 
-@attempt("leaks: how long the host has been up, by time idle")
+@probe("leaks: how long the host has been up, by time idle", light=True)
 def _idle(facts: Facts) -> Verdict:
     with open("/proc/uptime") as file:
         up, idle = map(float, file.read().split())
-    return (
-        (EXPOSED, f"{idle:.0f} s idle in {up:.0f}")
-        if idle > 2 * (up + 1) * (os.cpu_count() or 1)
-        else (HELD, f"{idle}")
-    )
+    most = 2 * (up + 1) * (os.cpu_count() or 1)
+    return (EXPOSED, f"{idle:.0f} s idle in {up:.0f}") if idle > most else (HELD, f"{idle}")
 
 
-@attempt("leaks: how long the host has been up, by the time namespace")
+@probe("leaks: how long the host has been up, by the time namespace", partial(_as_long, 0.5), light=True)
 def _offsets(facts: Facts) -> Verdict:
     try:
         with open("/proc/self/timens_offsets") as file:
-            seconds = [abs(int(line.split()[1])) for line in file]
+            return SEEN, " ".join(str(abs(int(line.split()[1]))) for line in file)
     except OSError as error:
         return HELD, why(error)
-    return found([second for second in seconds if second > float(facts["uptime"]) / 2])
 
 
-@attempt("leaks: since when the host is up, in /proc/stat")
+def _since(seen: str, facts: Facts) -> Verdict:
+    near = abs(_number(seen, "btime") - int(facts["btime"])) < 60
+    return (EXPOSED, "the host's") if near else (HELD, "the jail's")
+
+
+@probe("leaks: since when the host is up, in /proc/stat", _since, light=True)
 def _btime(facts: Facts) -> Verdict:
-    try:
-        with open("/proc/stat") as file:
-            since = [int(line.split()[1]) for line in file if line.startswith("btime")]
-    except OSError as error:
-        return HELD, why(error)
-    return found([second for second in since if abs(second - int(facts["btime"])) < 60])
+    return content("/proc/stat")
 
 
 def _counter(path: str, facts: Facts) -> Verdict:
@@ -192,30 +219,31 @@ for _name in (
     "kernel/pty/nr",
     "kernel/hung_task_detect_count",
 ):
-    attempt(f"leaks: counter {_name}")(partial(_counter, _name))
+    probe(f"leaks: counter {_name}", light=True)(partial(_counter, _name))
 
 
-@attempt("leaks: activity in /proc/vmstat")
+@probe("leaks: activity in /proc/vmstat", light=True)
 def _vmstat(facts: Facts) -> Verdict:
     try:
         with open("/proc/vmstat") as file:
-            return found([line.strip() for line in file if line.split()[1] != "0"])
+            return found([line.split()[0] for line in file if line.split()[1] != "0"])
     except OSError as error:
         return HELD, why(error)
 
 
-@attempt("leaks: how long the host has been up, by when it was scheduled")
+@probe("leaks: how long the host has been up, by when it was scheduled", partial(_as_long, 0.5), light=True)
 def _scheduled(facts: Facts) -> Verdict:
     """se.exec_start is of a clock that knows no namespace."""
     try:
         with open("/proc/self/sched") as file:
-            starts = [float(line.split()[2]) / 1000 for line in file if line.startswith("se.exec_start")]
+            return SEEN, " ".join(
+                str(float(line.split()[2]) / 1000) for line in file if line.startswith("se.exec_start")
+            )
     except OSError as error:
         return HELD, why(error)
-    return found([f"{start:.0f} s" for start in starts if start > float(facts["uptime"]) / 2])
 
 
-@attempt("leaks: how many sessions there were, by autogroup")
+@probe("leaks: how many sessions there were, by autogroup", light=True)
 def _autogroup(facts: Facts) -> Verdict:
     """A number from one counter for all."""
     try:
@@ -226,7 +254,7 @@ def _autogroup(facts: Facts) -> Verdict:
     return (EXPOSED, f"session {number}") if number > 100 else (HELD, str(number))
 
 
-@attempt("leaks: packets of the machine in /proc/net/softnet_stat")
+@probe("leaks: packets of the machine in /proc/net/softnet_stat", light=True)
 def _softnet(facts: Facts) -> Verdict:
     try:
         with open("/proc/net/softnet_stat") as file:
@@ -236,7 +264,7 @@ def _softnet(facts: Facts) -> Verdict:
     return (EXPOSED, f"{packets} packets") if packets > 1000 else (HELD, str(packets))
 
 
-@attempt("leaks: memory of all sockets in /proc/net/sockstat")
+@probe("leaks: memory of all sockets in /proc/net/sockstat", light=True)
 def _sockstat(facts: Facts) -> Verdict:
     """``alloc`` and ``mem`` are sums over all network namespaces."""
     try:
@@ -248,7 +276,7 @@ def _sockstat(facts: Facts) -> Verdict:
     return found(told)
 
 
-@attempt("leaks: routes of the machine in /proc/net/stat/rt_cache")
+@probe("leaks: routes of the machine in /proc/net/stat/rt_cache", light=True)
 def _routes(facts: Facts) -> Verdict:
     try:
         with open("/proc/net/stat/rt_cache") as file:
@@ -258,7 +286,7 @@ def _routes(facts: Facts) -> Verdict:
     return (EXPOSED, f"{sum(counts)} in all") if sum(counts) > 100 else (HELD, "next to nothing")
 
 
-@attempt("leaks: how many cgroups there are")
+@probe("leaks: how many cgroups there are", light=True)
 def _cgroups(facts: Facts) -> Verdict:
     try:
         with open("/proc/cgroups") as file:
@@ -268,7 +296,7 @@ def _cgroups(facts: Facts) -> Verdict:
     return found([count for count in counts if count > 1])
 
 
-@attempt("leaks: numbers of the host's processes")
+@probe("leaks: numbers of the host's processes", light=True)
 def _pids(facts: Facts) -> Verdict:
     """As seen from outside: NSpid has a column a namespace, from the reader's own inwards."""
     with open("/proc/self/status") as file:
@@ -276,7 +304,7 @@ def _pids(facts: Facts) -> Verdict:
     return found([column for line in numbers for column in line[:-1]])
 
 
-@attempt("leaks: who is at the other end of a terminal, a pipe or a socket")
+@probe("leaks: who is at the other end of a terminal, a pipe or a socket", light=True)
 def _peer(facts: Facts) -> Verdict:
     import socket
 

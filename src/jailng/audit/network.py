@@ -1,4 +1,7 @@
-"""The network that the jail has: hostile-root.md, section 8."""
+"""The network that the container has.
+
+What changes it is asked for with a word that no such request may have, which the kernel looks at after the permission.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,12 @@ import socket
 import struct
 from functools import partial
 
-from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, found, tried, why
+from .probe import ABSENT, ESCAPED, EXPOSED, HELD, SEEN, Facts, Verdict, call, found, probe, tried, why
 
 _REQUEST, _ACK, _CREATE, _EXCL = 1, 4, 0x400, 0x200
-_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWNEIGH, _NEWRULE, _DELRULE = (
-    16,
-    17,
-    20,
-    21,
-    24,
-    25,
-    28,
-    32,
-    33,
-)
+_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _NEWRULE = 16, 20, 24, 28, 32
 _NEWQDISC, _NEWNSID = 36, 88
-_RESET = ctypes.create_string_buffer(struct.pack("=II", 0x34, 0))
+_UNKNOWN = ctypes.create_string_buffer(struct.pack("=II", 0x7FFFFFFF, 0))  # what no driver of ethtool's knows
 _ADDRESS = socket.inet_aton("198.51.100.77")
 
 
@@ -47,13 +40,12 @@ def _interfaces() -> list[tuple[int, str]]:
     return socket.if_nameindex()
 
 
-def _undone(verdict: Verdict, kind: int, body: bytes) -> Verdict:
-    if verdict[0] == ESCAPED:
-        try:
-            _netlink(kind, 0, body)
-        except FileNotFoundError:
-            pass  # loopback takes a neighbour and keeps none
-    return verdict
+def _refused(kind: int, flags: int, body: bytes) -> Verdict:
+    try:
+        _netlink(kind, flags, body)
+    except OSError as error:
+        return (HELD if error.errno in (1, 13) else ESCAPED), why(error)
+    return ESCAPED, "it works"
 
 
 def _on_each(facts: Facts, make: partial[Verdict]) -> Verdict:
@@ -66,33 +58,28 @@ def _on_each(facts: Facts, make: partial[Verdict]) -> Verdict:
 
 
 def _address(index: int) -> Verdict:
-    body = struct.pack("=BBBBI", 2, 32, 0, 0, index) + _attribute(2, _ADDRESS) + _attribute(1, _ADDRESS)
-    return _undone(tried(lambda: _netlink(_NEWADDR, _CREATE | _EXCL, body)), _DELADDR, body)
+    body = struct.pack("=BBBBI", 2, 33, 0, 0, index) + _attribute(2, _ADDRESS) + _attribute(1, _ADDRESS)
+    return _refused(_NEWADDR, _CREATE | _EXCL, body)
 
 
 def _route(index: int) -> Verdict:
-    body = struct.pack("=BBBBBBBBI", 2, 32, 0, 0, 254, 3, 253, 1, 0) + _attribute(1, _ADDRESS)
-    body += _attribute(4, struct.pack("=I", index))
-    return _undone(tried(lambda: _netlink(_NEWROUTE, _CREATE | _EXCL, body)), _DELROUTE, body)
+    body = struct.pack("=BBBBBBBBI", 2, 33, 0, 0, 254, 3, 253, 1, 0) + _attribute(1, _ADDRESS)
+    return _refused(_NEWROUTE, _CREATE | _EXCL, body + _attribute(4, struct.pack("=I", index)))
 
 
 def _link(attribute: int, value: bytes, index: int) -> Verdict:
     """Set an attribute of a link to what no link accepts, or to what it is."""
-    body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + _attribute(attribute, value)
-    try:
-        _netlink(_NEWLINK, 0, body)
-    except OSError as error:
-        return (HELD if error.errno == 1 else ESCAPED), why(error)
-    return ESCAPED, "it works"
+    return _refused(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + _attribute(attribute, value))
 
 
 def _up(index: int) -> Verdict:
-    return tried(lambda: _netlink(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 1, 1)))
+    """As it is: the flags are given, and none of them is to change."""
+    return _refused(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0))
 
 
 def _neighbour(index: int) -> Verdict:
-    body = struct.pack("=BxxxiHBB", 2, index, 0x80, 0, 0) + _attribute(1, _ADDRESS) + _attribute(2, bytes(6))
-    return _undone(tried(lambda: _netlink(_NEWNEIGH, _CREATE, body)), 29, body)
+    """With half an address."""
+    return _refused(_NEWNEIGH, _CREATE, struct.pack("=BxxxiHBB", 2, index, 0x80, 0, 0) + _attribute(1, _ADDRESS[:2]))
 
 
 def _same_mtu(index: int) -> Verdict:
@@ -103,12 +90,9 @@ def _same_mtu(index: int) -> Verdict:
 
 
 def _qdisc(index: int) -> Verdict:
-    body = struct.pack("=BxxxiIII", 0, index, 0, 0xFFFFFFFF, 0) + _attribute(1, b"attempt\0")
-    try:
-        _netlink(_NEWQDISC, _CREATE, body)
-    except OSError as error:
-        return (HELD if error.errno == 1 else ESCAPED), why(error)
-    return ESCAPED, "it works"
+    """Below a parent that is none."""
+    body = struct.pack("=BxxxiIII", 0, index, 0, 0x7FFF0001, 0) + _attribute(1, b"attempt\0")
+    return _refused(_NEWQDISC, _CREATE, body)
 
 
 def _move(index: int) -> Verdict:
@@ -129,35 +113,29 @@ for _name, _action in {
     "move an interface": _move,
     "attach an XDP program": partial(_link, 43 | 0x8000, _attribute(1, struct.pack("=i", -1))),
 }.items():
-    attempt(f"network: {_name}")(lambda facts, action=_action: _on_each(facts, action))  # type: ignore[misc]
+    probe(f"network: {_name}", light=True)(lambda facts, action=_action: _on_each(facts, action))  # type: ignore[misc]
 
 
-@attempt("network: make an interface")
+@probe("network: make an interface", light=True)
 def _make(facts: Facts) -> Verdict:
-    body = (
-        struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-        + _attribute(3, b"attempt0\0")
-        + _attribute(18, _attribute(1, b"bridge\0"))
-    )
-    verdict = tried(lambda: _netlink(_NEWLINK, _CREATE | _EXCL, body))
-    return _undone(verdict, _DELLINK, body)
+    """Of a kind that is none."""
+    kind = _attribute(18, _attribute(1, b"attempt\0"))
+    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(3, b"attempt0\0") + kind
+    return _refused(_NEWLINK, _CREATE | _EXCL, body)
 
 
-@attempt("network: add a rule")
+@probe("network: add a rule", light=True)
 def _rule(facts: Facts) -> Verdict:
-    body = struct.pack("=BBBBBBBBI", 2, 0, 32, 0, 254, 0, 0, 1, 0) + _attribute(2, _ADDRESS)
-    return _undone(tried(lambda: _netlink(_NEWRULE, _CREATE | _EXCL, body)), _DELRULE, body)
+    body = struct.pack("=BBBBBBBBI", 2, 33, 0, 0, 254, 0, 0, 1, 0) + _attribute(1, _ADDRESS)
+    return _refused(_NEWRULE, _CREATE | _EXCL, body)
 
 
-@attempt("network: name another network namespace")
+@probe("network: name another network namespace", light=True)
 def _nsid(facts: Facts) -> Verdict:
-    fd = os.open("/proc/self/ns/net", os.O_RDONLY)
-    body = struct.pack("=Bxxx", 0) + _attribute(3, struct.pack("=I", fd)) + _attribute(1, struct.pack("=i", 7))
-    try:
-        _netlink(_NEWNSID, 0, body)
-    except OSError as error:
-        return (HELD if error.errno == 1 else EXPOSED), why(error)
-    return EXPOSED, "it works"
+    """By a descriptor that is not open."""
+    body = struct.pack("=Bxxx", 0) + _attribute(3, struct.pack("=i", -1)) + _attribute(1, struct.pack("=i", 7))
+    verdict = _refused(_NEWNSID, 0, body)
+    return (EXPOSED if verdict[0] == ESCAPED else verdict[0]), verdict[1]
 
 
 def _ioctl(request: int, content: bytes, facts: Facts) -> Verdict:
@@ -185,15 +163,14 @@ for _name, _request, _content in (
     ("SIOCSIFHWADDR", 0x8924, struct.pack("=H", 65535)),
     ("SIOCSIFNAME", 0x8923, b"a/b"),
     ("SIOCSIFTXQLEN", 0x8943, struct.pack("=i", -1)),
-    ("SIOCETHTOOL, reset", 0x8946, struct.pack("=Q", ctypes.addressof(_RESET))),
-    ("SIOCSIFMAP", 0x8971, b""),
+    ("SIOCETHTOOL", 0x8946, struct.pack("=Q", ctypes.addressof(_UNKNOWN))),
 ):
-    attempt(f"network: {_name}")(partial(_ioctl, _request, _content))
+    probe(f"network: {_name}", light=True)(partial(_ioctl, _request, _content))
 
 
 def _connect(address: str, port: str, facts: Facts) -> Verdict:
     if not facts.get(address):
-        return HELD, "there is none"
+        return ABSENT, "there is none"
     family = socket.AF_INET6 if ":" in facts[address] else socket.AF_INET
 
     def connect() -> str:
@@ -205,10 +182,10 @@ def _connect(address: str, port: str, facts: Facts) -> Verdict:
     return tried(connect)
 
 
-attempt("network: a service on the host's loopback")(partial(_connect, "loopback", "port"))
-attempt("network: a service on the host's IPv6 loopback")(partial(_connect, "loopback6", "port"))
-attempt("network: a service at another of the host's addresses")(partial(_connect, "other address", "port"))
-attempt("network: a service of another jail")(partial(_connect, "sibling address", "sibling port"))
+probe("network: a service on the host's loopback", light=True)(partial(_connect, "loopback", "port"))
+probe("network: a service on the host's IPv6 loopback", light=True)(partial(_connect, "loopback6", "port"))
+probe("network: a service at another of the host's addresses", light=True)(partial(_connect, "other address", "port"))
+probe("network: a service of another jail", light=True)(partial(_connect, "sibling address", "sibling port"))
 
 
 def _bind(address: str, option: tuple[int, int] | None, facts: Facts) -> Verdict:
@@ -220,17 +197,15 @@ def _bind(address: str, option: tuple[int, int] | None, facts: Facts) -> Verdict
             if option:
                 made.setsockopt(*option, 1)
             made.bind((address, 0))
-            made.settimeout(0)
-            made.sendto(b"attempt", (address, 9))
-        return "bound, and sent from there"
+        return "bound"
 
     return tried(bind)
 
 
 for _name, _where in (("IPv4", "198.51.100.78"), ("IPv6", "2001:db8::78")):
-    attempt(f"network: bind a foreign {_name} address")(partial(_bind, _where, None))
-attempt("network: bind the host's address")(
-    lambda facts: _bind(facts["other address"], None, facts) if facts["other address"] else (HELD, "there is none")
+    probe(f"network: bind a foreign {_name} address", light=True)(partial(_bind, _where, None))
+probe("network: bind the host's address", light=True)(
+    lambda facts: _bind(facts["other address"], None, facts) if facts["other address"] else (ABSENT, "there is none")
 )
 
 
@@ -246,21 +221,24 @@ def _listed(file: str, column: int, facts: Facts) -> Verdict:
 
 
 for _name in ("tcp", "tcp6", "udp", "udp6"):
-    attempt(f"network: the host's sockets in /proc/net/{_name}")(partial(_listed, _name, 1))
+    probe(f"network: the host's sockets in /proc/net/{_name}", light=True)(partial(_listed, _name, 1))
 
 
-@attempt("network: the host's interfaces")
+def _of_host(seen: str, facts: Facts) -> Verdict:
+    """By their numbers: those of a network namespace of its own begin anew, and a name alone says nothing."""
+    return found([name for name in seen.split() if name in facts["links"].split()])
+
+
+@probe("network: the host's interfaces", _of_host, light=True)
 def _links(facts: Facts) -> Verdict:
-    """By their numbers in /proc/net/dev, which the host knows: those of a namespace of its own begin anew."""
-    names = [name for _, name in _interfaces() if name != "lo"]
-    return found([name for name in names if name in facts["links"].split()])
+    return SEEN, " ".join(f"{index}:{name}" for index, name in _interfaces() if name != "lo")
 
 
-@attempt("network: sock_diag")
+@probe("network: sock_diag", light=True)
 def _diag(facts: Facts) -> Verdict:
-    return tried(lambda: call(41, 16, 3, 4), EXPOSED)
+    return tried(lambda: call("socket", 16, 3, 4), EXPOSED)
 
 
-@attempt("network: nftables")
+@probe("network: nftables", light=True)
 def _nft(facts: Facts) -> Verdict:
-    return tried(lambda: call(41, 16, 3, 12), EXPOSED)
+    return tried(lambda: call("socket", 16, 3, 12), EXPOSED)

@@ -1,4 +1,4 @@
-"""Getting out of the file tree: hostile-root.md, section 1."""
+"""Getting out of the file tree."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ctypes
 import errno
 import fcntl
 import os
+import socket
 import struct
 from functools import partial
 
-from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, sees_secret, tried, why
+from .probe import ABSENT, ESCAPED, EXPOSED, HELD, SEEN, Facts, Verdict, call, probe, sees_secret, tried, why
 
-_NAME_TO_HANDLE_AT, _OPEN_BY_HANDLE_AT = 303, 304
 _AT_FDCWD = -100
 
 
@@ -25,12 +25,12 @@ def climb(facts: Facts) -> Verdict:
     return (ESCAPED, "the host's tree is the root") if sees_secret(facts) else (HELD, "the climb ends in the jail")
 
 
-@attempt("files: the host's path as it is")
+@probe("files: the host's path as it is")
 def _as_it_is(facts: Facts) -> Verdict:
     return (ESCAPED, facts["secret"]) if sees_secret(facts) else (HELD, "no such file")
 
 
-@attempt("files: chroot twice")
+@probe("files: chroot twice")
 def _chroot_twice(facts: Facts) -> Verdict:
     os.mkdir("inner")
     try:
@@ -40,7 +40,7 @@ def _chroot_twice(facts: Facts) -> Verdict:
     return climb(facts)
 
 
-@attempt("files: chroot with a directory left open")
+@probe("files: chroot with a directory left open")
 def _chroot_with_directory(facts: Facts) -> Verdict:
     root = os.open("/", os.O_RDONLY)
     os.mkdir("inner")
@@ -52,7 +52,7 @@ def _chroot_with_directory(facts: Facts) -> Verdict:
     return climb(facts)
 
 
-@attempt("files: a directory moved out while one is in it")
+@probe("files: a directory moved out while one is in it")
 def _moved_out(facts: Facts) -> Verdict:
     os.makedirs("cage/inner")
     outside = os.open(".", os.O_RDONLY)
@@ -65,7 +65,7 @@ def _moved_out(facts: Facts) -> Verdict:
     return climb(facts)
 
 
-@attempt("files: .. with openat")
+@probe("files: .. with openat")
 def _dots(facts: Facts) -> Verdict:
     here = os.open("/", os.O_PATH)
     for _ in range(64):
@@ -92,11 +92,12 @@ def _through_proc(name: str, facts: Facts) -> Verdict:
 
 
 for _name in ("root", "cwd"):
-    attempt(f"files: /proc/PID/{_name} of every process")(partial(_through_proc, _name))
+    probe(f"files: /proc/PID/{_name} of every process")(partial(_through_proc, _name))
 
 
-@attempt("files: /proc/PID/fd of every process")
+@probe("files: /proc/PID/fd of every process")
 def _descriptors(facts: Facts) -> Verdict:
+    """The host has a process that holds its secret file open."""
     for pid in [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]:
         try:
             names = os.listdir(f"/proc/{pid}/fd")
@@ -104,15 +105,15 @@ def _descriptors(facts: Facts) -> Verdict:
             continue
         for name in names:
             try:
-                where = os.readlink(f"/proc/{pid}/fd/{name}")
+                there = os.stat(f"/proc/{pid}/fd/{name}")
             except OSError:
                 continue
-            if where.startswith("/") and not where.startswith(("/dev/", "/proc/")) and not os.path.exists(where):
-                return ESCAPED, f"/proc/{pid}/fd/{name} -> {where}"
+            if f"{there.st_dev}:{there.st_ino}" == f"{facts['secret device']}:{facts['secret inode']}":
+                return ESCAPED, f"/proc/{pid}/fd/{name}"
     return HELD, "none of the host's"
 
 
-@attempt("files: /proc/PID/map_files of every process")
+@probe("files: /proc/PID/map_files of every process")
 def _map_files(facts: Facts) -> Verdict:
     for pid in [name for name in os.listdir("/proc") if name.isdigit()]:
         try:
@@ -131,55 +132,46 @@ def _handle(kind: int, content: bytes) -> ctypes.Array[ctypes.c_char]:
 
 
 def _open_handle(kind: int, content: bytes, directory: int) -> int:
-    return call(_OPEN_BY_HANDLE_AT, directory, _handle(kind, content), os.O_RDONLY)
+    return call("open_by_handle_at", directory, _handle(kind, content), os.O_RDONLY)
 
 
-@attempt("files: handle of the host's file (shocker)")
+@probe("files: handle of the host's file (shocker)")
 def _shocker(facts: Facts) -> Verdict:
     root = os.open("/", os.O_RDONLY)
 
-    def read() -> str:
-        fd = _open_handle(1, struct.pack("=II", int(facts["secret_inode"]), 0), root)
-        return os.read(fd, 4096).decode()
+    def read() -> None:
+        os.close(_open_handle(1, struct.pack("=II", int(facts["secret inode"]), 0), root))
 
     return tried(read)
 
 
-@attempt("files: handle of the file system's root")
+@probe("files: handle of the file system's root")
 def _handle_of_root(facts: Facts) -> Verdict:
     root = os.open("/", os.O_RDONLY)
     return tried(lambda: _open_handle(1, struct.pack("=II", 2, 0), root))
 
 
-@attempt("files: handle of a process (pidfs)")
-def _pidfs(facts: Facts) -> Verdict:
-    pidfd = os.pidfd_open(os.getpid())
-    for inode in (1, 2, os.fstat(pidfd).st_ino - 1):
-        verdict = tried(partial(_open_handle, 0xF0, struct.pack("=Q", inode), pidfd))
-        if verdict[0] != HELD or verdict[1] == os.strerror(errno.EPERM):
-            return verdict
-    # 6.14 and later: FD_PIDFS_ROOT for a directory.
-    return tried(lambda: _open_handle(0xF0, struct.pack("=Q", 1), -10002))
+def _told(fact: str, root: int, facts: Facts) -> Verdict:
+    """By the handle that the host has of it, below the root of all such (FD_PIDFS_ROOT, FD_NSFS_ROOT)."""
+    if not facts[fact]:
+        return ABSENT, "this kernel has no handles of these"
+    kind, _, content = facts[fact].partition(" ")
+    return tried(lambda: os.close(_open_handle(int(kind), bytes.fromhex(content), root)))
 
 
-@attempt("files: handle of a namespace (nsfs)")
-def _nsfs(facts: Facts) -> Verdict:
-    # struct nsfs_file_handle: ns_id, ns_type, ns_inum; FD_NSFS_ROOT for a directory.
-    # The host's first have fixed numbers.
-    newns, inode = 0x20000, 0xEFFFFFF8
-    return tried(lambda: _open_handle(0xF1, struct.pack("=QII", 8, newns, inode), -10003))
+probe("files: handle of a process (pidfs)")(partial(_told, "victim handle", -10002))
+probe("files: handle of a namespace (nsfs)")(partial(_told, "namespace handle", -10003))
 
 
-@attempt("files: name_to_handle_at")
+@probe("files: name_to_handle_at")
 def _name_to_handle(facts: Facts) -> Verdict:
     handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0), 8 + 128)
     number = ctypes.create_string_buffer(8)
-    return tried(lambda: call(_NAME_TO_HANDLE_AT, _AT_FDCWD, b"/", handle, number, 0), EXPOSED)
+    return tried(lambda: call("name_to_handle_at", _AT_FDCWD, b"/", handle, number, 0), EXPOSED)
 
 
 # _IOC numbers of linux/fs.h and fs/ext4; what each is given makes it fail where it is allowed.
 _IOCTLS = {
-    "FITHAW (FIFREEZE's other half)": (0xC0045878, b"", ESCAPED),
     "FITRIM": (0xC0185879, None, ESCAPED),
     "EXT4_IOC_SHUTDOWN": (0x8004587D, struct.pack("=I", 255), ESCAPED),
     "FIBMAP": (1, struct.pack("=i", 0), EXPOSED),
@@ -197,7 +189,7 @@ def _ioctl(name: str, facts: Facts) -> Verdict:
     fd = os.open("file", os.O_RDWR)
     memory = None if argument is None else ctypes.create_string_buffer(argument, max(len(argument), 1))
     try:
-        call(16, fd, request, memory)
+        call("ioctl", fd, request, memory)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EFAULT) and verdict == ESCAPED:
             return ESCAPED, f"allowed, only the argument is wrong: {why(error)}"
@@ -206,16 +198,16 @@ def _ioctl(name: str, facts: Facts) -> Verdict:
 
 
 for _name in _IOCTLS:
-    attempt(f"files: {_name}")(partial(_ioctl, _name))
+    probe(f"files: {_name}")(partial(_ioctl, _name))
 
 
-@attempt("files: EXT4_IOC_GET_TUNE_SB_PARAM")
+@probe("files: EXT4_IOC_GET_TUNE_SB_PARAM")
 def _tune(facts: Facts) -> Verdict:
     fd = os.open(".", os.O_RDONLY)
     memory = ctypes.create_string_buffer(4096)
     for size in range(64, 1024, 4):  # its structure grows
         try:
-            call(16, fd, 0x80000000 | size << 16 | 0x662D, memory)
+            call("ioctl", fd, 0x80000000 | size << 16 | 0x662D, memory)
         except OSError as error:
             if error.errno not in (errno.ENOTTY, errno.EINVAL):
                 return HELD, why(error)
@@ -225,21 +217,24 @@ def _tune(facts: Facts) -> Verdict:
 
 
 def _set_flag(flag: int, facts: Facts) -> Verdict:
+    """On a file that has no name any more, so that nothing can stay."""
     fd = os.open("file", os.O_RDWR | os.O_CREAT)
-    before = int.from_bytes(fcntl.ioctl(fd, 0x80086601, bytes(8))[:4], "little")
-    verdict = tried(lambda: fcntl.ioctl(fd, 0x40086602, struct.pack("=q", before | flag)))
-    if verdict[0] == ESCAPED:
-        fcntl.ioctl(fd, 0x40086602, struct.pack("=q", before))
-    return verdict
+    os.unlink("file")
+    try:
+        before = int.from_bytes(fcntl.ioctl(fd, 0x80086601, bytes(8))[:4], "little")
+    except OSError as error:
+        return ABSENT, f"this file system has no flags: {why(error)}"
+    return tried(lambda: fcntl.ioctl(fd, 0x40086602, struct.pack("=q", before | flag)) and None)
 
 
 for _name, _flag in (("immutable", 0x10), ("append-only", 0x20)):
-    attempt(f"files: chattr, {_name}")(partial(_set_flag, _flag))
+    probe(f"files: chattr, {_name}")(partial(_set_flag, _flag))
 
 
-@attempt("files: project id of a file")
+@probe("files: project id of a file")
 def _project(facts: Facts) -> Verdict:
     fd = os.open("file", os.O_RDWR | os.O_CREAT)
+    os.unlink("file")
     attributes = bytearray(28)
     try:
         fcntl.ioctl(fd, 0x801C581F, attributes)
@@ -250,7 +245,7 @@ def _project(facts: Facts) -> Verdict:
         fcntl.ioctl(fd, 0x401C5820, bytes(attributes))
     except OSError as error:
         # Allowed, but this file system was made without projects.
-        return (ESCAPED if error.errno == errno.EOPNOTSUPP else HELD), why(error)
+        return (EXPOSED if error.errno == errno.EOPNOTSUPP else HELD), why(error)
     return ESCAPED, "it works"
 
 
@@ -261,22 +256,64 @@ for _name in ("trusted.attempt", "security.attempt", "security.ima"):
             pass
         return tried(lambda: os.setxattr("file", name, b"\x01value"))
 
-    attempt(f"files: extended attribute {_name}")(partial(_attribute, _name))
+    probe(f"files: extended attribute {_name}")(partial(_attribute, _name))
 
 
-@attempt("files: quotactl")
+def _reached(seen: str, facts: Facts) -> Verdict:
+    """By the host, which knows whether others come to where that file is."""
+    where = facts.get("reach", "")
+    if not where:
+        return ABSENT, "how the host's users reach the root is not known"
+    return (ESCAPED, "other users of the host can run it") if where == "open" else (HELD, "no other user gets there")
+
+
+@probe("files: a set-user-ID file", _reached)
+def _set_user_id(facts: Facts) -> Verdict:
+    """Which is the host's root's on the disk, where uid 0 inside is."""
+    try:
+        os.close(os.open("file", os.O_RDWR | os.O_CREAT, 0o700))
+        os.chmod("file", 0o4755)
+    except OSError as error:
+        return HELD, why(error)
+    kept = os.stat("file").st_mode & 0o4000
+    return (SEEN, "made") if kept else (HELD, "the bit is not kept")
+
+
+# Where runtimes listen for whoever may use them.
+_RUNTIMES = """/run/docker.sock /var/run/docker.sock /run/containerd/containerd.sock /run/podman/podman.sock
+    /run/crio/crio.sock
+    /run/systemd/private /run/systemd/notify /run/dbus/system_bus_socket /run/jailng/socket""".split()
+
+
+@probe("files: sockets of the host's")
+def _sockets(facts: Facts) -> Verdict:
+    """One that the host put up, and those of runtimes: at the other end is a process without a number here."""
+    for path in (facts["socket"], *_RUNTIMES):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            made.settimeout(1)
+            try:
+                made.connect(path)
+                pid = struct.unpack("=iII", made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            except OSError:
+                continue
+            if pid == 0 or path == facts["socket"]:
+                return ESCAPED, "one answers"
+    return HELD, "none"
+
+
+@probe("files: quotactl")
 def _quota(facts: Facts) -> Verdict:
     try:
-        call(443, os.open("/", os.O_RDONLY), 0x800007 << 8, 0, ctypes.create_string_buffer(256))
+        call("quotactl_fd", os.open("/", os.O_RDONLY), 0x800007 << 8, 0, ctypes.create_string_buffer(256))
     except OSError as error:
         return (HELD if error.errno in (errno.EPERM, errno.EACCES) else EXPOSED), why(error)
     return ESCAPED, "it works"
 
 
-@attempt("files: watch the whole file system (fanotify)")
+@probe("files: watch the whole file system (fanotify)")
 def _fanotify(facts: Facts) -> Verdict:
     def watch() -> int:
-        group = call(300, 0x200, os.O_RDONLY)
-        return call(301, group, 0x101, 0x20, _AT_FDCWD, b"/")
+        group = call("fanotify_init", 0x200, os.O_RDONLY)
+        return call("fanotify_mark", group, 0x101, 0x20, _AT_FDCWD, b"/")
 
     return tried(watch)

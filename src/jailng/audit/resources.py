@@ -1,4 +1,4 @@
-"""Limits, scheduling and priority: hostile-root.md, number 35."""
+"""Limits, scheduling and priority, and the cgroups that they are in."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import resource
 import struct
 from functools import partial
 
-from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, found, tried, why
+from .probe import ABSENT, ESCAPED, EXPOSED, HELD, SEEN, Facts, Verdict, call, found, mapped, probe, tried, why
 
-_SCHED_SETATTR, _IOPRIO_SET, _MLOCK, _MLOCKALL, _TIMERFD_CREATE, _TIMER_CREATE = 314, 251, 149, 151, 283, 222
 _LIMITS = {
     "CPU": resource.RLIMIT_CPU,
     "CORE": resource.RLIMIT_CORE,
@@ -37,15 +36,15 @@ def _raise(number: int, facts: Facts) -> Verdict:
 
 
 for _name, _number in _LIMITS.items():
-    attempt(f"resources: raise the limit of {_name}")(partial(_raise, _number))
+    probe(f"resources: raise the limit of {_name}")(partial(_raise, _number))
 
 
 def _nice(which: int, facts: Facts) -> Verdict:
     return tried(lambda: os.setpriority(which, 0, -20))
 
 
-for _name, _number in (("process", os.PRIO_PROCESS), ("process group", os.PRIO_PGRP), ("user", os.PRIO_USER)):
-    attempt(f"resources: nice -20 of the {_name}")(partial(_nice, _number))
+for _name, _number in (("process", os.PRIO_PROCESS), ("process group", os.PRIO_PGRP)):
+    probe(f"resources: nice -20 of the {_name}")(partial(_nice, _number))
 
 
 def _policy(policy: int, priority: int, facts: Facts) -> Verdict:
@@ -53,49 +52,57 @@ def _policy(policy: int, priority: int, facts: Facts) -> Verdict:
 
 
 for _name, _number in (("SCHED_FIFO", os.SCHED_FIFO), ("SCHED_RR", os.SCHED_RR)):
-    attempt(f"resources: {_name}")(partial(_policy, _number, 1))
+    probe(f"resources: {_name}")(partial(_policy, _number, 1))
 
 
-@attempt("resources: SCHED_DEADLINE")
+@probe("resources: SCHED_DEADLINE")
 def _deadline(facts: Facts) -> Verdict:
     attributes = struct.pack("=IIQiIQQQ", 48, 6, 0, 0, 0, 10_000_000, 100_000_000, 100_000_000)
-    return tried(lambda: call(_SCHED_SETATTR, 0, attributes, 0))
+    return tried(lambda: call("sched_setattr", 0, attributes, 0))
 
 
-@attempt("resources: real-time input and output")
+@probe("resources: real-time input and output")
 def _ioprio(facts: Facts) -> Verdict:
-    return tried(lambda: call(_IOPRIO_SET, 1, 0, 1 << 13))
+    return tried(lambda: call("ioprio_set", 1, 0, 1 << 13))
 
 
-@attempt("resources: mlock")
+@probe("resources: mlock")
 def _mlock(facts: Facts) -> Verdict:
     memory = mmap.mmap(-1, 4096)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    return tried(lambda: call(_MLOCK, address, 4096))
+    return tried(lambda: call("mlock", address, 4096), EXPOSED)
 
 
-@attempt("resources: mlockall")
+@probe("resources: mlockall")
 def _mlockall(facts: Facts) -> Verdict:
-    return tried(lambda: call(_MLOCKALL, 2))
+    return tried(lambda: call("mlockall", 2), EXPOSED)
 
 
-@attempt("resources: memory locked by MAP_LOCKED")
+@probe("resources: memory locked by MAP_LOCKED")
 def _map_locked(facts: Facts) -> Verdict:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_long
-    result = libc.mmap(None, ctypes.c_long(1 << 20), 3, 0x2022, -1, ctypes.c_long(0))
-    return (HELD, os.strerror(ctypes.get_errno())) if result == -1 else (ESCAPED, "locked")
+    return tried(lambda: mapped(1 << 20, 0x2000), EXPOSED)
 
 
-@attempt("resources: huge pages of the host's pool")
+@probe("resources: huge pages of the host's pool")
 def _huge(facts: Facts) -> Verdict:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_long
-    result = libc.mmap(None, ctypes.c_long(2 << 20), 3, 0x40022, -1, ctypes.c_long(0))
-    return (HELD, os.strerror(ctypes.get_errno())) if result == -1 else (EXPOSED, "mapped")
+    """Of the smallest size there is: it is reserved, and given back at once."""
+    return tried(lambda: mapped(2 << 20, 0x40000), EXPOSED)
 
 
-@attempt("resources: never be killed for memory")
+def _is_limited(seen: str, facts: Facts) -> Verdict:
+    """The host knows, and it is not tried."""
+    limit = facts.get("processes", "")
+    if not limit:
+        return ABSENT, "it is not known which cgroups these are"
+    return (EXPOSED, "as many as there can be") if limit == "max" else (HELD, f"{limit} at most")
+
+
+@probe("resources: a limit of processes", _is_limited)
+def _processes(facts: Facts) -> Verdict:
+    return SEEN, ""
+
+
+@probe("resources: never be killed for memory")
 def _oom(facts: Facts) -> Verdict:
     def write() -> str:
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -105,7 +112,7 @@ def _oom(facts: Facts) -> Verdict:
     return tried(write)
 
 
-@attempt("resources: what came from the caller")
+@probe("resources: what came from the caller")
 def _from_the_caller(facts: Facts) -> Verdict:
     """Niceness, policy, score and processors are the jail's own, whatever the one who started it had."""
     with open("/proc/self/oom_score_adj") as file:
@@ -118,7 +125,7 @@ def _from_the_caller(facts: Facts) -> Verdict:
     return found([f"{name}={value}" for name, value in had.items() if value != "0"])
 
 
-@attempt("resources: a better share by autogroup")
+@probe("resources: a better share by autogroup")
 def _autogroup(facts: Facts) -> Verdict:
     def write() -> str:
         with open("/proc/self/autogroup", "w") as file:
@@ -128,21 +135,21 @@ def _autogroup(facts: Facts) -> Verdict:
     return tried(write)
 
 
-@attempt("resources: wake the machine up (CLOCK_REALTIME_ALARM)")
+@probe("resources: wake the machine up (CLOCK_REALTIME_ALARM)")
 def _alarm(facts: Facts) -> Verdict:
-    return tried(lambda: call(_TIMERFD_CREATE, 8, 0))
+    return tried(lambda: call("timerfd_create", 8, 0))
 
 
-@attempt("resources: wake the machine up by a POSIX timer")
+@probe("resources: wake the machine up by a POSIX timer")
 def _alarm_timer(facts: Facts) -> Verdict:
-    return tried(lambda: call(_TIMER_CREATE, 8, None, ctypes.create_string_buffer(8)))
+    return tried(lambda: call("timer_create", 8, None, ctypes.create_string_buffer(8)))
 
 
-@attempt("resources: secret memory")
+@probe("resources: secret memory")
 def _secret(facts: Facts) -> Verdict:
     """memfd_secret(2) keeps the host from hibernating while it is open, and what is mapped is never swapped out."""
     try:
-        fd = call(447, 0)
+        fd = call("memfd_secret", 0)
     except OSError as error:
         return HELD, why(error)
     os.ftruncate(fd, 4096)
@@ -172,14 +179,13 @@ for _name in (
     "notify_on_release",
     "memory.limit_in_bytes",
 ):
-    attempt(f"cgroups: write {_name}")(partial(_cgroup, _name))
+    probe(f"cgroups: write {_name}")(partial(_cgroup, _name))
 
 
-@attempt("cgroups: make one")
+@probe("cgroups: make one")
 def _make_cgroup(facts: Facts) -> Verdict:
+    """Asked, not done."""
     for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/pids"):
-        verdict = tried(partial(os.mkdir, f"{top}/attempt"))
-        if verdict[0] == ESCAPED and os.path.exists(f"{top}/attempt/cgroup.procs"):
-            os.rmdir(f"{top}/attempt")
-            return verdict
+        if os.path.exists(f"{top}/cgroup.procs") and os.access(top, os.W_OK | os.X_OK):
+            return ESCAPED, f"{top} may be written to"
     return HELD, "no hierarchy is mounted"

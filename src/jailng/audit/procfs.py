@@ -1,4 +1,4 @@
-"""/proc, /sys and the sysctls: hostile-root.md, section 4. Files are opened for writing, never written to."""
+"""/proc, /sys and the sysctls. Files are opened for writing, never written to."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import os
 import stat
 from functools import partial
 
-from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, found, why
+from .probe import ESCAPED, EXPOSED, HELD, Facts, Verdict, found, probe, why
 
-# hostile-root.md, section 10, number 4.
+# What no jail needs, and what tells of the machine or of others.
 _TOLD = (
     "acpi asound kcore keys key-users latency_stats timer_list timer_stats sched_debug scsi cmdline "
     "interrupts softirqs diskstats partitions pressure kallsyms iomem ioports modules slabinfo "
     "vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup zoneinfo buddyinfo swaps config.gz kmsg "
-    "mtrr locks schedstat vmstat bootconfig driver fs irq bus tty dma misc consoles execdomains sysrq- "
-    "trigger mdstat allocinfo dynamic_debug lockdep lock_stat cgroups crypto devices fb vmcore"
+    "mtrr locks schedstat vmstat bootconfig driver fs irq bus tty dma misc consoles execdomains "
+    "sysrq-trigger mdstat allocinfo dynamic_debug lockdep lock_stat cgroups crypto devices fb vmcore"
 ).split()
 # What is in every procfs and tells of the machine no more than uname(2) or cpuid does, or of the jail alone.
 _KNOWN = frozenset(
@@ -31,6 +31,9 @@ def _tells(name: str, facts: Facts) -> Verdict:
         if stat.S_ISDIR(os.stat(path).st_mode):
             return found(os.listdir(path))
         fd = os.open(path, _PATIENT)
+        if name == "kmsg" and os.fstat(fd).st_dev == os.stat("/proc/self/stat").st_dev:
+            os.close(fd)
+            return EXPOSED, "it opens"  # what one reads of it the host's logger never sees
         try:
             content = os.read(fd, 64)
         finally:
@@ -38,14 +41,14 @@ def _tells(name: str, facts: Facts) -> Verdict:
     except OSError as error:
         # Nothing to be read yet is an open door; no such file, or no right to it, is a shut one.
         return (EXPOSED if error.errno in (errno.EAGAIN, errno.EINVAL, errno.EIO) else HELD), why(error)
-    return (EXPOSED, repr(content)) if content else (HELD, "empty")
+    return (EXPOSED, "it can be read") if content else (HELD, "empty")
 
 
 for _name in _TOLD:
-    attempt(f"proc: read {_name}")(partial(_tells, _name))
+    probe(f"proc: read {_name}", light=True)(partial(_tells, _name))
 
 
-@attempt("proc: any other entry")
+@probe("proc: any other entry")
 def _others(facts: Facts) -> Verdict:
     """Whatever a newer kernel has there that nobody has judged."""
     names = [name for name in os.listdir("/proc") if not name.isdigit() and name not in _KNOWN and name not in _TOLD]
@@ -65,7 +68,9 @@ def _writable(path: str) -> str:
 
 def _write(path: str, facts: Facts) -> Verdict:
     refused = _writable(path)
-    return (HELD, refused) if refused else (ESCAPED, "opens for writing")
+    if refused:
+        return HELD, refused
+    return (EXPOSED if "/pressure/" in path else ESCAPED), "opens for writing"
 
 
 for _name in (
@@ -75,8 +80,6 @@ for _name in (
     "kmsg",
     "irq/default_smp_affinity",
     "acpi/wakeup",
-    "fs/ext4",
-    "driver",
     "bus/pci/devices",
     "scsi/scsi",
     "timer_stats",
@@ -137,10 +140,10 @@ for _name in (
     "sys/dev/tty/legacy_tiocsti",
     "sys/debug/exception-trace",
 ):
-    attempt(f"proc: write {_name}")(partial(_write, f"/proc/{_name}"))
+    probe(f"proc: write {_name}", light=True)(partial(_write, f"/proc/{_name}"))
 
 
-@attempt("proc: open the directory from which the host serves files of /proc")
+@probe("proc: open the directory from which the host serves files of /proc")
 def _served(facts: Facts) -> Verdict:
     """In a jail it is /proc/driver, mounted to be written to; else it is the kernel's, and tells of drivers."""
     for flags in (os.O_RDONLY | os.O_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOATIME):
@@ -153,24 +156,25 @@ def _served(facts: Facts) -> Verdict:
         return (EXPOSED, " ".join(names)) if names else (HELD, "empty")
     last = ""
     for act in (
-        lambda: os.chmod("/proc/driver", 0o777),
+        lambda: os.chmod("/proc/driver", os.stat("/proc/driver").st_mode & 0o7777),
         lambda: os.chown("/proc/driver", 0, 0),
         lambda: os.chdir("/proc/driver"),
         lambda: os.stat("/proc/driver/state"),
-        lambda: os.mkdir("/proc/driver/own"),
-        lambda: os.rename("/proc/driver", "/tmp/driver"),
+        lambda: os.rmdir("/proc/driver/none"),
         lambda: os.setxattr("/proc/driver", "user.own", b"1"),
     ):
         try:
             act()
         except OSError as error:
             last = why(error)
+            if error.errno == errno.ENOENT:
+                return ESCAPED, "it is searched"
         else:
             return ESCAPED, "done"
     return HELD, last
 
 
-@attempt("proc: keep who writes waiting, by a lease on a file of /proc")
+@probe("proc: keep who writes waiting, by a lease on a file of /proc")
 def _lease(facts: Facts) -> Verdict:
     """fcntl(2), F_SETLEASE: whose the file is may. The host writes some of them."""
     had = []
@@ -190,42 +194,45 @@ def _lease(facts: Facts) -> Verdict:
     return found(had)
 
 
-@attempt("proc: write anything below /proc/sys")
+@probe("proc: write anything below /proc/sys")
 def _any_sysctl(facts: Facts) -> Verdict:
     paths = [f"{where}/{name}" for where, _, names in os.walk("/proc/sys") for name in names]
-    assert paths
     return found([path for path in paths if not _writable(path)], ESCAPED)
 
 
-@attempt("proc: write anything that is no process's and no sysctl")
+@probe("proc: write anything that is no process's and no sysctl")
 def _any_file(facts: Facts) -> Verdict:
     paths = []
     for where, directories, names in os.walk("/proc"):
         if where == "/proc":
             directories[:] = [name for name in directories if not name.isdigit() and name != "sys"]
         paths += [f"{where}/{name}" for name in names if not os.path.islink(f"{where}/{name}")]
-    return found([path for path in paths if not _writable(path)], ESCAPED)
+    real = os.stat("/proc").st_dev
+    paths = [path for path in paths if not _writable(path) and os.stat(path).st_dev == real]
+    # What is written to a file of these asks to be told of pressure, and no more.
+    serious = [path for path in paths if not path.startswith("/proc/pressure/")]
+    return found(serious, ESCAPED) if serious else found(paths)
 
 
-@attempt("proc: write anything in the jail's own network's files")
+@probe("proc: write anything in the jail's own network's files")
 def _any_network_file(facts: Facts) -> Verdict:
     paths = [f"{where}/{name}" for where, _, names in os.walk("/proc/self/net") for name in names]
     return found([path for path in paths if not _writable(path)], ESCAPED)
 
 
-@attempt("proc: a sysctl by way of another road to it")
+@probe("proc: a sysctl by way of another road to it")
 def _other_roads(facts: Facts) -> Verdict:
     roads = ("/proc/self/root/proc/sys", "/proc/1/root/proc/sys", "/proc/thread-self/root/proc/sys", "/proc/sys/../sys")
     return found([road for road in roads if not _writable(f"{road}/kernel/core_pattern")], ESCAPED)
 
 
-@attempt("proc: a masked file by way of another road to it")
+@probe("proc: a masked file by way of another road to it")
 def _other_roads_to_mask(facts: Facts) -> Verdict:
     roads = ("/proc/self/root/proc", "/proc/1/root/proc", "/proc/self/cwd/../../../../../proc")
     return found([road for road in roads if _tells(f"..{road}/keys", facts)[0] != HELD])
 
 
-@attempt("proc: give a masked file away (chown, chmod, unlink)")
+@probe("proc: give a masked file away (chown, chmod, unlink)")
 def _change_mask(facts: Facts) -> Verdict:
     done = []
     for name in ("kcore", "keys", "sysrq-trigger", "sys/kernel/core_pattern"):
@@ -241,7 +248,7 @@ def _change_mask(facts: Facts) -> Verdict:
     return found(done, ESCAPED)
 
 
-@attempt("proc: /sys")
+@probe("proc: /sys")
 def _sys(facts: Facts) -> Verdict:
     try:
         names = os.listdir("/sys")
@@ -268,7 +275,7 @@ for _name in (
     "firmware/efi/efivars",
     "module/kernel/parameters/panic",
 ):
-    attempt(f"sys: write {_name}")(partial(_write, f"/sys/{_name}"))
+    probe(f"sys: write {_name}", light=True)(partial(_write, f"/sys/{_name}"))
 for _name in (
     "kernel/notes",
     "kernel/vmcoreinfo",
@@ -277,7 +284,7 @@ for _name in (
     "kernel/boot_params/data",
     "fs/cgroup",
 ):
-    attempt(f"sys: read {_name}")(partial(_tells, f"../sys/{_name}"))
+    probe(f"sys: read {_name}", light=True)(partial(_tells, f"../sys/{_name}"))
 
 # Files of the process itself which steer more than the process.
 for _name in (
@@ -299,4 +306,4 @@ for _name in (
             return HELD, why(error)
         return EXPOSED, "written"
 
-    attempt(f"proc: write /proc/self/{_name}")(partial(_own, _name))
+    probe(f"proc: write /proc/self/{_name}")(partial(_own, _name))

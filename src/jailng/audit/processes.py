@@ -1,4 +1,4 @@
-"""Other processes: those of the host, of another jail, and PID 1. hostile-root.md, section 3."""
+"""Other processes: those of the host, of another jail, and PID 1."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import signal
 import struct
 from functools import partial
 
-from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, found, tried, why
+from .probe import ESCAPED, EXPOSED, HELD, Facts, Verdict, call, found, probe, tried, why
 
-_PTRACE, _TKILL, _TGKILL, _KCMP = 101, 200, 234, 312
-_PROCESS_VM_READV, _PROCESS_VM_WRITEV, _PIDFD_GETFD, _PROCESS_MADVISE, _MIGRATE_PAGES = 310, 311, 438, 440, 256
 _PTRACE_ATTACH, _PTRACE_DETACH, _PTRACE_SEIZE = 16, 17, 0x4206
 
 
@@ -45,7 +43,7 @@ def _each(action: partial[object] | object, facts: Facts) -> Verdict:
     return HELD, refused
 
 
-@attempt("processes: see those of others in /proc")
+@probe("processes: see those of others in /proc")
 def _see(facts: Facts) -> Verdict:
     for pid in _pids():
         try:
@@ -57,7 +55,7 @@ def _see(facts: Facts) -> Verdict:
     return HELD, f"{len(_pids())} processes, all our own"
 
 
-@attempt("processes: the host's pid in /proc")
+@probe("processes: the host's pid in /proc")
 def _by_number(facts: Facts) -> Verdict:
     return found([number for number in facts["pids"].split() if _is_victim(number, facts)], ESCAPED)
 
@@ -71,14 +69,14 @@ def _is_victim(number: str, facts: Facts) -> bool:
 
 
 def _trace(request: int, pid: int) -> str:
-    call(_PTRACE, request, pid, 0, 0)
+    call("ptrace", request, pid, 0, 0)
     os.waitpid(pid, os.WUNTRACED) if request == _PTRACE_ATTACH else None
     if request == _PTRACE_ATTACH:
-        call(_PTRACE, _PTRACE_DETACH, pid, 0, 0)
+        call("ptrace", _PTRACE_DETACH, pid, 0, 0)
     return "traced"
 
 
-def _copy(number: int, pid: int) -> int:
+def _copy(number: str, pid: int) -> int:
     memory = ctypes.create_string_buffer(16)
     here, there = struct.pack("=QQ", ctypes.addressof(memory), 1), struct.pack("=QQ", 0, 1)
     try:
@@ -90,7 +88,7 @@ def _copy(number: int, pid: int) -> int:
 
 
 def _get_descriptor(pid: int) -> int:
-    return call(_PIDFD_GETFD, os.pidfd_open(pid), 0, 0)
+    return call("pidfd_getfd", os.pidfd_open(pid), 0, 0)
 
 
 def _open_file(name: str, mode: int, pid: int) -> int:
@@ -100,23 +98,23 @@ def _open_file(name: str, mode: int, pid: int) -> int:
 _ACTIONS: dict[str, object] = {
     "signal (kill)": lambda pid: os.kill(pid, 0),
     "signal (pidfd)": lambda pid: signal.pidfd_send_signal(os.pidfd_open(pid), 0),
-    "signal (tgkill)": lambda pid: call(_TGKILL, pid, pid, 0),
-    "signal (tkill)": lambda pid: call(_TKILL, pid, 0),
+    "signal (tgkill)": lambda pid: call("tgkill", pid, pid, 0),
+    "signal (tkill)": lambda pid: call("tkill", pid, 0),
     "signal (its process group)": lambda pid: os.killpg(pid, 0),
     "PTRACE_ATTACH": partial(_trace, _PTRACE_ATTACH),
     "PTRACE_SEIZE": partial(_trace, _PTRACE_SEIZE),
-    "process_vm_readv": partial(_copy, _PROCESS_VM_READV),
-    "process_vm_writev": partial(_copy, _PROCESS_VM_WRITEV),
+    "process_vm_readv": partial(_copy, "process_vm_readv"),
+    "process_vm_writev": partial(_copy, "process_vm_writev"),
     "pidfd_open": os.pidfd_open,
     "pidfd_getfd": _get_descriptor,
-    "kcmp": lambda pid: call(_KCMP, os.getpid(), pid, 0, 0, 0),
+    "kcmp": lambda pid: call("kcmp", os.getpid(), pid, 0, 0, 0),
     "prlimit": lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE),
     "scheduler": os.sched_getscheduler,
     "affinity": os.sched_getaffinity,
     "priority": lambda pid: os.getpriority(os.PRIO_PROCESS, pid),
     "process group": os.getpgid,
     "session": os.getsid,
-    "migrate_pages": lambda pid: call(_MIGRATE_PAGES, pid, 1, b"\x01" + bytes(7), b"\x01" + bytes(7)),
+    "migrate_pages": lambda pid: call("migrate_pages", pid, 9, b"\x01" + bytes(7), b"\x01" + bytes(7)),
     "memory": partial(_open_file, "mem", os.O_RDONLY),
     "environment": partial(_open_file, "environ", os.O_RDONLY),
     "maps": partial(_open_file, "maps", os.O_RDONLY),
@@ -130,10 +128,10 @@ _ACTIONS: dict[str, object] = {
 }
 
 for _name, _action in _ACTIONS.items():
-    attempt(f"processes: others, {_name}")(partial(_each, _action))
+    probe(f"processes: others, {_name}", light=not _name.startswith("PTRACE"))(partial(_each, _action))
 
 
-@attempt("processes: signal everybody")
+@probe("processes: signal everybody")
 def _everybody(facts: Facts) -> Verdict:
     """Signal 0: the kernel counts whom it could reach. PID 1 and the caller are not among them."""
     reached = [pid for pid in _pids() if _reaches(pid)]
@@ -148,7 +146,7 @@ def _reaches(pid: int) -> bool:
     return True
 
 
-@attempt("processes: signal by way of a file's owner (F_SETOWN)")
+@probe("processes: signal by way of a file's owner (F_SETOWN)")
 def _set_owner(facts: Facts) -> Verdict:
     import fcntl
 
@@ -188,7 +186,7 @@ def _init(name: str, mode: int, facts: Facts) -> Verdict:
 
 
 for _name, _mode in _OF_INIT.items():
-    attempt(f"processes: PID 1, {_name}")(partial(_init, _name, _mode))
+    probe(f"processes: PID 1, {_name}", light=True)(partial(_init, _name, _mode))
 
 
 def _init_does(action: object, facts: Facts) -> Verdict:
@@ -196,25 +194,18 @@ def _init_does(action: object, facts: Facts) -> Verdict:
     return tried(lambda: action(int(facts["init"])), EXPOSED)
 
 
-for _name in ("PTRACE_ATTACH", "PTRACE_SEIZE", "process_vm_readv", "process_vm_writev", "pidfd_getfd"):
-    attempt(f"processes: PID 1, {_name}")(partial(_init_does, _ACTIONS[_name]))
+for _name in ("PTRACE_SEIZE", "process_vm_readv", "process_vm_writev", "pidfd_getfd"):
+    probe(f"processes: PID 1, {_name}")(partial(_init_does, _ACTIONS[_name]))
 
 
-@attempt("processes: PID 1 cannot be killed")
-def _kill_init(facts: Facts) -> Verdict:
-    """If it could, the rest of the attempts would not be made; the host looks whether they were."""
-    if "unconfined" in facts:
-        return _init_does(_ACTIONS["signal (kill)"], facts)
-    os.kill(int(facts["init"]), signal.SIGKILL)
-    os.kill(int(facts["init"]), signal.SIGSTOP)
-    with open(f"/proc/{facts['init']}/stat") as file:
-        state = file.read().rpartition(")")[2].split()[0]
-    return (HELD, "it goes on") if state in "SR" else (EXPOSED, f"its state is {state}")
-
-
-@attempt("processes: the program of PID 1 is written to")
+@probe("processes: the program of PID 1 is written to")
 def _write_init(facts: Facts) -> Verdict:
+    """If it is the host's, which a path of its own does not lead to."""
     try:
+        there = os.stat(f"/proc/{facts['init']}/exe")
+        path = os.readlink(f"/proc/{facts['init']}/exe")
+        if os.path.exists(path) and os.path.samestat(os.stat(path), there):
+            return HELD, "it is the container's own"
         os.close(os.open(f"/proc/{facts['init']}/exe", os.O_WRONLY))
     except OSError as error:
         if error.errno != errno.ETXTBSY:

@@ -1,4 +1,4 @@
-"""IPC and abstract sockets of the host and of another jail: hostile-root.md, section 7."""
+"""IPC and abstract sockets of the host and of another jail, and what came in with the caller."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import os
 import socket
 from functools import partial
 
-from .attempt import ESCAPED, EXPOSED, HELD, Facts, Verdict, attempt, call, found, tried, why
+from .probe import ESCAPED, EXPOSED, HELD, Facts, Verdict, call, found, probe, tried, why
 
-_SHMGET, _SHMAT, _SEMGET, _MSGGET, _SHMCTL, _MQ_OPEN = 29, 30, 64, 68, 31, 240
+_SHMGET, _SEMGET, _MSGGET, _SHMCTL, _MQ_OPEN = "shmget", "semget", "msgget", "shmctl", "mq_open"
 
 
-@attempt("ipc: the host's shared memory")
+@probe("ipc: the host's shared memory")
 def _shm(facts: Facts) -> Verdict:
     return tried(lambda: call(_SHMGET, int(facts["ipc key"]), 0, 0))
 
 
-@attempt("ipc: the host's semaphores")
+@probe("ipc: the host's semaphores")
 def _sem(facts: Facts) -> Verdict:
     return tried(lambda: call(_SEMGET, int(facts["ipc key"]), 0, 0))
 
 
-@attempt("ipc: the host's message queue")
+@probe("ipc: the host's message queue")
 def _msg(facts: Facts) -> Verdict:
     return tried(lambda: call(_MSGGET, int(facts["ipc key"]), 0))
 
 
-@attempt("ipc: any shared memory by index (SHM_STAT_ANY)")
+@probe("ipc: any shared memory by index (SHM_STAT_ANY)")
 def _any_shm(facts: Facts) -> Verdict:
     memory = ctypes.create_string_buffer(256)
     seen = []
@@ -39,17 +39,17 @@ def _any_shm(facts: Facts) -> Verdict:
     return found(seen, ESCAPED)
 
 
-@attempt("ipc: the host's POSIX message queue")
+@probe("ipc: the host's POSIX message queue")
 def _queue(facts: Facts) -> Verdict:
     return tried(lambda: call(_MQ_OPEN, facts["queue"].encode(), os.O_RDONLY, 0, None))
 
 
-@attempt("ipc: the host's POSIX shared memory")
+@probe("ipc: the host's POSIX shared memory")
 def _posix(facts: Facts) -> Verdict:
     return tried(lambda: os.open(f"/dev/shm/{facts['queue']}", os.O_RDONLY))
 
 
-@attempt("ipc: what /proc/sysvipc and /dev/mqueue list")
+@probe("ipc: what /proc/sysvipc and /dev/mqueue list")
 def _listed(facts: Facts) -> Verdict:
     seen = []
     for kind in ("shm", "sem", "msg"):
@@ -69,13 +69,13 @@ for _name, _number, _arguments in (
     ("message queue", _MSGGET, (0,)),
 ):
 
-    def _siblings(number: int, arguments: tuple[int, ...], facts: Facts) -> Verdict:
+    def _siblings(number: str, arguments: tuple[int, ...], facts: Facts) -> Verdict:
         return tried(lambda: call(number, int(facts["sibling key"]), *arguments))
 
-    attempt(f"ipc: another jail's {_name}")(partial(_siblings, _number, _arguments))
+    probe(f"ipc: another jail's {_name}")(partial(_siblings, _number, _arguments))
 
 
-@attempt("ipc: another jail's POSIX message queue and shared memory")
+@probe("ipc: another jail's POSIX message queue and shared memory")
 def _sibling_posix(facts: Facts) -> Verdict:
     verdict = tried(lambda: call(_MQ_OPEN, facts["sibling"].encode(), os.O_RDONLY, 0, None))
     return verdict if verdict[0] != HELD else tried(lambda: os.open(f"/dev/shm/{facts['sibling']}", os.O_RDONLY))
@@ -93,11 +93,11 @@ def _abstract(whose: str, kind: int, facts: Facts) -> Verdict:
 
 
 for _name, _kind in (("stream", socket.SOCK_STREAM), ("datagram", socket.SOCK_DGRAM)):
-    attempt(f"ipc: the host's abstract {_name} socket")(partial(_abstract, "abstract", _kind))
-    attempt(f"ipc: another jail's abstract {_name} socket")(partial(_abstract, "sibling", _kind))
+    probe(f"ipc: the host's abstract {_name} socket")(partial(_abstract, "abstract", _kind))
+    probe(f"ipc: another jail's abstract {_name} socket")(partial(_abstract, "sibling", _kind))
 
 
-@attempt("ipc: send to the host's abstract socket without a connection")
+@probe("ipc: send to the host's abstract socket without a connection")
 def _sendto(facts: Facts) -> Verdict:
     def send() -> int:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
@@ -106,7 +106,7 @@ def _sendto(facts: Facts) -> Verdict:
     return tried(send)
 
 
-@attempt("ipc: unix sockets of the host in /proc/net/unix")
+@probe("ipc: unix sockets of the host in /proc/net/unix")
 def _unix(facts: Facts) -> Verdict:
     try:
         with open("/proc/net/unix") as file:
@@ -116,7 +116,7 @@ def _unix(facts: Facts) -> Verdict:
     return (EXPOSED, "the host's are listed") if facts["abstract"] in text else (HELD, "not among them")
 
 
-@attempt("ipc: pipes, sockets and files that came along")
+@probe("ipc: pipes, sockets and files that came along")
 def _inherited(facts: Facts) -> Verdict:
     """A regular file or a directory could be opened anew, with other rights: /proc/self/fd."""
     got = []
@@ -126,20 +126,23 @@ def _inherited(facts: Facts) -> Verdict:
         except OSError:
             continue
         if not where.startswith(("pipe:", "socket:", "/dev/null", "/dev/pts/")):
-            got.append(f"{name} -> {where}")
+            got.append(name)
     return found(got, ESCAPED)
 
 
 def _reopened(number: int, facts: Facts) -> Verdict:
     """What is behind a standard stream, opened anew both ways."""
-    where = os.readlink(f"/proc/{os.getppid()}/fd/{number}")
+    try:
+        where = os.readlink(f"/proc/{os.getppid()}/fd/{number}")
+    except OSError as error:
+        return HELD, why(error)
     if where.startswith(("pipe:", "/dev/null", "socket:")):
         return HELD, where
     return tried(lambda: os.open(f"/proc/{os.getppid()}/fd/{number}", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
 
 
-for _number in (0, 1, 2):
-    attempt(f"ipc: standard stream {_number} opened anew")(partial(_reopened, _number))
+for _stream in (0, 1, 2):
+    probe(f"ipc: standard stream {_stream} opened anew")(partial(_reopened, _stream))
 
 
 def _peer(number: int, facts: Facts) -> Verdict:
@@ -156,8 +159,8 @@ def _peer(number: int, facts: Facts) -> Verdict:
             return HELD, why(error)
         for action in (
             partial(signal.pidfd_send_signal, pidfd, 0),
-            partial(call, 438, pidfd, 0, 0),
-            partial(call, 308, pidfd, 0x20000),
+            partial(call, "pidfd_getfd", pidfd, 0, 0),
+            partial(call, "setns", pidfd, 0x20000),
         ):
             verdict = tried(action)
             if verdict[0] != HELD:
@@ -167,4 +170,4 @@ def _peer(number: int, facts: Facts) -> Verdict:
     return HELD, "no socket"
 
 
-attempt("ipc: the process at the other end of standard input")(partial(_peer, 0))
+probe("ipc: the process at the other end of standard input")(partial(_peer, 0))

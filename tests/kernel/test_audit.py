@@ -1,0 +1,147 @@
+"""jailctl audit: what it says of a jail, of what confines nobody, and of what others make; nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jailng.audit import planted
+from jailng.core import registry
+from tests.kernel.conftest import Command, _command
+from tests.kernel.stage import Stage
+
+PLACES = Path("/var/cache/jailng/audit")
+
+
+@pytest.fixture(scope="session")
+def jailctl(checkout: Path) -> Command:
+    return _command(checkout / "bin/jailctl")
+
+
+@pytest.fixture
+def cell(jail: Command, small_root: Path) -> Iterator[str]:
+    """A jail with the defaults, in a root that has busybox and no more."""
+    made = jail("-c", "name=cell", f"path={small_root}", "persist")
+    assert made.returncode == 0, made.stderr
+    yield "cell"
+    assert jail("-r", "cell").returncode == 0
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(cell: str, small_root: Path) -> Iterator[None]:
+    """Neither on the host nor inside."""
+    yield
+    assert not PLACES.exists() or not list(PLACES.iterdir())
+    assert not list(small_root.glob("*/.jailng*"))
+
+
+def _audit(jailctl: Command, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = jailctl("audit", "--json", *arguments)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_jail(cell: str, jailctl: Command) -> None:
+    status, found = _audit(jailctl, cell)
+    assert status == 1 and found["target"] == "jail cell" and found["parameters"] == ""
+    assert found["counts"]["escaped"] == found["counts"]["unknown"] == found["counts"]["opened"] == 0
+    assert len(found["probes"]) > 800 and found["counts"]["held"] > 500
+    exposed = [one for one in found["probes"] if one["state"] == "exposed"]
+    assert exposed and all(one["why"] and one["rows"] for one in exposed)
+
+
+def test_the_table(cell: str, jailctl: Command) -> None:
+    done = jailctl("audit", "-c", "leaks", cell)
+    assert done.returncode == 1 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("exposed  leaks: ") and lines[-1].startswith("jail cell: ")
+    assert [line.split()[0] for line in lines if line.startswith(("CLASS", "leaks"))] == ["CLASS", "leaks"]
+    everything = jailctl("audit", "-a", "-c", "files", cell)
+    assert everything.returncode == 0 and "held     files: chroot twice" in everything.stdout
+
+
+def test_a_process_of_a_jail_by_its_number(cell: str, jailctl: Command, checkout: Path, stage: Stage) -> None:
+    """Its filters, capabilities and namespaces are taken on: what held for the jail holds."""
+    record = registry.find(cell)
+    assert record is not None
+    argv = [str(checkout / "bin/jexec"), cell, "sh", "-c", "echo ready; cat"]
+    inside = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert inside.stdout is not None and inside.stdout.readline() == "ready\n"
+        members = (stage.cgroup2 / record.cgroup / "members/cgroup.procs").read_text().split()
+        status, found = _audit(jailctl, "--pid", members[0])
+    finally:
+        inside.communicate()
+    escaped = [one for one in found["probes"] if one["state"] in ("escaped", "unknown")]
+    assert status == 1 and not escaped, escaped
+
+
+def test_a_plain_chroot(small_root: Path, jailctl: Command) -> None:
+    status, found = _audit(jailctl, "--", "chroot", str(small_root))
+    assert status == 2 and found["counts"]["escaped"] > 100
+    tried = {one["id"]: one for one in found["probes"]}
+    assert tried["files-chroot-twice"]["state"] == "escaped" and tried["files-chroot-twice"]["rows"] == [1]
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not here")
+def test_bwrap_by_root(jailctl: Command) -> None:
+    words = "bwrap --bind / / --dev /dev --proc /proc"
+    status, found = _audit(jailctl, "--", *words.split())
+    states = {one["id"]: one["state"] for one in found["probes"]}
+    assert status == 2 and found["counts"]["unknown"] == 0
+    assert states["proc-write-sys-kernel-core-pattern"] == states["mounts-bind-mount"] == "escaped"
+
+
+@pytest.mark.skipif(not shutil.which("lxc-execute"), reason="lxc is not here")
+def test_lxc_by_root(jailctl: Command, small_root: Path, tmp_path: Path) -> None:
+    """As LXC starts it for root, in a mount namespace without the cgroups, which it does not find its way in here."""
+    given = tmp_path / "config"
+    words = {
+        "rootfs.path": f"dir:{small_root}",
+        "uts.name": "c",
+        "net.0.type": "empty",
+        "mount.auto": "proc:mixed sys:mixed",
+        "apparmor.profile": "unconfined",
+    }
+    given.write_text("".join(f"lxc.{name} = {value}\n" for name, value in words.items()))
+    for name in ("sbin", "proc", "sys", "dev", "run"):
+        (small_root / name).mkdir(exist_ok=True)
+    shutil.copy("/usr/sbin/init.lxc.static", small_root / "sbin/init.lxc")
+    lxc = ["lxc-execute", "-n", "c", "-P", str(tmp_path), "-f", str(given), "--"]
+    way = ["unshare", "-m", "sh", "-c", 'umount -lR /sys/fs/cgroup; mount -t tmpfs x /sys/fs/cgroup; exec "$@"', "sh"]
+    status, found = _audit(jailctl, "--", *way, *lxc)
+    assert status == 2 and found["counts"]["escaped"] > 30
+
+
+def test_what_cannot_be_tried(jailctl: Command, small_root: Path) -> None:
+    for words, status, said in (
+        (["none"], 69, "jailctl: audit: jail none not found"),
+        ([], 64, "usage: jailctl audit"),
+        (["-c", "none", "cell"], 64, "jailctl: audit: no class of that name: none"),
+        (["--pid", "99999999"], 69, "jailctl: audit: the probes came to no end: pid 99999999: "),
+        (["--", "/nonexistent"], 69, "jailctl: audit: /nonexistent: No such file or directory"),
+        (["--", "true"], 69, "jailctl: audit: the probes came to no end: "),
+    ):
+        done = jailctl("audit", *words)
+        assert (done.returncode, done.stdout) == (status, "") and done.stderr.startswith(said), (words, done.stderr)
+    assert jailctl("audit", "--list").stdout.count("files: chroot twice") == 1
+
+
+def test_killed(cell: str, jailctl: Command, checkout: Path) -> None:
+    """The next takes away what it has left."""
+    running = subprocess.Popen([str(checkout / "bin/jailctl"), "audit", cell], stdout=subprocess.DEVNULL)
+    while not list(PLACES.glob("*/socket")):
+        assert running.poll() is None
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert list(PLACES.iterdir())
+    planted.clear()
+    assert not list(PLACES.iterdir())
