@@ -267,6 +267,19 @@ def test_what_cannot_be_limited_is_refused_by_name(cell: Cell, words: str, why: 
     assert not (cell.stage.cgroup2 / "jailng").exists()
 
 
+def test_lenience(cell: Cell) -> None:
+    """What can be limited is."""
+    words = ("persist", "ng.lenient", "ng.limits=maxproc:deny=7,msgqqueued:deny=5,nshm:deny=3")
+    made = cell.jail("-c", "jid=88", "name=cell", f"path={cell.root}", *words)
+    assert made.returncode == 0
+    assert (
+        made.stderr
+        == "jail: ng.limits: msgqqueued: Linux limits the bytes of a queue (msgqsize), and not its messages\n"
+    )
+    assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(7)
+    assert cell.says("cat /proc/sys/kernel/shmmni") == "3"
+
+
 def test_swap(cell: Cell) -> None:
     v1 = bool(controller.hierarchy("memory"))
     refused = cell.jail("-c", "jid=88", "name=cell", f"path={cell.root}", "persist", "ng.limits=swapuse:deny=16M")

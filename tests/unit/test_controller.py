@@ -126,7 +126,7 @@ def test_without_a_controller_no_jail_is_started(host: Host, lenient: bool) -> N
     )
     if lenient:
         made.apply({})
-        assert made.notes([]) == [why]
+        assert made.warnings([]) == [why]
         return
     with pytest.raises(JailError) as caught:
         made.apply({})

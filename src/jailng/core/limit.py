@@ -44,25 +44,34 @@ class SetLimits(Operation):
         self.record = record
         self.limits = limits
         self.lenient = lenient
-        self.refused = ""
+        self.refused: list[str] = []
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError with what cannot be limited, if not ``lenient``. All of it goes with the jail."""
         try:
             set_limits(self.record, self.limits, before=[])
-            self.record.append(["limited"])
         except JailError as error:
-            self.refused = f"ng.limits: {error}"
             if not self.lenient:
-                raise JailError(self.refused) from None
+                raise JailError(f"ng.limits: {error}") from None
+            self._apply_each()
+        self.record.append(["limited"])
+
+    def _apply_each(self) -> None:
+        applied: list[Limit] = []
+        for limit in self.limits:
+            try:
+                set_limits(self.record, [*applied, limit], before=applied)
+                applied.append(limit)
+            except JailError as error:
+                self.refused.append(f"ng.limits: {error}")
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
         return "limit " + " ".join([limit.text for limit in self.limits])
 
-    def notes(self, noted: list[int]) -> list[str]:
+    def warnings(self, noted: list[int]) -> list[str]:
         """What could not be applied."""
-        return [self.refused] if self.refused else []
+        return self.refused
 
 
 def of(record: Record) -> list[Limit]:

@@ -97,7 +97,7 @@ class Allot(Operation):
         most = "any number of" if self.most >= UNLIMITED else str(self.most)
         return f"limit it to {most} processes, and to its share of the processors"
 
-    def notes(self, noted: list[int]) -> list[str]:
+    def warnings(self, noted: list[int]) -> list[str]:
         """What could not be done."""
         return [f"ng.limits: {self.refused}"] if self.refused else []
 
