@@ -71,6 +71,8 @@ def test_what_is_in_a_jail_and_what_enters_it(shim: Shim, cell: str, jexec: Comm
         assert inside(jexec) == str(last)
         assert shim("cpuset", "-g", "-j", "cell").stdout.startswith(f"jail {cell} mask: {last}\n")
         assert shim("cpuset", "-gr", "-j", "cell").stdout.startswith(f"jail {cell} root mask: {last}\n")
+        told = jexec("cell", "sh", "-c", "grep ^cpu[0-9] /proc/stat; grep ^processor /proc/cpuinfo").stdout
+        assert [line.split()[0] + line.split()[-1] for line in told.splitlines()] == [f"cpu{last}0", f"processor{last}"]
         # It asks for more, and has no more.
         more = f"taskset -p {(1 << last) | (1 << first):x} $$ >/dev/null; {REPORT}"
         assert jexec("cell", "sh", "-c", more).stdout.strip() == str(last)
