@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
 from jailng.linux import cgroup, controller
 from tests.kernel import faults
-from tests.kernel.conftest import Command
+from tests.kernel.conftest import Command, _command
 from tests.kernel.faults import STRIDE, Step
 from tests.kernel.networks import Namespace, inside, ip, run
 from tests.kernel.stage import Stage, mounts, unmount
@@ -98,8 +99,8 @@ def trial(checkout: Path, tmp_path: Path, jail: Command, jls: Command, jexec: Co
     return Trial(checkout, tmp_path / "trace", jail, jls, jexec, remains)
 
 
-def _creation(trial: Trial, *create: str) -> None:
-    steps = trial.steps("jail", *create)
+def _creation(trial: Trial, *create: str, every: int = 1) -> None:
+    steps = trial.steps("jail", *create)[::every]
     trial.jail("-R", "a")
     assert not trial.remains()
     for step in steps:
@@ -144,6 +145,39 @@ def test_modification_of_limits(trial: Trial, small_root: Path, stage: Stage) ->
         trial.kill(step, "jail", "-m", "name=a", LIMITS % (20, 50, 5, 100))
     trial.expect(steps[-1], "-r", "a")
     trial.nothing_remains(steps[-1])
+    trial.verdict()
+
+
+WATCHED = "jail:a:wallclock:log=100000"
+
+
+def test_creation_with_rules(trial: Trial, small_root: Path, checkout: Path) -> None:
+    """Of which one is watched."""
+    rctl = _command(checkout / "bin/rctl")
+    assert rctl("-a", "jail:a:openfiles:deny=90", WATCHED).returncode == 0
+    _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist", every=4)
+    assert rctl("-r", ":").returncode == 0
+
+
+def test_a_rule_is_added(trial: Trial, small_root: Path, checkout: Path) -> None:
+    """Killed anywhere, whatever rctl(8) lists afterwards is carried out."""
+    rctl = _command(checkout / "bin/rctl")
+    trial.jail("-c", "name=a", "jid=7", f"path={small_root}", "persist")
+    add = ("-a", "jail:a:openfiles:deny=90", WATCHED)
+    steps = trial.steps("rctl", *add)
+    for step in steps[::3]:
+        rctl("-r", ":")
+        trial.kill(step, "rctl", *add)
+        listed = rctl("-l", "jail:a").stdout
+        files = trial.jexec("a", "/bin/busybox", "sh", "-c", "ulimit -n").stdout
+        if (files == "90\n") is not ("openfiles" in listed):
+            trial.note(step, f"{listed} and {files}")
+        record = registry.load(7)
+        if record is None or (WATCHED in listed and not registry.is_alive(record.warden)):
+            trial.note(step, f"{listed} and {record and record.warden}")
+    trial.expect(steps[-1], "-r", "a")
+    trial.nothing_remains(steps[-1])
+    rctl("-r", ":")
     trial.verdict()
 
 

@@ -68,13 +68,16 @@ def watched(record: Record) -> None:
     """See to it that what is to be watched is. Needs the jail's lock. Raises JailError, OSError."""
     from jailng.limits import watch
 
-    watch.ensure(record, watch.watched([*own(record), *[rule.limit for rule in database.of_jail(record.name)]]))
+    watch.ensure(record, watch.watched([rule.limit for rule in rules(record)]))
 
 
 def look_after(record: Record) -> None:
     """Do it where a command was killed before it was done, or the warden was; not while another is at work there."""
+    from jailng.limits import watch
+
     done = _texts(record) == record.rules and not record.limiting
-    if done and (not record.warden or registry.is_alive(record.warden)):
+    limits = watch.watched([rule.limit for rule in rules(record)])
+    if done and (not limits or registry.is_alive(record.warden)):
         return
     if record.lock(wait=False):
         try:
