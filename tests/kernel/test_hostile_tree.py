@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.stage import Stage
+from tests.kernel.stage import Stage, mount, unmount
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _EXCHANGE = -100, 2
@@ -64,6 +64,53 @@ def test_a_root_that_a_list_lets_another_user_reach_is_refused(jail: Command, sm
     _open_up(small_root.parent)
     made = jail("-c", "name=x", f"path={root}", "command=/bin/true")
     assert _is_refused(made), made
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A place that everybody reaches, to mount at."""
+    mount("none", "/mnt", "tmpfs", 0, "mode=755")
+    place = Path("/mnt/there")
+    place.mkdir()
+    yield place
+    while os.path.ismount(place):
+        unmount(place)
+    unmount("/mnt")
+
+
+@pytest.mark.parametrize("what", ["the root", "above it", "in it"])
+def test_a_root_that_is_mounted_in_another_place_is_refused(
+    jail: Command, jailctl: Command, small_root: Path, elsewhere: Path, what: str
+) -> None:
+    """Where others come in; mounted nosuid it gives them nothing. doctor names it."""
+    source = {"the root": small_root, "above it": small_root.parent, "in it": small_root / "bin"}[what]
+    if what == "above it":
+        source.chmod(0o755)  # it is root's alone by what is above
+    mount(str(source), elsewhere, None, 0x1000)
+    door = elsewhere / "small" if what == "above it" else elsewhere
+    made = jail("-c", "name=x", f"path={small_root}", "command=/bin/true")
+    assert _is_refused(made) and f" can reach it at {door}, and a set-uid" in made.stderr, made
+    assert made.stderr.endswith(f"umount {door} (or set ng.lenient)\n")
+    made = jail("-c", "name=x", f"path={small_root}", "ng.lenient", "persist")
+    assert made.returncode == 0, made.stderr
+    told = jailctl("doctor", "roots")
+    jail("-R", "x")
+    assert told.returncode == 1 and f"x: other users of this host can reach {small_root} at {door}" in told.stdout
+    mount("none", elsewhere, None, 0x1000 | 32 | 2)  # MS_BIND, MS_REMOUNT, MS_NOSUID
+    made = jail("-c", "name=x", f"path={small_root}", "command=/bin/true")
+    assert made.returncode == 0, made.stderr
+
+
+def test_doctor_names_roots_that_are_reached(
+    jail: Command, jailctl: Command, small_root: Path, etc: Path, elsewhere: Path
+) -> None:
+    (etc / "jail.conf").write_text(
+        f'a {{ path = "{small_root}"; }} b {{ path = "{elsewhere}"; }} c {{ path = /none; }}'
+    )
+    told = jailctl("doctor", "roots")
+    assert told.returncode == 1
+    assert f"b: other users of this host can reach {elsewhere}: a set-uid" in told.stdout
+    assert "a: other" not in told.stdout and "install -d -m 700 /jail && mv /mnt/there /jail/" in told.stdout
 
 
 def _open_up(directory: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jailng.core import rootfs
+from jailng.core import reach
 
 
 def of(mark: str) -> dict[str, str]:
@@ -63,6 +63,6 @@ def _reach(process: Path) -> str:
             return "open"
         if os.readlink(process / "ns/mnt") != os.readlink("/proc/self/ns/mnt"):
             return ""
-        return "open" if rootfs.reachable(root, os.readlink(process / "root")) else "closed"
+        return "open" if reach.reachable(root, os.readlink(process / "root")) else "closed"
     finally:
         os.close(root)

@@ -13,6 +13,7 @@ from jailng.core import (
     own,
     privileges,
     procfiles,
+    reach,
     registry,
     rootfs,
     share,
@@ -21,6 +22,7 @@ from jailng.core.index import DIRECTORY, RULES, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, ns
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +58,10 @@ def plan(
     base = creator if private else 0
     record = reserved or registry.Record(jid)
     new_net = joined is None and not privileges.share_network(params)
-    below = rootfs.mounts_below(path)
+    mounts = rootfs.mounts()
+    if parent is None and not params.flag("ng.lenient"):
+        _check_doors(path, mounts)
+    below = rootfs.mounts_below(path, mounts)
     wanted: dict[bytes, bool] = {}
     more: list[Operation] = []
     shm = ""
@@ -131,6 +136,15 @@ def plan(
         ),
         *after,
     ]
+
+
+def _check_doors(path: str, mounts: list[list[bytes]]) -> None:
+    """Refuse a root that other users reach in another place than at its path. Raises JailError."""
+    for door, mend in reach.doors(path, mounts):
+        raise JailError(
+            f"path {path}: other users of this host can reach it at {visible(door)}, "
+            f"and a set-uid file made inside would be one outside: {visible(mend)} (or set ng.lenient)"
+        )
 
 
 def _network(
@@ -244,7 +258,7 @@ def open_path(params: Parameters) -> tuple[int, str]:
     path = params.text("path")
     root = _open_root(params, path)
     try:
-        warning, mend = "", rootfs.reachable(root, path)
+        warning, mend = "", reach.reachable(root, path)
         if mend:
             warning = (
                 f"path {path}: other users of this host can reach it, "

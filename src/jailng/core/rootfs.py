@@ -44,8 +44,6 @@ NOT_TAKEN = frozenset(
     "hugetlbfs binfmt_misc autofs rpc_pipefs nsfs".split()
 )
 OWN = ("dev", "proc", "sys")
-# Directories that every user of the host needs.
-_EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
 MASKS = b"/dev"
 _MASK_FLAGS = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
 _NEW_PROC = _MASK_ATTRIBUTES = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
@@ -59,39 +57,6 @@ def open_root(path: str) -> int:
         return posix.open(path, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise JailError(f"path {path}: {error.strerror}") from None
-
-
-def reachable(root: int, path: str) -> str:
-    """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
-
-    What keeps them out is a directory of root's above it, or the root itself, that gives nothing to group and others;
-    the group's bits may be those of an access control list, which may name anybody (acl(5)).
-
-    An idmapped root keeps uid 0 on the disk, so ``chmod 4755 sh`` inside is a set-uid-root shell for whoever reaches
-    the file outside, and what setcap gives is given there as well. ``/`` itself is FreeBSD's idiom for a jail that
-    confines no files.
-    """
-    status = posix.fstat(root)
-    top = posix.stat("/")
-    if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
-        return ""
-    here = posix.dup(root)
-    try:
-        while True:
-            if status.st_uid == 0 and not status.st_mode & 0o011:
-                return ""
-            if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
-                break
-            above = posix.open("..", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=here)
-            posix.close(here)
-            here = above
-            status = posix.fstat(here)
-    finally:
-        posix.close(here)
-    parent = path.rstrip("/").rpartition("/")[0]
-    if parent.count("/") < 2 and parent[1:] in _EVERYBODYS:
-        return f"install -d -m 700 /jail && mv {path.rstrip('/')} /jail/"
-    return f"chmod 0700 {parent}"
 
 
 def check_mount_points(root: int, path: str) -> None:
@@ -109,14 +74,8 @@ def check_mount_points(root: int, path: str) -> None:
             raise JailError(f"{parameter}: {where}: {posix.strerror(ENOTDIR)}")
 
 
-def mounts_below(path: str) -> list[tuple[bytes, str]]:
-    """The mounts below the directory ``path`` as (path relative to it, file system type), parents first.
-
-    Those that a jail has of its own, and those that show the host, are left out.
-    """
-    real = path.encode("utf-8", "surrogateescape").rstrip(b"/")
-    escaped = _escape(real) + b"/"
-    found: list[tuple[bytes, str]] = []
+def mounts() -> list[list[bytes]]:
+    """The first six fields of each mount in /proc/self/mountinfo, and the rest: proc_pid_mountinfo(5)."""
     mountinfo = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
     text = b""
     try:
@@ -124,25 +83,38 @@ def mounts_below(path: str) -> list[tuple[bytes, str]]:
             text += part
     finally:
         posix.close(mountinfo)
-    for line in text.split(b"\n")[:-1]:
-        target = line.split(b" ", 5)[4]
+    return [line.split(b" ", 6) for line in text.split(b"\n")[:-1]]
+
+
+def mounts_below(path: str, known: list[list[bytes]]) -> list[tuple[bytes, str]]:
+    """Those of ``mounts`` below the directory ``path`` as (path relative to it, file system type), parents first.
+
+    Those that a jail has of its own, and those that show the host, are left out.
+    """
+    real = path.encode("utf-8", "surrogateescape").rstrip(b"/")
+    escaped = escape(real) + b"/"
+    found: list[tuple[bytes, str]] = []
+    for fields in known:
+        target = fields[4]
         if not target.startswith(escaped) or target == b"/":
             continue
-        kind = line.partition(b" - ")[2].partition(b" ")[0].decode()
+        kind = (b" " + fields[6]).partition(b" - ")[2].partition(b" ")[0].decode()
         if kind not in NOT_TAKEN:
-            relative = _unescape(target)[len(real) + 1 :]
+            relative = unescape(target)[len(real) + 1 :]
             if relative.partition(b"/")[0].decode("ascii", "replace") not in OWN:
                 found.append((relative, kind))
     return found
 
 
-def _escape(path: bytes) -> bytes:
+def escape(path: bytes) -> bytes:
+    """A path as mountinfo has it."""
     for byte in b"\\ \t\n":
         path = path.replace(bytes([byte]), b"\\%03o" % byte)
     return path
 
 
-def _unescape(text: bytes) -> bytes:
+def unescape(text: bytes) -> bytes:
+    """A path of mountinfo as it is."""
     if b"\\" not in text:
         return text
     for code in (b"040", b"011", b"012"):

@@ -11,7 +11,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from jailng.ctl import corekernel, diagnosis, forwarding, hardening, hostnetwork, lent, netkernel, redirected, room
+from jailng.ctl import (
+    corekernel,
+    diagnosis,
+    forwarding,
+    hardening,
+    hostnetwork,
+    lent,
+    netkernel,
+    reached,
+    redirected,
+    room,
+)
 from jailng.ctl import path as commands
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.errors import JailError, UsageError
@@ -25,6 +36,7 @@ CHECKS: dict[str, tuple[str, Callable[[Jails], Iterable[Finding]]]] = {
     "path": ("jail, jls and jexec are jailng's wherever PATH looks first", commands.check),
     "confinement": ("the kernel has what confines a jail, and what its parameters take", corekernel.check),
     "hardening": ("no setting of the host's weakens what stands around jails", hardening.check),
+    "roots": ("no other user of the host reaches the root of a jail", reached.check),
     "kernel": ("the kernel has what networks of jails take", netkernel.check),
     "forward": ("the host's firewall lets jails' packets through", forwarding.check),
     "table": ("table inet jailng stands, and guards what was switched on for jails", hostnetwork.table),

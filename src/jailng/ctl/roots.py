@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jailng.core import rootfs
+from jailng.core import reach, rootfs
 from jailng.ctl.progress import Progress
 from jailng.ctl.recipe import Recipe
 from jailng.errors import JailError
@@ -62,7 +62,7 @@ def check_place(path: Path, verb: str = "bootstrap") -> list[Path]:
     descriptor = rootfs.open_root(str(above))
     try:
         # As for the root itself, which is not there yet: it will have the usual mode, so it is its parents that count.
-        mend = rootfs.reachable(descriptor, str(path))
+        mend = reach.reachable(descriptor, str(path))
     finally:
         os.close(descriptor)
     if mend:
