@@ -262,26 +262,30 @@ class Running:
 
         Raises JailError with what failed.
         """
+        pids: dict[int, int] = {}  # by the call
         pid = self._helper
         for call in self._program.forks:
             # Whoever forks has told of it when it ends; one that was killed then may not have, and what it has forked
             # would keep the pipe open.
             _, status = posix.waitpid(pid, 0)
-            pid = self._child_of(call) if status == _DONE else 0
+            if status == _DONE:
+                self._hear_of(call, pids)
+            pid = pids.get(call, 0)
             if not pid:
                 posix.close(self.said)
                 raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
         self.pid = pid
         return pid
 
-    def _child_of(self, call: int) -> int:
-        """Of what was said, the pid that this call has forked; 0: it has not."""
-        while message := posix.read(self.said, 16):
+    def _hear_of(self, call: int, pids: dict[int, int]) -> None:
+        """Read what was said until that call has told what it has forked, or there is nobody left to tell it."""
+        while call not in pids and (message := posix.read(self.said, 16)):
             what, value = _numbers(message)
-            if what == ~call:
-                return value
-            self._early.append(message)  # there is no child, or it has failed before whoever forked it told of it
-        return 0
+            if what < 0:  # of this call, or of the next one, which may be faster
+                pids[~what] = value
+            else:
+                # There is no child, or it has failed before whoever forked it has told of it.
+                self._early.append(message)
 
     def arrived(self) -> None:
         """Wait until it has executed its last call. Raises JailError with what failed, having reaped it.
