@@ -5,11 +5,13 @@ docs/attacks.md lists which test covers which finding; here are those that no ot
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.kernel import hostile
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _NS_GET_OWNER_UID = 0xB704
 BASE = 0x70000000
 
@@ -117,6 +120,42 @@ def test_the_mount_namespace_is_the_hosts(private: Jail) -> None:
         os.close(owner)
         os.close(fd)
     assert found == dict.fromkeys(("pid", "net", "uts", "ipc", "cgroup"), "jail") | {"mnt": "host", "time": "host"}
+
+
+_KINDS = {
+    "user": 0x10000000, "mnt": 0x20000, "pid": 0x20000000, "net": 0x40000000, "ipc": 0x8000000, "uts": 0x4000000,
+    "time": 0x80,
+}  # fmt: skip
+
+
+def _unshared(flag: int, before: Callable[[], None]) -> int:
+    """The errno of unshare(2) after ``before``, with all capabilities and no filter."""
+    child = os.fork()
+    if child == 0:
+        found = 255
+        try:
+            before()
+            found = ctypes.get_errno() if _libc.unshare(flag) else 0
+        finally:
+            os._exit(found)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_no_namespaces_even_without_the_filter(private: Jail) -> None:
+    """As the jail's uid 0, who then has all capabilities in its user namespace."""
+    with open(f"/proc/{private.init}/ns/user") as namespace:
+
+        def inside() -> None:
+            assert _libc.setns(namespace.fileno(), 0) == 0
+            os.setresuid(0, 0, 0)
+
+        assert {name: _unshared(flag, inside) for name, flag in _KINDS.items()} == dict.fromkeys(_KINDS, errno.ENOSPC)
+
+    def in_any_other() -> None:
+        assert _libc.unshare(_KINDS["user"]) == 0
+
+    for name, flag in _KINDS.items():
+        assert _unshared(flag, in_any_other if name != "user" else lambda: None) == 0, name
 
 
 @pytest.mark.parametrize("kind", ["private", "shared"])

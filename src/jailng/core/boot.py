@@ -35,6 +35,8 @@ _NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID
 _ABOVE = ns.CLONE_NEWUSER | ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS
 _LINGERING = 256
+# Besides user namespaces; one for cgroups is made by whoever enters.
+_NO_MORE = [b"max_%s_namespaces" % name for name in b"mnt pid net ipc uts time".split()]
 _CODE = 3
 
 
@@ -333,6 +335,12 @@ class Boot(Operation):
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:
             _take_own_mounts(init, built)
+        if (
+            not self.kept
+        ):  # nor of another kind, for which a jail that may do what takes CAP_SYS_ADMIN has the privilege
+            init.must("openat", sysctls, init.text(b""), posix.O_WRONLY, 0, keep=1)
+            init.must("write", program.Kept(1), init.text("0"), 1)
+            init.rows(2, (1,), [(name,) for name in _NO_MORE])
         names = (("sethostname", self.hostname), ("setdomainname", self.domainname)) if self.new_uts else ()
         for name, text in names:
             init.must(name, init.text(text), len(text.encode()))
