@@ -62,6 +62,8 @@ def test_it_would_be_seen(small_root: Path, neighbour: Path) -> None:
         (small_root / "srv/data").rename(neighbour / "data")
         seen = _above(shell)
     assert "secret" in seen
+    (small_root / "dev").mkdir(exist_ok=True)
+    (small_root / "dev/null").touch()  # the shell has what runs in the background read it
     script = f"mount -t proc proc {small_root}/proc; exec chroot {small_root} /bin/sh -c '{_ESCAPES}'"
     argv = ["unshare", "--mount", "/bin/sh", "-c", script]
     above = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
