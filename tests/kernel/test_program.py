@@ -13,6 +13,7 @@ from jailng.core import jailinit, program
 from jailng.core.program import Kept, Program
 from jailng.errors import JailError
 from jailng.linux import cgroup, cgroupend
+from jailng.linux.libc import words
 from tests.kernel.stage import Stage
 
 
@@ -174,3 +175,21 @@ def test_what_failed_is_no_descriptor_afterwards() -> None:
     made.end()
     with pytest.raises(JailError, match=r"^fchdir: Bad file descriptor$"):
         _end(made)
+
+
+def test_whoever_forks_in_its_turn_may_be_the_first_to_tell() -> None:
+    """Its parent has not come to telling of it, on a machine that has much to do."""
+    done = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            os._exit(127)  # as jailinit does that has told of what it has forked
+        done.append(child)
+    said, say = os.pipe()
+    way = Program()
+    way.forks = [3, 5]
+    for call, forked in ((5, 4711), (3, done[1])):
+        os.write(say, words(~call, forked))
+    os.close(say)
+    assert program.Running(done[0], said, way).forked() == 4711
+    os.close(said)
