@@ -257,8 +257,7 @@ def main(jid: int, pid: int, inode: int) -> None:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
                 _move(watch.HOME)
                 Warden(record, init).serve(hears)
-                cgroup.write("cgroup.procs", b"0")
-                watch.leave()
+                _leave()
     except ProcessLookupError:
         pass  # the jail has ended meanwhile
     except Exception as error:  # nobody else would ever hear of it
@@ -277,6 +276,15 @@ def _named(jid: int) -> Record | None:
             return record
         time.sleep(_PERIOD / _TRIES)
     return None
+
+
+def _leave() -> None:
+    """Go where this process can remove what it was in; a container's root may take none: then others remove it."""
+    try:
+        cgroup.write("cgroup.procs", b"0")
+    except OSError:
+        return
+    watch.leave()
 
 
 def _move(home: str) -> None:
