@@ -358,11 +358,15 @@ def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: 
     assert _limits(disk, number)[:2] == (24 * M, 1500)
 
     # All of the tree is in the project, and nothing else.
-    deepest = rooted / "deep"
-    while names := os.listdir(deepest):
-        deepest /= names[0]
-    for path, inherits in ((rooted, True), (rooted / "bin", True), (deepest, True), (rooted / "one", False)):
+    for path, inherits in ((rooted, True), (rooted / "bin", True), (rooted / "one", False)):
         assert _project(path) == (inherits, number)
+    deepest = os.open(rooted / "deep", os.O_RDONLY)
+    while names := os.listdir(deepest):
+        below = os.open(names[0], os.O_RDONLY, dir_fd=deepest)
+        os.close(deepest)
+        deepest = below
+    assert kernel.attributes(deepest)[1] == number
+    os.close(deepest)
     assert _project(disk)[1] == 0
     unmount(rooted / "other")
 
@@ -468,9 +472,11 @@ def test_a_walk_that_is_killed_goes_on(rooted: Path, disk: Path, checkout: Path,
     for call, count in (("ioctl", 1), ("ioctl", 200), ("quotactl_fd", 3)):
         faults.run(faults.Step(call, count, ""), "signal=SIGKILL", program, *given)
         assert jail(*given).returncode == 0
-        assert _project(rooted) == (True, number)
+        for path, inherits in ((rooted, True), (rooted / "deep", True), (rooted / "one", False)):
+            assert _project(path) == (inherits, number)
         assert _limits(disk, number)[:2] == (0, 0)
-        _run("chattr", "-R", "-P", "-p", "0", rooted)
+        _run("chattr", "-P", rooted)  # it is not complete, and some have gone
+        _run("chattr", "-p", "0", rooted / "one", rooted / "deep", rooted / "bin/busybox")
 
 
 def test_a_device_is_found_by_the_file_under_it(tmp_path: Path) -> None:
