@@ -134,11 +134,12 @@ class Campaign:
             found.append(call)
         if chosen := os.environ.get("JAILNG_TEST_FAULT"):  # of those that a report names
             return [call for call in found if re.search(chosen, str(call))]
-        return found[os.getpid() % EVERY :: EVERY]
+        return found
 
     def faults(self, calls: Sequence[Call]) -> Iterator[tuple[Call, int]]:
         """In a normal check one of the things that can happen to a call, in turn."""
-        for index, call in enumerate(calls):
+        chosen = calls if os.environ.get("JAILNG_TEST_FAULT") else calls[os.getpid() % EVERY :: EVERY]
+        for index, call in enumerate(chosen):
             # The command itself is killed at each step by test_killed.py.
             found = [KILL, *errors(call)] if "." in call.process else errors(call)
             for fault in found if EVERY == 1 else [found[index % len(found)]]:
@@ -274,6 +275,30 @@ class Campaign:
                     self.note(what, f"wrote {done.out}")
                 self.run("jls")  # the next command
                 self.nothing_remains(what)
+        self.verdict()
+
+    def request(self, create: Sequence[str], inside: Sequence[str], name: str) -> None:
+        """Of what the broker of a jail does when it is asked: the command inside has a jail or says why not."""
+        self.again()
+        outer, ask = self.argv("jail", *create), self.argv("jexec", "top", *inside)
+        calls = self.points(outer, ask)
+        self.run("jail", "-r", "top")
+        self.nothing_remains("at first")
+        brokers = tuple({call.process for call in calls if _name(call.number) == "accept4"})
+        assert brokers
+        for call, fault in self.faults([call for call in calls if call.process.startswith(brokers)]):
+            what = f"{call} <- {fault}"
+            done = self.injector.inject(fault, call, outer, ask)
+            if done.fired:
+                self.judge(what, done)
+            if not self.is_there("top"):
+                self.note(what, "the outer jail is gone")
+            if not self.is_there(name):
+                again = self.run("jexec", "top", *inside)
+                if again.returncode or again.stderr:
+                    self.note(what, f"then {inside[0]}: {again.returncode} {again.stderr}")
+            self.expect(what, "-r", "top")
+            self.nothing_remains(what)
         self.verdict()
 
     def removal(self, create: Sequence[str], *remove: str, name: str = "a") -> None:

@@ -125,14 +125,21 @@ def test_it_may_mount(campaign: Campaign, words: list[str]) -> None:
     campaign.creation(*words, *more)
 
 
+def _with_another_in_it(root: Path) -> list[str]:
+    (root / "usr/sbin").mkdir(parents=True)
+    (root / "jails").mkdir(mode=0o700)
+    roots.small(root / "jails/in")
+    return ["-c", "name=top", "jid=6", f"path={root}", "children.max=3", "persist"]
+
+
+def test_a_request_to_the_broker(campaign: Campaign, small_root: Path) -> None:
+    inside = ["/usr/sbin/jail", "-c", "name=a", "path=/jails/in", "persist"]
+    campaign.request(_with_another_in_it(small_root), inside, "top.a")
+
+
 @pytest.fixture
 def outer(jail: object, campaign: Campaign, small_root: Path) -> Iterator[str]:
-    (small_root / "usr/sbin").mkdir(parents=True)
-    (small_root / "jails").mkdir(mode=0o700)
-    roots.small(small_root / "jails/in")
-    assert not campaign.run(
-        "jail", "-c", "name=top", "jid=6", f"path={small_root}", "children.max=3", "persist"
-    ).returncode
+    assert not campaign.run("jail", *_with_another_in_it(small_root)).returncode
     campaign.again()
     yield "top"
     assert not campaign.run("jail", "-r", "top").returncode
