@@ -170,6 +170,28 @@ def test_a_jail_to_a_jail(jailctl: Command, jail: Command, root: Path, tmp_path:
         jail("-R", "y")
 
 
+def test_jails_of_other_kinds(jailctl: Command, jail: Command, jexec: Command, small_root: Path, there: Path) -> None:
+    """With the host's uids; in a jail; and one that has as many processes as it may have."""
+    (there / "f").write_text("f")
+    inner = small_root / "inner"
+    (inner / "tmp").mkdir(parents=True)
+    limited = ("ng.uids=shared", "ng.limits=maxproc:deny=1", "children.max=1")
+    assert jail("-c", "name=x", f"path={small_root}", *limited, "persist").returncode == 0
+    sleeping = subprocess.Popen(
+        [str(jexec("-h").args[0]), "x", "sleep", "1000"], stdin=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    try:
+        assert jail("-c", "name=x.y", f"path={inner}", "ng.uids=shared", "persist").returncode == 0
+        for word, path in (("x:/tmp", small_root / "tmp/f"), ("x.y:/tmp", inner / "tmp/f")):
+            done = jailctl("cp", str(there / "f"), word)
+            assert (done.returncode, done.stderr, path.read_text()) == (0, "", "f")
+            done = jailctl("cp", f"{word}/f", f"{there}/back")
+            assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        jail("-R", "x")
+        sleeping.wait(timeout=20)
+
+
 def test_links_lead_nowhere_outside(jailctl: Command, root: Path, there: Path) -> None:
     """Out: a link is a link, one on the way is the jail's own, and "..", too. In: the same."""
     (root / "etc/passwd").write_text("of the jail")
