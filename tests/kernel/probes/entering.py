@@ -19,7 +19,7 @@ from jailng.audit.probe import call
 _PTRACE, _PIDFD_GETFD, _PROCESS_VM_READV = 101, 438, 310
 _SEIZE, _DETACH = 0x4206, 17
 _BEYOND_STREAMS = range(3, 24)
-_root = os.stat("/")
+_root, _proc = os.stat("/"), os.stat("/proc")
 
 
 def _is_foreign(link: str) -> bool:
@@ -53,8 +53,9 @@ class Attacker:
                 except FileNotFoundError:
                     continue
                 link = os.readlink(f"/proc/self/fd/{fd}")
+                device = os.fstat(fd).st_dev
                 os.close(fd)
-                if _is_foreign(link):
+                if _is_foreign(link) and device != _proc.st_dev:  # another attacker lists /proc
                     self.gain(f"descriptor {number}: {link}")
         finally:
             os.close(process)
@@ -64,9 +65,10 @@ class Attacker:
         for number in os.listdir(f"/proc/{pid}/fd"):
             try:
                 link = os.readlink(f"/proc/{pid}/fd/{number}")
+                device = os.stat(f"/proc/{pid}/fd/{number}").st_dev
             except FileNotFoundError:
                 continue
-            if _is_foreign(link):
+            if _is_foreign(link) and device != _proc.st_dev:
                 self.gain(f"descriptor {number}: {link}")
 
     def copies(self, pid: int) -> None:
@@ -81,8 +83,9 @@ class Attacker:
                         raise
                     continue
                 link = os.readlink(f"/proc/self/fd/{fd}")
+                device = os.fstat(fd).st_dev
                 os.close(fd)
-                if _is_foreign(link):
+                if _is_foreign(link) and device != _proc.st_dev:
                     self.gain(f"copy of descriptor {number}: {link}")
         finally:
             os.close(pidfd)
