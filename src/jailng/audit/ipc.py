@@ -7,8 +7,9 @@ import os
 import socket
 from functools import partial
 
-from .probe import ESCAPED, EXPOSED, HELD, Facts, Verdict, call, found, probe, tried, why
+from .probe import ABSENT, ESCAPED, EXPOSED, HELD, Facts, Verdict, call, found, probe, tried, why
 
+_NO_SIBLING = "no other jail could be made"
 _SHMGET, _SEMGET, _MSGGET, _SHMCTL, _MQ_OPEN = "shmget", "semget", "msgget", "shmctl", "mq_open"
 
 
@@ -70,6 +71,8 @@ for _name, _number, _arguments in (
 ):
 
     def _siblings(number: str, arguments: tuple[int, ...], facts: Facts) -> Verdict:
+        if not facts["sibling"]:
+            return ABSENT, _NO_SIBLING
         return tried(lambda: call(number, int(facts["sibling key"]), *arguments))
 
     probe(f"ipc: another jail's {_name}")(partial(_siblings, _number, _arguments))
@@ -77,11 +80,15 @@ for _name, _number, _arguments in (
 
 @probe("ipc: another jail's POSIX message queue and shared memory")
 def _sibling_posix(facts: Facts) -> Verdict:
+    if not facts["sibling"]:
+        return ABSENT, _NO_SIBLING
     verdict = tried(lambda: call(_MQ_OPEN, facts["sibling"].encode(), os.O_RDONLY, 0, None))
     return verdict if verdict[0] != HELD else tried(lambda: os.open(f"/dev/shm/{facts['sibling']}", os.O_RDONLY))
 
 
 def _abstract(whose: str, kind: int, facts: Facts) -> Verdict:
+    if not facts[whose]:
+        return ABSENT, _NO_SIBLING
     name = f"\0{facts[whose]}-{kind}"
 
     def connect() -> str:
