@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tests.kernel.stage import Stage, mounts
@@ -34,7 +35,7 @@ def snapshot(stage: Stage) -> dict[str, set[str]]:
         "interface": set(os.listdir("/proc/sys/net/ipv4/conf")),
         "address, route or rule": _numbered(_output("ip", "-o", "-batch", "-", given=_NETWORK)),
         "firewall rule": _numbered(_output("nft", "list", "ruleset")),
-        "sysctl": {f"{p}={p.read_text().strip()}" for s in _SWITCHES for p in Path("/proc/sys/net").glob(s)},
+        "sysctl": set(_switches()),
         "named network namespace": {path.name for path in Path("/run/netns").glob("*")},
         "registry entry": set(_registry()),
         "shared memory, semaphore or queue": set(_ipc()),
@@ -62,6 +63,13 @@ def differences(stage: Stage, before: dict[str, set[str]], wait: float = 5.0) ->
             return found
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
+
+
+def _switches() -> Iterator[str]:
+    for pattern in _SWITCHES:
+        for path in Path("/proc/sys/net").glob(pattern):
+            with suppress(FileNotFoundError):  # of an interface that is going
+                yield f"{path}={path.read_text().strip()}"
 
 
 def _numbered(lines: Iterable[str]) -> set[str]:
