@@ -255,9 +255,10 @@ def main(jid: int, pid: int, inode: int) -> None:
             init = ns.pidfd_open(pid)
             if posix.fstat(init).st_ino == inode:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
+                before = _own_cgroup()
                 _move(watch.HOME)
                 Warden(record, init).serve(hears)
-                _leave()
+                _leave(before)
     except ProcessLookupError:
         pass  # the jail has ended meanwhile
     except Exception as error:  # nobody else would ever hear of it
@@ -278,13 +279,25 @@ def _named(jid: int) -> Record | None:
     return None
 
 
-def _leave() -> None:
-    """Go where this process can remove what it was in; a container's root may take none: then others remove it."""
+def _own_cgroup() -> str:
+    """This process's, in cgroup2."""
+    fd = posix.open("/proc/self/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        cgroup.write("cgroup.procs", b"0")
-    except OSError:
+        lines = posix.read(fd, 65536).decode("utf-8", "surrogateescape").split("\n")
+    finally:
+        posix.close(fd)
+    return next((line[4:] for line in lines if line.startswith("0::/")), "")
+
+
+def _leave(before: str) -> None:
+    """Go back, or to the root, which in a container takes no processes, and remove what this process was in."""
+    for place in (f"{before}/cgroup.procs".lstrip("/"), "cgroup.procs"):
+        try:
+            cgroup.write(place, b"0")
+        except OSError:
+            continue
+        watch.leave()
         return
-    watch.leave()
 
 
 def _move(home: str) -> None:

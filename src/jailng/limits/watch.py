@@ -8,6 +8,7 @@ leaves it of processors and memory.
 from __future__ import annotations
 
 import posix
+import time
 
 from jailng.core import interpreter, registry
 from jailng.errors import JailError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 HOME = "jailng/warden"  # of all wardens
 _SIGHUP, _SIGKILL = 1, 9
 _SECONDS = 5.0
+_MOMENT = 0.5
 
 
 def watched(limits: list[Limit]) -> list[Limit]:
@@ -83,8 +85,21 @@ def end(record: Record) -> None:
 
 def leave() -> None:
     """Remove the wardens' cgroup, and what it lies in, if nobody is in there."""
+    until = time.monotonic() + _MOMENT
     for directory in (HOME, HOME.partition("/")[0]):
+        while not _removed(directory) and time.monotonic() < until:
+            time.sleep(_MOMENT / 100)
+
+
+def _removed(directory: str) -> bool:
+    """Whether that has come to an end: the kernel may count a process that has ended for a moment longer."""
+    try:
+        posix.rmdir(directory, dir_fd=cgroup.unified_root())
+    except FileNotFoundError:
+        pass
+    except OSError:
         try:
-            posix.rmdir(directory, dir_fd=cgroup.unified_root())
+            return bool(cgroup.members(directory) or cgroup.directories_in(directory))
         except OSError:
-            pass
+            pass  # somebody else was faster
+    return True
