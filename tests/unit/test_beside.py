@@ -5,18 +5,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+# The first process waits until the second has come to a test: on a busy machine it could do all by itself.
+_TOGETHER = """
+import os, pathlib, time, pytest
+
+@pytest.fixture(autouse=True)
+def together():
+    second = pathlib.Path({place!r}, "second")
+    if "JAILNG_TESTS_BESIDE" in os.environ:
+        second.touch()
+    until = time.monotonic() + 60
+    while not second.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+"""
 _MODULE = """
-import pathlib, time, pytest
+import pathlib, pytest
 
 @pytest.mark.parametrize("number", range(3))
 def test_once(number):
     with open({log!r}, "a") as log:
         print({name!r}, number, pathlib.Path("/proc/self").readlink(), file=log)
-    time.sleep(0.05)
 """
 
 
 def _pytest(tests: Path, checkout: Path) -> subprocess.CompletedProcess[str]:
+    (tests / "pytest.ini").write_text("[pytest]\n")
+    (tests / "conftest.py").write_text(_TOGETHER.format(place=str(tests)))
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.beside", "--rootdir", str(tests), str(tests)],
         capture_output=True, text=True, cwd=checkout, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
@@ -25,7 +39,6 @@ def _pytest(tests: Path, checkout: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_test_is_run_once_by_one_of_two_processes(tmp_path: Path, checkout: Path) -> None:
     log = tmp_path / "log"
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for number in range(8):
         name = f"test_{number}.py"
         (tmp_path / name).write_text(_MODULE.format(log=str(log), name=name))
@@ -38,11 +51,8 @@ def test_every_test_is_run_once_by_one_of_two_processes(tmp_path: Path, checkout
 
 
 def test_a_failure_in_either_process_is_shown_and_fails_the_whole(tmp_path: Path, checkout: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for number in range(6):
-        (tmp_path / f"test_{number}.py").write_text(
-            f"import time\ndef test_it():\n    time.sleep(0.3)\n    assert 'of {number}' == ''\n"
-        )
+        (tmp_path / f"test_{number}.py").write_text(f"def test_it():\n    assert 'of {number}' == ''\n")
     done = _pytest(tmp_path, checkout)
     assert done.returncode == 1
     assert "6 failed" in done.stdout.splitlines()[-1]
@@ -50,11 +60,9 @@ def test_a_failure_in_either_process_is_shown_and_fails_the_whole(tmp_path: Path
 
 
 def test_a_process_that_dies_fails_the_whole(tmp_path: Path, checkout: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for number in range(6):
         (tmp_path / f"test_{number}.py").write_text(
-            "import os, time\ndef test_it():\n    time.sleep(0.3)\n"
-            "    if 'JAILNG_TESTS_BESIDE' in os.environ:\n        os._exit(3)\n"
+            "import os\ndef test_it():\n    if 'JAILNG_TESTS_BESIDE' in os.environ:\n        os._exit(3)\n"
         )
     done = _pytest(tmp_path, checkout)
     assert done.returncode not in (0, 1)
