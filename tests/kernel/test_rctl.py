@@ -247,6 +247,8 @@ def test_a_fork_bomb_does_not_get_away(rctl: Command, make: Command, jexec: Comm
     assert lines(rctl("-l", "jail:cell")) == ["jail:cell:maxproc:sigkill=50", "jail:cell:maxproc:deny=2000"]
     assert not select.select([watching], [], [], 0)[0]
     os.close(watching)
+    for _ in range(2):  # nor is anybody killed who comes afterwards
+        assert lines(jexec("cell", "/bin/busybox", "echo", "here")) == ["here"]
 
 
 def test_it_is_logged(

@@ -86,6 +86,7 @@ def test_what_the_command_refuses(text: str, said: str) -> None:
         ("user:joe:", errno.EINVAL),
         ("process:one:", errno.EINVAL),
         (f"jail:{'x' * 256}:", errno.ENAMETOOLONG),
+        ("jail:x\ny:maxproc:deny=1", errno.EINVAL),
         (f"jail:x:memoryuse:deny={2**63}", errno.ERANGE),
         (f"jail:x:pcpu:deny={2**63 // 10**6 + 1}", errno.ERANGE),
     ],
@@ -185,7 +186,9 @@ _LIMITS = st.builds(
     st.integers(0, 2**63 // 10**6 - 1),
     st.sampled_from(SUBJECTS),
 )
-_NAMES = st.text(st.characters(codec="utf-8", exclude_characters=":/,\n\0"), min_size=1, max_size=20)
+_NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters=":/,"), min_size=1, max_size=20
+)
 
 
 @given(_NAMES, _LIMITS)

@@ -166,6 +166,8 @@ def _check_id(rule: Rule) -> None:
         raise _error(errno.EINVAL)
     if rule.subject in ("loginclass", "jail") and len(rule.id.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
         raise _error(errno.ENAMETOOLONG)
+    if any(char < " " or char == "\x7f" for char in rule.id):  # no jail's name has one, and rules are kept one a line
+        raise _error(errno.EINVAL)
 
 
 def _error(number: int) -> OSError:

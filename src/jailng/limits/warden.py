@@ -175,12 +175,23 @@ class Warden:
         )
 
     def _signal(self, one: Watch) -> None:
-        """Send it to all who have not had it. They may have children meanwhile, and more than this is quick for."""
+        """Send it to all who have not had it. They may have children meanwhile, and more than this is quick for.
+
+        So with SIGKILL they stand still, and what they have as children as well. cgroup.kill, which is for that, would
+        have the kernel kill whoever is born into the cgroup from another one ever after (Linux 6.14: of a fork into
+        a cgroup it compares the count of kills of that with the one where the parent is).
+        """
         number = int(getattr(_signal, one.limit.action.upper()))
-        place = f"{self.record.cgroup}/members"
-        if number == _signal.SIGKILL and not cgroup.directories_in(place):
-            cgroup.write(f"{place}/cgroup.kill", b"1")  # whoever is being born does not get away
+        if number != _signal.SIGKILL:
+            self._send_to_all(one, number)
             return
+        cgroup.write(f"{self.record.cgroup}/members/cgroup.freeze", b"1")
+        try:
+            self._send_to_all(one, number)
+        finally:
+            _thaw(self.record)
+
+    def _send_to_all(self, one: Watch, number: int) -> None:
         alive: set[tuple[int, int]] = set()
         for _ in range(_ROUNDS):
             found = {(pid, offender.started(pid)) for pid in offender.members(self.record.cgroup)}
@@ -214,6 +225,13 @@ def _asked_by_another(record: Record, names: set[str]) -> dict[str, int]:
         posix.waitpid(child, 0)
     pairs = [word.partition("=") for word in answer.split()]
     return {name: int(amount) for name, _, amount in pairs}
+
+
+def _thaw(record: Record) -> None:
+    try:
+        cgroup.write(f"{record.cgroup}/members/cgroup.freeze", b"0")
+    except OSError:
+        pass  # the jail has ended
 
 
 def _send(pid: int, birth: int, number: int) -> None:
@@ -257,6 +275,7 @@ def main(jid: int, pid: int, inode: int) -> None:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
                 before = _own_cgroup()
                 _move(watch.HOME)
+                _thaw(record)  # the last one may have been killed before it could
                 Warden(record, init).serve(hears)
                 _leave(before)
     except ProcessLookupError:
