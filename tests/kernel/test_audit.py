@@ -93,8 +93,8 @@ def test_a_plain_chroot(small_root: Path, jailctl: Command) -> None:
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not here")
 def test_bwrap_by_root(jailctl: Command) -> None:
-    words = "bwrap --bind / / --dev /dev --proc /proc"
-    status, found = _audit(jailctl, "--", *words.split())
+    """As jailctl(8) has it, where not even /dev/null can be opened."""
+    status, found = _audit(jailctl, "--", *"bwrap --bind / /".split())
     states = {one["id"]: one["state"] for one in found["probes"]}
     assert status == 2 and found["counts"]["unknown"] == 0
     assert states["proc-write-sys-kernel-core-pattern"] == states["mounts-bind-mount"] == "escaped"
@@ -126,7 +126,7 @@ def test_what_cannot_be_tried(jailctl: Command, small_root: Path) -> None:
         (["none"], 69, "jailctl: audit: jail none not found"),
         ([], 64, "usage: jailctl audit"),
         (["-c", "none", "cell"], 64, "jailctl: audit: no class of that name: none"),
-        (["--pid", "99999999"], 69, "jailctl: audit: the probes came to no end: pid 99999999: "),
+        (["--pid", "99999999"], 69, "jailctl: audit: the probes came to no end: pid 99999999: No such process"),
         (["--", "/nonexistent"], 69, "jailctl: audit: /nonexistent: No such file or directory"),
         (["--", "true"], 69, "jailctl: audit: the probes came to no end: "),
     ):

@@ -22,14 +22,15 @@ HERE = Path(__file__).resolve().parent
 INSIDE = """__init__ probe numbers inside calls devices files ipc leaks mounts namespaces network processes procfs
     resources sockets""".split()
 # The directory is taken away whatever ends this, but for SIGKILL; then the next one does it. A name that is taken is
-# not used, and what lies in a file system without programs does not run.
+# not used, and what lies in a file system without programs does not run. /dev/null need not be there: bwrap(1) binds
+# without devices.
 SCRIPT = """\
 umask 077
 for top in /dev/shm /tmp /var/tmp /run /root; do
     for old in $top/.jailng-audit.*; do [ -d $old ] && [ ! -d /proc/${old##*.} ] && rm -rf $old; done
     here=$top/.jailng-audit.$$
-    mkdir $here 2>/dev/null || continue
-    printf '#!/bin/sh\\nexit 0\\n' 2>/dev/null >$here/try && chmod 700 $here/try && $here/try 2>/dev/null && break
+    mkdir $here 2>&- || { here=; continue; }
+    printf '#!/bin/sh\\nexit 0\\n' 2>&- >$here/try && chmod 700 $here/try && $here/try 2>&- && break
     rm -rf $here
     here=
 done
@@ -40,7 +41,7 @@ cd $here || exit 1
 while read -r size mode name; do
     [ "$size" = run ] && break
     case $name in */*) mkdir -p "${name%/*}";; esac
-    dd of="$name" bs="$size" count=1 iflag=fullblock 2>/dev/null && chmod "$mode" "$name" || exit 1
+    dd of="$name" bs="$size" count=1 iflag=fullblock 2>$here/said && chmod "$mode" "$name" || exit 1
 done
 [ "$size" = run ] || { echo 'standard input has an end: does the command pass it on?' >&2; exit 1; }
 $here/lib/$mode --library-path $here/lib $here/bin/python3 -ISB -c "$name" $1

@@ -176,5 +176,5 @@ def main(argv: list[str]) -> None:
         _confine(target)
         os.execve(argv[1], argv[1:], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     except (OSError, ValueError) as error:
-        print(f"pid {argv[0]}: {error}", flush=True)
+        print(f"pid {argv[0]}: {getattr(error, 'strerror', None) or error}", flush=True)
         os._exit(1)

@@ -150,7 +150,9 @@ def _sibling(facts: dict[str, str]) -> Iterator[None]:
             facts["sibling"] = ""
             yield
             return
-        program = other.popen(planted.sibling(facts), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # A terminal's SIGINT reaches it as well, of which it would tell.
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        program = other.popen(planted.sibling(facts), stdin=pipe, stdout=pipe, stderr=null)
         stack.callback(program.wait)
         assert program.stdin is not None and program.stdout is not None
         stack.callback(program.stdin.close)
