@@ -214,6 +214,20 @@ def test_a_rule_comes_from_a_command_of_the_jail_s_own(
     assert lines(jexec("cell", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["99"]
 
 
+def test_a_rule_that_another_needs_stays(rctl: Command, make: Command, stage: Stage) -> None:
+    """With cgroup v1, swap is limited together with memory."""
+    if "memory" in (stage.cgroup2 / "cgroup.controllers").read_text():
+        pytest.skip("memory is cgroup v2's here")
+    make("persist")
+    rules = ["jail:cell:swapuse:deny=0", "jail:cell:memoryuse:deny=67108864"]
+    assert lines(rctl("-a", *rules[::-1])) == []
+    refused = rctl("-r", "::memoryuse")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("rctl: failed to remove rule '::memoryuse': swapuse: ")
+    assert sorted(lines(rctl())) == sorted(rules)
+    assert lines(rctl("-r", "jail:cell")) == lines(rctl()) == []
+
+
 def test_time_is_up(rctl: Command, make: Command, stage: Stage, jail: Command) -> None:
     make("persist", _SLEEP, _SLEEP)
     sleeping = [os.pidfd_open(pid) for pid in members(stage)]

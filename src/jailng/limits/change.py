@@ -58,13 +58,32 @@ def _check(rule: Rule) -> None:
 
 
 def remove(rule: Rule) -> None:
-    """Remove the rules that it matches, as a filter. Raises JailError, OSError (ESRCH: there are none)."""
+    """Remove the rules that it matches, as a filter.
+
+    Raises JailError, OSError (ESRCH: there are none); the rules of the jails where that failed are there as before.
+    """
     gone = list(filter(rule.matches, database.read()))
     if not gone:
         raise _error(errno.ESRCH)
     database.change(lambda rules: [other for other in rules if not rule.matches(other)])
+    failed: Exception | None = None
     for name in dict.fromkeys([one.id for one in gone]):
-        _carry_out(name)
+        try:
+            _carry_out(name)
+        except (JailError, OSError) as error:
+            failed = failed or error
+            _put_back([one for one in gone if one.id == name])
+    if failed:
+        raise failed
+
+
+def _put_back(gone: list[Rule]) -> None:
+    """Rules of one jail that cannot be done without: what is listed is what holds."""
+    database.change(lambda rules: [*rules, *gone])
+    try:
+        _carry_out(gone[0].id)
+    except (JailError, OSError):
+        pass  # what it says is what has been said
 
 
 def _carry_out(name: str) -> None:
