@@ -228,6 +228,24 @@ def test_a_rule_that_another_needs_stays(rctl: Command, make: Command, stage: St
     assert lines(rctl("-r", "jail:cell")) == lines(rctl()) == []
 
 
+def test_a_name_whose_rules_do_not_go_is_not_taken(
+    rctl: Command, make: Command, jail: Command, jls: Command, jexec: Command
+) -> None:
+    make("persist", "ng.quota=")
+    assert (
+        lines(rctl("-a", "jail:cell:openfiles:deny=99", "jail:other:disk:deny=9M", "jail:other:openfiles:deny=77"))
+        == []
+    )
+    refused = jail("-m", "jid=7", "name=other")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("jail: name: rctl(8) has rules for other: disk: ")
+    assert lines(jls("-j", "7", "name")) == ["cell"]
+    assert lines(jexec("cell", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["99"]
+    assert lines(rctl("-r", "::disk")) == []
+    assert jail("-m", "jid=7", "name=other").returncode == 0
+    assert lines(jexec("other", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["77"]
+
+
 def test_time_is_up(rctl: Command, make: Command, stage: Stage, jail: Command) -> None:
     make("persist", _SLEEP, _SLEEP)
     sleeping = [os.pidfd_open(pid) for pid in members(stage)]

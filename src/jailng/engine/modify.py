@@ -10,6 +10,7 @@ from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.params.model import Parameters
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _change(record: Record, changes: Parameters) -> None:
     if renamed:
         _add_name(record, params.text("name"))
     try:
+        _take_rules(record, params.text("name"), changed)
         _carry_out(record, params, changed)
         policed = _police(record, params, changed)
     except (JailError, OSError):
@@ -80,6 +82,7 @@ def _change(record: Record, changes: Parameters) -> None:
 
             for one in (record, *hierarchy.below(record.name)):
                 _keep_name(one)
+            _give_rules_back(record, changed)
         raise
     outer = record.name
     settled = ["limited"] if record.limiting else []
@@ -112,10 +115,36 @@ def _tell_inside(record: Record, changed: list[str]) -> None:
 
 def _follow(record: Record, changed: list[str]) -> None:
     """Rules of rctl(8) are about names, and what is watched is not the kernel's business."""
-    if "ng.limits" in changed or ("name" in changed and (record.rules or posix.access(RULES, posix.F_OK))):
+    if "ng.limits" in changed or _has_rules(record, changed):
         from jailng.limits import standing
 
         standing.settle(record)
+
+
+def _has_rules(record: Record, changed: list[str]) -> bool:
+    """Whether a jail that is renamed has, or may get, rules by its name."""
+    return "name" in changed and (bool(record.rules) or posix.access(RULES, posix.F_OK))
+
+
+def _take_rules(record: Record, name: str, changed: list[str]) -> None:
+    """Hold the jail to the rules of its new name before it has that, since it has to be held to them or stay."""
+    if _has_rules(record, changed):
+        from jailng.limits import standing
+
+        try:
+            standing.rename(record, name)
+        except JailError as error:
+            raise JailError(f"name: rctl(8) has rules for {visible(name)}: {error}") from None
+
+
+def _give_rules_back(record: Record, changed: list[str]) -> None:
+    if _has_rules(record, changed):
+        from jailng.limits import standing
+
+        try:
+            standing.settle(record)
+        except (JailError, OSError):
+            pass  # what it says is what has been said; whoever comes next tries it again
 
 
 def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:

@@ -32,7 +32,7 @@ def rules(record: Record) -> list[Rule]:
 
 def note(record: Record) -> None:
     """Have the record of a jail that is about to be made say which rules there are for it."""
-    found = _texts(record)
+    found = _texts(record.name)
     if found != record.rules:
         record.append([f"rules {found}"])
 
@@ -43,7 +43,7 @@ def begin(record: Record) -> None:
     Whoever changes rules waits for the lock of a jail that is there, and leaves one that is not to this. Needs the
     jail's lock. Raises JailError, OSError.
     """
-    if _texts(record) != record.rules:
+    if _texts(record.name) != record.rules:
         settle(record)
     else:
         if record.rules:  # its /proc was made by its own limits
@@ -53,15 +53,23 @@ def begin(record: Record) -> None:
 
 def settle(record: Record) -> None:
     """Have the rules that there are now be what is done. Needs the jail's lock. Raises JailError, OSError."""
+    rename(record, record.name)
+    watched(record)
+
+
+def rename(record: Record, name: str) -> None:
+    """Hold the jail to the rules about ``name``, which it is about to have. Needs its lock. Raises JailError, OSError.
+
+    All is as it was before then. Whoever is killed before the record has the name leaves what ``look_after`` mends.
+    """
     from jailng.core import limit
     from jailng.params.limit import read
 
-    now = _texts(record)
+    now = _texts(name)
     if now != record.rules or record.limiting:
         limit.set_limits(record, [*own(record), *read([now])])
         record.append([f"rules {now}", "limited"])
         fresh.resize(record)
-    watched(record)
 
 
 def watched(record: Record) -> None:
@@ -75,7 +83,7 @@ def look_after(record: Record) -> None:
     """Do it where a command was killed before it was done, or the warden was; not while another is at work there."""
     from jailng.limits import watch
 
-    done = _texts(record) == record.rules and not record.limiting
+    done = _texts(record.name) == record.rules and not record.limiting
     limits = watch.watched([rule.limit for rule in rules(record)])
     if done and (not limits or registry.is_alive(record.warden)):
         return
@@ -87,5 +95,5 @@ def look_after(record: Record) -> None:
             record.unlock()
 
 
-def _texts(record: Record) -> str:
-    return ",".join([rule.limit.text for rule in database.of_jail(record.name)])
+def _texts(name: str) -> str:
+    return ",".join([rule.limit.text for rule in database.of_jail(name)])
