@@ -47,7 +47,10 @@ class _Second:
                 self.reports.seek(at)
                 return
             hook = self.config.hook
-            report = hook.pytest_report_from_serializable(config=self.config, data=json.loads(line))
+            data = json.loads(line)
+            if data["outcome"] == "skipped" and isinstance(data["longrepr"], list):
+                data["longrepr"] = tuple(data["longrepr"])  # path, line, reason; JSON knows lists alone
+            report = hook.pytest_report_from_serializable(config=self.config, data=data)
             hook.pytest_runtest_logreport(report=report)
 
     def finish(self) -> None:

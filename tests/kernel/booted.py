@@ -86,6 +86,7 @@ class Machine:
         self.top = place / "machine"
         self._layers = place / "layers-of-machine"
         self._cgroup = stage.cgroup2 / "machine"
+        self._hierarchies = [Path(one.mounted.target) for one in stage.hierarchies if one.mounted.kind == "cgroup"]
         self._console = b""
         self._init = 0
         root = debian.make(recipe, prepare=stage.onto_host_network)
@@ -198,8 +199,10 @@ class Machine:
             os.close(self._terminal)
             self._reader.join()
             (self._cgroup / "cgroup.kill").write_text("1")
-            for path, _, _ in os.walk(self._cgroup, topdown=False):
-                _remove(Path(path))
+            # What its jails had of v1 is not below a directory of its own.
+            for top in (self._cgroup, *[top / "jailng" for top in self._hierarchies]):
+                for path, _, _ in os.walk(top, topdown=False):
+                    _remove(Path(path))
         for target in (self.top / "jail", self.top, self._layers):
             unmount(target)
 

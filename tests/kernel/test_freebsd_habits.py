@@ -51,15 +51,15 @@ def test_no_path_and_an_address_that_is_nowhere(shell: Shell, jls: Command) -> N
 def test_a_path_in_the_directory_where_one_is(shell: Shell, tmp_path: Path) -> None:
     """A configuration with a relative name, and a tree with nothing in it: hooks on the host need nothing in there."""
     text = 'exec.prestart = "echo before"; exec.poststart = "env"; exec.prestop = "echo after"; persist; cell { }'
-    _said(shell(f"""echo '{text}' > jail.conf; echo "path = \\"$PWD\\";" >> jail.conf"""))
-    lines = _said(shell("jail -f jail.conf -qc cell")).splitlines()
+    _said(shell(f"""echo '{text}' > ../jail.conf; echo "path = \\"$PWD\\";" >> ../jail.conf"""))
+    lines = _said(shell("jail -f ../jail.conf -qc cell")).splitlines()
     assert lines[0] == "before"
     assert {"JNAME=cell", f"JPATH={tmp_path}/here"} <= set(lines)
     (jid,) = (line.removeprefix("JID=") for line in lines if line.startswith("JID="))
     assert _said(shell("jls -j cell jid")).strip() == jid
-    assert _said(shell("jail -f jail.conf -qr cell")) == "after\n"
-    _said(shell("jail -f jail.conf -qc cell"))
-    assert _said(shell("jail -f jail.conf -qr $(jls -j cell jid)")) == "after\n"
+    assert _said(shell("jail -f ../jail.conf -qr cell")) == "after\n"
+    _said(shell("jail -f ../jail.conf -qc cell"))
+    assert _said(shell("jail -f ../jail.conf -qr $(jls -j cell jid)")) == "after\n"
 
 
 @pytest.mark.parametrize(

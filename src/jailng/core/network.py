@@ -271,7 +271,7 @@ def _lead_back(jid: int, link: str, carried: list[str]) -> None:
 
 def _others(jid: int, address: str) -> list[registry.Record]:
     """The other jails of this network namespace that have the address, which is no longer that jid's."""
-    if len(holders(address)) < 2:
+    if not [holder for holder in holders(address) if holder != jid]:
         return []
     with Index() as index:
         found = [record for other in index.give_up(jid, address) if (record := registry.load(other)) is not None]

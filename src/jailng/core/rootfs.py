@@ -373,18 +373,19 @@ class MountProc(Operation):
         options = [(b"size", b"4m"), (b"nr_inodes", b"256"), (b"mode", b"700"), (b"uid", b"%d" % NOBODYS)]
         new_file_system(way, b"tmpfs", options, _MASK_ATTRIBUTES, _MASKING)
         masks, new = Kept(_MASKING), Kept(NEW)
+        whole = "" if any(path == b"cpuinfo" for path, _ in self.files) else procfiles.whole_cpuinfo()
+        if whole:  # whatever the umask of who has made it
+            label = f"jail_set: open {whole}"
+            way.must(
+                "openat", m.AT_FDCWD, way.text(whole), posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=POINT, label=label
+            )
         way.must("setfsuid", NOBODYS)  # theirs, too: whose a file is may have a lease that keeps who writes waiting
         contents = [(b"nothing", b""), *[(procfiles.name(path), content) for path, content in self.files]]
         way.must("openat", masks, way.text(b""), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
         way.must("write", new, way.text(b""), 0)
         way.must("close", new)
         way.rows(3, (1, 7, 8), [(name, content, len(content)) for name, content in contents])
-        if not any(path == b"cpuinfo" for path, _ in self.files):
-            whole = procfiles.whole_cpuinfo()
-            label = f"jail_set: open {whole}"
-            way.must(
-                "openat", m.AT_FDCWD, way.text(whole), posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=POINT, label=label
-            )
+        if whole:
             way.must("openat", masks, way.text(b"cpuinfo"), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
             way.must("sendfile", new, Kept(POINT), 0, 1 << 30)
             way.must("close", new)

@@ -163,7 +163,11 @@ def distrust(path: str, fd: int, trees: Trees) -> str:
 
     Raises OSError where that leads nowhere any more.
     """
-    way = Way(path if path.startswith("/") else f"{posix.getcwd()}/{path}")
+    here = "" if path.startswith("/") else posix.getcwd()
+    rest = path
+    while here and rest.startswith("../"):  # what is above a tree is not found by way of it
+        here, rest = here.rpartition("/")[0], rest[3:]
+    way = Way(f"{here}/{rest}")
     try:
         name = trees.owner(way)
         if name:
