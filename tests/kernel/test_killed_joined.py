@@ -61,9 +61,7 @@ def test_the_making_of_the_second(
     assert _led() == before
 
 
-def test_the_end_of_the_first(
-    lan: Namespace, jail: Command, jls: Command, checkout: Path, small_root: Path, tmp_path: Path
-) -> None:
+def test_the_end_of_the_first(lan: Namespace, jail: Command, checkout: Path, small_root: Path, tmp_path: Path) -> None:
     before = _led()
     first, second = _words(small_root, "one", 80), _words(small_root, "two", 81)
     assert [jail(*words).returncode for words in (first, second)] == [0, 0]
@@ -77,5 +75,5 @@ def test_the_end_of_the_first(
         jail("-r", "one")
     assert _said(lan, 81) == "two"
     assert jail("-r", "two").returncode == 0
-    assert jls("-h", "name").stdout == "name\n"  # it sweeps what the killed have left
+    assert jail("-c", "path=/", "command=/bin/true").returncode == 0  # a start sweeps what the killed have left
     assert _led() == before
