@@ -50,7 +50,10 @@ def test_path_with_newline(jail: Command, tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_root_that_others_can_reach(jail: Command, small_root: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_root_that_others_can_reach(jail: Command, small_root: Path, mode: int) -> None:
+    """Its own mode is for root inside to change."""
+    os.chmod(small_root, mode)
     os.chmod(small_root.parent, 0o755)
     above = [path for path in small_root.parents if path != Path("/") and not path.stat().st_mode & 1]
     for path in above:

@@ -186,7 +186,7 @@ def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
     if posix.fstat(source).st_mode & _S_IFMT != _S_IFDIR:
         here = posix.open(_real(source).rpartition("/")[0] or "/", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     status, top = posix.fstat(here), posix.stat("/")
-    reached = reach.reachable(here, path) or (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev)
+    reached = reach.reachable(here, path, here == source) or (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev)
     if here != source:
         posix.close(here)
     if not reached:

@@ -16,11 +16,12 @@ _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv 
 _S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
-def reachable(root: int, path: str) -> str:
+def reachable(root: int, path: str, inside: bool = True) -> str:
     """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
 
-    What keeps them out is a directory of root's above it, or the root itself, that gives nothing to group and others;
-    the group's bits may be those of an access control list, which may name anybody (acl(5)).
+    What keeps them out is a directory of root's above it that gives nothing to group and others; the group's bits may
+    be those of an access control list, which may name anybody (acl(5)). The root's own mode does not count, since the
+    jail's root can change it; it does for a directory that is not ``inside``, but above what the jail has.
 
     ``/`` itself is FreeBSD's idiom for a jail that confines no files.
     """
@@ -31,8 +32,9 @@ def reachable(root: int, path: str) -> str:
     here = posix.dup(root)
     try:
         while True:
-            if status.st_uid == 0 and not status.st_mode & 0o011:
+            if not inside and status.st_uid == 0 and not status.st_mode & 0o011:
                 return ""
+            inside = False
             if (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev):
                 break
             above = posix.open("..", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=here)
@@ -88,13 +90,14 @@ def _open(path: str, found: list[tuple[bytes, bool]]) -> list[tuple[str, str]]:
             there = posix.stat(door)
             if whole and (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
                 continue
-            directory = door if there.st_mode & _S_IFMT == _S_IFDIR else door.rpartition("/")[0] or "/"
+            inside = there.st_mode & _S_IFMT == _S_IFDIR
+            directory = door if inside else door.rpartition("/")[0] or "/"
             fd = posix.open(directory, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except OSError:
             continue
         try:
             top, at = posix.stat("/"), posix.fstat(fd)
-            if (at.st_dev, at.st_ino) == (top.st_dev, top.st_ino) or reachable(fd, door):
+            if (at.st_dev, at.st_ino) == (top.st_dev, top.st_ino) or reachable(fd, door, inside):
                 opened.append((door, f"umount {door}"))
         finally:
             posix.close(fd)

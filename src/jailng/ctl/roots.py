@@ -62,7 +62,7 @@ def check_place(path: Path, verb: str = "bootstrap") -> list[Path]:
     descriptor = rootfs.open_root(str(above))
     try:
         # As for the root itself, which is not there yet: it will have the usual mode, so it is its parents that count.
-        mend = reach.reachable(descriptor, str(path))
+        mend = reach.reachable(descriptor, str(path), inside=False)
     finally:
         os.close(descriptor)
     if mend:
