@@ -281,6 +281,15 @@ def _mount_what_is_missing() -> None:
     kinds = {found.kind for found in present}
     if not os.path.isdir("/sys/fs"):
         mount("sysfs", "/sys", "sysfs")
+    if not kinds & {"cgroup", "cgroup2"} and (hierarchies := _hierarchies()):
+        mount("none", "/sys/fs/cgroup", "tmpfs", 0, "mode=755")
+        for names in hierarchies:
+            place = Path("/sys/fs/cgroup", ",".join(names))
+            place.mkdir()
+            mount("none", place, "cgroup", 0, ",".join(names))
+            for name in names if len(names) > 1 else ():
+                (place.parent / name).symlink_to(place.name)
+        kinds.add("cgroup")
     if "cgroup2" not in kinds:
         target = Path("/sys/fs/cgroup/unified" if "cgroup" in kinds else "/sys/fs/cgroup")
         target.mkdir(exist_ok=True)
@@ -292,6 +301,16 @@ def _mount_what_is_missing() -> None:
         if not any(found.target == target_name for found in present):
             Path(target_name).mkdir(exist_ok=True)
             mount("none", target_name, kind, 0, options)
+
+
+def _hierarchies() -> list[list[str]]:
+    """The controllers of each hierarchy of v1 that the kernel has: cgroups(7), /proc/cgroups."""
+    found: dict[str, list[str]] = {}
+    for line in Path("/proc/cgroups").read_text().splitlines()[1:]:
+        name, hierarchy, _, _ = line.split()
+        if hierarchy != "0":
+            found.setdefault(hierarchy, []).append(name)
+    return list(found.values())
 
 
 def _furnish_run() -> None:

@@ -45,6 +45,7 @@ LOADED = {
 }
 
 COMMANDS = sorted(ARGUMENTS)
+_MOUNTING = {"_ctypes", "jailng.linux.foreign", "jailng.linux.hierarchies", "jailng.linux.mountfd"}
 
 
 def _script(checkout: Path, command: str) -> Path:
@@ -66,6 +67,8 @@ def _loaded(checkout: Path, command: str) -> set[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_hot_path_loads_these_modules_and_no_other(checkout: Path, command: str) -> None:
     loaded, pinned = _loaded(checkout, command), set(LOADED[command].split())
+    if " - cgroup" not in Path("/proc/self/mountinfo").read_text():
+        loaded -= _MOUNTING  # a bare chroot: where nobody has mounted them, jailng does
     assert sorted(loaded - pinned) == [], "these are new"
     assert sorted(pinned - loaded) == [], "these are no longer loaded: take them out of the list"
 
