@@ -20,7 +20,7 @@ def _make(checkout: Path, target: str) -> None:
 
 
 def _files() -> set[str]:
-    return {path for top in ("/usr", "/var/cache") for path, _, _ in os.walk(top)} | {
+    return {path for top in ("/usr", "/var/cache/jailng") for path, _, _ in os.walk(top)} | {
         os.path.join(path, name)
         for top in ("/usr/sbin", "/usr/lib/jailng", "/usr/lib/python3", "/usr/share/man")
         for path, _, names in os.walk(top)
