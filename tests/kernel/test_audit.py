@@ -135,6 +135,28 @@ def test_what_cannot_be_tried(jailctl: Command, small_root: Path) -> None:
     assert jailctl("audit", "--list").stdout.count("files: chroot twice") == 1
 
 
+LIES = {
+    "lines without end": "busybox yes ''",
+    "more than there is to say": "busybox cat /dev/zero",
+    "brackets": "busybox head -c 100000 /dev/zero | busybox tr '\\0' '['",
+    "a number": "busybox head -c 100000 /dev/zero | busybox tr '\\0' 9",
+    "an escape": "echo; printf '\\033[31m'",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_shell_that_lies(cell: str, jailctl: Command, small_root: Path, lie: str) -> None:
+    """What root inside puts in its place says what it likes, and costs the host no more than a moment."""
+    shell = small_root / "bin/sh"
+    shell.unlink()
+    shell.write_text(f"#!/bin/busybox sh\n{LIES[lie]}\n")
+    shell.chmod(0o755)
+    done = jailctl("audit", cell)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr.startswith("jailctl: audit: the probes came to no end: ") and done.stderr.count("\n") == 1
+    assert "\033" not in done.stderr and len(done.stderr) < 1000
+
+
 def test_killed(cell: str, jailctl: Command, checkout: Path) -> None:
     """The next takes away what it has left."""
     running = subprocess.Popen([str(checkout / "bin/jailctl"), "audit", cell], stdout=subprocess.DEVNULL)
