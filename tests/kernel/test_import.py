@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -170,10 +171,52 @@ def test_limits(jailctl: Command, place: Path) -> None:
     (place / "bomb.gz").write_bytes(gzip.compress(bomb.read_bytes()))
     done = jailctl("import", "--max-size", "1m", f"{place}/bomb.gz", f"{place}/root")
     assert done.returncode == 1 and "more than 1048576 bytes" in done.stderr
+    (place / "behind.gz").write_bytes(gzip.compress(many.read_bytes() + bytes(64 << 20)))
+    done = jailctl("import", "--max-size", "1m", f"{place}/behind.gz", f"{place}/root")
+    assert done.returncode == 1 and "more than 1048576 bytes" in done.stderr
+
+
+def test_no_time(jailctl: Command, place: Path) -> None:
+    def change(header: tarfile.TarInfo) -> None:
+        header.pax_headers = {"mtime": "nan"}
+
+    made = archive(place / "a.tar", member("f"), change=change)
+    done = jailctl("import", str(made), f"{place}/root")
+    assert (done.returncode, done.stderr) == (0, "") and (place / "root/f").stat().st_mtime == 0
+
+
+ODD = (
+    ("an owner", "uid", "99999999999999999999"),
+    ("as it is", "gid", "4294967295"),
+    ("below nothing", "uid", "-1"),
+    ("a map", "GNU.sparse.map", "1,x"),
+    ("a size", "GNU.sparse.size", "x"),
+)
+
+
+def _with(**headers: str) -> bytes:
+    """An archive of one file about which an extended header says such things."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as odd:
+        header = tarfile.TarInfo("f")
+        header.pax_headers = (
+            {"GNU.sparse.map": "0,0", "GNU.sparse.size": "0", **headers} if "GNU" in str(headers) else headers
+        )
+        odd.addfile(header)
+    return made.getvalue()
+
+
+def _extended(records: bytes) -> bytes:
+    header = tarfile.TarInfo("PaxHeader")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    return header.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512)
 
 
 def _damaged(place: Path) -> dict[str, bytes]:
     whole = archive(place / "whole.tar", member("a", content=os.urandom(5000)), member("b")).read_bytes()
+    packed = {
+        name: pack(whole) for name, pack in (("gzip", gzip.compress), ("bzip2", bz2.compress), ("xz", lzma.compress))
+    }
     header = tarfile.TarInfo("f")
     header.pax_headers = {"comment": "x" * 10}
     pax = header.tobuf(tarfile.PAX_FORMAT)
@@ -183,12 +226,19 @@ def _damaged(place: Path) -> dict[str, bytes]:
         "empty": b"",
         "nothing": bytes(10240),
         "huge header": pax[:124] + b"77777777777\0" + pax[136:],
-        "gzip": gzip.compress(whole)[:2000],
+        **{name: content[:2000] for name, content in packed.items()},
+        **{f"{name}'s sum": content[:-12] + bytes(12) for name, content in packed.items()},
+        "behind gzip": packed["gzip"] + b"more",
+        **{name: _with(**{key: value}) for name, key, value in ODD},
+        "chain": b"".join([_extended(b"11 path=aa\n")] * 3000) + whole,
         "zstd": b"\x28\xb5\x2f\xfd" + os.urandom(1000),
     }
 
 
-@pytest.mark.parametrize("what", ["cut", "noise", "empty", "nothing", "huge header", "gzip", "zstd"])
+WHATS = "cut,noise,empty,nothing,huge header,gzip,bzip2,xz,gzip's sum,bzip2's sum,xz's sum,behind gzip,zstd,chain"
+
+
+@pytest.mark.parametrize("what", [*WHATS.split(","), *[name for name, _, _ in ODD]])
 def test_what_is_no_archive(jailctl: Command, place: Path, what: str) -> None:
     content = _damaged(place)[what]
     (place / "whole.tar").unlink()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
 import fcntl
 import getopt
+import gzip
+import lzma
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO, cast
 
 from jailng.ctl import carrier, roots, sizes, stanza
 from jailng.ctl.cp import report
@@ -175,8 +181,15 @@ def _unpack(wanted: Wanted, source: int, top: int) -> carrier.Carrier:
         zstd.stdout.close()
 
     def run(told: Told) -> None:
-        with os.fdopen(stream, "rb", carrier.BUFFER) as whole:
-            Writer(top, manner, wanted.limits, told).write(whole, "r|*")
+        try:
+            with os.fdopen(stream, "rb", carrier.BUFFER) as packed, _unpacked(packed, first) as whole:
+                Writer(top, manner, wanted.limits, told).write(whole)
+        except (zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise tarfile.ReadError(str(error)) from None
+        except OSError as error:
+            if error.errno is None:  # bz2's
+                raise tarfile.ReadError(str(error)) from None
+            raise
 
     one = carrier.on_host(wanted.archive, run, (stream, top), top)
     os.close(stream)
@@ -192,6 +205,17 @@ def _unpack(wanted: Wanted, source: int, top: int) -> carrier.Carrier:
             zstd.kill()
             zstd.wait()
     return one
+
+
+def _unpacked(stream: BinaryIO, first: bytes) -> BinaryIO:
+    """What an archive is in its wrapping, whose check sums count: tarfile's own way with a stream passes them over."""
+    if first.startswith(b"\x1f\x8b"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if first.startswith(b"BZh"):
+        return cast(BinaryIO, bz2.BZ2File(stream))
+    if first.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    return stream
 
 
 def _zstd(source: int) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ import errno
 import os
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
@@ -18,6 +19,7 @@ from jailng.linux import mount, mountfd
 
 _PIECE = 1 << 20
 _ZEROS = bytes(_PIECE)
+_NOBODY_AT_ALL = (1 << 32) - 1  # chown(2) takes it for "as it is"
 _LONGEST = 4095  # of a path, and of a link, bytes
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTR = "SCHILY.xattr."
@@ -75,16 +77,16 @@ class Writer:
     _number: int = 0
     _parent: tuple[str, int] | None = None
 
-    def write(self, stream: BinaryIO, mode: str = "r|") -> None:
+    def write(self, stream: BinaryIO) -> None:
         """All members of an archive. Raises OSError, tarfile.TarError, Refused, Excess."""
-        with tarfile.open(  # type: ignore[call-overload]
-            fileobj=stream, mode=mode, errors="surrogateescape", encoding="utf-8", tarinfo=_Member
-        ) as archive:
+        with _opened(stream) as archive:
             for member in _members(archive):
                 self.limits.count()
                 self.told.beat()
                 self._member(archive, member)
-            while stream.read(_PIECE):  # what pads the end, else whoever writes that would complain
+            stream.read(_PIECE)  # what pads the end, else whoever writes that would complain
+            while more := stream.read(_PIECE):
+                self.limits.take(len(more))
                 self.told.beat()
         self._finish()
 
@@ -296,7 +298,11 @@ class Writer:
         os.chmod(name, self._mode(member) & 0o777, dir_fd=parent)
 
     def _owner(self, member: tarfile.TarInfo) -> tuple[int, int]:
-        return (member.uid, member.gid) if self.manner.owners else (0, 0)
+        if not self.manner.owners:
+            return 0, 0
+        if not (0 <= member.uid < _NOBODY_AT_ALL and 0 <= member.gid < _NOBODY_AT_ALL):
+            raise Refused(f"{member.name}: an owner that nobody can be")
+        return member.uid, member.gid
 
     def _mode(self, member: tarfile.TarInfo) -> int:
         mode = member.mode & 0o7777
@@ -323,12 +329,30 @@ class Writer:
             self.told.beat()
 
 
+@contextmanager
+def _sense() -> Iterator[None]:
+    """tarfile stumbles over numbers, maps of holes and chains of headers that make none."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise tarfile.ReadError(str(error)) from None
+
+
+def _opened(stream: BinaryIO) -> tarfile.TarFile:
+    with _sense():
+        return tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8", tarinfo=_Member)
+
+
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    while (member := archive.next()) is not None:
+    while True:
+        with _sense():
+            member = archive.next()
+        if member is None:
+            return
         yield member
         archive.members = []  # type: ignore[attr-defined]  # else it keeps all of them
 
 
 def _time(member: tarfile.TarInfo) -> int:
-    seconds = min(max(float(member.mtime), 0.0), 1e11)
+    seconds = min(max(0.0, float(member.mtime)), 1e11)  # of NaN: 0
     return int(seconds) * 10**9
