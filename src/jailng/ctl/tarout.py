@@ -19,7 +19,10 @@ from jailng.linux import mount, mountfd
 
 PIECE = 1 << 20
 _LONGEST = 4095  # of a path, bytes
-_MOST_PARTS = 1 << 16  # of a sparse file; one that has more is read as if it had no holes
+# Of a sparse file: one that has more is read as if it had no holes, if it is then no larger than so many times what it
+# takes; else it is left out: 256 MB are enough for one of 8 EB, which nothing but the disk's end would end.
+_MOST_PARTS = 1 << 16
+_MOST_TIMES = 16
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _ATTRIBUTES = ("security.capability", "user.")
@@ -237,6 +240,8 @@ def _parts(fd: int, status: os.stat_result) -> list[tuple[int, int]] | None:
             break
         found.append((begin, end - begin))
         if len(found) > _MOST_PARTS:
+            if status.st_size > _MOST_TIMES * 512 * status.st_blocks:
+                raise OSError(errno.EFBIG, f"has more than {_MOST_PARTS} holes")
             return None
         at = end
     return [*found, (status.st_size, 0)]
