@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,30 @@ def test_the_tree_of_a_configured_jail(jail: Command, tree: Path, etc: Path, tmp
     (etc / "jail.conf").write_text(f'z {{ path = "{tree}"; }}')
     made = jail("-c", "name=x", "persist", f"path={tmp_path}/other", f"exec.prestart={tree}/bin/x")
     assert made.returncode == 1 and "in the tree of jail z" in made.stderr, made
+
+
+def test_a_root_in_a_tree_leads_nowhere_else(jail: Command, tree: Path, tmp_path: Path) -> None:
+    """Root of a jail puts a link where the root of a jail in it was: what that leads to stays the host's."""
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks/x").write_text("#!/bin/sh\necho run\n")
+    (tmp_path / "hooks/x").chmod(0o755)
+    shutil.copytree(tree, tree / "in")
+    config = tmp_path / "hooks/jail.conf"
+    config.write_text(f'z {{ path = /; exec.prestart = "{tmp_path}/hooks/x"; command = /bin/true; }}')
+    for name, path in (("x", tree), ("x.y", tree / "in")):
+        made = jail(
+            "-c", f"name={name}", f"path={path}", "persist", "children.max=1" if name == "x" else "allow.mlock=0"
+        )
+        assert made.returncode == 0, made.stderr
+    try:
+        (tree / "in").rename(tree / "moved")
+        (tree / "in").symlink_to(tmp_path / "hooks")
+        made = jail("-f", str(config), "-c", "z")
+        assert made.returncode == 0 and made.stdout.startswith("run\n"), made
+        made = jail("-c", "name=z", "path=/", f"exec.prestart={tree}/moved/bin/x", "command=/bin/true")
+        assert made.returncode == 1 and "in the tree of jail x" in made.stderr, made
+    finally:
+        jail("-R", "x")
 
 
 def test_what_is_no_program_of_the_tree_is_allowed(jail: Command, tree: Path) -> None:

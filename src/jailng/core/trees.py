@@ -15,6 +15,7 @@ from jailng.params.values import visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
     from posix import stat_result
 
 _S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
@@ -138,7 +139,10 @@ class Trees:
         if self._more is not None:
             found += self._more()
         known: dict[tuple[int, int], str] = {}
-        for name, path in found:
+        for name, path in sorted(found, key=lambda one: one[0].count(".")):
+            # Where a root that is in the tree of another jail leads is said by that one's root, and is nobody's.
+            if "." in name and _passes(path, known.keys() | self._own.keys()):
+                continue
             identity = _identity(path)
             if identity is not None:
                 known.setdefault(identity, name)
@@ -147,6 +151,16 @@ class Trees:
 
 def _of(status: stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _passes(path: str, known: AbstractSet[tuple[int, int]]) -> bool:
+    """Whether the way to a path leads through any of these."""
+    try:
+        way = Way(path)
+    except (OSError, ValueError):
+        return False
+    way.close()
+    return any(each in known for each in way.passed[:-1])
 
 
 def _identity(path: str) -> tuple[int, int] | None:
