@@ -346,7 +346,7 @@ def test_a_passwd_that_is_none(attacked: Jail, hostile_root: Path, what: str) ->
             Path(hostile_root.parent / "passwd").write_text("spy:x:0:0::/:/bin/sh\n")
             passwd.symlink_to("../../passwd")
         else:
-            passwd.write_text("root:x:4294967295:-1::/:/bin/sh\nroot:x:99999999999999999999:0::/:/bin/sh\n")
+            passwd.write_text(f"root:x:4294967295:-1::/:/bin/sh\nroot:x:{'9' * 5000}:0::/:/bin/sh\n")
         entry = attacked.enter("/bin/echo", "in", user=user)
         assert (entry.communicate(timeout=15), entry.returncode) == (("", f"jexec: {user}: no such user\n"), 1)
     finally:

@@ -42,7 +42,7 @@ def _main(argv: list[str]) -> int:
     record = registry.find(words[0])
     if record is None:
         if words[0].isascii() and words[0].isdigit():  # to jail_getid(3) a number is a jid
-            raise JailError(f"jail_attach({int(words[0])}): Invalid argument")
+            raise JailError(f"jail_attach({words[0].lstrip('0') or 0}): Invalid argument")
         raise JailError(f'jail "{printing.visible(words[0])}" not found')
     params = Parameters.from_texts(record.params)
     login = "l" in given

@@ -162,7 +162,7 @@ def _apply_list(options: Options, letter: str, argument: str) -> None:
     elif letter == "p":
         if not words or not all(word.isascii() and word.isdigit() for word in words):
             raise UsageError(USAGE)
-        options.pids = [*(options.pids or []), *[int(word) for word in words]]
+        options.pids = [*(options.pids or []), *[int(word[:20]) for word in words]]
     else:
         options.users = [*(options.users or []), *[_uid(word) for word in words]]
     if letter in "JpU":
@@ -191,7 +191,7 @@ def _uid(word: str) -> int:
         return pwd.getpwnam(word).pw_uid
     except KeyError:
         if word.isascii() and word.isdigit():
-            return int(word)
+            return int(word[:20])
     raise JailError(f"No such user: {visible(word)}")
 
 

@@ -102,7 +102,7 @@ def _ports(text: str) -> set[int]:
         first, last = first or "0", last or (str(_PORTS - 1) if dash else first)
         if not (first + last).isascii() or not (first + last).isdigit() or part in ("", "-"):
             raise JailError(f"syntax error in port range: {visible(text)}")
-        if not 0 <= int(first) <= int(last) < _PORTS:
+        if not 0 <= int(first[:20]) <= int(last[:20]) < _PORTS:
             raise JailError(f"invalid port number: {visible(text)}")
         chosen |= set(range(int(first), int(last) + 1))
     return chosen

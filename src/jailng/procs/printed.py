@@ -41,8 +41,8 @@ def lines(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int
 def terminal_width() -> int:
     """Characters on a line, by COLUMNS or by the terminal; 0 for no limit, as where no terminal reads: bin/ps/ps.c."""
     asked = os.environ.get("COLUMNS", "")
-    if asked.isascii() and asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    if asked.isascii() and asked.isdigit() and int(asked[:9]) > 0:
+        return int(asked[:9])
     try:
         # Not in the last column: there some terminals go on to the next line by themselves.
         return max(os.get_terminal_size(1).columns - 1, 0)
