@@ -170,8 +170,8 @@ def test_what_is_mounted(request: pytest.FixtureRequest, kind: str, hostile_root
         assert "nodev" in options or where.startswith("/dev")
         if where.startswith("/proc/"):
             # On driver the host writes what the jail reads elsewhere; nobody inside can open it (test_procfiles).
-            assert ("ro" in options) == (where != "/proc/driver") and kind_of in ("proc", "tmpfs")
-            assert (where, root) == ("/proc/sys", "/sys") or kind_of == "tmpfs"
+            assert ("ro" in options) == (where != "/proc/driver") and kind_of in ("proc", "ramfs")
+            assert (where, root) == ("/proc/sys", "/sys") or kind_of == "ramfs"
         elif where != "/":
             assert root == "/"
         assert not any(word.startswith(("shared:", "master:")) for word in line[6 : line.index("-")])

@@ -95,7 +95,7 @@ def test_the_masks_are_no_part_of_the_kernels(jexec: Command, cell: str) -> None
     script = "for file in $@; do stat -f -c %T /proc/$file; done; cat /proc/sys/kernel/core_pattern; echo >/proc/stat"
     done = jexec(cell, "/bin/sh", "-c", script, "sh", paths)
     count = len(paths.split())
-    assert done.stdout.splitlines() == ["tmpfs"] * count + ["core"]
+    assert done.stdout.splitlines() == ["ramfs"] * count + ["core"]
     assert "Read-only file system" in done.stderr
 
 

@@ -4,7 +4,7 @@ The texts have the kernel's format, so that free(1), top(1), ps(1) and whoever s
 jail is told of a machine as large as its limits, up since the jail began, on which nobody else is. Here is how that
 looks when the jail is made; ``core.fresh`` brings it up to date.
 
-The files lie on a tmpfs of the jail's, bound read-only to where they are read. It is mounted a second time, to be
+The files lie on a ramfs of the jail's, bound read-only to where they are read. It is mounted a second time, to be
 written to, on ``PLACE``: a directory that is open to the host's root alone, and owned by nobody that a jail knows.
 """
 
@@ -147,7 +147,7 @@ def whole_cpuinfo() -> str:
 
 
 def name(path: bytes) -> bytes:
-    """What the file for a path below /proc is called on the jail's tmpfs."""
+    """What the file for a path below /proc is called on the jail's ramfs."""
     return path.replace(b"/", b".")
 
 

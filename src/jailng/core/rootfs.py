@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 
-# Below /proc: what tells of the host or steers it (hostile-root.md in the design notes lists the attack of each).
+# Below /proc: what tells of the host or steers it.
 MASKED_FILES = (
     b"kcore keys key-users latency_stats timer_list timer_stats sched_debug cmdline interrupts softirqs diskstats "
     b"partitions kallsyms iomem ioports modules slabinfo vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup "
@@ -368,10 +368,10 @@ class MountProc(Operation):
         self.vnet = vnet
 
     def outside(self, way: Program, slots: Slots) -> None:
-        """What will hide files and directories is made while PID 1 is born: a tmpfs that is nowhere."""
-        # It holds what ``core.fresh`` writes, so nobody that the jail knows may open it.
-        options = [(b"size", b"4m"), (b"nr_inodes", b"256"), (b"mode", b"700"), (b"uid", b"%d" % NOBODYS)]
-        new_file_system(way, b"tmpfs", options, _MASK_ATTRIBUTES, _MASKING)
+        """What will hide files and directories is made while PID 1 is born: a ramfs that is nowhere.
+
+        It has no size, so df(1) inside passes over it; the host alone puts anything there.
+        """
         masks, new = Kept(_MASKING), Kept(NEW)
         whole = "" if any(path == b"cpuinfo" for path, _ in self.files) else procfiles.whole_cpuinfo()
         if whole:  # whatever the umask of who has made it
@@ -379,7 +379,10 @@ class MountProc(Operation):
             way.must(
                 "openat", m.AT_FDCWD, way.text(whole), posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=POINT, label=label
             )
-        way.must("setfsuid", NOBODYS)  # theirs, too: whose a file is may have a lease that keeps who writes waiting
+        # It holds what ``core.fresh`` writes, so nobody that the jail knows may open it. Its files are nobody's, too:
+        # the owner of a file may have a lease that keeps who writes waiting.
+        way.must("setfsuid", NOBODYS)
+        new_file_system(way, b"ramfs", [(b"mode", b"700")], _MASK_ATTRIBUTES, _MASKING)
         contents = [(b"nothing", b""), *[(procfiles.name(path), content) for path, content in self.files]]
         way.must("openat", masks, way.text(b""), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
         way.must("write", new, way.text(b""), 0)
