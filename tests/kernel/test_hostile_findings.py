@@ -1,4 +1,4 @@
-"""What the kernel really does (kernel-findings.md), as it is to be seen in a jail and on it.
+"""What the kernel really does, as it is to be seen in a jail and on it.
 
 docs/attacks.md lists which test covers which finding; here are those that no other test happens to cover.
 """

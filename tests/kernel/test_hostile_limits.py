@@ -1,4 +1,4 @@
-"""Root inside takes all there is of everything; root of the host can still use each: kernel-findings.md, number 2."""
+"""Root inside takes all there is of everything; root of the host can still use each."""
 
 from __future__ import annotations
 

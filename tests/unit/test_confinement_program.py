@@ -20,7 +20,7 @@ KILL_PROCESS = 0x80000000
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 DEFAULT = frozenset({"debug", "inet4", "inet6"})
 
-# What hostile-root's section 10.3 asks for, by errno.
+# What at least the filter refuses, by errno.
 FLOOR = {
     errno.EPERM: """
         add_key request_key keyctl io_uring_setup io_uring_enter io_uring_register userfaultfd bpf perf_event_open

@@ -335,9 +335,7 @@ class Boot(Operation):
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:
             _take_own_mounts(init, built)
-        if (
-            not self.kept
-        ):  # nor of another kind, for which a jail that may do what takes CAP_SYS_ADMIN has the privilege
+        if not self.kept:  # nor of another kind: with allow.mount root inside holds the CAP_SYS_ADMIN that those take
             init.must("openat", sysctls, init.text(b""), posix.O_WRONLY, 0, keep=1)
             init.must("write", program.Kept(1), init.text("0"), 1)
             init.rows(2, (1,), [(name,) for name in _NO_MORE])

@@ -1,4 +1,4 @@
-"""Attack whatever enters the jail, between its birth and its exec: kernel-findings.md, "Entering, step by step".
+"""Attack whatever enters the jail, between its birth and its exec.
 
 ``python3 -m probes.entering ANGLE`` guesses the next pid and reaches for it, over and over, until standard input ends.
 It prints what it gained, a line each, and as its last line how often it met somebody: [met, refused].

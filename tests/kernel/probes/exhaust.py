@@ -1,4 +1,4 @@
-"""Take all there is of everything the kernel counts by user: kernel-findings.md, number 2.
+"""Take all there is of everything the kernel counts by user.
 
 Prints a JSON object of how many of each kind it got and what ended it, and holds on to all until standard input ends.
 """
