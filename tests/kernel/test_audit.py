@@ -123,7 +123,7 @@ def test_lxc_by_root(jailctl: Command, small_root: Path, tmp_path: Path) -> None
 
 def test_what_cannot_be_tried(jailctl: Command, small_root: Path) -> None:
     for words, status, said in (
-        (["none"], 69, "jailctl: audit: jail none not found"),
+        (["none"], 69, 'jailctl: audit: jail "none" not found'),
         ([], 64, "usage: jailctl audit"),
         (["-c", "none", "cell"], 64, "jailctl: audit: no class of that name: none"),
         (["--pid", "99999999"], 69, "jailctl: audit: the probes came to no end: pid 99999999: No such process"),

@@ -45,7 +45,13 @@ LOADED = {
 }
 
 COMMANDS = sorted(ARGUMENTS)
-_MOUNTING = {"_ctypes", "jailng.linux.foreign", "jailng.linux.hierarchies", "jailng.linux.mountfd"}
+_MOUNTING = {
+    "_ctypes",
+    "jailng.linux.content",
+    "jailng.linux.foreign",
+    "jailng.linux.hierarchies",
+    "jailng.linux.mountfd",
+}
 
 
 def _script(checkout: Path, command: str) -> Path:

@@ -10,7 +10,7 @@ from jailng.core import cpuinfo, machine, procfiles
 from jailng.core.machine import Size, State
 from jailng.core.registry import Record
 from jailng.errors import JailError
-from jailng.linux import cpuset
+from jailng.linux import content, cpuset
 from jailng.params.model import Parameters
 
 
@@ -165,5 +165,5 @@ flags\t\t: fpu
 
 
 def test_cpuinfo_has_the_processors_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpuinfo, "read", lambda _: _CPUINFO)
+    monkeypatch.setattr(content, "read", lambda _: _CPUINFO)
     assert cpuinfo.text([0, 12]) == b"processor\t: 0\nflags\t\t: fpu\n\nprocessor\t: 12\nflags\t\t: fpu\n\n"

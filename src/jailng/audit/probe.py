@@ -137,12 +137,12 @@ def content(file: str) -> Verdict:
         return HELD, why(error)
 
 
-def opens(path: str, mode: int = os.O_RDONLY) -> Verdict:
+def opens(path: str) -> Verdict:
     """Escaped if a device node can be opened: asked, where opening it would wake hardware or load a driver."""
     try:
         if os.statvfs(path).f_flag & os.ST_NODEV:
             return HELD, "on a file system without devices"
-        if not os.access(path, os.W_OK if mode & os.O_WRONLY else os.R_OK):
+        if not os.access(path, os.R_OK):
             return HELD, why(PermissionError(errno.EPERM, ""))
     except OSError as error:
         return HELD, why(error)

@@ -10,7 +10,7 @@ import time
 
 from jailng.core import attach, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, controller, gathering, mount, mountfd, ns
+from jailng.linux import cgroup, content, controller, gathering, mount, mountfd, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def pids_of(record: Record) -> list[int]:
 def _add_processes(record: Record, used: dict[str, int]) -> None:
     for pid in pids_of(record):
         try:
-            lines = _read(f"/proc/{pid}/status").split("\n")
+            lines = content.text(f"/proc/{pid}/status").split("\n")
             files = posix.stat(f"/proc/{pid}/fd").st_size  # Linux 6.2
         except OSError:
             continue  # it has ended
@@ -185,7 +185,7 @@ def _sysvipc(record: Record) -> dict[str, list[str]]:
     try:
         ns.setns(init, ns.CLONE_NEWIPC)
         try:
-            return {row[0]: _read(f"/proc/sysvipc/{row[0]}").split("\n")[1:-1] for row in _SYSV}
+            return {row[0]: content.text(f"/proc/sysvipc/{row[0]}").split("\n")[1:-1] for row in _SYSV}
         except FileNotFoundError:
             return {}  # a kernel without System V IPC
         finally:
@@ -197,7 +197,7 @@ def _sysvipc(record: Record) -> dict[str, list[str]]:
 
 def _age(record: Record) -> int:
     """Seconds since PID 1 was started."""
-    fields = _read(f"/proc/{record.init_pid}/stat").rpartition(") ")[2].split()
+    fields = content.text(f"/proc/{record.init_pid}/stat").rpartition(") ")[2].split()
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS)
 
 
@@ -217,7 +217,7 @@ def _counters(record: Record, disks: bool) -> dict[str, int]:
         return counted
     for pid in pids_of(record):
         try:
-            lines = _read(f"/proc/{pid}/io").split("\n")
+            lines = content.text(f"/proc/{pid}/io").split("\n")
         except OSError:
             continue
         for line in lines:
@@ -239,14 +239,3 @@ def _rates(record: Record, disks: bool) -> dict[str, int]:
     found = {name: int(max(after[name] - before[name], 0) / (now - then)) for name in _RATES}
     found["pcpu"] //= 10_000
     return found
-
-
-def _read(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    text = b""
-    try:
-        while part := posix.read(fd, 65536):
-            text += part
-    finally:
-        posix.close(fd)
-    return text.decode("utf-8", "replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux import cpuset
+from jailng.linux import content, cpuset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _HOSTS_OWN = (b"microcode",)
 def text(processors: Sequence[int]) -> bytes:
     """/proc/cpuinfo of these processors, without what a program could not ask the processor for itself."""
     told: list[bytes] = []
-    for block in read(PATH).split(b"\n\n"):
+    for block in content.read(PATH).split(b"\n\n"):
         lines = block.strip(b"\n").split(b"\n")
         key, _, number = lines[0].partition(b":")
         if key.strip() == b"processor" and int(number) in processors:
@@ -42,15 +42,3 @@ def keep(path: str) -> None:
         pass  # another command was as fast
     finally:
         posix.close(file)
-
-
-def read(path: str) -> bytes:
-    """The content of a file. Raises OSError."""
-    file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    content = b""
-    try:
-        while part := posix.read(file, 1 << 16):
-            content += part
-    finally:
-        posix.close(file)
-    return content

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import procfiles, registry
+from jailng.linux import content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,9 +117,7 @@ def _size(texts: Iterable[str], processors: Sequence[int]) -> Size:
 
 def _swap() -> int:
     """The machine's swap space in kB."""
-    from jailng.core import cpuinfo
-
-    for line in cpuinfo.read("/proc/meminfo").split(b"\n"):
+    for line in content.read("/proc/meminfo").split(b"\n"):
         if line.startswith(b"SwapTotal:"):
             return int(line.split()[1])
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng.errors import JailError
-from jailng.linux import cgroup, controller
+from jailng.linux import cgroup, content, controller
 from jailng.linux.libc import ENODEV
 
 TYPE_CHECKING = False
@@ -66,8 +66,8 @@ def _write(name: str, path: str, text: str) -> None:
 def disks(record: Record) -> list[str]:
     """The whole disks, as MAJOR:MINOR, that the file systems lie on which the jail sees. Raises OSError."""
     found: dict[str, None] = {}
-    text = _read(f"/proc/{record.init_pid}/mountinfo")
-    here = _read("/proc/self/mountinfo")
+    text = content.text(f"/proc/{record.init_pid}/mountinfo")
+    here = content.text("/proc/self/mountinfo")
     for line in text.split("\n"):
         if line:
             for device in _under(line, here, _DEPTH):
@@ -115,17 +115,6 @@ def _whole(device: str) -> str:
     """The disk that a partition is of; "" if it is no block device."""
     try:
         posix.stat(f"{_DEVICES}/{device}/partition")
-        return _read(f"{_DEVICES}/{device}/../dev").strip()
+        return content.text(f"{_DEVICES}/{device}/../dev").strip()
     except OSError:
         return device if posix.access(f"{_DEVICES}/{device}", posix.F_OK) else ""
-
-
-def _read(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    text = b""
-    try:
-        while part := posix.read(fd, 65536):
-            text += part
-    finally:
-        posix.close(fd)
-    return text.decode("utf-8", "surrogateescape")

@@ -99,7 +99,7 @@ def _examine(pid: str, words: list[str], is_command: bool, prefix: str) -> tuple
         return {"target": f"pid {pid}" if pid else " ".join(words)}, report.judged(said, facts, None, prefix)
     record = registry.find(words[0])
     if record is None:
-        raise JailError(f"audit: jail {visible(words[0])!s} not found")
+        raise JailError(f'audit: jail "{visible(words[0])}" not found')
     opened = expected.given(record.params)
     with planted.host(record.params.get("path", "/")) as facts, _sibling(facts):
         said = _jailed(record.name, facts, prefix)

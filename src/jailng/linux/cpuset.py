@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from jailng.linux import cgroup, controller, gathering
+from jailng.linux import cgroup, content, controller, gathering
 
 _ONLINE = "/sys/devices/system/cpu/online"
 _NODES = "/sys/devices/system/node/online"
@@ -35,7 +35,7 @@ def nodes(path: str) -> list[int]:
 
 def online() -> list[int]:
     """The processors that there are. Raises OSError."""
-    return numbers(_read(_ONLINE))
+    return numbers(content.text(_ONLINE))
 
 
 def _effective(path: str, what: str, everything: str) -> list[int]:
@@ -44,7 +44,7 @@ def _effective(path: str, what: str, everything: str) -> list[int]:
         return numbers(cgroup.read(f"{jail}/cpuset.{what}.effective").decode())
     for place in (f"{controller.existing('cpuset', path)}/cpuset.effective_{what}", everything):
         try:
-            return numbers(_read(place))
+            return numbers(content.text(place))
         except FileNotFoundError:
             continue
     return [0]  # a kernel without memory nodes tells of none
@@ -77,12 +77,7 @@ def _make(place: str) -> None:
     except FileExistsError:
         return
     for name in ("cpuset.cpus", "cpuset.mems"):
-        _write(f"{place}/{name}", _read(f"{os.path.dirname(place)}/{name}").encode())
-
-
-def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
+        _write(f"{place}/{name}", content.text(f"{os.path.dirname(place)}/{name}").encode())
 
 
 def _write(path: str, data: bytes) -> None:

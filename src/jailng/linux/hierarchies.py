@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng.linux import content
 from jailng.linux.mountfd import new_file_system
 
 
@@ -27,7 +28,7 @@ def find(name: str) -> str | None:
 
 def _attached(name: str) -> list[str]:
     """The controllers of the hierarchy of v1 that has this one."""
-    for line in _read("/proc/self/cgroup").split("\n"):
+    for line in content.text("/proc/self/cgroup").split("\n"):
         together = line.split(":")[1].split(",") if line else []
         if name in together:
             return together
@@ -35,7 +36,7 @@ def _attached(name: str) -> list[str]:
 
 
 def _mounted(name: str) -> str:
-    for line in _read("/proc/self/mountinfo").split("\n"):
+    for line in content.text("/proc/self/mountinfo").split("\n"):
         before, _, after = line.partition(" - ")
         words = after.split(" ")
         if words[0] == "cgroup" and name in words[-1].split(","):
@@ -43,14 +44,3 @@ def _mounted(name: str) -> str:
             if "\\" not in path and posix.access(f"{path}/tasks", posix.W_OK):
                 return path
     return ""
-
-
-def _read(path: str) -> str:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    text = b""
-    try:
-        while part := posix.read(fd, 65536):
-            text += part
-    finally:
-        posix.close(fd)
-    return text.decode("utf-8", "surrogateescape")
