@@ -75,8 +75,8 @@ class Boot(Operation):
     """
 
     __slots__ = (
-        "build",
         "beside",
+        "build",
         "cgroup",
         "confinement",
         "creator",

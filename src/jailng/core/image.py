@@ -213,8 +213,7 @@ def _mounted(image: int, file: str) -> int:
         none = error.errno in (ENOENT, ENODEV, _ENXIO)
         why = "this kernel has no loop devices (CONFIG_BLK_DEV_LOOP, modprobe loop)" if none else error.strerror
         raise JailError(f"ng.quota: {visible(file)}: {error.filename}: {why}") from None
-    options: list[tuple[bytes, bytes | None]] = [(b"errors", b"remount-ro"), (b"discard", None)]
-    options.insert(0, (b"source", path.encode()))
+    options = [(b"source", path.encode()), (b"errors", b"remount-ro"), (b"discard", None)]
     try:
         tree = mountfd.new_file_system(b"ext4", options, m.MOUNT_ATTR_NODEV)
     except OSError as error:

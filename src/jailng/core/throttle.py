@@ -25,6 +25,7 @@ RESOURCES = {
 }
 _DEVICES = "/sys/dev/block"
 _DEPTH = 8  # of file systems in file systems
+_LAYERS = ("lowerdir", "upperdir", "lowerdir+", "datadir+")  # options of overlayfs that have paths
 
 
 def apply(record: Record, place: str, wanted: dict[str, int]) -> None:
@@ -93,9 +94,6 @@ def _under(line: str, here: str, depth: int) -> list[str]:
         disk = _whole(f"{posix.major(number)}:{posix.minor(number)}")
         return [disk] if disk else []
     return []
-
-
-_LAYERS = ("lowerdir", "upperdir", "lowerdir+", "datadir+")
 
 
 def _of_path(path: str, here: str, depth: int) -> list[str]:

@@ -37,6 +37,7 @@ from jailng.params.values import visible
 _CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 31
 _MEMORY = 1 << 30  # bytes of address space: an archive that takes more to be read is none
 PATIENCE = 60  # seconds without a sign of life
+_SHOWN = 20  # files of which a command tells one by one
 _LINE = 1 << 16
 _PIECE = 1 << 16
 BUFFER = 1 << 18
@@ -286,3 +287,18 @@ def _end(one: Carrier) -> None:
         os.waitpid(one.pid, 0)
     os.close(one.pidfd)
     os.close(one.heard)
+
+
+def report(verb: str, carriers: list[Carrier]) -> int:
+    """Say what was left behind: 1 if anything was that should not have been."""
+    for one in carriers:
+        for text in [*one.failed[:_SHOWN], *[f"{text}, left out" for text in one.skipped[:_SHOWN]]]:
+            print(f"jailctl: {verb}: {one.side}: {visible(text)}", file=sys.stderr)
+        for word, what in (("failed", "could not be copied"), ("skipped", "were left out")):
+            more = one.counts.get(word, 0) - _SHOWN
+            if more > 0:
+                print(f"jailctl: {verb}: {one.side}: and {more} more {what}", file=sys.stderr)
+        if dropped := one.counts.get("dropped", 0):
+            files = "one file" if dropped == 1 else f"{dropped} files"
+            print(f"jailctl: {verb}: {one.side}: set-user-ID or set-group-ID of {files} left out", file=sys.stderr)
+    return int(any(one.counts.get("failed", 0) for one in carriers))

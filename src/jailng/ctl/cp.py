@@ -24,7 +24,6 @@ from jailng.params.values import visible
 USAGE = """\
 usage: jailctl cp [-aLr] [--max-files number] [--max-size bytes] source ... target
        a source or the target is path, jail:path, or - for a tar archive"""
-_SHOWN = 20
 
 
 @dataclass
@@ -126,22 +125,7 @@ def main(argv: list[str]) -> int:
         pump.join()
         if pump.error is not None:
             raise JailError(f"cp: -: {pump.error.strerror}")
-    return report("cp", carriers)
-
-
-def report(verb: str, carriers: list[Carrier]) -> int:
-    """Say what was left behind: 1 if anything was that should not have been."""
-    for one in carriers:
-        for text in [*one.failed[:_SHOWN], *[f"{text}, left out" for text in one.skipped[:_SHOWN]]]:
-            print(f"jailctl: {verb}: {one.side}: {visible(text)}", file=sys.stderr)
-        for word, what in (("failed", "could not be copied"), ("skipped", "were left out")):
-            more = one.counts.get(word, 0) - _SHOWN
-            if more > 0:
-                print(f"jailctl: {verb}: {one.side}: and {more} more {what}", file=sys.stderr)
-        if dropped := one.counts.get("dropped", 0):
-            files = "one file" if dropped == 1 else f"{dropped} files"
-            print(f"jailctl: {verb}: {one.side}: set-user-ID or set-group-ID of {files} left out", file=sys.stderr)
-    return int(any(one.counts.get("failed", 0) for one in carriers))
+    return carrier.report("cp", carriers)
 
 
 # The source

@@ -9,7 +9,6 @@ import sys
 from jailng.core import registry
 from jailng.ctl import carrier, sizes
 from jailng.ctl.carrier import Carrier, Pump
-from jailng.ctl.cp import report
 from jailng.ctl.tarout import Reader, Wanted
 from jailng.ctl.told import Limits, Told
 from jailng.errors import JailError, UsageError
@@ -63,7 +62,7 @@ def _export(word: str, limits: Limits, to: int) -> int:
     pump.join()
     if pump.error is not None:
         raise JailError(f"export: {pump.error.strerror}")
-    return report("export", carriers)
+    return carrier.report("export", carriers)
 
 
 def _reader(word: str, limits: Limits, to: int) -> Carrier:

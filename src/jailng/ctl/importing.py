@@ -23,7 +23,6 @@ from types import FrameType
 from typing import BinaryIO, cast
 
 from jailng.ctl import carrier, roots, sizes, stanza
-from jailng.ctl.cp import report
 from jailng.ctl.tarin import Manner, Writer
 from jailng.ctl.told import Limits, Told
 from jailng.errors import JailError, UsageError
@@ -136,7 +135,7 @@ def _make(wanted: Wanted, source: int) -> int:
             if written is not None:
                 written.unlink(missing_ok=True)
             raise
-    status = report("import", [one])
+    status = carrier.report("import", [one])
     if written is not None:
         print(f"{written}: jail {wanted.jail}", file=sys.stderr)
     return status
