@@ -56,7 +56,8 @@ def test_no_hook_executes_what_is_in_the_tree(jail: Command, tree: Path, hook: s
 SHAPES = (
     "$T/bin/x", "$L", "$H", "$T/out", "cd $T && ./bin/x", "sh $T/bin/x", "sh -c '. $T/bin/x'", "$JPATH/bin/x; true",
     "chroot $T /bin/x", "env A=b timeout 5 $T/bin/x", "echo `$T/bin/x`", "PATH=$T/bin; x", "$T/bin/x &",
-    "if true; then $T/../root/bin/x; fi",
+    "if true; then $T/../root/bin/x; fi", "sh < $T/bin/x", "$T/b?n/x; true", "sh $T/bin/*",
+    "env LD_PRELOAD=$T/bin/x true", "export PYTHONPATH=$T/bin; true", "find $T/bin -name x -exec {} +", "make -C $T",
 )  # fmt: skip
 
 

@@ -58,7 +58,35 @@ def test_scripts_and_roots() -> None:
     assert (hookwords.ROOT, "/r", "/cwd") in seen("chroot --userspec=a /r b")
 
 
-@given(st.text(alphabet="ab/ ;&|()`$\"'\\{}<>=#\n-csh!cd ", max_size=60), st.booleans())
+@pytest.mark.parametrize(
+    ("text", "kind", "word"),
+    [
+        ("sh <a; b", hookwords.SCRIPT, "a"),
+        ("python3 - < a >b", hookwords.SCRIPT, "a"),
+        ("/r/b*/x y", hookwords.ROOT, "/r/"),
+        ("sh /r/[ab]", hookwords.ROOT, "/r/"),
+        ("for i in a; do ?; done", hookwords.ROOT, "."),
+        ("env LD_PRELOAD=/r/x.so a", hookwords.SCRIPT, "/r/x.so"),
+        ("export PYTHONPATH=/a:/r; b", hookwords.ROOT, "/r"),
+        ("BASH_ENV=/r/x bash -c 'true'; b", hookwords.SCRIPT, "/r/x"),
+        ("find /r /s -name '*' -exec {} +", hookwords.ROOT, "/s"),
+        ("find /r -execdir ./x \\;", hookwords.ROOT, "/r"),
+        ("find /r -exec a {} \\;", hookwords.PROGRAM, "a"),
+        ("/lib64/ld-linux-x86-64.so.2 --list /r/a", hookwords.PROGRAM, "/r/a"),
+        ("make -s -C /r", hookwords.ROOT, "/r"),
+        ("awk -f /r/x /dev/null", hookwords.SCRIPT, "/r/x"),
+    ],
+)
+def test_what_else_says_what_is_done(text: str, kind: int, word: str) -> None:
+    assert (kind, word) in [told[:2] for told in seen(text)], seen(text)
+
+
+def test_what_says_nothing() -> None:
+    told = seen("cat <a; ls /r/*; find /r -name x; sh 2>&1 >b; echo LD_PRELOAD; cat <<E")
+    assert {word for _, word, _ in told} == {"/bin/sh", "cat", "ls", "find", "sh", "echo"}
+
+
+@given(st.text(alphabet="ab/ ;&|()`*?[$\"'\\{}<>=#\n-csh!cd ", max_size=60), st.booleans())
 def test_any_text_can_be_looked_at(text: str, hits: bool) -> None:
     for kind, word, _ in seen(text, hits, a="b"):
         assert kind in (hookwords.PROGRAM, hookwords.SCRIPT, hookwords.ROOT) and isinstance(word, str)

@@ -26,6 +26,13 @@ _READERS = dict.fromkeys(_SHELLS, "c") | dict.fromkeys(
 )
 # Programs that execute what is in a directory which is one of their operands.
 _CHANGERS = frozenset("arch-chroot bwrap chroot nsenter systemd-nspawn unshare".split())
+# Programs that do what a file says which follows one of these letters, or is in the directory that does.
+_TOLD = {"awk": "f", "gawk": "f", "gmake": "Cf", "make": "Cf", "mawk": "f", "sed": "f"}
+# Variables that name what is loaded into a program, or is read by it first.
+_LOADED = frozenset(
+    "BASH_ENV ENV LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD PERL5LIB PERLLIB PYTHONHOME PYTHONPATH RUBYLIB".split()
+)
+_FINDS = ("-exec", "-execdir", "-ok", "-okdir")
 _OPERATORS = ";&|\n()"
 _DEEPEST = 4  # sh -c in sh -c
 
@@ -43,6 +50,12 @@ def executed(argv: list[str], environment: dict[str, str], cwd: str) -> Found:
     yield from state.command([*argv], 0)
 
 
+class _Pattern(str):
+    """Instead of a word with ``*`` and the like: the directory in which the first of them is."""
+
+    __slots__ = ()
+
+
 class _State:
     """Where the shell would be, and what it knows."""
 
@@ -52,9 +65,10 @@ class _State:
         self.known = known
         self.cwd = cwd
 
-    def command(self, words: list[str | None], depth: int) -> Found:
-        """One simple command; None is a word that cannot be known."""
+    def command(self, words: list[str | None], depth: int, given: str | None = None) -> Found:
+        """One simple command; None is a word that cannot be known, ``given`` the file that is its standard input."""
         at, path = self._begin(words)
+        yield from self._loaded(words, path)
         if at == len(words):
             return
         first = words[at]
@@ -65,16 +79,44 @@ class _State:
         if first in ("cd", "pushd"):
             self._change(operands)
             return
-        yield PROGRAM, first, self.cwd, path
+        yield ROOT if isinstance(first, _Pattern) else PROGRAM, first, self.cwd, path
+        if name in _READERS:
+            yield from self._read(name, operands, given, path)
+        yield from self._obeyed(name, operands, path)
+        yield from self._nested(name, operands, path, depth)
+
+    def _loaded(self, words: list[str | None], path: str) -> Found:
+        """What variables among the words have loaded, or read first."""
+        for word in words:
+            variable, _, value = (word or "").partition("=")
+            if variable in _LOADED:
+                for part in filter(None, value.replace(" ", ":").split(":")):
+                    yield SCRIPT, part, self.cwd, path
+                    yield ROOT, part, self.cwd, path
+
+    def _read(self, name: str, operands: list[str | None], given: str | None, path: str) -> Found:
+        """The script of an interpreter."""
+        if given:
+            yield SCRIPT, given, self.cwd, path
+        if _has_option(operands, _READERS[name]):
+            return
+        for word in operands:
+            if isinstance(word, _Pattern):
+                yield ROOT, word, self.cwd, path
+            elif word and (word[0] != "-" or name in (".", "source")) and (yield SCRIPT, word, self.cwd, path):
+                return
+
+    def _obeyed(self, name: str, operands: list[str | None], path: str) -> Found:
+        """Directories and files among the operands that say what is executed."""
         if name in _CHANGERS:
             for word in operands:
                 if word:
                     yield ROOT, _value_of(word), self.cwd, path
-        if name in _READERS and not _has_option(operands, _READERS[name]):
-            for word in operands:
-                if word and (word[0] != "-" or name in (".", "source")) and (yield SCRIPT, word, self.cwd, path):
-                    break
-        yield from self._nested(name, operands, path, depth)
+        if name in _TOLD:
+            for before, word in enumerate(operands[1:]):
+                if word and _has_option([operands[before]], _TOLD[name]):
+                    yield SCRIPT, word, self.cwd, path
+                    yield ROOT, word, self.cwd, path
 
     def _begin(self, words: list[str | None]) -> tuple[int, str]:
         """Where a command begins behind keywords and assignments, and the PATH that it is looked up in."""
@@ -101,13 +143,30 @@ class _State:
                 follows = operands[at + 1]
                 if word and follows and _has_option([word], "c"):
                     yield from _State(dict(self.known), self.cwd).script(follows, depth + 1)
-        elif name in _RUNNERS:
+        elif name == "find":
+            yield from self._found(operands, path, depth)
+        elif name in _RUNNERS or name.startswith("ld-linux"):
             for at, word in enumerate(operands):
                 if word is None:
                     return
                 if word and word[0] != "-" and "=" not in word and (yield PROGRAM, word, self.cwd, path):
                     yield from self.command(operands[at:], depth + 1)
                     return
+
+    def _found(self, operands: list[str | None], path: str, depth: int) -> Found:
+        """What find(1) executes: a command, or what it finds below one of its first operands."""
+        for at, word in enumerate(operands[:-1]):
+            follows = operands[at + 1]
+            if word not in _FINDS or not follows:
+                continue
+            if "{}" not in follows and not follows.startswith("./"):
+                yield from self.command(operands[at + 1 :], depth + 1)
+                continue
+            for top in operands:
+                if top and top[0] in "-(!":
+                    break
+                if top:
+                    yield ROOT, top, self.cwd, path
 
     def _change(self, operands: list[str | None]) -> None:
         words = [word for word in operands if word not in ("-P", "-L", "--")]
@@ -121,8 +180,8 @@ class _State:
 
     def script(self, text: str, depth: int) -> Found:
         """All commands of a text for sh(1)."""
-        for words in _commands(text, self.known):
-            yield from self.command(words, depth)
+        for words, given in _commands(text, self.known):
+            yield from self.command(words, depth, given)
 
 
 def _has_option(words: list[str | None], letters: str) -> bool:
@@ -135,25 +194,26 @@ def _value_of(word: str) -> str:
     return word.partition("=")[2] if word.startswith("-") else word
 
 
-def _commands(text: str, known: dict[str, str]) -> Iterator[list[str | None]]:
-    """The simple commands of a script, with the variables that are known in their places."""
+def _commands(text: str, known: dict[str, str]) -> Iterator[tuple[list[str | None], str | None]]:
+    """The simple commands of a script, with the variables that are known in their places, and what each reads from."""
     scan = _Scan(text, known)
     while scan.more():
         words = scan.command()
         if words:
-            yield words
+            yield words, scan.given
 
 
 class _Scan:
     """The words of a script, one command after the other."""
 
-    __slots__ = ("_at", "_inner", "_known", "_text")
+    __slots__ = ("_at", "_inner", "_known", "_text", "given")
 
     def __init__(self, text: str, known: dict[str, str]) -> None:
         self._text = text
         self._at = 0
         self._known = known
         self._inner: list[str] = []
+        self.given: str | None = None  # the file that the last command's standard input is redirected from
 
     def more(self) -> bool:
         """Whether anything is left, in the text itself or in what it would have executed for its output."""
@@ -164,7 +224,8 @@ class _Scan:
     def command(self) -> list[str | None]:
         """The words up to the next operator."""
         words: list[str | None] = []
-        skip = False  # the next word is a file of a redirection
+        skip = ""  # the operator of a redirection, of which the next word is the file
+        self.given = None
         while self._at < len(self._text):
             char = self._text[self._at]
             if char in " \t":
@@ -175,23 +236,27 @@ class _Scan:
                 self._at += 1
                 break
             elif char in "<>":
+                begin = self._at
                 self._at += 1
                 if self._text[self._at : self._at + 1] in ("<", ">", "&", "|"):
                     self._at += 1
-                skip = True
+                skip = self._text[begin : self._at]
             else:
                 word = self._word()
                 if self._text[self._at : self._at + 1] in ("<", ">") and word is not None and word.isdigit():
                     continue  # the number of a descriptor
                 if not skip:
                     words.append(word)
-                skip = False
+                elif skip == "<":
+                    self.given = word
+                skip = ""
         return words
 
     def _word(self) -> str | None:
         """The next word without its quotes, None if not all of it can be known."""
         found = ""
         sure = True
+        matched = -1  # where the first of a pattern's characters would be
         quote = ""
         while self._at < len(self._text):
             char = self._text[self._at]
@@ -217,9 +282,12 @@ class _Scan:
             elif not quote and (char in " \t<>" or char in _OPERATORS):
                 break
             else:
-                sure = sure and (bool(quote) or char not in "*?[")
+                if not quote and char in "*?[" and matched < 0:
+                    matched = len(found)
                 found += char
                 self._at += 1
+        if sure and matched >= 0:
+            return _Pattern(found[: found.rfind("/", 0, matched) + 1] or ".")
         return found if sure else None
 
     def _value(self) -> str | None:
