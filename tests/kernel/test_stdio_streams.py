@@ -402,6 +402,19 @@ def test_a_pipe_that_we_made_belongs_to_the_jail(tmp_path: Path) -> None:
     assert (status.st_uid, status.st_gid) == (0, 0)
 
 
+@pytest.mark.parametrize("amount", [3, 30, 60_000])
+def test_what_is_written_into_standard_input_takes_the_file_no_further_back(tmp_path: Path, amount: int) -> None:
+    """Else root inside would have the host's shell, whose script that is, obey once more what it has read before."""
+    (tmp_path / "in").write_text("before\nafter\n")
+    with open(tmp_path / "in", "rb", buffering=0) as given:
+        given.seek(7)
+        script = f"head -c {amount} /dev/zero > /proc/self/fd/0"
+        argv = [*OUTER, "--base", str(BASE), "sh", "-c", script]
+        done = subprocess.run(argv, stdin=given, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert given.tell() >= 7
+
+
 def test_a_pipe_that_we_made_belongs_to_the_user(tmp_path: Path) -> None:
     with open(tmp_path / "out", "wb") as file:
         argv = [*OUTER, "--user", "1001", "sh", "-c", "echo one > /proc/self/fd/1; id -u"]

@@ -16,15 +16,17 @@ class Pump:
 
     ``index`` is 0, 1 or 2. ``also`` is the host's descriptor 2 where it is the same file as 1 and shares the pipe, and
     ``peek`` the reading end of a pipe for 0, kept to see what the command has left unread; -1 where there is none.
+    ``begin`` is where the file was then.
     """
 
-    __slots__ = ("also", "index", "peek", "pipe", "stream")
+    __slots__ = ("also", "begin", "index", "peek", "pipe", "stream")
 
-    def __init__(self, index: int, pipe: int, stream: int, peek: int) -> None:
+    def __init__(self, index: int, pipe: int, stream: int, peek: int, begin: int) -> None:
         self.index = index
         self.pipe = pipe
         self.stream = stream
         self.peek = peek
+        self.begin = begin
         self.also = -1
 
     def close_pipe(self) -> None:
@@ -69,19 +71,20 @@ def give_pipe(streams: Streams, index: int, base: int) -> None:
     reading, writing = posix.pipe2(posix.O_CLOEXEC)
     theirs, ours = (writing, reading) if index else (reading, writing)
     fd = streams.host[index]
-    peek = theirs if index == 0 and _is_seekable(fd) else -1
+    begin = _position(fd) if index == 0 else -1
+    peek = theirs if begin >= 0 else -1
     if peek < 0:
         streams.temporary.append(theirs)
-    streams.pumps.append(Pump(index, ours, fd, peek))
+    streams.pumps.append(Pump(index, ours, fd, peek, begin))
     posix.set_blocking(ours, False)
     posix.fchown(theirs, base, base)  # else nobody inside could open /dev/stdout
     streams.inside[index] = theirs
     streams.owned[index] = True
 
 
-def _is_seekable(fd: int) -> bool:
+def _position(fd: int) -> int:
+    """Where a file is, -1 for what has no places."""
     try:
-        posix.lseek(fd, 0, 1)
+        return posix.lseek(fd, 0, 1)
     except OSError:
-        return False
-    return True
+        return -1

@@ -35,7 +35,7 @@ _ALL_THAT_A_PTY_HOLDS = 1 << 20
 # A shell that brings a running job to the foreground does not tell it, so that in the background we look, in ms.
 _LOOK_AGAIN = 250
 _NAMES = ("stdin", "stdout", "stderr")
-_SEEK_CUR = 1
+_SEEK_SET, _SEEK_CUR = 0, 1
 
 
 class _End:
@@ -352,7 +352,11 @@ def _readable(fd: int) -> int:
 
 
 def _give_back(flow: _Flow, pump: Pump) -> None:
-    """Leave the file where the command stopped reading, for whoever reads on: `{ jexec a head -1; cat; } < file`."""
+    """Leave the file where the command stopped reading, for whoever reads on: `{ jexec a head -1; cat; } < file`.
+
+    And not before where it was: root inside can write into its own standard input, and has no say over what was read
+    of the file before.
+    """
     unread = len(flow.held) + _readable(pump.peek)
     if unread:
-        posix.lseek(pump.stream, -unread, _SEEK_CUR)
+        posix.lseek(pump.stream, max(posix.lseek(pump.stream, 0, _SEEK_CUR) - unread, pump.begin), _SEEK_SET)
