@@ -88,12 +88,7 @@ class Entry:
 
 def _is_limited(record: Record) -> bool:
     """Whether it has ng.limits, or a jail has that it is in."""
-    above: Record | None = record
-    while above is not None:
-        if above.params.get("ng.limits") or above.rules:
-            return True
-        above = registry.load(above.parent) if above.parent else None
-    return False
+    return any(one.params.get("ng.limits") or one.rules for one in registry.upwards(record))
 
 
 def open_init(record: Record) -> int:

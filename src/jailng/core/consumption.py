@@ -77,8 +77,7 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
 
 
 def _inside(record: Record) -> list[Record]:
-    found = [registry.load(jid) for jid in registry.jids_below(record.name)]
-    return [one for one in found if one is not None and one.alive()]
+    return [one for one in registry.below(record.name) if one.alive()]
 
 
 def pids_of(record: Record) -> list[int]:

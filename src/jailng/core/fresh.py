@@ -56,9 +56,7 @@ def resize(record: Record) -> None:
 
     Nothing is raised.
     """
-    from jailng.core import hierarchy
-
-    for one in (record, *hierarchy.below(record.name)):
+    for one in (record, *registry.below(record.name)):
         try:
             _renew(one, machine.of(one))
         except (OSError, ValueError):

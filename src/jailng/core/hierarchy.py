@@ -60,14 +60,9 @@ def open_root(parent: Record | None, path: str) -> int:
         posix.close(tree)
 
 
-def below(name: str) -> list[Record]:
-    """The records of all jails in the jail of that name, to any depth, living or not, by ascending jid."""
-    return [record for jid in registry.jids_below(name) if (record := registry.load(jid)) is not None]
-
-
 def children(name: str) -> int:
     """How many living jails there are in the jail of that name ("" for the host), to any depth."""
-    return sum([record.alive() for record in (below(name) if name else registry.records())])
+    return sum([record.alive() for record in (registry.below(name) if name else registry.records())])
 
 
 def inherit(params: Parameters, parent: Record) -> None:
@@ -136,7 +131,7 @@ def make_room(parent: Record) -> None:
 
     Raises JailError.
     """
-    for record in below(parent.name):
+    for record in registry.below(parent.name):
         undo.recover(record)
 
 
@@ -149,12 +144,10 @@ def check_room(index: Index, parent: Record) -> None:
     if {row[2] for row in rows if row[0] == str(parent.jid)} != {parent.name}:
         raise JailError(f'jail "{parent.name}" not found')
     names = [row[2] for row in rows]
-    above: Record | None = parent
-    while above is not None:
+    for above in registry.upwards(parent):
         there = sum([name.startswith(above.name + ".") for name in names])
         if there >= int(above.params.get("children.max", "0")):
             raise JailError("prison limit exceeded")
-        above = registry.load(above.parent) if above.parent else None
 
 
 def slot(params: Parameters, index: Index, parent: Record, more: int) -> int:
@@ -189,7 +182,7 @@ def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]
 
     From the outermost inwards, each while the one above it is locked: what is made in there meanwhile sees the change.
     """
-    for inner in below(outer):
+    for inner in registry.below(outer):
         if inner.parent == record.jid and _lock_if_made(inner):
             try:
                 _pass_to(inner, record, outer, params, changed)
@@ -235,9 +228,7 @@ def _take_highest(params: Parameters, above: Parameters, name: str) -> None:
 
 def _stack_above(parent: Record) -> Record | None:
     """The jail with vnet whose stack a jail in ``parent`` can share, if it is not the host's or an address jail's."""
-    above: Record | None = parent
-    while above is not None and above.shares_network:
-        above = registry.load(above.parent) if above.parent else None
+    above = next((one for one in registry.upwards(parent) if not one.shares_network), None)
     return above if above is not None and above.params.get("vnet") == "new" else None
 
 

@@ -305,10 +305,11 @@ def _limits_of(record: Record) -> Amounts:
 def _all_above(record: Record, stop: int = 0) -> list[Amounts]:
     """What the jails above have, up to the one that has the jid ``stop``, which is left out with those above that."""
     found: list[Amounts] = []
-    above = registry.load(record.parent) if record.parent else None
-    while above is not None and above.jid != stop:
-        found.append(_limits_of(above))
-        above = registry.load(above.parent) if above.parent else None
+    for one in registry.upwards(record):
+        if one.jid == stop:
+            break
+        if one is not record:
+            found.append(_limits_of(one))
     return found
 
 
@@ -318,8 +319,8 @@ def _limits_above(record: Record, name: str, stop: int = 0) -> list[int]:
 
 def _inside(record: Record) -> list[Record]:
     """The jails in it, outer ones first."""
-    found = [registry.load(jid) for jid in registry.jids_below(record.name)]
-    return sorted([one for one in found if one is not None and one.alive()], key=lambda one: one.name.count("."))
+    found = [one for one in registry.below(record.name) if one.alive()]
+    return sorted(found, key=lambda one: one.name.count("."))
 
 
 def _number(amount: int, without: bytes = b"max") -> bytes:

@@ -90,12 +90,11 @@ def _processors(record: Record) -> Sequence[int]:
     return cpuset.processors(record.cgroup)
 
 
-def _limits(record: Record | None) -> list[str]:
+def _limits(record: Record) -> list[str]:
     """The limits of a jail and of those above it."""
     found: list[str] = []
-    while record is not None:
-        found += [record.params.get("ng.limits", ""), record.rules]
-        record = registry.load(record.parent) if record.parent else None
+    for one in registry.upwards(record):
+        found += [one.params.get("ng.limits", ""), one.rules]
     return found
 
 

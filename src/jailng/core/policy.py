@@ -155,12 +155,11 @@ def _arriving(host: Host, lead: forward.Lead) -> list[str]:
 def above_of(record: Record | None, new: Record | None = None, params: Parameters | None = None) -> list[egress.Above]:
     """``record`` and the jails above it, the nearest first. The jail ``new`` is to have ``params``."""
     found = []
-    while record is not None:
-        given = record.params.get("ng.egress", "")
-        if new is not None and params is not None and record.jid == new.jid:
+    for one in registry.upwards(record):
+        given = one.params.get("ng.egress", "")
+        if new is not None and params is not None and one.jid == new.jid:
             given = ",".join(params.strings("ng.egress"))
-        found.append(egress.Above(record.jid, bool(given)))
-        record = registry.load(record.parent) if record.parent else None
+        found.append(egress.Above(one.jid, bool(given)))
     return found
 
 
@@ -189,8 +188,5 @@ def recorded(besides: set[int]) -> list[Policy]:
 
 def is_settled(record: Record | None) -> bool:
     """Whether the records of a jail and of those above it tell for sure which rules it has."""
-    while record is not None:
-        if any(line.startswith("policy ") and line.split(" ")[2] != MADE for line in record.undo):
-            return False
-        record = registry.load(record.parent) if record.parent else None
-    return True
+    undo = [line for one in registry.upwards(record) for line in one.undo]
+    return not any(line.startswith("policy ") and line.split(" ")[2] != MADE for line in undo)

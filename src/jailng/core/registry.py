@@ -337,6 +337,18 @@ def jids_below(name: str) -> list[int]:
     return index.below(name)
 
 
+def below(name: str) -> list[Record]:
+    """The records of all jails in the jail of that name, to any depth, living or not, by ascending jid."""
+    return [record for jid in jids_below(name) if (record := load(jid)) is not None]
+
+
+def upwards(record: Record | None) -> Iterator[Record]:
+    """A jail and those that it is in, the outermost last, as far as there are records of them."""
+    while record is not None:
+        yield record
+        record = load(record.parent) if record.parent else None
+
+
 def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], lines: list[str]) -> Record:
     """Make the record of a new jail, locked by this process, and enter it in the index, with the slots ``held``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jailng.core import registry
 from jailng.linux import gathering
 from jailng.linux.libc import ESRCH, buffer, syscall, words
 
@@ -42,14 +43,8 @@ def lower(record: Record, amounts: dict[str, int]) -> None:
 
 
 def _outermost(record: Record) -> int:
-    from jailng.core import registry
-
-    while record.parent:
-        above = registry.load(record.parent)
-        if above is None:
-            break
-        record = above
-    return record.base
+    *_, outermost = registry.upwards(record)
+    return outermost.base
 
 
 def _lower(pid: int, name: str, amount: int) -> bool:

@@ -150,7 +150,7 @@ def change(record: Record, params: Parameters) -> None:
     Needs its lock; raises JailError, and nothing is changed then. What it and those in it have begun is judged anew;
     connections by a redirect that is no more are cut.
     """
-    from jailng.core import connection, hierarchy
+    from jailng.core import connection
 
     above = registry.load(record.parent) if record.parent else None
     before = policy.of(record)
@@ -159,7 +159,7 @@ def change(record: Record, params: Parameters) -> None:
         return
     if before.differs(after):
         _check_alone(after)
-    below = [one for one in hierarchy.below(record.name) if one.alive() and one.netns == record.netns]
+    below = [one for one in registry.below(record.name) if one.alive() and one.netns == record.netns]
     policies = [after, *[policy.of(one, record, params) for one in below]]
     settled = all(policy.is_settled(one) for one in (record, *below))
     connection.record_policy(record, after, CHANGING)

@@ -173,7 +173,7 @@ def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     if wanted:
         found = [caller.find(wanted)]
     else:
-        below = hierarchy.below(caller.record.name)
+        below = registry.below(caller.record.name)
         found = [record for record in below if record.alive() and caller.sees(record)]
     answer: list[str] = []
     for record in found:

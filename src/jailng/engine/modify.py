@@ -78,9 +78,7 @@ def _change(record: Record, changes: Parameters) -> None:
         policed = _police(record, params, changed)
     except (JailError, OSError):
         if renamed:
-            from jailng.core import hierarchy
-
-            for one in (record, *hierarchy.below(record.name)):
+            for one in (record, *registry.below(record.name)):
                 _keep_name(one)
             _give_rules_back(record, changed)
         raise

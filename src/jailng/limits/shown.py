@@ -28,10 +28,9 @@ def applying(rule: Rule) -> list[Rule]:
         raise _error(errno.EINVAL)
     found: list[Rule] = []
     record = _jail_of(int(rule.id)) if rule.subject == "process" else registry.find(rule.id)
-    while record is not None:
-        standing.look_after(record)
-        found += standing.rules(record)
-        record = registry.load(record.parent) if record.parent else None
+    for one in registry.upwards(record):
+        standing.look_after(one)
+        found += standing.rules(one)
     return found
 
 
