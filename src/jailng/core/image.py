@@ -17,7 +17,7 @@ from jailng.errors import JailError
 from jailng.linux import loop, mountfd
 from jailng.linux import mount as m
 from jailng.linux.libc import ELOOP, ENODEV, ENOENT
-from jailng.params.values import escape, unescape, visible
+from jailng.params.values import escape_word, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def begin(record: Record, root: int, path: str, quota: Quota) -> str:
         if _has_to_grow(image, quota.bytes, file) or lacking:
             _grow(image, tree, quota.bytes, file)
         _check_inodes(tree, quota.inodes, file)
-        place = escape(file).replace(" ", "\\x20")
-        record.append([f"undo image {mountfd.mount_id(tree)} {place}"])
+        record.append([f"undo image {mountfd.mount_id(tree)} {escape_word(file)}"])
         mountfd.move_mount(tree, root)
     finally:
         for fd in (tree, image):

@@ -18,7 +18,7 @@ from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd
 from jailng.linux.libc import EBUSY, ENOTDIR
-from jailng.params.values import escape, unescape, visible
+from jailng.params.values import escape_word, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ def mount(record: Record, path: str, entry: Entry) -> str:
 
 
 def _undo_line(what: str, relative: str) -> str:
-    word = escape(relative or ".").replace(" ", "\\x20")
-    return f"undo mount {what} {word}"
+    return f"undo mount {what} {escape_word(relative or '.')}"
 
 
 def _relative(root: int, path: str, entry: Entry) -> str:

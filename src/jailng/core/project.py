@@ -18,7 +18,7 @@ from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd, quota
 from jailng.linux.libc import ELOOP, ENOENT, ENOTDIR
-from jailng.params.values import escape, unescape, visible
+from jailng.params.values import escape_word, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def begin(record: Record, root: int, path: str, size: int, inodes: int) -> None:
             _Walk(project, path).enroll(top)
             quota.enroll(top, project, inherit=True)  # and this says that all below has it
         device = posix.fstat(root).st_dev
-        place = escape(path).replace(" ", "\\x20")
-        record.append([f"undo quota {project} {device} {place}"])
+        record.append([f"undo quota {project} {device} {escape_word(path)}"])
         quota.put(top, project, size, inodes)
     finally:
         for fd in (top, tree):

@@ -161,6 +161,11 @@ def escape(text: str) -> str:
     return "".join([_record(char) for char in text])
 
 
+def escape_word(text: str) -> str:
+    """The same as one word of such a line, which ``unescape`` undoes as well."""
+    return escape(text).replace(" ", "\\x20")
+
+
 def _record(char: str) -> str:
     code = ord(char)
     if char == "\\":
