@@ -151,7 +151,7 @@ class InsideNetwork(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError or OSError."""
-        with ns.InNetwork(slots["init"]):
+        with ns.InNamespace(slots["init"], ns.CLONE_NEWNET):
             network.inside(self.link)
 
     def describe(self) -> str:

@@ -179,18 +179,14 @@ def _in_shm(tree: int) -> int:
 
 def _sysvipc(record: Record) -> dict[str, list[str]]:
     """The lines of /proc/sysvipc in the jail's namespace, by kind."""
-    here = posix.open("/proc/self/ns/ipc", posix.O_RDONLY | posix.O_CLOEXEC)
     init = attach.open_init(record)
     try:
-        ns.setns(init, ns.CLONE_NEWIPC)
-        try:
-            return {row[0]: content.text(f"/proc/sysvipc/{row[0]}").split("\n")[1:-1] for row in _SYSV}
-        except FileNotFoundError:
-            return {}  # a kernel without System V IPC
-        finally:
-            ns.setns(here, ns.CLONE_NEWIPC)
+        with ns.InNamespace(init, ns.CLONE_NEWIPC):
+            try:
+                return {row[0]: content.text(f"/proc/sysvipc/{row[0]}").split("\n")[1:-1] for row in _SYSV}
+            except FileNotFoundError:
+                return {}  # a kernel without System V IPC
     finally:
-        posix.close(here)
         posix.close(init)
 
 

@@ -112,19 +112,16 @@ def _sysctls(amounts: Amounts, shared: int) -> list[tuple[str, str]]:
 
 def _write_sysctls(record: Record, values: list[tuple[str, str]]) -> None:
     """In the jail's namespace, as its root: nobody else may (ipc_permissions()). Raises JailError or OSError."""
-    here = posix.open("/proc/self/ns/ipc", posix.O_RDONLY | posix.O_CLOEXEC)
     init = attach.open_init(record)
     try:
-        ns.setns(init, ns.CLONE_NEWIPC)
-        syscall("setresuid", -1, record.owner, -1)
-        try:
-            for name, value in values:
-                _write(name, value)
-        finally:
-            syscall("setresuid", -1, 0, -1)
-            ns.setns(here, ns.CLONE_NEWIPC)
+        with ns.InNamespace(init, ns.CLONE_NEWIPC):
+            syscall("setresuid", -1, record.owner, -1)
+            try:
+                for name, value in values:
+                    _write(name, value)
+            finally:
+                syscall("setresuid", -1, 0, -1)
     finally:
-        posix.close(here)
         posix.close(init)
 
 

@@ -128,7 +128,7 @@ class ShowAddresses(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError, OSError."""
-        with ns.InNetwork(slots["init"]):
+        with ns.InNamespace(slots["init"], ns.CLONE_NEWNET):
             self._configure()
 
     def _configure(self) -> None:
@@ -247,7 +247,7 @@ def _start(record: Record, init: int) -> None:
 
 def _asking(init: int) -> socket:
     """A socket of the jail's own network namespace, of which to ask what interfaces there are."""
-    with ns.InNetwork(init):
+    with ns.InNamespace(init, ns.CLONE_NEWNET):
         return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
 
 

@@ -91,7 +91,7 @@ def _sockets(namespace: int) -> Netlink:
     """A socket for questions in a network namespace, which this process is in for a moment; -1: in its own."""
     if namespace < 0:
         return Netlink()
-    with ns.InNetwork(namespace):
+    with ns.InNamespace(namespace, ns.CLONE_NEWNET):
         return Netlink()
 
 

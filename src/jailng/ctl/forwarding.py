@@ -75,7 +75,11 @@ def _send(jail: Networked, address: str, family: int) -> None:
     except JailError:
         return  # it has ended meanwhile
     try:
-        with ns.InNetwork(init), suppress(OSError), socket.socket(_FAMILIES[family], socket.SOCK_DGRAM) as made:
+        with (
+            ns.InNamespace(init, ns.CLONE_NEWNET),
+            suppress(OSError),
+            socket.socket(_FAMILIES[family], socket.SOCK_DGRAM) as made,
+        ):
             made.bind((address, 0))
             made.sendto(b"", (_ELSEWHERE[family], 9))
     except ProcessLookupError:

@@ -49,26 +49,31 @@ def setns(fd: int, flags: int) -> None:
     syscall("setns", fd, flags)
 
 
-class InNetwork:
-    """``with InNetwork(fd):`` in that network namespace, or that of a pidfd's process, and back. Raises OSError."""
+class InNamespace:
+    """``with InNamespace(fd, kind):`` in that namespace, or that of a pidfd's process, and back. Raises OSError.
 
-    __slots__ = ("_fd", "_here")
+    ``kind`` is CLONE_NEWNET or CLONE_NEWIPC.
+    """
 
-    def __init__(self, fd: int) -> None:
+    __slots__ = ("_fd", "_here", "_kind")
+
+    def __init__(self, fd: int, kind: int) -> None:
         self._fd = fd
+        self._kind = kind
         self._here = -1
 
     def __enter__(self) -> None:
-        self._here = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        name = "net" if self._kind == CLONE_NEWNET else "ipc"
+        self._here = posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            setns(self._fd, CLONE_NEWNET)
+            setns(self._fd, self._kind)
         except BaseException:
             posix.close(self._here)
             raise
 
     def __exit__(self, *_: object) -> None:
         try:
-            setns(self._here, CLONE_NEWNET)
+            setns(self._here, self._kind)
         finally:
             posix.close(self._here)
 
