@@ -144,20 +144,8 @@ def _add_own(record: Record, used: dict[str, int]) -> None:
                 used["msgqqueued"] += int(words[_QUEUED])
 
 
-def _open(tree: int, path: bytes, flags: int, magic: int) -> int:
-    """What is of that file system in the jail; -1 if it is not there."""
-    try:
-        found = mountfd.openat2(tree, path, flags | posix.O_DIRECTORY | posix.O_CLOEXEC, mount.BENEATH)
-    except OSError:
-        return -1
-    if mountfd.file_system_magic(found) == magic:
-        return found
-    posix.close(found)
-    return -1
-
-
 def _terminals(tree: int) -> int:
-    directory = _open(tree, b"dev/pts", posix.O_RDONLY, mount.DEVPTS_SUPER_MAGIC)
+    directory = mountfd.open_mounted(tree, b"dev/pts", posix.O_RDONLY, mount.DEVPTS_SUPER_MAGIC)
     if directory < 0:
         return 0
     try:
@@ -167,7 +155,7 @@ def _terminals(tree: int) -> int:
 
 
 def _in_shm(tree: int) -> int:
-    directory = _open(tree, b"dev/shm", posix.O_RDONLY, mount.TMPFS_MAGIC)
+    directory = mountfd.open_mounted(tree, b"dev/shm", posix.O_RDONLY, mount.TMPFS_MAGIC)
     if directory < 0:
         return 0
     try:

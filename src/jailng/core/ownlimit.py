@@ -75,15 +75,10 @@ def _size_of_shm(record: Record) -> int:
 
 def _set_option(tree: int, path: bytes, magic: int, options: list[tuple[bytes, bytes]], resource: str) -> None:
     """Nothing is done where the jail has no such file system there. Raises JailError or OSError."""
-    try:
-        where = mountfd.openat2(
-            tree, path, mount.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, mount.BENEATH
-        )
-    except OSError:
+    where = mountfd.open_mounted(tree, path, mount.O_PATH, magic)
+    if where < 0:
         return
     try:
-        if mountfd.file_system_magic(where) != magic:
-            return
         mountfd.reconfigure(where, options)
     except OSError as error:
         if error.errno != EINVAL:

@@ -13,6 +13,7 @@ from jailng.linux.mount import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
+    BENEATH,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_CMD_RECONFIGURE,
     FSCONFIG_SET_FLAG,
@@ -127,6 +128,25 @@ def file_system_magic(fd: int) -> int:
     result = buffer(120)
     syscall("fstatfs", fd, result)
     return int.from_bytes(result.raw[:8], sys.byteorder)
+
+
+def open_mounted(tree: int, path: bytes, flags: int, magic: int) -> int:
+    """The directory ``path`` below ``tree``, by no link, if it is of that type of file system; else -1.
+
+    Raises OSError where its type cannot be asked.
+    """
+    try:
+        fd = openat2(tree, path, flags | posix.O_DIRECTORY | posix.O_CLOEXEC, BENEATH)
+    except OSError:
+        return -1
+    try:
+        if file_system_magic(fd) == magic:
+            return fd
+    except BaseException:
+        posix.close(fd)
+        raise
+    posix.close(fd)
+    return -1
 
 
 def make_private() -> None:
