@@ -445,9 +445,9 @@ def _enter(params: Parameters, index: Index, parent: Record | None) -> Record:
     addresses = [address.bare for family in ("ip4.addr", "ip6.addr") for address in params.addresses(family)]
     lines = [*origin.lines(bool(addresses)), *[f"param {line}" for line in params.to_lines()]]
     more = kept(params)
-    if cgroup.populated(f"jailng/{jid}"):
-        raise JailError(f"cgroup jailng/{jid} is another jail's, of which {DIRECTORY} does not know")
     place = f"jailng/{jid}"
+    if cgroup.populated(place):
+        raise JailError(f"cgroup {place} is another jail's, of which {DIRECTORY} does not know")
     if parent is None:
         first = index.free_slot(more)
     else:

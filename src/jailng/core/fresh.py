@@ -123,37 +123,22 @@ def _make(place: int, record: Record, state: State, passed: int) -> None:
 
 def _tasks(record: Record) -> int:
     """How many processes and threads there are; where they are not counted, the processes."""
-    content = _of_controller(record, "pids", "pids.current", "pids.current")
+    content = controller.read("pids", record.cgroup, "pids.current", "pids.current")
     return int(content) if content else len(cgroup.members(f"{record.cgroup}/members")) + 1
 
 
 def _memory(record: Record) -> dict[bytes, int]:
     """What is in use, in kB, by meminfo's names; nothing, if this host does not count it."""
-    current = _of_controller(record, "memory", "memory.current", "memory.usage_in_bytes")
+    current = controller.read("memory", record.cgroup, "memory.current", "memory.usage_in_bytes")
     if not current:
         return {}
     found = {b"Used": int(current) >> 10}
-    for name, value in _numbers(_of_controller(record, "memory", "memory.stat", "memory.stat")).items():
+    for name, value in _numbers(controller.read("memory", record.cgroup, "memory.stat", "memory.stat")).items():
         if name in _NAMES:
             found[_NAMES[name]] = value >> 10
     if b"Swap" not in found:  # which v1 has among the others
-        found[b"Swap"] = int(_of_controller(record, "memory", "memory.swap.current", "none") or 0) >> 10
+        found[b"Swap"] = int(controller.read("memory", record.cgroup, "memory.swap.current", "none") or 0) >> 10
     return found
-
-
-def _of_controller(record: Record, name: str, file: str, old: str) -> bytes:
-    """A file of a controller in the jail's cgroup, of v2 or by its name in v1. Nothing, if there is none."""
-    place = controller.existing(name, record.cgroup)
-    try:
-        if not place:
-            return cgroup.read(f"{record.cgroup}/{file}")
-        fd = posix.open(f"{place}/{old}", posix.O_RDONLY | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        return b""
-    try:
-        return posix.read(fd, _LARGEST)
-    finally:
-        posix.close(fd)
 
 
 def _numbers(content: bytes) -> dict[bytes, int]:

@@ -10,7 +10,7 @@ import posix
 
 from jailng.core.operation import Operation
 from jailng.errors import JailError
-from jailng.linux import bpf, cgroup, lsm
+from jailng.linux import bpf, cgroup, content, lsm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,13 +52,9 @@ def _loads_any() -> bool:
 
 def _content(path: str) -> bytes:
     try:
-        file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        return content.read(path)
     except FileNotFoundError:
         return b""
-    try:
-        return posix.read(file, 4096)
-    finally:
-        posix.close(file)
 
 
 def _load() -> int:

@@ -80,8 +80,7 @@ def _under(line: str, here: str, depth: int) -> list[str]:
     """The disks under the file system of a line of mountinfo; ``here`` is the host's, for what it names by path."""
     device = line.split(" ")[2]
     if not device.startswith("0:"):
-        disk = _whole(device)
-        return [disk] if disk else []
+        return _whole(device)
     kind, source, *options = line.partition(" - ")[2].split(" ")
     if kind == "overlay" and depth:
         paths = [part.partition("=")[2] for part in options[-1].split(",") if part.split("=")[0] in _LAYERS]
@@ -91,8 +90,7 @@ def _under(line: str, here: str, depth: int) -> list[str]:
             number = posix.stat(source).st_rdev
         except OSError:
             return []
-        disk = _whole(f"{posix.major(number)}:{posix.minor(number)}")
-        return [disk] if disk else []
+        return _whole(f"{posix.major(number)}:{posix.minor(number)}")
     return []
 
 
@@ -105,14 +103,13 @@ def _of_path(path: str, here: str, depth: int) -> list[str]:
     for line in here.split("\n"):
         if line and line.split(" ")[2] == device:
             return _under(line, here, depth - 1)
-    disk = _whole(device) if posix.major(number) else ""
-    return [disk] if disk else []
+    return _whole(device) if posix.major(number) else []
 
 
-def _whole(device: str) -> str:
-    """The disk that a partition is of; "" if it is no block device."""
+def _whole(device: str) -> list[str]:
+    """The disk that a partition is of; none if it is no block device."""
     try:
         posix.stat(f"{_DEVICES}/{device}/partition")
-        return content.text(f"{_DEVICES}/{device}/../dev").strip()
+        return [content.text(f"{_DEVICES}/{device}/../dev").strip()]
     except OSError:
-        return device if posix.access(f"{_DEVICES}/{device}", posix.F_OK) else ""
+        return [device] if posix.access(f"{_DEVICES}/{device}", posix.F_OK) else []

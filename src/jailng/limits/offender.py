@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import posix
-
-from jailng.linux import cgroup
+from jailng.linux import cgroup, content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,12 +87,6 @@ def _uid(pid: int) -> int:
 
 def _read(path: str) -> bytes:
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        return content.read(path)
     except OSError:
         return b""
-    try:
-        return posix.read(fd, 4096)
-    except OSError:
-        return b""
-    finally:
-        posix.close(fd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jailng.linux import cgroup, controller
+from jailng.linux import controller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ def counted(record: Record, resource: str) -> int:
     if resource not in _COUNTED:
         return 0
     name, file, old_file, word = _COUNTED[resource]
-    place = controller.existing(name, record.cgroup)
     try:
-        text = cgroup.read(f"{place}/{old_file}" if place else f"{record.cgroup}/{file}")
+        text = controller.read(name, record.cgroup, file, old_file)
     except OSError:
-        return 0  # the jail does not have the controller, or has ended
+        return 0  # the jail has ended
     return next((int(line.split()[1]) for line in text.split(b"\n") if line.startswith(word + b" ")), 0)

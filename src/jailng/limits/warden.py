@@ -14,10 +14,9 @@ from select import POLLIN, poll
 from jailng.core import consumption, fresh, index, registry
 from jailng.core import limit as kernel
 from jailng.errors import JailError, explain
-from jailng.limits import database, offender, refusals, syslog, watch
+from jailng.limits import database, offender, refusals, standing, syslog, watch
 from jailng.limits.rule import of_jail
-from jailng.linux import cgroup, ns
-from jailng.params.limit import read
+from jailng.linux import cgroup, content, ns
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -96,8 +95,7 @@ class Warden:
             return
         if not self.record.locked:
             self.record = record
-        limits = [rule.limit for rule in database.of_jail(record.name)]
-        limits += read([record.params.get("ng.limits", "")])
+        limits = [*[rule.limit for rule in database.of_jail(record.name)], *standing.own(record)]
         known = {one.limit: one for one in self.watches}
         self.watches = [known.get(one) or Watch(one) for one in dict.fromkeys(watch.watched(limits))]
         self._denied = {}
@@ -300,11 +298,7 @@ def _named(jid: int) -> Record | None:
 
 def _own_cgroup() -> str:
     """This process's, in cgroup2."""
-    fd = posix.open("/proc/self/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        lines = posix.read(fd, 65536).decode("utf-8", "surrogateescape").split("\n")
-    finally:
-        posix.close(fd)
+    lines = content.text("/proc/self/cgroup").split("\n")
     return next((line[4:] for line in lines if line.startswith("0::/")), "")
 
 

@@ -86,6 +86,18 @@ def existing(name: str, path: str) -> str:
     return made if top and posix.access(made, posix.F_OK) else ""
 
 
+def read(name: str, path: str, file: str, old_file: str) -> bytes:
+    """A file of a controller's for the cgroup2 path of a jail, by its name in v2 and in v1.
+
+    Nothing, where there is none. Raises OSError.
+    """
+    place = existing(name, path)
+    try:
+        return cgroup.read(f"{place}/{old_file}" if place else f"{path}/{file}")
+    except FileNotFoundError:
+        return b""
+
+
 def make(name: str, path: str) -> str:
     """Make that directory, and those above it; its path. Raises OSError."""
     made = directory(name, path)
