@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import getopt
 import os
-import signal
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
-from jailng.ctl import recipe, roots, stanza, userland
+from jailng.ctl import place, recipe, roots, stanza, userland
 from jailng.ctl.progress import Progress
 from jailng.errors import JailError, UsageError
 
@@ -81,24 +77,11 @@ def main(argv: list[str]) -> int:
     host = recipe.host_suite()
     suite = wanted.suite or host
     made = recipe.Recipe(suite, recipe.architecture(), packages, recipe.host_sources(suite, host))
-    if wanted.jail and (stanza.DIRECTORY / f"{wanted.jail}.conf").exists():
-        raise JailError(f"bootstrap: {stanza.DIRECTORY / wanted.jail}.conf: File exists")
-    # As an interruption from the terminal: what was begun is taken away.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
-    directories = roots.check_place(wanted.path)
-    try:
+    if wanted.jail:
+        stanza.check_free(wanted.jail)
+    with place.taken(wanted.path, "bootstrap"):
         _make(wanted, made)
-    except BaseException:
-        for directory in directories:
-            with suppress(OSError):
-                directory.rmdir()
-        raise
     return 0
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _make(wanted: Wanted, made: recipe.Recipe) -> None:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import bz2
-import fcntl
 import getopt
 import gzip
 import lzma
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO, cast
 
-from jailng.ctl import carrier, roots, sizes, stanza
+from jailng.ctl import carrier, place, sizes, stanza
 from jailng.ctl.tarin import Manner, Writer
 from jailng.ctl.told import Limits, Told
 from jailng.errors import JailError, UsageError
@@ -89,29 +84,17 @@ def main(argv: list[str]) -> int:
     wanted = parse(argv)
     if os.geteuid() != 0 or ns.is_jailed():
         raise JailError("import: only the host's root can")
-    if wanted.jail and (stanza.DIRECTORY / f"{wanted.jail}.conf").exists():
-        raise JailError(f"import: {stanza.DIRECTORY / wanted.jail}.conf: File exists")
+    if wanted.jail:
+        stanza.check_free(wanted.jail, "import")
     source = 0 if wanted.archive == "-" else os.open(wanted.archive, os.O_RDONLY | os.O_CLOEXEC)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as an interruption from the terminal: what was begun goes again
-        signal.signal(number, _stop)
-    directories = roots.check_place(wanted.path, "import")
-    try:
+    with place.taken(wanted.path, "import"):
         return _make(wanted, source)
-    except BaseException:
-        for directory in directories:
-            with suppress(OSError):
-                directory.rmdir()
-        raise
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _make(wanted: Wanted, source: int) -> int:
     written: Path | None = None
-    partial = wanted.path.with_name(wanted.path.name + ".partial")
-    with _making(wanted.path, partial):
+    partial = place.partial(wanted.path)
+    with place.alone(wanted.path, "import", lambda: _remove(partial)):
         partial.mkdir(mode=0o700)
         top = os.open(partial, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -139,27 +122,6 @@ def _make(wanted: Wanted, source: int) -> int:
     if written is not None:
         print(f"{written}: jail {wanted.jail}", file=sys.stderr)
     return status
-
-
-@contextmanager
-def _making(path: Path, partial: Path) -> Iterator[None]:
-    """Nobody else makes this root; what an earlier one has left goes, and whatever ends this leaves nothing."""
-    mark = partial.with_name(partial.name + ".lock")
-    lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise JailError(f"import: {path}: is being made by another jailctl") from None
-    try:
-        _remove(partial)
-        yield
-    finally:
-        try:
-            _remove(partial)
-        finally:
-            mark.unlink(missing_ok=True)
-            os.close(lock)
 
 
 def _remove(partial: Path) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jailng.core import reach, rootfs
+from jailng.ctl import place
 from jailng.ctl.progress import Progress
 from jailng.ctl.recipe import Recipe
 from jailng.errors import JailError
@@ -42,42 +42,12 @@ def check_tools() -> None:
         raise JailError("bootstrap: Operation not permitted: only root can")
 
 
-def check_place(path: Path, verb: str = "bootstrap") -> list[Path]:
-    """Make the directory that the root shall lie in, for root alone; returns what was made for that, the lowest first.
-
-    Raises JailError if something is at ``path``, or if another user of the host could reach it.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise JailError(f"{verb}: {path}: File exists")
-    if path.is_dir() and any(path.iterdir()):
-        raise JailError(f"{verb}: {path}: Directory not empty")
-    if path == Path("/"):
-        raise JailError(f"{verb}: {path}: Directory not empty")
-    above = path.parent
-    missing = [directory for directory in (above, *above.parents) if not directory.exists()]
-    for directory in reversed(missing):
-        directory.mkdir(mode=0o755)
-    if missing:
-        above.chmod(0o700)
-    descriptor = rootfs.open_root(str(above))
-    try:
-        # As for the root itself, which is not there yet: it will have the usual mode, so it is its parents that count.
-        mend = reach.reachable(descriptor, str(path), inside=False)
-    finally:
-        os.close(descriptor)
-    if mend:
-        # A directory that everybody needs cannot be closed.
-        instead = f"chmod 0700 {above}" if mend.startswith("chmod") else f"use /jail/{path.name}"
-        raise JailError(f"{verb}: {path}: other users of this host can reach {above}: {instead}")
-    return missing
-
-
 class Root:
     """A root in the making, from ``with`` on until ``finish``."""
 
     def __init__(self, path: Path, recipe: Recipe, cache: Path, keep: bool, progress: Progress) -> None:
         self.path = path
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = place.partial(path)
         self.recipe = recipe
         self.cache = cache
         self.keep = keep
@@ -105,23 +75,8 @@ class Root:
         status = self.cache.stat()
         if not self.cache.is_dir() or status.st_uid != 0 or status.st_mode & 0o022:
             raise JailError(f"bootstrap: {self.cache}: others than root may write to it, so it is no place for a cache")
-        mark = self.partial.with_name(self.partial.name + ".lock")
-        lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise JailError(f"bootstrap: {self.path}: is being made by another jailctl") from None
-        try:
-            self._clear()
+        with place.alone(self.path, "bootstrap", self._clear):
             yield
-        finally:
-            try:
-                self._clear()
-            finally:
-                with suppress(FileNotFoundError):
-                    mark.unlink()
-                os.close(lock)
 
     def fill(self) -> str:
         """The tree itself, out of the cache or from the archive; returns which. Raises JailError."""

@@ -22,6 +22,12 @@ def check_name(name: str, verb: str = "bootstrap") -> str:
     return name
 
 
+def check_free(name: str, verb: str = "bootstrap") -> None:
+    """Raises JailError where a jail of that name has a file already."""
+    if (DIRECTORY / f"{name}.conf").exists():
+        raise JailError(f"{verb}: {DIRECTORY / name}.conf: File exists")
+
+
 def check_hostname(name: str, verb: str = "bootstrap") -> str:
     """A host name. Raises JailError."""
     if not _HOSTNAME.fullmatch(name):

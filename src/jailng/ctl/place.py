@@ -1,0 +1,92 @@
+"""Where a root is made: beside its place, as PATH.partial, by one command at a time; its name comes when it is whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from jailng.core import reach, rootfs
+from jailng.errors import JailError
+
+
+def partial(path: Path) -> Path:
+    """What the root at ``path`` is called as long as it is made."""
+    return path.with_name(path.name + ".partial")
+
+
+@contextmanager
+def taken(path: Path, verb: str) -> Iterator[None]:
+    """The directory that the root shall lie in is there, for root alone; if nothing comes of it, it goes again.
+
+    From now on SIGTERM and SIGHUP are what an interruption from the terminal is: what was begun is taken away. Raises
+    JailError if something is at ``path``, or if another user of the host could reach it.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    directories = _make_above(path, verb)
+    try:
+        yield
+    except BaseException:
+        for directory in directories:
+            with suppress(OSError):
+                directory.rmdir()
+        raise
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _make_above(path: Path, verb: str) -> list[Path]:
+    """What was made, the lowest first."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise JailError(f"{verb}: {path}: File exists")
+    if path == Path("/") or (path.is_dir() and any(path.iterdir())):
+        raise JailError(f"{verb}: {path}: Directory not empty")
+    above = path.parent
+    missing = [directory for directory in (above, *above.parents) if not directory.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o755)
+    if missing:
+        above.chmod(0o700)
+    descriptor = rootfs.open_root(str(above))
+    try:
+        # As for the root itself, which is not there yet: it will have the usual mode, so it is its parents that count.
+        mend = reach.reachable(descriptor, str(path), inside=False)
+    finally:
+        os.close(descriptor)
+    if mend:
+        # A directory that everybody needs cannot be closed.
+        instead = f"chmod 0700 {above}" if mend.startswith("chmod") else f"use /jail/{path.name}"
+        raise JailError(f"{verb}: {path}: other users of this host can reach {above}: {instead}")
+    return missing
+
+
+@contextmanager
+def alone(path: Path, verb: str, clear: Callable[[], None]) -> Iterator[None]:
+    """Nobody else makes this root; whatever ends this, nothing that looks like one is left.
+
+    ``clear`` takes away what an earlier one has left, and what this one leaves. Raises JailError.
+    """
+    mark = partial(path).with_name(partial(path).name + ".lock")
+    lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise JailError(f"{verb}: {path}: is being made by another jailctl") from None
+    try:
+        clear()
+        yield
+    finally:
+        try:
+            clear()
+        finally:
+            mark.unlink(missing_ok=True)
+            os.close(lock)
