@@ -1,4 +1,4 @@
-"""Where a root is made: beside its place, as PATH.partial, by one command at a time; its name comes when it is whole."""
+"""Where a root is made: as PATH.partial beside its place, by one command at a time, until all of it is there."""
 
 from __future__ import annotations
 
