@@ -1,0 +1,1 @@
+"""What the owner of a host sees and keeps of a jail from outside: terminals, packets, logs."""
