@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import getopt
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jailng.api.jail import Jail
 from jailng.audit import catalogue, enter, expected, planted, report
@@ -19,15 +18,19 @@ from jailng.audit.probe import ABSENT, ESCAPED, EXPOSED, HELD, PROBES
 from jailng.audit.report import OPENED, UNKNOWN, Result
 from jailng.core import registry
 from jailng.core.interpreter import PYTHON
+from jailng.ctl import listing
 from jailng.errors import JailError, UsageError
 from jailng.linux import ns
 from jailng.params.values import visible
 from jailng.procs import printed
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 USAGE = """usage: jailctl audit [-a] [--json] [-c class] jail
        jailctl audit [-a] [--json] [-c class] --pid pid
        jailctl audit [-a] [--json] [-c class] -- command [argument ...]
-       jailctl audit --list"""
+       jailctl audit --list [--json]"""
 _COLOURS = {ESCAPED: "bold red", UNKNOWN: "magenta", EXPOSED: "yellow", OPENED: "cyan", HELD: "green", ABSENT: "dim"}
 _COLUMNS = ("CLASS", "HELD", "EXPOSED", "OPENED", "ESCAPED", "UNKNOWN", "ABSENT")
 _OWN = "jailng-audit-"
@@ -59,9 +62,9 @@ def _run(argv: list[str]) -> int:
         raise UsageError(USAGE) from None
     given = dict(options)
     if "--list" in given:
-        if words or len(given) > 1:
+        if words or not given.keys() <= {"--list", "--json"}:
             raise UsageError(USAGE)
-        return printed.say(_listed())
+        return listing.document({"probes": _probes()}) if "--json" in given else printed.say(_listed())
     kind = given.get("-c", "")
     if kind and kind not in _kinds():
         raise UsageError(
@@ -75,10 +78,12 @@ def _run(argv: list[str]) -> int:
         raise JailError("audit: only the host's root can try this")
     about, results = _examine(given.get("--pid", ""), words, is_command, f"{kind}:" if kind else "")
     if "--json" in given:
-        print(json.dumps(report.as_json(results, about), indent=2))
-    elif not (sys.stdout.isatty() and _draw(about, results, "-a" in given)):
-        printed.say(_plain(about, results, "-a" in given))
-    return report.status(results)
+        written = listing.document(report.as_json(results, about))
+    elif (console := listing.terminal()) is not None:
+        written = listing.draw(console, _drawn(about, results, "-a" in given))
+    else:
+        written = printed.say(_plain(about, results, "-a" in given))
+    return report.status(results) or written
 
 
 def _is_one(pid: str | None, words: list[str], is_command: bool) -> bool:
@@ -171,6 +176,14 @@ def _listed() -> list[str]:
     return lines
 
 
+def _probes() -> list[dict[str, object]]:
+    """All probes, each with the rows of the catalogue that it is of."""
+    return [
+        {"probe": name, "class": probe.kind, "rows": [str(row) for row in catalogue.rows_of(name)]}
+        for name, probe in PROBES.items()
+    ]
+
+
 def _shown(results: list[Result], everything: bool) -> list[Result]:
     order = list(report.STATES)
     chosen = [one for one in results if everything or one.state not in (HELD, ABSENT)]
@@ -195,15 +208,10 @@ def _table(results: list[Result]) -> list[list[str]]:
     ]
 
 
-def _draw(about: dict[str, str], results: list[Result], everything: bool) -> bool:
-    """As tables, if there is what draws them (python3-rich)."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        return False
-    console = Console()
+def _drawn(about: dict[str, str], results: list[Result], everything: bool) -> Iterator[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
     shown = Table("", "tried", "what came of it", box=None, pad_edge=False)
     for one in _shown(results, everything):
         text = Text(one.said)
@@ -211,7 +219,7 @@ def _draw(about: dict[str, str], results: list[Result], everything: bool) -> boo
             text.append(f"\n{one.why}", style="dim")
         shown.add_row(Text(one.state, style=_COLOURS[one.state]), Text(one.probe.name), text)
     if shown.row_count:
-        console.print(shown)
+        yield shown
     table = Table(*[title.lower() for title in _COLUMNS], box=None, pad_edge=False)
     for row in _table(results):
         cells = [
@@ -219,6 +227,5 @@ def _draw(about: dict[str, str], results: list[Result], everything: bool) -> boo
             for title, cell in zip(_COLUMNS[1:], row[1:], strict=True)
         ]
         table.add_row(Text(row[0]), *cells)
-    console.print(table)
-    console.print(Text(f"{visible(about['target'])}: {report.summary(results)}"))
-    return True
+    yield table
+    yield Text(f"{visible(about['target'])}: {report.summary(results)}")

@@ -5,11 +5,9 @@ A check is a row of CHECKS: its name, what it is about, and a function that yiel
 
 from __future__ import annotations
 
-import getopt
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from jailng.ctl import (
     corekernel,
@@ -18,6 +16,7 @@ from jailng.ctl import (
     hardening,
     hostnetwork,
     lent,
+    listing,
     netkernel,
     reached,
     redirected,
@@ -29,6 +28,9 @@ from jailng.errors import JailError, UsageError
 from jailng.linux import ns
 from jailng.params.values import visible
 from jailng.procs import printed
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 USAGE = "usage: jailctl doctor [--json] [check ...]"
 
@@ -54,23 +56,20 @@ _COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
 def main(argv: list[str]) -> int:
     """Run the checks; 1 if anything is wrong. Raises UsageError and JailError."""
-    try:
-        asked, names = getopt.gnu_getopt(argv, "", ["json"])
-    except getopt.GetoptError:
-        raise UsageError(USAGE) from None
+    given, names = listing.options(argv, USAGE)
     for name in names:
         if name not in CHECKS:
             raise UsageError(f"jailctl: doctor: no check of that name: {visible(name)}\n{USAGE}\n{_list()}")
     if os.geteuid() != 0 or ns.is_jailed():
         raise JailError("doctor: only the host's root can look at all of it")
     found = examine(names)
-    if asked:
-        print(json.dumps({"checks": [_as_json(name, findings) for name, findings in found.items()]}, indent=2))
-    elif sys.stdout.isatty() and _draw(found):
-        pass
+    if "--json" in given:
+        written = listing.document({"checks": [_as_json(name, findings) for name, findings in found.items()]})
+    elif (console := listing.terminal()) is not None:
+        written = listing.draw(console, [_table(found)])
     else:
-        printed.say([line for name, findings in found.items() for line in _plain(name, findings)])
-    return int(any(finding.wrong for findings in found.values() for finding in findings))
+        written = printed.say([line for name, findings in found.items() for line in _plain(name, findings)])
+    return written or int(any(finding.wrong for findings in found.values() for finding in findings))
 
 
 def examine(names: Iterable[str] = ()) -> dict[str, list[Finding]]:
@@ -100,14 +99,10 @@ def _plain(name: str, findings: list[Finding]) -> list[str]:
     return lines
 
 
-def _draw(found: dict[str, list[Finding]]) -> bool:
-    """As a table, if there is what draws one (python3-rich)."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        return False
+def _table(found: dict[str, list[Finding]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("", "check", "", box=None, pad_edge=False)
     for name, findings in found.items():
         state = _state(findings)
@@ -117,5 +112,4 @@ def _draw(found: dict[str, list[Finding]]) -> bool:
             for line in finding.remedy:
                 text.append(f"\n  {visible(line)}", style="bold")
         table.add_row(Text(state, style=_COLOURS[state]), Text(name), text)
-    Console().print(table)
-    return True
+    return table

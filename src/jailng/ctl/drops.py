@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import getopt
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from jailng.core import firewall
-from jailng.ctl import diagnosis
-from jailng.errors import JailError, UsageError
+from jailng.ctl import diagnosis, listing
+from jailng.ctl.listing import Column
+from jailng.errors import JailError
 from jailng.linux.libnftables import Library
-from jailng.params.values import visible
 from jailng.procs import printed
 from jailng.procs.jails import named
-from jailng.procs.printed import Heading
 
 USAGE = "usage: jailctl drops [--json] [jail ...]"
-_HEADINGS = [Heading("JID", left=False, least=5), Heading("FORGED", left=False), Heading("DENIED", left=False)]
+_COLUMNS = [
+    Column("jid", left=False, least=5),
+    Column("forged", left=False),
+    Column("denied", left=False),
+    Column("name", "JAIL"),
+]
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,16 @@ class Drops:
 
 def main(argv: list[str]) -> int:
     """Run; the exit status. Raises UsageError and JailError."""
-    try:
-        asked, names = getopt.gnu_getopt(argv, "", ["json"])
-    except getopt.GetoptError:
-        raise UsageError(USAGE) from None
+    given, names = listing.options(argv, USAGE)
     wanted = {named(name, lambda jid: f"jail {jid} not found").jid for name in names}
     found, everybody = counted()
     shown = [one for one in found if not wanted or one.jid in wanted]
-    if asked:
-        print(json.dumps({"jails": [vars(one) for one in shown], **everybody}, indent=2))
-        return 0
-    rows = [(str(one.jid), str(one.forged), str(one.denied), one.name) for one in shown]
-    made = printed.lines([*_HEADINGS, Heading("JAIL")], rows)
-    if not names:
-        made.append(
-            f"of all, also of those that are gone: {everybody['forged']} forged, {everybody['denied']} denied; "
-            f"{everybody['unrouted']} of others, that the host would not have routed without jails"
-        )
-    return printed.say([visible(line) for line in made])
+    written = listing.show("jails", _COLUMNS, [vars(one) for one in shown], "--json" in given, everybody)
+    if names or "--json" in given:
+        return written
+    total = f"of all, also of those that are gone: {everybody['forged']} forged, {everybody['denied']} denied; "
+    others = f"{everybody['unrouted']} of others, that the host would not have routed without jails"
+    return written or printed.say([total + others])
 
 
 def counted() -> tuple[list[Drops], dict[str, int]]:

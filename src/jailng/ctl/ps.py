@@ -19,7 +19,7 @@ from jailng.procs.process import Process, processes, terminal_name
 
 USAGE = """usage: jailctl ps [-AaclmrSuwx] [-J jail[,jail...]] [-O fmt | -o fmt]
                   [-p pid[,pid...]] [-t tty[,tty...]] [-U user[,user...]]
-                  [--init] [--libxo json] [pid ...]
+                  [--init] [--json | --libxo json] [pid ...]
        jailctl ps -L"""
 # Format for -u, -l and neither: of bin/ps/ps.c, and with what a jail adds.
 _FORMATS = {
@@ -119,6 +119,8 @@ def _without_long(argv: Sequence[str], options: Options) -> list[str]:
     for word in words:
         if word == "--init":
             options.init = True
+        elif word == "--json":
+            options.json = True
         elif word == "--libxo" or word.startswith(("--libxo=", "--libxo:")):
             style = word[8:] or next(words, "")
             if style.split(",")[0] not in ("json", "J"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from jailng.core import registry
 from jailng.core.registry import Record
 from jailng.core.tally import Counted
+from jailng.ctl import listing
+from jailng.ctl.listing import Column
 from jailng.errors import UsageError
-from jailng.procs import printed
 from jailng.procs.jails import named
 
 
@@ -31,21 +31,21 @@ def found(word: str) -> Record:
 
 def show(kind: Kind, words: list[str]) -> int:
     """List the rules of the jails that are named, or of all; the exit status. Raises JailError, UsageError, OSError."""
-    names = [word for word in words if word != "--json"]
-    if len(names) > 1 or any(name.startswith("-") for name in names):
+    given, names = listing.options(words, kind.usage)
+    if len(names) > 1:
         raise UsageError(kind.usage)
     records = [found(names[0])] if names else registry.jails()
     listed = [(record, kind.counted(record)) for record in records]
-    if "--json" in words:
-        return printed.say([json.dumps({kind.title: [_fact(kind, *one) for one in listed if one[1]]}, indent=2)])
-    headings = [printed.Heading("JID", left=False), printed.Heading("NAME")]
-    headings += [printed.Heading(title, left=False) for title in kind.columns.values()]
+    if "--json" in given:
+        return listing.document({kind.title: [_fact(kind, *one) for one in listed if one[1]]})
+    columns = [Column("jid", left=False), Column("name")]
+    columns += [Column(column, title, left=False) for column, title in kind.columns.items()]
     rows = [
-        [str(record.jid), record.name, *[str(getattr(rule, column)) for column in kind.columns], rule.text]
+        {"jid": record.jid, "name": record.name, "rule": rule.text, **{key: getattr(rule, key) for key in kind.columns}}
         for record, rules in listed
         for rule in rules
     ]
-    return printed.say(printed.lines([*headings, printed.Heading("RULE")], rows))
+    return listing.show(kind.title, [*columns, Column("rule")], rows, as_json=False)
 
 
 def _fact(kind: Kind, record: Record, rules: list[Counted]) -> dict[str, object]:

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jailng.ctl import listing
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 from jailng.procs import printed
@@ -14,7 +15,7 @@ from jailng.procs.jails import Jails, user_name
 from jailng.procs.printed import Heading
 from jailng.procs.sockets import End, Holder, Socket, believed, holders, sockets
 
-USAGE = """usage: jailctl sockstat [-46cLlnqsuw] [-j jail] [-p ports] [-P protocols]"""
+USAGE = """usage: jailctl sockstat [-46cLlnqsuw] [--json] [-j jail] [-p ports] [-P protocols]"""
 _HEADINGS = [
     Heading("USER", least=8),
     Heading("COMMAND", least=10),
@@ -48,6 +49,9 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run ``jailctl sockstat``; its exit status. Raises UsageError and JailError."""
+    words = [word for word in argv if word != "--json"]
+    if len(words) < len(argv):
+        return listing.document({"sockets": [_fact(*one) for one in _found(parse(words))]})
     return _show(parse(argv), with_jid=True)
 
 
@@ -108,20 +112,43 @@ def _ports(text: str) -> set[int]:
     return chosen
 
 
-def _show(options: Options, with_jid: bool) -> int:
+def _found(options: Options) -> Iterator[tuple[int, Socket, Holder | None]]:
+    """The sockets that were asked for, once for each that holds it, with the jail's jid. Raises JailError."""
     jails = Jails()
     only = jails.jids([options.jail]) if options.jail is not None else None
-    headings = [*([_JID] if with_jid else []), *_HEADINGS, *([_STATE] if options.state else [])]
     listed = [found for found in sockets(jails, unix="" in options.versions) if wanted(found, options)]
-    rows = []
     for found, who in believed(listed, holders()):
         holding: list[Holder | None] = [*who] or [None]
         for holder in holding:
             jid = holder.jid if holder else found.jid
-            if only is not None and (jid not in only or not holder):
-                continue
-            row = _row(found, holder, options)
-            rows.append([*([str(jid)] if with_jid else []), *row, *([found.state] if options.state else [])])
+            if only is None or (jid in only and holder):
+                yield jid, found, holder
+
+
+def _fact(jid: int, found: Socket, holder: Holder | None) -> dict[str, object]:
+    process = holder.process if holder is not None else None
+    fact: dict[str, object] = {
+        "jid": jid,
+        "user": user_name(process.uid) if process is not None else None,
+        "uid": process.uid if process is not None else None,
+        "command": process.comm if process is not None else None,
+        "pid": process.pid if process is not None else None,
+        "fd": holder.descriptor if holder is not None else None,
+        "protocol": found.protocol + found.version,
+        "state": found.state or None,
+    }
+    if not found.version:
+        return {**fact, "path": found.path or None}
+    ends = (("local", found.local), ("foreign", found.foreign))
+    return {**fact, **{name: {"address": end.address or None, "port": end.port or None} for name, end in ends}}
+
+
+def _show(options: Options, with_jid: bool) -> int:
+    headings = [*([_JID] if with_jid else []), *_HEADINGS, *([_STATE] if options.state else [])]
+    rows = [
+        [*([str(jid)] if with_jid else []), *_row(found, holder, options), *([found.state] if options.state else [])]
+        for jid, found, holder in _found(options)
+    ]
     return printed.say([line.rstrip() for line in printed.lines(headings, rows, titles=not options.quiet)])
 
 

@@ -10,14 +10,15 @@ import subprocess
 import sys
 
 from jailng.core import jailinit
-from jailng.ctl import mib, shim
+from jailng.ctl import listing, mib, shim
 from jailng.ctl.mib import Variable, View
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 
 USAGE = """\
 usage: jailctl sysctl [-bdehiNnoqtTWx] name[=value] ...
-       jailctl sysctl [-bdehNnoqtTWx] -a"""
+       jailctl sysctl [-bdehNnoqtTWx] -a
+       jailctl sysctl --json [-TW] -a | name ..."""
 _LETTERS = frozenset("AabdehiNnoqtTwWxX")
 _OURS = ("jail", "kern", "security")  # the tops of trees that Linux does not have
 _THEIRS = frozenset("Nnq")  # letters that mean about the same to the host's own
@@ -27,6 +28,8 @@ _SPACE = " \t\n\v\f\r"
 
 def main(argv: list[str]) -> int:
     """``jailctl sysctl``. Raises UsageError."""
+    if "--json" in argv:
+        return _listing([word for word in argv if word != "--json"])
     script = f"{jailinit.place('shims', 'lib/jailng/shims')}/sysctl"
     real = shim.behind(script, os.environ.get("PATH", os.defpath))
     try:
@@ -35,6 +38,19 @@ def main(argv: list[str]) -> int:
         if real is None or not argv:
             raise
         os.execv(real, ["sysctl", *argv])
+
+
+def _listing(argv: list[str]) -> int:
+    """Our variables as JSON: all, or those below the names. Raises UsageError."""
+    letters, words = _options(argv)
+    if not letters <= set("aTW") or ("a" in letters) is bool(words) or any(set(word) & set("=:") for word in words):
+        raise UsageError(USAGE)
+    call = _Call(letters, None)
+    chosen = [variable for word in words for variable in call.below(word)] if words else call.variables
+    unknown = [word for word in words if not call.below(word)]
+    status = max([0, *[_complain(f"unknown oid '{word}'") for word in unknown]])
+    rows = [call.fact(variable) for variable in chosen if variable.kind != mib.NODE and call.is_shown(variable)]
+    return listing.document({"variables": rows}) or status
 
 
 def answer(argv: list[str], real: str | None) -> int:
@@ -107,7 +123,7 @@ class _Call:
                 int(self._theirs(word) != 0) if self.real is not None else _complain(f"unknown oid '{_split(word)[0]}'")
             )
         name, value = _split(word)
-        found = self._below(name)
+        found = self.below(name)
         if not found:
             if self.letters & {"i", "q"}:
                 return int("i" not in self.letters)
@@ -126,7 +142,26 @@ class _Call:
                 self._show(variable)
         return 0
 
-    def _below(self, name: str) -> list[Variable]:
+    def is_shown(self, variable: Variable) -> bool:
+        """Whether a listing has it: with -T and -W only those of their kind."""
+        return not (("W" in self.letters and variable.write is None) or ("T" in self.letters and not variable.tunable))
+
+    def fact(self, variable: Variable) -> dict[str, object]:
+        """A variable for JSON; the value of one that cannot be read is null."""
+        try:
+            text: str | None = variable.read(self.view)
+        except (JailError, OSError):
+            text = None
+        value = int(text) if text is not None and variable.kind in _SIZES else text
+        return {
+            "name": variable.name,
+            "type": variable.kind,
+            "value": value,
+            "writable": variable.write is not None,
+            "description": variable.description,
+        }
+
+    def below(self, name: str) -> list[Variable]:
         """The variable of that name, or the node and all that is below it. A dot at the end is the node again."""
         bare = name[:-1] if name.endswith(".") else name
         exact = [variable for variable in self.variables if variable.name == bare]
@@ -161,7 +196,7 @@ class _Call:
 
     def _show(self, variable: Variable, alone: bool = False) -> int:
         letters = self.letters
-        if ("W" in letters and variable.write is None) or ("T" in letters and not variable.tunable):
+        if not self.is_shown(variable):
             return 0
         if "N" in letters:
             self._put(variable.name)
