@@ -258,7 +258,7 @@ def test_time_is_up(rctl: Command, make: Command, stage: Stage, jail: Command) -
     assert lines(rctl("-r", "::wallclock")) == []
     ends(watching)
     assert registry.find("cell") is not None
-    assert not (stage.cgroup2 / "jailng/warden").exists()
+    assert not (stage.cgroup2 / "jailng/beside").exists()
 
 
 def test_what_has_been_used_up(rctl: Command, make: Command, jexec: Command, jail: Command) -> None:

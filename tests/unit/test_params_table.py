@@ -38,7 +38,7 @@ def every() -> list[Parameter]:
 
 def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
     assert sorted(names()) == sorted(
-        [*MANUAL, "ng.uids", "ng.stack", "ng.lenient", "ng.rdr", "ng.egress", "ng.limits", "ng.quota"]
+        [*MANUAL, "ng.uids", "ng.stack", "ng.lenient", "ng.rdr", "ng.egress", "ng.limits", "ng.quota", "ng.watch"]
     )
 
 

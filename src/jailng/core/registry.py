@@ -100,6 +100,7 @@ class Record:
         "netns",
         "params",
         "parent",
+        "posts",
         "rules",
         "sockets",
         "starter",
@@ -124,6 +125,7 @@ class Record:
         self.sockets = ""  # the broker of its sockets (core/stack.py)
         self.rules = ""  # of rctl(8), about its name, as they were when they were last carried out (limits/standing.py)
         self.warden = ""  # who watches what it uses (limits/watch.py)
+        self.posts: dict[str, str] = {}  # who watches or logs what happens in it, by kind (observe/posts.py)
         self.netns = self.mntns = self.cookie = 0  # where on the host it was made (core/origin.py)
         self.up = False
         self.created = False
@@ -191,6 +193,8 @@ class Record:
                 setattr(self, word, int(rest))
             elif word in ("up", "created", "limiting"):
                 setattr(self, word, True)
+            elif word == "post":
+                kind, _, self.posts[kind] = rest.partition(" ")
             elif word == "limited":
                 self.limiting = False
         self.name = self.params.get("name", self.name)

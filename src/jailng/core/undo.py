@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
 _AMONG_MOUNTS = ("image", "mount", "netns", "quota")
+_PATIENCE = 5.0  # seconds that those who watch a jail have to write down the last of it
 AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
 LEAVES = ("init", "members/own", "members", "broker", "sockets")  # of a jail's cgroup
 
@@ -119,10 +120,13 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])
-    if record.warden and record.current:
-        from jailng.limits import watch
+    if (record.warden or record.posts) and record.current:
+        from jailng.core import beside
 
-        watch.end(record)
+        for kind in record.posts:  # they write down what has come until the jail's end
+            beside.end(record.posts[kind], _PATIENCE)
+        if record.warden:
+            beside.end(record.warden)
     for jid in registry.forget(record):  # also those that were reserved meanwhile: by now their makers are dead
         _walk_inner(jid, record, wait=True)
 

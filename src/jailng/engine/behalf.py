@@ -240,6 +240,10 @@ def _is_started(talk: _Talk, made: list[str | int | list[str]]) -> bool:
         return False
 
 
+# The host's addresses are not the jail's to give, nor are its disk and processes.
+_HOSTS_ALONE = ("ng.rdr", "ng.watch", "ng.log")
+
+
 def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str]:
     """Parameters as the host has them, but for ``path``, which is returned by itself. Raises JailError."""
     params = Parameters()
@@ -249,7 +253,7 @@ def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str
         known = resolve(name)
         if known is not None and known[0].pseudo and name not in _OWN:
             raise JailError(f"unknown parameter: {visible(name)}")
-        if name == "ng.rdr" and text:  # the host's addresses are not the jail's to give
+        if name in _HOSTS_ALONE and text:
             raise JailError(hierarchy.NOT_PERMITTED)
         if name == "ng.limits" and text:
             _check_limits(text)

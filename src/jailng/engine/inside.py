@@ -132,6 +132,10 @@ def attached(
         from jailng.limits import standing
 
         standing.look_after(record)
+    if record.posts:
+        from jailng.observe import posts
+
+        posts.look_after(record)
     entry = attach.Entry(record, privileges.confine(params, record.joined))
     try:
         streams = _streams(record, entry.base, fds, not wanted.background)

@@ -315,6 +315,10 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
         from jailng.engine import broker
 
         broker.ensure(life.there)
+    if life.there.params.get("ng.watch") or life.there.params.get("ng.log"):
+        from jailng.observe import posts
+
+        posts.settle(life.there)
     if life.voice.verbose > 0:
         life.voice.say(_creation(life.params))
     for note in notes:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jailng.core.registry import Record
 
+_POSTS = ("ng.watch", "ng.log")
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 
 
@@ -84,11 +85,13 @@ def _change(record: Record, changes: Parameters) -> None:
         raise
     outer = record.name
     settled = ["limited"] if record.limiting else []
+    before = {name: record.params.get(name, "") for name in _POSTS}
     record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
     policed(record)
     if renamed:
         _keep_name(record)
     _follow(record, changed)
+    _watch(record, changed, before)
     _tell_inside(record, changed)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
@@ -117,6 +120,21 @@ def _follow(record: Record, changed: list[str]) -> None:
         from jailng.limits import standing
 
         standing.settle(record)
+
+
+def _watch(record: Record, changed: list[str], before: dict[str, str]) -> None:
+    """Have the posts that the jail's parameters ask for now; those that were, if there cannot be such."""
+    if not record.posts and not any(name in changed for name in _POSTS):
+        return
+    from jailng.observe import posts
+    from jailng.params.values import escape
+
+    try:
+        posts.settle(record)
+    except (JailError, OSError):
+        record.append([f"param {name}={escape(text)}" for name, text in before.items() if name in changed])
+        posts.look_after(record)
+        raise
 
 
 def _has_rules(record: Record, changed: list[str]) -> bool:

@@ -11,12 +11,12 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import consumption, fresh, index, registry
+from jailng.core import beside, consumption, fresh, index, registry
 from jailng.core import limit as kernel
 from jailng.errors import JailError, explain
 from jailng.limits import database, offender, refusals, standing, syslog, watch
 from jailng.limits.rule import of_jail
-from jailng.linux import cgroup, content, ns
+from jailng.linux import cgroup, ns
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -271,11 +271,10 @@ def main(jid: int, pid: int, inode: int) -> None:
             init = ns.pidfd_open(pid)
             if posix.fstat(init).st_ino == inode:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
-                before = _own_cgroup()
-                _move(watch.HOME)
+                before = beside.enter()
                 _thaw(record)  # the last one may have been killed before it could
                 Warden(record, init).serve(hears)
-                _leave(before)
+                beside.leave(before)
     except ProcessLookupError:
         pass  # the jail has ended meanwhile
     except Exception as error:  # nobody else would ever hear of it
@@ -294,30 +293,3 @@ def _named(jid: int) -> Record | None:
             return record
         time.sleep(_PERIOD / _TRIES)
     return None
-
-
-def _own_cgroup() -> str:
-    """This process's, in cgroup2."""
-    lines = content.text("/proc/self/cgroup").split("\n")
-    return next((line[4:] for line in lines if line.startswith("0::/")), "")
-
-
-def _leave(before: str) -> None:
-    """Go back, or to the root, which in a container takes no processes, and remove what this process was in."""
-    for place in (f"{before}/cgroup.procs".lstrip("/"), "cgroup.procs"):
-        try:
-            cgroup.write(place, b"0")
-        except OSError:
-            continue
-        watch.leave()
-        return
-
-
-def _move(home: str) -> None:
-    for _ in range(_ROUNDS):
-        try:
-            cgroup.make(home)
-            cgroup.write(f"{home}/cgroup.procs", b"0")
-            return
-        except OSError:
-            pass  # whoever left it has removed it

@@ -296,6 +296,9 @@ _ROWS: dict[str, Row] = {
     "ng.quota": ("string", "", "", "now", "live", 255, None,
         "how much of the disk the root may take: size[,inodes=count], or image:size[,inodes=count]; no limit if empty",
         "the quota of a project of the file system that path is on, or an ext4 of its own in the file path.img"),
+    "ng.watch": ("list", (), "", "now", "live", None, None,
+        "what is recorded of the jail, without its doing: tty, its terminals; packets, what it sends and receives",
+        "a process of the host's beside the jail for each, which reads what BPF programs or a packet socket hand it"),
 }  # fmt: skip
 
 

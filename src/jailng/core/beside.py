@@ -1,0 +1,138 @@
+"""Processes of the host's that run beside a jail: wardens (limits/watch.py) and posts (observe/posts.py).
+
+Each is started by a command, looks after one jail, and ends with it. They live in a cgroup beside the jails', for in
+the jail's they would have to do with what the jail leaves of processors and memory, and in their starter's they would
+end with that.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from jailng.core import interpreter, registry
+from jailng.errors import JailError
+from jailng.linux import cgroup, ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+HOME = "jailng/beside"  # the cgroup of all of them
+_SIGKILL = 9
+_SECONDS = 5.0
+_MOMENT = 0.5
+_ROUNDS = 8
+
+
+def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] = ()) -> str:
+    """Start ``main`` of a module with the jid, PID 1's pid, its pidfd's inode and more numbers; its ``process_id``.
+
+    These signals wait until it wants them. Raises JailError.
+    """
+    pid, _, inode = record.init.partition(" ")
+    argv = interpreter.command(module, record.jid, int(pid), int(inode), *numbers)
+    # None of the caller's streams: who waits for their end would wait for the jail's.
+    streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
+    try:
+        started = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=streams, setsid=True, setsigmask=blocked)
+        return registry.process_id(started)
+    except OSError as error:
+        raise JailError(f"{interpreter.PYTHON}: {error.strerror}") from None
+
+
+def tell(identity: str, signal: int) -> None:
+    """Send a signal to one, if it still lives."""
+    try:
+        pidfd = _open(identity)
+    except OSError:
+        return
+    try:
+        ns.pidfd_send_signal(pidfd, signal)
+    except OSError:
+        pass  # it has ended meanwhile
+    finally:
+        posix.close(pidfd)
+
+
+def end(identity: str, patience: float = 0.0) -> None:
+    """Have one end: by itself within ``patience`` seconds, or killed. It leaves nothing behind."""
+    try:
+        pidfd = _open(identity)
+    except OSError:
+        pass
+    else:
+        try:
+            if not ns.ends_within(pidfd, patience):
+                ns.pidfd_send_signal(pidfd, _SIGKILL)
+                ns.ends_within(pidfd, _SECONDS)
+        except OSError:
+            pass  # it was faster
+        finally:
+            posix.close(pidfd)
+    clear()
+
+
+def _open(identity: str) -> int:
+    """A pidfd of the process of that ``process_id``. Raises OSError if it lives no longer."""
+    pid, _, inode = identity.partition(" ")
+    pidfd = ns.pidfd_open(int(pid or 0))
+    if str(posix.fstat(pidfd).st_ino) != inode:
+        posix.close(pidfd)
+        raise ProcessLookupError
+    return pidfd
+
+
+def enter() -> str:
+    """Move this process into ``HOME``; where in cgroup2 it was, which ``leave`` takes."""
+    before = _own_cgroup()
+    for _ in range(_ROUNDS):
+        try:
+            cgroup.make(HOME)
+            cgroup.write(f"{HOME}/cgroup.procs", b"0")
+            break
+        except OSError:
+            pass  # whoever left it has removed it
+    return before
+
+
+def leave(before: str) -> None:
+    """Go back, or to the root, which in a container takes no processes, and remove what this process was in."""
+    for place in (f"{before}/cgroup.procs".lstrip("/"), "cgroup.procs"):
+        try:
+            cgroup.write(place, b"0")
+        except OSError:
+            continue
+        clear()
+        return
+
+
+def _own_cgroup() -> str:
+    fd = posix.open("/proc/self/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        lines = posix.read(fd, 65536).decode("utf-8", "surrogateescape").split("\n")
+    finally:
+        posix.close(fd)
+    return next((line[4:] for line in lines if line.startswith("0::/")), "")
+
+
+def clear() -> None:
+    """Remove ``HOME``, and what it lies in, if nobody is in there."""
+    until = time.monotonic() + _MOMENT
+    for directory in (HOME, HOME.partition("/")[0]):
+        while not _removed(directory) and time.monotonic() < until:
+            time.sleep(_MOMENT / 100)
+
+
+def _removed(directory: str) -> bool:
+    """Whether that has come to an end: the kernel may count a process that has ended for a moment longer."""
+    try:
+        posix.rmdir(directory, dir_fd=cgroup.unified_root())
+    except FileNotFoundError:
+        pass
+    except OSError:
+        try:
+            return bool(cgroup.members(directory) or cgroup.directories_in(directory))
+        except OSError:
+            pass  # somebody else was faster
+    return True

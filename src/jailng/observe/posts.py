@@ -1,0 +1,108 @@
+"""The posts of a jail: processes of the host's that watch it or log what happens in it, one for each kind.
+
+A jail that is to be watched is only once its posts are ready; from then on it does not depend on them. Where one was
+killed, the next command that comes upon the jail starts it anew. What one does is ``observe.post``.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import beside, elsewhere, registry
+from jailng.errors import JailError
+from jailng.linux import ns
+from jailng.params.values import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+
+# kind: the parameter that asks for it. A post is told its kind by its place here.
+KINDS = {"tty": "ng.watch", "packets": "ng.watch", "log": "ng.log"}
+_SIGHUP = 1
+_SECONDS = 30.0  # in which a post has to be ready
+_PATIENCE = 5.0
+_LONGEST = 4096  # bytes of the reason why one is not
+
+
+def wanted(record: Record) -> list[str]:
+    """The kinds that the jail's parameters ask for. Raises JailError."""
+    found: list[str] = []
+    if record.params.get("ng.watch"):
+        from jailng.params import watch
+
+        found += [one.kind for one in watch.read([record.params["ng.watch"]])]
+    if record.params.get("ng.log"):
+        found.append("log")
+    return found
+
+
+def settle(record: Record) -> None:
+    """Have those posts, and no others, that are wanted, and have them follow the record as it is now.
+
+    Needs the jail's lock, and that PID 1 is there. Raises JailError, OSError.
+    """
+    kinds = wanted(record)
+    for kind in list(record.posts):
+        if registry.is_alive(record.posts[kind]):
+            beside.tell(record.posts[kind], _SIGHUP)
+            if kind not in kinds and not _stays(kind):
+                beside.end(record.posts[kind], _PATIENCE)
+    for kind in kinds:
+        ensure(record, kind)
+
+
+def _stays(kind: str) -> bool:
+    """Whether it may have something to do that no parameter asks for: terminals are watched by jailctl(8)."""
+    return kind == "tty"
+
+
+def ensure(record: Record, kind: str) -> None:
+    """Have a post of that kind, whether or not the parameters ask for it; it is ready when this returns.
+
+    Needs the jail's lock. Raises JailError, OSError.
+    """
+    if registry.is_alive(record.posts.get(kind, "")):
+        return
+    hears, tells = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        posix.set_inheritable(tells, True)
+        again = int(kind in record.posts)
+        try:
+            with elsewhere.Network(record):
+                number = list(KINDS).index(kind)
+                started = beside.start(record, "jailng.observe.post", number, tells, again, blocked=(_SIGHUP,))
+        finally:
+            posix.close(tells)
+        record.append([f"post {kind} {started}"])
+        complaint = _hear(hears, started)
+    finally:
+        posix.close(hears)
+    if complaint:
+        beside.end(started)
+        raise JailError(f"{KINDS[kind]}: {visible(complaint)}")
+
+
+def _hear(hears: int, started: str) -> str:
+    """Why the post that has the other end is not ready, or ""."""
+    if not ns.ends_within(hears, _SECONDS):
+        return f"no answer from process {started.partition(' ')[0]} in {_SECONDS:.0f} s"
+    said = posix.read(hears, _LONGEST).decode("utf-8", "surrogateescape")
+    if said == "ready":
+        return ""
+    return said or f"process {started.partition(' ')[0]} has ended"
+
+
+def look_after(record: Record) -> None:
+    """Start those that were killed, unless another command is at work on the jail. What fails then is told later."""
+    try:
+        if all(registry.is_alive(record.posts.get(kind, "")) for kind in wanted(record)):
+            return
+        if record.lock(wait=False):
+            try:
+                if record.alive():
+                    settle(record)
+            finally:
+                record.unlock()
+    except (JailError, OSError):
+        pass  # `jailctl info` and the next `jail -m` name it
