@@ -38,7 +38,18 @@ def every() -> list[Parameter]:
 
 def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
     assert sorted(names()) == sorted(
-        [*MANUAL, "ng.uids", "ng.stack", "ng.lenient", "ng.rdr", "ng.egress", "ng.limits", "ng.quota", "ng.watch"]
+        [
+            *MANUAL,
+            "ng.uids",
+            "ng.stack",
+            "ng.lenient",
+            "ng.rdr",
+            "ng.egress",
+            "ng.limits",
+            "ng.quota",
+            "ng.init",
+            "ng.watch",
+        ]
     )
 
 
@@ -83,7 +94,7 @@ def test_defaults_are_freebsd_s_but_for_those_that_say_so() -> None:
 
 def test_create_only_is_freebsd_s_rdtun() -> None:
     frozen = {parameter.name for parameter in every() if parameter.create_only}
-    assert frozen == {"jid", "path", "ip4", "ip6", "vnet", "osrelease", "osreldate", "ng.uids", "ng.stack"}
+    assert frozen == {"jid", "path", "ip4", "ip6", "vnet", "osrelease", "osreldate", "ng.uids", "ng.stack", "ng.init"}
 
 
 def test_read_only() -> None:

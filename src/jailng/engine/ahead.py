@@ -43,6 +43,6 @@ def _may_die(jail: Jail, forced: bool) -> bool:
             jail.params = jail.read(True)
     except (JailError, OSError):
         return False  # told when it has its turn
-    if any(jail.params.strings(step) for step in _TELLING):
+    if any(jail.params.strings(step) for step in _TELLING) or record.params.get("ng.init", "none") != "none":
         return False
     return not jail.params.number("stop.timeout") or not cgroup.populated(f"{record.cgroup}/members")

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from jailng.engine.life import Life, Steps, Walk
 
 
+def _guest(life: Life, _: str) -> Walk:
+    if life.running.text("ng.init") != "none":
+        from jailng.engine import guest
+
+        yield from guest.shut_down(life)
+
+
 def _terminate(life: Life, _: str) -> Walk:
     seconds = life.params.number("stop.timeout")
     record = life.there
@@ -66,6 +73,7 @@ def _take_down(life: Life, _: str) -> Iterable[command.Wait]:
 STOP: Steps = (
     ("exec.prestop", host_commands),
     ("exec.stop", jail_commands),
+    ("ng.init", _guest),
     ("stop.timeout", _terminate),
     ("jail_remove", _remove),
     ("exec.poststop", host_commands),

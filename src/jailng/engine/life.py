@@ -219,7 +219,7 @@ def jail_commands(life: Life, step: str) -> Walk:
     for text in life.params.strings(step):
         argv, background = command.split(text)
         if argv:
-            yield from _run_inside(life, argv, background)
+            yield from run_inside(life, argv, background)
 
 
 def _the_command(life: Life, step: str) -> Walk:
@@ -228,10 +228,11 @@ def _the_command(life: Life, step: str) -> Walk:
         return
     argv = list(life.params.strings(step))
     if argv:
-        yield from _run_inside(life, argv, False)
+        yield from run_inside(life, argv, False)
 
 
-def _run_inside(life: Life, argv: list[str], background: bool) -> Walk:
+def run_inside(life: Life, argv: list[str], background: bool) -> Walk:
+    """One command in the jail, in the jail's turn. Raises JailError."""
     yield command.TURN
     life.voice.say(f"run command in jail{_as(life.params.text('exec.jail_user'))}: {' '.join(argv)}")
     if life.ready is not None:
@@ -253,6 +254,8 @@ def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
     if not argv or background or life.crowded or life.params.number("exec.timeout"):
         return None
     if life.params.strings("exec.created") or life.params.strings("exec.start"):
+        return None
+    if life.params.text("ng.init") != "none":
         return None
 
     def prepare(confinement: Confinement) -> None:
@@ -344,6 +347,13 @@ def tell_of_refusal(voice: Voice, line: str, error: JailError) -> None:
     from jailng.engine import shown
 
     voice.say(shown.refused(line, error))
+
+
+def _guest(life: Life, _: str) -> Walk:
+    if life.params.text("ng.init") != "none":
+        from jailng.engine import guest
+
+        yield from guest.start(life)
 
 
 def _interfaces(life: Life, _: str) -> Iterable[command.Wait]:
@@ -446,6 +456,7 @@ START: Steps = (
     ("jail_set", _create),
     ("exec.created", host_commands),
     ("vnet.interface", _interfaces),
+    ("ng.init", _guest),
     ("exec.start", jail_commands),
     ("command", _the_command),
     ("exec.poststart", host_commands),
@@ -514,7 +525,8 @@ def _walk_back(life: Life) -> None:
 
 def _runs_something(params: Parameters) -> bool:
     """Whether there are commands for which the jail has to persist until they have ended."""
-    return any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
+    commands = any(params.strings(name) for name in ("command", "exec.start", "exec.poststart"))
+    return commands or params.text("ng.init") != "none"
 
 
 def start(life: Life) -> None:

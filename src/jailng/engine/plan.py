@@ -28,6 +28,8 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
             lines += [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
         elif name == "vnet.interface":
             lines += [f"move {interface} into the jail" for interface in params.strings(name) if interface]
+        elif name == "ng.init" and params.text(name) != "none":
+            lines += [f"ng.init: {line}" for line in _guest(params.text(name), 0)]
         elif name == "ng.quota":
             lines += _quota(params)
         elif name == "mount":
@@ -37,6 +39,12 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
         elif name.startswith("exec."):
             lines += [f"{name}: {text}" for text in params.strings(name)]
     return lines
+
+
+def _guest(kind: str, way: int) -> list[str]:
+    from jailng.engine import guest
+
+    return [" ".join(argv) for argv in guest.COMMANDS[kind][way]]
 
 
 def _quota(params: Parameters) -> list[str]:
@@ -72,10 +80,13 @@ def removal(record: Record | None, params: Parameters | None = None) -> list[str
         name: [f"{name}: {text}" for text in params.strings(name)] if params is not None else []
         for name in ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
     }
+    kind = record.params.get("ng.init", "none") if record is not None and params is not None else "none"
+    guest = [f"ng.init: {line}" for line in _guest(kind, 1)] if kind != "none" else []
     undone = [f"undo: {line}" for line in reversed(record.undo)] if record is not None else []
     return [
         *commands["exec.prestop"],
         *commands["exec.stop"],
+        *guest,
         *undone,
         *commands["exec.poststop"],
         *commands["exec.release"],
