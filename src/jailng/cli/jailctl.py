@@ -19,6 +19,7 @@ VERBS = {
     "egress": "what may leave jails, with what the rules have counted",
     "export": "write the tree of a jail as a tar archive",
     "import": "make a root of a tar archive",
+    "list": "jails: those that run, those of /etc/jail.conf that do not, and what is left of others",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",
     "rdr": "connections that are led to jails: list, add, del, clear",
@@ -28,7 +29,7 @@ VERBS = {
     "sockstat": "sockets, with who has them and in which jail",
     "sysctl": "FreeBSD's sysctls that are about jails",
 }
-_MODULES = {"import": "importing", "export": "exporting"}  # else it is the verb's name
+_MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name
 # Who stops reading ends the others, as FreeBSD's; these would leave half of something.
 _WHOLE = ("bootstrap", "cp", "export", "import")
 USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(

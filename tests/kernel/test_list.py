@@ -1,0 +1,139 @@
+"""jailctl list: every jail, in whatever state it is, and whatever was killed on the way there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jailng.core import registry
+from jailng.linux import ns
+from tests.kernel.conftest import ENVIRONMENT, Command
+
+Listed = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def conf(tmp_path: Path, small_root: Path) -> Path:
+    """Jails in all ways; ``included`` is in a file that the first includes."""
+    (tmp_path / "jail.conf.d").mkdir()
+    (tmp_path / "jail.conf.d" / "more.conf").write_text('included { host.hostname = "more.example"; }\n')
+    file = tmp_path / "jail.conf"
+    file.write_text(
+        f"""
+        path = "{small_root}";
+        persist;
+        .include "{tmp_path}/jail.conf.d/*.conf";
+        web {{ ip4.addr = "198.51.100.10/24", "198.51.100.11"; ip6.addr = "2001:db8:1::10"; }}
+        slow {{ exec.start = "/bin/busybox sleep 1000"; }}
+        mounted {{ mount += "tmpfs {small_root}/tmp tmpfs rw 0 0"; }}
+        "web.inner" {{ }}
+        """
+    )
+    return file
+
+
+@pytest.fixture
+def listed(jailctl: Command, conf: Path) -> Listed:
+    """State by name."""
+
+    def look(*words: str) -> dict[str, str]:
+        done = jailctl("list", "-f", str(conf), "--json", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return {one["name"]: one["state"] for one in json.loads(done.stdout)["jails"]}
+
+    return look
+
+
+def _until(told: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not told():
+        assert time.monotonic() < until
+
+
+def _record(name: str) -> registry.Record:
+    record = registry.remains(name)
+    assert record is not None
+    return record
+
+
+def _kill_init(name: str) -> None:
+    pidfd = os.pidfd_open(_record(name).init_pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    assert ns.ends_within(pidfd, 60)
+    os.close(pidfd)
+
+
+def test_every_state(jail: Command, jailctl: Command, listed: Listed, conf: Path, small_root: Path) -> None:
+    file = str(conf)
+    (small_root / "tmp").mkdir(exist_ok=True)
+    assert listed() == dict.fromkeys(("included", "web", "slow", "mounted", "web.inner"), "stopped")
+    for name in ("included", "mounted"):
+        assert jail("-f", file, "-c", name).returncode == 0
+    assert (
+        jail("-c", "name=other", "jid=77", f"path={small_root}", "persist", "host.hostname=o.example").returncode == 0
+    )
+    starter = subprocess.Popen(
+        [str(Path(__file__).parents[2] / "bin/jail"), "-f", file, "-c", "slow"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+    )  # fmt: skip
+    _until(lambda: listed()["slow"] == "starting")
+    assert listed()["other"] == listed()["mounted"] == listed("77")["other"] == "running"
+    starter.kill()
+    starter.wait()
+    assert listed()["slow"] == "half-made"
+    _kill_init("other")
+    assert listed()["other"] == "ended"
+    with open(f"/run/jailng/jails/{_record('other').jid}") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert listed()["other"] == "dying"
+    assert jail("-R", "mounted").returncode == 0
+    assert listed("mounted")["mounted"] == "half-removed"
+    # What it shows of them, to who reads, and that it has changed nothing.
+    done = jailctl("list", "-f", file)
+    lines = {line.split()[1]: line.split() for line in done.stdout.splitlines()}
+    assert lines["NAME"] == ["JID", "NAME", "STATE", "IP", "AGE", "PATH", "HOSTNAME"]
+    assert lines["other"] == ["77", "other", "ended", "-", "-", str(small_root), "o.example"]
+    assert lines["included"][2:4] == ["running", "-"] and lines["included"][6] == "more.example"
+    assert lines["web"][:4] == ["-", "web", "stopped", "198.51.100.10,198.51.100.11,2001:db8:1::10"]
+    only = jailctl("list", "-r", "--json")
+    assert [one["name"] for one in json.loads(only.stdout)["jails"]] == ["included"]
+    (one,) = json.loads(only.stdout)["jails"]
+    assert one["init"] == _record("included").init_pid and abs(time.time() - one["since"]) < 600
+    assert listed() == {
+        "included": "running", "web": "stopped", "slow": "half-made", "mounted": "half-removed", "other": "ended",
+        "web.inner": "stopped",
+    }  # fmt: skip
+    # The same commands again.
+    conf.write_text(conf.read_text().replace("sleep 1000", "true"))
+    for name in ("slow", "mounted"):
+        assert jail("-f", file, "-c", name).returncode == 0
+    assert listed()["slow"] == listed()["mounted"] == "running"
+    assert jail("-f", file, "-r", "*").returncode == 0
+    assert set(listed().values()) == {"stopped"} and "other" not in listed()
+
+
+def test_what_is_wrong(jailctl: Command, tmp_path: Path) -> None:
+    done = jailctl("list", "nope")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", 'jailctl: jail "nope" not found\n')
+    assert jailctl("list", "77").stderr == "jailctl: jail 77 not found\n"
+    done = jailctl("list", "-f", str(tmp_path / "none"))
+    assert (done.returncode, done.stderr) == (1, f"jailctl: {tmp_path}/none: No such file or directory\n")
+    assert done.stdout.split() == ["JID", "NAME", "STATE", "IP", "AGE", "PATH", "HOSTNAME"]
+    file = tmp_path / "jail.conf"
+    file.write_text('a { path = "$nothing"; } b { host.hostname = "\x1b[31m"; }\n')
+    done = jailctl("list", "-f", str(file))
+    assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr
+    assert done.stderr.startswith("jailctl: a: ") and len(done.stderr.splitlines()) == 1
+    assert [line.split()[1:3] for line in done.stdout.splitlines()[1:]] == [["a", "stopped"], ["b", "stopped"]]
+    file.write_text("a {")
+    done = jailctl("list", "-f", str(file))
+    assert done.returncode == 1 and done.stderr.startswith(f"jailctl: {file}:")
+    assert jailctl("list", "-x").stderr.startswith("usage: jailctl list")
