@@ -1,0 +1,191 @@
+"""A log that tells when it was tampered with: JSON lines, each with the hash of the one before and a MAC.
+
+An entry is a line: ``{"seq":N,"time":T,"kind":K,"jail":J,"jid":I,...,"prev":HASH,"mac":MAC}``, ASCII, everything else
+escaped. HASH is the SHA-256 of the line before without its newline; MAC is over the line up to ``,"mac"``, with a key
+that only this entry has (``ratchet``). The keys of what has been written are gone from the host, but for the
+verification key, where that was left there (``seal``). Who reads and checks it all is ``verification``.
+
+A file is an epoch; it begins with an entry of kind ``file``, which names the chain, the epoch, and the oldest file that
+has to be there. So what rotation has removed is on record before it goes.
+
+Lines are written first and sealed then: killed between the two, the next writer finds whole lines behind the seal,
+which the key in it proves to be the chain's, and perhaps half a line, which it removes and tells of.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from jailng.observe import entry, ratchet
+from jailng.observe.recovery import Recovery
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jailng.observe.seal import Key, Seal
+
+Fields = dict[str, object]
+
+_SIZE = 16 << 20  # bytes of a file
+_KEEP = 8  # files
+_BUFFER = 1 << 18  # bytes that are written at the latest
+_SYNC = 1.0  # seconds, after which what is written is on the disk
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Chain:
+    """The writer of one jail's log. There is one at a time: it holds the seal's lock. Raises OSError.
+
+    ``directory`` has the files, and ``seal`` is what authenticates them. ``common`` is what every entry has: the jail's
+    name and jid. ``size`` is in bytes a file, of which ``keep`` stay. Where the chain is begun by this and
+    ``keep_key`` is false, ``key`` is the only place that has the verification key.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        seal: Seal,
+        common: Fields,
+        size: int = _SIZE,
+        keep: int = _KEEP,
+        keep_key: bool = True,
+    ) -> None:
+        self.directory = directory
+        self.common = common
+        self.size = size
+        self.keep = keep
+        self.key: Key | None = None
+        self._seal = seal
+        self._fd = -1
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._synced = time.monotonic()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        state = seal.open()
+        if state is None:
+            self.state, self.key = seal.create(keep_key)
+            self._begin(self.state.epoch)
+        else:
+            self.state = state
+            self._take_up()
+
+    # Writing
+
+    def append(self, kind: str, fields: Fields) -> int:
+        """Add an entry; it is on record with the next ``flush``, at the latest. Its number.
+
+        ``fields`` are what json(3) writes; bytes that are not UTF-8 come as surrogates. ``time`` among them is in
+        nanoseconds since 1970, now if it is not there. Names of the chain's own (``seq``, ``kind``, ``prev``, ``mac``)
+        are not to be used.
+        """
+        number = self._add(kind, fields)
+        if self._buffered >= _BUFFER:
+            self.flush()
+        return number
+
+    def flush(self) -> None:
+        """Write down what has been added, and seal it. Raises OSError, as when the disk is full; try it again then."""
+        if self._buffer:
+            self._write()
+            self._seal.store(self.state)
+            if self.state.offset >= self.size:
+                self._rotate()
+        self.sync(_SYNC)
+
+    def sync(self, after: float = 0.0) -> None:
+        """Have it on the disk, unless that was less than ``after`` seconds ago."""
+        now = time.monotonic()
+        if self.state.synced != self.state.seq and now >= self._synced + after:
+            os.fdatasync(self._fd)
+            self.state.synced = self.state.seq
+            self._seal.store(self.state)
+            self._synced = now
+
+    def close(self) -> None:
+        """Write down what there is, and let go of it."""
+        try:
+            self.flush()
+            self.sync()
+        finally:
+            os.close(self._fd)
+            os.close(self._folder)
+            self._seal.close()
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """How many entries the chain has, and the hash of the last."""
+        return self.state.seq, self.state.prev
+
+    def _add(self, kind: str, fields: Fields) -> int:
+        state = self.state
+        number = state.seq
+        line = entry.made(number, kind, {**self.common, **fields}, state.prev, state.key)
+        self._buffer.append(line)
+        self._buffered += len(line)
+        state.seq += 1
+        state.prev = entry.digest(line[:-1])
+        state.key = ratchet.after(state.key)
+        return number
+
+    def _write(self) -> None:
+        """All of it or, where the disk is full, so that the next try goes on where this one has ended."""
+        data = b"".join(self._buffer)
+        self._buffer, self._buffered = [data], len(data)
+        while data:
+            done = os.write(self._fd, data)
+            self.state.offset += done
+            data = data[done:]
+            self._buffer, self._buffered = [data], len(data)
+        self._buffer = []
+
+    # Files
+
+    def _begin(self, epoch: int) -> None:
+        """Begin a file, which becomes the last; what is buffered has been written to the one before."""
+        state = self.state
+        ahead = epoch - state.epoch
+        if ahead:
+            state.key = ratchet.first_of(ratchet.later_epoch(state.later, ahead - 1))
+            state.later = ratchet.later_epoch(state.later, ahead)
+        state.epoch, state.offset = epoch, 0
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = os.open(entry.file_name(epoch), _NEW, 0o600, dir_fd=self._folder)
+        state.inode = os.fstat(self._fd).st_ino
+        state.first = max(state.first, epoch - self.keep + 1)
+        self._add("file", {"chain": state.chain, "epoch": epoch, "first": state.first})
+        self._write()
+        self._seal.store(state)
+        os.fsync(self._folder)
+
+    def _rotate(self) -> None:
+        os.fdatasync(self._fd)
+        self._begin(self.state.epoch + 1)
+        for epoch in entry.epochs(self._folder):
+            if epoch < self.state.first:
+                os.unlink(entry.file_name(epoch), dir_fd=self._folder)
+
+    # After another writer
+
+    def _take_up(self) -> None:
+        """Go on where the last writer has stopped, or was stopped, and say what it has left."""
+        found = Recovery(self._folder, self.state)
+        found.run()
+        told: Fields = {"unsealed": found.unsealed, "half": found.half}
+        name = entry.file_name(self.state.epoch)
+        if found.damage:
+            told["damage"] = found.damage
+            self._begin(max([self.state.epoch, *entry.epochs(self._folder)]) + 1)
+        elif self.state.offset:
+            self._fd = os.open(name, _OLD, dir_fd=self._folder)
+            os.ftruncate(self._fd, self.state.offset)
+        else:  # the first writer of all was killed before it had written an entry
+            if name in os.listdir(self._folder):
+                os.unlink(name, dir_fd=self._folder)
+            self._begin(self.state.epoch)
+        self.append("resumed", told)
+        self.flush()

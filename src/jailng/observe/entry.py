@@ -1,0 +1,112 @@
+"""An entry of a log as a line of its file (``chain``), and the names of the files.
+
+What authenticates a line has a fixed place at its end, so that a line can be checked without being understood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from jailng.observe import ratchet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SUFFIX = ".jsonl"
+_DIGITS = 8
+_HEX = 64
+_MAC = b',"mac":"'
+_PREV = b',"prev":"'
+_START = b'{"seq":'
+_TAIL = len(_MAC) + _HEX + 2
+_LINK = len(_PREV) + _HEX + 1
+_MOST_DIGITS = 18
+_SECOND = 10**9
+
+
+def digest(line: bytes) -> str:
+    """The hash that the next line has of this one; ``line`` is without its newline."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def made(number: int, kind: str, fields: Mapping[str, object], prev: str, key: bytes) -> bytes:
+    """The line of an entry, newline and all. ``fields`` may have ``time``, in nanoseconds since 1970."""
+    stamp = fields.get("time")
+    when = stamp if isinstance(stamp, int) else time.time_ns()
+    rest = {name: value for name, value in fields.items() if name != "time"}
+    text = _json({"seq": number, "time": shown_time(when), "kind": kind, **rest})
+    body = text[:-1].encode("ascii") + b',"prev":"%s"' % prev.encode("ascii")
+    return body + b',"mac":"%s"}\n' % ratchet.mac(key, body).encode("ascii")
+
+
+def shown_time(nanoseconds: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 writes them, in UTC."""
+    seconds, rest = divmod(nanoseconds, _SECOND)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
+def _json(value: Mapping[str, object]) -> str:
+    text = json.dumps(value, separators=(",", ":"))
+    # A surrogate by itself, a byte that was no UTF-8, is what readers of JSON stumble over.
+    return json.dumps(_plain(value), separators=(",", ":")) if "\\ud" in text else text
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {str(_plain(name)): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class Line:
+    """A line, newline not among it, taken apart: ``number``, ``prev`` and ``mac`` as it claims them.
+
+    ``whole`` is whether it has the form of an entry at all; else the others mean nothing.
+    """
+
+    __slots__ = ("_body", "mac", "number", "prev", "whole")
+
+    def __init__(self, line: bytes) -> None:
+        self._body = line[:-_TAIL]
+        self.mac = line[-_HEX - 2 : -2].decode("latin-1")
+        self.prev = self._body[-_HEX - 1 : -1].decode("latin-1")
+        number = self._body[len(_START) :].partition(b",")[0]
+        self.number = int(number) if number.isdigit() and len(number) <= _MOST_DIGITS else -1
+        self.whole = (
+            line.endswith(b'"}')
+            and line[-_TAIL : -_TAIL + len(_MAC)] == _MAC
+            and self._body.startswith(_START)
+            and self._body.endswith(b'"')
+            and self._body[-_LINK : -_LINK + len(_PREV)] == _PREV
+            and self.number >= 0
+        )
+
+    def is_by(self, key: bytes) -> bool:
+        """Whether it was written with that entry's key."""
+        return self.whole and hmac.compare_digest(self.mac.encode("latin-1"), ratchet.mac(key, self._body).encode())
+
+
+def fields(line: bytes) -> dict[str, object]:
+    """What the entry says; nothing where it is no JSON."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def file_name(epoch: int) -> str:
+    """The name of that epoch's file."""
+    return f"{epoch:0{_DIGITS}}{_SUFFIX}"
+
+
+def epochs(folder: int) -> list[int]:
+    """The epochs of which there are files, in order; ``folder`` is a descriptor of the directory."""
+    names = [name.removesuffix(_SUFFIX) for name in os.listdir(folder) if name.endswith(_SUFFIX)]
+    return sorted([int(name) for name in names if name.isascii() and name.isdigit() and len(name) >= _DIGITS])
