@@ -49,6 +49,7 @@ def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
             "ng.quota",
             "ng.init",
             "ng.watch",
+            "ng.log",
         ]
     )
 

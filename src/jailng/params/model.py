@@ -445,6 +445,10 @@ def check_honoured(name: str, value: Value) -> None:
         from jailng.params import quota
 
         quota.parse(str(value))
+    if name == "ng.log" and isinstance(value, tuple):
+        from jailng.params import log
+
+        log.check([str(one) for one in value])
     if name == "interface" and value:
         _check_interface(str(value))
     if parameter.accepts is None or value in parameter.accepts:

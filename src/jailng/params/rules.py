@@ -1,4 +1,4 @@
-"""Lists of rules, ng.rdr, ng.egress, ng.limits and ng.watch: how one is told from the next, and what two are made of.
+"""Lists of rules, of ng.rdr, ng.egress, ng.limits, ng.watch and ng.log: how they are told apart, and what two are.
 
 A rule is kept as text in one form, which ``parse`` of its kind makes an equal rule of. Commas part rules, and what a
 rule lists: so where a rule begins its words say.
@@ -42,6 +42,10 @@ def parse(name: str, text: str) -> tuple[str, ...]:
         from jailng.params import watch
 
         return tuple([one.text for one in watch.read([text])])
+    if name == "ng.log":
+        from jailng.params import log
+
+        return tuple(log.read([text]).texts)
     from jailng.params import egress
 
     return tuple([egress_rule.text for egress_rule in egress.read([text])])

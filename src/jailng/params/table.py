@@ -302,6 +302,9 @@ _ROWS: dict[str, Row] = {
     "ng.watch": ("list", (), "", "now", "live", None, None,
         "what is recorded of the jail, without its doing: tty, its terminals; packets, what it sends and receives",
         "a process of the host's beside the jail for each, which reads what BPF programs or a packet socket hand it"),
+    "ng.log": ("list", (), "", "now", "live", None, None,
+        "what is logged outside the jail, tamper-evident: syslog, exec, connections, logins or all",
+        "a process of the host's beside the jail, which serves /dev/log inside and hears the rest of the kernel"),
 }  # fmt: skip
 
 
