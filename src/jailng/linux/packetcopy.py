@@ -1,0 +1,215 @@
+"""Copies of packets where no packet socket can be, or would be seen: BPF programs that write them to a ring buffer.
+
+Two places: an interface of another network namespace (TCX, Linux 6.6), whose root is shown neither a socket nor a
+queueing discipline; and a cgroup, for what goes through the sockets of its processes on a stack that they share with
+others. The programs take no part in what becomes of a packet. They last as long as somebody has their descriptors.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from jailng.linux import bpf
+from jailng.linux.assembler import SKB_LOAD_BYTES, Code
+from jailng.linux.bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9
+from jailng.linux.libc import syscall, words
+from jailng.linux.packet import Frame, tagged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TCX_INGRESS, TCX_EGRESS = 46, 47
+IN, OUT = 0, 4  # PACKET_HOST, PACKET_OUTGOING
+
+_PROG_TYPE_SCHED_CLS = 3
+_MAP_CREATE, _LINK_CREATE = 0, 28
+_MAP_ARRAY, _MAP_RINGBUF = 2, 27
+_MMAPABLE = 1 << 10
+_TCX_NEXT = 0xFFFFFFFF
+_ALLOW = 1
+# enum bpf_func_id
+_KTIME_GET_BOOT_NS, _RINGBUF_RESERVE, _RINGBUF_SUBMIT, _RINGBUF_DISCARD = 125, 131, 132, 133
+# Offsets in struct __sk_buff.
+_LENGTH, _VLAN_PRESENT, _VLAN_TCI, _VLAN_PROTOCOL = 0, 20, 24, 28
+# What is written before a packet: time, its length, what is copied of it, direction, whether there is a tag, the tag,
+# the tag's protocol in the order of the wire.
+_HEAD = struct.Struct("=QIIIIII4x")
+# The kernel wants to know before it runs a program how much room that asks for, so there are rooms of some sizes.
+_ROOMS = (256, 2048, 16384, 66560)
+_BUSY, _DISCARDED = 1 << 31, 1 << 30
+_RECORD = struct.Struct("=II")
+_POSITION = struct.Struct("=Q")
+_COUNTS = struct.Struct("=QQ")
+
+
+class Copies:
+    """The packets of one place, from now on; the same to its reader as a ``packet.Ring``.
+
+    ``index`` is the number of an interface of this network namespace, where what comes in is copied, and with ``both``
+    what goes out, too. With 0 it is the cgroup2 directory of the descriptor ``cgroup``: packets of IP, to which a
+    header of Ethernet's is added. ``most`` is how many bytes of a packet are copied. Raises OSError.
+    """
+
+    __slots__ = ("_available", "_consumer", "_counters", "_data", "_fds", "_raw", "_seen", "_size", "name", "sequence")
+
+    def __init__(self, name: str, size: int, most: int, index: int = 0, both: bool = True, cgroup: int = -1) -> None:
+        self.name = name
+        self.sequence = 0
+        self._raw = not index
+        self._size = 1 << (size - 1).bit_length()
+        self._seen = (0, 0)
+        self._available = 0
+        self._fds: list[int] = []
+        try:
+            ring = self._kept(_map(_MAP_RINGBUF, 0, 0, self._size))
+            counters = self._kept(_map(_MAP_ARRAY, 4, _COUNTS.size, 1, _MMAPABLE))
+            page = mmap.PAGESIZE
+            self._counters = mmap.mmap(counters, page)
+            self._consumer = mmap.mmap(ring, page)
+            # The data lies twice, one behind the other, so that what goes round the end is in one piece.
+            self._data = memoryview(mmap.mmap(ring, page + 2 * self._size, prot=mmap.PROT_READ, offset=page))
+            ways = [(OUT, bpf.CGROUP_INET_EGRESS), (IN, bpf.CGROUP_INET_INGRESS)]
+            if index:
+                ways = [(OUT, TCX_EGRESS), (IN, TCX_INGRESS)][not both :]
+            for direction, place in ways:
+                kind = _PROG_TYPE_SCHED_CLS if index else bpf.PROG_TYPE_CGROUP_SKB
+                code = _program(ring, counters, most, direction, _TCX_NEXT if index else _ALLOW)
+                program = bpf.load(kind, place, code)
+                try:
+                    self._kept(_link(program, index or cgroup, place))
+                finally:
+                    os.close(program)
+        except BaseException:
+            self.close()
+            raise
+
+    def _kept(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def fileno(self) -> int:
+        """The ring buffer: readable when there is something in it."""
+        return self._fds[0]
+
+    def close(self) -> None:
+        """Copy no more, and let go of what was not read."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def resume(self, sequence: int) -> None:
+        """Go on at that place, where another left off."""
+        self.sequence = sequence
+        _POSITION.pack_into(self._consumer, 0, sequence)
+
+    def ready(self) -> bool:
+        """Whether there is something to be read."""
+        self._available = _POSITION.unpack_from(self._data, 0)[0]
+        return self._available > self.sequence and not self._record(self.sequence)[0] & _BUSY
+
+    def _record(self, position: int) -> tuple[int, int]:
+        at = mmap.PAGESIZE + position % self._size
+        return int(_RECORD.unpack_from(self._data, at)[0]), at + _RECORD.size
+
+    def frames(self) -> Iterator[Frame]:
+        """What there was when this was found ``ready``. Then ``give_back`` it."""
+        ahead = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        position = self.sequence
+        while position < self._available:
+            size, at = self._record(position)
+            if size & _BUSY:
+                break
+            position += (size & ~_DISCARDED) + _RECORD.size + 7 & ~7
+            if not size & _DISCARDED:
+                yield self._frame(at, ahead)
+        self._available = position
+
+    def _frame(self, at: int, ahead: int) -> Frame:
+        boot, length, kept, direction, present, tag, protocol = _HEAD.unpack_from(self._data, at)
+        data: memoryview | bytes = self._data[at + _HEAD.size : at + _HEAD.size + kept]
+        if self._raw:
+            kind = b"\x86\xdd" if kept and data[0] >> 4 == 6 else b"\x08\0"
+            data, length = b"".join([bytes(12), kind, data]), length + 14
+        elif present and kept >= 12:
+            data, length = tagged(data, tag, int.from_bytes(struct.pack("=H", protocol & 0xFFFF), "big")), length + 4
+        return Frame(boot + ahead, length, direction, data)
+
+    def give_back(self) -> None:
+        """Let the kernel have the room of what was read."""
+        self.resume(self._available)
+
+    def counted(self) -> tuple[int, int]:
+        """Packets since this was asked last, and how many of those were dropped."""
+        packets, drops = _COUNTS.unpack_from(self._counters, 0)
+        before, self._seen = self._seen, (packets, drops)
+        return packets - before[0], drops - before[1]
+
+
+def _map(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
+    # union bpf_attr, BPF_MAP_CREATE: map_type key_size value_size max_entries map_flags, then what stays 0
+    attr = words(kind, key, value, entries, flags, size=4) + bytes(52)
+    return syscall("bpf", _MAP_CREATE, attr, len(attr))
+
+
+def _link(program: int, target: int, place: int) -> int:
+    # union bpf_attr, BPF_LINK_CREATE: prog_fd, target_fd or target_ifindex, attach_type, flags, then what stays 0
+    attr = words(program, target, place, 0, size=4) + bytes(48)
+    return syscall("bpf", _LINK_CREATE, attr, len(attr))
+
+
+def _program(ring: int, counters: int, most: int, direction: int, verdict: int) -> bytes:
+    code = Code()
+    code.copy(R6, R1)
+    code.count(counters, 0)
+    code.load(R7, R6, _LENGTH)
+    code.copy(R8, R7)
+    code.jump_if_above(R8, min(most, _ROOMS[-1]), "cut")
+    code.jump_if(R8, 0, "done")
+    code.jump("measured")
+    code.label("cut")
+    code.set(R8, min(most, _ROOMS[-1]))
+    code.label("measured")
+    for room in _ROOMS:
+        code.jump_if_above(R8, room, f"more than {room}")
+        code.map(R1, ring)
+        code.set(R2, _HEAD.size + room)
+        code.set(R3, 0)
+        code.call(_RINGBUF_RESERVE)
+        code.jump_if_null(R0, "dropped")
+        code.copy(R9, R0)
+        code.copy(R1, R6)
+        code.set(R2, 0)
+        code.copy(R3, R9)
+        code.add(R3, _HEAD.size)
+        code.copy(R4, R8)
+        code.call(SKB_LOAD_BYTES)
+        code.jump_unless(R0, 0, "unreadable")
+        code.jump("copied")
+        code.label(f"more than {room}")
+    code.jump("done")
+    code.label("copied")
+    code.call(_KTIME_GET_BOOT_NS)
+    code.store_wide(R9, 0, R0)
+    code.store(R9, 8, R7)
+    code.store(R9, 12, R8)
+    code.set(R1, direction)
+    code.store(R9, 16, R1)
+    for offset, place in ((20, _VLAN_PRESENT), (24, _VLAN_TCI), (28, _VLAN_PROTOCOL)):
+        code.load(R1, R6, place)
+        code.store(R9, offset, R1)
+    code.copy(R1, R9)
+    code.set(R2, 0)
+    code.call(_RINGBUF_SUBMIT)
+    code.jump("done")
+    code.label("unreadable")
+    code.copy(R1, R9)
+    code.set(R2, 0)
+    code.call(_RINGBUF_DISCARD)
+    code.label("dropped")
+    code.count(counters, 8)
+    code.label("done")
+    code.leave(verdict)
+    return code.assembled()
