@@ -11,8 +11,6 @@ from jailng.linux import bpf
 _LOAD_WORD, _LOAD_WORDS, _STORE_WORD, _STORE_WORDS = 0x61, 0x79, 0x63, 0x7B
 _JUMP, _SAME, _DIFFERENT, _NULL = 0x05, 0x16, 0x56, 0x15
 _AND32, _MOV32, _ADD = 0x54, 0xB4, 0x07
-_ABOVE, _CONSTANT, _ATOMIC = 0x25, 0x18, 0xDB
-_MAP_FD, _MAP_VALUE = 1, 2  # what a constant stands for
 
 # enum bpf_func_id
 GET_CURRENT_UID_GID = 15
@@ -54,22 +52,6 @@ class Code:
         self.copy(register, bpf.FRAME)
         self._add(_ADD, register, 0, offset)
 
-    def add(self, register: int, value: int) -> None:
-        """``register += value``, of 31 bits."""
-        self._add(_ADD, register, 0, value)
-
-    def map(self, register: int, fd: int) -> None:
-        """``register`` = the map of that descriptor."""
-        self._add(_CONSTANT, register, 0, fd, _MAP_FD)
-        self._add(0)
-
-    def count(self, fd: int, offset: int) -> None:
-        """Add 1 to the two words at ``offset`` in the one value of that map, an array. What is in r1 and r2 is lost."""
-        self._add(_CONSTANT, bpf.R1, 0, fd, _MAP_VALUE)
-        self._add(0, value=offset)
-        self.set(bpf.R2, 1)
-        self._add(_ATOMIC, bpf.R1, 0, 0, bpf.R2)
-
     def mask(self, register: int, value: int) -> None:
         """``register &= value``, of 32 bits."""
         self._add(_AND32, register, 0, value)
@@ -86,10 +68,6 @@ class Code:
         """The word at ``target + offset`` = ``register``."""
         self._add(_STORE_WORD, target, offset, 0, register)
 
-    def store_wide(self, target: int, offset: int, register: int) -> None:
-        """The two words at ``target + offset`` = ``register``."""
-        self._add(_STORE_WORDS, target, offset, 0, register)
-
     def jump(self, label: str) -> None:
         """Go on at ``label``."""
         self._jump(_JUMP, 0, 0, label)
@@ -101,10 +79,6 @@ class Code:
     def jump_unless(self, register: int, value: int, label: str) -> None:
         """Go on at ``label`` if the word in ``register`` is not ``value``."""
         self._jump(_DIFFERENT, register, value, label)
-
-    def jump_if_above(self, register: int, value: int, label: str) -> None:
-        """Go on at ``label`` if ``register`` is above ``value``, which has 31 bits."""
-        self._jump(_ABOVE, register, value, label)
 
     def jump_if_null(self, register: int, label: str) -> None:
         """Go on at ``label`` if the pointer in ``register`` is none."""

@@ -19,6 +19,7 @@ IFF_UP = 1
 SETTABLE = 0x4 | 0x20 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x2000 | 0x4000 | 0x8000
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_RTM_GETNSID, _NETNSA_NSID, _NETNSA_FD = 90, 1, 3
 _RTM_NEWLINKPROP, _RTM_DELLINKPROP = 108, 109
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_PROTO_DOWN = 13, 18, 20, 39
@@ -120,6 +121,16 @@ def get(index: int = 0, name: str = "") -> Message:
 def everyone() -> Message:
     """Ask for every interface of the network namespace."""
     return _RTM_GETLINK, NLM_F_DUMP, _link(0, 0, 0, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+
+
+def get_namespace(netns: int) -> Message:
+    """Ask for the number by which this network namespace speaks of another, by a descriptor, in IFLA_LINK_NETNSID."""
+    return _RTM_GETNSID, 0, bytes(4) + number(_NETNSA_FD, netns)
+
+
+def namespace(body: bytes) -> int:
+    """The number in an answer to ``get_namespace``; -1: it never spoke of it."""
+    return int(unpack_from("i", attributes(body, 4)[_NETNSA_NSID])[0])
 
 
 def move(index: int, netns: int, number_there: int) -> Message:

@@ -136,6 +136,20 @@ class Ring:
         _STATUS.pack_into(self._memory, self.place * BLOCK + 8, 0)
         self.place = (self.place + 1) % self.blocks
 
+    @property
+    def end(self) -> int:
+        """What ``resume`` takes once the block that is ready has been dealt with."""
+        return self._number()
+
+    def keep(self, program: bytes) -> None:
+        """Keep what that program keeps from now on. Raises OSError."""
+        attach(self._socket, program)
+
+    def gone(self) -> bool:
+        """Whether the interface is here no longer, and nothing more will come. What the socket complains of is read."""
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return not self._socket.getsockname()[0]
+
     def counted(self) -> tuple[int, int]:
         """Frames that passed the program since this was asked last, and how many of those were dropped."""
         packets, drops, _ = struct.unpack("=3I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))

@@ -13,8 +13,8 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from jailng.linux import bpf
-from jailng.linux.assembler import SKB_LOAD_BYTES, Code
+from jailng.linux import bpf, bpfmap, tracing
+from jailng.linux.assembler import SKB_LOAD_BYTES
 from jailng.linux.bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9
 from jailng.linux.libc import syscall, words
 from jailng.linux.packet import Frame, tagged
@@ -26,13 +26,11 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 IN, OUT = 0, 4  # PACKET_HOST, PACKET_OUTGOING
 
 _PROG_TYPE_SCHED_CLS = 3
-_MAP_CREATE, _LINK_CREATE = 0, 28
-_MAP_ARRAY, _MAP_RINGBUF = 2, 27
-_MMAPABLE = 1 << 10
+_LINK_CREATE = 28
 _TCX_NEXT = 0xFFFFFFFF
 _ALLOW = 1
 # enum bpf_func_id
-_KTIME_GET_BOOT_NS, _RINGBUF_RESERVE, _RINGBUF_SUBMIT, _RINGBUF_DISCARD = 125, 131, 132, 133
+_RINGBUF_RESERVE, _RINGBUF_SUBMIT, _RINGBUF_DISCARD = 131, 132, 133
 # Offsets in struct __sk_buff.
 _LENGTH, _VLAN_PRESENT, _VLAN_TCI, _VLAN_PROTOCOL = 0, 20, 24, 28
 # What is written before a packet: time, its length, what is copied of it, direction, whether there is a tag, the tag,
@@ -65,10 +63,10 @@ class Copies:
         self._available = 0
         self._fds: list[int] = []
         try:
-            ring = self._kept(_map(_MAP_RINGBUF, 0, 0, self._size))
-            counters = self._kept(_map(_MAP_ARRAY, 4, _COUNTS.size, 1, _MMAPABLE))
+            ring = self._kept(bpfmap.create(bpfmap.RINGBUF, 0, 0, self._size).fd)
+            self._counters = bpfmap.create(bpfmap.ARRAY, 4, _COUNTS.size, 1)
+            counters = self._kept(self._counters.fd)
             page = mmap.PAGESIZE
-            self._counters = mmap.mmap(counters, page)
             self._consumer = mmap.mmap(ring, page)
             # The data lies twice, one behind the other, so that what goes round the end is in one piece.
             self._data = memoryview(mmap.mmap(ring, page + 2 * self._size, prot=mmap.PROT_READ, offset=page))
@@ -141,17 +139,20 @@ class Copies:
         """Let the kernel have the room of what was read."""
         self.resume(self._available)
 
+    @property
+    def end(self) -> int:
+        """What ``resume`` takes once what ``frames`` gave has been dealt with."""
+        return self._available
+
+    def gone(self) -> bool:
+        """Whether nothing more will come: one cannot tell."""
+        return False
+
     def counted(self) -> tuple[int, int]:
         """Packets since this was asked last, and how many of those were dropped."""
-        packets, drops = _COUNTS.unpack_from(self._counters, 0)
+        packets, drops = _COUNTS.unpack(self._counters.get(bytes(4)) or bytes(_COUNTS.size))
         before, self._seen = self._seen, (packets, drops)
         return packets - before[0], drops - before[1]
-
-
-def _map(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
-    # union bpf_attr, BPF_MAP_CREATE: map_type key_size value_size max_entries map_flags, then what stays 0
-    attr = words(kind, key, value, entries, flags, size=4) + bytes(52)
-    return syscall("bpf", _MAP_CREATE, attr, len(attr))
 
 
 def _link(program: int, target: int, place: int) -> int:
@@ -161,19 +162,19 @@ def _link(program: int, target: int, place: int) -> int:
 
 
 def _program(ring: int, counters: int, most: int, direction: int, verdict: int) -> bytes:
-    code = Code()
+    code = tracing.Code()
     code.copy(R6, R1)
-    code.count(counters, 0)
+    _count(code, counters, 0)
     code.load(R7, R6, _LENGTH)
     code.copy(R8, R7)
-    code.jump_if_above(R8, min(most, _ROOMS[-1]), "cut")
+    code.when(R8, ">", min(most, _ROOMS[-1]), "cut")
     code.jump_if(R8, 0, "done")
     code.jump("measured")
     code.label("cut")
     code.set(R8, min(most, _ROOMS[-1]))
     code.label("measured")
     for room in _ROOMS:
-        code.jump_if_above(R8, room, f"more than {room}")
+        code.when(R8, ">", room, f"more than {room}")
         code.map(R1, ring)
         code.set(R2, _HEAD.size + room)
         code.set(R3, 0)
@@ -191,8 +192,8 @@ def _program(ring: int, counters: int, most: int, direction: int, verdict: int) 
         code.label(f"more than {room}")
     code.jump("done")
     code.label("copied")
-    code.call(_KTIME_GET_BOOT_NS)
-    code.store_wide(R9, 0, R0)
+    code.call(tracing.BOOT_TIME)
+    code.put(R9, 0, R0)
     code.store(R9, 8, R7)
     code.store(R9, 12, R8)
     code.set(R1, direction)
@@ -209,7 +210,13 @@ def _program(ring: int, counters: int, most: int, direction: int, verdict: int) 
     code.set(R2, 0)
     code.call(_RINGBUF_DISCARD)
     code.label("dropped")
-    code.count(counters, 8)
+    _count(code, counters, 8)
     code.label("done")
     code.leave(verdict)
     return code.assembled()
+
+
+def _count(code: tracing.Code, counters: int, offset: int) -> None:
+    code.map_value(R1, counters, offset)
+    code.set(R2, 1)
+    code.count(R1, 0, R2)

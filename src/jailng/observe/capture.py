@@ -1,0 +1,380 @@
+"""The post that keeps a jail's packets: ng.watch=packets (observe/post.py).
+
+The supervisor holds the rings, and a page in which a worker says, after each write, how far it has got: in its file,
+and in each ring. So the next worker cuts what was half written, and goes on with the very next packet.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import select
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from jailng.errors import JailError, explain
+from jailng.limits import syslog
+from jailng.linux import packet
+from jailng.observe import packetfiles, pcapng, store, taps
+from jailng.observe.packetfilter import Wanted
+from jailng.params import watch
+from jailng.params.values import visible
+
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+    from jailng.linux.packet import Frame
+    from jailng.observe.post import Duty
+    from jailng.observe.taps import Source, Tap
+
+KIND = "packets"
+_SNAPLEN = 262144  # that all interfaces have in a file, whatever is kept: libpcap reads no file in which they differ
+_SECOND = 1.0
+_DRAINED = 2  # times that there has to be nothing in any ring, after the jail has ended
+_BUFFERS = 1020  # in one write
+_SLOT = 1 << 15
+_LENGTH = struct.Struct("=I")
+
+
+class Progress:
+    """A note that one process leaves in memory for another, whole whenever that process dies."""
+
+    __slots__ = ("_memory",)
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 3 * _SLOT)
+
+    def note(self, words: object) -> None:
+        """Leave a note in place of the last one."""
+        text = json.dumps(words).encode()
+        other = self._memory[0] % 2 + 1
+        at = other * _SLOT
+        _LENGTH.pack_into(self._memory, at, len(text))
+        self._memory[at + 4 : at + 4 + len(text)] = text
+        self._memory[0] = other
+
+    def noted(self) -> list[object] | None:
+        """The last note, if there is any."""
+        if not self._memory[0]:
+            return None
+        at = self._memory[0] * _SLOT
+        size = _LENGTH.unpack_from(self._memory, at)[0]
+        return list(json.loads(self._memory[at + 4 : at + 4 + size]))
+
+
+class Held:
+    """What outlives a worker."""
+
+    def __init__(self, name: str, wanted: Wanted, sources: dict[Tap, Source], missed: list[str]) -> None:
+        self.name = name
+        self.wanted = wanted
+        self.sources = sources
+        self.missed = missed
+        self.progress = Progress()
+
+
+def hold(record: Record) -> Held:
+    """Begin to take the packets of a jail. Raises JailError, OSError."""
+    asked = _asked(record)
+    wanted = Wanted(asked.filter, asked.options["snaplen"])
+    store.directory(record.name, KIND)
+    sources, missed = taps.open_all(record, wanted.program, wanted.snaplen)
+    return Held(record.name, wanted, sources, missed)
+
+
+def check(record: Record) -> None:
+    """Refuse a filter that is none. Raises JailError."""
+    asked = _asked(record)
+    Wanted(asked.filter, asked.options["snaplen"])
+
+
+def _asked(record: Record) -> watch.Watch:
+    return watch.of(record.params, KIND) or watch.parse(KIND)
+
+
+def work(duty: Duty, held: Held) -> None:
+    """Write down what is in the rings until the jail has ended, or its packets are no longer wanted."""
+    Capture(duty, held).run()
+
+
+class Line:
+    """A tap at work: its ``number`` in the present section, and what was counted in that."""
+
+    __slots__ = ("counts", "number", "skip", "source", "tap")
+
+    def __init__(self, tap: Tap, source: Source) -> None:
+        self.tap = tap
+        self.source = source
+        self.number = 0
+        self.skip = 0  # packets of what is ready that are written already
+        self.counts = pcapng.Counts()
+
+
+class Capture:
+    """A worker."""
+
+    def __init__(self, duty: Duty, held: Held) -> None:
+        self.duty = duty
+        self.held = held
+        self.wanted = held.wanted
+        self.lines = [Line(tap, source) for tap, source in held.sources.items()]
+        options = _asked(duty.record).options
+        directory = store.directory(held.name, KIND)
+        sizes = options["size"], options["files"], options["seconds"]
+        self.files = packetfiles.Files(directory, *sizes, self._begin, self._finish)
+        self._ended = False  # whether the section has its last counts
+        self._trouble = ""  # why nothing can be written
+        self._lost = 0  # since then
+        self._again = 0.0
+        self._poll = select.poll()
+
+    # Sections
+
+    def _begin(self, comment: str) -> bytes:
+        if self._ended:
+            self._ended = False
+            for line in self.lines:
+                line.counts = pcapng.Counts()
+        if self._lost:
+            comment = self._loss() + (f"; {comment}" if comment else "")
+        blocks = [pcapng.section(comment)]
+        for number, line in enumerate(self.lines):
+            line.number = number
+            blocks.append(self._introduced(line))
+        return b"".join(blocks)
+
+    def _introduced(self, line: Line) -> bytes:
+        description = f"jail {self.held.name}: {line.tap.description}"
+        return pcapng.interface(line.tap.name, _SNAPLEN, description, self.wanted.expression)
+
+    def _finish(self) -> bytes:
+        self._count()
+        self._ended = True
+        return self._statistics()
+
+    def _statistics(self, comment: str = "") -> bytes:
+        now = time.time_ns()
+        return b"".join([pcapng.statistics(line.number, now, line.counts, comment) for line in self.lines])
+
+    def _count(self) -> int:
+        """Ask the kernel what it has dropped; how many packets."""
+        found = 0
+        for line in self.lines:
+            _, drops = line.source.counted()
+            line.counts.received += drops
+            line.counts.dropped += drops
+            found += drops
+        return found
+
+    def _loss(self) -> str:
+        return f"{self._lost} packets were not written: {self._trouble}"
+
+    # The worker's life
+
+    def run(self) -> None:
+        """Until the jail has ended, or its packets are no longer wanted."""
+        self._open()
+        for fd in (self.duty.init, self.duty.bell):
+            self._poll.register(fd, select.POLLIN)
+        for line in self.lines:
+            self._poll.register(line.source, select.POLLIN)
+        self._adapt()
+        self.duty.ready()
+        due = time.monotonic()
+        while True:
+            found = dict(self._poll.poll(1000 * _SECOND))
+            self._take_all(found)
+            if self.duty.bell in found and not self._heed():
+                break
+            if self.duty.init in found:
+                break
+            if time.monotonic() - due >= _SECOND:
+                due = time.monotonic()
+                self._look_round()
+        self._drain()
+
+    def _open(self) -> None:
+        noted = self.held.progress.noted()
+        comment, name, offset, unfinished = "; ".join(self.held.missed), "", -1, b""
+        if noted is not None:
+            name, offset = str(noted[0]), int(str(noted[1]))
+            self._resume(noted[2])
+            unfinished = self._finish()
+            comment = "the process that wrote this has died; another goes on where it was"
+        elif self.duty.again:
+            comment = "nobody took packets for a while: the process that did was killed"
+        try:
+            self.files.open(comment, name, offset, unfinished)
+        except OSError as error:
+            if self.duty.awaited:
+                raise JailError(f"{self.files.directory}: {error.strerror}") from None
+            self._fail(error, 0)
+        self._note()
+
+    def _resume(self, noted: object) -> None:
+        assert isinstance(noted, list)
+        for line, (sequence, skip, number, received, dropped, unwritten) in zip(self.lines, noted, strict=False):
+            line.source.resume(sequence)
+            line.skip, line.number = skip, number
+            line.counts = pcapng.Counts(received, dropped, unwritten)
+
+    def _note(self) -> None:
+        held = [line for line in self.lines if line.tap in self.held.sources]
+        noted = [
+            [
+                line.source.sequence,
+                line.skip,
+                line.number,
+                line.counts.received,
+                line.counts.dropped,
+                line.counts.unwritten,
+            ]
+            for line in held
+        ]
+        self.held.progress.note([self.files.name, self.files.offset, noted])
+
+    def _heed(self) -> bool:
+        """What the bell is for; whether to go on."""
+        if not self.duty.refresh():
+            return False
+        asked = _asked(self.duty.record)
+        options = asked.options
+        self.files.limit(options["size"], options["files"], options["seconds"])
+        if (asked.filter, options["snaplen"]) != (self.wanted.expression, self.wanted.snaplen):
+            try:
+                self._change(Wanted(asked.filter, options["snaplen"]))
+            except (JailError, OSError) as error:
+                self._tell(explain(error))
+        self._adapt()
+        return True
+
+    def _change(self, wanted: Wanted) -> None:
+        for line in self.lines:
+            if isinstance(line.source, packet.Ring):
+                line.source.keep(wanted.program)
+        self._take_all({})
+        self.wanted = wanted
+        self._rotate("another filter from here on")
+
+    def _adapt(self) -> None:
+        """Take packets of interfaces, too, that the jail has got meanwhile."""
+        try:
+            found = taps.survey(self.duty.record)
+        except (JailError, OSError):
+            return  # it is about to end
+        known = [line.tap for line in self.lines]
+        for tap in found:
+            if tap not in known and tap.name != "lo":
+                try:
+                    source = taps.open_tap(self.duty.record, tap, self.wanted.program, self.wanted.snaplen)
+                except (JailError, OSError) as error:
+                    self._tell(explain(error))
+                    continue
+                line = Line(tap, source)
+                line.number = len(self.lines)
+                self._write([self._introduced(line)], 0, line)
+                self.lines.append(line)
+                self._poll.register(source, select.POLLIN)
+
+    def _look_round(self) -> None:
+        drops = self._count()
+        if drops:
+            self._write([self._statistics(f"{drops} packets found no room in the ring")], 0, self.lines[0])
+        elif self._trouble and self._lost:
+            self._write([], 0, self.lines[0])
+        if self.files.due:
+            self._rotate()
+
+    def _drain(self) -> None:
+        """What the jail has sent before its end is handed over a moment later."""
+        quiet = 0
+        while quiet < _DRAINED:
+            time.sleep(1.5 * packet.PATIENCE / 1000)
+            quiet = 0 if self._take_all({}) else quiet + 1
+        if self._trouble and self._lost:
+            self._again = 0.0
+            self._write([], 0, self.lines[0])
+        try:
+            self.files.close()
+        except OSError as error:
+            self._tell(f"{self._lost} packets and the last counts: {error.strerror}")
+
+    def _take_all(self, found: dict[int, int]) -> bool:
+        """Deal with all that is ready; whether there was anything. ``found`` is what poll(2) said."""
+        some = False
+        for line in list(self.lines):
+            while line.source.ready():
+                some = True
+                self._take(line)
+            if found.get(line.source.fileno(), 0) & (select.POLLERR | select.POLLHUP) and line.source.gone():
+                self._poll.unregister(line.source)
+        return some
+
+    # Packets
+
+    def _take(self, line: Line) -> None:
+        """Write down what is ready in one ring, a block of it."""
+        buffers: list[bytes | memoryview] = []
+        size = count = 0
+        chosen = not isinstance(line.source, packet.Ring) and bool(self.wanted.expression)
+        number = -1
+        for number, frame in enumerate(line.source.frames()):
+            if number < line.skip or (chosen and not self.wanted.takes(frame)):
+                continue
+            head, tail = self._around(line, frame)
+            wide = len(head) + len(frame.data) + len(tail)
+            if buffers and (size + wide > self.files.room or len(buffers) >= _BUFFERS):
+                self._write(buffers, count, line)
+                line.skip = number
+                buffers, size, count = [], 0, 0
+                self._note()
+            if wide > self.files.room and not self._trouble:
+                self._rotate()
+                head, tail = self._around(line, frame)
+            buffers += (head, frame.data, tail)
+            size += wide
+            count += 1
+        if buffers:
+            self._write(buffers, count, line)
+        end = line.source.end
+        line.skip = 0
+        line.source.sequence = end
+        self._note()
+        line.source.give_back()
+
+    def _around(self, line: Line, frame: Frame) -> tuple[bytes, bytes]:
+        return pcapng.around(line.number, frame.time, len(frame.data), frame.length, line.tap.direction(frame))
+
+    def _write(self, buffers: list[bytes | memoryview], count: int, line: Line) -> None:
+        """Write blocks, ``count`` of which are packets; where there is no room for them they are counted."""
+        line.counts.received += count
+        if self._trouble:
+            if time.monotonic() < self._again:
+                line.counts.unwritten += count
+                self._lost += count
+                return
+            buffers = [self._statistics(self._loss()), *buffers]
+        try:
+            self.files.write(buffers)
+        except OSError as error:
+            line.counts.unwritten += count
+            self._fail(error, count)
+        else:
+            self._trouble, self._lost = "", 0
+
+    def _fail(self, error: OSError, count: int) -> None:
+        if not self._trouble:
+            self._tell(f"packets are not written: {error.strerror}")
+        self._trouble = error.strerror or str(error)
+        self._lost += count
+        self._again = time.monotonic() + _SECOND
+
+    def _rotate(self, comment: str = "") -> None:
+        try:
+            self.files.rotate(comment)
+        except OSError as error:
+            self._fail(error, 0)
+        self._note()
+
+    def _tell(self, why: str) -> None:
+        syslog.tell(f"jail {visible(self.duty.record.name)}: {KIND}: {visible(why)}")

@@ -1,0 +1,183 @@
+"""The files of a jail's packets: written one after the other, within a budget, the oldest of which goes.
+
+``NUMBER-TIME.pcapng``. A file appears with its first section in it. One that a dead writer left is cut after its last
+whole block, and gone on with in a new section.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jailng.observe import pcapng
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SUFFIX = ".pcapng"
+_NEW = ".new"
+_LEAST = 1 << 16  # bytes of a file, however small a part of the budget that is
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_VECTOR = 1020  # buffers that one writev(2) takes: IOV_MAX is 1024
+
+
+def stored(directory: Path) -> list[Path]:
+    """The files, the oldest first."""
+    try:
+        names = [entry.name for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in sorted(names, key=_number) if name.endswith(SUFFIX) and _number(name)]
+
+
+def _number(name: str) -> int:
+    head = name.partition("-")[0]
+    return int(head) if head.isascii() and head.isdigit() else 0
+
+
+class Files:
+    """A writer of the files in ``directory``, of ``size`` bytes in all, in about that ``many``.
+
+    ``begin`` gives the blocks at the beginning of a section, with a comment; ``finish`` those at its end. A file is
+    written for ``seconds`` at most, if that is not 0. What raises OSError has left no part of a block.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        size: int,
+        many: int,
+        seconds: int,
+        begin: Callable[[str], bytes],
+        finish: Callable[[], bytes],
+    ) -> None:
+        self.directory = directory
+        self.limit(size, many, seconds)
+        self._begin = begin
+        self._finish = finish
+        self._fd = -1
+        self._since = 0.0
+        self.name = ""
+        self.offset = 0
+
+    def limit(self, size: int, many: int, seconds: int) -> None:
+        """From now on it is as much as that."""
+        self._size = size
+        self._each = max(size // many, _LEAST)
+        self._seconds = seconds
+
+    @property
+    def room(self) -> int:
+        """Bytes that the file has left."""
+        return self._each - self.offset
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next file."""
+        return bool(self._seconds) and time.monotonic() - self._since >= self._seconds
+
+    def open(self, comment: str, name: str = "", offset: int = -1, unfinished: bytes = b"") -> None:
+        """Go on in the newest file, if it is not full, or begin one; ``comment`` goes into the new section.
+
+        Where the writer before has left word of it, the file ``name`` was written up to ``offset``, and
+        ``unfinished`` are the blocks that its last section lacks. Raises OSError.
+        """
+        files = stored(self.directory)
+        for path in self.directory.glob(f"*{_NEW}"):
+            path.unlink()
+        if files and self._take(files[-1], offset if files[-1].name == name else -1):
+            self._append([unfinished] if files[-1].name == name else [])
+            if self.offset < self._each:
+                self._append([self._begin(comment)])
+                return
+            self._close()
+        self._start(comment)
+
+    def _take(self, path: Path, offset: int) -> bool:
+        fd = os.open(path, _FLAGS)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not 0 <= offset <= os.fstat(fd).st_size:
+                with open(fd, "rb", closefd=False) as file:
+                    offset = pcapng.whole(file)
+            os.ftruncate(fd, offset)
+            os.lseek(fd, offset, os.SEEK_SET)
+        except BlockingIOError:  # another still writes it
+            os.close(fd)
+            return False
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self.name, self.offset, self._since = fd, path.name, offset, time.monotonic()
+        return True
+
+    def rotate(self, comment: str = "") -> None:
+        """End this file and begin the next. Raises OSError: then this one goes on, or there is none."""
+        if self._fd >= 0:
+            self._append([self._finish()])
+            self._close()
+        self._start(comment)
+
+    def _start(self, comment: str) -> None:
+        files = stored(self.directory)
+        number = _number(files[-1].name) + 1 if files else 1
+        self._make_room(files)
+        name = f"{number:08}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}{SUFFIX}"
+        new = self.directory / f"{name}{_NEW}"
+        self._fd = os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        self.name, self.offset, self._since = name, 0, time.monotonic()
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._append([self._begin(comment)])
+            os.rename(new, self.directory / name)
+        except BaseException:
+            self._close()
+            os.unlink(new)
+            raise
+
+    def _make_room(self, files: list[Path]) -> None:
+        sizes = [path.stat().st_size for path in files]
+        total = sum(sizes)
+        for path, size in zip(files, sizes, strict=True):
+            if total + self._each <= self._size:
+                break
+            path.unlink()
+            total -= size
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Append whole blocks. Raises OSError."""
+        if self._fd < 0:
+            self._start("")
+        self._append(buffers)
+
+    def _append(self, buffers: Sequence[bytes | memoryview]) -> None:
+        written = self.offset
+        try:
+            for first in range(0, len(buffers), _VECTOR):
+                part = buffers[first : first + _VECTOR]
+                wanted = sum(len(one) for one in part)
+                done = os.writev(self._fd, part)
+                rest = b"".join(part)[done:] if done < wanted else b""
+                while rest:  # the disk is full, and the next call says so
+                    rest = rest[os.write(self._fd, rest) :]
+                written += wanted
+        except OSError:
+            os.ftruncate(self._fd, self.offset)
+            os.lseek(self._fd, self.offset, os.SEEK_SET)
+            raise
+        self.offset = written
+
+    def close(self) -> None:
+        """End the section. Raises OSError."""
+        if self._fd >= 0:
+            try:
+                self._append([self._finish()])
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1

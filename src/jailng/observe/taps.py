@@ -1,0 +1,155 @@
+"""Where the packets of a jail are taken from, so that every one is seen and none who is inside sees it.
+
+* An address jail, and an interface that was lent to a jail with vnet: at the host's end of the pair, by a packet
+  socket. What is inside has no part in it.
+* An interface that was lent and has no end on the host, and the loopback of a jail with a network of its own: in there,
+  by BPF (TCX), since a socket would stand in the jail's /proc/net/packet.
+* A jail on a stack that is not its own: what its sockets send and receive, by BPF on its cgroup.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jailng.core import attach
+from jailng.errors import JailError
+from jailng.linux import cgroup, interface, ns, packet, packetcopy
+from jailng.linux.netlink import Netlink, attributes
+from jailng.observe import pcapng
+from jailng.params.values import visible
+
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+    from jailng.linux.packet import Frame
+
+    Source = packet.Ring | packetcopy.Copies
+
+RING, COPIES = 32 << 20, 8 << 20  # bytes of memory for what nobody has written down yet
+_LOOPBACK = 1
+_IFLA_LINK, _IFLA_NETNSID = 5, 37
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place. ``outside`` is the host's end of a pair; else ``index`` a number inside; else it is the cgroup."""
+
+    name: str
+    description: str
+    outside: str = ""
+    index: int = 0
+
+    def direction(self, frame: Frame) -> int:
+        """Whether the jail has sent it or gets it: what the host's end sends comes in."""
+        if self.index == _LOOPBACK:
+            return pcapng.UNKNOWN
+        return pcapng.IN if frame.outgoing == bool(self.outside) else pcapng.OUT
+
+
+def survey(record: Record) -> list[Tap]:
+    """The taps of a jail as it is now, asked in the network namespace that it was made in. Raises JailError, OSError.
+
+    The names of interfaces that root inside has given are not looked at.
+    """
+    if record.shares_network or record.sockets:
+        return [Tap("sockets", "what the jail's sockets send and receive on a stack that is not its own")]
+    found: list[Tap] = []
+    for line in record.undo:
+        # addresses LINK INTERFACE|ADDRESS..., joined JID LINK INTERFACE|ADDRESS... (core/network.py)
+        kind, *words = line.split(" ")
+        if kind in ("addresses", "joined"):
+            end, *carried = words[kind == "joined" :]
+            inside = next((name for one in carried if (name := one.rpartition("|")[0])), "eth0")
+            found.append(Tap(end, f"{inside}, at the host's end", end))
+    lent = [line.split(" ") for line in record.undo if line.startswith("vnet ")]
+    init = attach.open_init(record)
+    try:
+        peers = _peers(init) if lent else {}
+        for words in lent:
+            number, name = int(words[3]), words[4]
+            if number in peers:
+                found.append(Tap(peers[number], f"{name}, at the host's end", peers[number]))
+            elif _is_inside(init, number):
+                found.append(Tap(name, f"{name}, inside", index=number))
+    finally:
+        os.close(init)
+    return [*found, Tap("lo", "the jail's loopback", index=_LOOPBACK)]
+
+
+def _peers(init: int) -> dict[int, str]:
+    """The interfaces here that are pairs with one of the jail's, by the number of that one in there."""
+    found: dict[int, str] = {}
+    with Netlink() as netlink:
+        links = [body for _, body in netlink.ask(interface.everyone())]
+        with ns.InNamespace(init, ns.CLONE_NEWNET):
+            there = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            known = interface.namespace(netlink.ask(interface.get_namespace(there))[0][1])
+        finally:
+            os.close(there)
+    for body in links:
+        parts = attributes(body, 16)
+        if _IFLA_LINK in parts and _IFLA_NETNSID in parts:
+            device = interface.Device.read(body)
+            if device.kind == "veth" and _number(parts[_IFLA_NETNSID]) == known:
+                found[_number(parts[_IFLA_LINK])] = device.name
+    return found
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, sys.byteorder, signed=True)
+
+
+def _is_inside(init: int, number: int) -> bool:
+    with ns.InNamespace(init, ns.CLONE_NEWNET), Netlink() as netlink:
+        try:
+            return bool(netlink.ask(interface.get(number)))
+        except OSError:
+            return False
+
+
+def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RING) -> Source:
+    """Begin to take packets there, in the network namespace of ``survey``. At a host's end ``program`` chooses them.
+
+    ``most`` is how many bytes of a packet are wanted, ``room`` how much memory a ring has. Raises JailError.
+    """
+    try:
+        if tap.outside:
+            return packet.Ring(tap.outside, room, program)
+        if tap.index:
+            init = attach.open_init(record)
+            try:
+                with ns.InNamespace(init, ns.CLONE_NEWNET):
+                    return packetcopy.Copies(tap.name, COPIES, most, tap.index, tap.index != _LOOPBACK)
+            finally:
+                os.close(init)
+        directory = cgroup.open_directory(record.cgroup)
+        try:
+            return packetcopy.Copies(tap.name, COPIES, most, cgroup=directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise JailError(f"{visible(tap.name)} ({visible(tap.description)}): {error.strerror}") from None
+
+
+def open_all(record: Record, program: bytes, most: int) -> tuple[dict[Tap, Source], list[str]]:
+    """All taps of a jail, and what there is no way to tap: loopbacks, before Linux 6.6. Raises JailError, OSError."""
+    found: dict[Tap, Source] = {}
+    missed: list[str] = []
+    taps = survey(record)
+    rings = sum(bool(tap.outside) for tap in taps)
+    try:
+        for tap in taps:
+            try:
+                found[tap] = open_tap(record, tap, program, most, RING // max(rings, 1))
+            except JailError as error:
+                if tap.index != _LOOPBACK:
+                    raise
+                missed.append(str(error))
+    except BaseException:
+        for source in found.values():
+            source.close()
+        raise
+    return found, missed
