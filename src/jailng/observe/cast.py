@@ -1,0 +1,257 @@
+"""The file of one session: asciicast v2 (https://docs.asciinema.org/manual/asciicast/v2), and every byte in it.
+
+The first line is the header, a JSON object; what is ours in it stands under ``jailng``. Each other line is an event,
+``[seconds since the start, code, text]``, whole in one write(2). The specification's codes are used as it says: ``o``
+(shown), ``i`` (typed), ``r`` (COLUMNSxROWS), ``m`` (a marker, for people). Those below are ours; players pass over
+codes that they do not know.
+
+Text has to be UTF-8, and what goes through a terminal need not be. A byte that is no part of a character in UTF-8 is
+written as the character U+10F700 + byte, of a private plane that nobody uses; where one of these is itself in the
+stream, its four bytes are written so. A character that is divided between two events stands in the second. What there
+is of it until then follows the first, under PENDING, so that a recorder killed in between loses nothing.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+OUTPUT, INPUT, RESIZE, MARKER = "o", "i", "r", "m"
+PENDING = "P"  # a stream's code, and the first bytes of a character: its next event has them, too, if one comes
+WHO = "W"  # a JSON object: what has become known of who is behind the session; goes over the header's
+COUNTS = "C"  # a JSON object: what has been counted so far (Counts)
+END = "E"  # the same, and the last line; with `state`, how it ended
+STREAMS = (OUTPUT, INPUT)
+
+_BYTE = 0x10F700
+_OWN = re.compile("[\U0010f780-\U0010f7ff]")
+_LONE = re.compile("[\udc80-\udcff]")
+_TO_OWN = {0xDC00 + byte: _BYTE + byte for byte in range(0x80, 0x100)}
+_TO_LONE = {_BYTE + byte: 0xDC00 + byte for byte in range(0x80, 0x100)}
+# What JSON may leave as it is, and a terminal on which somebody reads the file would act upon.
+_BARE = re.compile("[\x7f-\x9f]")
+_TORN = re.compile(rb'\[(\d+\.\d+), "([oiP])", "((?:[^"\\]|\\[^u]|\\u[0-9a-f]{4})*)')
+_LONGEST_HEADER = 65536
+
+
+def text(data: bytes) -> str:
+    """Bytes as text from which ``content`` makes the same bytes again, whatever they are."""
+    decoded = data.decode("utf-8", "surrogateescape")
+    return _sealed(decoded)
+
+
+def _sealed(decoded: str) -> str:
+    if _OWN.search(decoded):
+        decoded = _OWN.sub(lambda match: match.group().encode().decode("ascii", "surrogateescape"), decoded)
+    return decoded.translate(_TO_OWN) if _LONE.search(decoded) else decoded
+
+
+def content(shown: str) -> bytes:
+    """The bytes of an event's text."""
+    if _OWN.search(shown):
+        return shown.translate(_TO_LONE).encode("utf-8", "surrogateescape")
+    return shown.encode("utf-8", "surrogatepass")
+
+
+def printable(shown: str) -> str:
+    """An event's text with U+FFFD, as a terminal shows it, where it stands for bytes that are no character's."""
+    return _OWN.sub("\ufffd", shown)
+
+
+class Stream:
+    """Bytes that come in pieces, as text in pieces: a character is never divided."""
+
+    def __init__(self, held: bytes = b"") -> None:
+        """``held``: the first bytes of a character that were there before."""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._decoder.decode(held)
+
+    def add(self, data: bytes) -> str:
+        """The text of what is complete by now."""
+        return _sealed(self._decoder.decode(data))
+
+    @property
+    def held(self) -> bytes:
+        """The bytes at the end that are no character yet, three at most."""
+        return self._decoder.getstate()[0]
+
+    def flush(self) -> str:
+        """What is held, as bytes that are no character."""
+        rest = _sealed(self._decoder.decode(b"", True))
+        self._decoder.reset()
+        return rest
+
+
+def line(nanoseconds: int, code: str, data: str) -> bytes:
+    """An event's line. ``nanoseconds`` since the start of the session."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f'[{seconds}.{rest:09}, "{code}", {_json(data)}]\n'.encode()
+
+
+def _json(value: object) -> str:
+    written = json.dumps(value, ensure_ascii=False)
+    return _BARE.sub(lambda match: f"\\u{ord(match.group()):04x}", written) if _BARE.search(written) else written
+
+
+@dataclass
+class Header:
+    """The first line. ``timestamp`` in seconds since 1970; ``own``: under ``jailng``."""
+
+    width: int = 80
+    height: int = 24
+    timestamp: int = 0
+    title: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    own: dict[str, str | int] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        """The header's line."""
+        facts = {
+            "version": 2,
+            "width": self.width,
+            "height": self.height,
+            "timestamp": self.timestamp,
+            "title": self.title,
+            "env": self.env,
+            "jailng": self.own,
+        }
+        return f"{_json(facts)}\n".encode("utf-8", "replace")
+
+
+def header(first: bytes) -> Header:
+    """The header of that line, of whoever wrote it. Raises ValueError if it is none."""
+    if not first.endswith(b"\n"):
+        raise ValueError("a header that is not whole")
+    facts = json.loads(first)
+    if not isinstance(facts, dict) or facts.get("version") != 2:
+        raise ValueError("not asciicast v2")
+    size = [facts.get(key) for key in ("width", "height")]
+    width, height = [number if isinstance(number, int) else 0 for number in size]
+    return Header(
+        width=width,
+        height=height,
+        timestamp=int(facts.get("timestamp") or 0),
+        title=str(facts.get("title") or ""),
+        env={str(key): str(value) for key, value in (facts.get("env") or {}).items()},
+        own=facts_of(facts.get("jailng")),
+    )
+
+
+def facts_of(found: object) -> dict[str, str | int]:
+    """What a JSON object has of text and whole numbers; nothing if it is no object."""
+    if not isinstance(found, dict):
+        return {}
+    return {str(key): value for key, value in found.items() if isinstance(value, (str, int))}
+
+
+@dataclass
+class Counts:
+    """What has been counted of one session.
+
+    ``shown`` and ``typed``: bytes in the record; ``dropped``: events that the kernel had no room for, up to so many of
+    which were this session's; ``unrecorded``: bytes that were seen and not kept, or moved unseen, by reason; ``gaps``:
+    how often nobody recorded.
+    """
+
+    shown: int = 0
+    typed: int = 0
+    dropped: int = 0
+    gaps: int = 0
+    unrecorded: dict[str, int] = field(default_factory=dict)
+
+    def json(self, **more: object) -> str:
+        """As the text of an event."""
+        return json.dumps(vars(self) | more)
+
+
+def counts(data: str) -> Counts:
+    """What ``Counts.json`` has made that text of. Raises ValueError."""
+    facts = json.loads(data)
+    if not isinstance(facts, dict):
+        raise ValueError("no counts")
+    shown, typed, dropped, gaps = [int(facts.get(key, 0)) for key in ("shown", "typed", "dropped", "gaps")]
+    reasons = {str(key): int(value) for key, value in (facts.get("unrecorded") or {}).items()}
+    return Counts(shown, typed, dropped, gaps, reasons)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event of a file: ``time`` in seconds since the start."""
+
+    time: float
+    code: str
+    data: str
+
+
+def entry(raw: bytes) -> Entry:
+    """The event of a line. Raises ValueError."""
+    found = json.loads(raw)
+    if not isinstance(found, list) or len(found) != 3 or not isinstance(found[0], (int, float)):
+        raise ValueError("not an event")
+    return Entry(float(found[0]), str(found[1]), str(found[2]))
+
+
+def nanoseconds(raw: bytes) -> int:
+    """The time in an event's line, exactly: nanoseconds since the start. Raises ValueError."""
+    seconds, _, rest = raw[1 : raw.index(b",")].partition(b".")
+    return int(seconds) * 1_000_000_000 + int(rest[:9].ljust(9, b"0") or 0)
+
+
+def opened(file: BinaryIO) -> Header:
+    """Read the header off a file. Raises ValueError."""
+    return header(file.readline(_LONGEST_HEADER))
+
+
+def entries(file: BinaryIO) -> Iterator[Entry]:
+    """The events of a file whose header has been read; also what there is of one that is torn off at the end.
+
+    A line that is none is passed over: a record is read as far as it can be.
+    """
+    for raw in file:
+        if not raw.endswith(b"\n"):
+            raw = mended(raw)
+        if raw:
+            try:
+                yield entry(raw)
+            except ValueError:
+                continue
+
+
+def pieces(found: Iterable[Entry], code: str) -> Iterator[tuple[float, bytes]]:
+    """What went through one stream, byte for byte, with the times at which it did."""
+    held: tuple[float, bytes] | None = None
+    for event in found:
+        if event.code == code:
+            held = None
+            yield event.time, content(event.data)
+        elif event.code == PENDING and event.data[:1] == code:
+            held = event.time, content(event.data[1:])
+    if held:
+        yield held
+
+
+def mended(torn: bytes) -> bytes:
+    """A line of which only the beginning was written, made a whole one of what there is; b"" if there is nothing."""
+    whole = torn + b"\n"
+    try:
+        entry(whole)
+        return whole
+    except ValueError:
+        pass
+    match = _TORN.match(torn)
+    if not match:
+        return b""
+    kept = match.group()
+    # A character of which not all bytes are there.
+    codec = codecs.getincrementaldecoder("utf-8")("strict")
+    try:
+        codec.decode(kept)
+    except ValueError:
+        return b""
+    kept = kept[: len(kept) - len(codec.getstate()[0])]
+    made = kept + b'"]\n'
+    return made if entry(made).data[match.group(2) == b"P" :] else b""
