@@ -5,23 +5,18 @@ from __future__ import annotations
 from jailng.cli import jail as cli
 from jailng.cli import printing
 from jailng.conf import config
-from jailng.core import registry
-from jailng.engine import ending
-from jailng.engine.batch import Batch
-from jailng.engine.dependency import SET, START, STOP, Jail, connect
+from jailng.engine import chosen
+from jailng.engine.dependency import SET, START, STOP
 from jailng.engine.files import Files
 from jailng.errors import JailError
-from jailng.params.model import Parameters
-from jailng.params.table import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jailng.cli.jail import Options
-    from jailng.conf.config import Config, Setting
-    from jailng.conf.config import Jail as Defined
-    from jailng.core.registry import Record
+    from jailng.conf.config import Config
+    from jailng.engine.batch import Batch
+    from jailng.engine.dependency import Jail
+    from jailng.params.model import Parameters
 
 
 def exhibit(options: Options) -> int:
@@ -45,7 +40,7 @@ def work(options: Options, words: list[str]) -> int:
     what = sum({"c": START, "m": SET, "r": STOP}[letter] for letter in "cmr" if options.has(letter))
     batch = _batch(options, known)
     batch.afterwards = not what
-    _choose(batch, known, wanted, what or STOP, clean=options.has("C"))
+    chosen.choose(batch, known, wanted, what or STOP, clean=options.has("C"))
     return _run(options, batch)
 
 
@@ -57,15 +52,13 @@ def remove(options: Options, words: list[str], configured: bool) -> int:
     batch.forced = forced
     for word in words:
         try:
-            _choose(batch, None if forced else known, word, STOP)
+            chosen.choose(batch, None if forced else known, word, STOP)
         except JailError as error:
             printing.complain(f"jail: {error}")
             batch.failed = True
     status = _run(options, batch)
     if "*" in words and not options.plan:
-        for record in registry.records():
-            if not record.alive():
-                ending.clear_away(str(record.jid))
+        chosen.clear_remains()
     return status
 
 
@@ -76,38 +69,22 @@ def _load(options: Options) -> Config:
 def _batch(options: Options, known: Config | None, noted: bool = False) -> Batch:
     """Every configured jail, none of which has anything to do yet."""
 
-    def complain(jail: Jail, text: str) -> None:
-        printing.complain(f"jail: {_unquoted(jail, text)}")
+    def heard(params: Parameters) -> None:
+        if params.given("allow.dying"):
+            options.warn_of_dying()
 
-    made: dict[str, Jail] = {}
-    for defined in known.jails if known is not None else ():
-        made.setdefault(defined.key, Jail(defined.key, _reader(options, defined)))
-    batch = Batch(made, lambda jail: _voice(options, jail, noted), _limit(options), complain)
+    def complain(text: str) -> None:
+        printing.complain(f"jail: {text}")
+
+    batch = chosen.batch(known, lambda jail: _voice(options, jail, noted), complain, _limit(options), heard)
     batch.quiet = options.verbose < 0
     if options.plan:
         batch.plan = lambda jail, lines: cli.print_plan(lines, jail.name)
-    if known is not None:
-        for defined in known.jails:
-            for text in defined.errors():
-                batch.fail(made[defined.key], text)
-        depends = {defined.key: defined for defined in reversed(known.jails)}  # the first of a name, as in ``made``
-
-        def depend(jail: Jail) -> tuple[str, ...]:
-            setting = depends[jail.name].named("depend")
-            return setting.values if setting is not None else ()
-
-        connect(made, depend, batch.fail)
     return batch
 
 
 def _voice(options: Options, jail: Jail, noted: bool) -> cli.Voice:
     return cli.Voice(jail.name, options.verbose, noted or not jail.stops)
-
-
-def _unquoted(jail: Jail, text: str) -> str:
-    """``"web" already exists`` names the jail itself; all else follows its name."""
-    shown = printing.visible(text)
-    return shown if text.startswith(f'"{jail.name}" ') else f"{printing.visible(jail.name)}: {shown}"
 
 
 def _limit(options: Options) -> int:
@@ -116,74 +93,6 @@ def _limit(options: Options) -> int:
     digits = text[1:] if text[:1] == "+" else text
     end = next((at for at, char in enumerate(digits) if char not in "0123456789"), len(digits))
     return int(digits[:end]) if 0 < end < 10 else 0
-
-
-def _reader(options: Options, defined: Defined) -> Callable[[bool], Parameters]:
-    def read(stops: bool) -> Parameters:
-        params = _parameters(defined.settings(), stops)
-        if params.given("allow.dying"):
-            options.warn_of_dying()
-        return params
-
-    return read
-
-
-def _parameters(settings: list[Setting], stops: bool) -> Parameters:
-    """What a jail's settings come to. To stop a jail jail(8) looks at its own alone, so others may be wrong then."""
-    return config.parameters([setting for setting in settings if not stops or _counts(setting)])
-
-
-def _counts(setting: Setting) -> bool:
-    found = resolve(setting.name)
-    if found is not None and found[0].pseudo:
-        return True
-    try:
-        config.parameters([setting])
-    except JailError:
-        return False
-    return True
-
-
-def _choose(batch: Batch, known: Config | None, word: str, what: int, clean: bool = False) -> None:
-    """Have this done to the jails that a word of the command line means. Raises JailError where there is none."""
-    if word == "*":
-        batch.want([*batch.jails.values()], what, clean, wild=True, everything=True)
-        if what == STOP:
-            running = [_running(batch, record) for record in registry.jails()]
-            batch.want([jail for jail in running if not jail.work], what, wild=True)
-    elif config.is_pattern(word):
-        if known is None:
-            found = [_running(batch, record) for record in registry.jails() if config.matches(record.name, word)]
-        else:
-            found = [batch.jails[defined.key] for defined in known.match(word)]
-        batch.want(found, what, clean, wild=True)
-    else:
-        jail = batch.jails.get(word)
-        if jail is None and what == STOP:
-            jail = _by_running(batch, word, batch.plan is None)
-        if jail is None:
-            raise JailError(f'"{printing.visible(word)}" not found')
-        batch.want([jail], what, clean)
-
-
-def _by_running(batch: Batch, word: str, tidy: bool) -> Jail | None:
-    """The running jail of that name or jid, by its definition if its name has one."""
-    record = registry.find(word)
-    if record is None:
-        if tidy:
-            ending.clear_away(word)  # what a jail of that name may have left when it ended by itself
-        return None
-    return _running(batch, record)
-
-
-def _running(batch: Batch, record: Record) -> Jail:
-    jail = batch.jails.get(record.name)
-    if jail is None:
-        jail = batch.jails[record.name] = Jail(record.name, lambda stops: Parameters())
-    if jail.record is None:
-        jail.record = record
-        jail.sought = True
-    return jail
 
 
 def _run(options: Options, batch: Batch) -> int:

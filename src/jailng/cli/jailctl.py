@@ -25,13 +25,16 @@ VERBS = {
     "rdr": "connections that are led to jails: list, add, del, clear",
     "rcipnat": "load the rules of /etc/ipnat.rules: what `service ipnat` and the machine's start run",
     "rcrctl": "load the rules of /etc/rctl.conf: what `service rctl` and the machine's start run",
+    "restart": "stop jails of /etc/jail.conf, and start them",
     "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
     "sockstat": "sockets, with who has them and in which jail",
+    "start": "start jails of /etc/jail.conf",
+    "stop": "stop jails",
     "sysctl": "FreeBSD's sysctls that are about jails",
 }
 _MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name
 # Who stops reading ends the others, as FreeBSD's; these would leave half of something.
-_WHOLE = ("bootstrap", "cp", "export", "import")
+_WHOLE = ("bootstrap", "cp", "export", "import", "restart", "start", "stop")
 USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(
     [f"       jailctl {verb:<12} {what}" for verb, what in VERBS.items()]
 )
