@@ -373,7 +373,7 @@ def test_a_jail_that_is_stopped_while_it_is_made_keeps_nobody_waiting(
 
 def test_a_jail_that_is_stopped_while_it_is_made_is_given_up(top: Attacker, jail: Command) -> None:
     with top.running(f"{_STOPPER}\nsignal.pause()"):
-        _ok(jail("-m", "name=top", "meta.a=1"))
+        _ok(jail("-m", "name=top", "meta.a=1", timeout=30))
     for _ in range(1000):  # a call that was begun last is undone when the broker sees that its caller has gone
         if not registry.jids_below("top"):
             return

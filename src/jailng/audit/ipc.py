@@ -10,6 +10,7 @@ from functools import partial
 from .probe import ABSENT, ESCAPED, EXPOSED, HELD, Facts, Verdict, call, found, probe, tried, why
 
 _NO_SIBLING = "no other jail could be made"
+_SHM_INFO, _SHM_STAT_ANY = 14, 15
 _SHMGET, _SEMGET, _MSGGET, _SHMCTL, _MQ_OPEN = "shmget", "semget", "msgget", "shmctl", "mq_open"
 
 
@@ -32,9 +33,13 @@ def _msg(facts: Facts) -> Verdict:
 def _any_shm(facts: Facts) -> Verdict:
     memory = ctypes.create_string_buffer(256)
     seen = []
-    for index in range(32):
+    try:
+        highest = call(_SHMCTL, 0, _SHM_INFO, memory)
+    except OSError as error:
+        return HELD, why(error)
+    for index in range(highest + 1):
         try:
-            seen.append(call(_SHMCTL, index, 15, memory))
+            seen.append(call(_SHMCTL, index, _SHM_STAT_ANY, memory))
         except OSError:
             continue
     return found(seen, ESCAPED)

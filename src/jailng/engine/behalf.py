@@ -228,6 +228,7 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
 
 
 def _give_up(*_: object) -> None:
+    _signal.alarm(1)  # whoever lets go of what is half made may wait for the same process again
     raise JailError("jail_set: Connection timed out")
 
 
