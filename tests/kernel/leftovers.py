@@ -90,7 +90,7 @@ def _registry() -> Iterator[str]:
     for path in top.glob("**/*"):
         if path == top / "index":  # in which jails that are gone stand struck out until it is written anew
             yield from (f"index: {line}" for line in path.read_text().splitlines() if not line.startswith("#"))
-        elif path.is_file() and path.name not in ("lock", "last", "pidns", "cpuinfo"):
+        elif path.is_file() and path.name not in ("lock", "last", "pidns", "cpuinfo", "witness"):
             yield str(path)
 
 

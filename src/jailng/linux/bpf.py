@@ -11,8 +11,10 @@ PROG_TYPE_CGROUP_SKB = 8
 PROG_TYPE_CGROUP_DEVICE = 15
 PROG_TYPE_CGROUP_SOCK_ADDR = 18
 PROG_TYPE_CGROUP_SOCKOPT = 25
+PROG_TYPE_SOCK_OPS = 13
 CGROUP_INET_INGRESS = 0
 CGROUP_INET_EGRESS = 1
+CGROUP_SOCK_OPS = 3
 CGROUP_DEVICE = 6
 CGROUP_INET4_BIND = 8
 CGROUP_INET6_BIND = 9
@@ -25,6 +27,7 @@ CGROUP_SETSOCKOPT = 22
 _PROG_LOAD = 5
 _PROG_ATTACH = 8
 _PROG_TEST_RUN = 10
+_LINK_CREATE = 28
 F_ALLOW_OVERRIDE = 1  # one nearer to a process judges instead
 F_ALLOW_MULTI = 2  # beside what the host's administrator, or systemd, has attached
 _GET_CURRENT_UID_GID = 15
@@ -152,6 +155,15 @@ def attach(cgroup: int, program: int, attach_type: int, flags: int = F_ALLOW_MUL
     """
     attr = words(cgroup, program, attach_type, flags, size=4)
     syscall("bpf", _PROG_ATTACH, attr, len(attr))
+
+
+def link(cgroup: int, program: int, attach_type: int) -> int:
+    """As ``attach``, but only as long as somebody has the descriptor (close-on-exec) that this returns.
+
+    Raises OSError.
+    """
+    attr = words(program, cgroup, attach_type, 0, size=4) + bytes(16)
+    return syscall("bpf", _LINK_CREATE, attr, len(attr))
 
 
 def allow_reserved_ports(cgroup: int, uid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import sys
 from errno import ENOENT
 
 from jailng.linux.libc import address, buffer, syscall, words
@@ -14,13 +15,18 @@ if TYPE_CHECKING:
 HASH = 1
 ARRAY = 2
 PERCPU_ARRAY = 6
+LRU_HASH = 9
 HASH_OF_MAPS = 13
 RINGBUF = 27
+
+NO_PREALLOC = 1  # memory for an entry is taken when there is one
 
 ANY = 0
 NOEXIST = 1
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_GET_NEXT_KEY = range(5)
+_OBJECT_GET_INFO, _MAP_GET_FD_BY_ID = 15, 14
+_INFO = 256
 _NAME = b"jailng"
 
 
@@ -74,19 +80,32 @@ class Map:
             found.append(following.raw)
             last = buffer(following.raw)
 
+    def number(self) -> int:
+        """What the kernel calls the map as long as it lives, for ``numbered``. Raises OSError."""
+        info = buffer(_INFO)
+        attr = words(self.fd, _INFO, size=4) + words(address(info))
+        syscall("bpf", _OBJECT_GET_INFO, attr, len(attr))
+        return int.from_bytes(info.raw[4:8], sys.byteorder)  # struct bpf_map_info: type id ...
+
     def close(self) -> None:
         """Let go of the map. It lives as long as somebody, a program among others, has it."""
         posix.close(self.fd)
 
 
-def create(kind: int, key: int, value: int, most: int, inner: int = 0) -> Map:
+def create(kind: int, key: int, value: int, most: int, inner: int = 0, flags: int = 0) -> Map:
     """A new map for ``most`` entries, keys and values of these sizes; ``inner``: the fd of one like those in it.
 
-    Raises OSError.
+    ``flags``: NO_PREALLOC. Raises OSError.
     """
     # union bpf_attr, BPF_MAP_CREATE: map_type key_size value_size max_entries map_flags inner_map_fd numa_node name[16]
-    attr = words(kind, key, value, most, 0, inner, 0, size=4) + _NAME.ljust(16, b"\0")
+    attr = words(kind, key, value, most, flags, inner, 0, size=4) + _NAME.ljust(16, b"\0")
     return Map(syscall("bpf", _MAP_CREATE, attr, len(attr)), key, -(-value // 8) * 8 if kind == PERCPU_ARRAY else value)
+
+
+def numbered(number: int, key: int, value: int) -> Map:
+    """The map that the kernel calls by that number, whoever holds it. Raises OSError (ENOENT: nobody does)."""
+    attr = words(number, 0, 0, size=4)
+    return Map(syscall("bpf", _MAP_GET_FD_BY_ID, attr, len(attr)), key, value)
 
 
 def _call(command: int, fd: int, key: int, value: int, flags: int) -> None:

@@ -18,6 +18,7 @@ FUNCTION_ENTRY = 24  # enum bpf_attach_type: BPF_TRACE_FENTRY
 FUNCTION_EXIT = 25  # BPF_TRACE_FEXIT
 
 _PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
+_OBJECT_GET_INFO, _LINK_GET_FD_BY_ID, _INFO = 15, 30, 256
 _LOG = 1 << 16
 _PATIENCE = 20  # times
 
@@ -182,6 +183,20 @@ def attach(program: int, tracepoint: bytes | None) -> int:
     name = None if tracepoint is None else buffer(tracepoint + b"\0")
     attr = words(address(name) if name else 0) + words(program, 0, size=4)
     return syscall("bpf", _RAW_TRACEPOINT_OPEN, attr, len(attr))
+
+
+def number(link: int) -> int:
+    """What the kernel calls the link that ``attach`` has made, as long as somebody has it. Raises OSError."""
+    info = buffer(_INFO)
+    attr = words(link, _INFO, size=4) + words(address(info))
+    syscall("bpf", _OBJECT_GET_INFO, attr, len(attr))
+    return int.from_bytes(info.raw[4:8], sys.byteorder)  # struct bpf_link_info: type id prog_id ...
+
+
+def numbered(number: int) -> int:
+    """A descriptor of the link that the kernel calls by that number. Raises OSError (ENOENT: nobody has it)."""
+    attr = words(number, 0, 0, size=4)
+    return syscall("bpf", _LINK_GET_FD_BY_ID, attr, len(attr))
 
 
 def run(program: int, arguments: bytes = b"") -> int:

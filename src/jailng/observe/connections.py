@@ -1,0 +1,112 @@
+"""The connections of a jail, out of the records of ``connectionprogram``: entries of its log."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from jailng.observe import connectionprogram as program
+
+if TYPE_CHECKING:
+    from jailng.observe.chain import Fields
+
+_INET = 2
+_MOST = 16384  # connections that are remembered
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp", 136: "udplite", 262: "mptcp"}
+_PORTS = (6, 17, 132, 136, 262)
+# kind of record: kind of entry, direction
+_NAMES = {
+    program.CONNECT: ("connect", "out"),
+    program.SEND: ("connect", "out"),
+    program.CONNECTED: ("connected", "out"),
+    program.FAILED: ("failed", "out"),
+    program.ACCEPTED: ("accepted", "in"),
+    program.CLOSED: ("closed", ""),
+    program.LISTEN: ("listening", "in"),
+    program.FLOW_IN: ("flow", "in"),
+    program.FLOW_OUT: ("flow", "out"),
+}
+_NO_TRAFFIC = (program.CONNECT, program.SEND, program.LISTEN, program.FLOW_IN, program.FLOW_OUT)
+
+
+def shown(packed: bytes, family: int) -> str:
+    """An address of the kernel's: 16 bytes, of which IPv4 has the first four."""
+    if family == _INET:
+        return str(ipaddress.IPv4Address(packed[:4]))
+    address = ipaddress.IPv6Address(packed)
+    return str(address.ipv4_mapped or address)
+
+
+def place(address: str, port: int) -> str:
+    """``192.0.2.1:22``, ``[2001:db8::1]:22``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+class Connections:
+    """What is known of the connections of one jail, of which ``base`` is the host's uid of its root."""
+
+    def __init__(self, base: int) -> None:
+        self._base = base
+        self._known: OrderedDict[int, tuple[int, Fields]] = (
+            OrderedDict()
+        )  # by cookie: since when, and who and which way
+
+    def take(self, content: bytes) -> tuple[str, int, Fields] | None:
+        """A record: the kind of entry, the time of CLOCK_BOOTTIME in nanoseconds, and what the entry has."""
+        (
+            when, kind, family, protocol, pid, uid, comm, remote, local, remote_port, local_port,
+            cookie, received, sent,
+        ) = program.RECORD.unpack(content)  # fmt: skip
+        name, direction = _NAMES[kind]
+        begun, known = self._known.get(cookie, (when, {})) if cookie else (when, {})
+        fields: Fields = {"protocol": _PROTOCOLS.get(protocol, str(protocol))}
+        if direction or "direction" in known:
+            fields["direction"] = direction or known["direction"]
+        ported = protocol in _PORTS
+        if kind != program.LISTEN:
+            address = shown(remote, family)
+            fields["remote"] = place(address, _port(kind, remote_port)) if ported else address
+        if kind not in (program.CONNECT, program.SEND):
+            address = shown(local, family)
+            port = local_port if kind not in (program.FLOW_IN, program.FLOW_OUT) else _swapped(local_port)
+            fields["local"] = place(address, port) if ported else address
+        if kind in (program.CONNECT, program.SEND):
+            known = {"host_pid": pid, "host_uid": uid, "uid": uid - self._base, "comm": _text(comm)}
+            fields |= known
+        elif "host_pid" in known:
+            fields |= {name: value for name, value in known.items() if name != "direction"}
+        if cookie:
+            fields["connection"] = f"{cookie:x}"
+            self._remember(kind, cookie, begun, {**known, "direction": fields.get("direction", "")})
+        if kind == program.CLOSED:
+            fields |= {"received": received, "sent": sent, "seconds": (when - begun) // 10**6 / 1000}
+        return name, when, fields
+
+    def came_in(self, cookie: int) -> bool | None:
+        """Whether a connection was accepted, not asked for; None: it is none that is known."""
+        found = self._known.get(cookie)
+        return None if found is None else found[1].get("direction") == "in"
+
+    def _remember(self, kind: int, cookie: int, begun: int, known: Fields) -> None:
+        if kind == program.LISTEN:
+            return
+        self._known[cookie] = (begun, known)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+
+
+def _text(name: bytes) -> str:
+    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _port(kind: int, raw: int) -> int:
+    """The other end's, of which the kernel has the bytes as they are on the wire: the low half, or all of a word."""
+    if kind in (program.CONNECT, program.SEND, program.FLOW_IN, program.FLOW_OUT):
+        return _swapped(raw)
+    return int.from_bytes(raw.to_bytes(4, sys.byteorder), "big") & 0xFFFF
+
+
+def _swapped(raw: int) -> int:
+    return int.from_bytes((raw & 0xFFFF).to_bytes(2, sys.byteorder), "big")

@@ -1,0 +1,259 @@
+"""What the kernel tells of a jail for its log: programs executed, connections, logins. Root inside has no say in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jailng.core import registry
+from jailng.observe import witness
+from tests.kernel.conftest import Command
+from tests.kernel.networks import Namespace
+
+Entries = list[tuple[str, dict[str, Any]]]
+ADDRESS = "198.51.100.30"
+
+
+class Log:
+    """What is told of one jail, in this process."""
+
+    def __init__(self, name: str) -> None:
+        record = registry.find(name)
+        assert record is not None
+        self.held = witness.hold(record)
+        self.record = record
+        self.source = witness.Witness(record, self.held, witness.KINDS)
+
+    def take(self) -> Entries:
+        """What there is by now."""
+        found: Entries = []
+        while select.select([self.source.fileno()], [], [], 0)[0]:
+            found += [(kind, dict(fields)) for kind, fields in self.source.drain()]
+            self.source.settle()
+        found += [(kind, dict(fields)) for kind, fields in self.source.drain()]
+        json.dumps(found)
+        return found
+
+    def lost(self) -> int:
+        """How much was dropped, by the kernel's own count."""
+        counts = [self.held.maps.jails.get(key) for key in witness._cgroups(self.record)]
+        return sum(int.from_bytes(count[:8], "little") for count in counts if count)
+
+    def until(self, kind: str, **wanted: object) -> Entries:
+        """What there is by when there is such an entry."""
+        found: Entries = []
+        deadline = time.monotonic() + 20
+        while not of(found, kind, **wanted):
+            assert time.monotonic() < deadline, f"no {kind} with {wanted} in {found}"
+            select.select([self.source.fileno()], [], [], 1)
+            found += self.take()
+        return found
+
+
+def of(found: Entries, kind: str, **wanted: object) -> list[dict[str, Any]]:
+    """Entries of a kind that have all these."""
+    return [entry for name, entry in found if name == kind and wanted.items() <= entry.items()]
+
+
+@contextmanager
+def logged(jail: Command, *parameters: str) -> Iterator[Log]:
+    """A jail of these parameters that is told of."""
+    made = jail("-c", "name=cell", "persist", *parameters)
+    assert made.returncode == 0, made.stderr
+    try:
+        try:
+            log = Log("cell")
+        except PermissionError as error:
+            pytest.skip(f"this root may not use BPF: {error}")
+        yield log
+        log.source.close()
+        for link in log.held.links:
+            os.close(link)
+    finally:
+        assert jail("-r", "cell").returncode == 0
+
+
+_CONNECTIONS = """
+import socket
+here = ("127.0.0.1", 4444)
+listener = socket.socket()
+listener.bind(here)
+listener.listen()
+one = socket.create_connection(here)
+other, _ = listener.accept()
+one.sendall(bytes(1000))
+one.shutdown(socket.SHUT_WR)
+while other.recv(4096):
+    pass
+other.close()
+one.recv(1)
+one.close()
+try:
+    socket.create_connection(("127.0.0.1", 4445))
+except OSError:
+    pass
+for _ in range(3):
+    last = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(3):
+        last.sendto(b"x", ("127.0.0.1", 5353))
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("127.0.0.1", 5354))
+"""
+_HIDDEN = """
+import os
+body = open("/bin/true", "rb").read()
+fd = os.memfd_create("x")
+os.write(fd, body)
+if os.fork() == 0:
+    os.execve(fd, ["[kworker/0:1]"], {})
+os.wait()
+gone = os.open("/tmp/gone", os.O_RDWR | os.O_CREAT, 0o700)
+os.write(gone, body)
+os.close(gone)
+gone = os.open("/tmp/gone", os.O_RDONLY)
+os.unlink("/tmp/gone")
+if os.fork() == 0:
+    os.execve(gone, [b"a\\nb\\x1b[2J\\xff"], {})
+os.wait()
+if os.fork() == 0:
+    os.execv("/bin/true", ["true", "x" * 100000])
+os.wait()
+if os.fork() == 0:  # away from all that could tell whose it is
+    os.setsid()
+    if os.fork() == 0:
+        os.execv("/bin/true", ["orphan"])
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_what_is_executed_and_connected(jail: Command, jexec: Command, debian_python: Path) -> None:
+    with logged(
+        jail, f"path={debian_python}", "ip4.addr=127.0.0.1", f"mount=tmpfs {debian_python}/tmp tmpfs rw 0 0"
+    ) as log:
+        script = "printf '#!/bin/sh\\n:\\n' >/tmp/s; chmod 755 /tmp/s; cd /tmp; ./s 1 2; ln -s /bin/true t; ./t"
+        assert jexec("cell", "/bin/sh", "-c", script).returncode == 0
+        assert jexec("-U", "nobody", "cell", "/bin/sh", "-c", "exec /usr/bin/id").returncode == 0
+        found = log.until("exec", path="/usr/bin/id")
+        shell = of(found, "exec", entered=True)[0]
+        assert shell["argv"] == ["/bin/sh", "-c", script]
+        assert (shell["path"], shell["name"]) == ("/usr/bin/dash", "/bin/sh")
+        assert (shell["uid"], shell["sid"]) == (0, shell["pid"])
+        assert shell["host_uid"] == log.record.base
+        scripted = of(found, "exec", script="./s")[0]
+        assert scripted["argv"] == ["/bin/sh", "./s", "1", "2"]
+        assert scripted["ppid"] == shell["pid"] and scripted["session"] == shell["session"]
+        assert of(found, "exec", name="./t", path="/usr/bin/true")
+        assert of(found, "exec", path="/usr/bin/id")[0]["uid"] == 65534
+        first, second = of(found, "login", how="host")
+        assert first["login"] == shell["login"] != second["login"] and second["uid"] == 65534
+        assert of(found, "logout", login=first["login"], status=0)
+
+        assert jexec("cell", "/usr/bin/python3", "-c", _HIDDEN).returncode == 0
+        found = log.until("exec", argv=["orphan"])
+        hidden = of(found, "exec", memfd=True)[0]
+        assert (hidden["path"], hidden["argv"]) == ("memfd:x", ["[kworker/0:1]"])
+        deleted = of(found, "exec", deleted=True)[0]
+        assert (deleted["path"], deleted["argv"]) == ("/tmp/gone", ["a\nb\x1b[2J\udcff"])
+        long = next(entry for entry in of(found, "exec") if "argv_bytes" in entry)
+        assert long["argv_bytes"] == 100006 and len(long["argv"][1]) == 4096 - 5
+        orphan = of(found, "exec", argv=["orphan"])[0]
+        assert orphan["login"] == of(found, "login")[0]["login"]
+
+        assert jexec("cell", "/usr/bin/python3", "-c", _CONNECTIONS).returncode == 0
+        found = log.until("connect", remote="127.0.0.1:5354")
+        asked = of(found, "connect", remote="127.0.0.1:4444")[0]
+        assert (asked["comm"], asked["uid"], asked["protocol"]) == ("python3", 0, "tcp")
+        assert of(found, "listening", local="127.0.0.1:4444")
+        assert of(found, "connected", connection=asked["connection"])[0]["host_pid"] == asked["host_pid"]
+        accepted = of(found, "accepted", local="127.0.0.1:4444")[0]
+        closed = of(found, "closed", connection=accepted["connection"])[0]
+        assert closed["direction"] == "in" and closed["received"] >= 1000
+        assert of(found, "failed", remote="127.0.0.1:4445")
+        assert len(of(found, "connect", protocol="udp", remote="127.0.0.1:5353")) == 3
+
+
+def test_a_flood_is_counted_to_the_last(jail: Command, jexec: Command, small_root: Path) -> None:
+    with logged(jail, f"path={small_root}") as log:
+        many = 'i=0; while [ $i -lt 60 ]; do /bin/busybox true "$1" "$1" "$1"; i=$((i+1)); done'
+        rounds = 0
+        while not log.lost():  # nobody reads meanwhile
+            done = jexec("cell", "/bin/sh", "-c", many, "x", "y" * 100000)
+            assert done.returncode == 0, done.stderr
+            rounds += 1
+        found = log.take()
+        executed = len(of(found, "exec"))
+        dropped = sum(entry["count"] for entry in of(found, "dropped", of="exec"))
+        ended = len(of(found, "logout"))
+        assert dropped > 0
+        assert executed + dropped + ended == rounds * 62
+        assert not of(log.take(), "dropped")
+
+
+@pytest.fixture
+def sshd(debian_copy: Path, jail: Command, jexec: Command, lan: Namespace) -> Iterator[tuple[Log, Callable[..., str]]]:
+    """A jail with an sshd in it that is told of, and a client on the LAN."""
+    with logged(jail, f"path={debian_copy}", f"ip4.addr={ADDRESS}", "interface=ep0", "mount.devfs") as log:
+        made = jexec(
+            "cell", "/bin/sh", "-c",
+            "echo root:root | chpasswd; useradd -m -s /bin/sh bob; echo PermitRootLogin yes >>/etc/ssh/sshd_config;"
+            " mkdir -p /run/sshd; /usr/sbin/sshd",
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        askpass = debian_copy.parent / "askpass"
+        askpass.write_text("#!/bin/sh\necho root\n")
+        askpass.chmod(0o700)
+        common = ["-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                  "-o", "NumberOfPasswordPrompts=1", "-o", "LogLevel=ERROR"]  # fmt: skip
+        env = {"PATH": os.environ["PATH"], "SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force", "HOME": "/"}
+
+        def ssh(*words: str, stdin: str = "") -> str:
+            with lan.entered():
+                done = subprocess.run(
+                    ["ssh", *common, *words], input=stdin, capture_output=True, text=True, env=env, timeout=60
+                )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        log.take()
+        yield log, ssh
+
+
+def test_logins(sshd: tuple[Log, Callable[..., str]], jexec: Command) -> None:
+    """sshd was started by somebody who had come in from the host, and what comes over it is somebody else."""
+    log, ssh = sshd
+    assert ssh(f"root@{ADDRESS}", "id -un") == "root\n"
+    found = log.until("logout")
+    login = of(found, "login")[0]
+    assert len(of(found, "login")) == 1
+    assert (login["how"], login["uid"], login["remote"].rpartition(":")[0]) == ("network", 0, "198.51.100.2")
+    assert of(found, "exec", path="/usr/bin/id", login=login["login"])
+    accepted = of(found, "accepted")[0]
+    assert (accepted["remote"], accepted["local"]) == (login["remote"], f"{ADDRESS}:22")
+
+    script = "script -qc 'id -un' /dev/null; su - bob -c 'id -un; exec sleep 0'"
+    ssh("-tt", f"root@{ADDRESS}", script)
+    found = log.until("logout")
+    login = of(found, "login")[0]
+    assert len(of(found, "login")) == 1
+    assert login["tty"] == "pts0"
+    assert {entry["login"] for entry in of(found, "exec", path="/usr/bin/id")} == {login["login"]}
+    assert of(found, "session", tty="pts1", login=login["login"])
+    became = of(found, "user", uid_before=0)[0]
+    assert became["uid"] > 0 and became["login"] == login["login"]
+    assert of(found, "exec", path="/usr/bin/sleep", uid=became["uid"], login=login["login"])
+
+    fifo = (
+        "mkfifo -m 666 /tmp/ran; echo '@reboot nobody id -un >/tmp/ran' >/etc/cron.d/job; rm -f /run/crond.reboot; cron"
+    )
+    assert jexec("cell", "/bin/sh", "-c", f"{fifo}; cat /tmp/ran").stdout == "nobody\n"
+    found = log.until("logout")
+    assert [entry["how"] for entry in of(found, "login")] == ["host"]
