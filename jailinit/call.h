@@ -1,4 +1,4 @@
-/* What jailinit's two files have in common: there is no libc. */
+/* What jailinit's files have in common: there is no libc. */
 #ifndef CALL_H
 #define CALL_H
 #include <sys/syscall.h>
@@ -33,5 +33,6 @@ starts(const char *s, const char *with)
 	return 1;
 }
 
+void console(const char *, const char *);
 void sockets(void);
 #endif

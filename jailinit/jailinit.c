@@ -4,6 +4,7 @@
  *	init			PID 1; fd 0 is cgroup.events of the jail's members
  *	jailinit run FD		carry out the system calls laid down in the file FD, the last of which is an exec or exit
  *	jailinit sockets	on the host: make the sockets of a jail that uses the host's stack (src/jailng/core/stack.py)
+ *	jailinit console FILE OLD	on the host: keep what a guest writes on its console (src/jailng/core/console.py)
  *
  * There is one PID 1 a jail, so it has no libc and no memory but its stack. It needs to reap nobody: SIGCHLD is ignored
  * when it is started, and then the kernel reaps (wait(2), NOTES). What enters a jail carries nothing of the host's in
@@ -151,6 +152,10 @@ start(long *stack)
 	}
 	if (stack[0] == 2 && starts(argv[1], "sockets")) {
 		sockets();
+		call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+	}
+	if (stack[0] == 4 && starts(argv[1], "console")) {
+		console(argv[2], argv[3]);
 		call(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 	}
 	init();

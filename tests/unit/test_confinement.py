@@ -68,6 +68,7 @@ def test_the_default() -> None:
     [
         ("raw_sockets", "NET_RAW"),
         ("vnet", "NET_ADMIN"),
+        ("own_init", "SYS_BOOT"),
         ("set_hostname", "SYS_ADMIN"),
         ("bind_mounts", "SYS_ADMIN"),
         ("file_systems", "SYS_ADMIN"),
@@ -102,6 +103,8 @@ def test_capabilities_that_are_taken_away() -> None:
         ("inet4", "inet4"),
         ("inet6", "inet6"),
         ("core_files", "core"),
+        ("own_init", "reboot"),
+        ("uevents", "uevents"),
     ],
 )
 def test_rules_that_are_lifted(privilege: str, rule: str) -> None:
@@ -126,7 +129,9 @@ def test_the_table_and_its_readers_agree() -> None:
 def test_no_privileges_come_to_more_than_their_rows(chosen: dict[str, bool]) -> None:
     """Whatever is asked for: never a capability that is the host's, and a program under a name of its own."""
     made = compute(Privileges(**chosen))
-    assert names(made.caps) <= names(BASE) | {"NET_RAW", "SYS_ADMIN"} | ({"NET_ADMIN"} if chosen["vnet"] else set())
+    added = {"NET_ADMIN": "vnet", "SYS_BOOT": "own_init"}
+    gained = {capability for capability, privilege in added.items() if chosen[privilege]}
+    assert names(made.caps) <= names(BASE) | {"NET_RAW", "SYS_ADMIN"} | gained
     administers = chosen["set_hostname"] or chosen["bind_mounts"] or chosen["file_systems"]
     assert ("SYS_ADMIN" in names(made.caps)) == (administers and chosen["suser"])
     lifted = {ROWS[name][1] for name, on in chosen.items() if on} - {""}

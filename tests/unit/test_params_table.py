@@ -40,6 +40,7 @@ def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
     assert sorted(names()) == sorted(
         [
             *MANUAL,
+            "allow.cgroup",
             "ng.uids",
             "ng.stack",
             "ng.lenient",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from jailng.core.confinement import Confinement
+    from jailng.core.devfs import Link
+    from jailng.core.guest import Gate
     from jailng.core.operation import Slots
     from jailng.core.program import Program, Running
     from jailng.core.registry import Record
@@ -40,18 +42,45 @@ _NO_MORE = [b"max_%s_namespaces" % name for name in b"mnt pid net ipc uts time".
 _CODE = 3
 
 
+class Layout:
+    """What of a jail depends on who is its PID 1: of jailinit's as here; core/guest.py has that of a guest's own.
+
+    ``home`` is the leaf of its cgroup for whoever enters, ``leaf`` that of a PID 1 which is a member, or ""; ``links``
+    are more of its /dev; ``before`` and ``after`` what is done before and after PID 1 is started. ``gate`` makes what
+    PID 1 waits at before it becomes the guest's.
+    """
+
+    __slots__ = ("after", "before", "gate", "home", "leaf", "links")
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.leaf = ""
+        self.links: list[Link] = []
+        self.before: list[Operation] = []
+        self.after: list[Operation] = []
+        self.gate: Callable[[], Gate] | None = None
+
+    def tree(self, below: set[bytes], has_sys: bool) -> list[Operation]:
+        """What its tree has besides; ``below`` are the places on which the host has mounted something."""
+        return []
+
+
 class MakeCgroup(Operation):
     """The jail's cgroup2 directory, with a leaf for its members and one for PID 1.
 
     Every process is born into its leaf: moving one costs an RCU grace period, 12 ms and more.
     """
 
-    __slots__ = ("home", "path")
+    __slots__ = ("home", "init", "path")
 
-    def __init__(self, path: str, home: str) -> None:
-        """``home`` is the leaf of the members; beside it are jails in this one."""
+    def __init__(self, path: str, home: str, init: str = "") -> None:
+        """``home`` is the leaf of the members; beside it are jails in this one.
+
+        ``init`` is that of a PID 1 which is the guest's, and one of the members.
+        """
         self.path = path
         self.home = home
+        self.init = init
 
     def undo_lines(self) -> list[str]:
         """Killing the cgroup is how a jail ends."""
@@ -61,7 +90,9 @@ class MakeCgroup(Operation):
         """Raises OSError."""
         cgroup.make(f"{self.path}/init")
         cgroup.make(self.home)
-        slots["init.home"] = cgroup.open_directory(f"{self.path}/init")
+        if self.init:
+            cgroup.make(self.init)
+        slots["init.home"] = cgroup.open_directory(self.init or f"{self.path}/init")
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -81,11 +112,13 @@ class Boot(Operation):
         "confinement",
         "creator",
         "domainname",
+        "gate",
         "hostname",
         "ids",
         "host",
         "joined",
         "kept",
+        "make_gate",
         "meanwhile",
         "new_ipc",
         "new_net",
@@ -114,13 +147,14 @@ class Boot(Operation):
         host: list[Operation],
         build: list[Operation],
         joined: str,
+        gate: Callable[[], Gate] | None = None,
     ) -> None:
         """``beside`` are the controllers of v1 in whose hierarchies the jail has a directory (``core.share``).
 
         ``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
 
         ``kept`` is how many ranges of uids there are for the jails to be made in this one, ``parent`` that in which it
-        is made itself.
+        is made itself. ``gate`` makes what PID 1 waits at before it becomes the guest's.
         """
         self.cgroup = cgroup
         self.beside = beside
@@ -138,6 +172,8 @@ class Boot(Operation):
         self.build = build
         self.joined = joined
         self.kept = kept
+        self.make_gate = gate
+        self.gate: Gate | None = None
         self.meanwhile: Callable[[], None] | None = None
         self.noted: list[int] = []
 
@@ -196,11 +232,7 @@ class Boot(Operation):
                 posix.close(done)
             raise
         finally:
-            for fd in (go, mapped, events, sysctls, copy, built, outer):
-                if fd >= 0:
-                    posix.close(fd)
-            if tree is not None:
-                tree.close()
+            self._let_go((go, mapped, events, sysctls, copy, built, outer), tree)
         try:
             self._do_meanwhile(init, tree, done, slots)
             init.arrived()
@@ -214,6 +246,16 @@ class Boot(Operation):
         self.noted = tree.noted
         if self.meanwhile is not None and self.own_mounts:  # PID 1 had to wait for the builder
             self.meanwhile()
+
+    def _let_go(self, fds: tuple[int, ...], tree: builder.Builder | None) -> None:
+        """Of what those that were started have by now, or of all if they were not."""
+        for fd in fds:
+            if fd >= 0:
+                posix.close(fd)
+        if tree is not None:
+            tree.close()
+        if self.gate is not None:
+            self.gate.born()
 
     def _do_meanwhile(self, init: Running, tree: builder.Builder, done: int, slots: Slots) -> None:
         """While the builder is at work: load the rest, give the network its host's end, and then wait."""
@@ -274,6 +316,8 @@ class Boot(Operation):
     def _start_init(
         self, slots: Slots, go: int, events: int, sysctls: int, copy: int, built: int, outer: int
     ) -> Running:
+        if self.make_gate is not None:
+            self.gate = self.make_gate()
         try:
             return program.start(self._of_init(slots, go, events, sysctls, copy, built, outer), jailinit.path())
         except FileNotFoundError:
@@ -342,13 +386,17 @@ class Boot(Operation):
         names = (("sethostname", self.hostname), ("setdomainname", self.domainname)) if self.new_uts else ()
         for name, text in names:
             init.must(name, init.text(text), len(text.encode()))
-        init.must("dup3", events, 0, 0)
-        init.may("close", 1)
-        init.may("close", 2)
+        if self.gate is not None:
+            self.gate.install(init)
+        else:
+            init.must("dup3", events, 0, 0)
+            init.may("close", 1)
+            init.may("close", 2)
         # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)
-        init.execute_fd(program.Kept(_CODE) if copy < 0 else copy, ["init"])
+        argv = ["init", "run", "0"] if self.gate is not None else ["init"]
+        init.execute_fd(program.Kept(_CODE) if copy < 0 else copy, argv)
         return init
 
 

@@ -77,6 +77,12 @@ ROWS: dict[str, Row] = {
     "vnet": ("NET_ADMIN", "vnet", 0, None),
     # Its sockets are made by a broker, which is handed a listener by whoever enters: core/stack.py.
     "shared_stack": ("", "stack", 0, None),
+    # Of a guest with an init of its own: reboot(2) ends PID 1, and with it the jail (reboot_pid_ns(), kernel/reboot.c).
+    # It is asked for in the user namespace that owns the pid namespace. kexec takes it in the host's.
+    "own_init": ("SYS_BOOT", "reboot", 0, None),
+    # systemd-logind hears of devices by them. Those of the machine's are told in network namespaces of the initial user
+    # namespace alone (uevent_net_init(), lib/kobject_uevent.c).
+    "uevents": ("", "uevents", 0, None),
     # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
     "core_files": ("", "core", 0, None),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
@@ -122,6 +128,8 @@ class Privileges:
         shared_net: bool = False,
         vnet: bool = False,
         shared_stack: bool = False,
+        own_init: bool = False,
+        uevents: bool = False,
         core_files: bool = True,
         shared_uids: bool = False,
     ) -> None:
@@ -142,6 +150,8 @@ class Privileges:
         self.shared_net = shared_net
         self.vnet = vnet
         self.shared_stack = shared_stack
+        self.own_init = own_init
+        self.uevents = uevents
         self.core_files = core_files
         self.shared_uids = shared_uids
 

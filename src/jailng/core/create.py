@@ -75,6 +75,9 @@ def plan(
     nodes, links = check_host(params)
     if not has["fd"]:
         links = [link for link in links if link[0] != "fd"]
+    home = f"{record.cgroup}/{_OWN_LEAF if kept(params) else 'members'}"
+    layout = _layout(params, record, base, home)
+    links += layout.links
     build: list[Operation] = [
         rootfs.CloneTree(path, below, wanted),
         rootfs.AttachTree(path, below, private, wanted),
@@ -96,11 +99,12 @@ def plan(
                 host.append(kit.LinkCommands())
     if has["proc"]:
         build.append(rootfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params)))
-    build += [*more, rootfs.Pivot()]
-    home = f"{record.cgroup}/{_OWN_LEAF if kept(params) else 'members'}"
+    build += more
+    build += layout.tree({relative for relative, _ in below}, has["sys"])
+    build.append(rootfs.Pivot())
     new_ipc = params.text("sysvshm") != "inherit"
     host += _network(params, record, base, parent, joined)
-    after: list[Operation] = []
+    after: list[Operation] = layout.after
     if privileges.has_vnet(params):
         from jailng.core import modules
 
@@ -114,8 +118,9 @@ def plan(
 
         after += limit.operations(params, record)
     return [
-        boot.MakeCgroup(record.cgroup, home),
-        share.Allot(record.cgroup, home, share.usual(), params.flag("ng.lenient")),
+        boot.MakeCgroup(record.cgroup, layout.home, layout.leaf),
+        share.Allot(record.cgroup, layout.home, share.usual(), params.flag("ng.lenient")),
+        *layout.before,
         boot.Boot(
             cgroup=record.cgroup,
             beside=share.beside(),
@@ -132,10 +137,20 @@ def plan(
             parent=parent,
             host=host,
             build=build,
+            gate=layout.gate,
             joined=f"mnt{' ipc' if new_ipc else ''}{' net' if has['sys'] or privileges.has_vnet(params) else ''}",
         ),
         *after,
     ]
+
+
+def _layout(params: Parameters, record: Record, base: int, home: str) -> boot.Layout:
+    """Raises JailError where the root has not what ng.init says."""
+    if params.text("ng.init") == "none":
+        return boot.Layout(home)
+    from jailng.core import guest
+
+    return guest.Layout(guest.decide(params), params, record, base, home)
 
 
 def _check_doors(path: str, mounts: list[list[bytes]]) -> None:
@@ -235,6 +250,8 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         from jailng.core import modules
 
         modules.check()
+    if params.flag("allow.cgroup") and not privileges.has_own_init(params):
+        raise JailError("allow.cgroup: only with an init of the guest's own: ng.init=auto, sysv, openrc or systemd")
     if params["ng.limits"] and not params.flag("ng.lenient"):
         from jailng.core import limit
 
@@ -386,6 +403,8 @@ def jail_set(
         booted.meanwhile = there
         carry_out(operations, slots, record)
         record.append(["created"])
+        if booted.gate is not None:
+            booted.gate.keep(record)
         _begin_rules(record)
     except OSError as error:
         raise JailError(f"jail_set: {explain(error)}") from None

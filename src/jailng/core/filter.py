@@ -29,7 +29,7 @@ DENIED = (
     ("", errno.EPERM, "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark quotactl quotactl_fd"),
     ("", errno.EPERM, "add_key request_key keyctl io_uring_setup io_uring_enter io_uring_register"),
     ("", errno.EPERM, "userfaultfd bpf perf_event_open kcmp lsm_get_self_attr lsm_set_self_attr lsm_list_modules"),
-    ("", errno.EPERM, "init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct"),
+    ("", errno.EPERM, "init_module finit_module delete_module kexec_load kexec_file_load swapon swapoff acct"),
     ("", errno.EPERM, "settimeofday clock_settime clock_adjtime adjtimex syslog vhangup ioprio_set"),
     ("", errno.EPERM, "modify_ldt iopl ioperm"),
     # Where pages lie in the machine, and those of other processes.
@@ -46,6 +46,7 @@ DENIED = (
     ("", errno.ENOSYS, "uselib ustat sysfs _sysctl create_module get_kernel_syms query_module nfsservctl getpmsg"),
     ("", errno.ENOSYS, "putpmsg afs_syscall tuxcall security lookup_dcookie epoll_ctl_old epoll_wait_old vserver"),
     ("", errno.ENOSYS, "set_thread_area get_thread_area"),
+    ("reboot", errno.EPERM, "reboot"),
     ("hostname", errno.EPERM, "sethostname setdomainname"),
     ("debug", errno.EPERM, "ptrace process_vm_readv process_vm_writev pidfd_getfd"),
     # FreeBSD's answer where sysvmsg, sysvsem, sysvshm are "disable".
@@ -90,7 +91,7 @@ BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64 mou
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
-    [group for group, _, _ in DENIED if group] + "raw families inet4 inet6 core bind fs vnet stack".split()
+    [group for group, _, _ in DENIED if group] + "raw families inet4 inet6 core bind fs vnet stack uevents".split()
 )
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
@@ -106,7 +107,7 @@ _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW, _SOCK_PACKET = 1, 2, 3, 10
 _SOCK_TYPE_MASK = 0xF  # the rest of the word is SOCK_NONBLOCK and SOCK_CLOEXEC
-_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_GENERIC = 0, 12, 16
+_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_KOBJECT_UEVENT, _NETLINK_GENERIC = 0, 12, 15, 16
 _STREAM_PROTOCOLS = (0, 6, 262)  # default, TCP, MPTCP
 _DGRAM_PROTOCOLS = (0, 17, 136)  # default, UDP, UDP-Lite
 _PING_PROTOCOLS = (1, 58)  # ICMP, ICMPv6
@@ -241,6 +242,8 @@ def _socket(lifted: frozenset[str]) -> Block:
         # What a generic family does to more than the caller's network namespace it does for the host's root alone
         # (GENL_ADMIN_PERM, and netnsok); the others are asked as NETLINK_ROUTE is.
         packet, netlink = _ALLOW, (_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_GENERIC)
+    if "uevents" in lifted:
+        netlink = (*netlink, _NETLINK_KOBJECT_UEVENT)
     here = tuple(family for family, name in ((_AF_INET, "inet4"), (_AF_INET6, "inet6")) if name in lifted)
     away = tuple(family for family in (_AF_INET, _AF_INET6) if family not in here)
     return [

@@ -34,6 +34,8 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
             shared_net=joined or share_network(params),
             vnet=has_vnet(params),
             shared_stack=share_stack(params),
+            own_init=has_own_init(params),
+            uevents=has_own_init(params) and not share_network(params),
             core_files=_cores_are_files(),
             shared_uids=params.text("ng.uids") == "shared",
         )
@@ -43,6 +45,11 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
 def may_mount(params: Parameters) -> bool:
     """Whether root inside may mount at all; what, allow.mount.* say. As on FreeBSD not where enforce_statfs is 2."""
     return params.flag("allow.mount") and params.number("enforce_statfs") < 2
+
+
+def has_own_init(params: Parameters) -> bool:
+    """Whether PID 1 may be the guest's own: ``ng.init``."""
+    return params.text("ng.init") not in ("none", "rc")
 
 
 def _cores_are_files() -> bool:

@@ -195,9 +195,12 @@ class Program:
         self._watched = self.data(bytes(8))  # struct pollfd without events: poll(2) tells unasked of POLLERR
         self.expect(0, "ppoll", self._watched, 1, self.data(bytes(16)), 0, 0)
 
-    def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}") -> None:
-        """execvp(3), with the PATH of ``environment``. No descriptor above 2 outlives it. ``{}`` is the program."""
-        self._close_on_exec()
+    def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}", last: int = 2) -> None:
+        """execvp(3), with the PATH of ``environment``. No descriptor above ``last`` outlives it.
+
+        ``{}`` in the label is the program.
+        """
+        self._close_on_exec(last)
         vector = self._vector(argv)
         variables = self._vector([f"{key}={value}" for key, value in environment.items()])
         label = label.format(argv[0])
@@ -219,8 +222,8 @@ class Program:
         """Exit, as a program may that executes nothing."""
         self.must("exit_group", 0)
 
-    def _close_on_exec(self) -> None:
-        self.must("close_range", 3, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
+    def _close_on_exec(self, last: int = 2) -> None:
+        self.must("close_range", last + 1, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
     def _laid_out(self, report: int) -> bytes:
         if self._closing is not None:
@@ -320,20 +323,32 @@ class Running:
         return _sentence(self._program, message) if message else ""
 
 
+def lay_out(program: Program, report: int) -> int:
+    """A descriptor of a file with the program, which tells by the descriptor ``report`` what has failed.
+
+    Raises OSError.
+    """
+    file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    content = program._laid_out(report)
+    if posix.write(file, content) < len(content):
+        posix.close(file)
+        raise OSError(ENOSPC, posix.strerror(ENOSPC))
+    return file
+
+
 def start(program: Program, code: str) -> Running:
     """Begin to carry out a program; ``code`` is the path of jailinit (``core.jailinit``). Raises OSError."""
-    file = posix.memfd_create("program", posix.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
     said, say = posix.pipe2(posix.O_CLOEXEC)
-    # A descriptor that is made itself stays open over exec, in the child alone (glibc 2.29).
-    inherited = [(posix.POSIX_SPAWN_DUP2, fd, fd) for fd in {file, say, *program.fds}]
+    file = -1
     try:
-        content = program._laid_out(say)
-        if posix.write(file, content) < len(content):
-            raise OSError(ENOSPC, posix.strerror(ENOSPC))
+        file = lay_out(program, say)
+        # A descriptor that is made itself stays open over exec, in the child alone (glibc 2.29).
+        inherited = [(posix.POSIX_SPAWN_DUP2, fd, fd) for fd in {file, say, *program.fds}]
         helper = posix.posix_spawn(code, ["jailinit", "run", str(file)], {}, file_actions=inherited, setsigmask=())
     finally:
         for fd in (file, say):
-            posix.close(fd)
+            if fd >= 0:
+                posix.close(fd)
     return Running(helper, said, program)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from jailng.core.index import Index
 
-_TEXTS = ("init", "starter", "boot", "broker", "cgroup", "controllers", "home", "keeper", "rules", "sockets", "warden")
+_TEXTS = frozenset("init starter boot broker cgroup console controllers guest home keeper rules sockets warden".split())
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -87,9 +87,11 @@ class Record:
         "boot",
         "broker",
         "cgroup",
+        "console",
         "controllers",
         "cookie",
         "created",
+        "guest",
         "home",
         "init",
         "jid",
@@ -118,6 +120,8 @@ class Record:
         self.cgroup = f"jailng/{jid}"  # its cgroup2 directory, relative to the hierarchy's root
         self.controllers = ""  # of v1, in whose hierarchies it has a directory from its start (core/share.py)
         self.home = ""
+        self.guest = ""  # what ng.init has found (core/guest.py), and where it is PID 1 the path of its init
+        self.console = ""  # who keeps what it writes on its console (core/console.py)
         self.starter = ""
         self.init = ""
         self.broker = ""

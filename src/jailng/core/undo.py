@@ -22,7 +22,7 @@ _ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
 _AMONG_MOUNTS = ("image", "mount", "netns", "quota")
 _PATIENCE = 5.0  # seconds that those who watch a jail have to write down the last of it
 AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
-LEAVES = ("init", "members/own", "members", "broker", "sockets")  # of a jail's cgroup
+LEAVES = ("init", "members/own", "members/guest", "members", "broker", "sockets")  # of a jail's cgroup
 
 
 def _cgroup(words: list[str]) -> None:
@@ -120,15 +120,22 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
         record.append(["undone"])
-    if (record.warden or record.posts) and record.current:
-        from jailng.core import beside
-
-        for kind in record.posts:  # they write down what has come until the jail's end
-            beside.end(record.posts[kind], _PATIENCE)
-        if record.warden:
-            beside.end(record.warden)
+    if record.current:
+        _end_those_beside(record)
     for jid in registry.forget(record):  # also those that were reserved meanwhile: by now their makers are dead
         _walk_inner(jid, record, wait=True)
+
+
+def _end_those_beside(record: Record) -> None:
+    """What looks after it on the host."""
+    if record.warden or record.posts or record.console:
+        from jailng.core import beside
+
+        for identity in (*record.posts.values(), record.console):
+            if identity:  # they write down what has come until the jail's end
+                beside.end(identity, _PATIENCE)
+        if record.warden:
+            beside.end(record.warden)
 
 
 def _walk_inner(jid: int, outer: Record, wait: bool) -> None:

@@ -502,6 +502,10 @@ def _walk_back(life: Life) -> None:
     from jailng.core import undo
 
     record = life.there
+    if record.guest or record.params.get("ng.init", "none") != "none":
+        from jailng.core import guest
+
+        guest.let_go(record.jid)
     told = not record.created
     tell = teller(life)
 

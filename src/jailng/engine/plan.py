@@ -29,7 +29,9 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
         elif name == "vnet.interface":
             lines += [f"move {interface} into the jail" for interface in params.strings(name) if interface]
         elif name == "ng.init" and params.text(name) != "none":
-            lines += [f"ng.init: {line}" for line in _guest(params.text(name), 0)]
+            from jailng.core import guest
+
+            lines += [f"ng.init: {line}" for line in _guest(guest.decide(params).name, 0)]
         elif name == "ng.quota":
             lines += _quota(params)
         elif name == "mount":
@@ -42,9 +44,14 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
 
 
 def _guest(kind: str, way: int) -> list[str]:
-    from jailng.engine import guest
+    from jailng.core import guest
 
-    return [" ".join(argv) for argv in guest.COMMANDS[kind][way]]
+    row = guest.KINDS.get(kind)
+    if row is None:
+        return []
+    if row.inits:
+        return [("start the guest's init", "have the guest's init shut it down")[way]]
+    return list((row.start, row.stop)[way])
 
 
 def _quota(params: Parameters) -> list[str]:
@@ -80,8 +87,8 @@ def removal(record: Record | None, params: Parameters | None = None) -> list[str
         name: [f"{name}: {text}" for text in params.strings(name)] if params is not None else []
         for name in ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
     }
-    kind = record.params.get("ng.init", "none") if record is not None and params is not None else "none"
-    guest = [f"ng.init: {line}" for line in _guest(kind, 1)] if kind != "none" else []
+    kind = record.guest.partition(" ")[0] if record is not None and params is not None else ""
+    guest = [f"ng.init: {line}" for line in _guest(kind, 1)] if kind else []
     undone = [f"undo: {line}" for line in reversed(record.undo)] if record is not None else []
     return [
         *commands["exec.prestop"],
