@@ -31,6 +31,7 @@ Fields = dict[str, object]
 _SIZE = 16 << 20  # bytes of a file
 _KEEP = 8  # files
 _BUFFER = 1 << 18  # bytes that are written at the latest
+_RECENT = 1 << 20  # bytes
 _SYNC = 1.0  # seconds, after which what is written is on the disk
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -114,6 +115,21 @@ class Chain:
             os.close(self._fd)
             os.close(self._folder)
             self._seal.close()
+
+    @property
+    def synced(self) -> bool:
+        """Whether all that is written is on the disk."""
+        return self.state.synced == self.state.seq
+
+    def recent(self, kind: str) -> list[Fields]:
+        """What the last entries of a kind say, of the last megabyte or so of the last two files."""
+        found: list[Fields] = []
+        for epoch in entry.epochs(self._folder)[-2:]:
+            fd = os.open(entry.file_name(epoch), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+            with open(fd, "rb") as file:
+                file.seek(max(os.fstat(fd).st_size - _RECENT, 0))
+                found += [one for one in map(entry.fields, file.read().split(b"\n")) if one.get("kind") == kind]
+        return found
 
     @property
     def head(self) -> tuple[int, str]:

@@ -28,9 +28,10 @@ def directory(name: str, *parts: str) -> Path:
 def jails() -> list[str]:
     """The names of all jails of which something is kept."""
     try:
-        return sorted(entry.name for entry in os.scandir(BASE) if entry.is_dir(follow_symlinks=False))
+        found = [entry.name for entry in os.scandir(BASE) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
+    return sorted([name for name in found if not name.startswith(".")])  # what belongs to all, as no jail is named
 
 
 def _ensure(path: Path) -> None:

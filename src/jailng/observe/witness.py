@@ -42,6 +42,7 @@ _PROCESSES = 32768  # of a jail
 _FLOWS = 4096
 _EXECUTIONS_RING, _CONNECTIONS_RING = 1 << 21, 1 << 20  # bytes
 _MOST = 2000  # at once
+_PIDS = 4096  # that are remembered
 _NUMBER = struct.Struct("=Q")
 _TOLD = struct.Struct("=QQQ")
 _WORD = struct.Struct("=I")
@@ -198,6 +199,11 @@ class Witness:
         self._flows = Connections(record.base)
         self._base = record.base
         self._logins = Logins(self._flows)
+        self._pids: dict[int, int] = {}
+
+    def inside(self, pid: int) -> int | None:
+        """The pid that a process has in the jail, or had, if its last exec is among the last ones drained."""
+        return self._pids.get(pid)
 
     def fileno(self) -> int:
         """Readable when there is something to drain."""
@@ -214,6 +220,10 @@ class Witness:
                 yield from self._timed(ahead, self._logins.end(content), "logins")
                 continue
             execution = Execution(content, self._base)
+            self._pids.pop(execution.host_pid, None)
+            self._pids[execution.host_pid] = execution.pid
+            if len(self._pids) > _PIDS:
+                del self._pids[next(iter(self._pids))]
             login = self._logins.take(execution)
             if login is not None:
                 yield from self._timed(ahead, login, "logins")

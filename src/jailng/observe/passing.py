@@ -1,0 +1,105 @@
+"""What goes on to the guest's own syslogd, as if each sender had sent it there: with its pid, uid and gid.
+
+It is asked by the address of its socket. Nothing here waits for it: what it does not take is kept for a while, and
+counted when there is too much of that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jailng.observe.datagram import Datagram
+
+_CREDENTIALS = struct.Struct("=iii")
+_MOST_LINES, _MOST_BYTES = 4096, 4 << 20
+_TYPES = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+
+
+class Guest:
+    """The guest's syslogd, if it has one. ``lost`` counts what it did not take in time."""
+
+    def __init__(self) -> None:
+        self.socket: socket.socket | None = None
+        self.lost = 0
+        self._waiting: deque[Datagram] = deque()
+        self._bytes = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be sent as soon as its socket can be written to."""
+        return self.socket is not None and bool(self._waiting)
+
+    def connect(self, address: int) -> bool:
+        """Send to the socket that this descriptor (O_PATH) is of, from now on; whether somebody listens there."""
+        self.leave()
+        for kind in _TYPES:
+            asked = socket.socket(socket.AF_UNIX, kind)
+            asked.setblocking(False)
+            try:
+                asked.connect(f"/proc/self/fd/{address}")
+            except OSError as error:
+                asked.close()
+                if error.errno == errno.EPROTOTYPE:
+                    continue
+                return False
+            self.socket = asked
+            return True
+        return False
+
+    def leave(self) -> None:
+        """It is gone; what waits, waits for the next one."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+    def pass_on(self, datagram: Datagram) -> None:
+        """Send it, after what waits already."""
+        self._waiting.append(datagram)
+        self._bytes += len(datagram.data)
+        self.send()
+        while len(self._waiting) > _MOST_LINES or self._bytes > _MOST_BYTES:
+            self._forget()
+            self.lost += 1
+
+    def send(self) -> None:
+        """Send what waits, as far as it is taken."""
+        while self._waiting and self.socket is not None:
+            try:
+                self._send(self.socket, self._waiting[0])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+                    self.leave()
+                    return
+                self.lost += 1
+            self._forget()
+
+    def drop_waiting(self) -> None:
+        """There is nobody to send it to."""
+        while self._waiting:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._bytes -= len(self._waiting.popleft().data)
+
+    def _send(self, to: socket.socket, datagram: Datagram) -> None:
+        if to.type == socket.SOCK_STREAM:
+            data = datagram.data.rstrip(b"\0") + b"\0"
+            if to.send(data, socket.MSG_NOSIGNAL) < len(data):
+                raise ConnectionResetError  # half a line is in its way
+            return
+        # A process that has ended has no pid any more, and the next best is none: the kernel shows this one's as 0.
+        for pid in (datagram.pid, os.getpid()):
+            identity = _CREDENTIALS.pack(pid, datagram.uid, datagram.gid)
+            try:
+                to.sendmsg([datagram.data], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)])
+                return
+            except ProcessLookupError:
+                continue
