@@ -31,6 +31,7 @@ VERBS = {
     "start": "start jails of /etc/jail.conf",
     "stop": "stop jails",
     "sysctl": "FreeBSD's sysctls that are about jails",
+    "watch": "look on at a terminal of a jail, unseen",
 }
 _MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name
 # Who stops reading ends the others, as FreeBSD's; these would leave half of something.

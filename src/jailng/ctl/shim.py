@@ -14,7 +14,7 @@ from jailng.params.values import visible
 
 USAGE = "usage: jailctl shim path [argument ...]"
 # Each is a module of jailng.ctl.
-_SHIMS = ("cpuset", "ifconfig", "killall", "netstat", "pgrep", "pkill", "ps", "service", "sockstat", "sysctl")
+_SHIMS = ("cpuset", "ifconfig", "killall", "netstat", "pgrep", "pkill", "ps", "service", "sockstat", "sysctl", "watch")
 # Of these one command line may have words for both: they are told which the host's own is.
 _MIXED = ("ifconfig", "pgrep", "pkill", "sysctl")
 _NOT_FOUND = 127  # the shell's

@@ -113,6 +113,10 @@ class Code(assembler.Code):
         self._add(0x18, register, 0, fd, 2)
         self._add(0, 0, 0, offset)
 
+    def end(self) -> None:
+        """Return what is in r0."""
+        self._instructions.append(bpf.leave())
+
     def constant(self, register: int, value: int) -> None:
         """``register = value``, of 64 bits."""
         self._instructions += [bpf.constant(register, value)[:8], bpf.constant(register, value)[8:]]

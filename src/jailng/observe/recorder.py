@@ -96,6 +96,11 @@ class Recorder:
 
     # Events.
 
+    @property
+    def live(self) -> set[tuple[int, int]]:
+        """The terminals that are being recorded, by ``Event.session``."""
+        return set(self._live)
+
     def take(self, event: Event) -> None:
         """Record an event. What there is no room for is counted. Raises OSError."""
         self._now = max(self._now, event.time)

@@ -1,0 +1,88 @@
+"""The other end of observe/watchers.py: what a command that watches a jail's terminals asks of its post."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+
+from jailng.core import registry
+from jailng.core.registry import Record
+from jailng.errors import JailError
+from jailng.observe import event, posts, watchers
+from jailng.observe.event import Event
+from jailng.params.values import visible
+
+_TRIES = 5
+_LONGEST = 1 << 17
+_KIND = "tty"
+
+
+class Watching:
+    """A connection to the post of a jail. ``fd`` becomes readable when there are events, or the post has gone."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.fd = connection.fileno()
+
+    def watch(self, dev: int, number: int) -> None:
+        """Ask for the events of one terminal, from now on. Raises OSError."""
+        self._say({"watch": [dev, number]})
+
+    def watch_all(self) -> None:
+        """Ask for those of all of the jail's. Raises OSError."""
+        self._say({"watch": None})
+
+    def typed(self, dev: int, number: int, text: bytes) -> None:
+        """Have it recorded that this has been typed into a terminal. Raises OSError."""
+        self._say({"watch": [dev, number], "typed": text.hex()})
+
+    def _say(self, words: dict[str, object]) -> None:
+        self.connection.send(json.dumps(words).encode())
+
+    def read(self) -> Event | None:
+        """The next event; None: the post, or the jail, has ended."""
+        try:
+            message = self.connection.recv(_LONGEST)
+        except ConnectionError:
+            message = b""
+        return event.unpacked(message) if message else None
+
+    def close(self) -> None:
+        """Watch no more."""
+        self.connection.close()
+
+
+def connect(record: Record) -> Watching:
+    """Watch a jail: by its own post, or by one of a jail that it is in, which has its terminals too, or by a new one.
+
+    Raises JailError: what the kernel or the jail lacks for it.
+    """
+    for one in registry.upwards(record):
+        if registry.is_alive(one.posts.get(_KIND, "")):
+            with suppress(OSError):
+                return _connected(one)
+    reason = ""
+    for _ in range(_TRIES):
+        if not record.lock() or not record.alive():
+            record.unlock()
+            raise JailError(f'jail "{visible(record.name)}" not found')
+        try:
+            posts.ensure(record, _KIND)
+            return _connected(record)
+        except OSError as error:
+            # One that nobody watched any more was about to leave.
+            reason = error.strerror or str(error)
+        finally:
+            record.unlock()
+    raise JailError(f"{visible(record.name)}: its terminals cannot be watched: {reason}")
+
+
+def _connected(record: Record) -> Watching:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        made.connect(watchers.place(record.jid))
+    except OSError:
+        made.close()
+        raise
+    return Watching(made)

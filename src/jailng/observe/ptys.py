@@ -1,0 +1,252 @@
+"""The pseudo-terminals that there are in a jail, and whose they are, as the host's /proc tells of it.
+
+What is read here of a process of a jail's is what the kernel says of it, but for its name, which it may choose.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jailng.linux import cgroup, mount, mountfd
+from jailng.observe.event import Facts
+
+_PTMX = os.makedev(5, 2)
+_FIRST_SLAVE = 136  # majors 136 to 143, of 2^20 minors each
+_MOST = 1 << 20  # bytes of one file of /proc
+_MOST_FDS = 4096  # of one process that are looked at
+_ESTABLISHED = "01"
+
+
+def directory(pid: int) -> int:
+    """A descriptor of the devpts that a process has at /dev/pts; -1: it has none there.
+
+    The tree is its jail's: nothing in it is followed.
+    """
+    try:
+        tree = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        return mountfd.open_mounted(tree, b"dev/pts", os.O_RDONLY, mount.DEVPTS_SUPER_MAGIC)
+    except OSError:
+        return -1
+    finally:
+        os.close(tree)
+
+
+def numbers(devpts: int) -> list[int]:
+    """Those of the ptys in it."""
+    return sorted(int(name) for name in os.listdir(devpts) if name.isdecimal())
+
+
+@dataclass
+class Process:
+    """A process, as /proc/PID/stat and status have it."""
+
+    pid: int
+    parent: int
+    session: int
+    terminal: int  # number of its controlling pty; -1: none
+    started: int
+    comm: str
+    uid: int
+
+
+def process(pid: int) -> Process | None:
+    """None: it has ended."""
+    try:
+        stat = _read(f"/proc/{pid}/stat")
+        uid = os.stat(f"/proc/{pid}").st_uid
+        status = _read(f"/proc/{pid}/status")
+    except OSError:
+        return None
+    begin, end = stat.find(b"("), stat.rfind(b")")
+    fields = stat[end + 2 :].split()
+    for line in status.splitlines():
+        if line.startswith(b"Uid:"):
+            uid = int(line.split()[1])
+    device = int(fields[4])
+    major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
+    terminal = (major - _FIRST_SLAVE << 20) + minor if _FIRST_SLAVE <= major < _FIRST_SLAVE + 8 else -1
+    comm = stat[begin + 1 : end].decode("utf-8", "surrogateescape")
+    return Process(pid, int(fields[1]), int(fields[3]), terminal, int(fields[19]), comm, uid)
+
+
+def members(path: str) -> list[int]:
+    """The processes in a cgroup2 directory and all below."""
+    found: list[int] = []
+    with suppress(OSError):
+        found = cgroup.members(path)
+        for name in os.listdir(f"/proc/self/fd/{cgroup.unified_root()}/{path}"):
+            place = f"{path}/{name}"
+            if os.path.isdir(f"/proc/self/fd/{cgroup.unified_root()}/{place}"):
+                found += members(place)
+    return [pid for pid in found if pid]
+
+
+def users(pids: Iterable[int], dev: int) -> dict[int, Process]:
+    """Of each terminal of that devpts the process that sits there: its session's leader, else the first."""
+    found: dict[int, Process] = {}
+    devices: dict[int, bool] = {}
+    for pid in pids:
+        one = process(pid)
+        if one is None or one.terminal < 0:
+            continue
+        if one.session not in devices:
+            devices[one.session] = _sits_in(pid, one.terminal, dev)
+        if not devices[one.session]:
+            continue
+        known = found.get(one.terminal)
+        if known is None or (one.pid == one.session, -one.started) > (known.pid == known.session, -known.started):
+            found[one.terminal] = one
+    return found
+
+
+def _sits_in(pid: int, number: int, dev: int) -> bool:
+    """Whether the pty of that number, which controls the process, may be of that devpts: the one it has at /dev/pts."""
+    devpts = directory(pid)
+    if devpts < 0:
+        return True
+    try:
+        return os.fstat(devpts).st_dev == dev
+    finally:
+        os.close(devpts)
+
+
+@dataclass
+class Terminal:
+    """An open pty of a jail; ``user``: who sits there, ``opener``: who has its master."""
+
+    dev: int
+    number: int
+    user: Process | None
+    opener: Process | None
+
+    @property
+    def name(self) -> str:
+        """What it is called inside."""
+        return f"pts/{self.number}"
+
+
+def terminals(init: int, path: str) -> list[Terminal]:
+    """Those of the jail whose PID 1 (as the host counts it) and cgroup2 directory these are."""
+    devpts = directory(init)
+    if devpts < 0:
+        return []
+    try:
+        dev = os.fstat(devpts).st_dev
+        present = numbers(devpts)
+    finally:
+        os.close(devpts)
+    if not present:
+        return []
+    sitting = users(members(path), dev)
+    openers = {one.number: one.pid for one in reversed(holders(dev))}
+    return [Terminal(dev, one, sitting.get(one), process(openers.get(one, 0))) for one in present]
+
+
+def open_slave(pid: int, dev: int, number: int) -> int:
+    """The slave's side of a pty of the devpts that a process has at /dev/pts, if that is ``dev``.
+
+    It becomes nobody's controlling terminal. Raises OSError.
+    """
+    devpts = directory(pid)
+    if devpts < 0:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"pts/{number}")
+    try:
+        if os.fstat(devpts).st_dev != dev:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"pts/{number}")
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(str(number), flags, dir_fd=devpts)
+    finally:
+        os.close(devpts)
+
+
+@dataclass
+class Holder:
+    """A process that has the master of a pty open."""
+
+    pid: int
+    number: int
+
+
+def holders(dev: int, pids: Iterable[int] | None = None) -> list[Holder]:
+    """Who has masters of that devpts, of those processes or of all."""
+    found = []
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()] if pids is None else pids:
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")[:_MOST_FDS]
+        except OSError:
+            continue
+        for name in names:
+            with suppress(OSError, ValueError):
+                status = os.stat(f"/proc/{pid}/fd/{name}")
+                if status.st_rdev == _PTMX and status.st_dev == dev:
+                    info = _read(f"/proc/{pid}/fdinfo/{name}")
+                    found.append(Holder(pid, int(info.partition(b"tty-index:")[2].split()[0])))
+    return found
+
+
+def remote(pid: int) -> str:
+    """The peer of the connection that a process serves, or else its parent: ``ADDRESS:PORT``, "" where there is none.
+
+    An sshd has it as a socket: which that is, and whose it is at the other end, the kernel says.
+    """
+    one = process(pid)
+    for candidate in (pid, one.parent if one else 0):
+        if candidate > 1:
+            found = _peer(candidate)
+            if found:
+                return found
+    return ""
+
+
+def _peer(pid: int) -> str:
+    sockets = set()
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd")[:_MOST_FDS]:
+            with suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+                if target.startswith("socket:["):
+                    sockets.add(target[8:-1])
+    if not sockets:
+        return ""
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in _read(f"/proc/{pid}/net/{table}").decode("ascii", "replace").splitlines()[1:]:
+                fields = line.split()
+                if len(fields) > 9 and fields[9] in sockets and fields[3] == _ESTABLISHED:
+                    return address(fields[2])
+    return ""
+
+
+def address(text: str) -> str:
+    """An address and port as /proc/net/tcp and tcp6 write them: words of the machine's order, in hexadecimal."""
+    host, _, port = text.partition(":")
+    words = [bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8)]
+    packed = b"".join(words)
+    if len(packed) == 16 and packed.startswith(bytes(10) + b"\xff\xff"):
+        packed = packed[12:]
+    if len(packed) == 4:
+        return f"{socket.inet_ntop(socket.AF_INET, packed)}:{int(port, 16)}"
+    return f"[{socket.inet_ntop(socket.AF_INET6, packed)}]:{int(port, 16)}"
+
+
+def facts(user: Process | None, peer: str, by: str) -> Facts:
+    """What is known of a session."""
+    found: Facts = {"by": by}
+    if user is not None:
+        found.update(user_pid=user.pid, user_uid=user.uid, user_comm=user.comm)
+    if peer:
+        found["remote"] = peer
+    return found
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MOST)

@@ -1,0 +1,183 @@
+"""What the posts of all jails have in common to see terminals: the program of observe/sysexit.py, and its maps.
+
+Every process of the machine pays for the program at the end of each of its system calls, so there is one, however many
+jails are watched. Each post holds it; the kernel lets go of it with the last. Whoever comes next finds it by the
+numbers in a file that only root can read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from contextlib import suppress
+
+from jailng.core import index
+from jailng.errors import JailError
+from jailng.linux import bpfmap, btf, cgroup, ringbuffer, tracing
+from jailng.observe import sysexit
+
+DIRECTORY = f"{index.DIRECTORY}/posts"
+_FORM = 1  # of the maps and of what is in them: the name of the file says it
+_FILE = f"{DIRECTORY}/terminals.{_FORM}"
+_ALL = "jailng"  # the cgroup of all jails
+_MOST = 8192  # watched jails, and their devpts
+_MOST_PIDS = 4096
+_ID = struct.Struct("=Q")
+_PAIR = struct.Struct("=QQ")
+
+# name: kind, size of key and value, most entries, flags
+_MAPS = {
+    "config": (bpfmap.ARRAY, 4, 16, 1, 0),
+    "rings": (bpfmap.HASH_OF_MAPS, 8, 4, _MOST, bpfmap.NO_PREALLOC),
+    "devs": (bpfmap.HASH, 8, 8, _MOST, bpfmap.NO_PREALLOC),
+    "counts": (bpfmap.HASH, 8, 16, _MOST, bpfmap.NO_PREALLOC),
+    "pids": (bpfmap.HASH, 8, 8, _MOST_PIDS, 0),
+    "scratch": (bpfmap.PERCPU_ARRAY, 4, sysexit.SCRATCH, 1, 0),
+}
+
+
+class Shared:
+    """The program, attached, and its maps."""
+
+    def __init__(self, maps: dict[str, bpfmap.Map], link: int) -> None:
+        self.maps = maps
+        self.link = link
+
+    def watch(self, jail: int, ring: int) -> None:
+        """What the cgroup of that id and those in it do goes to that ring. Raises OSError."""
+        self.maps["counts"].put(_ID.pack(jail), _PAIR.pack(0, 0))
+        self.maps["rings"].put(_ID.pack(jail), ring.to_bytes(4, "little"))
+
+    def claim(self, dev: int, jail: int, own: bool) -> None:
+        """The terminals of a devpts (st_dev) are that jail's; if it is not its ``own``, unless they are another's."""
+        with suppress(OSError):
+            flags = bpfmap.ANY if own else bpfmap.NOEXIST
+            self.maps["devs"].put(_ID.pack(kernel_device(dev)), _ID.pack(jail), flags)
+
+    def follow(self, pid: int) -> None:
+        """A process of the host's holds a master of a watched jail's."""
+        with suppress(OSError):
+            self.maps["pids"].put(_ID.pack(pid), _ID.pack(pid))
+
+    def followed(self) -> list[int]:
+        """Such processes, as far as they are known."""
+        return [_ID.unpack(key)[0] for key in self.maps["pids"].keys()]  # noqa: SIM118
+
+    def forget(self, pid: int) -> None:
+        """It has ended."""
+        self.maps["pids"].drop(_ID.pack(pid))
+
+    def lost(self, jail: int) -> tuple[int, int]:
+        """How many records there was no room for, and how many bytes they had."""
+        found = self.maps["counts"].get(_ID.pack(jail))
+        return _PAIR.unpack(found) if found else (0, 0)
+
+    def leave(self, jail: int) -> None:
+        """The jail is not watched any more. The last one takes the file away."""
+        with _Lock():
+            self.maps["rings"].drop(_ID.pack(jail))
+            for key in self.maps["devs"].keys():  # noqa: SIM118
+                if self.maps["devs"].get(key) == _ID.pack(jail):
+                    self.maps["devs"].drop(key)
+            self.maps["counts"].drop(_ID.pack(jail))
+            if not self.maps["rings"].keys():
+                with suppress(FileNotFoundError):
+                    os.unlink(_FILE)
+
+
+class _Lock:
+    """Held while somebody looks for the program, or makes it."""
+
+    def __enter__(self) -> None:
+        os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+        self.fd = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def attached() -> Shared:
+    """The program, loaded if need be. Raises JailError: what the kernel lacks for it."""
+    with _Lock():
+        found = _taken_over() or _made()
+        _configure(found)
+        return found
+
+
+def kernel_device(dev: int) -> int:
+    """A device number (st_dev) as the kernel has it."""
+    return os.major(dev) << 20 | os.minor(dev)
+
+
+def user_device(dev: int) -> int:
+    """The other way round."""
+    return os.makedev(dev >> 20, dev & 0xFFFFF)
+
+
+def cgroup_id(path: str) -> int:
+    """The kernel's number of a cgroup2 directory. Raises OSError."""
+    return os.stat(path, dir_fd=cgroup.unified_root()).st_ino
+
+
+def _taken_over() -> Shared | None:
+    try:
+        with open(_FILE, encoding="ascii") as file:
+            numbers = [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ValueError):
+        return None
+    maps: dict[str, bpfmap.Map] = {}
+    try:
+        for number, (name, (_, key, value, _, _)) in zip(numbers, _MAPS.items(), strict=False):
+            maps[name] = bpfmap.numbered(number, key, value)
+        return Shared(maps, tracing.numbered(numbers[len(_MAPS)]))
+    except (OSError, IndexError):
+        pass  # they have gone with the last post
+    for one in maps.values():
+        one.close()
+    return None
+
+
+def _made() -> Shared:
+    try:
+        at = sysexit.offsets(btf.Types())
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise JailError(
+            f"the kernel does not tell of its structures, so terminals cannot be watched: {reason}"
+        ) from None
+    inner = ringbuffer.create(ringbuffer.page_size())
+    try:
+        maps = {
+            name: bpfmap.create(kind, key, value, most, inner.fd if kind == bpfmap.HASH_OF_MAPS else 0, flags)
+            for name, (kind, key, value, most, flags) in _MAPS.items()
+        }
+        code = sysexit.program(at, sysexit.Maps(**{name: one.fd for name, one in maps.items()}))
+        program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, code)
+        try:
+            link = tracing.attach(program, b"sys_exit")
+        finally:
+            os.close(program)
+    except OSError as error:
+        raise JailError(f"the kernel does not let terminals be watched: {error.strerror}") from None
+    finally:
+        inner.close()
+    numbers = [one.number() for one in maps.values()] + [tracing.number(link)]
+    with open(f"{_FILE}.new", "w", encoding="ascii") as file:
+        file.write(" ".join(map(str, numbers)) + "\n")
+    os.rename(f"{_FILE}.new", _FILE)
+    return Shared(maps, link)
+
+
+def _configure(shared: Shared) -> None:
+    """Tell the program which cgroup all jails are in."""
+    config, key = shared.maps["config"], bytes(4)
+    found = cgroup_id(_ALL)
+    known, _ = _PAIR.unpack(config.get(key) or bytes(16))
+    if known != found:
+        config.put(key, _PAIR.pack(found, 63))  # deeper than any is
+        depth = sysexit.depth(config.fd)
+        if depth < 0:
+            raise JailError("this process is not in the cgroup of jails, so terminals cannot be watched")
+        config.put(key, _PAIR.pack(found, depth))

@@ -1,0 +1,176 @@
+"""The post for terminals (`ng.watch = tty`, and whoever watches): what happens on them is recorded, and shown live.
+
+The supervisor holds the program of the whole host (observe/shared.py), the jail's ring and the socket for watchers; the
+worker empties the ring.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from jailng.linux import ringbuffer
+from jailng.observe import event, post, shared, store, watchers
+from jailng.observe.event import Event
+from jailng.observe.tracker import Tracker
+from jailng.params import watch
+
+if TYPE_CHECKING:
+    from jailng.core.registry import Record
+    from jailng.observe.post import Duty
+    from jailng.observe.recorder import Recorder
+    from jailng.observe.watchers import Watcher
+
+_RING = 4 << 20  # bytes
+_AT_ONCE = 4096  # records between two looks at everything else
+_TICK = 1.0  # seconds
+_PATIENCE = 10.0  # for the first watcher, where nothing is recorded
+
+
+class Held:
+    """What outlives a worker."""
+
+    def __init__(self, found: shared.Shared, jail: int, ring: int, listens: socket.socket, told: memoryview) -> None:
+        self.shared = found
+        self.jail = jail
+        self.ring = ring
+        self.listens = listens
+        self.told = told
+
+
+def hold(record: Record) -> Held:
+    """In the supervisor. Raises JailError and OSError."""
+    found = shared.attached()
+    jail = shared.cgroup_id(record.cgroup)
+    ring = ringbuffer.create(_RING)
+    found.watch(jail, ring.fd)
+    return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 8)).cast("Q"))
+
+
+def work(duty: Duty, held: Held) -> None:
+    """In a worker: until the jail has ended, or nobody wants this any more."""
+    one = _Work(duty, held)
+    one.serve()
+    one.close()
+
+
+class _Work:
+    def __init__(self, duty: Duty, held: Held) -> None:
+        self.duty = duty
+        self.held = held
+        self.ring = ringbuffer.Ring(held.ring, _RING)
+        self.watchers = watchers.Watchers(held.listens)
+        self.tracker = Tracker(held.shared, held.jail, duty.record.cgroup, held.told, self._tell)
+        self.recorder: Recorder | None = None
+        self.wanted = True
+        self.begun = time.monotonic()
+        self.ticked = 0.0
+
+    def serve(self) -> None:
+        duty, tracker = self.duty, self.tracker
+        self._refresh()
+        dev = tracker.know(duty.record.init_pid, own=True)
+        if dev is not None:
+            tracker.take_up(dev, self.recorder.live if self.recorder is not None and duty.again else ())
+        duty.ready()
+        while True:
+            pause = min(_TICK, *[one for one in (tracker.due(),) if one is not None])
+            more = self._read()
+            ready = post.readable(
+                self.ring.fd,
+                tracker.notify.fd,
+                duty.init,
+                duty.bell,
+                *self.watchers.fds(),
+                seconds=0 if more else pause,
+            )
+            if duty.bell in ready:
+                self._refresh()
+            if tracker.notify.fd in ready:
+                while self._read():
+                    pass
+                tracker.look_at_ends()
+            for watcher, words in self.watchers.hear(ready):
+                self._answer(watcher, words)
+            tracker.look()
+            self._tick()
+            if duty.init in ready:
+                while self._read():
+                    pass
+                tracker.end_all()
+                return
+            if self._may_leave():
+                return
+
+    def _read(self) -> bool:
+        """Empty the ring, or much of it; whether there is more."""
+        for record in self.ring.read(_AT_ONCE):
+            self.tracker.take(record)
+        self.tracker.settle()
+        return self.ring.waiting > 0
+
+    def _tell(self, one: Event) -> None:
+        if self.recorder is not None:
+            self.recorder.take(one)
+        self.watchers.tell(one)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self.recorder is not None and now - self.ticked >= _TICK:
+            self.ticked = now
+            self.recorder.tick(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def _refresh(self) -> None:
+        """Record, or do not, as the jail's parameters say."""
+        self.wanted = self.duty.refresh()
+        asked = watch.of(self.duty.record.params, "tty") if self.wanted else None
+        if asked is not None and self.recorder is None:
+            from jailng.observe.budget import Options
+            from jailng.observe.recorder import Recorder
+
+            directory = store.directory(self.duty.record.name, "tty")
+            self.recorder = Recorder(self.duty.record, str(directory), Options(**asked.options))
+            for session in self.tracker.sessions.values():
+                self.recorder.take(session.start)
+        elif asked is None and self.recorder is not None and not self.duty.ended():
+            self.recorder.close()
+            self.recorder = None
+
+    def _may_leave(self) -> bool:
+        """Whether nobody wants to know anything."""
+        if self.wanted or self.watchers.all:
+            return False
+        return self.duty.ending or self.watchers.had_any or time.monotonic() - self.begun > _PATIENCE
+
+    def _answer(self, watcher: Watcher, words: dict[str, Any]) -> None:
+        key = words.get("watch")
+        wants = (int(key[0]), int(key[1])) if isinstance(key, list) and len(key) == 2 else None
+        if "typed" in words and wants is not None:
+            with suppress(ValueError, OSError):
+                typed = bytes.fromhex(str(words["typed"]))
+                pid = _peer(watcher)
+                self._tell(Event(_now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
+        else:
+            watcher.wants, watcher.watches = wants, True
+
+    def close(self) -> None:
+        """Finish what has been recorded, and take away what would outlive this post."""
+        if self.recorder is not None:
+            self.recorder.close()
+        self.watchers.close()
+        self.tracker.close()
+        with suppress(OSError):
+            os.unlink(watchers.place(self.duty.record.jid))
+        self.held.shared.leave(self.held.jail)
+
+
+def _peer(watcher: Watcher) -> int:
+    return int.from_bytes(watcher.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+
+
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

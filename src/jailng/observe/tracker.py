@@ -1,0 +1,225 @@
+"""Events of a jail's terminals, made of what the program in the kernel has put into the jail's ring."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from jailng.linux import inotify
+from jailng.observe import event, ptys, sysexit
+from jailng.observe.event import Event, Facts
+from jailng.observe.shared import Shared, user_device
+
+_WINSIZE = struct.Struct("=4H")
+_KINDS = {sysexit.OUTPUT: event.OUTPUT, sysexit.INPUT: event.INPUT}
+# Seconds after its start at which it is looked who sits at a terminal: a login is root's until it is somebody's.
+_LOOKS = (0.05, 0.5, 2.0, 10.0, 60.0)
+_BETWEEN = 0.25  # seconds between two looks, each of which reads all of a jail's /proc
+_WATCHED = inotify.IN_DELETE | inotify.IN_CREATE
+
+
+@dataclass
+class Session:
+    """A terminal that is open."""
+
+    dev: int
+    number: int
+    begin: float  # of time.monotonic()
+    start: Event
+    looks: int = 0
+    facts: Facts = field(default_factory=dict)
+
+
+class Tracker:
+    """Which terminals of a jail are open, and what happens on them; ``tell`` is given every event."""
+
+    def __init__(self, shared: Shared, jail: int, path: str, told: memoryview, tell: Callable[[Event], None]) -> None:
+        """``jail``: the id of its cgroup, ``path``. ``told``: how many lost records have been told of, in memory that
+        outlives this process.
+        """
+        self.shared = shared
+        self.jail = jail
+        self.path = path
+        self.told = told
+        self.tell = tell
+        self.sessions: dict[tuple[int, int], Session] = {}
+        self.notify = inotify.Watcher()
+        self.devs: dict[int, int] = {}  # st_dev of a devpts: a descriptor of it
+        self._watches: dict[int, int] = {}  # of inotify: st_dev
+        self._look_at = 0.0
+
+    def know(self, pid: int, own: bool = False) -> int | None:
+        """Take in the devpts that a process has at /dev/pts; its device number, None: it has none.
+
+        ``own``: it is the jail's, and not that of one in it.
+        """
+        devpts = ptys.directory(pid)
+        if devpts < 0:
+            return None
+        dev = os.fstat(devpts).st_dev
+        if dev in self.devs:
+            os.close(devpts)
+            return dev
+        self.devs[dev] = devpts
+        self._watches[self.notify.add(f"/proc/self/fd/{devpts}", _WATCHED)] = dev
+        self.shared.claim(dev, self.jail, own)
+        return dev
+
+    def take_up(self, dev: int, going_on: Iterable[tuple[int, int]] = ()) -> None:
+        """The terminals that are open already: they begin now, but for those that are going on."""
+        present = ptys.numbers(self.devs[dev])
+        if not present:
+            return
+        openers = {one.number: one.pid for one in reversed(ptys.holders(dev))}
+        for pid in set(openers.values()):
+            self.shared.follow(pid)
+        for number in present:
+            who = ptys.process(openers.get(number, 0))
+            begun = Event(_now(), event.START, number, dev, who.pid if who else 0, who.uid if who else 0)
+            begun.comm = who.comm if who else ""
+            self._begin(begun, (dev, number) in going_on)
+
+    def take(self, record: bytes) -> None:
+        """One record of the ring."""
+        head = sysexit.HEAD
+        at, who, dev, index, kind, size, code, uid, count, lost, comm = head.unpack_from(record)
+        if lost > self.told[0]:
+            self._lost(lost, at)
+        pid = who >> 32
+        name = comm.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        made = Event(at, "", index, user_device(dev), pid, uid, name)
+        if kind == sysexit.START:
+            made.kind = event.START
+            self._begin(made)
+            return
+        if made.session not in self.sessions:
+            self._begin(Event(at, event.START, index, made.dev, pid, uid, name))
+        if kind in _KINDS:
+            made.kind = _KINDS[kind]
+            made.data = record[head.size : head.size + size]
+            if code & sysexit.PACKET and kind == sysexit.OUTPUT:
+                made.data = made.data[1:]
+            if not made.data:
+                return
+        elif kind == sysexit.RESIZE:
+            rows, columns, _, _ = _WINSIZE.unpack(count.to_bytes(8, sys.byteorder))
+            made.kind = event.RESIZE
+            made.data = b"%dx%d" % (columns, rows)
+        else:
+            made.kind = event.UNRECORDED
+            made.count = count
+            made.data = sysexit.REASONS[code].encode()
+        self.tell(made)
+
+    def settle(self) -> None:
+        """After the ring has been read to its end: what is lost, and which terminals are gone."""
+        lost, _ = self.shared.lost(self.jail)
+        if lost > self.told[0]:
+            self._lost(lost, _now())
+
+    def look_at_ends(self) -> None:
+        """What inotify says: end the terminals that are there no more. The ring has been read before."""
+        changed, overflown = self.notify.read()
+        gone = [(self._watches[watch], name) for watch, name, mask in changed if mask & inotify.IN_DELETE]
+        for dev, name in dict.fromkeys(gone):
+            if name.isdecimal() and (dev, int(name)) in self.sessions and not self._is_there(dev, int(name)):
+                self.end(dev, int(name))
+        if overflown:
+            for dev, number in list(self.sessions):
+                if dev in self.devs and not self._is_there(dev, number):
+                    self.end(dev, number)
+
+    def end(self, dev: int, number: int, at: int = 0) -> None:
+        """A terminal is gone."""
+        found = self.sessions.pop((dev, number))
+        start = found.start
+        self.tell(Event(at or _now(), event.END, number, dev, start.pid, start.uid, start.comm))
+        if not any(other.start.pid == start.pid for other in self.sessions.values()) and not _lives(start.pid):
+            self.shared.forget(start.pid)
+
+    def end_all(self) -> None:
+        """The jail has ended."""
+        for dev, number in list(self.sessions):
+            self.end(dev, number)
+
+    # Who is behind a session.
+
+    def due(self) -> float | None:
+        """In how many seconds somebody has to be looked at; None: never."""
+        waiting = [one.begin + _LOOKS[one.looks] for one in self.sessions.values() if one.looks < len(_LOOKS)]
+        if not waiting:
+            return None
+        return max(min(waiting), self._look_at) - time.monotonic()
+
+    def look(self) -> None:
+        """Look, if it is time to, who sits at the terminals."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        due = [
+            one for one in self.sessions.values() if one.looks < len(_LOOKS) and one.begin + _LOOKS[one.looks] <= now
+        ]
+        if not due:
+            return
+        pids = ptys.members(self.path)
+        found: dict[int, dict[int, ptys.Process]] = {}
+        for one in due:
+            if one.dev not in found:
+                found[one.dev] = ptys.users(pids, one.dev)
+            while one.looks < len(_LOOKS) and one.begin + _LOOKS[one.looks] <= now:
+                one.looks += 1
+            self._know(one, found[one.dev].get(one.number))
+        self._look_at = time.monotonic() + max(_BETWEEN, 4 * (time.monotonic() - now))
+
+    def _know(self, session: Session, user: ptys.Process | None) -> None:
+        peer = str(session.facts.get("remote", "")) or ptys.remote(session.start.pid)
+        facts = {**session.facts, **ptys.facts(user, peer, "kernel")}
+        if facts != session.facts:
+            session.facts = facts
+            start = session.start
+            self.tell(
+                Event(_now(), event.WHO, session.number, session.dev, start.pid, start.uid, start.comm, facts=facts)
+            )
+
+    def _begin(self, start: Event, goes_on: bool = False) -> None:
+        key = start.session
+        if key in self.sessions:
+            self.end(*key, start.time)
+        if start.dev not in self.devs and start.pid:
+            self.know(start.pid)
+        peer = ptys.remote(start.pid) if start.pid and len(self.sessions) < 64 else ""
+        start.facts = ptys.facts(None, peer, "kernel")
+        self.sessions[key] = Session(start.dev, start.terminal, time.monotonic(), start, 0, dict(start.facts))
+        if not goes_on:
+            self.tell(start)
+
+    def _is_there(self, dev: int, number: int) -> bool:
+        try:
+            os.stat(str(number), dir_fd=self.devs[dev])
+        except OSError:
+            return False
+        return True
+
+    def _lost(self, lost: int, at: int) -> None:
+        self.tell(Event(at, event.DROPPED, count=lost - self.told[0]))
+        self.told[0] = lost
+
+    def close(self) -> None:
+        """Let go of the devpts."""
+        self.notify.close()
+        for fd in self.devs.values():
+            with suppress(OSError):
+                os.close(fd)
+
+
+def _lives(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
+
+
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
