@@ -57,41 +57,130 @@ _TCP, _INET, _INET6, _ESTABLISHED, _CLOSE_WAIT = 6, 2, 10, 1, 8
 _SOCKET = 0xC000
 
 
-class Places:
-    """Where in the kernel's structures things are, as this kernel lays them out. Raises OSError."""
+# Each of Places: the structure, the member, a member of that.
+_MEMBERS: dict[str, tuple[str, ...]] = {
+    "tgid": ("task_struct", "tgid"),
+    "pid": ("task_struct", "pid"),
+    "parent": ("task_struct", "real_parent"),
+    "signal": ("task_struct", "signal"),
+    "thread_pid": ("task_struct", "thread_pid"),
+    "cred": ("task_struct", "cred"),
+    "mm": ("task_struct", "mm"),
+    "files": ("task_struct", "files"),
+    "exit_code": ("task_struct", "exit_code"),
+    "session": ("signal_struct", "pids"),
+    "tty": ("signal_struct", "tty"),
+    "live": ("signal_struct", "live"),
+    "level": ("pid", "level"),
+    "numbers": ("pid", "numbers"),
+    "argument_start": ("mm_struct", "arg_start"),
+    "argument_end": ("mm_struct", "arg_end"),
+    "executed": ("mm_struct", "exe_file"),
+    "path_mount": ("file", "f_path", "mnt"),
+    "path_dentry": ("file", "f_path", "dentry"),
+    "file_inode": ("file", "f_inode"),
+    "private": ("file", "private_data"),
+    "filename": ("linux_binprm", "filename"),
+    "interpreter": ("linux_binprm", "interp"),
+    "name": ("dentry", "d_name", "name"),
+    "above": ("dentry", "d_parent"),
+    "mount_root": ("vfsmount", "mnt_root"),
+    "mount": ("mount", "mnt"),
+    "mount_parent": ("mount", "mnt_parent"),
+    "mountpoint": ("mount", "mnt_mountpoint"),
+    "links": ("inode", "i_nlink"),
+    "inode": ("inode", "i_ino"),
+    "super_block": ("inode", "i_sb"),
+    "mode": ("inode", "i_mode"),
+    "device": ("super_block", "s_dev"),
+    "magic": ("super_block", "s_magic"),
+    "tty_name": ("tty_struct", "name"),
+    "table": ("files_struct", "fdt"),
+    "descriptors": ("fdtable", "fd"),
+    "most": ("fdtable", "max_fds"),
+    "sock": ("socket", "sk"),
+    "family": ("sock_common", "skc_family"),
+    "state": ("sock_common", "skc_state"),
+    "remote": ("sock_common", "skc_daddr"),
+    "local": ("sock_common", "skc_rcv_saddr"),
+    "remote6": ("sock_common", "skc_v6_daddr"),
+    "local6": ("sock_common", "skc_v6_rcv_saddr"),
+    "port": ("sock_common", "skc_num"),
+    "remote_port": ("sock_common", "skc_dport"),
+    "cookie": ("sock_common", "skc_cookie"),
+    "protocol": ("sock", "sk_protocol"),
+    "uid": ("cred", "uid"),
+    "euid": ("cred", "euid"),
+    "gid": ("cred", "gid"),
+}
+_SESSION = 8 * 3  # PIDTYPE_SID, of the pids in struct signal_struct
 
-    def __init__(self, types: Types) -> None:
-        at = types.offset
-        self.tgid, self.pid = at("task_struct", "tgid"), at("task_struct", "pid")
-        self.parent, self.signal = at("task_struct", "real_parent"), at("task_struct", "signal")
-        self.thread_pid, self.cred = at("task_struct", "thread_pid"), at("task_struct", "cred")
-        self.mm, self.files = at("task_struct", "mm"), at("task_struct", "files")
-        self.exit_code = at("task_struct", "exit_code")
-        self.session = at("signal_struct", "pids") + 8 * 3  # PIDTYPE_SID
-        self.tty, self.live = at("signal_struct", "tty"), at("signal_struct", "live")
-        self.level, self.numbers = at("pid", "level"), at("pid", "numbers") + at("upid", "nr")
-        self.argument_start, self.argument_end = at("mm_struct", "arg_start"), at("mm_struct", "arg_end")
-        self.executed = at("mm_struct", "exe_file")
-        self.path_mount, self.path_dentry = at("file", "f_path", "mnt"), at("file", "f_path", "dentry")
-        self.file_inode, self.private = at("file", "f_inode"), at("file", "private_data")
-        self.filename, self.interpreter = at("linux_binprm", "filename"), at("linux_binprm", "interp")
-        self.name, self.above = at("dentry", "d_name", "name"), at("dentry", "d_parent")
-        self.mount_root = at("vfsmount", "mnt_root")
-        self.mount, self.mount_parent = at("mount", "mnt"), at("mount", "mnt_parent")
-        self.mountpoint = at("mount", "mnt_mountpoint")
-        self.links, self.inode = at("inode", "i_nlink"), at("inode", "i_ino")
-        self.super_block, self.mode = at("inode", "i_sb"), at("inode", "i_mode")
-        self.device, self.magic = at("super_block", "s_dev"), at("super_block", "s_magic")
-        self.tty_name = at("tty_struct", "name")
-        self.table = at("files_struct", "fdt")
-        self.descriptors, self.most = at("fdtable", "fd"), at("fdtable", "max_fds")
-        self.sock = at("socket", "sk")
-        self.family, self.state = at("sock_common", "skc_family"), at("sock_common", "skc_state")
-        self.remote, self.local = at("sock_common", "skc_daddr"), at("sock_common", "skc_rcv_saddr")
-        self.remote6, self.local6 = at("sock_common", "skc_v6_daddr"), at("sock_common", "skc_v6_rcv_saddr")
-        self.port, self.remote_port = at("sock_common", "skc_num"), at("sock_common", "skc_dport")
-        self.cookie, self.protocol = at("sock_common", "skc_cookie"), at("sock", "sk_protocol")
-        self.uid, self.euid, self.gid = at("cred", "uid"), at("cred", "euid"), at("cred", "gid")
+
+class Places:
+    """Where in the kernel's structures things are, in bytes, as ``places`` has found it."""
+
+    def __init__(self, found: dict[str, int]) -> None:
+        self.tgid = found["tgid"]
+        self.pid = found["pid"]
+        self.parent = found["parent"]
+        self.signal = found["signal"]
+        self.thread_pid = found["thread_pid"]
+        self.cred = found["cred"]
+        self.mm = found["mm"]
+        self.files = found["files"]
+        self.exit_code = found["exit_code"]
+        self.session = found["session"]
+        self.tty = found["tty"]
+        self.live = found["live"]
+        self.level = found["level"]
+        self.numbers = found["numbers"]
+        self.argument_start = found["argument_start"]
+        self.argument_end = found["argument_end"]
+        self.executed = found["executed"]
+        self.path_mount = found["path_mount"]
+        self.path_dentry = found["path_dentry"]
+        self.file_inode = found["file_inode"]
+        self.private = found["private"]
+        self.filename = found["filename"]
+        self.interpreter = found["interpreter"]
+        self.name = found["name"]
+        self.above = found["above"]
+        self.mount_root = found["mount_root"]
+        self.mount = found["mount"]
+        self.mount_parent = found["mount_parent"]
+        self.mountpoint = found["mountpoint"]
+        self.links = found["links"]
+        self.inode = found["inode"]
+        self.super_block = found["super_block"]
+        self.mode = found["mode"]
+        self.device = found["device"]
+        self.magic = found["magic"]
+        self.tty_name = found["tty_name"]
+        self.table = found["table"]
+        self.descriptors = found["descriptors"]
+        self.most = found["most"]
+        self.sock = found["sock"]
+        self.family = found["family"]
+        self.state = found["state"]
+        self.remote = found["remote"]
+        self.local = found["local"]
+        self.remote6 = found["remote6"]
+        self.local6 = found["local6"]
+        self.port = found["port"]
+        self.remote_port = found["remote_port"]
+        self.cookie = found["cookie"]
+        self.protocol = found["protocol"]
+        self.uid = found["uid"]
+        self.euid = found["euid"]
+        self.gid = found["gid"]
+
+
+def places(types: Types) -> dict[str, int]:
+    """Of ``Places``, in this kernel. Raises OSError."""
+    found = {name: types.offset(*member) for name, member in _MEMBERS.items()}
+    found["session"] += _SESSION
+    found["numbers"] += types.offset("upid", "nr")
+    return found
 
 
 class Maps:

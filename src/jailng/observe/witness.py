@@ -11,6 +11,7 @@ connections are on the jail's cgroup.
 from __future__ import annotations
 
 import fcntl
+import json
 import mmap
 import os
 import select
@@ -38,9 +39,9 @@ KINDS = ("exec", "connections", "logins")
 _STATE = f"{index.DIRECTORY}/witness"
 _FORM = "1"  # of the programs, and of what they write
 _JAILS = 8192  # at once, jails of the host that are logged
-_PROCESSES = 32768  # of a jail
-_FLOWS = 4096
-_EXECUTIONS_RING, _CONNECTIONS_RING = 1 << 21, 1 << 20  # bytes
+_PROCESSES = 16384  # of a jail
+_FLOWS = 2048
+_EXECUTIONS_RING, _CONNECTIONS_RING = 1 << 20, 1 << 19  # bytes
 _MOST = 2000  # at once
 _PIDS = 4096  # that are remembered
 _NUMBER = struct.Struct("=Q")
@@ -99,7 +100,7 @@ def hold(record: Record) -> Held:
 def _shared(state: int) -> tuple[execprogram.Maps, list[int]]:
     """The programs about processes, and what they share."""
     try:
-        form, boot, *numbers = os.pread(state, 4096, 0).decode("ascii").split()
+        form, boot, *numbers = os.pread(state, 4096, 0).decode("ascii").partition("\n")[0].split()
         if form != _FORM or boot != registry.boot_id():
             raise FileNotFoundError
         jails, rings, lineages, scratch, *links = [int(number) for number in numbers]
@@ -114,9 +115,17 @@ def _shared(state: int) -> tuple[execprogram.Maps, list[int]]:
         return _load(state)
 
 
-def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
+def _places(state: int) -> execprogram.Places:
+    """Where things are in the kernel's structures, which takes half a second to find out, once in a boot."""
+    head, _, found = os.pread(state, 65536, 0).decode("ascii").partition("\n")
+    if head.split()[:2] == [_FORM, registry.boot_id()] and found:
+        return execprogram.Places(json.loads(found))
     from jailng.linux.btf import Types
 
+    return execprogram.Places(execprogram.places(Types()))
+
+
+def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
     ring = ringbuffer.create(_EXECUTIONS_RING)
     table = _lineages()
     sparse = bpfmap.NO_PREALLOC
@@ -128,7 +137,7 @@ def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
     )
     ring.close()
     table.close()
-    places = execprogram.Places(Types())
+    places = _places(state)
     links = []
     for point, made in _POINTS:
         program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, made(places, maps))
@@ -137,7 +146,8 @@ def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
     numbers = [table.number() for table in (maps.jails, maps.rings, maps.lineages, maps.scratch)]
     numbers += [tracing.number(link) for link in links]
     os.ftruncate(state, 0)
-    os.pwrite(state, " ".join([_FORM, registry.boot_id(), *map(str, numbers)]).encode("ascii"), 0)
+    head = " ".join([_FORM, registry.boot_id(), *map(str, numbers)])
+    os.pwrite(state, f"{head}\n{json.dumps(places.__dict__)}".encode("ascii"), 0)
     return maps, links
 
 
