@@ -1,8 +1,9 @@
 """The programs on a jail's cgroup that tell of its connections: TCP from its beginning to its end, and flows of others.
 
 What a process asks for (connect(2), sendto(2) of UDP) is told of where it is asked for, so with the process; what
-comes of it, and what comes in, where the kernel does it, which is in no process. Both name a socket by its cookie. They
-permit everything.
+comes of it, and what comes in, where the kernel does it, which is in no process. Both name a socket by where the kernel
+has it. Its cookie would be given to it by that, which whoever asks for another's (SO_COOKIE) could tell. All permit
+everything.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 CONNECT, CONNECTED, ACCEPTED, CLOSED, FAILED, LISTEN, FLOW_IN, FLOW_OUT, SEND = range(1, 10)
 
 # time kind family protocol | pid uid comm | remote and local address | remote port as the kernel has it, local port |
-# cookie, bytes received, bytes that the other end has acknowledged
+# socket, bytes received, bytes that the other end has acknowledged
 RECORD = struct.Struct("=QIHH II16s 16s16s II QQQ")
 _TIME, _KIND, _FAMILY, _PROTOCOL, _PID, _UID, _COMM, _REMOTE, _LOCAL = 0, 8, 12, 14, 16, 20, 24, 40, 56
-_REMOTE_PORT, _LOCAL_PORT, _COOKIE, _RECEIVED, _SENT = 72, 76, 80, 88, 96
+_REMOTE_PORT, _LOCAL_PORT, _SOCKET, _RECEIVED, _SENT = 72, 76, 80, 88, 96
 SIZE = RECORD.size  # 104
 KEY_SIZE = 32  # of a flow: family, protocol and what, ports, the other end, its socket
 _AT = -SIZE - 8
@@ -36,7 +37,7 @@ _PACKET = _FLOW - 48
 _SLOT = _PACKET - 8
 
 # struct bpf_sock_addr, bpf_sock_ops, __sk_buff and bpf_sock of include/uapi/linux/bpf.h
-_ADDR_IP4, _ADDR_IP6, _ADDR_PORT, _ADDR_PROTOCOL = 4, 8, 24, 36
+_ADDR_IP4, _ADDR_IP6, _ADDR_PORT, _ADDR_PROTOCOL, _ADDR_SK = 4, 8, 24, 36, 64
 _OPS_OP, _OPS_OLD, _OPS_NEW, _OPS_FAMILY, _OPS_REMOTE4, _OPS_LOCAL4, _OPS_REMOTE6, _OPS_LOCAL6 = (
     0,
     4,
@@ -47,7 +48,7 @@ _OPS_OP, _OPS_OLD, _OPS_NEW, _OPS_FAMILY, _OPS_REMOTE4, _OPS_LOCAL4, _OPS_REMOTE
     32,
     48,
 )
-_OPS_REMOTE_PORT, _OPS_LOCAL_PORT, _OPS_RECEIVED, _OPS_ACKED = 64, 68, 168, 176
+_OPS_REMOTE_PORT, _OPS_LOCAL_PORT, _OPS_RECEIVED, _OPS_ACKED, _OPS_SK = 64, 68, 168, 176, 184
 _SKB_PROTOCOL, _SKB_SK, _SK_TYPE = 16, 168, 8
 
 _TCP_CONNECT, _ACTIVE, _PASSIVE, _STATE, _TCP_LISTEN = 3, 4, 5, 10, 11
@@ -56,7 +57,7 @@ _SYN_SENT, _CLOSE = 2, 7
 _INET, _INET6 = 2, 10
 _TCP, _UDP = 6, 17
 _SOCK_RAW = 3
-_EXISTS_NOT = 1  # BPF_NOEXIST
+_WHILE = 30 * 10**9  # nanoseconds
 
 
 class Maps:
@@ -110,9 +111,8 @@ def _process(code: Trace) -> None:
     code.frame(R1, _AT + _COMM)
     code.set(R2, 16)
     code.call(tracing.CURRENT_COMM)
-    code.copy(R1, R6)
-    code.call(tracecode.SOCKET_COOKIE)
-    code.put(FRAME, _AT + _COOKIE, R0)
+    code.load_pointer(R1, R6, _ADDR_SK)
+    code.put(FRAME, _AT + _SOCKET, R1)
 
 
 def _asked(code: Trace, family: int) -> None:
@@ -143,14 +143,14 @@ def connect(maps: Maps, family: int) -> bytes:
 
 
 def send(maps: Maps, family: int) -> bytes:
-    """The first datagram that a socket without a peer sends to one."""
+    """The first datagram in a while that a socket without a peer sends to one."""
     code = Trace()
     _begin(code)
     _kind(code, SEND)
     _process(code)
     _asked(code, family)
     _flow_key(code, SEND)
-    code.fetch(R1, FRAME, _AT + _COOKIE)
+    code.load_pointer(R1, R6, _ADDR_SK)
     code.put(FRAME, _FLOW + 24, R1)
     _unless_known(code, maps)
     return _finish(code, maps)
@@ -175,12 +175,19 @@ def _flow_key(code: Trace, what: int) -> None:
 
 
 def _unless_known(code: Trace, maps: Maps) -> None:
-    """Go on if the flow was not known until now."""
+    """Go on if the flow was not known until now, or was last told of or renewed a while ago."""
+    code.call(tracing.BOOT_TIME)
+    code.put(FRAME, _SLOT, R0)
     code.look_up(maps.flows.fd, _FLOW)
-    code.when(R0, "!=", 0, "out")
+    code.when(R0, "==", 0, "new flow")
+    code.fetch(R1, FRAME, _SLOT)
+    code.fetch(R2, R0, 0)
+    code.subtract_of(R1, R2)
+    code.constant(R2, _WHILE)
+    code.when_of(R1, "<", R2, "out")
+    code.label("new flow")
     code.map(R1, maps.flows.fd)
     code.frame(R2, _FLOW)
-    code.zero(_SLOT, 8)
     code.frame(R3, _SLOT)
     code.set(R4, 0)
     code.call(tracecode.UPDATE)
@@ -213,9 +220,8 @@ def states(maps: Maps) -> bytes:
     code.jump_if(R7, _TCP_CONNECT, "out")
     code.label("listens")
     code.label("describe")
-    code.copy(R1, R6)
-    code.call(tracecode.SOCKET_COOKIE)
-    code.put(FRAME, _AT + _COOKIE, R0)
+    code.load_pointer(R1, R6, _OPS_SK)
+    code.put(FRAME, _AT + _SOCKET, R1)
     code.set(R1, _TCP)
     code.put(FRAME, _AT + _PROTOCOL, R1, 2)
     for source, place in ((_OPS_REMOTE_PORT, _REMOTE_PORT), (_OPS_LOCAL_PORT, _LOCAL_PORT)):

@@ -28,7 +28,7 @@ _NAMES = {
     program.FLOW_IN: ("flow", "in"),
     program.FLOW_OUT: ("flow", "out"),
 }
-_NO_TRAFFIC = (program.CONNECT, program.SEND, program.LISTEN, program.FLOW_IN, program.FLOW_OUT)
+_FIRST = (program.CONNECT, program.SEND, program.ACCEPTED, program.LISTEN, program.FLOW_IN, program.FLOW_OUT)
 
 
 def shown(packed: bytes, family: int) -> str:
@@ -49,18 +49,16 @@ class Connections:
 
     def __init__(self, base: int) -> None:
         self._base = base
-        self._known: OrderedDict[int, tuple[int, Fields]] = (
-            OrderedDict()
-        )  # by cookie: since when, and who and which way
+        self._known: OrderedDict[int, tuple[int, Fields]] = OrderedDict()  # by socket: since when, and what
 
     def take(self, content: bytes) -> tuple[str, int, Fields] | None:
         """A record: the kind of entry, the time of CLOCK_BOOTTIME in nanoseconds, and what the entry has."""
         (
             when, kind, family, protocol, pid, uid, comm, remote, local, remote_port, local_port,
-            cookie, received, sent,
+            socket, received, sent,
         ) = program.RECORD.unpack(content)  # fmt: skip
         name, direction = _NAMES[kind]
-        begun, known = self._known.get(cookie, (when, {})) if cookie else (when, {})
+        begun, known = (when, {}) if kind in _FIRST else self._known.get(socket, (when, {}))
         fields: Fields = {"protocol": _PROTOCOLS.get(protocol, str(protocol))}
         if direction or "direction" in known:
             fields["direction"] = direction or known["direction"]
@@ -77,22 +75,22 @@ class Connections:
             fields |= known
         elif "host_pid" in known:
             fields |= {name: value for name, value in known.items() if name != "direction"}
-        if cookie:
-            fields["connection"] = f"{cookie:x}"
-            self._remember(kind, cookie, begun, {**known, "direction": fields.get("direction", "")})
+        if socket:
+            fields["connection"] = f"{begun:x}"
+            self._remember(kind, socket, begun, {**known, "direction": fields.get("direction", "")})
         if kind == program.CLOSED:
             fields |= {"received": received, "sent": sent, "seconds": (when - begun) // 10**6 / 1000}
         return name, when, fields
 
-    def came_in(self, cookie: int) -> bool | None:
-        """Whether a connection was accepted, not asked for; None: it is none that is known."""
-        found = self._known.get(cookie)
-        return None if found is None else found[1].get("direction") == "in"
+    def known(self, socket: int) -> tuple[int, bool] | None:
+        """When the connection of a socket began, and whether it was accepted, not asked for; None: it is not known."""
+        found = self._known.get(socket)
+        return None if found is None else (found[0], found[1].get("direction") == "in")
 
-    def _remember(self, kind: int, cookie: int, begun: int, known: Fields) -> None:
+    def _remember(self, kind: int, socket: int, begun: int, known: Fields) -> None:
         if kind == program.LISTEN:
             return
-        self._known[cookie] = (begun, known)
+        self._known[socket] = (begun, known)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 

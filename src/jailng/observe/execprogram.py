@@ -28,12 +28,12 @@ ENTERED, NEW, UNKNOWN, CUT, DETACHED, UNREADABLE = 1, 2, 4, 8, 16, 32
 
 # A record: time kind flags | pid, inside ppid, inside sid, inside | uid euid gid links | inode dev magic |
 # session before | tty | sizes of: name given, interpreter, path, arguments | size of all arguments | whose the socket
-# is, and its descriptor | family, local port, remote port, state | remote and local address | its cookie | uid before
+# is, and its descriptor | family, local port, remote port, state | remote and local address | where it is | uid before
 HEAD = struct.Struct("=QII 6I 4I QII QQ 16s 4I Q II HHHH 16s16s Q I4x")
 (
     TIME, KIND, FLAGS, PID, PID_IN, PARENT, PARENT_IN, SESSION, SESSION_IN, UID, EUID, GID, LINKS, INODE, DEVICE, MAGIC,
     LINEAGE, BEFORE, TTY, NAME_SIZE, INTERPRETER_SIZE, PATH_SIZE, ARGUMENTS_SIZE, ARGUMENTS_ALL, HELD, HELD_FD, FAMILY,
-    PORT, REMOTE_PORT, STATE, REMOTE, LOCAL, COOKIE, UID_BEFORE,
+    PORT, REMOTE_PORT, STATE, REMOTE, LOCAL, SOCKET, UID_BEFORE,
 ) = (
     0, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 64, 68,
     72, 80, 88, 104, 108, 112, 116, 120, 128, 132, 136,
@@ -54,7 +54,7 @@ _KEY, _OLD = -64, -88
 _SHORT = -(88 + LINEAGE + 16)  # a whole record of an exit, without what only an exec has
 
 _TCP, _INET, _INET6, _ESTABLISHED, _CLOSE_WAIT = 6, 2, 10, 1, 8
-_SOCKET = 0xC000
+_S_IFSOCK = 0xC000
 
 
 # Each of Places: the structure, the member, a member of that.
@@ -107,7 +107,6 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
     "local6": ("sock_common", "skc_v6_rcv_saddr"),
     "port": ("sock_common", "skc_num"),
     "remote_port": ("sock_common", "skc_dport"),
-    "cookie": ("sock_common", "skc_cookie"),
     "protocol": ("sock", "sk_protocol"),
     "uid": ("cred", "uid"),
     "euid": ("cred", "euid"),
@@ -168,7 +167,6 @@ class Places:
         self.local6 = found["local6"]
         self.port = found["port"]
         self.remote_port = found["remote_port"]
-        self.cookie = found["cookie"]
         self.protocol = found["protocol"]
         self.uid = found["uid"]
         self.euid = found["euid"]
@@ -487,7 +485,7 @@ def _look_at(code: Trace, places: Places, generation: int, descriptor: int, last
     code.hop(R1, R7, places.file_inode)
     code.hop(R1, R1, places.mode, 2)
     code.mask(R1, 0xF000)
-    code.jump_unless(R1, _SOCKET, following)
+    code.jump_unless(R1, _S_IFSOCK, following)
     code.hop(R7, R7, places.private)
     code.hop(R7, R7, places.sock)
     code.hop(R1, R7, places.protocol, 2)
@@ -515,7 +513,7 @@ def _look_at(code: Trace, places: Places, generation: int, descriptor: int, last
     code.put(R8, HELD_FD, R2, 4)
     code.keep(PORT, 2, R7, places.port)
     code.keep(REMOTE_PORT, 2, R7, places.remote_port)
-    code.keep(COOKIE, 8, R7, places.cookie)
+    code.put(R8, SOCKET, R7)
     code.jump("looked")
     code.label(following)
 

@@ -28,7 +28,7 @@ class Execution:
             self.time, _, flags, self.host_pid, self.pid, self.host_ppid, self.ppid, self.host_sid, self.sid,
             uid, euid, gid, self.links, self.inode, self.device, self.magic, self.session, self.before, tty,
             name_size, interpreter_size, path_size, arguments_size, self.arguments_all, self.holder, self.holder_fd,
-            family, port, remote_port, _, remote, local, self.cookie, uid_before,
+            family, port, remote_port, _, remote, local, self.socket, uid_before,
         ) = program.HEAD.unpack_from(content)  # fmt: skip
         self.base = base
         self.host_uid = uid

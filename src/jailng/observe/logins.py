@@ -35,17 +35,18 @@ _GATES = ("login",)
 class _Session:
     """``login`` is the session that somebody came in by, 0: nobody did."""
 
-    __slots__ = ("cookie", "gate", "host_pid", "how", "login", "remote", "told", "tty")
+    __slots__ = ("connection", "gate", "host_pid", "how", "login", "remote", "told", "tty", "unknown")
 
     def __init__(self, execution: Execution) -> None:
         self.host_pid = execution.host_pid
         self.login = 0
         self.how = ""
-        self.cookie = 0
+        self.connection = 0
         self.remote = ""
         self.gate = False
         self.told = False
         self.tty = execution.tty
+        self.unknown = False
 
 
 class Logins:
@@ -64,6 +65,7 @@ class Logins:
                 self._sessions.popitem(last=False)
             if execution.new:
                 return self._begin(execution, session)
+            session.unknown = True  # it began before this worker did
             return None
         session.tty = execution.tty or session.tty
         if not session.login and _is_login_shell(execution) and (execution.tty or session.gate):
@@ -78,6 +80,8 @@ class Logins:
         fields = execution.fields
         if session is not None and session.login:
             fields["login"] = f"{session.login:x}"
+        elif session is not None and session.unknown:
+            fields["from"] = "unknown"
         return fields
 
     def end(self, content: bytes) -> Happened | None:
@@ -95,13 +99,13 @@ class Logins:
 
     def _begin(self, execution: Execution, session: _Session) -> Happened | None:
         before = self._sessions.get(execution.before)
-        came_in = self._connections.came_in(execution.cookie) if execution.holder else None
-        other = bool(execution.holder) and (before is None or before.cookie != execution.cookie)
+        begun, came_in = self._connection(execution)
+        other = bool(execution.holder) and (before is None or before.connection != begun)
         gate = _is_gate(execution)
         if execution.entered:
             return None if execution.pid == 1 else self._log_in(execution, session, "host")
-        if execution.holder and (other or (before is not None and not before.login)) and came_in is not False:
-            session.cookie, session.remote = execution.cookie, execution.remote
+        if execution.holder and (other or (before is not None and not before.login)) and came_in:
+            session.connection, session.remote = begun, execution.remote
             session.how, session.gate = "network", gate
             if execution.holder == 1 or gate:  # what serves the connection, not yet who comes by it
                 return None
@@ -109,12 +113,18 @@ class Logins:
         if before is not None and before.login:
             return self._go_on(execution, session, before)
         if before is not None and before.gate:
-            session.cookie, session.remote = before.cookie, before.remote
+            session.connection, session.remote = before.connection, before.remote
             return self._log_in(execution, session, before.how or "terminal")
         session.gate = gate
         if execution.tty and execution.ppid != 1 and not gate:
             return self._log_in(execution, session, "terminal")
         return None
+
+    def _connection(self, execution: Execution) -> tuple[int, bool]:
+        """When that began which the process or an ancestor has, and whether it came in, as one unknown is taken to."""
+        if not execution.holder:
+            return 0, False
+        return self._connections.known(execution.socket) or (execution.time, True)
 
     def _log_in(self, execution: Execution, session: _Session, how: str) -> Happened:
         session.login = execution.session
@@ -127,7 +137,7 @@ class Logins:
 
     def _go_on(self, execution: Execution, session: _Session, before: _Session) -> Happened | None:
         session.login, session.how = before.login, before.how
-        session.cookie, session.remote = before.cookie, before.remote
+        session.connection, session.remote = before.connection, before.remote
         if execution.uid != execution.uid_before:
             session.told = bool(execution.tty)
             return self._change(execution, session)

@@ -7,7 +7,6 @@ from jailng.linux.bpf import FRAME, R1, R2, R3, R4, R8
 
 # enum bpf_func_id
 UPDATE, DELETE = tracing.MAP_UPDATE, 3
-SOCKET_COOKIE = 46
 SET_CALLBACKS = 59
 
 _TEMPORARY = -8  # the place on the stack that these methods may use
