@@ -443,7 +443,7 @@ def test_rename() -> None:
         ("osrelease=x", "osrelease"),
         ("ng.uids=shared", "ng.uids"),
         ("ip4.addr=192.0.2.7", "ip4.addr"),
-        ("sysvshm=new", "sysvshm"),
+        ("sysvshm=inherit", "sysvshm"),
         ("allow.sysvipc", "allow.sysvipc"),
         ("devfs_ruleset=5", "devfs_ruleset"),
         ("devfs_ruleset=3", "devfs_ruleset"),

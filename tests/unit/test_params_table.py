@@ -43,6 +43,8 @@ def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
             "allow.cgroup",
             "ng.uids",
             "ng.stack",
+            "ng.root",
+            "ng.sockets",
             "ng.lenient",
             "ng.rdr",
             "ng.egress",
@@ -96,7 +98,19 @@ def test_defaults_are_freebsd_s_but_for_those_that_say_so() -> None:
 
 def test_create_only_is_freebsd_s_rdtun() -> None:
     frozen = {parameter.name for parameter in every() if parameter.create_only}
-    assert frozen == {"jid", "path", "ip4", "ip6", "vnet", "osrelease", "osreldate", "ng.uids", "ng.stack", "ng.init"}
+    assert frozen == {
+        "jid",
+        "path",
+        "ip4",
+        "ip6",
+        "vnet",
+        "osrelease",
+        "osreldate",
+        "ng.uids",
+        "ng.stack",
+        "ng.init",
+        "ng.root",
+    }
 
 
 def test_read_only() -> None:

@@ -13,12 +13,15 @@ from jailng.errors import JailError, UsageError
 VERBS = {
     "audit": "try, as root inside a jail or another's container, to get out, and say what held",
     "bootstrap": "make a Debian root, ready to be a jail",
+    "create": "a jail in which nothing runs, without a root",
     "cp": "copy files into or out of a running jail",
+    "destroy": "end a jail and all that runs in it",
     "doctor": "whether the host gives jails what they need, and what to do where it does not",
     "drops": "packets of jails that the host has dropped: forged, or for the host itself",
     "egress": "what may leave jails, with what the rules have counted",
     "export": "write the tree of a jail as a tar archive",
     "import": "make a root of a tar archive",
+    "join": "run a command in a jail, with a root of its own if one is named",
     "list": "jails: those that run, those of /etc/jail.conf that do not, and what is left of others",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",
@@ -27,6 +30,7 @@ VERBS = {
     "rcrctl": "load the rules of /etc/rctl.conf: what `service rctl` and the machine's start run",
     "restart": "stop jails of /etc/jail.conf, and start them",
     "shim": "a program as FreeBSD has it: what the scripts in lib/jailng/shims run",
+    "signal": "send a signal to every process of a jail",
     "sockstat": "sockets, with who has them and in which jail",
     "start": "start jails of /etc/jail.conf",
     "stop": "stop jails",
@@ -36,6 +40,11 @@ VERBS = {
 _MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name
 # Who stops reading ends the others, as FreeBSD's; these would leave half of something.
 _WHOLE = ("bootstrap", "cp", "export", "import", "restart", "start", "stop")
+# The mail's; ``jailctl help`` has all.
+FIRST = """\
+usage: jailctl create [jailname]
+       jailctl destroy [jailname]
+       jailctl join [jailname] [-c chrootpath] [path] [cmd] [args...]"""
 USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(
     [f"       jailctl {verb:<12} {what}" for verb, what in VERBS.items()]
 )
@@ -46,8 +55,10 @@ def main(argv: list[str]) -> int:
     if argv[:1] in (["-h"], ["--help"], ["help"]):
         printing.say(USAGE)
         return 0
-    if not argv or argv[0] not in VERBS:
-        return printing.complain(USAGE, lines=True)
+    if not argv:
+        return printing.complain(FIRST, lines=True)
+    if argv[0] not in VERBS:
+        return printing.complain(f"jailctl: {argv[0]}: no such verb: jailctl help has them all")
     verb = importlib.import_module(f"jailng.ctl.{_MODULES.get(argv[0], argv[0])}")
     if argv[1:2] in (["-h"], ["--help"]):
         printing.say(verb.USAGE)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jailng.core.program import Program, Running
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
+    from jailng.core.view import View
 
 # Also those that the jail shares with the host, which need not be the caller's.
 JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWTIME | ns.CLONE_NEWNET | ns.CLONE_NEWIPC
@@ -64,7 +65,7 @@ class Command:
 class Entry:
     """A jail that is about to be entered: its PID 1, which is verified to be the record's, and what it confines to."""
 
-    __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "record", "shared_uids")
+    __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "record", "shared_uids", "view")
 
     def __init__(self, record: Record, confinement: Confinement) -> None:
         """Raises JailError where the jail has ended meanwhile."""
@@ -75,6 +76,7 @@ class Entry:
         self.shared_uids = params.get("ng.uids") == "shared"
         self.base = record.owner
         self.privileged = params.get("allow.suser", "true") == "true"
+        self.view: View | None = None  # the root to enter it with, if it is not the jail's own
         self.init = open_init(record)
         if _is_limited(record):
             from jailng.core import limit
@@ -84,6 +86,8 @@ class Entry:
     def close(self) -> None:
         """Let go of PID 1."""
         posix.close(self.init)
+        if self.view is not None:
+            self.view.close()
 
 
 def _is_limited(record: Record) -> bool:
@@ -199,6 +203,9 @@ def _way_in(
 ) -> Program:
     way = program.Program()
     held = [entry.init] if channel < 0 else [entry.init, channel]
+    view = entry.view
+    if view is not None:
+        held += view.fds
     way.fds += [*held, *streams.descriptors()]
     process.not_dumpable(way)
     process.usual_priority(way)
@@ -217,9 +224,13 @@ def _way_in(
         way.fds.append(gate)
         way.expect(1, "read", gate, way.data(bytes(8)), 1)
     way.close_all_but(*held)  # a jailed root can reach this process from the next call on
-    way.must("setns", entry.init, JOINED, label="jail_attach")
+    if view is not None:
+        view.enter(way, entry.init)
+    way.must("setns", entry.init, JOINED if view is None else JOINED & ~ns.CLONE_NEWNS, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
+    if view is not None and view.own_mounts:  # as PID 1 has them: core/boot.py
+        way.must("unshare", ns.CLONE_NEWNS, label="jail_attach")
     process.become(way, 0, 0, [])
     streams.complete(way)
     way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)  # a jailed root could stop us from here on

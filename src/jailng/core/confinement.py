@@ -85,6 +85,9 @@ ROWS: dict[str, Row] = {
     "uevents": ("", "uevents", 0, None),
     # Not a privilege but the host's way: its core_pattern names a file, and not a program or a socket.
     "core_files": ("", "core", 0, None),
+    # Nor are these: what ng.sockets leaves out.
+    "no_unix": ("", "nounix", 0, None),
+    "no_route": ("", "noroute", 0, None),
     # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
     "shared_uids": ("", "", 0, None),
 }
@@ -103,7 +106,8 @@ class Privileges:
     ``core_files``: the host writes cores to files. ``proc_debug`` is allow.unprivileged_proc_debug; ``sysv*`` are true
     unless the parameter is "disable"; ``inet4`` and ``inet6`` are true where the jail has an address of that family or
     the host's; ``shared_net`` where its network namespace is the host's, ``shared_stack`` where its sockets are;
-    ``vnet`` where its root configures its own; the others are allow.* of the same name.
+    ``vnet`` where its root configures its own; ``no_*`` where ng.sockets leaves that family out; the others are allow.*
+    of the same name.
     """
 
     __slots__ = tuple(ROWS)
@@ -131,6 +135,8 @@ class Privileges:
         own_init: bool = False,
         uevents: bool = False,
         core_files: bool = True,
+        no_unix: bool = False,
+        no_route: bool = False,
         shared_uids: bool = False,
     ) -> None:
         self.suser = suser
@@ -153,6 +159,8 @@ class Privileges:
         self.own_init = own_init
         self.uevents = uevents
         self.core_files = core_files
+        self.no_unix = no_unix
+        self.no_route = no_route
         self.shared_uids = shared_uids
 
 

@@ -60,7 +60,7 @@ def plan(
     new_net = joined is None and not privileges.share_network(params)
     mounts = rootfs.mounts()
     if parent is None and not params.flag("ng.lenient"):
-        _check_doors(path, mounts)
+        check_doors(path, mounts)
     below = rootfs.mounts_below(path, mounts)
     wanted: dict[bytes, bool] = {}
     more: list[Operation] = []
@@ -71,16 +71,16 @@ def plan(
 
         wanted, more = mounting.wanted(record, path, below, has)
         shm = mounting.shared_memory(record)
-    below = _taken_along(below, wanted, private or parent is None)
+    below = taken_along(below, wanted, private or parent is None)
     nodes, links = check_host(params)
     if not has["fd"]:
         links = [link for link in links if link[0] != "fd"]
     home = f"{record.cgroup}/{_OWN_LEAF if kept(params) else 'members'}"
     layout = _layout(params, record, base, home)
     links += layout.links
+    tree, hidden = _tree(params, below, private, wanted)
     build: list[Operation] = [
-        rootfs.CloneTree(path, below, wanted),
-        rootfs.AttachTree(path, below, private, wanted),
+        *tree,
         devicecontrol.JudgeDevices(
             record.cgroup, nodes if has["dev"] else list(devfs.DEVICES), parent is not None, params.flag("ng.lenient")
         ),
@@ -88,7 +88,7 @@ def plan(
     host: list[Operation] = []
     if has["dev"]:
         build.append(rootfs.MountDev(nodes, links, base, private, own.text(params), shm))
-    if has["dev"] and params.number("children.max"):
+    if has["dev"] and params.number("children.max") and not hidden:
         from jailng.core import kit
 
         if kit.is_wanted(path):
@@ -98,7 +98,7 @@ def plan(
             if path != "/":  # the host's own directories are no jail's
                 host.append(kit.LinkCommands())
     if has["proc"]:
-        build.append(rootfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params)))
+        build.append(rootfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params), hidden))
     build += more
     build += layout.tree({relative for relative, _ in below}, has["sys"])
     build.append(rootfs.Pivot())
@@ -153,7 +153,19 @@ def _layout(params: Parameters, record: Record, base: int, home: str) -> boot.La
     return guest.Layout(guest.decide(params), params, record, base, home)
 
 
-def _check_doors(path: str, mounts: list[list[bytes]]) -> None:
+def _tree(
+    params: Parameters, below: list[tuple[bytes, str]], private: bool, wanted: dict[bytes, bool]
+) -> tuple[list[Operation], tuple[bytes, ...]]:
+    """What makes the root, and the further directories of /proc that it does not show."""
+    if privileges.is_rootless(params):
+        from jailng.core import rootless
+
+        return [rootless.EmptyTree(private)], rootless.HIDDEN
+    path = params.text("path")
+    return [rootfs.CloneTree(path, below, wanted), rootfs.AttachTree(path, below, private, wanted)], ()
+
+
+def check_doors(path: str, mounts: list[list[bytes]]) -> None:
     """Refuse a root that other users reach in another place than at its path. Raises JailError."""
     for door, mend in reach.doors(path, mounts):
         raise JailError(
@@ -202,7 +214,7 @@ def _network(
     return operations
 
 
-def _taken_along(below: list[tuple[bytes, str]], wanted: dict[bytes, bool], safe: bool) -> list[tuple[bytes, str]]:
+def taken_along(below: list[tuple[bytes, str]], wanted: dict[bytes, bool], safe: bool) -> list[tuple[bytes, str]]:
     """Of the mounts below the root those that a jail gets: all, or if that is not ``safe`` those that were asked for.
 
     With the host's uids nothing refuses to be cloned, be it a sysfs; and the root of the jail above can exchange the
@@ -242,6 +254,10 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
     release = params.text("osrelease")
     if release and release != posix.uname().release:
         raise JailError(f"osrelease={release}: not honoured on Linux: uname(2) says {posix.uname().release} everywhere")
+    if privileges.is_rootless(params):
+        from jailng.core import rootless
+
+        rootless.check(params)
     if params.flag("allow.mount"):
         from jailng.core import mountable
 
@@ -277,10 +293,7 @@ def open_path(params: Parameters) -> tuple[int, str]:
     try:
         warning, mend = "", reach.reachable(root, path)
         if mend:
-            warning = (
-                f"path {path}: other users of this host can reach it, "
-                f"and a set-uid file made inside would be one outside: {mend} (or set ng.lenient)"
-            )
+            warning = reach.warning(path, mend)
             if not params.flag("ng.lenient"):
                 raise JailError(warning)
         rootfs.check_mount_points(root, path)

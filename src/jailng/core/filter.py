@@ -91,7 +91,8 @@ BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64 mou
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
-    [group for group, _, _ in DENIED if group] + "raw families inet4 inet6 core bind fs vnet stack uevents".split()
+    [group for group, _, _ in DENIED if group]
+    + "raw families inet4 inet6 core bind fs vnet stack uevents nounix noroute".split()
 )
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
@@ -244,14 +245,15 @@ def _socket(lifted: frozenset[str]) -> Block:
         packet, netlink = _ALLOW, (_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_GENERIC)
     if "uevents" in lifted:
         netlink = (*netlink, _NETLINK_KOBJECT_UEVENT)
+    unavailable = _deny(errno.EAFNOSUPPORT)
     here = tuple(family for family, name in ((_AF_INET, "inet4"), (_AF_INET6, "inet6")) if name in lifted)
     away = tuple(family for family in (_AF_INET, _AF_INET6) if family not in here)
     return [
         *_load(0),
-        *_when((_AF_UNIX,), _ALLOW),
+        *_when((_AF_UNIX,), unavailable if "nounix" in lifted else _ALLOW),
         *(_when(here, _inet(lifted)) if here else []),
         *(_when(away, _no_inet(lifted)) if away else []),
-        *_when((_AF_NETLINK,), _load(2) + _when(netlink, _ALLOW) + other),
+        *_when((_AF_NETLINK,), _load(2) + _when(netlink, unavailable if "noroute" in lifted else _ALLOW) + other),
         *_when((_AF_PACKET,), packet),
         *other,
     ]
@@ -268,7 +270,9 @@ def _of_interfaces() -> Block:
 
 def _socketpair(lifted: frozenset[str]) -> Block:
     """socketpair(2): unix."""
-    return _load(0) + _when((_AF_UNIX,), _ALLOW) + (_ALLOW if "families" in lifted else _deny(errno.EAFNOSUPPORT))
+    unavailable = _deny(errno.EAFNOSUPPORT)
+    unix = _when((_AF_UNIX,), unavailable if "nounix" in lifted else _ALLOW)
+    return _load(0) + unix + (_ALLOW if "families" in lifted else unavailable)
 
 
 def _mount(lifted: frozenset[str]) -> Block:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import devfs, ownfile, registry, rootfs, undo
+from jailng.core import devfs, ownfile, privileges, registry, rootfs, undo
 from jailng.core.index import Index
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
-from jailng.params import table
+from jailng.params import sockets, table
 from jailng.params.model import Parameters
 from jailng.params.values import escape
 
@@ -79,6 +79,7 @@ def inherit(params: Parameters, parent: Record) -> None:
             if params[name] == "new":
                 raise JailError(NOT_PERMITTED)
             params.imply(name, "disable")
+    _take_sockets(params, above)
     _take_highest(params, above, "securelevel")
     _take_highest(params, above, "enforce_statfs")
     if params.number("children.max") >= max(above.number("children.max"), 1):
@@ -109,6 +110,8 @@ def check_lending(params: Parameters, parent: Record) -> None:
     One with the host's network has all that are there, but it is the host alone that may lead one to a jail: others
     would take it away from whoever has it, on the host or beyond. Raises JailError (EPERM).
     """
+    if params["ng.root"] == "none":
+        raise JailError(NOT_PERMITTED)  # it is the host's directories that are joined with
     if params["vnet"] == "new" and parent.params.get("vnet") != "new":
         raise JailError(NOT_PERMITTED)  # its root would open for itself what the host has not given it
     for family in ("ip4", "ip6"):
@@ -216,7 +219,26 @@ def _following(inner: Parameters, params: Parameters, changed: list[str]) -> lis
     for name in ("securelevel", "enforce_statfs"):
         if name in changed and inner.number(name) < params.number(name):
             follow.append(name)
-    return params.to_lines(follow)
+    follow += [name for name in _SYSV if name in changed and params[name] == "disable" and inner[name] != "disable"]
+    lines = params.to_lines(follow)
+    if "ng.sockets" in changed:
+        families = _common(privileges.permitted(inner), privileges.permitted(params))
+        if families != inner["ng.sockets"]:
+            lines.append(f"ng.sockets={families}")
+    return lines
+
+
+def _common(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    """A value of ng.sockets: the families that are in both."""
+    return sockets.written(tuple([family for family in ours if family in theirs]))
+
+
+def _take_sockets(params: Parameters, above: Parameters) -> None:
+    if above.text("ng.sockets"):
+        ours, theirs = privileges.permitted(params), privileges.permitted(above)
+        if params.given("ng.sockets") and not set(ours) <= set(theirs):
+            raise JailError(NOT_PERMITTED)
+        params.imply("ng.sockets", _common(ours, theirs))
 
 
 def _take_highest(params: Parameters, above: Parameters, name: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def confine(params: Parameters, joined: bool = False) -> Confinement:
     """What the parameters leave a process of the jail to do; ``joined`` as ``core.registry.Record`` has it."""
     mounts = may_mount(params)
+    ipv4, unix, route = _families(params)
     return confinement.compute(
         confinement.Privileges(
             set_hostname=params.flag("allow.set_hostname"),
@@ -29,7 +30,7 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
             sysvmsg=params.text("sysvmsg") != "disable",
             sysvsem=params.text("sysvsem") != "disable",
             sysvshm=params.text("sysvshm") != "disable",
-            inet4=_has_family(params, "ip4"),
+            inet4=ipv4,
             inet6=_has_family(params, "ip6"),
             shared_net=joined or share_network(params),
             vnet=has_vnet(params),
@@ -37,6 +38,8 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
             own_init=has_own_init(params),
             uevents=has_own_init(params) and not share_network(params),
             core_files=_cores_are_files(),
+            no_unix=not unix,
+            no_route=not route,
             shared_uids=params.text("ng.uids") == "shared",
         )
     )
@@ -60,8 +63,28 @@ def _cores_are_files() -> bool:
         posix.close(pattern)
 
 
+def _families(params: Parameters) -> tuple[bool, bool, bool]:
+    """Whether it may make sockets of IPv4, of unix and of netlink's route."""
+    if not params.text("ng.sockets"):
+        return _has_family(params, "ip4"), True, True
+    families = permitted(params)
+    return "ipv4" in families, "unix" in families, "route" in families
+
+
+def permitted(params: Parameters) -> tuple[str, ...]:
+    """The families of params.sockets that the jail may have."""
+    from jailng.params import sockets
+
+    return sockets.permitted(params.text("ng.sockets"), _has_family(params, "ip4"))
+
+
 def _has_family(params: Parameters, family: str) -> bool:
     return has_vnet(params) or params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
+
+
+def is_rootless(params: Parameters) -> bool:
+    """Whether its processes bring their roots (core/view.py)."""
+    return params.text("ng.root") == "none"
 
 
 def has_vnet(params: Parameters) -> bool:

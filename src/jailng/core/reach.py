@@ -49,6 +49,14 @@ def reachable(root: int, path: str, inside: bool = True) -> str:
     return f"chmod 0700 {parent}"
 
 
+def warning(path: str, mend: str) -> str:
+    """What is said of a root that is ``reachable``."""
+    return (
+        f"path {path}: other users of this host can reach it, "
+        f"and a set-uid file made inside would be one outside: {mend} (or set ng.lenient)"
+    )
+
+
 def doors(path: str, mounts: list[list[bytes]]) -> list[tuple[str, str]]:
     """Where else on the host the tree at ``path``, or a part of it, is to be seen by other users, and what mends that.
 

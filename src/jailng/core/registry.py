@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from jailng.core.index import Index
 
-_TEXTS = frozenset("init starter boot broker cgroup console controllers guest home keeper rules sockets warden".split())
+_TEXTS = frozenset(
+    "init starter boot broker cgroup console controllers guest halted home keeper rules sockets warden".split()
+)
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -92,6 +94,7 @@ class Record:
         "cookie",
         "created",
         "guest",
+        "halted",
         "home",
         "init",
         "jid",
@@ -122,6 +125,7 @@ class Record:
         self.home = ""
         self.guest = ""  # what ng.init has found (core/guest.py), and where it is PID 1 the path of its init
         self.console = ""  # who keeps what it writes on its console (core/console.py)
+        self.halted = ""  # by whom its members are kept from running (core/halt.py)
         self.starter = ""
         self.init = ""
         self.broker = ""

@@ -140,7 +140,7 @@ def attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> Non
     way.must("move_mount", Kept(tree), way.text(b""), where, way.text(path), flags, label=label)
 
 
-def _attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, int, Data, int]:
+def mount_attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, int, Data, int]:
     """The arguments of a mount_setattr(2) on a descriptor, but for that.
 
     A copy of a mount is one more peer of it, and where systemd is PID 1 all of the host's are shared: what is mounted
@@ -243,14 +243,14 @@ class AttachTree(Operation):
     def inside(self, way: Program, slots: Slots) -> None:
         """A root whose file system cannot map ids is an error; a mount below it that nobody asked for is left out."""
         mapping = m.MOUNT_ATTR_NODEV | (m.MOUNT_ATTR_IDMAP if self.private else 0)
-        attributes = _attributes(way, mapping, slots["userns"] if self.private else 0)
+        attributes = mount_attributes(way, mapping, slots["userns"] if self.private else 0)
         way.instead[way.here(), EINVAL] = (
             f"path {self.path}: its file system cannot map uids (idmapped mounts): "
             f"move the root to one that can, or set ng.uids=shared"
         )
         way.must("mount_setattr", Kept(TREE), *attributes, label="jail_set: mount_setattr")
         attach(way, TREE, m.AT_FDCWD, b"/")
-        unmapped = _attributes(way, m.MOUNT_ATTR_NODEV) if self.wanted else attributes
+        unmapped = mount_attributes(way, m.MOUNT_ATTR_NODEV) if self.wanted else attributes
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         for number, (relative, kind) in enumerate(self.below[:MOST], _BELOW):
             if relative in self.wanted:
@@ -320,7 +320,7 @@ class MountDev(Operation):
             "openat2", Kept(TREE), way.text(b"dev"), *how, keep=POINT, label="jail_set: openat2 dev", unless=ENOENT
         )
         if self.private:
-            attributes = _attributes(way, m.MOUNT_ATTR_IDMAP, slots["userns"])
+            attributes = mount_attributes(way, m.MOUNT_ATTR_IDMAP, slots["userns"])
             way.must("mount_setattr", Kept(DEV), *attributes, label="jail_set: mount_setattr")
         attach(way, DEV, Kept(POINT))
         way.must("close", Kept(POINT))
@@ -361,10 +361,12 @@ class MountProc(Operation):
     namespace.
     """
 
-    __slots__ = ("files", "vnet")
+    __slots__ = ("files", "hidden", "vnet")
 
-    def __init__(self, files: list[tuple[bytes, bytes]], vnet: bool) -> None:
+    def __init__(self, files: list[tuple[bytes, bytes]], vnet: bool, hidden: tuple[bytes, ...] = ()) -> None:
+        """``hidden`` are further directories below /proc that are to be masked."""
         self.files = files
+        self.hidden = hidden
         self.vnet = vnet
 
     def outside(self, way: Program, slots: Slots) -> None:
@@ -420,7 +422,7 @@ class MountProc(Operation):
         way.must("fchdir", Kept(_PROC))
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
         way.must("open_tree", Kept(_PROC), way.text(b"sys"), flags, keep=NEW, label="jail_set: open_tree sys")
-        way.must("mount_setattr", Kept(NEW), *_attributes(way, HIDDEN), label="jail_set: mount_setattr")
+        way.must("mount_setattr", Kept(NEW), *mount_attributes(way, HIDDEN), label="jail_set: mount_setattr")
         attach(way, NEW, Kept(_PROC), b"sys")
         way.must("close", Kept(NEW))
         for path in NETWORKS_OWN if self.vnet else ():
@@ -434,9 +436,12 @@ class MountProc(Operation):
             way.skip(missing)
         # As it is, for the host; read-only from here on, in all places where the jail finds something of it.
         mount(way, MASKS, procfiles.PLACE, b"", m.MS_BIND)
-        read_only = _attributes(way, m.MOUNT_ATTR_RDONLY)
+        read_only = mount_attributes(way, m.MOUNT_ATTR_RDONLY)
         way.must("mount_setattr", Kept(_MASKING), *read_only, label="jail_set: mount_setattr")
-        for names, mask in ((MASKED_FILES, b"nothing"), ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS], b"none")):
+        for names, mask in (
+            (MASKED_FILES, b"nothing"),
+            ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS, *self.hidden], b"none"),
+        ):
             mount(way, b"%s/%s" % (MASKS, mask), b"", b"", m.MS_BIND, unless=ENOENT)
             way.each(1, names)  # which of them a kernel has depends on how it was built
         mount(way, b"", b"", b"", m.MS_BIND, unless=ENOENT)
@@ -447,7 +452,7 @@ class MountProc(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files)
+        count = len(MASKED_FILES) + len(MASKED_DIRECTORIES) + len(MASKED_SYSCTLS) + len(self.files) + len(self.hidden)
         return f"mount /proc, {count} of its entries masked, /proc/sys read-only" + (
             " but for the network's own" if self.vnet else ""
         )

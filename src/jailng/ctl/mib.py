@@ -96,9 +96,9 @@ class Variable:
         self.tunable = tunable
 
 
-def variables() -> list[Variable]:
-    """Every variable and node, in their order: a node, then what is below it."""
-    return [
+def variables(instances: bool = True) -> list[Variable]:
+    """Every variable and node, in order: a node, then what is below it. ``instances``: those of each jail, too."""
+    found = [
         *_kern(),
         Variable("hw", NODE, "hardware"),
         Variable("hw.machine", STRING, "System architecture", lambda _: os.uname().machine),
@@ -116,6 +116,11 @@ def variables() -> list[Variable]:
         Variable("jail", NODE, "Jail rules"),
         *[_default(f"jail.{name}", name, text) for name, text in _DEFAULTS[:3]],
     ]
+    if instances:
+        from jailng.ctl import instances as of_jails
+
+        found += of_jails.variables()
+    return found
 
 
 def _kern() -> list[Variable]:

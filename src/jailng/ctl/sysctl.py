@@ -45,7 +45,7 @@ def _listing(argv: list[str]) -> int:
     letters, words = _options(argv)
     if not letters <= set("aTW") or ("a" in letters) is bool(words) or any(set(word) & set("=:") for word in words):
         raise UsageError(USAGE)
-    call = _Call(letters, None)
+    call = _Call(letters, None, words)
     chosen = [variable for word in words for variable in call.below(word)] if words else call.variables
     unknown = [word for word in words if not call.below(word)]
     status = max([0, *[_complain(f"unknown oid '{word}'") for word in unknown]])
@@ -59,7 +59,7 @@ def answer(argv: list[str], real: str | None) -> int:
     Raises UsageError where there is nothing in it that is ours to answer.
     """
     letters, words = _options(argv)
-    call = _Call(letters, real)
+    call = _Call(letters, real, words)
     if letters & set("AaX") and not words:
         return call.all()
     if not any(call.is_ours(word) for word in words):
@@ -86,11 +86,11 @@ def _options(argv: list[str]) -> tuple[set[str], list[str]]:
 class _Call:
     """One call: its letters, the variables, and the host's own program."""
 
-    def __init__(self, letters: set[str], real: str | None) -> None:
+    def __init__(self, letters: set[str], real: str | None, words: list[str]) -> None:
         self.letters = letters
         self.real = real
         self.view = View()
-        self.variables = mib.variables()
+        self.variables = mib.variables(instances=not words or any(word.startswith("jail") for word in words))
         self.names = {variable.name for variable in self.variables}
 
     def is_ours(self, word: str) -> bool:

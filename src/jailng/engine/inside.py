@@ -115,14 +115,18 @@ def attached(
     wanted: attach.Command,
     fds: tuple[int, int, int] = (0, 1, 2),
     hand_over: bool = False,
+    root: str = "",
 ) -> int:
     """Enter the jail, run, relay, wait; the raw wait status. Raises JailError.
 
+    ``root`` is a directory of the host's to be its root instead of the jail's (core/view.py).
     ``hand_over``: this process has no further use for ``fds`` (core/waiting.py).
     """
     if record.remote:
         from jailng.core import nested
 
+        if root:
+            raise JailError("only the host gives a jail's process another root")
         return nested.attach(record, wanted, fds, hand_over)
     if record.params.get("children.max", "0") != "0":
         from jailng.engine import broker
@@ -132,12 +136,20 @@ def attached(
         from jailng.limits import standing
 
         standing.look_after(record)
+    if record.halted:
+        from jailng.core import halt
+
+        halt.look_after(record)
     if record.posts:
         from jailng.observe import posts
 
         posts.look_after(record)
     entry = attach.Entry(record, privileges.confine(params, record.joined))
     try:
+        if root or privileges.is_rootless(params):
+            from jailng.core import view
+
+            entry.view = view.View(record, params, root or params.text("path"))
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
     finally:

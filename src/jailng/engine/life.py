@@ -255,7 +255,7 @@ def _get_ready(life: Life) -> Callable[[Confinement], None] | None:
         return None
     if life.params.strings("exec.created") or life.params.strings("exec.start"):
         return None
-    if life.params.text("ng.init") != "none":
+    if life.params.text("ng.init") != "none" or life.params.text("ng.root") == "none":
         return None
 
     def prepare(confinement: Confinement) -> None:

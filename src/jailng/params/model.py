@@ -302,6 +302,7 @@ class Parameters:
             if name.startswith("host.") and self["host"] == "inherit":
                 return "host"
             held = name == "allow.reserved_ports" and self._is_on_hosts_stack()
+            held |= name in _SYSV and "inherit" in (value, self[name])  # the namespace is chosen at the start
             if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
                 continue
             if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
@@ -449,6 +450,10 @@ def check_honoured(name: str, value: Value) -> None:
         from jailng.params import log
 
         log.check([str(one) for one in value])
+    if name == "ng.sockets" and value:
+        from jailng.params import sockets
+
+        sockets.parse(str(value))
     if name == "interface" and value:
         _check_interface(str(value))
     if parameter.accepts is None or value in parameter.accepts:
