@@ -78,7 +78,7 @@ class _Work:
             tracker.take_up(dev, self.recorder.live if self.recorder is not None and duty.again else ())
         duty.ready()
         while True:
-            pause = min(_TICK, *[one for one in (tracker.due(),) if one is not None])
+            pause = min([_TICK, *tracker.due()])
             more = self._read()
             ready = post.readable(
                 self.ring.fd,

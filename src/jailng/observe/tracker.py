@@ -149,12 +149,10 @@ class Tracker:
 
     # Who is behind a session.
 
-    def due(self) -> float | None:
-        """In how many seconds somebody has to be looked at; None: never."""
+    def due(self) -> list[float]:
+        """In how many seconds somebody has to be looked at, if there is somebody."""
         waiting = [one.begin + _LOOKS[one.looks] for one in self.sessions.values() if one.looks < len(_LOOKS)]
-        if not waiting:
-            return None
-        return max(min(waiting), self._look_at) - time.monotonic()
+        return [max(min(waiting), self._look_at) - time.monotonic()] if waiting else []
 
     def look(self) -> None:
         """Look, if it is time to, who sits at the terminals."""
