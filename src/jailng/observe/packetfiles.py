@@ -7,8 +7,12 @@ whole block, and gone on with in a new section.
 from __future__ import annotations
 
 import fcntl
+import io
+import mmap
 import os
+import struct
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,3 +185,64 @@ class Files:
     def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
+
+
+@dataclass
+class Look:
+    """What a file has: ``first`` and ``last`` times of packets in nanoseconds, 0 where there are none."""
+
+    size: int
+    packets: int = 0
+    first: int = 0
+    last: int = 0
+    lost: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+
+def look(path: Path) -> Look:
+    """What is in a file that this module wrote, without reading packets. Raises OSError."""
+    with open(path, "rb") as file:
+        found = Look(os.fstat(file.fileno()).st_size)
+        if not found.size:
+            return found
+        with mmap.mmap(file.fileno(), found.size, prot=mmap.PROT_READ) as text:
+            _scan(text, found)
+    return found
+
+
+def _scan(text: mmap.mmap, found: Look) -> None:
+    at = 0
+    losses: dict[int, int] = {}
+    few: list[bytes] = []  # all but packets: what a reader makes of them
+    head = struct.Struct("=5I").unpack_from
+    while at + 20 <= found.size:
+        kind, size, _, high, low = head(text, at)
+        if size < 12 or at + size > found.size:
+            break
+        if kind == pcapng.PACKET:
+            stamp = high << 32 | low
+            found.packets += 1
+            found.first = min(found.first or stamp, stamp)
+            found.last = max(found.last, stamp)
+        else:
+            few.append(text[at : at + size])
+        at += size
+    for one in _read(few):
+        if isinstance(one, pcapng.Section):
+            found.lost += sum(losses.values())
+            losses = {}
+        elif isinstance(one, pcapng.Statistics):
+            losses[id(one.interface)] = one.counts.lost
+        if isinstance(one, pcapng.Section | pcapng.Statistics) and one.comment:
+            found.remarks.append(one.comment)
+    found.lost += sum(losses.values())
+    found.remarks = list(dict.fromkeys(found.remarks))
+
+
+def _read(blocks: list[bytes]) -> list[object]:
+    made: list[object] = []
+    try:
+        made.extend(pcapng.Reader(io.BytesIO(b"".join(blocks))))
+    except pcapng.Malformed:
+        pass  # somebody else wrote there
+    return made

@@ -11,6 +11,7 @@ from jailng.params.values import visible
 if TYPE_CHECKING:
     from jailng.linux.libpcap import Filter
     from jailng.linux.packet import Frame
+    from jailng.observe.pcapng import Packet
 
 
 class Wanted:
@@ -33,6 +34,6 @@ class Wanted:
             raise JailError(f'filter "{visible(expression)}": {visible(str(error))}') from None
         self.program = self._filter.program
 
-    def takes(self, frame: Frame) -> bool:
+    def takes(self, frame: Frame | Packet) -> bool:
         """Whether a frame that did not come through ``program`` is wanted."""
         return self._filter is None or self._filter.takes(bytes(frame.data), frame.length)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 ETHERNET = 1  # LINKTYPE_ETHERNET
 UNKNOWN, IN, OUT = 0, 1, 2  # directions, as epb_flags has them
 
-_SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
+PACKET = 6  # an enhanced packet block
+_SECTION, _INTERFACE, _STATISTICS = 0x0A0D0D0A, 1, 5
 _ORDER = 0x1A2B3C4D
 _COMMENT, _APPLICATION = 1, 4
 _IF_NAME, _IF_DESCRIPTION, _IF_RESOLUTION, _IF_FILTER = 2, 3, 9, 11
@@ -70,7 +71,7 @@ def around(interface: int, time: int, captured: int, length: int, direction: int
     """
     padding = _PADDING[captured & 3]
     total = _EPB_REST + captured + len(padding)
-    head = _EPB_HEAD.pack(_PACKET, total, interface, time >> 32, time & 0xFFFFFFFF, captured, length)
+    head = _EPB_HEAD.pack(PACKET, total, interface, time >> 32, time & 0xFFFFFFFF, captured, length)
     return head, padding + _EPB_TAIL.pack(_FLAGS, 4, direction, 0, total)
 
 
@@ -204,7 +205,7 @@ class Reader:
             made = self._read_interface(body)
             self._interfaces.append(made)
             return made
-        if kind == _PACKET:
+        if kind == PACKET:
             return self._read_packet(body)
         if kind == _STATISTICS:
             return self._read_statistics(body)

@@ -134,8 +134,11 @@ def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RI
         raise JailError(f"{visible(tap.name)} ({visible(tap.description)}): {error.strerror}") from None
 
 
-def open_all(record: Record, program: bytes, most: int) -> tuple[dict[Tap, Source], list[str]]:
-    """All taps of a jail, and what there is no way to tap: loopbacks, before Linux 6.6. Raises JailError, OSError."""
+def open_all(record: Record, program: bytes, most: int, room: int = RING) -> tuple[dict[Tap, Source], list[str]]:
+    """All taps of a jail, and what there is no way to tap: loopbacks, before Linux 6.6. Raises JailError, OSError.
+
+    ``room`` is how much memory the rings have together.
+    """
     found: dict[Tap, Source] = {}
     missed: list[str] = []
     taps = survey(record)
@@ -143,7 +146,7 @@ def open_all(record: Record, program: bytes, most: int) -> tuple[dict[Tap, Sourc
     try:
         for tap in taps:
             try:
-                found[tap] = open_tap(record, tap, program, most, RING // max(rings, 1))
+                found[tap] = open_tap(record, tap, program, most, room // max(rings, 1))
             except JailError as error:
                 if tap.index != _LOOPBACK:
                     raise
