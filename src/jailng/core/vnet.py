@@ -51,6 +51,10 @@ def lend(record: Record, name: str, lender: Record | None = None) -> None:
         with _sockets(home) as at_home, _sockets(there) as inside:
             _move(record, name, lender.jid if lender is not None else 0, at_home, inside, there)
         keeper.ensure(record)
+        if record.posts:
+            from jailng.observe import posts
+
+            posts.follow(record)
     finally:
         for fd in (there, home):
             if fd >= 0:

@@ -156,6 +156,14 @@ class Ring:
         return packets, drops
 
 
+def is_tapped(name: str) -> bool:
+    """Whether a packet socket is there for all that an interface of this network namespace has. Raises OSError."""
+    index = str(socket.if_nametoindex(name))
+    with open("/proc/thread-self/net/packet") as file:
+        lines = [line.split() for line in file.read().splitlines()[1:]]
+    return any(words[3] == f"{_ETH_P_ALL:04x}" and words[4] == index for words in lines)
+
+
 def tagged(data: memoryview | bytes, tag: int, protocol: int) -> bytes:
     """A frame with the VLAN's tag where it was on the wire: the kernel hands that over beside the frame."""
     return b"".join([data[:12], struct.pack("!HH", protocol or _ETH_P_8021Q, tag), data[12:]])

@@ -10,13 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import time
 from typing import TYPE_CHECKING
 
 from jailng.linux import bpf, bpfmap, tracing
 from jailng.linux.assembler import SKB_LOAD_BYTES
 from jailng.linux.bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9
-from jailng.linux.libc import syscall, words
+from jailng.linux.libc import buffer, syscall, words
 from jailng.linux.packet import Frame, tagged
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 IN, OUT = 0, 4  # PACKET_HOST, PACKET_OUTGOING
 
 _PROG_TYPE_SCHED_CLS = 3
-_LINK_CREATE = 28
+_PROG_QUERY, _LINK_CREATE = 16, 28
 _TCX_NEXT = 0xFFFFFFFF
 _ALLOW = 1
 # enum bpf_func_id
@@ -159,6 +160,17 @@ def _link(program: int, target: int, place: int) -> int:
     # union bpf_attr, BPF_LINK_CREATE: prog_fd, target_fd or target_ifindex, attach_type, flags, then what stays 0
     attr = words(program, target, place, 0, size=4) + bytes(48)
     return syscall("bpf", _LINK_CREATE, attr, len(attr))
+
+
+def is_tapped(index: int) -> bool:
+    """Whether a program is attached by TCX to what comes in on an interface of this network namespace."""
+    # union bpf_attr, BPF_PROG_QUERY: target_ifindex attach_type query_flags attach_flags prog_ids count
+    attr = buffer(words(index, TCX_INGRESS, 0, 0, size=4) + bytes(48))
+    try:
+        syscall("bpf", _PROG_QUERY, attr, len(attr.raw))
+    except OSError:
+        return False
+    return int.from_bytes(attr.raw[24:28], sys.byteorder) > 0
 
 
 def _program(ring: int, counters: int, most: int, direction: int, verdict: int) -> bytes:

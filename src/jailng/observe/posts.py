@@ -93,6 +93,18 @@ def _hear(hears: int, started: str) -> str:
     return said or f"process {started.partition(' ')[0]} has ended"
 
 
+def follow(record: Record) -> None:
+    """Have packets of what a jail has just been lent be taken, too, before it can use that. Needs the jail's lock."""
+    from jailng.observe import taps
+
+    if registry.is_alive(record.posts.get("packets", "")):
+        beside.tell(record.posts["packets"], _SIGHUP)
+        try:
+            taps.wait(record, _PATIENCE)
+        except (JailError, OSError):
+            pass  # the jail has ended, or what it was lent is gone again
+
+
 def look_after(record: Record) -> None:
     """Start those that were killed, unless another command is at work on the jail. What fails then is told later."""
     try:

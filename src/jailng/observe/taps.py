@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 RING, COPIES = 32 << 20, 8 << 20  # bytes of memory for what nobody has written down yet
 _LOOPBACK = 1
+_MOMENT = 0.002  # seconds
 _IFLA_LINK, _IFLA_NETNSID = 5, 37
 
 
@@ -156,3 +158,23 @@ def open_all(record: Record, program: bytes, most: int, room: int = RING) -> tup
             source.close()
         raise
     return found, missed
+
+
+def wait(record: Record, seconds: float) -> None:
+    """Wait, at most so long, until somebody takes packets of all that the jail has. Raises JailError, OSError."""
+    until = time.monotonic() + seconds
+    while not all(_is_open(record, tap) for tap in survey(record)) and time.monotonic() < until:
+        time.sleep(_MOMENT)
+
+
+def _is_open(record: Record, tap: Tap) -> bool:
+    if tap.outside:
+        return packet.is_tapped(tap.outside)
+    if not tap.index or tap.index == _LOOPBACK:
+        return True
+    init = attach.open_init(record)
+    try:
+        with ns.InNamespace(init, ns.CLONE_NEWNET):
+            return packetcopy.is_tapped(tap.index)
+    finally:
+        os.close(init)

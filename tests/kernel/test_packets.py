@@ -1,0 +1,340 @@
+"""ng.watch=packets and jailctl packets: every frame of a jail, seen from outside and kept there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jailng.core import registry
+from jailng.linux import libpcap, ns
+from jailng.observe import pcapng
+from jailng.observe.pcapng import Packet, Reader
+from tests.kernel.conftest import ENVIRONMENT, Command, Shim
+from tests.kernel.networks import Namespace, attach, ip, run
+from tests.kernel.stage import mount, unmount
+
+HOST, JAIL, OTHER, LAN = "198.51.100.1", "198.51.100.10", "198.51.100.11", "198.51.100.2"
+PORT = 4711
+SECONDS = 20.0
+
+
+@pytest.fixture
+def machine() -> Iterator[Namespace]:
+    """A machine on a LAN with the host, whose ep0 has two addresses for jails."""
+    with attach("ep0", (f"{HOST}/24", "2001:db8:1::1/64"), (f"{LAN}/24", "2001:db8:1::2/64")) as made:
+        ip(f"address add {JAIL}/24 dev ep0", f"address add {OTHER}/24 dev ep0")
+        yield made
+
+
+@pytest.fixture
+def kept() -> Iterator[Path]:
+    """Where packets are kept, on a small disk of its own."""
+    Path("/var/log").mkdir(exist_ok=True)
+    mount("none", "/var/log", "tmpfs", 0, "size=24m")
+    yield Path("/var/log/jailng/pk/packets")
+    unmount("/var/log")
+
+
+@contextmanager
+def running(jail: Command, *words: str) -> Iterator[registry.Record]:
+    """A jail named pk, that is watched."""
+    done = jail("-c", "name=pk", "persist", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    try:
+        record = registry.find("pk")
+        assert record is not None
+        yield record
+    finally:
+        jail("-r", "pk")
+
+
+def eventually(true: Callable[[], object], what: Callable[[], object] = lambda: "") -> None:
+    until = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < until, what()
+        time.sleep(0.02)
+
+
+def packets(directory: Path, interface: str = "") -> list[Packet]:
+    """What is in all files there, the oldest first."""
+    found: list[Packet] = []
+    for path in sorted(directory.glob("*.pcapng")):
+        with open(path, "rb") as file:
+            found += [one for one in Reader(file) if isinstance(one, Packet)]
+    return [one for one in found if not interface or one.interface.name == interface]
+
+
+def payloads(directory: Path, interface: str = "") -> list[bytes]:
+    """What datagrams to ``PORT`` carried, in the order in which they were kept."""
+    port = PORT.to_bytes(2, "big")
+    return [one.data[42:] for one in packets(directory, interface) if one.data[23] == 17 and one.data[36:38] == port]
+
+
+def send(machine: Namespace, count: int, size: int = 10, first: int = 0, to: str = JAIL) -> list[bytes]:
+    """Send numbered datagrams to a jail; what they carried."""
+    contents = [b"%08d" % number + bytes(size - 8) for number in range(first, first + count)]
+    with machine.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for content in contents:
+            sender.sendto(content, (to, PORT))
+    return contents
+
+
+def counters(interface: str) -> int:
+    """All packets that an interface of this network namespace has sent and received, as the kernel counts them."""
+    (found,) = json.loads(run("ip", "-json", "-statistics", "link", "show", "dev", interface))
+    return int(found["stats64"]["rx"]["packets"]) + int(found["stats64"]["tx"]["packets"])
+
+
+def listed(jailctl: Command) -> list[dict[str, Any]]:
+    done = jailctl("packets", "-l", "--json", "pk")
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout)["files"])
+
+
+def remarks(jailctl: Command) -> str:
+    return "\n".join(text for one in listed(jailctl) for text in one["remarks"])
+
+
+def workers(record: registry.Record) -> list[int]:
+    """The pids of the post: the supervisor, and its worker."""
+    fresh = registry.load(record.jid)
+    assert fresh is not None
+    pid = int(fresh.posts["packets"].split()[0])
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [pid, *map(int, children.read_text().split())] if children.exists() else [pid]
+
+
+def needs_libpcap() -> None:
+    try:
+        libpcap.Filter("ip", 96)
+    except libpcap.Unavailable as error:
+        pytest.skip(str(error))
+
+
+def test_every_packet_is_kept_and_nothing_of_it_is_seen_inside(
+    machine: Namespace, kept: Path, jail: Command, jexec: Command, jailctl: Command, small_root: Path
+) -> None:
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets") as record:
+        end = f"jng{record.jid}"
+        before = jexec("pk", "/bin/busybox", "cat", "/proc/net/packet", "/proc/net/ptype").stdout
+        assert "\n" not in before.partition("Type Device")[0].strip()  # a heading, and no socket
+        sent = send(machine, 300)
+        # To nobody: the kernel answers by itself.
+        assert jexec("pk", "/bin/busybox", "nc", "-w", "5", "127.0.0.1", "9").returncode != 0
+
+        def all_there() -> bool:
+            return len(packets(kept, end)) == counters(end) and payloads(kept, end) == sent
+
+        eventually(all_there, lambda: (len(packets(kept, end)), counters(end)))
+        first = packets(kept, end)[0]
+        assert abs(first.time - time.time_ns()) < 600 * 10**9
+        ways = {one.direction for one in packets(kept, end) if one.data[26:30] == socket.inet_aton(LAN)}
+        assert ways == {pcapng.IN}
+        inside = packets(kept, "lo")
+        if not inside:
+            assert "lo" in remarks(jailctl)  # a kernel without TCX, which it says
+        else:
+            assert [one.data[26:34] for one in inside] == [socket.inet_aton("127.0.0.1") * 2] * 2  # SYN and RST
+        for path, mode in ((kept, 0o700), (kept.parent, 0o700), (kept.parent.parent, 0o700)):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+        total = len(packets(kept))
+    files = list(kept.iterdir())
+    assert [(stat.S_IMODE(path.stat().st_mode), path.suffix) for path in files] == [(0o600, ".pcapng")]
+    (file,) = listed(jailctl)
+    assert (file["packets"], file["dropped"], file["remarks"]) == (len(packets(kept)), 0, [])
+    assert file["packets"] >= total
+    shown = jailctl("packets", "-r", "pk").stdout.splitlines()
+    assert len(shown) == file["packets"]
+    for command in (["tcpdump", "-nr"], ["tshark", "-nr"]):
+        if shutil.which(command[0]):
+            assert len(run(*command, str(files[0])).splitlines()) == file["packets"]
+
+
+def test_what_it_shows_as_it_comes(
+    machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path, checkout: Path
+) -> None:
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}"):
+        following = {
+            name: subprocess.Popen(
+                [f"{checkout}/bin/jailctl", "packets", "-c", "3", *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=ENVIRONMENT,
+            )
+            for name, words in (("text", ["pk"]), ("json", ["--json", "pk"]), ("stream", ["-w", "-", "pk"]))
+        }
+        for one in following.values():
+            assert one.stderr is not None
+            assert b"listening on jng" in one.stderr.readline()
+        send(machine, 3)
+        out = {name: one.communicate(timeout=60) for name, one in following.items()}
+        assert {one.returncode for one in following.values()} == {0}
+        assert all(errors.endswith(b"3 packets captured, 0 dropped\n") for _, errors in out.values())
+        assert f"> {JAIL}.{PORT}: UDP, length 10" in out["text"][0].decode()
+        rows = [json.loads(line) for line in out["json"][0].splitlines()]
+        assert {"protocol": "udp", "destination": JAIL, "destination_port": PORT, "payload": 10}.items() <= next(
+            row for row in rows if row.get("destination_port") == PORT
+        ).items()
+        stream = Path("/var/log/stream")
+        stream.write_bytes(out["stream"][0])
+        with open(stream, "rb") as file:
+            assert len([one for one in Reader(file) if isinstance(one, Packet)]) == 3
+    for words in (["pk"], ["-r", "pk"], ["-l", "pk"]):
+        done = jailctl("packets", *words)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+def test_only_what_a_filter_takes_and_no_jail_for_one_that_is_none(
+    machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
+) -> None:
+    needs_libpcap()
+    done = jail(
+        "-c", "name=pk", f"path={small_root}", f"ip4.addr={JAIL}", "persist", "ng.watch=packets filter udp prot 1"
+    )
+    assert done.returncode == 1
+    assert done.stderr == 'jail: ng.watch: filter "udp prot 1": can\'t parse filter expression: syntax error\n'
+    assert registry.find("pk") is None
+    watch = f"ng.watch=packets snaplen=64 filter udp and dst port {PORT}"
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", watch):
+        send(machine, 5, size=100)
+        eventually(lambda: len(packets(kept)) == 5)
+        assert {(len(one.data), one.length) for one in packets(kept)} == {(64, 142)}
+        done = jailctl("packets", "-c", "1", "pk", "udp", "prot", "1")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert jailctl("packets", "-r", "pk", "tcp").stdout == ""
+        # Another filter while it runs.
+        assert jail("-m", "name=pk", "ng.watch=packets filter icmp").returncode == 0
+        eventually(lambda: "another filter" in remarks(jailctl))
+        send(machine, 5)
+        eventually(lambda: len(packets(kept)) > 5)
+        assert {one.data[23] for one in packets(kept)[5:]} == {1}
+
+
+def test_who_writes_is_killed(
+    machine: Namespace, kept: Path, jail: Command, jexec: Command, jailctl: Command, small_root: Path
+) -> None:
+    """A worker's death loses nothing; where the supervisor dies, too, the gap is in the record."""
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets") as record:
+        sent = send(machine, 200)
+        eventually(lambda: len(payloads(kept)) == 200)
+        _, worker = workers(record)
+        os.kill(worker, signal.SIGSTOP)
+        sent += send(machine, 200, first=200)
+        os.kill(worker, signal.SIGKILL)
+        sent += send(machine, 200, first=400)
+        eventually(lambda: len(payloads(kept)) >= 600)
+        assert payloads(kept) == sent
+        assert "has died; another goes on where it was" in remarks(jailctl)
+        for pidfd in [os.pidfd_open(pid) for pid in workers(record)]:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert ns.ends_within(pidfd, SECONDS)
+            os.close(pidfd)
+        (file,) = kept.glob("*.pcapng")
+        with open(file, "ab") as torn:
+            torn.write(pcapng.packet(0, 1, b"half of it", 10)[:20])
+        assert jexec("pk", "/bin/busybox", "true").returncode == 0  # the next command that comes upon the jail
+        sent += send(machine, 5, first=600)
+        eventually(lambda: payloads(kept) == sent)
+        assert "nobody took packets for a while" in remarks(jailctl)
+        assert len(list(kept.iterdir())) == 1
+
+
+def test_a_full_disk_and_a_budget(
+    machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
+) -> None:
+    watch = "ng.watch=packets size=4M files=4"
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", watch):
+        # More than the budget: the oldest goes, and what is left is in one piece.
+        sent: list[bytes] = []
+        for _ in range(12):
+            sent += send(machine, 400, 1400, len(sent))
+            eventually(lambda: payloads(kept)[-1:] == sent[-1:])  # noqa: B023  # it is called at once
+        left = payloads(kept)
+        assert left == sent[len(sent) - len(left) :]
+        assert len(left) < len(sent)
+        assert 2 <= len(list(kept.iterdir())) <= 5
+        assert sum(path.stat().st_size for path in kept.iterdir()) <= 4 << 20
+        # No room at all.
+        filler = Path("/var/log/filler")
+        with pytest.raises(OSError), open(filler, "wb", 0) as file:
+            while True:
+                file.write(bytes(65536))
+        with open(filler, "ab", 0) as file:
+            try:
+                while file.write(bytes(512)):
+                    pass
+            except OSError:
+                pass
+        before = payloads(kept)[-1]
+        lost = send(machine, 500, 1400, 10000)
+        time.sleep(0.2)
+        filler.unlink()
+        eventually(lambda: "were not written: No space left on device" in remarks(jailctl))
+        after = send(machine, 1, 1400, 20000)
+        eventually(lambda: payloads(kept)[-1:] == after)
+        assert before in payloads(kept)
+    found = [one for one in payloads(kept) if one in set(lost)]
+    assert found == lost[: len(found)] or found == lost[len(lost) - len(found) :]
+    assert sum(one["dropped"] for one in listed(jailctl)) >= len(lost) - len(found) > 0
+
+
+def test_interfaces_that_a_jail_has_been_lent(
+    kept: Path, jail: Command, jexec: Command, shim: Shim, small_root: Path
+) -> None:
+    """A pair's end on the host, whatever root inside makes of the other; and one without, by BPF inside."""
+    ip("link add ep0 type veth peer name ep1", "link set ep0 up", f"address add {HOST}/24 dev ep0")
+    ip("link add epair0a type veth peer name epair0b")
+    words = [f"path={small_root}", "vnet", "vnet.interface=ep1"]
+    try:
+        with running(jail, *words, "ng.watch=packets") as record:
+            inside = f"ip link set ep1 name mine; ip address add {JAIL}/24 dev mine; ip link set mine up"
+            done = jexec("pk", "/bin/busybox", "sh", "-c", inside)
+            assert done.returncode == 0, done.stderr
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"to the jail", (JAIL, PORT))
+            eventually(lambda: payloads(kept, "ep0") == [b"to the jail"])
+            # Lent later.
+            done = shim("ifconfig", "epair0b", "vnet", "pk")
+            assert (done.returncode, done.stderr) == (0, "")
+            ip("link set epair0a up", "address add 203.0.113.1/24 dev epair0a")
+            inside = "ip address add 203.0.113.2/24 dev epair0b; ip link set epair0b up; cat /proc/net/packet"
+            done = jexec("pk", "/bin/busybox", "sh", "-c", inside)
+            assert (done.returncode, done.stdout.count("\n")) == (0, 1), done
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"to the other", ("203.0.113.2", PORT))
+            eventually(lambda: payloads(kept, "epair0a") == [b"to the other"])
+            assert registry.load(record.jid) is not None
+    finally:
+        ip("link delete ep0", "link delete epair0a")
+
+
+def test_sockets_on_the_host_s_stack(
+    machine: Namespace, kept: Path, jail: Command, small_root: Path, checkout: Path
+) -> None:
+    """What they send and receive, and nothing of the host's or of another jail's."""
+    words = [f"path={small_root}", f"ip4.addr={JAIL}", "ng.stack=shared", "ng.watch=packets"]
+    with running(jail, *words), machine.listen(LAN, PORT) as server:
+        with socket.create_connection((LAN, PORT), 5):  # the host's own
+            server.accept()[0].close()
+        inside = ["pk", "/bin/busybox", "sh", "-c", f"echo the jail | nc -w 5 {LAN} {PORT}"]
+        with subprocess.Popen([f"{checkout}/bin/jexec", *inside], env=ENVIRONMENT) as caller:
+            with server.accept()[0] as taken:
+                assert taken.recv(100) == b"the jail\n"
+            assert caller.wait(60) == 0
+        eventually(lambda: any(one.data.endswith(b"the jail\n") for one in packets(kept, "sockets")))
+        found = packets(kept)
+        addresses = {socket.inet_ntoa(one.data[26:30]): one.direction for one in found}
+        assert addresses == {JAIL: pcapng.OUT, LAN: pcapng.IN}
+        assert all(socket.inet_aton(JAIL) in (one.data[26:30], one.data[30:34]) for one in found)
