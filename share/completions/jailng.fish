@@ -178,4 +178,5 @@ complete -c jailctl -n 'test (count (commandline -opc)) = 1' -f -a '(__jailng_ve
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1' -a '(__jailng_verb_options)'
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = cp' -a '(__jailng_running):' -d 'in that jail'
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = export' -a '(__jailng_running)' -d 'running jail'
+complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = sessions' -f -a '(__jailng_running)' -d 'running jail'
 complete -c jailctl -n 'contains -- (commandline -opc)[-1] -j -J audit' -x -a '(__jailng_running)' -d 'running jail'

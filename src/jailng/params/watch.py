@@ -1,6 +1,6 @@
 """A value of ng.watch: what of a jail is recorded, and how much of it.
 
-    tty [size=N] [rate=N] [total=N] [sessions=N]
+    tty [size=N] [rate=N] [total=N] [sessions=N] [oldest=0|1]
     packets [size=N] [files=N] [snaplen=N] [seconds=N] [filter EXPRESSION]
 
 Numbers may end in a unit of 1024 (expand_number(3)). The expression is one of pcap-filter(7), the rest of the value.
@@ -24,6 +24,7 @@ OPTIONS: dict[str, dict[str, tuple[int, int, int]]] = {
         "rate": (1 << 20, 1024, 1 << 30),  # bytes a second of all of a jail's terminals
         "total": (1 << 30, 65536, 1 << 50),  # bytes of all recordings of a jail
         "sessions": (10000, 1, 10**6),  # recordings that are kept
+        "oldest": (0, 0, 1),  # whether the oldest give way to new ones
     },
     "packets": {
         "size": (1 << 30, 1 << 20, 1 << 50),  # bytes of all files

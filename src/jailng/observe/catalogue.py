@@ -1,0 +1,143 @@
+"""Which sessions of which jails are recorded: what jailctl(8) lists, searches and replays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from jailng.errors import JailError
+from jailng.observe import cast, session, store, tally
+from jailng.params.values import visible
+
+DIRECTORY = "sessions"
+_IDS = 65536  # uids of a jail
+_BEGINNING = 65536  # bytes of a file among which what becomes known of a session is told
+
+
+@dataclass(frozen=True)
+class Session:
+    """One recorded session. ``state``: live, ended, cut off, or how it ended; ``start`` and ``duration`` in seconds."""
+
+    id: str
+    jail: str
+    jid: int
+    path: str
+    terminal: int
+    facts: dict[str, str | int]
+    width: int
+    height: int
+    start: float
+    duration: float
+    counts: cast.Counts
+    size: int
+    state: str
+
+    @property
+    def uid(self) -> int:
+        """The user's, as the jail counts; -1 if it is not known."""
+        uid = self.facts.get("user_uid", self.facts.get("uid", -1))
+        base = int(self.facts.get("base", 0))
+        return int(uid) - base if base and base <= int(uid) < base + _IDS else int(uid)
+
+    @property
+    def user(self) -> str:
+        """The user's name, where it is known, or else the uid."""
+        return str(self.facts.get("user", "root" if self.uid == 0 else self.uid if self.uid >= 0 else ""))
+
+    @property
+    def unrecorded(self) -> int:
+        """Bytes that are not in the file."""
+        return sum(self.counts.unrecorded.values())
+
+    def open(self) -> BinaryIO:
+        """The file, its header read. Raises OSError, and JailError if it has none."""
+        file = os.fdopen(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
+        try:
+            cast.opened(file)
+        except ValueError as error:
+            file.close()
+            raise JailError(f"{visible(self.path)}: {error}") from None
+        return file
+
+
+def directory(jail: str) -> int:
+    """The directory of a jail's sessions; -1 if there is none. Raises OSError."""
+    path = f"{store.BASE}/{jail}/{DIRECTORY}"
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+
+
+def sessions(jails: Iterable[str]) -> Iterator[Session]:
+    """All sessions of these, jail by jail, in the order in which they began. Raises OSError."""
+    for jail in jails:
+        fd = directory(jail)
+        if fd < 0:
+            continue
+        try:
+            recorded: dict[str, bool] = {}
+            for name in sorted(os.listdir(fd)):
+                found = _one(jail, fd, name, recorded) if session.number(name) else None
+                if found:
+                    yield found
+        finally:
+            os.close(fd)
+
+
+def _one(jail: str, directory: int, name: str, recorded: dict[str, bool]) -> Session | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        found = session.summary(fd)
+        facts = session.facts(found.header, os.pread(fd, _BEGINNING, 0))
+    except ValueError:
+        return None  # is being made, or was when its recorder was killed
+    finally:
+        os.close(fd)
+    recorder = str(facts.get("recorder", ""))
+    if not found.ended and recorder not in recorded:
+        recorded[recorder] = session.is_recorded(directory, recorder)
+    return Session(
+        id=session.number(name),
+        jail=jail,
+        jid=int(facts.get("jid", 0)),
+        path=f"{store.BASE}/{jail}/{DIRECTORY}/{name}",
+        terminal=int(facts.get("terminal", -1)),
+        facts=facts,
+        width=found.header.width,
+        height=found.header.height,
+        start=int(facts["wall"]) / 1e9 if "wall" in facts else found.header.timestamp,
+        duration=found.last / 1e9,
+        counts=found.counts,
+        size=found.size,
+        state=found.ended or (session.LIVE if recorded[recorder] else session.CUT_OFF),
+    )
+
+
+def find(word: str) -> Session:
+    """The session of that id, or whose id begins so, perhaps after ``JAIL/``. Raises JailError and OSError."""
+    jail, slash, number = word.rpartition("/")
+    names = [jail] if slash else store.jails()
+    found = [one for one in sessions(names) if number and one.id.startswith(number)]
+    if not found:
+        raise JailError(f"{visible(word)}: no such session")
+    if len(found) > 1:
+        ids = ", ".join([f"{visible(one.jail)}/{one.id}" for one in found[:5]])
+        raise JailError(f"{visible(word)}: more than one session: {ids}{', ...' if len(found) > 5 else ''}")
+    return found[0]
+
+
+def missing(jail: str) -> dict[str, dict[str, int]]:
+    """What is not recorded of a jail, all its sessions together (observe/tally.py). Raises OSError."""
+    fd = directory(jail)
+    if fd < 0:
+        return {}
+    try:
+        return tally.read(fd)
+    finally:
+        os.close(fd)
