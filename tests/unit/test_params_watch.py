@@ -32,7 +32,7 @@ def test_a_list_and_its_one_form(text: str, one_form: list[str]) -> None:
 
 def test_what_is_not_said_has_a_value() -> None:
     (one,) = watch.read(["tty size=8k"])
-    assert one.options == {"size": 8192, "rate": 1 << 20, "total": 1 << 30, "sessions": 10000}
+    assert one.options == {"size": 8192, "rate": 1 << 20, "total": 1 << 30, "sessions": 10000, "oldest": 0}
     assert watch.of({"ng.watch": "packets,tty size=8k"}, "tty") is not None
     assert watch.of({}, "tty") is None
 
@@ -42,8 +42,8 @@ def test_what_is_not_said_has_a_value() -> None:
     [
         ("pty", 'ng.watch: "pty": not tty or packets: "pty"'),
         ("tty,tty", 'ng.watch: "tty" is said twice'),
-        ("tty files=3", 'ng.watch: "tty files=3": not one of size, rate, total, sessions: "files=3"'),
-        ("tty size", 'ng.watch: "tty size": not one of size, rate, total, sessions: "size"'),
+        ("tty files=3", 'ng.watch: "tty files=3": not one of size, rate, total, sessions, oldest: "files=3"'),
+        ("tty size", 'ng.watch: "tty size": not one of size, rate, total, sessions, oldest: "size"'),
         ("tty size=1k", 'ng.watch: "tty size=1k": size: not a number from 4096 to 1099511627776: "1k"'),
         ("tty size=1m size=2m", 'ng.watch: "tty size=1m size=2m": size is said twice'),
         ("packets filter", 'ng.watch: "packets filter": the expression is missing'),

@@ -132,7 +132,7 @@ class _Work:
             from jailng.observe.budget import Options
             from jailng.observe.recorder import Recorder
 
-            directory = store.directory(self.duty.record.name, "tty")
+            directory = store.directory(self.duty.record.name, "sessions")
             self.recorder = Recorder(self.duty.record, str(directory), Options(**asked.options))
             for session in self.tracker.sessions.values():
                 self.recorder.take(session.start)
