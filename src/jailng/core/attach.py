@@ -78,7 +78,7 @@ class Entry:
         self.privileged = params.get("allow.suser", "true") == "true"
         self.view: View | None = None  # the root to enter it with, if it is not the jail's own
         self.init = open_init(record)
-        if _is_limited(record):
+        if is_limited(record):
             from jailng.core import limit
 
             confinement.limits = limit.entering(record)
@@ -90,7 +90,7 @@ class Entry:
             self.view.close()
 
 
-def _is_limited(record: Record) -> bool:
+def is_limited(record: Record) -> bool:
     """Whether it has ng.limits, or a jail has that it is in."""
     return any(one.params.get("ng.limits") or one.rules for one in registry.upwards(record))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, program
+from jailng.core import boot, privileges, process, program
+from jailng.core.attach import is_limited
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
 from jailng.core.rootfs import TREE, attach, beneath, new_file_system
@@ -162,6 +163,8 @@ def _decide(name: str, root: int, params: Parameters) -> Guest:
         return Guest(name, "")
     if "." in params.text("name"):
         raise JailError(f"ng.init={name}: not in a jail in a jail: only the host's jails have a PID 1 of their own")
+    if privileges.share_stack(params):
+        raise JailError(f"ng.init={name}: not with ng.stack=shared: the guest's PID 1 is nobody who has entered")
     if not params.flag("mount.devfs") or not params.flag("mount.procfs"):
         raise JailError(f"ng.init={name}: needs mount.devfs and mount.procfs")
     for init in kind.inits:
@@ -191,14 +194,14 @@ class Gate:
 
     __slots__ = ("_far", "_file", "_near")
 
-    def __init__(self, guest: Guest, params: Parameters) -> None:
+    def __init__(self, guest: Guest, params: Parameters, record: Record) -> None:
         """Raises OSError."""
         from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 
         near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
         self._near, self._far = near.detach(), far.detach()
         self._file = -1
-        self._file = program.lay_out(_of_guest(guest, params), _GATE)
+        self._file = program.lay_out(_of_guest(guest, params, record), _GATE)
 
     def install(self, way: Program) -> None:
         """Have PID 1's program leave it what ``execute`` needs."""
@@ -253,7 +256,7 @@ def let_go(jid: int) -> None:
         waiting.pop(jid).close()
 
 
-def _of_guest(guest: Guest, params: Parameters) -> Program:
+def _of_guest(guest: Guest, params: Parameters, record: Record) -> Program:
     way = program.Program()
     way.must("dup3", 1, _GATE, posix.O_CLOEXEC)
     for number in range(3):
@@ -263,6 +266,10 @@ def _of_guest(guest: Guest, params: Parameters) -> Program:
     for number in range(1, 3):
         way.may("dup3", Kept(1), number, 0)
     way.must("chdir", way.text("/"))
+    if is_limited(record):  # as whoever enters is, since what it starts has not entered
+        from jailng.core import limit
+
+        process.limit(way, limit.entering(record))
     way.execute([guest.init], environment(guest, params), guest.init)
     return way
 
@@ -436,7 +443,7 @@ class Layout(boot.Layout):
         self.leaf = home
         self.links.append(("console", f"pts/{CONSOLE}"))
         self.after.append(OpenConsole(params, record))
-        self.gate = lambda: Gate(guest, params)
+        self.gate = lambda: Gate(guest, params, record)
         if guest.parts:
             self.home = f"{record.cgroup}/members/own"  # processes are in leaves alone, and the guest makes others
             self.leaf = f"{record.cgroup}/members/guest"

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
     from jailng.core.index import Index
 
-_TEXTS = frozenset(
-    "init starter boot broker cgroup console controllers guest halted home keeper rules sockets warden".split()
-)
+_TEXTS = frozenset("init starter boot broker cgroup controllers guest halted home keeper rules sockets warden".split())
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -89,7 +87,7 @@ class Record:
         "boot",
         "broker",
         "cgroup",
-        "console",
+        "consoles",
         "controllers",
         "cookie",
         "created",
@@ -124,7 +122,7 @@ class Record:
         self.controllers = ""  # of v1, in whose hierarchies it has a directory from its start (core/share.py)
         self.home = ""
         self.guest = ""  # what ng.init has found (core/guest.py), and where it is PID 1 the path of its init
-        self.console = ""  # who keeps what it writes on its console (core/console.py)
+        self.consoles: list[str] = []  # who keeps what it writes on its console (core/console.py)
         self.halted = ""  # by whom its members are kept from running (core/halt.py)
         self.starter = ""
         self.init = ""
@@ -146,6 +144,14 @@ class Record:
     def members(self) -> str:
         """The leaf of its cgroup for its own members; those of the jails in it are beside it, below ``members``."""
         return self.home or f"{self.cgroup}/members"
+
+    def holds(self, place: str) -> bool:
+        """Whether the cgroup ``place`` of a process is that of a member, and not of a jail in this one.
+
+        What lies in a ``guest`` a jailed root has named.
+        """
+        head, found, rest = f"{place}/".partition(f"/{self.cgroup}/members/")
+        return bool(found) and "guest" not in head.split("/") and rest.partition("/")[0] in ("", "own", "guest")
 
     @property
     def init_pid(self) -> int:
@@ -195,6 +201,8 @@ class Record:
                 self.undo.append(rest)
             elif word == "undone":
                 self.undo.pop()
+            elif word == "console":
+                self.consoles.append(rest)
             elif word in _TEXTS:
                 setattr(self, word, rest)
             elif word in ("base", "cookie", "mntns", "netns", "parent"):

@@ -129,12 +129,11 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
 
 def _end_those_beside(record: Record) -> None:
     """What looks after it on the host."""
-    if record.warden or record.posts or record.console:
+    if record.warden or record.posts or record.consoles:
         from jailng.core import beside
 
-        for identity in (*record.posts.values(), record.console):
-            if identity:  # they write down what has come until the jail's end
-                beside.end(identity, _PATIENCE)
+        for identity in (*record.posts.values(), *record.consoles):  # they write down what has come until its end
+            beside.end(identity, _PATIENCE)
         if record.warden:
             beside.end(record.warden)
 

@@ -122,7 +122,7 @@ class Broker:
             place = cgroup.of_process(peer)
         finally:
             posix.close(peer)
-        if not f"/{place}".endswith(f"/{self.record.members}"):
+        if not self.record.holds(place):
             raise JailError("the caller is not in the jail")
         return uid == self.owner
 

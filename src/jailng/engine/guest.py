@@ -6,7 +6,6 @@ import posix
 
 from jailng.core import attach, guest
 from jailng.engine import command, inside
-from jailng.engine.life import run_inside
 from jailng.errors import JailError
 from jailng.linux import ns
 
@@ -27,7 +26,7 @@ def start(life: Life) -> Walk:
             raise JailError(f"ng.init={kind}: {init}: {error}") from None
         return
     for line in guest.KINDS[kind].start:
-        yield from run_inside(life, line.split(), False)
+        yield from _run(life, line, life.params.number("exec.timeout"))
 
 
 def shut_down(life: Life) -> Walk:
@@ -54,7 +53,7 @@ def shut_down(life: Life) -> Walk:
             import time
 
             until = time.monotonic() + seconds
-            yield from _run(life, _command(record, kind), seconds)
+            yield from _run_to_stop(life, _command(record, kind), seconds)
             left = max(until - time.monotonic(), 1)
         if init and (yield command.Wait([pidfd], left, counts=False)):
             life.voice.warn(f"ng.init={name}: {init}: timed out")
@@ -81,15 +80,45 @@ def _has(root: int, argv: list[str]) -> bool:
     return guest.has(root, script)
 
 
-def _run(life: Life, line: str, seconds: float) -> Walk:
-    if not line:
-        return
-    yield command.TURN
-    life.voice.say(f"run command in jail: {line}")
-    task = inside.Attended()
+def _run_to_stop(life: Life, line: str, seconds: int) -> Walk:
     try:
-        wait = task.begin(life.params, life.running, life.there, life.names, line.split())
-        task.end((yield command.Wait(wait.pidfds, seconds)))
+        if line:
+            yield from _run(life, line, seconds)
     except JailError as error:
         if life.there.alive():
             life.voice.warn(f"ng.init: {error}")
+
+
+def _run(life: Life, line: str, seconds: int) -> Walk:
+    """A command of the guest's start or shutdown, as its root and on its console, which has so many seconds, 0: no end.
+
+    Raises JailError.
+    """
+    yield command.TURN
+    life.voice.say(f"run command in jail: {line}")
+    environment = command.inside_environment(life.params, life.names)
+    wanted = attach.Command(line.split(), environment, cwd="/", label="exec {}")
+    fds = _on_console(life)
+    task = inside.Attended()
+    try:
+        wait = task.attend(line, lambda: inside.attached(life.running, life.there, wanted, fds), seconds)
+    finally:
+        if fds[0] > 2:
+            posix.close(fds[0])
+            posix.close(fds[1])
+    task.end((yield wait))
+
+
+def _on_console(life: Life) -> tuple[int, int, int]:
+    record = life.there
+    if record.remote:  # /var/log is the jail's above, as is what may run beside
+        return 0, 1, 2
+    from jailng.core import console
+
+    if not record.locked and not record.lock_again():
+        raise JailError(f"jail {record.jid} not found")
+    try:
+        writing = console.pipe(record, life.params)
+    finally:
+        record.unlock()
+    return posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC), writing, writing

@@ -12,6 +12,8 @@ from jailng.linux.libc import ENOENT, ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jailng.core.passwd import User
     from jailng.core.registry import Record
     from jailng.core.stdio import Streams
@@ -67,22 +69,27 @@ class Attended:
         self, params: Parameters, running: Parameters, record: Record, names: dict[str, str], argv: list[str]
     ) -> command.Wait:
         """Start it; it has the time of exec.timeout. Raises OSError."""
+        seconds = params.number("exec.timeout")
+        return self.attend(" ".join(argv), lambda: _run(params, running, record, names, argv, False), seconds)
+
+    def attend(self, line: str, work: Callable[[], int], seconds: int) -> command.Wait:
+        """Have a process do that ``work``, which returns a wait status. Raises OSError."""
         from jailng.linux import child
 
-        self._line = " ".join(argv)
+        self._line = line
         self._said, say = posix.pipe2(posix.O_CLOEXEC)
         self._pid, self._pidfd = child.clone3()
         if self._pid == 0:
             registry.forked()
             try:
                 _let_go_of_terminal()
-                waiting.finish(_run(params, running, record, names, argv, False))
+                waiting.finish(work())
             except (JailError, OSError) as error:
                 posix.write(say, explain(error).encode("utf-8", "surrogateescape"))
             finally:
                 posix._exit(1)
         posix.close(say)
-        return command.Wait([self._pidfd], params.number("exec.timeout"))
+        return command.Wait([self._pidfd], seconds)
 
     def end(self, timed_out: bool) -> None:
         """It has ended, or had its time, and is then left to itself. Raises JailError unless it succeeded."""

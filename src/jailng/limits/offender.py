@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jailng.linux import cgroup, content
+from jailng.linux import content, gathering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +28,7 @@ class Offender:
 
 def members(path: str) -> list[int]:
     """The pids of a jail's members and of those of the jails in it; ``path`` is the jail's cgroup. Raises OSError."""
-    leaf = f"{path}/members"
-    try:
-        found = cgroup.members(leaf)
-    except FileNotFoundError:
-        return []
-    for inner in cgroup.directories_in(leaf):
-        found += members(f"{leaf}/{inner}")
-    return [pid for pid in found if pid]
+    return [pid for pid in gathering.members(f"{path}/members") if pid]
 
 
 def started(pid: int) -> int:

@@ -41,7 +41,7 @@ def _jail_of(pid: int) -> Record | None:
         place = cgroup.of_process(pidfd)
     finally:
         posix.close(pidfd)
-    return next((record for record in registry.jails() if place.endswith(f"/{record.cgroup}/members")), None)
+    return next((record for record in registry.jails() if record.holds(place)), None)
 
 
 def usage(rule: Rule) -> dict[str, int]:

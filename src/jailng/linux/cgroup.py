@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux.libc import ENODEV, ESRCH
+from jailng.linux.libc import ENODEV, EOPNOTSUPP, ESRCH
 from jailng.linux.mount import O_PATH
 
 _UNIFIED = (
@@ -104,7 +104,8 @@ def populated(path: str) -> bool:
 def members(path: str) -> list[int]:
     """The pids in the cgroup ``path`` itself, as this process's pid namespace numbers them (others are 0).
 
-    Raises OSError (ENOENT: there is none). One that is removed meanwhile has none.
+    Raises OSError (ENOENT: there is none). One that is removed meanwhile has none; nor has one that is threaded, as a
+    guest's may be: its processes are those of the cgroup above that is not.
     """
     fd = open_file(path + "/cgroup.procs", posix.O_RDONLY)
     pids = b""
@@ -112,7 +113,7 @@ def members(path: str) -> list[int]:
         while part := posix.read(fd, 65536):
             pids += part
     except OSError as error:
-        if error.errno != ENODEV:
+        if error.errno not in (ENODEV, EOPNOTSUPP):
             raise
         pids = b""
     finally:

@@ -106,9 +106,12 @@ def end(path: str, leaves: tuple[str, ...], until: float) -> None:
 
 def _left_in(leaf: str) -> list[int]:
     try:
-        return cgroup.members(leaf)
+        pids = cgroup.members(leaf)
+        if leaf.endswith("/guest"):  # it may have others in it, to any depth: of PID 1, which waits for the rest
+            pids += [pid for one in cgroup.directories_in(leaf) for pid in _left_in(f"{leaf}/{one}")]
     except FileNotFoundError:
         return []
+    return pids
 
 
 def _wait_for(waited: dict[int, int], events: int, until: float) -> None:

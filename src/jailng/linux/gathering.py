@@ -8,6 +8,7 @@ from jailng.linux import cgroup
 from jailng.linux.libc import EBUSY, ESRCH
 
 _MOST_PASSES = 1000
+_GUESTS = "guest"
 _HOSTS = ("broker", "sockets")  # leaves of a jail's cgroup for processes of the host's
 
 
@@ -43,7 +44,9 @@ def members(path: str) -> set[int]:
             found.update(cgroup.members(name))
         except FileNotFoundError:
             continue
-        names += [f"{name}/{one}" for one in cgroup.directories_in(name) if one not in _HOSTS]
+        # What lies below the guest's own a jailed root has named.
+        hosts = () if _GUESTS in name.split("/") else _HOSTS
+        names += [f"{name}/{one}" for one in cgroup.directories_in(name) if one not in hosts]
     return found
 
 
