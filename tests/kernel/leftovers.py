@@ -23,6 +23,7 @@ _SWITCHES = (
     *(f"ipv6/conf/*/{name}" for name in ("forwarding", "proxy_ndp")),
 )
 # What the kernel changes by itself while an address or a carrier settles.
+_KEPT = ("lock", "last", "pidns", "cpuinfo", "witness", "logs")  # for as long as the machine is up
 _VOLATILE = re.compile(r" (tentative|linkdown|dadfailed|expires \d+sec|(valid|preferred)_lft \w+)")
 
 
@@ -90,7 +91,7 @@ def _registry() -> Iterator[str]:
     for path in top.glob("**/*"):
         if path == top / "index":  # in which jails that are gone stand struck out until it is written anew
             yield from (f"index: {line}" for line in path.read_text().splitlines() if not line.startswith("#"))
-        elif path.is_file() and path.name not in ("lock", "last", "pidns", "cpuinfo", "witness"):
+        elif path.is_file() and path.relative_to(top).parts[0] not in _KEPT and path.stem != "terminals":
             yield str(path)
 
 
