@@ -202,7 +202,7 @@ class Capture:
             unfinished = self._finish()
             comment = "the process that wrote this has died; another goes on where it was"
         elif self.duty.again:
-            comment = "nobody took packets for a while: the process that did was killed"
+            comment = "before this nobody took packets for a while: who did was killed, or told to end"
         try:
             self.files.open(comment, name, offset, unfinished)
         except OSError as error:

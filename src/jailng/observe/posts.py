@@ -45,11 +45,23 @@ def settle(record: Record) -> None:
     kinds = wanted(record)
     for kind in list(record.posts):
         if registry.is_alive(record.posts[kind]):
+            if kind == "packets" and " filter " in record.params.get("ng.watch", ""):
+                _check_filter(record)
             beside.tell(record.posts[kind], _SIGHUP)
             if kind not in kinds and not _stays(kind):
                 beside.end(record.posts[kind], _PATIENCE)
     for kind in kinds:
         ensure(record, kind)
+
+
+def _check_filter(record: Record) -> None:
+    """A post that is there finds a filter that is none when it is too late to say so. Raises JailError."""
+    from jailng.observe import capture
+
+    try:
+        capture.check(record)
+    except JailError as error:
+        raise JailError(f"{KINDS[capture.KIND]}: {error}") from None
 
 
 def _stays(kind: str) -> bool:
