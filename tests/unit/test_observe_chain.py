@@ -1,0 +1,453 @@
+"""A log that shows tampering: whatever is done to it is found, and where; whenever its writer is killed it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jailng.errors import JailError
+from jailng.observe import entry, ratchet, verification
+from jailng.observe.chain import Chain
+from jailng.observe.seal import Head, Key, Seal
+from jailng.observe.verification import ALTERED, INSERTED, MISSING, REMOVED, Report
+
+SIZE, KEEP = 4096, 4
+_ENTRIES = 60
+
+
+class Log:
+    """A log in a directory of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path / "log"
+        self.key = Key("", b"")
+
+    def seal(self) -> Seal:
+        return Seal(self.path / "seal", "web", self.path / "heads")
+
+    def writer(self, keep_key: bool = True) -> Chain:
+        chain = Chain(self.folder, self.seal(), {"jail": "web", "jid": 7}, SIZE, KEEP, keep_key)
+        if chain.key is not None:
+            self.key = chain.key
+        return chain
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.iterdir())
+
+    def verify(self, *anchors: Head, key: Key | None = None) -> Report:
+        return verification.verify(self.folder, self.seal(), key or self.key, list(anchors))
+
+    def copied(self, path: Path) -> Log:
+        shutil.copytree(self.path, path)
+        made = Log(path)
+        made.key = self.key
+        return made
+
+
+def fill(chain: Chain, count: int = _ENTRIES) -> None:
+    for number in range(count):
+        chain.append("syslog", {"message": f"line {number} \x1b[31m\n \udcff \u2603", "pid": number})
+        chain.flush()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    log = Log(tmp_path_factory.mktemp("log"))
+    chain = log.writer()
+    fill(chain)
+    chain.close()
+    assert len(log.files()) == KEEP
+    return log
+
+
+@pytest.fixture
+def log(written: Log, tmp_path: Path) -> Log:
+    return written.copied(tmp_path / "copy")
+
+
+def contents(log: Log) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in log.files()}
+
+
+def restore(log: Log, before: dict[Path, bytes]) -> None:
+    for path in log.files():
+        if path not in before:
+            path.unlink()
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def test_a_whole_log_is_whole(log: Log) -> None:
+    report = log.verify()
+    assert (report.problems, report.status) == ([], 0)
+    state = log.seal().state()
+    assert state is not None
+    assert report.entries == state.seq > _ENTRIES
+    assert report.first > 0
+    assert [path.name for path in log.files()] == report.files
+
+
+def test_an_entry_is_a_line_of_json_that_no_terminal_minds(log: Log) -> None:
+    lines = [line for path in log.files() for line in path.read_text("ascii").splitlines()]
+    assert all(line.isprintable() for line in lines)
+    said = [json.loads(line) for line in lines]
+    one = next(each for each in said if each["kind"] == "syslog")
+    assert one["message"].endswith("\x1b[31m\n \\xff \u2603")
+    assert (one["jail"], one["jid"]) == ("web", 7)
+
+
+def test_every_entry_has_a_key_of_its_own_and_none_can_be_had_from_a_later_one(log: Log) -> None:
+    """What is on the disk once all is written makes none of the MACs that are there."""
+    state = log.seal().state()
+    assert state is not None
+    lines = [entry.Line(line) for path in log.files() for line in path.read_bytes().splitlines()]
+    ahead = [ratchet.after(state.key, count) for count in range(100)]
+    ahead += [ratchet.after(ratchet.first_of(ratchet.later_epoch(state.later, count)), count) for count in range(20)]
+    assert not any(line.is_by(key) for line in lines for key in ahead)
+    assert len({line.mac for line in lines}) == len(lines)
+
+
+@pytest.fixture(scope="module")
+def victim(written: Log, tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return written.copied(tmp_path_factory.mktemp("victim") / "log")
+
+
+_EDITS = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def edited(log: Log, edit: Callable[[], tuple[str, int] | None]) -> None:
+    """Do that to the log; it is found where it was said to be, and all is as it was afterwards."""
+    before = contents(log)
+    try:
+        expected = edit()
+        if expected is None:
+            return
+        report = log.verify()
+        assert report.status == 1
+        first = report.problems[0]
+        assert (first.file, first.line) == expected, report.problems
+    finally:
+        restore(log, before)
+
+
+@_EDITS
+@given(st.data())
+def test_a_byte(victim: Log, data: st.DataObject) -> None:
+    def flip() -> tuple[str, int]:
+        path = data.draw(st.sampled_from(victim.files()))
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(content) - 1))
+        line = content[:at].count(b"\n") + 1
+        content[at] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(content)
+        return path.name, line
+
+    edited(victim, flip)
+
+
+@_EDITS
+@given(st.data())
+def test_a_line_removed(victim: Log, data: st.DataObject) -> None:
+    def remove() -> tuple[str, int]:
+        path = data.draw(st.sampled_from(victim.files()))
+        lines = path.read_bytes().splitlines(keepends=True)
+        at = data.draw(st.integers(0, len(lines) - 1))
+        count = data.draw(st.integers(1, len(lines) - at))
+        path.write_bytes(b"".join(lines[:at] + lines[at + count :]))
+        return path.name, at + 1
+
+    edited(victim, remove)
+
+
+@_EDITS
+@given(st.data())
+def test_a_line_inserted(victim: Log, data: st.DataObject) -> None:
+    def insert() -> tuple[str, int] | None:
+        path = data.draw(st.sampled_from(victim.files()))
+        lines = path.read_bytes().splitlines(keepends=True)
+        every = [line for each in victim.files() for line in each.read_bytes().splitlines(keepends=True)]
+        at = data.draw(st.integers(0, len(lines)))
+        forged = entry.made(at, "syslog", {"message": "x"}, "0" * 64, b"k" * 32)
+        line = data.draw(st.sampled_from([*every, forged, b"\n", b"x\n", b"{}\n"]))
+        path.write_bytes(b"".join([*lines[:at], line, *lines[at:]]))
+        return path.name, at + 1 + (at < len(lines) and line == lines[at])
+
+    edited(victim, insert)
+
+
+@_EDITS
+@given(st.data())
+def test_two_lines_swapped(victim: Log, data: st.DataObject) -> None:
+    def swap() -> tuple[str, int]:
+        path = data.draw(st.sampled_from(victim.files()))
+        lines = path.read_bytes().splitlines(keepends=True)
+        first = data.draw(st.integers(0, len(lines) - 2))
+        second = data.draw(st.integers(first + 1, len(lines) - 1))
+        lines[first], lines[second] = lines[second], lines[first]
+        path.write_bytes(b"".join(lines))
+        return path.name, first + 1
+
+    edited(victim, swap)
+
+
+@_EDITS
+@given(st.data())
+def test_a_file_cut(victim: Log, data: st.DataObject) -> None:
+    def cut() -> tuple[str, int]:
+        path = data.draw(st.sampled_from(victim.files()))
+        content = path.read_bytes()
+        at = data.draw(st.integers(0, len(content) - 1))
+        path.write_bytes(content[:at])
+        return path.name, content[:at].count(b"\n") + 1
+
+    edited(victim, cut)
+
+
+def test_a_file_removed(log: Log) -> None:
+    for number, path in enumerate(log.files()):
+        before = contents(log)
+        path.unlink()
+        report = log.verify()
+        assert (report.problems[0].what, report.problems[0].file) == (MISSING, path.name), number
+        restore(log, before)
+    shutil.rmtree(log.folder)
+    assert log.verify().status == 1
+
+
+def test_an_entry_changed_and_all_chained_anew_without_the_key(log: Log) -> None:
+    path = log.files()[-2]
+    prev, changed = "", False
+    for each in log.files()[-2:]:
+        made = []
+        for line in each.read_bytes().splitlines():
+            said = entry.fields(line)
+            if prev and said["kind"] == "syslog" and not changed:
+                said["message"], changed = "nothing happened", True
+            if changed:
+                number, kind = said.pop("seq"), str(said.pop("kind"))
+                assert isinstance(number, int)
+                for name in ("time", "prev", "mac"):
+                    said.pop(name)
+                line = entry.made(number, kind, said, prev, b"k" * 32)[:-1]
+            prev = entry.digest(line)
+            made.append(line + b"\n")
+        each.write_bytes(b"".join(made))
+    report = log.verify()
+    assert (report.problems[0].what, report.problems[0].file, report.problems[0].line) == (ALTERED, path.name, 2)
+    # Without the key nobody can tell, and it is said that nobody can.
+    blind = verification.verify(log.folder, log.seal(), None, [])
+    assert (blind.authentic, blind.status) == (False, 2) or blind.status == 1
+
+
+def test_without_the_key_the_hashes_tell_of_whoever_did_not_know_better(log: Log) -> None:
+    assert verification.verify(log.folder, log.seal(), None, []).status == 2
+    path = log.files()[-1]
+    path.write_bytes(path.read_bytes().replace(b"line 5", b"line 6", 1))
+    report = verification.verify(log.folder, log.seal(), None, [])
+    assert report.status == 1
+    assert report.problems[0].file == path.name
+
+
+def test_an_old_state_of_all_of_it_put_back(log: Log, tmp_path: Path) -> None:
+    """Log and seal as they were: what this boot has seen of it, or what was known before, tells."""
+    old = tmp_path / "old"
+    shutil.copytree(log.path, old)
+    chain = log.writer()
+    fill(chain, 3)
+    entries, prev = chain.head
+    chain.close()
+    later = Key(log.key.chain, log.key.secret, entries)
+    for name in ("log", "seal"):
+        shutil.rmtree(log.path / name)
+        shutil.copytree(old / name, log.path / name)
+    report = log.verify()
+    assert (report.problems[0].what, report.problems[0].count) == (REMOVED, entries - report.entries)
+    shutil.rmtree(log.path / "heads")  # another boot
+    assert log.verify().status == 0
+    assert any("is a copy" in note for note in log.verify().notes)
+    assert log.verify(Head(log.key.chain, entries, prev)).status == 1
+    assert log.verify(key=later).status == 1
+    # Going on from there makes another history.
+    chain = log.writer()
+    fill(chain, 5)
+    chain.close()
+    assert log.verify().status == 0
+    report = log.verify(Head(log.key.chain, entries, prev))
+    assert (report.problems[0].what, report.problems[0].entry) == (ALTERED, entries - 1)
+
+
+def test_the_seal_taken_away_changed_or_of_another_log(log: Log, tmp_path: Path) -> None:
+    state = log.seal().directory / "state"
+    content = state.read_bytes()
+    state.unlink()
+    assert [problem.what for problem in log.verify().problems] == [verification.SEAL]
+    state.write_bytes(b"x" + content[1:])
+    assert [problem.what for problem in log.verify().problems] == [verification.SEAL]
+    with pytest.raises(JailError, match="not the state of a log"):
+        log.writer()
+    other = Log(tmp_path / "other")
+    other.writer().close()
+    state.write_bytes((other.path / "seal" / "state").read_bytes())
+    assert log.verify().status == 1
+    state.write_bytes(content)
+    assert log.verify().status == 0
+    assert log.verify(key=other.key).status == 1
+
+
+@pytest.mark.parametrize("where", ["end", "half"])
+def test_a_writer_killed_before_it_had_sealed(log: Log, where: str) -> None:
+    """Lines behind the seal are the chain's, or it is said that they are not; half a line only as the very last."""
+    state = (log.seal().directory / "state").read_bytes()
+    chain = log.writer()  # which has told of itself, and sealed that
+    fill(chain, 2)
+    chain.close()
+    path = log.files()[-1]
+    if where == "half":
+        path.write_bytes(path.read_bytes()[:-30])
+    (log.seal().directory / "state").write_bytes(state)
+    shutil.rmtree(log.path / "heads")
+    report = log.verify()
+    assert report.status == 0
+    assert len([note for note in report.notes if "copy" not in note]) == (2 if where == "half" else 1)
+    entries = report.entries
+    chain = log.writer()
+    assert chain.head[0] == entries + 1 if where == "end" else entries + 1
+    chain.close()
+    last = entry.fields(log.files()[-1].read_bytes().splitlines()[-1])
+    assert last["kind"] == "resumed"
+    assert last["unsealed"] == (3 if where == "end" else 2)
+    assert bool(last["half"]) is (where == "half")
+    assert log.verify().status == 0
+
+
+def test_what_is_appended_by_others_is_found(log: Log) -> None:
+    path = log.files()[-1]
+    content = path.read_bytes()
+    for forged in (b"x\n", b'{"seq":0,"x":1}', content.splitlines(keepends=True)[-1]):
+        path.write_bytes(content + forged)
+        report = log.verify()
+        assert report.problems[0].what == INSERTED, forged
+        assert report.problems[0].line == content.count(b"\n") + 1
+
+
+def test_a_writer_goes_on_after_damage_and_leaves_it_to_be_seen(log: Log) -> None:
+    path = log.files()[-1]
+    content = path.read_bytes()
+    path.write_bytes(content[:-400])
+    problems = log.verify().problems
+    chain = log.writer()
+    fill(chain, 3)
+    chain.close()
+    assert path.read_bytes() == content[:-400]
+    report = log.verify()
+    assert report.problems == problems
+    assert any("damage" in entry.fields(line) for line in log.files()[-1].read_bytes().splitlines())
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_killed_at_any_write(tmp_path: Path, torn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each of its system calls that change something; of a write half may have been done."""
+    real = {
+        name: getattr(os, name) for name in ("write", "pwrite", "unlink", "fsync", "fdatasync", "ftruncate", "open")
+    }
+    left = [0]
+
+    def counted(name: str) -> Callable[..., object]:
+        def call(*args: object, **more: object) -> object:
+            if name == "open" and not (isinstance(args[1], int) and args[1] & os.O_CREAT):
+                return real[name](*args, **more)
+            left[0] -= 1
+            if left[0] < 0:
+                if torn and name == "write" and left[0] == -1:
+                    data = args[1]
+                    assert isinstance(data, bytes)
+                    real["write"](args[0], data[: len(data) // 2])
+                raise Killed
+            return real[name](*args, **more)
+
+        return call
+
+    calls = 0
+    while True:
+        log = Log(tmp_path / f"{calls}")
+        acknowledged = 0
+        left[0] = calls
+        chain = None
+        with monkeypatch.context() as patched:
+            for name in real:
+                patched.setattr(os, name, counted(name))
+            try:
+                chain = log.writer()
+                for _ in range(10):
+                    chain.append("syslog", {"message": "x" * 500})
+                    chain.flush()
+                    acknowledged = chain.head[0]
+            except Killed:
+                pass
+        if left[0] >= 0:
+            break
+        calls += 1
+        if chain is not None:
+            chain._seal.close()
+        again = Chain(log.folder, _unlocked(log), {"jail": "web", "jid": 7}, SIZE, KEEP)
+        log.key = again.key or log.seal().key() or log.key
+        assert again.head[0] >= acknowledged
+        fill(again, 2)
+        again.close()
+        report = log.verify()
+        assert report.problems == [], (calls, report.problems)
+        shutil.rmtree(log.path)
+    assert calls > 30
+
+
+def _unlocked(log: Log) -> Seal:
+    """The seal, whose lock a writer that was killed here still has by a descriptor that nobody closes."""
+    state = log.path / "seal" / "state"
+    if state.exists():
+        content = state.read_bytes()
+        state.unlink()
+        state.write_bytes(content)
+    return log.seal()
+
+
+def test_there_is_one_writer(log: Log) -> None:
+    chain = log.writer()
+    with pytest.raises(JailError, match="another process writes to this log"):
+        log.writer()
+    chain.close()
+
+
+def test_the_key_can_be_kept_elsewhere(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    chain = log.writer(keep_key=False)
+    chain.close()
+    assert log.seal().key() is None
+    assert log.key.secret
+    assert Key.parse(log.key.text) == log.key
+    assert log.verify().status == 0
+    assert log.verify(key=Key(log.key.chain, b"k" * 32)).status == 1
+    kept = Log(tmp_path / "kept")
+    kept.writer().close()
+    assert kept.seal().key() == kept.key
+    kept.seal().take_key()
+    assert kept.seal().key() is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "jailng-log-1:a:0:00", "jailng-log-1:a:x:" + "0" * 64, "\x1b:a:0:" + "0" * 64]
+)
+def test_what_is_no_key(text: str) -> None:
+    with pytest.raises(JailError, match="not a verification key"):
+        Key.parse(text)
