@@ -23,6 +23,7 @@ VERBS = {
     "import": "make a root of a tar archive",
     "join": "run a command in a jail, with a root of its own if one is named",
     "list": "jails: those that run, those of /etc/jail.conf that do not, and what is left of others",
+    "log": "what is logged of jails outside them, whether it is whole, and the key to tell by",
     "packets": "packets of a jail: as they come, or as ng.watch has kept them",
     "ps": "processes, with the jail that each is in",
     "rc": "start and stop the jails of /etc/jail.conf: what `service jail` and the machine's start run",

@@ -81,6 +81,7 @@ class Logger:
         folder, seal = chain_of(record.name)
         common = {"jail": record.name, "jid": record.jid}
         self.chain = Chain(folder, seal, common, self.wanted.limits["size"], self.wanted.limits["keep"])
+        self.chain.key = None  # where it is kept is the seal's business
         self.guest: GuestLog | None = None
         self.witness: witness.Witness | None = None
         self._failing = ""

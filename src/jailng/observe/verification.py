@@ -312,7 +312,9 @@ class Verification:
                 self._tell(REMOVED, file.name, number + 1, self.report.entries, 1, told)
             elif self._prev not in (None, line.prev):
                 before = line.number - 1
-                self._tell(ALTERED, file.name, number + 1, before, 1, f"entry {before} is not what follows it says")
+                self._tell(
+                    ALTERED, file.name, number or 1, before, 1, f"entry {before} is not what the next one has of it"
+                )
             if number == 0 and self._prev is None and not self.report.entries:
                 self.report.first = line.number
             self._accept(text, line, number == 0)
@@ -336,6 +338,8 @@ class Verification:
                 self._tell(SEAL, self._seal, 0, -1, 0, f"another log has been here: {anchor.chain}, not {report.chain}")
             elif anchor.entries > report.entries:
                 self._cut(last, anchor.entries, "an older state has been put back")
+            elif anchor.entries <= report.first:
+                report.notes.append(f"entry {anchor.entries - 1} is older than what is kept")
             elif self._hashes.get(anchor.entries - 1, anchor.prev) != anchor.prev:
                 why = f"entry {anchor.entries - 1} is another than the one that was known"
                 self._tell(ALTERED, last.name if last is not None else "", 0, anchor.entries - 1, 1, why)

@@ -1,0 +1,255 @@
+"""``jailctl log``: what is logged of a jail outside it, whether that is whole, and the key to check it with."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import select
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from jailng.core import registry
+from jailng.ctl import listing
+from jailng.errors import JailError, UsageError, explain
+from jailng.observe import entry, inotify, store, verification
+from jailng.observe.chain import Chain
+from jailng.observe.logger import FOLDER, SEALS
+from jailng.observe.logreader import Reader
+from jailng.observe.seal import Head, Key, Seal
+from jailng.params.values import visible
+
+USAGE = """usage: jailctl log [-f] [-n lines] [--kind kind[,...]] [--since time] [--json] jail
+       jailctl log verify [--key key|file] [--head number:hash] [--json] jail
+       jailctl log key [--setup | --take] jail"""
+_GROUPS = {
+    "connections": "connect connected failed accepted closed listening flow",
+    "logins": "login logout session user",
+}
+# What stands before the rest, which is said as key=value, or is the chain's own.
+_LEADING = ("pid", "uid")
+_UNSAID = (
+    "seq time kind jail jid prev mac pid uid gid host_pid host_uid host_gid message facility severity claimed_time "
+    "base64 argv path chain inode dev sid ppid host_ppid"
+).split()
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def main(argv: list[str]) -> int:
+    """Run; the exit status. Raises UsageError, JailError and OSError."""
+    if len(argv) > 1 and argv[0] == "key":
+        return _key(argv[1:])
+    if len(argv) < 2 or argv[0] != "verify":
+        return _show(argv)
+    try:
+        return _verify(argv[1:])
+    except UsageError as error:
+        raise UsageError(str(error), 2) from None  # 1 says that the log was tampered with
+    except (JailError, OSError) as error:
+        raise JailError(explain(error), 2) from None
+
+
+def _one(words: list[str]) -> str:
+    if len(words) != 1:
+        raise UsageError(USAGE)
+    return words[0]
+
+
+def _places(word: str) -> tuple[str, Path, Seal]:
+    """The name of a jail that runs or of which something is kept, where its log is, and what authenticates it."""
+    record = registry.find(word)
+    name = record.name if record is not None else word
+    seal = Seal(Path(store.BASE, SEALS, name), name)
+    folder = Path(store.BASE, name, FOLDER)
+    if "/" in name or name.startswith(".") or not (folder.is_dir() or seal.directory.is_dir()):
+        raise JailError(f"{visible(word)}: nothing of it is logged")
+    return name, folder, seal
+
+
+# Entries
+
+
+def _show(argv: list[str]) -> int:
+    given, words = listing.options(argv, USAGE, "fn:", ["kind=", "since="])
+    _, folder, _ = _places(_one(words))
+    if not folder.is_dir():
+        raise JailError(f"{folder}: the log is missing")
+    kinds = _kinds(given.get("--kind"))
+    since = _since(given["--since"]) if "--since" in given else ""
+    shown = _as_it_is if "--json" in given else _in_words
+    most = _number(given["-n"]) if "-n" in given else None
+    reader = Reader(folder)
+    changes = inotify.Watch()
+    changes.add(str(folder), inotify.CREATE | inotify.MODIFY)  # before it is read to the end
+    found = _chosen(reader.lines(), kinds, since)
+    for line in found if most is None else deque(found, most):
+        print(shown(line))
+    while "-f" in given:
+        sys.stdout.flush()
+        select.select([changes.fd], [], [])
+        changes.clear()
+        for line in _chosen(reader.lines(), kinds, since):
+            print(shown(line))
+    return 0
+
+
+def _kinds(text: str | None) -> set[str] | None:
+    if text is None:
+        return None
+    return {kind for word in text.split(",") for kind in _GROUPS.get(word, word).split()}
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UsageError(USAGE)
+    return int(text)
+
+
+def _since(text: str) -> str:
+    """A time as entries have it: of ``2026-11-25 22:15``, ``22:15``, ``90m`` or RFC 3339. Raises UsageError."""
+    if text[-1:] in _UNITS and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 8:
+        when = datetime.now().astimezone() - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+    else:
+        today = time.strftime("%Y-%m-%d")
+        try:
+            when = datetime.fromisoformat(text if "-" in text else f"{today} {text}").astimezone()
+        except (ValueError, OverflowError):
+            raise UsageError(USAGE) from None
+    return entry.shown_time(calendar.timegm(when.utctimetuple()) * 10**9 + when.microsecond * 1000)
+
+
+def _chosen(lines: Iterable[bytes], kinds: set[str] | None, since: str) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        said = entry.fields(line)
+        if (kinds is None or said.get("kind") in kinds) and str(said.get("time")) >= since:
+            yield said
+
+
+def _as_it_is(said: dict[str, Any]) -> str:
+    return json.dumps(said, separators=(",", ":"))
+
+
+def _in_words(said: dict[str, Any]) -> str:
+    """An entry in a line that no terminal minds."""
+    parts = [str(said.get("time"))[:23], str(said.get("kind"))]
+    parts += [f"{name}={said[name]}" for name in _LEADING if said.get(name) is not None]
+    if "message" in said:
+        where = ".".join([str(said[name]) for name in ("facility", "severity") if name in said])
+        parts += [*([where] if where else []), str(said["message"])]
+    if "path" in said:
+        parts.append(str(said["path"]))
+    if isinstance(said.get("argv"), list):
+        parts.append(shlex.join([str(word) for word in said["argv"]]))
+    parts += [f"{name}={listing.plain(value)}" for name, value in said.items() if name not in _UNSAID]
+    return visible(" ".join(parts))
+
+
+# Whether it is whole
+
+
+def _verify(argv: list[str]) -> int:
+    given, words = listing.options(argv, USAGE, "", ["key=", "head="])
+    name, folder, seal = _places(_one(words))
+    if "--key" in given:
+        key: Key | None = _given_key(given["--key"])
+    else:
+        key = seal.key()
+    anchors = [_head(given["--head"])] if "--head" in given else []
+    report = verification.verify(folder, seal, key, anchors)
+    if "--json" in given:
+        print(json.dumps(_as_json(name, report), indent=2))
+    else:
+        _tell(name, report)
+    return report.status
+
+
+def _given_key(text: str) -> Key:
+    """A key, or a file that has it; ``-`` is standard input. Raises JailError, OSError."""
+    if text == "-":
+        text = sys.stdin.read(4096)
+    elif "/" in text or os.path.exists(text):
+        text = Path(text).read_text("utf-8", "replace")
+    return Key.parse(text)
+
+
+def _head(text: str) -> Head:
+    entries, colon, prev = text.partition(":")
+    if not colon or len(prev) != 64:
+        raise UsageError(USAGE)
+    return Head("", _number(entries), prev)
+
+
+def _as_json(name: str, report: verification.Report) -> dict[str, object]:
+    return {
+        "jail": name,
+        "chain": report.chain,
+        "status": ("whole", "altered", "unverified")[report.status],
+        "first": report.first,
+        "entries": report.entries,
+        "head": f"{report.entries}:{report.prev}",
+        "files": report.files,
+        "problems": [vars(problem) for problem in report.problems],
+        "notes": report.notes,
+    }
+
+
+def _tell(name: str, report: verification.Report) -> None:
+    name = visible(name)
+    for problem in report.problems:
+        print(f"{name}: {visible(problem.text)}")
+    for note in report.notes:
+        print(f"{name}: note: {visible(note)}")
+    range_ = f"entries {report.first} to {report.entries - 1}" if report.entries else "no entry"
+    judged = (
+        "whole",
+        "altered",
+        "no difference found, but whoever changes it can make its hashes anew: check it with --key",
+    )
+    print(f"{name}: {range_} in {len(report.files)} file{'s' * (len(report.files) != 1)}: {judged[report.status]}")
+    if report.prev and not report.problems:
+        print(f"{name}: head {report.entries}:{report.prev}")
+
+
+# The key
+
+
+def _key(argv: list[str]) -> int:
+    given, words = listing.options(argv, USAGE, "", ["setup", "take"])
+    word = _one(words)
+    if "--setup" in given:
+        return _set_up(word)
+    name, _, seal = _places(word)
+    key = seal.key()
+    if key is None:
+        raise JailError(f"{visible(name)}: the verification key is not on this host")
+    state = seal.state()
+    print(Key(key.chain, key.secret, state.seq if state is not None else 0).text)
+    if "--take" in given:
+        sys.stdout.flush()  # who does not get it does not take it away
+        seal.take_key()
+    return 0
+
+
+def _set_up(name: str) -> int:
+    """Begin a log for a jail, before it is first started, of which this host never has the verification key."""
+    from jailng.params.model import check_name
+
+    check_name(name, int(name) if name.isascii() and name.isdigit() else 0)
+    seal = Seal(store.directory(SEALS, name), name)
+    if seal.state() is not None:
+        raise JailError(f"{visible(name)}: there is a log of that name, with a key of its own")
+    chain = Chain(store.directory(name, FOLDER), seal, {"jail": name, "jid": 0}, keep_key=False)
+    try:
+        if chain.key is None:
+            raise JailError(f"{visible(name)}: there is a log of that name, with a key of its own")
+        print(chain.key.text)
+        sys.stdout.flush()
+    finally:
+        chain.close()
+    return 0
