@@ -114,6 +114,12 @@ def debian_python(request: pytest.FixtureRequest, stage: Stage) -> Path:
     return _make(request, stage, roots.PYTHON)
 
 
+@pytest.fixture(scope="session")
+def debian_terminals(request: pytest.FixtureRequest, stage: Stage) -> Path:
+    """A Debian 13 root with sshd, Python and programs that use terminals, shared like ``debian``."""
+    return _make(request, stage, roots.TERMINALS)
+
+
 @pytest.fixture
 def debian_copy(debian: Path, tmp_path: Path) -> Path:
     """A Debian 13 root of the test's own, under a directory that no other user can enter."""

@@ -72,6 +72,7 @@ OLDEST = Bare(packages=(), suite="bookworm", hooks=(_DOWNLOAD,))  # Python 3.11,
 PLAIN = Recipe(_PACKAGES, hooks=('rm -f "$1"/etc/ssh/ssh_host_*', 'chroot "$1" ssh-keygen -q -A'))
 PYTHON = Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux"))
 CALLERS = Recipe((*DEPENDS, "at", "cron", "sudo"))  # a host on which others run jailng's commands
+TERMINALS = Recipe((*_PACKAGES, "python3", "screen", "vim-tiny"), hooks=PLAIN.hooks)
 POSTGRESQL = Recipe(("postgresql", "procps"))
 
 
@@ -134,5 +135,5 @@ def small(target: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for wanted in (PLAIN, POSTGRESQL):
+    for wanted in (PLAIN, POSTGRESQL, TERMINALS):
         make(wanted, say=lambda line: print(f"  {line}", file=sys.stderr, flush=True))

@@ -18,7 +18,7 @@ from jailng.core import registry
 from jailng.observe import client
 from jailng.observe.event import END, INPUT, OUTPUT, Event
 
-PATIENCE = 60.0  # seconds; a loaded machine has them
+PATIENCE = 20.0  # seconds; a loaded machine has them
 
 
 class Screen:
