@@ -44,7 +44,7 @@ def snapshot(stage: Stage) -> dict[str, set[str]]:
     }
 
 
-def differences(stage: Stage, before: dict[str, set[str]], wait: float = 5.0) -> list[str]:
+def differences(stage: Stage, before: dict[str, set[str]], wait: float = 20.0) -> list[str]:
     """What has come and gone since ``before``, one line each.
 
     Waits up to ``wait`` seconds for there to be nothing: the kernel takes network namespaces, and what hangs on them,
