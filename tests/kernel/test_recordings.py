@@ -77,7 +77,7 @@ class Sessions:
         self.until(lambda found: any(what in self.bytes(one["id"]) for one in found))
 
     def bytes(self, number: str, *options: str) -> bytes:
-        command = [self._checkout / "bin/jailctl", "sessions", "--raw", *options, number]
+        command = [str(self._checkout / "bin/jailctl"), "sessions", "--raw", *options, number]
         return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
 
 

@@ -404,3 +404,16 @@ def test_a_long_session_is_summed_up_from_its_end(recorder: Callable[..., Record
     assert len([each for each in entries(path) if each.code == cast.COUNTS]) >= 3
     made.close()
     assert io.BytesIO(path.read_bytes()).readlines()[-1].startswith(b'[2999.000000000, "E", ')
+
+
+def test_other_limits_while_it_records(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
+    made = recorder(Options(size=4096))
+    made.take(event(0, OUTPUT, b"x" * 5000))
+    made.take(event(1, RESIZE, b"0x0"))
+    made.limit(Options())
+    made.take(event(2, OUTPUT, b"y" * 5000))
+    made.close()
+    [path] = files(tmp_path)
+    assert stream(path) == b"y" * 5000
+    assert summary(path).counts.unrecorded == {"size": 5000}
+    assert (summary(path).header.width, summary(path).header.height) == (80, 24)

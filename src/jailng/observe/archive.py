@@ -31,7 +31,7 @@ class Archive:
     def __init__(self, directory: int, options: Options) -> None:
         """``directory``: a descriptor of it."""
         self._directory = directory
-        self._options = options
+        self.options = options
         self._disk = budget.Disk(directory)
         self._beginnings = budget.beginnings()
         self._open: OrderedDict[File, None] = OrderedDict()
@@ -77,16 +77,16 @@ class Archive:
 
     def room(self, now: int, size: int, own: int) -> str:
         """Whether a file of ``own`` bytes may grow by ``size``: "", or why not."""
-        if self._size + size > budget.most(self._options, own) and not self._freed(now, size, own):
+        if self._size + size > budget.most(self.options, own) and not self._freed(now, size, own):
             return "total"
         return "" if self._disk.has(now, size) else "disk"
 
     def _room_for_one(self, now: int, size: int) -> str:
         if not self._beginnings.has(now, 1):
             return "sessions"
-        if self._count() >= self._options.sessions and not self._freed(now, size, 0):
+        if self._count() >= self.options.sessions and not self._freed(now, size, 0):
             return "sessions"
-        if self._size + size > self._options.total and not self._freed(now, size, 0):
+        if self._size + size > self.options.total and not self._freed(now, size, 0):
             return "total"
         return "" if self._disk.has(now, size, 1) else "disk"
 
@@ -98,9 +98,9 @@ class Archive:
         if not 0 <= now - self._looked < _LOOK_AGAIN:
             self._looked = now
             self.look()
-        most = budget.most(self._options, own)
-        while self._size + size > most or (not own and self._count() >= self._options.sessions):
-            if not self._options.oldest or not self._ended:
+        most = budget.most(self.options, own)
+        while self._size + size > most or (not own and self._count() >= self.options.sessions):
+            if not self.options.oldest or not self._ended:
                 return False
             name, removed = self._ended.popleft()
             try:

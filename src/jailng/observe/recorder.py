@@ -94,6 +94,14 @@ class Recorder:
         except FileNotFoundError:
             pass
 
+    def limit(self, options: budget.Options) -> None:
+        """Other limits from now on."""
+        if options != self._options:
+            self._options = self._archive.options = options
+            self._together = budget.together(options)
+            for found in self._live.values():
+                found.budget = self._budget()
+
     # Events.
 
     @property
@@ -222,8 +230,8 @@ class Recorder:
 
     def _resize(self, found: Recording, event: Event) -> None:
         match = _SIZE.fullmatch(event.data)
-        if not match:
-            return
+        if not match or 0 in (int(match.group(1)), int(match.group(2))):
+            return  # no window: nothing that can be played
         if found.file is None:
             found.header.width, found.header.height = int(match.group(1)), int(match.group(2))
             return

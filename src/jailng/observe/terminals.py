@@ -77,6 +77,10 @@ class _Work:
         if dev is not None:
             tracker.take_up(dev, self.recorder.live if self.recorder is not None and duty.again else ())
         duty.ready()
+        if duty.again:
+            while self._read():
+                pass
+            tracker.end_gone()
         while True:
             pause = min([_TICK, *tracker.due()])
             more = self._read()
@@ -136,6 +140,10 @@ class _Work:
             self.recorder = Recorder(self.duty.record, str(directory), Options(**asked.options))
             for session in self.tracker.sessions.values():
                 self.recorder.take(session.start)
+        elif asked is not None and self.recorder is not None:
+            from jailng.observe.budget import Options
+
+            self.recorder.limit(Options(**asked.options))
         elif asked is None and self.recorder is not None and not self.duty.ended():
             self.recorder.close()
             self.recorder = None

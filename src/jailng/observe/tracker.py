@@ -73,6 +73,10 @@ class Tracker:
     def take_up(self, dev: int, going_on: Iterable[tuple[int, int]] = ()) -> None:
         """The terminals that are open already: they begin now, but for those that are going on."""
         present = ptys.numbers(self.devs[dev])
+        # Of one that is gone the ring may still have something; ``end_gone`` ends it after that.
+        for key in going_on:
+            if key[0] == dev and key[1] not in present:
+                self._begin(Event(_now(), event.START, key[1], dev), goes_on=True)
         if not present:
             return
         openers = {one.number: one.pid for one in reversed(ptys.holders(dev))}
@@ -130,9 +134,13 @@ class Tracker:
             if name.isdecimal() and (dev, int(name)) in self.sessions and not self._is_there(dev, int(name)):
                 self.end(dev, int(name))
         if overflown:
-            for dev, number in list(self.sessions):
-                if dev in self.devs and not self._is_there(dev, number):
-                    self.end(dev, number)
+            self.end_gone()
+
+    def end_gone(self) -> None:
+        """End all terminals that are there no more. The ring has been read before."""
+        for dev, number in list(self.sessions):
+            if dev in self.devs and not self._is_there(dev, number):
+                self.end(dev, number)
 
     def end(self, dev: int, number: int, at: int = 0) -> None:
         """A terminal is gone."""
