@@ -28,6 +28,9 @@ _MOUNTS = "mounts: recursive bind mount|calls: mount|calls: umount2"
 _INHERITED = """ipc: unix sockets of the host in /proc/net/unix|namespaces: those that are the host's
     network: the host's interfaces|network: the host's sockets in /proc/net/*|network: a service on the host's*
     network: a service at another of the host's addresses|network: bind *"""
+# PID 1 is a process of the jail's like any other, and reboot(2) ends it.
+_OWN_INIT = """processes: PID 1, *|namespaces: PID 1's by pidfd ioctl|calls: reboot*|devices: open /dev/console
+    devices: what is in /dev|sockets: netlink 15"""
 # A parameter, as jail(8) is given it, and the probes that it opens, as patterns. What root inside can do more with it
 # is this, and no more.
 OPENED: dict[str, str] = {
@@ -43,6 +46,10 @@ OPENED: dict[str, str] = {
     "host=inherit": "namespaces: those that are the host's|leaks: the host's name",
     "ip4=inherit": _INHERITED,
     "ip6=inherit": _INHERITED,
+    "ng.init=auto": _OWN_INIT,
+    "ng.init=sysv": _OWN_INIT,
+    "ng.init=openrc": _OWN_INIT,
+    "ng.init=systemd": _OWN_INIT,
     "ng.stack=shared": "network: a service at another of the host's addresses",
     # What these change is the jail's own stack.
     "vnet": """network: add *|network: set a link up|network: change *|network: rename a link|network: move an interface
@@ -59,6 +66,9 @@ OPENED: dict[str, str] = {
     # All families there are, vsock among them, whose peer is the hypervisor.
     "allow.socket_af": """sockets: family *|sockets: netlink *|sockets: pair of *|sockets: other protocols of inet*
         sockets: SCTP|sockets: DCCP|network: nftables|network: sock_diag""",
+    # What the jail has among its own processes it parts; of what it has nothing is there to be written to.
+    "allow.cgroup": """cgroups: write cgroup.procs|cgroups: write cgroup.subtree_control|cgroups: make one
+        sys: write fs/cgroup/cgroup.procs|sys: read fs/cgroup|proc: /sys""",
     "allow.mlock": "resources: mlock|resources: mlockall|resources: memory locked by MAP_LOCKED",
     "allow.sysvipc": _SYSVIPC,
     "sysvmsg=inherit": _SYSVIPC,
