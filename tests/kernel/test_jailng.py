@@ -17,6 +17,7 @@ import pytest
 from jailng.core import registry
 from jailng.linux import cgroup
 from tests.kernel.conftest import Command, Shim
+from tests.kernel.networks import Namespace, ip
 from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
 
 MAIL = """\
@@ -305,6 +306,54 @@ def test_every_jail_has_them(jail: Command, jailctl: Command, small_root: Path) 
     said(jailctl("sysctl", "jail.instance.cell.socket_unix_permitted=0"))
     assert jailctl("sysctl", "jail.instance.cell.sysvipc_permitted=x").returncode == 1
     said(jailctl("destroy", "cell"))
+
+
+LISTENING = """\
+import socket
+server = socket.create_server(("0.0.0.0", 80))
+print("ready", flush=True)
+while True:
+    server.accept()[0].send(b"here")
+"""
+
+
+def test_an_address_while_the_jail_runs(
+    lan: Namespace, jailctl: Command, jail: Command, jls: Command, checkout: Path, debian_python: Path
+) -> None:
+    """Who listens there is reached by it, and by no other; the host has it again afterwards."""
+    ip("address add 198.51.100.7/24 dev ep0", "address add 198.51.100.8/24 dev ep0")
+    variable = "jail.instance.test.ipv4addr"
+
+    def answered(address: str) -> bool:
+        try:
+            with lan.connect(address) as caller:
+                return caller.recv(4) == b"here"
+        except OSError:
+            return False
+
+    with created(jailctl):
+        there = Inside(checkout, "test", "-c", str(debian_python), "python3", "-c", LISTENING)
+        assert there.hear() == "ready"
+        before = "0"
+        for now in ("198.51.100.7", "198.51.100.8", "0", "198.51.100.8,198.51.100.7"):
+            assert said(jailctl("sysctl", f"{variable}={now}")) == f"{variable}: {before} -> {now}\n"
+            before = now
+            for address in ("198.51.100.7", "198.51.100.8"):
+                assert answered(address) is (address in now), (address, now)
+        assert said(jls("-j", "test", "ip4.addr")) == "198.51.100.8,198.51.100.7\n"
+        said(jail("-c", "name=other", "path=/", "persist", "ip4.addr=198.51.100.9"))
+        for wrong, why in (
+            ("169.254.1", "not an IPv4 address"),
+            ("198.51.100.9", "another jail has it, too"),
+            ("ep0|198.51.100.20", "not on ep0"),
+        ):
+            done = jailctl("sysctl", f"{variable}={wrong}")
+            assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+        assert answered("198.51.100.7")  # as it was
+        said(jail("-r", "other"))
+        there.child.kill()
+        there.end()
+    ip("address del 198.51.100.7/24 dev ep0", "address del 198.51.100.8/24 dev ep0")
 
 
 def test_a_signal_to_all(jailctl: Command, checkout: Path, small_root: Path) -> None:

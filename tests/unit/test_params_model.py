@@ -442,7 +442,7 @@ def test_rename() -> None:
         ("ip6=disable", "ip6"),
         ("osrelease=x", "osrelease"),
         ("ng.uids=shared", "ng.uids"),
-        ("ip4.addr=192.0.2.7", "ip4.addr"),
+        ("ip6.addr=2001:db8::7", "ip6.addr"),
         ("sysvshm=inherit", "sysvshm"),
         ("allow.sysvipc", "allow.sysvipc"),
         ("devfs_ruleset=5", "devfs_ruleset"),

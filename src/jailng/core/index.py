@@ -291,6 +291,11 @@ class Index:
                 self._rewrite([[*row[:3], ",".join(addresses)] if old == row else old for old in self.rows()])
         return found
 
+    def set_addresses(self, jid: int, addresses: list[str]) -> None:
+        """Have a jail have these addresses."""
+        text = ",".join(addresses)
+        self._rewrite([[*row[:3], text] if row[0] == str(jid) else row for row in self.rows()])
+
     def keep_name(self, jid: int, name: str) -> None:
         """Strike a jail out under every name but this."""
         self._rewrite([row for row in self.rows() if row[0] != str(jid) or row[2] == name])

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     from jailng.linux.netlink import Message
 
-__all__ = ["UNDO", "Link", "host_side", "inside", "survey", "undo_lines"]
+__all__ = ["GONE", "UNDO", "Link", "host_side", "inside", "survey", "undo_lines"]
 
 _FIRST_TABLE = 1000  # inside, of those that lead out from one interface
 _PROTOCOL_INSIDE = 3  # as the installer of any system makes them: RTPROT_BOOT
 # All IPv6 sources in two halves: a route with a source goes before one without, which ::/0 would be.
 _HALVES = (bytes(16), b"\x80" + bytes(15))
 _LOOPBACK6 = bytes(15) + b"\1"
-_GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
+GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
 
 def undo_lines(link: Link) -> list[str]:
@@ -125,7 +125,7 @@ def _connect(netlink: Netlink, link: End, pid: int) -> None:
             _check_left(link.host_name)
             # Of a jail of this jid that is gone, but whose namespace is still being taken apart, or is kept by a TCP
             # connection that waits for a peer to take the rest.
-            netlink.batch([rt.delete_link(link.host_name)], ignored=_GONE)
+            netlink.batch([rt.delete_link(link.host_name)], ignored=GONE)
             netlink.batch([veth])
     except OSError as error:
         raise JailError(f"veth {link.host_name}: {error.strerror}") from None
@@ -266,7 +266,7 @@ def _lead_back(jid: int, link: str, carried: list[str]) -> None:
             messages.append(rt.delete_proxy(proxied, packed))
     if messages:
         with Netlink() as netlink:
-            netlink.batch(messages, ignored=_GONE)
+            netlink.batch(messages, ignored=GONE)
 
 
 def _others(jid: int, address: str) -> list[registry.Record]:

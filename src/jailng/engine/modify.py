@@ -168,6 +168,10 @@ def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
         _set_names(record, params)
     if "ng.limits" in changed or record.limiting:
         _limit(record, params)
+    if "ip4.addr" in changed:
+        from jailng.core import readdress
+
+        readdress.change(record, params)
     if "ng.sockets" in changed:
         from jailng.core import sockets
 

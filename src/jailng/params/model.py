@@ -302,6 +302,7 @@ class Parameters:
             if name.startswith("host.") and self["host"] == "inherit":
                 return "host"
             held = name == "allow.reserved_ports" and self._is_on_hosts_stack()
+            held |= name == "ip4.addr" and self["ip4"] == "inherit"
             held |= name in _SYSV and "inherit" in (value, self[name])  # the namespace is chosen at the start
             if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
                 continue

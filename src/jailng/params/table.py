@@ -60,7 +60,7 @@ _ROWS: dict[str, Row] = {
     "ip4": ("jailsys", "new", "C", "now", "restart", _SYS, None,
         "the IPv4 addresses: the host's (inherit), those of ip4.addr (new), none (disable)",
         "new: own network namespace; inherit: the host's; no address: sockets of that family are refused"),
-    "ip4.addr": ("ip4", (), "", "now", "restart", 255, None,
+    "ip4.addr": ("ip4", (), "D", "now", "live", 255, None,
         "the IPv4 addresses, the primary one first: [interface|]address[/prefix][ words for ifconfig(8)]",
         "on routed veths of the jail's own network namespace, one for each interface of the host that has any of them"),
     "ip4.saddrsel": ("bool", True, "", "now", "restart", None, None,
