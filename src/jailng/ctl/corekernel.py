@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.errors import JailError
-from jailng.linux import bpf, cgroup, landlock, lsm, mount, mountfd, ns
+from jailng.linux import bpf, btf, cgroup, landlock, lsm, mount, mountfd, ns, ringbuffer, tracing
 from jailng.linux.libc import ENOSYS, syscall, words
 
 _LANDLOCK_SCOPES = 6  # the ABI that has them, Linux 6.12
@@ -102,6 +102,13 @@ def _devices() -> None:
     os.close(bpf.load(bpf.PROG_TYPE_CGROUP_DEVICE, bpf.CGROUP_DEVICE, code))
 
 
+def _looks_on() -> None:
+    btf.Types()
+    ringbuffer.create(ringbuffer.page_size()).close()
+    code = bpf.mov(bpf.R0, 0) + bpf.leave()
+    os.close(bpf.load(tracing.PROG_TYPE_RAW_TRACEPOINT, 0, code))
+
+
 # What is tried, what the kernel needs for it, and what cannot be had without; "" is no jail at all.
 _Row = tuple[str, str, str, Callable[[], None]]
 _ROWS: list[_Row] = [
@@ -123,6 +130,8 @@ _ROWS: list[_Row] = [
      lambda: _action(_RET_USER_NOTIF)),
     ("programs on a cgroup's sockets", "CONFIG_CGROUP_BPF", "ng.stack=shared, and ports below 1024 with ip4=inherit",
      _sock_addr),
+    ("programs that look on at system calls", "CONFIG_BPF_SYSCALL, CONFIG_DEBUG_INFO_BTF, Linux 5.8",
+     "ng.watch=tty, jailctl watch, and ng.log=exec, connections or logins", _looks_on),
 ]  # fmt: skip
 
 
