@@ -24,11 +24,11 @@ _ANCILLARY = socket.CMSG_SPACE(_STAMP.size) + socket.CMSG_SPACE(_CREDENTIALS.siz
 _LARGEST = 1 << 19  # bytes of a datagram
 _LONGEST = 1 << 16  # bytes of it that are kept
 _SECOND = 10**9
-_FACILITIES = (
+FACILITIES = (
     "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp ntp audit alert clock "
     "local0 local1 local2 local3 local4 local5 local6 local7"
 ).split()
-_SEVERITIES = "emerg alert crit err warning notice info debug".split()
+SEVERITIES = "emerg alert crit err warning notice info debug".split()
 _PRIORITY = re.compile(rb"<(\d{1,3})>")
 _CLAIMED_TIME = re.compile(rb"[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d ")
 
@@ -52,8 +52,8 @@ class Datagram:
         priority = _PRIORITY.match(data)
         if priority is not None:
             facility, severity = divmod(int(priority[1]), 8)
-            said["facility"] = _FACILITIES[facility] if facility < len(_FACILITIES) else str(facility)
-            said["severity"] = _SEVERITIES[severity]
+            said["facility"] = FACILITIES[facility] if facility < len(FACILITIES) else str(facility)
+            said["severity"] = SEVERITIES[severity]
             data = data[priority.end() :]
         claimed = _CLAIMED_TIME.match(data)
         if claimed is not None:

@@ -9,7 +9,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from jailng.errors import explain
+from jailng.errors import JailError, explain
 from jailng.limits import syslog
 from jailng.observe import store, witness
 from jailng.observe.chain import Chain
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jailng.core.registry import Record
+    from jailng.observe.forward import Forwarders
     from jailng.observe.post import Duty
 
 FOLDER = "log"
@@ -78,9 +79,11 @@ class Logger:
         self.held = held
         record = duty.record
         self.wanted = log.read([record.params["ng.log"]])
+        self.name = record.name  # the log stays where it is when the jail is renamed
         folder, seal = chain_of(record.name)
         common = {"jail": record.name, "jid": record.jid}
         self.chain = Chain(folder, seal, common, self.wanted.limits["size"], self.wanted.limits["keep"])
+        self.forwarders: Forwarders | None = None
         self.chain.key = None  # where it is kept is the seal's business
         self.guest: GuestLog | None = None
         self.witness: witness.Witness | None = None
@@ -101,11 +104,15 @@ class Logger:
             if self.duty.init in ready:
                 break
             self._attempt()
+            if self.forwarders is not None:
+                self.forwarders.revive()
         self._end(wanted)
 
     def _wait(self) -> list[int]:
         waiter = select.poll()
         for fd in (self.duty.init, self.duty.bell):
+            waiter.register(fd, select.POLLIN)
+        for fd in self.forwarders.fds if self.forwarders is not None else ():
             waiter.register(fd, select.POLLIN)
         due = time.monotonic() + _FOREVER
         if self._failing:
@@ -164,11 +171,16 @@ class Logger:
         self.wanted = log.read([self.duty.record.params["ng.log"]])
         self.chain.common["jail"] = self.duty.record.name
         self.chain.size, self.chain.keep = self.wanted.limits["size"], self.wanted.limits["keep"]
-        self._follow(False)
+        try:
+            self._follow(False)
+        except (JailError, OSError) as error:
+            syslog.tell(f"jail {visible(self.duty.record.name)}: log: {visible(explain(error))}")
+            self.chain.append("refused", {"why": explain(error)})
         return True
 
     def _follow(self, again: bool) -> None:
         """Have open what is wanted. Raises JailError, OSError."""
+        self._follow_collectors()
         self._follow_kernel()
         if _GUESTS not in self.wanted.kinds:
             if self.guest is not None:
@@ -180,6 +192,16 @@ class Logger:
             self.guest = GuestLog(self.duty.record, self.chain, held.store, held.counts, rate, again, ended=self._ended)
         else:
             self.guest.rate = self.wanted.limits["rate"]
+
+    def _follow_collectors(self) -> None:
+        """Raises JailError: a file that TLS needs is none."""
+        if self.forwarders is None and self.wanted.forwards:
+            from jailng.observe.forward import Forwarders  # with it come ssl and socket's other half
+
+            _, seal = chain_of(self.name)
+            self.forwarders = Forwarders(self.chain.directory, seal.directory, self.name)
+        if self.forwarders is not None:
+            self.forwarders.follow(self.wanted.forwards)
 
     def _follow_kernel(self) -> None:
         """Raises OSError: the kernel does not tell what is wanted."""
@@ -201,3 +223,5 @@ class Logger:
             self.witness.close()
         self.chain.append("ended", {"jail_ended": self.duty.ended()})
         self.chain.close()
+        if self.forwarders is not None:
+            self.forwarders.finish()

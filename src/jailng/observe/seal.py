@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ HEADS = Path("/run/jailng/logs")
 _MAGIC = "jailng-log-1"
 _BYTES = 512
 _ID_BYTES = 8
+_PATIENCE = 1.0  # seconds
 _STATE, _KEY = "state", "key"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -139,10 +141,7 @@ class Seal:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._heads.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(self.directory / _STATE, _CREATE, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JailError(f"{self.directory}: another process writes to this log") from None
+        self._lock()
         self._head = os.open(self._heads / self.name, _CREATE, 0o600)
         data = os.pread(self._fd, _BYTES, 0)
         state = State.unpacked(data)
@@ -151,6 +150,18 @@ class Seal:
         if state is not None:
             state.boot = _boot()
         return state
+
+    def _lock(self) -> None:
+        """A writer that was killed may take a moment to go."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise JailError(f"{self.directory}: another process writes to this log") from None
+            time.sleep(_PATIENCE / 100)
 
     def create(self, keep_key: bool = True) -> tuple[State, Key]:
         """Begin a chain, whose key is kept here unless it is to be kept elsewhere. After ``open``."""
