@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     """Run ``jailctl watch``; its exit status. Raises UsageError and JailError."""
     options, words = _parsed(argv, USAGE, ["json"])
     if not 1 <= len(words) <= 2:
-        raise UsageError(USAGE)
+        raise UsageError(USAGE, _EX_USAGE)
     record = named(words[0], lambda jid: f"jail {jid} not found")
     if options.json:
         return _list([record])
@@ -221,13 +221,15 @@ class _Watch:
 
     def _attach(self) -> None:
         """Find the terminal, and have its events. Raises JailError."""
-        self._detach()
         record, number = self._meant()
         found = next((one for one in ptys.terminals(record.init_pid, record.cgroup) if one.number == number), None)
         if found is None:
             raise JailError("fatal: bad device name", _EX_DATAERR)
+        if self.post is None or self.record is not record:
+            if self.post is not None:
+                self.post.close()
+            self.post = client.connect(record)
         self.record, self.terminal = record, found
-        self.post = client.connect(record)
         self.post.watch(found.dev, number)
         if self.options.write:
             self._open()
@@ -264,9 +266,15 @@ class _Watch:
             os.close(init)
 
     def _detach(self) -> None:
+        """Hear nothing more of the terminal. The post stays: it may be this very jail that is watched next."""
         if self.post is not None:
-            self.post.close()
-            self.post = None
+            try:
+                self.post.pause()
+                while select.select([self.post.fd], [], [], 0)[0] and self.post.read() is not None:
+                    pass
+            except OSError:
+                self.post.close()
+                self.post = None
         if self.slave >= 0:
             os.close(self.slave)
             self.slave = -1
@@ -291,18 +299,19 @@ class _Watch:
             waiter.register(0, select.POLLIN)
         ready = [fd for fd, _ in waiter.poll()]
         if 0 in ready:
-            self._key(os.read(0, _SIZE))
+            typed = os.read(0, _SIZE)
+            self.heard = bool(typed)
+            self._key(typed)
         elif self.post.fd in ready:
             one = self.post.read()
             if one is None:
+                self.post.close()
+                self.post = None
                 self._change(_CLOSED, False)
             else:
                 self._show(one)
 
     def _key(self, typed: bytes) -> None:
-        if not typed:
-            self.heard = False
-            return
         passed = b""
         for at, key in enumerate(typed):
             if key == _EXIT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from contextlib import suppress
 
 from jailng.core import registry
@@ -14,6 +15,7 @@ from jailng.observe.event import Event
 from jailng.params.values import visible
 
 _TRIES = 5
+_SECONDS, _MOMENT = 5.0, 0.01
 _LONGEST = 1 << 17
 _KIND = "tty"
 
@@ -32,6 +34,10 @@ class Watching:
     def watch_all(self) -> None:
         """Ask for those of all of the jail's. Raises OSError."""
         self._say({"watch": None})
+
+    def pause(self) -> None:
+        """Ask for no more events for now. Raises OSError."""
+        self._say({"watch": False})
 
     def typed(self, dev: int, number: int, text: bytes) -> None:
         """Have it recorded that this has been typed into a terminal. Raises OSError."""
@@ -71,11 +77,18 @@ def connect(record: Record) -> Watching:
             posts.ensure(record, _KIND)
             return _connected(record)
         except OSError as error:
-            # One that nobody watched any more was about to leave.
             reason = error.strerror or str(error)
         finally:
             record.unlock()
+        _wait(record.posts.get(_KIND, ""))  # one that nobody watched any more was about to leave
     raise JailError(f"{visible(record.name)}: its terminals cannot be watched: {reason}")
+
+
+def _wait(identity: str) -> None:
+    """For the end of a process, for some seconds."""
+    until = time.monotonic() + _SECONDS
+    while registry.is_alive(identity) and time.monotonic() < until:
+        time.sleep(_MOMENT)
 
 
 def _connected(record: Record) -> Watching:

@@ -163,7 +163,7 @@ class _Work:
                 pid = _peer(watcher)
                 self._tell(Event(_now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
         else:
-            watcher.wants, watcher.watches = wants, True
+            watcher.wants, watcher.watches = wants, key is not False
 
     def close(self) -> None:
         """Finish what has been recorded, and take away what would outlive this post."""

@@ -5,6 +5,7 @@ does not keep up loses what comes meanwhile, and is told how much; nobody waits 
 
     {"watch": null}            the events of all terminals
     {"watch": [dev, number]}   of one
+    {"watch": false}           none for now
     {"typed": "HEX", "watch": [dev, number]}  the watcher has typed that, which is recorded
 """
 
