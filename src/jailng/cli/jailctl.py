@@ -22,6 +22,7 @@ VERBS = {
     "egress": "what may leave jails, with what the rules have counted",
     "export": "write the tree of a jail as a tar archive",
     "import": "make a root of a tar archive",
+    "info": "all of one jail: state, parameters, members, limits and use, who watches it",
     "join": "run a command in a jail, with a root of its own if one is named",
     "list": "jails: those that run, those of /etc/jail.conf that do not, and what is left of others",
     "log": "what is logged of jails outside them, whether it is whole, and the key to tell by",
