@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 found: dict[str, list[str]] = {}
@@ -94,6 +95,27 @@ def cookies() -> None:
     found["cookies"] = [str(min(steps))]  # others on the same processor may have taken some
 
 
+def listen() -> None:
+    """Be a syslogd, with what that leaves of itself, and give whoever wants to take its place a moment for it."""
+    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    if os.path.lexists("/dev/log"):
+        os.unlink("/dev/log")
+    log.bind("/dev/log")
+    os.chmod("/dev/log", 0o666)
+    own = os.stat("/dev/log").st_ino
+    until = time.monotonic() + 1
+    while time.monotonic() < until and os.path.exists("/dev/log") and os.stat("/dev/log").st_ino == own:
+        time.sleep(0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.connect("/dev/log")
+        other.send(b"<14>hello")
+        found["syslog"] = [repr(log.recv(100)), str(other.getpeername())]
+    found["log"] = [str(os.listdir("/dev")), str(log.getsockname())]
+    kept.append(log)
+
+
+kept: list[socket.socket] = []
+listen()
 for top, depth in (("/proc", 4), ("/dev", 6), ("/sys", 6), ("/run", 6), ("/tmp", 6), ("/var/log", 3), ("/etc", 1)):
     look(top, depth)
 for process in ("/proc/1", "/proc/self"):

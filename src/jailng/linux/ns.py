@@ -49,10 +49,14 @@ def setns(fd: int, flags: int) -> None:
     syscall("setns", fd, flags)
 
 
+_NAMES = {CLONE_NEWNET: "net", CLONE_NEWIPC: "ipc", CLONE_NEWNS: "mnt"}
+
+
 class InNamespace:
     """``with InNamespace(fd, kind):`` in that namespace, or that of a pidfd's process, and back. Raises OSError.
 
-    ``kind`` is CLONE_NEWNET or CLONE_NEWIPC.
+    ``kind`` is CLONE_NEWNET, CLONE_NEWIPC or CLONE_NEWNS; of the last, whoever is back is at the root of the namespace,
+    not necessarily its own.
     """
 
     __slots__ = ("_fd", "_here", "_kind")
@@ -63,8 +67,7 @@ class InNamespace:
         self._here = -1
 
     def __enter__(self) -> None:
-        name = "net" if self._kind == CLONE_NEWNET else "ipc"
-        self._here = posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+        self._here = posix.open(f"/proc/self/ns/{_NAMES[self._kind]}", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             setns(self._fd, self._kind)
         except BaseException:

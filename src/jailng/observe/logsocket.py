@@ -1,9 +1,10 @@
 """A jail's /dev/log while the host serves it, and the socket of the guest's own syslogd, whose name that was.
 
 The name is in a tmpfs of the host's that the jail's root may write to. A syslogd takes the name away and binds it
-anew; then the host puts its own socket there in exchange, keeps the guest's below /dev/.jailng, and passes on to
-it what it gets. The guest finds what it expects: a socket of root's, mode 0666, and a syslogd that hears what is sent
-to it. When the host no longer serves the name, the guest's socket has it again.
+anew; then the host puts its own socket there in exchange, keeps the guest's in the directory that lies below the mount
+at /dev/mqueue, where the guest cannot look, and passes on to it what it gets. The guest finds what it expects: a socket
+with the mode of its own, and a syslogd that hears what is sent to it. When the host no longer serves the name, the
+guest's socket has it again.
 
 All of it is done as the jail's root would, who may do no more than it can itself; no link is followed but in its tree.
 """
@@ -17,11 +18,11 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jailng.core import attach, own
+from jailng.core import attach
 from jailng.errors import JailError
-from jailng.linux import child, mount
+from jailng.linux import child, mount, ns
 from jailng.linux.libc import syscall
-from jailng.linux.mountfd import openat2
+from jailng.linux.mountfd import open_tree, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,9 @@ PATH = "/dev/log"
 OURS, ABSENT, FOREIGN, UNUSABLE = "ours", "absent", "foreign", "unusable"
 # Where a systemd listens, for which /dev/log is a link to it; and where it listens if there is no such link.
 _SYSTEMD = b"run/systemd/journal/dev-log"
-_STAGE = "dev"  # in the directory of core.own, which stands for the root of a tree then, so that the name is /dev/log
+_COVERED = b"mqueue"  # a directory of /dev that something is mounted on
+_STAGE = "dev"  # in that directory, which stands for the root of a tree then, so that the name is /dev/log
+_MODE = 0o666
 _NOREPLACE, _EXCHANGE = 1, 2
 _FOLDER = mount.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ITSELF = mount.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,7 +51,7 @@ class Place:
         self._owner = record.owner
         self._root = attach.open_tree_of(record)
         try:
-            self.dev = openat2(self._root, b"dev", _FOLDER, mount.BENEATH)
+            self.dev = _uncovered(self._root, f"/proc/{record.init_pid}/ns/mnt")
         except OSError as error:
             os.close(self._root)
             raise JailError(f"{PATH}: the jail has no /dev: {error.strerror}") from None
@@ -107,7 +110,7 @@ class Place:
             os.umask(before)
 
     def _folder(self) -> int:
-        return openat2(self.dev, own.FOLDER, _FOLDER, mount.BENEATH | mount.RESOLVE_NO_XDEV)
+        return openat2(self.dev, _COVERED, _FOLDER, mount.BENEATH | mount.RESOLVE_NO_XDEV)
 
     def _exchange(self, bound: socket.socket) -> None:
         folder = self._folder()
@@ -117,12 +120,18 @@ class Place:
             self._bind(bound, folder)
             inode = os.stat(NAME, dir_fd=stage, follow_symlinks=False).st_ino
             how = _NOREPLACE if self.look() == ABSENT else _EXCHANGE
+            os.chmod(NAME, _MODE if how == _NOREPLACE else self._mode(), dir_fd=stage)
             _rename(stage, self.dev, how)
             if how == _EXCHANGE:
                 self._keep(stage, folder)
             self._inode = inode
         finally:
             self._clear_stage(folder, stage)
+
+    def _mode(self) -> int:
+        """That of what the guest has there."""
+        mode = os.stat(NAME, dir_fd=self.dev, follow_symlinks=False).st_mode
+        return mode & 0o777 if stat.S_ISSOCK(mode) else _MODE
 
     def _keep(self, stage: int, folder: int) -> None:
         """Keep what has been there, unless it is the dead socket of another post. Raises OSError: it is neither."""
@@ -218,6 +227,37 @@ class Place:
             os.close(found)
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
+
+
+def _uncovered(root: int, namespace: str) -> int:
+    """The jail's /dev without what is mounted in it, which the guest cannot see: a mount of its own, and nowhere.
+
+    Raises OSError (ENOENT: there is none, or it is no tmpfs of the host's).
+    """
+    dev = openat2(root, b"dev", _FOLDER, mount.BENEATH)
+    here = os.open("/", _FOLDER)
+    there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check_covered(dev)
+        try:
+            with ns.InNamespace(there, ns.CLONE_NEWNS):  # the kernel copies no mount of another namespace
+                return open_tree(dev)
+        finally:
+            os.fchdir(here)
+            os.chroot(".")
+    finally:
+        for fd in (dev, here, there):
+            os.close(fd)
+
+
+def _check_covered(dev: int) -> None:
+    try:
+        os.close(openat2(dev, _COVERED, _FOLDER, mount.BENEATH | mount.RESOLVE_NO_XDEV))
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return
+        raise
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), PATH)
 
 
 def _rename(stage: int, dev: int, how: int) -> None:
