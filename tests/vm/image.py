@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel import booted, bootstrapped, debian, hostile
+from tests.kernel import booted, bootstrapped, debian, guests, hostile
 
 _KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "dbus", "udev", "kmod")
 # What the tests would make with mmdebstrap, and the machine has no network to do it.
@@ -30,6 +30,9 @@ _RECIPES = (
     hostile.RECIPE,
     booted.SYSTEMD,
     booted.SYSVINIT,
+    guests.SYSTEMD,
+    guests.SYSVINIT,
+    guests.OPENRC,
 )
 _CARRIED = (
     "CHANGES.md",

@@ -62,7 +62,7 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
     directory, name = _place(record, params)
     file = -1
     try:
-        file = _open(directory, name)
+        file = _open(directory, name, params.text("exec.consolelog") or name)
         init = ns.pidfd_open(record.init_pid)
         cgroup.make(beside.HOME)
         home = cgroup.open_directory(beside.HOME)
@@ -107,15 +107,15 @@ def _place(record: Record, params: Parameters) -> tuple[int, str]:
         posix.close(root)
 
 
-def _open(directory: int, name: str) -> int:
+def _open(directory: int, name: str, path: str) -> int:
     """The file: none that somebody else might read or hear it by. Raises OSError, JailError."""
     try:
         file = posix.open(name, _APPEND | posix.O_NOFOLLOW, 0o600, dir_fd=directory)
     except OSError as error:
-        raise JailError(f"open {name}: {error.strerror}") from None
+        raise JailError(f"open {path}: {error.strerror}") from None
     if posix.fstat(file).st_mode & _S_IFMT != _S_IFREG:
         posix.close(file)
-        raise JailError(f"open {name}: not a regular file")
+        raise JailError(f"open {path}: not a regular file")
     return file
 
 

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.engine.life import Life, Walk
 
+_MOMENT = 0.1  # seconds: 0 would be no end
+
 
 def start(life: Life) -> Walk:
     """Have PID 1 become the guest's init, or run its start, each command as one of exec.start. Raises JailError."""
-    kind, _, init = life.there.guest.partition(" ")
+    kind, _, init = _found(life).partition(" ")
     if init:
         life.voice.say(f"run init in jail: {init}")
         try:
@@ -29,6 +31,12 @@ def start(life: Life) -> Walk:
         yield from _run(life, line, life.params.number("exec.timeout"))
 
 
+def _found(life: Life) -> str:
+    """What the record says of the guest; of a jail in this one the broker does not tell, and it has no init."""
+    record = life.there
+    return guest.decide(life.running).name if record.remote else record.guest
+
+
 def shut_down(life: Life) -> Walk:
     """Have the guest shut down, for which it has exec.timeout seconds, or without that stop.timeout; not if that is 0.
 
@@ -36,27 +44,33 @@ def shut_down(life: Life) -> Walk:
     """
     record = life.there
     seconds = life.params.number("exec.timeout") or life.params.number("stop.timeout")
-    if not seconds or not record.guest:
+    if not seconds or not _found(life):
         return
-    left: float = seconds
-    name, _, init = record.guest.partition(" ")
+    name, _, init = _found(life).partition(" ")
     kind = guest.KINDS[name]
+    if init:
+        yield from _end(life, f"ng.init={name}: {init}", kind, seconds)
+    else:
+        yield from _run_to_stop(life, _command(record, kind), seconds)
+
+
+def _end(life: Life, what: str, kind: guest.Kind, seconds: int) -> Walk:
+    """Have PID 1 end, which is the guest's."""
+    import time
+
     try:
-        pidfd = attach.open_init(record)
+        pidfd = attach.open_init(life.there)
     except JailError:
         return  # it has ended meanwhile
     try:
+        until = time.monotonic() + seconds
         if kind.signal:
-            life.voice.say(f"sent SIGRTMIN+{kind.signal - guest.SIGRTMIN} to: {record.init_pid}")
+            life.voice.say(f"sent SIGRTMIN+{kind.signal - guest.SIGRTMIN} to: {life.there.init_pid}")
             ns.pidfd_send_signal(pidfd, kind.signal)
         else:
-            import time
-
-            until = time.monotonic() + seconds
-            yield from _run_to_stop(life, _command(record, kind), seconds)
-            left = max(until - time.monotonic(), 1)
-        if init and (yield command.Wait([pidfd], left, counts=False)):
-            life.voice.warn(f"ng.init={name}: {init}: timed out")
+            yield from _run_to_stop(life, _command(life.there, kind), seconds)
+        if (yield command.Wait([pidfd], max(until - time.monotonic(), _MOMENT), counts=False)):
+            life.voice.warn(f"{what}: timed out")
     except OSError:
         pass  # it was faster
     finally:
@@ -65,6 +79,8 @@ def shut_down(life: Life) -> Walk:
 
 def _command(record: Record, kind: guest.Kind) -> str:
     """The first of those that the guest has, or ""."""
+    if record.remote:
+        return kind.stop[0]
     try:
         root = attach.open_tree_of(record)
     except OSError:
