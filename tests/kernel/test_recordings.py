@@ -224,14 +224,14 @@ def test_an_ssh_login(
     with recorded(jail, *parameters):
         begun = jexec(
             "cell", "sh", "-c",
-            "echo root:toor | chpasswd && mkdir -p /run/sshd && /usr/sbin/sshd -o PermitRootLogin=yes -o UseDNS=no",
+            "useradd -m -s /bin/bash alice && echo alice:toor | chpasswd && mkdir -p /run/sshd && /usr/sbin/sshd -o UseDNS=no",
         )  # fmt: skip
         assert begun.returncode == 0, begun.stderr
         known = ("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known", "-F", "none")
-        with screen("ssh", "-tt", *known, "-o", "LogLevel=ERROR", "root@198.51.100.9") as one:
+        with screen("ssh", "-tt", *known, "-o", "LogLevel=ERROR", "alice@198.51.100.9") as one:
             one.until("assword: ")
             one.type("toor\n")
-            one.until("# ")
+            one.until("[$] ")
             one.resize(100, 30)
             one.type("stty size\r")
             one.until("30 100")
@@ -245,5 +245,5 @@ def test_an_ssh_login(
         assert len(content) > 1_000_000
         assert content in one.shown
         assert login["from"].startswith("198.51.100.1:")
-        assert (login["user"], login["unrecorded"], login["dropped"]) == ("root", 0, 0)
+        assert (login["user"], login["unrecorded"], login["dropped"]) == ("alice", 0, 0)
         assert [each["out"] for each in found if not each["from"]] == [len("inside\r\n")]

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from jailng.errors import JailError
 from jailng.observe import budget, cast, session
 from jailng.observe.archive import Archive, File
-from jailng.observe.event import DROPPED, END, INPUT, OUTPUT, RESIZE, START, UNRECORDED, WHO, Event
+from jailng.observe.event import DROPPED, END, INPUT, OUTPUT, RESIZE, START, UNRECORDED, WHO, Event, Facts
 from jailng.observe.recording import Recording
 from jailng.observe.tally import Tally
+from jailng.procs.jails import Jails
 
 if TYPE_CHECKING:
     from jailng.core.registry import Record
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _MOST = 8192  # terminals of which each is accounted for
 _SECOND = 1_000_000_000
 _SIZE = re.compile(rb"(\d{1,5})x(\d{1,5})")
+_NAMES = 5 * _SECOND  # for which what the jail calls its users is taken to be the same
 _LOCK = re.compile(r"[\w.-]+")
 
 
@@ -48,6 +50,7 @@ class Recorder:
         self._together = budget.together(self._options)
         self._live: dict[tuple[int, int], Recording] = {}
         self._unfinished: list[tuple[Recording, str]] = []  # whose end could not be written yet
+        self._jails, self._asked = Jails(), 0
         self._lost = 0  # events of the jail's, of whichever of its sessions
         self._now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for name in self._archive.names():
@@ -213,6 +216,7 @@ class Recorder:
     def _make(self, found: Recording) -> str:
         """Give a session its file: "", or why it gets none."""
         own = found.header.own
+        own.update({**self._user(own), **own})
         file, why = self._archive.create(self._now, found.header.timestamp, str(own["id"]), found.header.line())
         self._tally.removed(self._archive.removed)
         self._archive.removed = 0
@@ -222,11 +226,19 @@ class Recorder:
             self._tally.session(why)
         return why
 
+    def _user(self, facts: Facts) -> Facts:
+        """The user's name as the jail's own passwd has it, where it has one."""
+        if not 0 <= self._now - self._asked < _NAMES:
+            self._jails, self._asked = Jails(), self._now
+        uid = facts.get("user_uid", facts.get("uid"))
+        name = self._jails.inside_user(self._record.jid, uid) if isinstance(uid, int) else "-"
+        return {} if name == "-" or name.isdecimal() else {"user": name}
+
     def _who(self, found: Recording, event: Event) -> None:
         if found.file is None:
             found.header.own.update(event.facts)
             return
-        self._line(found, event, cast.WHO, json.dumps(event.facts))
+        self._line(found, event, cast.WHO, json.dumps({**event.facts, **self._user(event.facts)}))
 
     def _resize(self, found: Recording, event: Event) -> None:
         match = _SIZE.fullmatch(event.data)

@@ -198,4 +198,6 @@ class Recording:
     def gap(self) -> bytes:
         """The lines that say that here one recorder has ended and another goes on."""
         self.counts.gaps += 1
-        return self._marked(self._last, "gap: the recorder ended here; what was missed until the next is counted")
+        return self._marked(
+            self._last, "gap: the recorder was killed; what happened until the next had begun may be missing"
+        )
