@@ -222,10 +222,8 @@ def test_an_ssh_login(
 ) -> None:
     parameters = (f"path={debian_copy}", "interface=ep0", "ip4.addr=198.51.100.9", "ng.watch=tty")
     with recorded(jail, *parameters):
-        begun = jexec(
-            "cell", "sh", "-c",
-            "useradd -m -s /bin/bash alice && echo alice:toor | chpasswd && mkdir -p /run/sshd && /usr/sbin/sshd -o UseDNS=no",
-        )  # fmt: skip
+        script = "useradd -m alice; echo alice:toor | chpasswd; mkdir -p /run/sshd; /usr/sbin/sshd -oUseDNS=no"
+        begun = jexec("cell", "sh", "-c", script)
         assert begun.returncode == 0, begun.stderr
         known = ("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known", "-F", "none")
         with screen("ssh", "-tt", *known, "-o", "LogLevel=ERROR", "alice@198.51.100.9") as one:

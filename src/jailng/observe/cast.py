@@ -40,11 +40,12 @@ _LONGEST_HEADER = 65536
 
 def text(data: bytes) -> str:
     """Bytes as text from which ``content`` makes the same bytes again, whatever they are."""
-    decoded = data.decode("utf-8", "surrogateescape")
-    return _sealed(decoded)
+    return _sealed(data.decode("utf-8", "surrogateescape"))
 
 
 def _sealed(decoded: str) -> str:
+    if decoded.isascii():
+        return decoded
     if _OWN.search(decoded):
         decoded = _OWN.sub(lambda match: match.group().encode().decode("ascii", "surrogateescape"), decoded)
     return decoded.translate(_TO_OWN) if _LONE.search(decoded) else decoded
@@ -52,14 +53,14 @@ def _sealed(decoded: str) -> str:
 
 def content(shown: str) -> bytes:
     """The bytes of an event's text."""
-    if _OWN.search(shown):
+    if not shown.isascii() and _OWN.search(shown):
         return shown.translate(_TO_LONE).encode("utf-8", "surrogateescape")
     return shown.encode("utf-8", "surrogatepass")
 
 
 def printable(shown: str) -> str:
     """An event's text with U+FFFD, as a terminal shows it, where it stands for bytes that are no character's."""
-    return _OWN.sub("\ufffd", shown)
+    return shown if shown.isascii() else _OWN.sub("\ufffd", shown)
 
 
 class Stream:
@@ -94,6 +95,8 @@ def line(nanoseconds: int, code: str, data: str) -> bytes:
 
 def _json(value: object) -> str:
     written = json.dumps(value, ensure_ascii=False)
+    if written.isascii() and "\x7f" not in written:
+        return written
     return _BARE.sub(lambda match: f"\\u{ord(match.group()):04x}", written) if _BARE.search(written) else written
 
 

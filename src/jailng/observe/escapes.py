@@ -22,9 +22,14 @@ _SEQUENCE = re.compile(
 # What may still become one.
 _BEGUN = re.compile(rf"(?:{_STRING}[^\x07\x18\x1a\x1b\x9c]*\x1b?|{_CSI}[0-?]*[ -/]*|\x1b[ -/]*)\Z")
 _LONGEST = 65536
-_SEQUENCES = rf"{_STRING}[^\x07\x18\x1a\x1b\x9c]*{_STRING_END}|{_CSI}[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-Z\\-~]"
-_PLAIN = re.compile(rf"{_SEQUENCES}|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_TYPED = re.compile(rf"{_SEQUENCES}|[\x00-\x07\x0b-\x1f\x80-\x9f]")
+# The same, each begun by a control character, so that the matcher passes over all else at once.
+_REST_OF_STRING = rf"[^\x07\x18\x1a\x1b\x9c]*{_STRING_END}"
+_REST = (
+    rf"(?:(?<=\x1b)(?:[\]P_^X]{_REST_OF_STRING}|\[[0-?]*[ -/]*[@-~]|[ -/]*[0-Z\\-~])"
+    rf"|(?<=\x9b)[0-?]*[ -/]*[@-~]|(?<=[\x90\x98\x9d-\x9f]){_REST_OF_STRING})?"
+)
+_PLAIN = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f]{_REST}")
+_TYPED = re.compile(rf"[\x00-\x07\x0b-\x1f\x80-\x9f]{_REST}")
 
 _CONTROLS = frozenset("\a\b\t\n\v\f\r\x0e\x0f")
 _FINALS = frozenset("@ABCDEFGHIJKLMPSTXZ`abdefgmrsu")

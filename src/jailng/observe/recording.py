@@ -198,6 +198,4 @@ class Recording:
     def gap(self) -> bytes:
         """The lines that say that here one recorder has ended and another goes on."""
         self.counts.gaps += 1
-        return self._marked(
-            self._last, "gap: the recorder was killed; what happened until the next had begun may be missing"
-        )
+        return self._marked(self._last, "gap: the recorder was killed; what happened before the next may be missing")
