@@ -212,11 +212,16 @@ def test_the_size_of_a_session(recorder: Callable[..., Recorder], tmp_path: Path
     for number in range(100):
         made.take(event(number, OUTPUT, b"x" * 1000))
     made.take(event(101, INPUT, b"y" * 1000))
+    made.take(event(102, OUTPUT, b"z"))
+    made.tick(BOOT + 103 * SECOND)
+    abandon(made)
+    made = recorder(Options(size=20000))
+    made.take(event(104, OUTPUT, b"z"))
     made.close()
     [path] = files(tmp_path)
     found = summary(path)
     assert 15000 < path.stat().st_size < 20000 + 2000
-    assert found.counts.shown + found.counts.unrecorded["size"] == 101_000 - found.counts.typed
+    assert found.counts.shown + found.counts.unrecorded["size"] == 101_002 and not found.counts.typed
     assert len(stream(path)) == found.counts.shown
     assert "larger than the limit" in next(each.data for each in entries(path) if each.code == "m")
     fd = os.open(tmp_path, os.O_RDONLY)

@@ -103,7 +103,7 @@ class Recorder:
             self._options = self._archive.options = options
             self._together = budget.together(options)
             for found in self._live.values():
-                found.budget = self._budget()
+                found.budget, found.full = self._budget(), False
 
     # Events.
 
@@ -136,7 +136,7 @@ class Recorder:
             if found.file is None:
                 if not found.counted and self._now - found.start > _SECOND // 4:
                     self._make(found)
-            elif found.kept_back and self._now - found.noted > 60 * _SECOND:
+            elif found.kept_back and self._now - found.noted > found.pause:
                 self._note(found)
         unfinished, self._unfinished = self._unfinished, []
         for found, state in unfinished:
@@ -267,13 +267,15 @@ class Recorder:
         if not why:
             return
         self._tally.unrecorded(why, len(data))
-        if found.file and not found.stopped and self._archive.append(found.file, found.stops(event.time, why)):
-            found.flushed()
+        stops = not found.stopped
         found.keep_back(event.time, why, len(data))
+        if found.file and stops and self._archive.append(found.file, found.stops(event.time, why)):
+            found.flushed()
 
     def _refused(self, found: Recording, time: int, size: int) -> str:
         """Why that many bytes are not recorded; "" if they are."""
-        if found.file and found.file.size + size > self._options.size:
+        if found.full or (found.file and found.file.size + size > self._options.size):
+            found.full = True
             return "size"
         if not found.budget.take(time, size):
             return "rate"
@@ -291,6 +293,7 @@ class Recorder:
             why = "disk"
         if why:
             found.hold(event.kind, before)
+            found.full = why == "size"
         else:
             found.wrote(event.time, event.kind, size)
         return why

@@ -14,13 +14,16 @@ _REASONS = {
     "sessions": "too many sessions",
     "disk": "the disk is full",
 }
+# Nanoseconds after which it is noted once more what is being kept back; each time twice as long.
+_PAUSE, _LONGEST_PAUSE = 1_000_000_000, 600_000_000_000
 
 
 class Recording:
     """One session. Times are in nanoseconds of CLOCK_BOOTTIME.
 
-    ``file`` is None until it has one. ``noted``: when it was last written down what has been kept back; ``counted``:
-    whether it is counted as one that has no file.
+    ``file`` is None until it has one; ``counted``: whether it is counted as one that has none; ``full``: whether
+    the file is as large as it may become, and ends here. ``noted``: when it was last written down what has been kept
+    back; ``pause``: how long after that it is to be again.
     """
 
     __slots__ = (
@@ -37,8 +40,10 @@ class Recording:
         "counted",
         "counts",
         "file",
+        "full",
         "header",
         "noted",
+        "pause",
         "start",
     )
 
@@ -50,7 +55,8 @@ class Recording:
         self.counts = Counts()
         self.file: File | None = None
         self.noted = -1
-        self.counted = False
+        self.pause = _PAUSE
+        self.counted = self.full = False
         self._streams = {code: Stream() for code in cast.STREAMS}
         self._last = 0
         self._written = 0  # of the file, when it last had a line of counts
@@ -118,6 +124,9 @@ class Recording:
         """What ``note`` said is in the file."""
         self._back.clear()
         self._dropped = 0
+        if time - self.noted > 2 * _LONGEST_PAUSE:
+            self.pause = _PAUSE
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
         self.noted = time
         self._written = self.file.size if self.file else 0
 
@@ -185,6 +194,7 @@ class Recording:
         made = cls(found.header, budget, seen)
         made.file = file
         made.counts = found.counts
+        made.full = "size" in found.counts.unrecorded
         made._last = found.last
         made._streams = {code: Stream(found.held.get(code, b"")) for code in cast.STREAMS}
         made._partial = {code: (made.start + time, size) for code, (time, size) in found.latest.items()}
