@@ -229,7 +229,7 @@ _jailng_jailctl() {
     else
         _jailng_files -f "$current"
         [[ $verb != cp ]] || _jailng_offer "$current" < <(_jailng_running | sed 's/$/:/')
-        [[ $verb != @(export|sessions) ]] || _jailng_offer "$current" < <(_jailng_running)
+        [[ $verb != @(export|sessions|destroy|join|signal) ]] || _jailng_offer "$current" < <(_jailng_running)
         [[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *: ]] || compopt -o nospace 2>/dev/null
     fi
 }

@@ -243,6 +243,16 @@ def test_where_root_may_mount_it_may_in_that(
     said(jailctl("destroy", "own"))
 
 
+def test_root_of_a_brought_root_is_as_confined_as_any(jailctl: Command, checkout: Path, debian_python: Path) -> None:
+    """All that root gets out of it, in 800 attempts, is what ``create`` permits: the host name of the jail."""
+    with created(jailctl):
+        done = jailctl(
+            "audit", "--json", "--", f"{checkout}/bin/jailctl", "join", "test", "-c", str(debian_python), timeout=300
+        )
+        found = json.loads(done.stdout)["probes"]
+        assert [one["tries"] for one in found if one["state"] == "escaped"] == ["host name", "domain name"]
+
+
 def test_hostile_roots(jailctl: Command, tmp_path: Path, small_root: Path) -> None:
     """What lies where /dev and /proc belong leads nowhere else."""
     with created(jailctl):

@@ -67,8 +67,11 @@ class Entry:
 
     __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "record", "shared_uids", "view")
 
-    def __init__(self, record: Record, confinement: Confinement) -> None:
-        """Raises JailError where the jail has ended meanwhile."""
+    def __init__(self, record: Record, confinement: Confinement, root: str = "") -> None:
+        """``root`` is a directory of the host's that is to be the root, instead of the jail's.
+
+        Raises JailError where the jail has ended meanwhile, or for a directory that it cannot have.
+        """
         params = record.params
         self.record = record
         self.confinement = confinement
@@ -76,8 +79,16 @@ class Entry:
         self.shared_uids = params.get("ng.uids") == "shared"
         self.base = record.owner
         self.privileged = params.get("allow.suser", "true") == "true"
-        self.view: View | None = None  # the root to enter it with, if it is not the jail's own
         self.init = open_init(record)
+        self.view: View | None = None  # the root to enter it with, if it is not the jail's own
+        if root or params.get("ng.root") == "none":
+            from jailng.core import view
+
+            try:
+                self.view = view.View(record, root or params["path"])
+            except BaseException:
+                posix.close(self.init)
+                raise
         if is_limited(record):
             from jailng.core import limit
 

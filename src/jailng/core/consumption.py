@@ -8,9 +8,9 @@ from __future__ import annotations
 import posix
 import time
 
-from jailng.core import attach, registry
+from jailng.core import attach, halt, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, content, controller, gathering, mount, mountfd, ns
+from jailng.linux import cgroup, content, controller, mount, mountfd, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
         if wanted(*[name for name in _OF_PROCESSES if name not in memory]):
             _add_processes(record, used)
         elif wanted("maxproc"):
-            used["maxproc"] = len(pids_of(record))
+            used["maxproc"] = len(halt.members(record))
         used.update(memory)
         if wanted(*OWN):
             for one in [record, *_inside(record)]:
@@ -80,16 +80,8 @@ def _inside(record: Record) -> list[Record]:
     return [one for one in registry.below(record.name) if one.alive()]
 
 
-def pids_of(record: Record) -> list[int]:
-    """Who is a member of a jail, or of one in it."""
-    inits: set[int] = set()
-    for one in _inside(record):
-        inits.update(cgroup.members(f"{one.cgroup}/init") if cgroup.exists(f"{one.cgroup}/init") else [])
-    return sorted(gathering.members(f"{record.cgroup}/members") - inits)
-
-
 def _add_processes(record: Record, used: dict[str, int]) -> None:
-    for pid in pids_of(record):
+    for pid in halt.members(record):
         try:
             lines = content.text(f"/proc/{pid}/status").split("\n")
             files = posix.stat(f"/proc/{pid}/fd").st_size  # Linux 6.2
@@ -198,7 +190,7 @@ def _counters(record: Record, disks: bool) -> dict[str, int]:
             if key in names:
                 counted[names[key]] += int(value)
         return counted
-    for pid in pids_of(record):
+    for pid in halt.members(record):
         try:
             lines = content.text(f"/proc/{pid}/io").split("\n")
         except OSError:

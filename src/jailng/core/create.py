@@ -200,6 +200,10 @@ def _network(
 
         return stack.operations(record, params, base, parent)
     if not addresses:
+        if params.text("ng.sockets") and "ipv4" in privileges.permitted(params):  # else any address can be bound
+            from jailng.core import connection
+
+            return [connection.own_loopback(record.jid)]
         return []
     from jailng.core import connection
 

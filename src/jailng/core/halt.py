@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import registry, undo
-from jailng.linux import cgroup, ns
+from jailng.core import registry
+from jailng.linux import cgroup, gathering, ns
 from jailng.linux.libc import ESRCH
 
 TYPE_CHECKING = False
@@ -96,20 +96,11 @@ def members(record: Record) -> list[int]:
 
     PID 1 of a jail in it is none, nor is what the host runs beside that. Raises OSError.
     """
-    inner = [registry.load(jid) for jid in registry.jids_below(record.name)]
-    apart = {f"{one.cgroup}/{leaf}" for one in inner if one is not None for leaf in undo.BESIDE}
-    return [pid for pid in _below(f"{record.cgroup}/members", apart) if pid]
-
-
-def _below(path: str, apart: set[str]) -> list[int]:
-    try:
-        found = cgroup.members(path)
-    except FileNotFoundError:
-        return []
-    for name in cgroup.directories_in(path):
-        if f"{path}/{name}" not in apart:
-            found += _below(f"{path}/{name}", apart)
-    return found
+    inits: set[int] = set()
+    for one in registry.below(record.name):
+        if cgroup.exists(f"{one.cgroup}/init"):
+            inits.update(cgroup.members(f"{one.cgroup}/init"))
+    return sorted(pid for pid in gathering.members(f"{record.cgroup}/members") - inits if pid)
 
 
 def signal(record: Record, number: int) -> int:

@@ -12,7 +12,7 @@ from jailng.core.index import Index
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
 from jailng.params import sockets, table
-from jailng.params.model import Parameters
+from jailng.params.model import SYSV, Parameters
 from jailng.params.values import escape
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NOT_PERMITTED = "jail_set: Operation not permitted"
 _BY_DESCRIPTOR = "/proc/self/fd/"  # as the broker has found it (engine/behalf.py)
-_SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 
 
 def parent_of(params: Parameters, within: Record | None = None) -> Record:
@@ -74,7 +73,7 @@ def inherit(params: Parameters, parent: Record) -> None:
         if params.given(name):
             raise JailError(NOT_PERMITTED)
         params.imply(name, False)
-    for name in _SYSV:
+    for name in SYSV:
         if above.text(name) == "disable" and params[name] != "disable":
             if params[name] == "new":
                 raise JailError(NOT_PERMITTED)
@@ -219,7 +218,7 @@ def _following(inner: Parameters, params: Parameters, changed: list[str]) -> lis
     for name in ("securelevel", "enforce_statfs"):
         if name in changed and inner.number(name) < params.number(name):
             follow.append(name)
-    follow += [name for name in _SYSV if name in changed and params[name] == "disable" and inner[name] != "disable"]
+    follow += [name for name in SYSV if name in changed and params[name] == "disable" and inner[name] != "disable"]
     lines = params.to_lines(follow)
     if "ng.sockets" in changed:
         families = _common(privileges.permitted(inner), privileges.permitted(params))

@@ -13,10 +13,11 @@ from jailng.errors import JailError
 from jailng.linux import cgroup, controller, gathering
 from jailng.linux.libc import EBUSY, EINVAL
 from jailng.params import limit as limits_of
+from jailng.params.model import SYSV
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from jailng.core.operation import Slots
     from jailng.core.registry import Record
@@ -282,6 +283,18 @@ def _set_own(record: Record, amounts: Amounts) -> None:
     ownlimit.apply(record, _with(amounts, _all_above(record)))
     for one in _inside(record):
         ownlimit.apply(one, _with(_limits_of(one), [amounts, *_all_above(one, record.jid)]))
+
+
+def permit_ipc(record: Record, params: Parameters) -> None:
+    """Have a jail that runs, and those in it, make what System V IPC ``params`` let it. Raises JailError or OSError."""
+    texts = {name: params.text(name) for name in SYSV}
+    for one in (record, *_inside(record)):
+        own = texts if one is record else _less(one.params, texts)
+        ownlimit.permit(one, _with(_limits_of(one), _all_above(one)), own)
+
+
+def _less(params: Mapping[str, str], above: Mapping[str, str]) -> dict[str, str]:
+    return {name: "disable" if above[name] == "disable" else params.get(name, "disable") for name in SYSV}
 
 
 def _with(amounts: Amounts, others: list[Amounts]) -> Amounts:

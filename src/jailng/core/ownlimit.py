@@ -16,6 +16,8 @@ from jailng.linux.libc import EINVAL, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jailng.core.registry import Record
 
     Amounts = dict[str, int]
@@ -28,6 +30,8 @@ _PAGE = 4096
 _LARGEST = 2**64 - 1 - (1 << 24)  # SHMMAX
 _INT = 2**31 - 1
 _SEM = (32000, 1024000000, 500, 32000)  # SEMMSL, SEMMNS, SEMOPM, SEMMNI of a new namespace
+# What says, by its last number, how many there may be, and the parameter that lets there be any.
+_COUNTS = {"kernel/shmmni": "sysvshm", "kernel/sem": "sysvsem", "kernel/msgmni": "sysvmsg"}
 
 
 def apply(record: Record, amounts: Amounts) -> None:
@@ -36,7 +40,7 @@ def apply(record: Record, amounts: Amounts) -> None:
     Half of memoryuse at most is shared memory: that stays when its processes are killed for want of memory, and then
     nobody could enter. Raises JailError where more than that is in use, or OSError.
     """
-    shared = min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", 2 * _LARGEST) // 2)
+    shared = _shared(amounts)
     tree = attach.open_tree_of(record)
     try:
         if not registry.is_alive(record.init):
@@ -47,7 +51,27 @@ def apply(record: Record, amounts: Amounts) -> None:
     finally:
         posix.close(tree)
     if record.params.get("sysvshm") != "inherit":
-        _write_sysctls(record, _sysctls(amounts, shared))
+        _write_sysctls(record, _sysctls(amounts, shared), keep_shut=True)
+
+
+def permit(record: Record, amounts: Amounts, params: Mapping[str, str]) -> None:
+    """Set what of System V IPC the jail may make: by these amounts, and nothing where ``params`` say "disable".
+
+    A process keeps the filter that it came in with, and so this is what a change means to those that are there: what
+    they have made stays. Raises JailError or OSError.
+    """
+    if params.get("sysvshm") != "inherit":
+        shut = [name for name, parameter in _COUNTS.items() if params.get(parameter, "disable") == "disable"]
+        values = _sysctls(amounts, _shared(amounts))
+        _write_sysctls(record, [(name, _none(value) if name in shut else value) for name, value in values])
+
+
+def _none(value: str) -> str:
+    return "\t".join([*value.split("\t")[:-1], "0"])
+
+
+def _shared(amounts: Amounts) -> int:
+    return min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", 2 * _LARGEST) // 2)
 
 
 def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]:
@@ -105,19 +129,35 @@ def _sysctls(amounts: Amounts, shared: int) -> list[tuple[str, str]]:
     ]
 
 
-def _write_sysctls(record: Record, values: list[tuple[str, str]]) -> None:
-    """In the jail's namespace, as its root: nobody else may (ipc_permissions()). Raises JailError or OSError."""
+def _write_sysctls(record: Record, values: list[tuple[str, str]], keep_shut: bool = False) -> None:
+    """In the jail's namespace, as its root: nobody else may (ipc_permissions()). Raises JailError or OSError.
+
+    ``keep_shut``: what ``permit`` has shut stays so.
+    """
     init = attach.open_init(record)
     try:
         with ns.InNamespace(init, ns.CLONE_NEWIPC):
+            shut = [name for name in _COUNTS if keep_shut and _read(name)[-1:] == ["0"]]
             syscall("setresuid", -1, record.owner, -1)
             try:
                 for name, value in values:
-                    _write(name, value)
+                    if name not in shut:
+                        _write(name, value)
             finally:
                 syscall("setresuid", -1, 0, -1)
     finally:
         posix.close(init)
+
+
+def _read(name: str) -> list[str]:
+    try:
+        file = posix.open(f"/proc/sys/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        return posix.read(file, 4096).decode().split()
+    finally:
+        posix.close(file)
 
 
 def _write(name: str, value: str) -> None:

@@ -27,6 +27,8 @@ _NOT_WITH = ("mount", "mount.fstab", "ng.quota")
 
 def check(params: Parameters) -> None:
     """Refuse what takes a tree of the jail's. Raises JailError."""
+    if "." in params.text("name"):
+        raise JailError("ng.root=none: not for a jail in a jail: it is the host's directories that are joined with")
     for name in _NOT_WITH:
         if params[name]:
             raise JailError(f"{name}: not with ng.root=none: the jail has no tree of its own")

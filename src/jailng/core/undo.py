@@ -22,7 +22,6 @@ _ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
 _AMONG_MOUNTS = ("image", "mount", "netns", "quota")
 _PATIENCE = 5.0  # seconds that those who watch a jail have to write down the last of it
 AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
-BESIDE = ("init", "broker", "sockets")  # of a jail's cgroup: what counts as nobody
 LEAVES = ("init", "members/own", "members/guest", "members", "broker", "sockets")  # of a jail's cgroup
 
 

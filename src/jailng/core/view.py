@@ -16,12 +16,12 @@ from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import ns
 from jailng.linux.libc import ENOENT
+from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.program import Program
     from jailng.core.registry import Record
-    from jailng.params.model import Parameters
 
 _OWN = (("dev", "devfs"), ("proc", "procfs"))
 _OWN_TREE = rootfs.DEV  # what is kept of them for a moment
@@ -33,10 +33,11 @@ class View:
 
     __slots__ = ("_below", "_own", "_path", "_private", "_root", "_userns", "own_mounts")
 
-    def __init__(self, record: Record, params: Parameters, path: str) -> None:
+    def __init__(self, record: Record, path: str) -> None:
         """``path`` is absolute, and of the host's. Raises JailError in the words of the parameter of that name."""
         if not path.startswith("/"):
             raise JailError(f"path {path}: not an absolute pathname")
+        params = Parameters.from_texts(record.params)
         self._root = rootfs.open_root(path)
         self._userns = -1
         try:

@@ -8,7 +8,7 @@ from jailng.ctl.mib import INTEGER, NODE, STRING, Variable, View
 from jailng.engine import modify
 from jailng.errors import JailError
 from jailng.params import instance, sockets
-from jailng.params.model import Parameters
+from jailng.params.model import SYSV, Parameters
 
 _TREE = "jail.instance"
 _GONE = "the jail has ended"
@@ -56,7 +56,7 @@ def value(name: str, params: Parameters) -> str:
     if family:
         return str(int(family in privileges.permitted(params)))
     if name == "sysvipc_permitted":
-        return str(int(all(params.text(one) != "disable" for one in instance.SYSV)))
+        return str(int(all(params.text(one) != "disable" for one in SYSV)))
     (parameter,) = instance.ROWS[name][0]
     return str(int(params.flag(parameter)))
 
@@ -76,7 +76,7 @@ def changes(name: str, text: str, params: Parameters) -> Parameters:
         others = [one for one in privileges.permitted(params) if one != family]
         asked.add("ng.sockets", sockets.written((*others, family) if on else tuple(others)))
     elif name == "sysvipc_permitted":
-        for one in instance.SYSV:
+        for one in SYSV:
             if (params.text(one) != "disable") is not on:
                 asked.add(one, "new" if on else "disable")
     else:

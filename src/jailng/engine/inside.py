@@ -151,12 +151,8 @@ def attached(
         from jailng.observe import posts
 
         posts.look_after(record)
-    entry = attach.Entry(record, privileges.confine(params, record.joined))
+    entry = attach.Entry(record, privileges.confine(params, record.joined), root)
     try:
-        if root or privileges.is_rootless(params):
-            from jailng.core import view
-
-            entry.view = view.View(record, params, root or params.text("path"))
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
     finally:

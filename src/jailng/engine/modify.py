@@ -9,7 +9,7 @@ from jailng.core.index import RULES, Index
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
-from jailng.params.model import Parameters
+from jailng.params.model import SYSV, Parameters
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -168,6 +168,10 @@ def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
         _set_names(record, params)
     if "ng.limits" in changed or record.limiting:
         _limit(record, params)
+    if any(name in changed for name in SYSV):
+        from jailng.core import limit
+
+        limit.permit_ipc(record, params)
     if "ip4.addr" in changed:
         from jailng.core import readdress
 

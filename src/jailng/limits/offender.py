@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jailng.linux import content, gathering
+from jailng.linux import content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ class Offender:
         self.pid = pid
         self.comm = comm
         self.uid = uid
-
-
-def members(path: str) -> list[int]:
-    """The pids of a jail's members and of those of the jails in it; ``path`` is the jail's cgroup. Raises OSError."""
-    return [pid for pid in gathering.members(f"{path}/members") if pid]
 
 
 def started(pid: int) -> int:

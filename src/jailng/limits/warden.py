@@ -11,12 +11,12 @@ import posix
 import time
 from select import POLLIN, poll
 
-from jailng.core import beside, consumption, fresh, index, registry
+from jailng.core import beside, consumption, fresh, halt, index, registry
 from jailng.core import limit as kernel
 from jailng.errors import JailError, explain
 from jailng.limits import database, offender, refusals, standing, syslog, watch
 from jailng.limits.rule import of_jail
-from jailng.linux import cgroup, ns
+from jailng.linux import ns
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -166,7 +166,7 @@ class Warden:
 
     def _tell(self, one: Watch) -> None:
         record = self.record
-        found = offender.worst(record, offender.members(record.cgroup), one.limit.resource)
+        found = offender.worst(record, halt.members(record), one.limit.resource)
         syslog.tell(
             f'rule "{of_jail(visible(record.name), one.limit).text}" matched by pid {found.pid} '
             f"({visible(found.comm)}), uid {found.uid}, jail {visible(record.name)}"
@@ -183,16 +183,16 @@ class Warden:
         if number != _signal.SIGKILL:
             self._send_to_all(one, number)
             return
-        cgroup.write(f"{self.record.cgroup}/members/cgroup.freeze", b"1")
         try:
+            halt.freeze(self.record)
             self._send_to_all(one, number)
         finally:
-            _thaw(self.record)
+            halt.thaw(self.record)
 
     def _send_to_all(self, one: Watch, number: int) -> None:
         alive: set[tuple[int, int]] = set()
         for _ in range(_ROUNDS):
-            found = {(pid, offender.started(pid)) for pid in offender.members(self.record.cgroup)}
+            found = {(pid, offender.started(pid)) for pid in halt.members(self.record)}
             alive |= found
             if found <= one.signalled:
                 break
@@ -223,13 +223,6 @@ def _asked_by_another(record: Record, names: set[str]) -> dict[str, int]:
         posix.waitpid(child, 0)
     pairs = [word.partition("=") for word in answer.split()]
     return {name: int(amount) for name, _, amount in pairs}
-
-
-def _thaw(record: Record) -> None:
-    try:
-        cgroup.write(f"{record.cgroup}/members/cgroup.freeze", b"0")
-    except OSError:
-        pass  # the jail has ended
 
 
 def _send(pid: int, birth: int, number: int) -> None:
@@ -272,7 +265,7 @@ def main(jid: int, pid: int, inode: int) -> None:
             if posix.fstat(init).st_ino == inode:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
                 before = beside.enter()
-                _thaw(record)  # the last one may have been killed before it could
+                halt.thaw(record)  # the last one may have been killed before it could
                 Warden(record, init).serve(hears)
                 beside.leave(before)
     except ProcessLookupError:

@@ -19,7 +19,6 @@ ROWS: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 NAMES = tuple(ROWS)
 _SOCKETS = {f"socket_{family}_permitted": family for family in sockets.FAMILIES}
-SYSV = ROWS["sysvipc_permitted"][0]
 
 
 def family(name: str) -> str:
@@ -37,7 +36,7 @@ def created() -> list[tuple[str, str]]:
     return [
         ("persist", "true"),
         ("ng.root", "none"),
-        *[(name, "new" if given["sysvipc_permitted"] == "1" else "disable") for name in SYSV],
+        *[(name, "new" if given["sysvipc_permitted"] == "1" else "disable") for name in ROWS["sysvipc_permitted"][0]],
         ("allow.set_hostname", _bool(given["set_hostname_permitted"])),
         ("ng.sockets", sockets.written(families)),
         ("allow.socket_af", _bool(given["socket_other_permitted"])),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jailng.params.table import Parameter
     from jailng.params.values import Value
 
-_SYSV = ("sysvmsg", "sysvsem", "sysvshm")
+SYSV = ("sysvmsg", "sysvsem", "sysvshm")
 # What is decided together: where one is given, the host's defaults for the others do not count.
 _TOGETHER = {
     "ip4": "ip",
@@ -199,7 +199,7 @@ class Parameters:
         if any(name.startswith("host.") for name in self._values):
             self.imply("host", "new")
         if self.flag("allow.sysvipc"):
-            for name in _SYSV:
+            for name in SYSV:
                 if name not in self._values:
                     self.imply(name, "inherit")
 
@@ -234,9 +234,9 @@ class Parameters:
                 self._check_policy(name)
         if self["host"] == "inherit" and self.flag("allow.set_hostname"):
             raise JailError("allow.set_hostname with host=inherit: on Linux nobody inside can change the host's name")
-        shared = [name for name in _SYSV if self[name] == "inherit"]
-        if shared and len(shared) < len(_SYSV):
-            others = ", ".join([name for name in _SYSV if name not in shared])
+        shared = [name for name in SYSV if self[name] == "inherit"]
+        if shared and len(shared) < len(SYSV):
+            others = ", ".join([name for name in SYSV if name not in shared])
             raise JailError(f"{shared[0]}=inherit: Linux shares all System V IPC or none: not without {others}=inherit")
 
     def _check_policy(self, name: str) -> None:
@@ -303,7 +303,7 @@ class Parameters:
                 return "host"
             held = name == "allow.reserved_ports" and self._is_on_hosts_stack()
             held |= name == "ip4.addr" and self["ip4"] == "inherit"
-            held |= name in _SYSV and "inherit" in (value, self[name])  # the namespace is chosen at the start
+            held |= name in SYSV and "inherit" in (value, self[name])  # the namespace is chosen at the start
             if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
                 continue
             if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
