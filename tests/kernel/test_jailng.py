@@ -292,6 +292,15 @@ def test_the_variables_of_each_jail(
             assert there.ask().split()[place] == (changed if at_once else AT_FIRST[place])
             assert said(shim("sysctl", "-n", f"{variable}={before}")) == f"{after} -> {before}\n"
             assert there.ask().split() == AT_FIRST == new()
+        said(jailctl("sysctl", "jail.instance.test.sysvipc_permitted=1"))
+        permitted = Inside(checkout, "test", "-c", str(debian_python), "python3", "-c", FACTS)
+        assert permitted.hear().split()[5] == "yes"
+        for value, fact in (("0", "ENOSPC"), ("1", "yes"), ("0", "ENOSPC")):
+            said(jailctl("sysctl", f"jail.instance.test.sysvipc_permitted={value}"))
+            assert permitted.ask().split()[5] == fact
+        said(jail("-m", "name=test", "ng.limits=nshm:deny=7"))
+        assert permitted.ask().split()[5] == "ENOSPC"
+        assert permitted.end() == 0
         said(
             shim("sysctl", "jail.instance.test.socket_other_permitted=1", "jail.instance.test.socket_route_permitted=0")
         )

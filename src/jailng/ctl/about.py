@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jailng.core import consumption, registry
+from jailng.core import consumption, halt, registry
 from jailng.core.index import UIDS_PER_JAIL
 from jailng.core.registry import Record
 from jailng.ctl import jails as listed
@@ -73,7 +73,7 @@ def _alive(record: Record) -> dict[str, Any]:
 
 def _pids(record: Record) -> list[int]:
     try:
-        return consumption.pids_of(record)
+        return halt.members(record)
     except (JailError, OSError):
         return []
 
