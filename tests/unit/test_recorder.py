@@ -306,7 +306,7 @@ def test_a_flood_of_sessions_is_counted(recorder: Callable[..., Recorder], tmp_p
         made.take(event(number / 100, OUTPUT, b"x"))
         made.take(event(number / 100, END))
     made.close()
-    assert 200 <= len(files(tmp_path)) <= 200 + 60 + 1
+    assert 1000 <= len(files(tmp_path)) <= 1000 + 60 + 1
     fd = os.open(tmp_path, os.O_RDONLY)
     assert tally.read(fd)["sessions"]["sessions"] == 3000 - len(files(tmp_path))
     os.close(fd)
@@ -422,3 +422,14 @@ def test_other_limits_while_it_records(recorder: Callable[..., Recorder], tmp_pa
     assert stream(path) == b"y" * 5000
     assert summary(path).counts.unrecorded == {"size": 5000}
     assert (summary(path).header.width, summary(path).header.height) == (80, 24)
+
+
+def test_one_that_was_there_long_before(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
+    made = recorder()
+    made.tick(BOOT + 5000 * SECOND)
+    made.take(event(0, START))
+    made.take(event(5001, OUTPUT, b"x"))
+    made.close("stopped")
+    [path] = files(tmp_path)
+    assert [each.time for each in entries(path) if each.code == "o"] == [1.0]
+    assert (summary(path).header.own["late"], summary(path).ended) == (1, "stopped")

@@ -9,7 +9,7 @@ _SECOND = 1_000_000_000
 _BURST = 16  # seconds of its rate that may be written at once
 # What each session may record when others have used up the rate: what somebody does who types, but no flood.
 _QUIET_RATE, _QUIET_BURST = 4096, 65536
-_NEW_RATE, _NEW_BURST = 2, 200  # new files a second, and at once
+_NEW_RATE, _NEW_BURST = 2, 1000  # new files a second, and at once
 _SMALL = 65536  # bytes of a session's file up to which the last eighth of the total is for it
 _RESERVE = 64 << 20  # bytes of the disk that are the host's, or a twentieth of a disk that is small
 _RESERVED_FILES = 1000

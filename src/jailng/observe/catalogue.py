@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -102,6 +103,8 @@ def _one(jail: str, directory: int, name: str, recorded: dict[str, bool]) -> Ses
     recorder = str(facts.get("recorder", ""))
     if not found.ended and recorder not in recorded:
         recorded[recorder] = session.is_recorded(directory, recorder)
+    start = int(facts["wall"]) / 1e9 if "wall" in facts else found.header.timestamp
+    state = found.ended or (session.LIVE if recorded[recorder] else session.CUT_OFF)
     return Session(
         id=session.number(name),
         jail=jail,
@@ -111,11 +114,11 @@ def _one(jail: str, directory: int, name: str, recorded: dict[str, bool]) -> Ses
         facts=facts,
         width=found.header.width,
         height=found.header.height,
-        start=int(facts["wall"]) / 1e9 if "wall" in facts else found.header.timestamp,
-        duration=found.last / 1e9,
+        start=start,
+        duration=max(found.last / 1e9, time.time() - start if state == session.LIVE else 0),
         counts=found.counts,
         size=found.size,
-        state=found.ended or (session.LIVE if recorded[recorder] else session.CUT_OFF),
+        state=state,
     )
 
 

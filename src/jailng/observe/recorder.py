@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOST = 8192  # terminals of which each is accounted for
 _SECOND = 1_000_000_000
 _SIZE = re.compile(rb"(\d{1,5})x(\d{1,5})")
+_LATE = 10 * _SECOND
 _NAMES = 5 * _SECOND  # for which what the jail calls its users is taken to be the same
 _LOCK = re.compile(r"[\w.-]+")
 
@@ -193,7 +194,10 @@ class Recorder:
 
     def _header(self, event: Event) -> cast.Header:
         record = self._record
-        wall = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) + event.time
+        # Of a session that was there long before anybody recorded it there is nothing to wait for when it is replayed.
+        late = self._now - event.time > _LATE
+        start = self._now if late else event.time
+        wall = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) + start
         own: dict[str, str | int] = {
             "id": secrets.token_hex(4),
             "jail": record.name,
@@ -206,10 +210,10 @@ class Recorder:
             "base": record.owner,
             "recorder": self._identity,
             "wall": wall,
-            "start": event.time,
+            "start": start,
             **event.facts,
         }
-        if event.kind != START:
+        if event.kind != START or late:
             own["late"] = 1  # its beginning was not seen
         return cast.Header(timestamp=wall // _SECOND, title=f"{record.name} pts/{event.terminal}", own=own)
 

@@ -145,7 +145,7 @@ class _Work:
 
             self.recorder.limit(Options(**asked.options))
         elif asked is None and self.recorder is not None and not self.duty.ended():
-            self.recorder.close()
+            self.recorder.close("stopped")
             self.recorder = None
 
     def _may_leave(self) -> bool:
