@@ -42,6 +42,7 @@ VERBS = {
     "start": "start jails of /etc/jail.conf",
     "stop": "stop jails",
     "sysctl": "FreeBSD's sysctls that are about jails",
+    "top": "what jails use, or the processes of one, live",
     "watch": "look on at a terminal of a jail, unseen",
 }
 _MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name

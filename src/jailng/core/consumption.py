@@ -52,12 +52,12 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
 
     used = dict.fromkeys([*_STATUS.values(), *_COUNTS], 0)
     try:
-        memory = _memory(record)
-        if wanted(*[name for name in _OF_PROCESSES if name not in memory]):
+        held = memory(record)
+        if wanted(*[name for name in _OF_PROCESSES if name not in held]):
             _add_processes(record, used)
         elif wanted("maxproc"):
             used["maxproc"] = len(halt.members(record))
-        used.update(memory)
+        used.update(held)
         if wanted(*OWN):
             for one in [record, *_inside(record)]:
                 _add_own(one, used)
@@ -65,8 +65,8 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
             from jailng.core import quota
 
             used["disk"] = quota.used(record)[0]
-        used["cputime"] = _counters(record, False)["pcpu"] // 1_000_000
-        used["wallclock"] = _age(record)
+        used["cputime"] = counters(record, False)["pcpu"] // 1_000_000
+        used["wallclock"] = age(record)
         if wanted(*_RATES):
             used.update(_rates(record, wanted(*_IO.values())))
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _add_processes(record: Record, used: dict[str, int]) -> None:
                 used[_STATUS[key]] += int(value.split()[0]) * 1024
 
 
-def _memory(record: Record) -> dict[str, int]:
+def memory(record: Record) -> dict[str, int]:
     """What counts against the limits, where there is a controller: files in the cache, too."""
     used: dict[str, int] = {}
     top = controller.usual("memory")
@@ -170,13 +170,13 @@ def _sysvipc(record: Record) -> dict[str, list[str]]:
         posix.close(init)
 
 
-def _age(record: Record) -> int:
+def age(record: Record) -> int:
     """Seconds since PID 1 was started."""
     fields = content.text(f"/proc/{record.init_pid}/stat").rpartition(") ")[2].split()
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS)
 
 
-def _counters(record: Record, disks: bool) -> dict[str, int]:
+def counters(record: Record, disks: bool) -> dict[str, int]:
     """What rates are made of: microseconds of processors, bytes and operations of disks, since the start."""
     counted = dict.fromkeys(_RATES, 0)
     lines = cgroup.read(f"{record.cgroup}/members/cpu.stat").decode().split("\n")
@@ -205,11 +205,11 @@ def _counters(record: Record, disks: bool) -> dict[str, int]:
 def _rates(record: Record, disks: bool) -> dict[str, int]:
     """In a second, and of the processors percent of one; what has ended meanwhile may take its part with it."""
     if record.init not in _samples:
-        _samples[record.init] = time.monotonic(), _counters(record, disks)
+        _samples[record.init] = time.monotonic(), counters(record, disks)
     then, before = _samples[record.init]
     if time.monotonic() - then < _WINDOW:
         time.sleep(_WINDOW - (time.monotonic() - then))
-    now, after = time.monotonic(), _counters(record, disks)
+    now, after = time.monotonic(), counters(record, disks)
     _samples[record.init] = now, after
     found = {name: int(max(after[name] - before[name], 0) / (now - then)) for name in _RATES}
     found["pcpu"] //= 10_000
