@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import select
 import struct
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KIND = "packets"
 _SNAPLEN = 262144  # that all interfaces have in a file, whatever is kept: libpcap reads no file in which they differ
 _SECOND = 1.0
+_PRIORITY = -20
 _DRAINED = 2  # times that there has to be nothing in any ring, after the jail has ended
 _BUFFERS = 1020  # in one write
 _SLOT = 1 << 15
@@ -94,6 +96,8 @@ def _asked(record: Record) -> watch.Watch:
 
 def work(duty: Duty, held: Held) -> None:
     """Write down what is in the rings until the jail has ended, or its packets are no longer wanted."""
+    # What the jail sends is not to keep from being run whoever has to write it down before the ring is full.
+    os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     Capture(duty, held).run()
 
 

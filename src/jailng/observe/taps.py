@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Source = packet.Ring | packetcopy.Copies
 
-RING, COPIES = 32 << 20, 8 << 20  # bytes of memory for what nobody has written down yet
+RING, COPIES = 64 << 20, 8 << 20  # bytes of memory for what nobody has written down yet
 _LOOPBACK = 1
 _MOMENT = 0.002  # seconds
 _IFLA_LINK, _IFLA_NETNSID = 5, 37
