@@ -385,6 +385,9 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
     except FileExistsError:  # of a process that died here
         posix.unlink(new)
         record._fd = posix.open(new, flags, 0o644)
+    except FileNotFoundError:  # who made the directory above has had no jail in mind
+        posix.mkdir(f"{index.DIRECTORY}/jails", 0o755)
+        record._fd = posix.open(new, flags, 0o644)
     _locks.add(record._fd)
     made = [new]
     try:

@@ -84,7 +84,7 @@ def let_die(record: Record) -> None:
     And who waits for a disk that is throttled does not die before it has answered.
     """
     limits = f"{record.params.get('ng.limits', '')} {record.rules}"
-    if "pcpu:" in limits or ":throttle" in limits:
+    if ("pcpu:" in limits or ":throttle" in limits) and cgroup.exists(record.cgroup):  # else it has died
         from jailng.core import limit
 
         limit.lift(record)
