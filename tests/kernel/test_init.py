@@ -117,7 +117,7 @@ class Guest:
         allowed = ["allow.cgroup"] if self.kind == "systemd" else []
         done = self._jail(
             "-v", "-c", "name=guest", f"path={self.root}", "host.hostname=guest", "interface=ep0",
-            f"ip4.addr={_ADDRESS}/24", f"ip6.addr={_ADDRESS6}/64", "stop.timeout=120", *allowed, *given,
+            f"ip4.addr={_ADDRESS}/24", f"ip6.addr={_ADDRESS6}/64", *allowed, *given,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert self._heard("var/tmp/up") == "up\n"
@@ -224,7 +224,9 @@ def test_it_boots_and_shuts_down(guest: Guest, jail: Command, lan: Namespace, lo
     assert (logs.stat().st_mode & 0o777, (logs / "console.log").stat().st_mode & 0o777) == (0o700, 0o600)
     if guest.kind == "systemd":
         _look_at_systemd(guest, jail)
-    done = jail("-r", "guest", timeout=_PATIENCE)
+    conf = tmp_path / "jail.conf"
+    conf.write_text("guest { stop.timeout = 120; }\n")  # on a machine that is emulated 10 seconds are not much
+    done = jail("-f", str(conf), "-r", "guest", timeout=_PATIENCE)
     assert (done.returncode, done.stderr) == (0, ""), guest.console
     assert guest.take_what_was_seen() == "TERM\n"
     assert _LAST_WORDS[guest.kind] in guest.console
@@ -245,17 +247,46 @@ def _look_at_systemd(guest: Guest, jail: Command) -> None:
     assert "Read-only" in guest.refused("mkdir /sys/fs/other")
     guest.refused("echo $$ >/sys/fs/cgroup/cgroup.procs")  # nobody moves into it, or out of it
     guest.refused("systemd-run --pipe sh -c 'mkdir /sys/fs/cgroup/../more'")
+    _hide(guest, jail)
     # Whatever it does, its processes are the jail's members.
-    init = guest.recorded("init")[0]
     place = f"/jailng/{guest.recorded('home')[0].split('/')[1]}/members/"
-    ours = os.readlink(f"/proc/{init}/ns/pid")
-    found = 0
+    places = [text.partition("0::")[2] for text in _read(guest, "cgroup").values()]
+    assert len(places) > 5 and all(one.startswith(place) for one in places), places
+
+
+def _read(guest: Guest, name: str) -> dict[str, str]:
+    """That file in /proc of all that is in its pid namespace, by pid."""
+    ours = os.readlink(f"/proc/{guest.recorded('init')[0]}/ns/pid")
+    found = {}
     for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and os.readlink(entry / "ns/pid") == ours:
-                found += 1
-                assert place in (entry / "cgroup").read_text().partition("0::")[2]
-    assert found > 5
+        with suppress(OSError):  # it has ended, or is no process
+            if os.readlink(entry / "ns/pid") == ours:
+                found[entry.name] = (entry / name).read_text()
+    return found
+
+
+_HIDE = """
+cd /sys/fs/cgroup && mkdir -p broker/threaded jailng/1/members
+echo threaded >broker/threaded/cgroup.type
+i=0; while mkdir many$i 2>/dev/null; do i=$((i + 1)); done; [ $i -lt 1024 ] || exit 1
+for place in broker jailng/1/members; do
+    sleep 1234567 & echo $! >$place/cgroup.procs || exit 1
+    sleep 0.01
+done
+echo 1 >jailng/1/members/cgroup.freeze
+"""
+
+
+def _hide(guest: Guest, jail: Command) -> None:
+    """Cgroups that are called as the host's are, as many as it may make, threaded and frozen ones: it is no use."""
+    guest.run("systemd-run", "-q", "--wait", "-p", "KillMode=process", "sh", "-c", _HIDE)
+    assert jail("-m", "name=guest", "ng.limits=openfiles:deny=1234").returncode == 0
+    kept = _read(guest, "limits")
+    hidden = [pid for pid, argv in _read(guest, "cmdline").items() if argv == "sleep\x001234567\0"]
+    assert len(hidden) == 2
+    for pid in hidden:
+        assert next(line for line in kept[pid].splitlines() if line.startswith("Max open files")).split()[4] == "1234"
+    guest.run("sh", "-c", "echo 0 >/sys/fs/cgroup/jailng/1/members/cgroup.freeze")
 
 
 def test_what_is_missing_is_named(jail: Command, stage: Stage, tmp_path: Path, small_root: Path) -> None:
