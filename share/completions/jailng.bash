@@ -224,8 +224,14 @@ _jailng_jailctl() {
         _jailng_offer "$current" < <(_jailng_running)
     elif [[ $current == -* ]]; then
         _jailng_offer "$current" < <(jailctl "$verb" --help 2>/dev/null | grep -o -- '--[a-z-]*\|-[A-Za-z]\>')
-    elif [[ $verb == audit && $COMP_CWORD == 2 ]]; then
+    elif [[ $verb == @(audit|console|destroy|join|signal|watch) && $COMP_CWORD == 2 ]]; then
         _jailng_offer "$current" < <(_jailng_running)
+    elif [[ $before == --file || $before == -f && $verb == @(info|list|restart|start|stop) ]]; then
+        _jailng_files -f "$current"
+    elif [[ $verb == @(drops|packets|top) ]]; then
+        _jailng_offer "$current" < <(_jailng_running)
+    elif [[ $verb == @(info|list|logs|restart|start|stop) ]]; then
+        _jailng_offer "$current" < <({ [[ $verb == start ]] || _jailng_running; _jailng_configured; } | sort -u)
     else
         _jailng_files -f "$current"
         [[ $verb != cp ]] || _jailng_offer "$current" < <(_jailng_running | sed 's/$/:/')

@@ -179,4 +179,6 @@ complete -c jailctl -n 'test (count (commandline -opc)) -gt 1' -a '(__jailng_ver
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = cp' -a '(__jailng_running):' -d 'in that jail'
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = export' -a '(__jailng_running)' -d 'running jail'
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = sessions' -f -a '(__jailng_running)' -d 'running jail'
+complete -c jailctl -n 'contains -- (commandline -opc)[2] console destroy drops info join list logs packets restart signal stop top watch' -f -a '(__jailng_running)' -d 'running jail'
+complete -c jailctl -n 'contains -- (commandline -opc)[2] info list logs restart start stop' -f -a '(__jailng_configured)' -d 'configured jail'
 complete -c jailctl -n 'contains -- (commandline -opc)[-1] -j -J audit' -x -a '(__jailng_running)' -d 'running jail'

@@ -90,7 +90,11 @@ def _registry() -> Iterator[str]:
     top = Path("/run/jailng")
     for path in top.glob("**/*"):
         if path == top / "index":  # in which jails that are gone stand struck out until it is written anew
-            yield from (f"index: {line}" for line in path.read_text().splitlines() if not line.startswith("#"))
+            yield from (
+                f"index: {line}"
+                for line in path.read_text(errors="surrogateescape").splitlines()
+                if not line.startswith("#")
+            )
         elif path.is_file() and path.relative_to(top).parts[0] not in _KEPT and path.stem != "terminals":
             yield str(path)
 

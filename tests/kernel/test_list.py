@@ -137,3 +137,29 @@ def test_what_is_wrong(jailctl: Command, tmp_path: Path) -> None:
     done = jailctl("list", "-f", str(file))
     assert done.returncode == 1 and done.stderr.startswith(f"jailctl: {file}:")
     assert jailctl("list", "-x").stderr.startswith("usage: jailctl list")
+
+
+def test_names_that_are_not_utf_8(jail: Command, jailctl: Command, jexec: Command, small_root: Path) -> None:
+    odd = "n\udcff\udce9"
+    done = jail("-c", f"name={odd}", "jid=77", f"path={small_root}", "persist", "host.hostname=h\udcff")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jailctl("list", odd).stdout.split()[8:10] == ["n\\xff\\xe9", "running"]
+    (one,) = json.loads(jailctl("list", "--json").stdout)["jails"]
+    assert (one["name"], one["hostname"]) == (odd, "h\udcff")
+    for verb in ("info", "top", "drops"):
+        assert jailctl(verb, odd).returncode == 0
+    assert "n\\xff\\xe9" in jailctl("info", "77").stdout
+    assert jailctl("stop", odd).stdout == "n\\xff\\xe9: removed\n"
+
+
+def test_closed_streams(checkout: Path) -> None:
+    """What cannot be written is told of in a line, and nothing is opened where a stream should be."""
+    verbs = ("list", "list --json", "top", "drops", "sysctl security.jail.jailed", "rdr list", "doctor", "help")
+    for verb in verbs:
+        for where in (">&-", ">/dev/full"):
+            line = f"exec {checkout}/bin/jailctl {verb} {where}"
+            done = subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            assert done.returncode in (1, 0 if verb == "help" else 1), (verb, where)
+            assert len(done.stderr.splitlines()) <= 1 and "Traceback" not in done.stderr, (verb, where, done.stderr)
+    closed = subprocess.run(["sh", "-c", f"exec {checkout}/bin/jailctl list <&- 2>&-"], stdout=subprocess.PIPE)
+    assert closed.returncode == 0 and closed.stdout.startswith(b"  JID NAME")

@@ -169,6 +169,9 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jailctl|cp|-r|ce", ["cell:"]),
         ("jailctl|cp|--max-f", ["--max-files"]),
         ("jailctl|export|ce", ["cell"]),
+        ("jailctl|console|ce", ["cell"]),
+        ("jailctl|top|ce", ["cell"]),
+        ("jailctl|logs|-f|ce", ["cell"]),
         ("jailctl|audit|c", ["cell"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 
@@ -87,4 +88,30 @@ def run() -> None:
     """The command: what the script calls."""
     if sys.argv[1:2] not in [[verb] for verb in _WHOLE]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(main(sys.argv[1:]))
+    _occupy()
+    status = main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = status or printing.complain(f"jailctl: standard output: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python tries again at its end
+    sys.exit(status)
+
+
+def _occupy() -> None:
+    """Have something where the caller has closed 0, 1 or 2, else what is opened next would be read and written there.
+
+    To write to it is an error, as it would be without.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDONLY)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

@@ -385,7 +385,7 @@ class Boot(Operation):
             init.rows(2, (1,), [(name,) for name in _NO_MORE])
         names = (("sethostname", self.hostname), ("setdomainname", self.domainname)) if self.new_uts else ()
         for name, text in names:
-            init.must(name, init.text(text), len(text.encode()))
+            init.must(name, init.text(text), len(text.encode("utf-8", "surrogateescape")))
         if self.gate is not None:
             self.gate.install(init)
         else:
