@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from jailng.core import registry
 from jailng.observe import witness
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
+from tests.kernel.stage import mount, unmount
 
 Entries = list[tuple[str, dict[str, Any]]]
 ADDRESS = "198.51.100.30"
@@ -257,3 +259,43 @@ def test_logins(sshd: tuple[Log, Callable[..., str]], jexec: Command) -> None:
     assert jexec("cell", "/bin/sh", "-c", f"{fifo}; cat /tmp/ran").stdout == "nobody\n"
     found = log.until("logout")
     assert [entry["how"] for entry in of(found, "login")] == ["host"]
+
+
+@pytest.fixture
+def kept() -> Iterator[Path]:
+    """Where logs are kept."""
+    Path("/var/log").mkdir(exist_ok=True)
+    mount("none", "/var/log", "tmpfs")
+    yield Path("/var/log/jailng")
+    unmount("/var/log")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_readers_that_are_killed_lose_nothing(
+    jail: Command, jexec: Command, jailctl: Command, checkout: Path, small_root: Path, kept: Path
+) -> None:
+    made = jail("-c", "name=cell", f"path={small_root}", "persist", "ng.log=exec,logins")
+    assert made.returncode == 0, made.stderr
+    killed: list[int] = []
+    try:
+        record = registry.find("cell")
+        assert record is not None
+        post = int(record.posts["log"].split()[0])
+        for number in range(3):
+            loop = f"for i in $(seq 40); do /bin/busybox echo {number}-$i >/dev/null; done"
+            with subprocess.Popen([str(checkout / "bin/jexec"), "cell", "sh", "-c", loop]) as running:
+                for child in _children(post):
+                    os.kill(child, signal.SIGKILL)
+                    killed.append(child)
+                assert running.wait() == 0
+    finally:
+        assert jail("-r", "cell").returncode == 0
+    done = jailctl("log", "--json", "--kind", "exec", "cell")
+    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    said = [entry["argv"][2] for entry in entries if entry["argv"][1:2] == ["echo"]]
+    assert killed
+    assert {*said} == {f"{number}-{i}" for number in range(3) for i in range(1, 41)}
+    assert jailctl("log", "verify", "cell").returncode == 0
