@@ -299,3 +299,29 @@ def test_readers_that_are_killed_lose_nothing(
     assert killed
     assert {*said} == {f"{number}-{i}" for number in range(3) for i in range(1, 41)}
     assert jailctl("log", "verify", "cell").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "parameters", [("ng.uids=shared", "ip4=inherit"), ("ng.stack=shared", f"ip4.addr={ADDRESS}"), ("vnet",)], ids=str
+)
+def test_in_every_kind_of_jail(
+    jail: Command, jexec: Command, small_root: Path, lan: Namespace, parameters: tuple[str, ...]
+) -> None:
+    """Whoever's uids and network the jail has; and a jail in it is its own to answer for."""
+    with logged(jail, f"path={small_root}", "interface=ep0", *parameters) as log:
+        jexec("cell", "nc", "-w", "5", "127.0.0.1", "9")
+        found = log.until("failed")
+        executed = of(found, "exec", argv=["nc", "-w", "5", "127.0.0.1", "9"])[0]
+        asked = of(found, "connect", protocol="tcp")[0]
+        assert (executed["uid"], asked["uid"], asked["host_pid"]) == (0, 0, executed["host_pid"])
+        assert executed["host_uid"] == log.record.owner
+        failed = of(found, "failed")[0]
+        assert (failed["connection"], failed["remote"].rpartition(":")[2]) == (asked["connection"], "9")
+
+
+def test_a_jail_in_a_jail(jail: Command, jexec: Command, small_root: Path) -> None:
+    with logged(jail, f"path={small_root}", "children.max=1") as log:
+        made = jail("-c", "name=cell.inner", f"path={small_root}", "persist")
+        assert made.returncode == 0, made.stderr
+        assert jexec("cell.inner", "true").returncode == 0
+        assert of(log.until("exec", argv=["true"]), "exec", argv=["true"])[0]["entered"]

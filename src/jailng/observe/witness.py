@@ -206,8 +206,8 @@ class Witness:
         for fd in (held.executions.fd, held.connections.ring.fd):
             self._poll.register(fd, select.EPOLLIN)
         self._counted = self._counts()
-        self._flows = Connections(record.base)
-        self._base = record.base
+        self._flows = Connections(record.owner)
+        self._base = record.owner
         self._logins = Logins(self._flows)
         self._pids: dict[int, int] = {}
 
