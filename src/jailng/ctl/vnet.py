@@ -14,6 +14,7 @@ from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
+from jailng.observe import posts
 from jailng.params.values import visible
 from jailng.procs.jails import named
 
@@ -73,6 +74,7 @@ def reclaim(interface: str, jail: str) -> None:
                 netlink.batch([rt.move_link(index, here)])
         except OSError as error:
             raise JailError(f"SIOCSIFRVNET: {_words(error)}") from None
+    posts.follow(named(jail, str), wait=False)
 
 
 def _words(error: OSError) -> str:

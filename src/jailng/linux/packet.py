@@ -145,6 +145,10 @@ class Ring:
         """Keep what that program keeps from now on. Raises OSError."""
         attach(self._socket, program)
 
+    def stop(self) -> None:
+        """Take no more, whoever else holds the ring. Raises OSError."""
+        self.keep(everything(0))
+
     def gone(self) -> bool:
         """Whether the interface is here no longer, and nothing more will come. What the socket complains of is read."""
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

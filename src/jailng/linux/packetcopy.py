@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from jailng.linux import bpf, bpfmap, tracing
 from jailng.linux.assembler import SKB_LOAD_BYTES
 from jailng.linux.bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9
-from jailng.linux.libc import buffer, syscall, words
+from jailng.linux.libc import address, buffer, syscall, words
 from jailng.linux.packet import Frame, tagged
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 IN, OUT = 0, 4  # PACKET_HOST, PACKET_OUTGOING
 
 _PROG_TYPE_SCHED_CLS = 3
-_PROG_QUERY, _LINK_CREATE = 16, 28
+_OBJ_GET_INFO, _PROG_QUERY, _LINK_CREATE, _LINK_DETACH = 15, 16, 28, 34
 _TCX_NEXT = 0xFFFFFFFF
 _ALLOW = 1
 # enum bpf_func_id
@@ -53,7 +53,19 @@ class Copies:
     header of Ethernet's is added. ``most`` is how many bytes of a packet are copied. Raises OSError.
     """
 
-    __slots__ = ("_available", "_consumer", "_counters", "_data", "_fds", "_raw", "_seen", "_size", "name", "sequence")
+    __slots__ = (
+        "_available",
+        "_consumer",
+        "_counters",
+        "_data",
+        "_fds",
+        "_links",
+        "_raw",
+        "_seen",
+        "_size",
+        "name",
+        "sequence",
+    )
 
     def __init__(self, name: str, size: int, most: int, index: int = 0, both: bool = True, cgroup: int = -1) -> None:
         self.name = name
@@ -63,6 +75,7 @@ class Copies:
         self._seen = (0, 0)
         self._available = 0
         self._fds: list[int] = []
+        self._links: list[int] = []
         try:
             ring = self._kept(bpfmap.create(bpfmap.RINGBUF, 0, 0, self._size).fd)
             self._counters = bpfmap.create(bpfmap.ARRAY, 4, _COUNTS.size, 1)
@@ -79,7 +92,7 @@ class Copies:
                 code = _program(ring, counters, most, direction, _TCX_NEXT if index else _ALLOW)
                 program = bpf.load(kind, place, code)
                 try:
-                    self._kept(_link(program, index or cgroup, place))
+                    self._links.append(self._kept(_link(program, index or cgroup, place)))
                 finally:
                     os.close(program)
         except BaseException:
@@ -145,9 +158,18 @@ class Copies:
         """What ``resume`` takes once what ``frames`` gave has been dealt with."""
         return self._available
 
+    def stop(self) -> None:
+        """Take no more, whoever else holds the descriptors."""
+        for link in self._links:
+            attr = words(link, size=4) + bytes(60)
+            try:
+                syscall("bpf", _LINK_DETACH, attr, len(attr))
+            except OSError:
+                pass  # the interface is gone
+
     def gone(self) -> bool:
-        """Whether nothing more will come: one cannot tell."""
-        return False
+        """Whether nothing more will come, since the interface is there no longer."""
+        return not self._raw and not any(_ifindex(link) for link in self._links)
 
     def counted(self) -> tuple[int, int]:
         """Packets since this was asked last, and how many of those were dropped."""
@@ -160,6 +182,14 @@ def _link(program: int, target: int, place: int) -> int:
     # union bpf_attr, BPF_LINK_CREATE: prog_fd, target_fd or target_ifindex, attach_type, flags, then what stays 0
     attr = words(program, target, place, 0, size=4) + bytes(48)
     return syscall("bpf", _LINK_CREATE, attr, len(attr))
+
+
+def _ifindex(link: int) -> int:
+    """The number of the interface that a link of TCX is on, 0 when that is gone."""
+    info = buffer(64)  # struct bpf_link_info: type id prog_id, and 16 bytes from its start the interface's number
+    attr = words(link, 64, size=4) + words(address(info)) + bytes(48)
+    syscall("bpf", _OBJ_GET_INFO, attr, len(attr))
+    return int.from_bytes(info.raw[16:20], sys.byteorder)
 
 
 def is_tapped(index: int) -> bool:

@@ -104,12 +104,13 @@ def work(duty: Duty, held: Held) -> None:
 class Line:
     """A tap at work: its ``number`` in the present section, and what was counted in that."""
 
-    __slots__ = ("counts", "number", "skip", "source", "tap")
+    __slots__ = ("counts", "gone", "number", "skip", "source", "tap")
 
     def __init__(self, tap: Tap, source: Source) -> None:
         self.tap = tap
         self.source = source
         self.number = 0
+        self.gone = False
         self.skip = 0  # packets of what is ready that are written already
         self.counts = pcapng.Counts()
 
@@ -261,12 +262,15 @@ class Capture:
         self._rotate("another filter from here on")
 
     def _adapt(self) -> None:
-        """Take packets of interfaces, too, that the jail has got meanwhile."""
+        """Take packets of interfaces, too, that the jail has got meanwhile, and of none that the host has again."""
         try:
+            for line in self.lines:
+                if not line.gone and (line.source.gone() or taps.lapsed(self.duty.record, line.tap)):
+                    self._leave(line)
             found = taps.survey(self.duty.record)
         except (JailError, OSError):
             return  # it is about to end
-        known = [line.tap for line in self.lines]
+        known = [line.tap for line in self.lines if not line.gone]
         for tap in found:
             if tap not in known and tap.name != "lo":
                 try:
@@ -279,6 +283,13 @@ class Capture:
                 self._write([self._introduced(line)], 0, line)
                 self.lines.append(line)
                 self._poll.register(source, select.POLLIN)
+
+    def _leave(self, line: Line) -> None:
+        line.gone = True
+        line.source.stop()
+        while line.source.ready():
+            self._take(line)
+        self._poll.unregister(line.source)
 
     def _look_round(self) -> None:
         drops = self._count()
@@ -310,8 +321,9 @@ class Capture:
             while line.source.ready():
                 some = True
                 self._take(line)
-            if found.get(line.source.fileno(), 0) & (select.POLLERR | select.POLLHUP) and line.source.gone():
-                self._poll.unregister(line.source)
+            unwell = found.get(line.source.fileno(), 0) & (select.POLLERR | select.POLLHUP)
+            if unwell and not line.gone and line.source.gone():
+                self._leave(line)
         return some
 
     # Packets

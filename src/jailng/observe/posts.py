@@ -105,12 +105,14 @@ def _hear(hears: int, started: str) -> str:
     return said or f"process {started.partition(' ')[0]} has ended"
 
 
-def follow(record: Record) -> None:
-    """Have packets of what a jail has just been lent be taken, too, before it can use that. Needs the jail's lock."""
-    from jailng.observe import taps
+def follow(record: Record, wait: bool = True) -> None:
+    """Have packets be taken of what a jail has been lent as it is now; by default it is when this returns."""
+    if not registry.is_alive(record.posts.get("packets", "")):
+        return
+    beside.tell(record.posts["packets"], _SIGHUP)
+    if wait:
+        from jailng.observe import taps
 
-    if registry.is_alive(record.posts.get("packets", "")):
-        beside.tell(record.posts["packets"], _SIGHUP)
         try:
             taps.wait(record, _PATIENCE)
         except (JailError, OSError):

@@ -100,6 +100,24 @@ def _peers(init: int) -> dict[int, str]:
     return found
 
 
+def lapsed(record: Record, tap: Tap) -> bool:
+    """Whether what is tapped is the host's again. Raises JailError, OSError."""
+    if tap.outside:
+        with Netlink() as netlink:
+            try:
+                body = netlink.ask(interface.get(name=tap.outside))[0][1]
+            except OSError:
+                return True
+        return _IFLA_NETNSID not in attributes(body, 16)  # the other end is beside it
+    if not tap.index or tap.index == _LOOPBACK:
+        return False
+    init = attach.open_init(record)
+    try:
+        return not _is_inside(init, tap.index)
+    finally:
+        os.close(init)
+
+
 def _number(value: bytes) -> int:
     return int.from_bytes(value, sys.byteorder, signed=True)
 
