@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
-from jailng.linux import ns
+from jailng.linux import cgroup, ns
 from tests.kernel.conftest import ENVIRONMENT, Command
 
 Listed = Callable[..., dict[str, str]]
@@ -86,6 +86,9 @@ def test_every_state(jail: Command, jailctl: Command, listed: Listed, conf: Path
     )  # fmt: skip
     _until(lambda: listed()["slow"] == "starting")
     assert listed()["other"] == listed()["mounted"] == listed("77")["other"] == "running"
+    for word, state in ((b"1", "frozen"), (b"0", "running")):
+        cgroup.write(f"{_record('other').cgroup}/members/cgroup.freeze", word)
+        assert listed()["other"] == state
     starter.kill()
     starter.wait()
     assert listed()["slow"] == "half-made"

@@ -40,6 +40,7 @@ def facts(one: Known) -> dict[str, Any]:
         "count": UIDS_PER_JAIL if record.owner else None,
     }
     found["cgroups"] = _cgroups(record)
+    found["guest"] = record.guest or None  # what ng.init has found
     found["jails"] = [name for jid in registry.jids_below(record.name) if (name := _name(jid))]
     found["mounts"] = [line for line in record.undo if line.split(" ")[0] in _MOUNTED]
     found["undo"] = record.undo  # what the next stop takes away, from the last on

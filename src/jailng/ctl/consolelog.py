@@ -100,9 +100,11 @@ class Reader:
             return []
         if os.fstat(self._fd).st_size < self._at:  # copied and truncated
             self._at = 0
-        piece = os.pread(self._fd, _PIECE, self._at)
-        self._at += len(piece)
-        return self._lines.take(piece)
+        while piece := os.pread(self._fd, _PIECE, self._at):
+            self._at += len(piece)
+            if lines := self._lines.take(piece):
+                return lines
+        return []
 
     def rest(self) -> list[bytes]:
         """The line that has no end."""

@@ -50,6 +50,8 @@ def _rows(facts: dict[str, Any], everything: bool) -> list[tuple[str, str]]:
     uids = facts.get("uids")
     if uids is not None:
         rows.append(("uids", f"{uids['kind']}, from {uids['first']}" if uids["count"] else uids["kind"]))
+    if facts.get("guest"):
+        rows.append(("guest", facts["guest"]))
     rows += _several("jails", facts.get("jails", []))
     rows += _several("watched", [_post(one, facts["init"] is not None) for one in facts.get("watched", [])])
     rows += _several("helpers", [f"{one['what']}: {_process(one)}" for one in facts.get("helpers", [])])

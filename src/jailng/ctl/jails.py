@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     known = state.All(list(state.recorded()), []) if "-r" in given else state.everything(given.get("-f"))
     chosen = [one for word in words for one in known.named(word)] if words else known.jails
     if "-r" in given:
-        chosen = [one for one in chosen if one.state in (state.RUNNING, state.STARTING)]
+        chosen = [one for one in chosen if one.state in (state.RUNNING, state.FROZEN, state.STARTING)]
     now = time.time()
     status = listing.show("jails", COLUMNS, [row(one, now) for one in chosen], "--json" in given)
     return complain(known.wrong) or status

@@ -18,11 +18,12 @@ from jailng.core.index import DIRECTORY
 from jailng.core.registry import Record
 from jailng.engine.files import Files
 from jailng.errors import JailError
-from jailng.linux import ns
+from jailng.linux import cgroup, ns
 from jailng.params.values import visible
 
 CONFIGURATION = "/etc/jail.conf"
 RUNNING = "running"
+FROZEN = "frozen"  # it is there, and its members stand still: the administrator has frozen them, or core/halt.py
 STARTING = "starting"  # somebody makes it: its commands may still run
 HALF_MADE = "half-made"  # who made it was killed
 DYING = "dying"  # its processes are dead, and somebody takes it apart
@@ -53,7 +54,7 @@ class Known:
         """Whether it has a PID 1."""
         if self.record is None or not self.record.init:
             return False
-        return self.state == RUNNING or (self.state == STARTING and self.record.alive())
+        return self.state in (RUNNING, FROZEN) or (self.state == STARTING and self.record.alive())
 
     @property
     def path(self) -> str | None:
@@ -146,12 +147,19 @@ def recorded() -> Iterator[Known]:
     locks: set[str] | None = None
     for record in records:
         if record.up and record.alive():
-            yield Known(record.name, RUNNING, record, record.params)
+            yield Known(record.name, FROZEN if _stands_still(record) else RUNNING, record, record.params)
         elif record.current:
             locks = _locked() if locks is None else locks
             state = _state(record, locks)
             if state:
                 yield Known(record.name, state, record, record.params)
+
+
+def _stands_still(record: Record) -> bool:
+    try:
+        return cgroup.read(f"{record.cgroup}/members/cgroup.freeze").startswith(b"1")
+    except OSError:
+        return False
 
 
 def _state(record: Record, locks: set[str]) -> str:
