@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 def _rows(facts: dict[str, Any], everything: bool) -> list[tuple[str, str]]:
     rows = [("name", str(facts["name"]))]
-    rows += [(key, listing.plain(facts[key])) for key in _PLAIN if facts.get(key) not in (None, [], "")]
+    rows += [(key, listing.plain(facts[key])) for key in _PLAIN if facts.get(key) not in (None, [], "", 0)]
     if facts["since"] is not None:
         began = time.strftime("%F %T", time.localtime(facts["since"]))
         rows.insert(2, ("since", f"{began} ({facts['age']})"))

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jailng.errors import UsageError
 from jailng.params.values import visible
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, Any]
+_WORD = 12  # characters that stay on one line
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def show(
     """Print a listing, and return the exit status. ``more`` is what JSON's object has beside the rows, ``name``."""
     if as_json:
         return document({name: [dict(row) for row in rows], **(more or {})})
+    rows = list(rows)
     console = terminal()
-    if console is not None:
+    if console is not None and _short(columns, rows) <= console.width:
         return draw(console, [table(columns, rows, titles)])
     return printed.say(lines(columns, rows, titles))
 
@@ -115,14 +117,26 @@ def terminal() -> Console | None:
     return Console(highlight=False, markup=False, emoji=False)
 
 
+def _width(column: Column, rows: Sequence[Row]) -> int:
+    return max([len(column.heading), *[len(column.text(row)) for row in rows]])
+
+
+def _short(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """How wide a table is at least: of what is longer than a word a part is on the next line."""
+    return sum([min(_width(column, rows), _WORD) + 2 for column in columns])
+
+
 def table(columns: Sequence[Column], rows: Iterable[Row], titles: bool = True) -> Table:
     """A table of rich's."""
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, show_header=titles, header_style="bold")
+    rows = list(rows)
     for column in columns:
-        made.add_column(Text(column.heading), justify="left" if column.left else "right", overflow="fold")
+        side: Literal["left", "right"] = "left" if column.left else "right"
+        least = min(_width(column, rows), _WORD)
+        made.add_column(Text(column.heading), justify=side, overflow="fold", min_width=least)
     for row in rows:
         styles = [column.style(row.get(column.key)) if column.style is not None else "" for column in columns]
         made.add_row(*[Text(column.text(row), style=how) for column, how in zip(columns, styles, strict=True)])

@@ -230,7 +230,7 @@ def _drawn(console: Console, view: _View) -> RenderableType:
     columns = view.fitting(rows, console.size.width)
     table = listing.table(columns, rows)
     for column, drawn in zip(columns, table.columns, strict=True):
-        drawn.no_wrap, drawn.overflow = True, "ellipsis"
+        drawn.no_wrap, drawn.overflow, drawn.min_width = True, "ellipsis", None
         if column.key == view.order:
             drawn.style = "bold"
     head = Text(view.summary(), no_wrap=True, overflow="ellipsis")
