@@ -128,7 +128,20 @@ def test_every_parameter_that_is_allowed_is_tried() -> None:
     rows = filter(None, map(table.lookup, table.names()))
     honoured = {row.name for row in rows if row.name.startswith("allow.") and row.honoured == "now" and not row.pseudo}
     mounts = {"allow.mount", "allow.mount.nullfs", "allow.mount.tmpfs", "allow.mount.fusefs"}
-    assert honoured - mounts == {word.replace("allow.no", "allow.") for word in ALLOWED if word != MOUNTS}
+    of_guests = {"allow.cgroup"}
+    assert honoured - mounts - of_guests == {word.replace("allow.no", "allow.") for word in ALLOWED if word != MOUNTS}
+
+
+def test_with_an_init_of_the_guests_own(attack: Attack, hostile_root: Path) -> None:
+    """PID 1 is one of its processes, and a part of its cgroup its own."""
+    for name, lines in (
+        ("init", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"),
+        ("poweroff", "kill -TERM 1"),
+    ):
+        (hostile_root / "sbin" / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (hostile_root / "sbin" / name).chmod(0o755)
+    words = ("ng.init=sysv", "allow.cgroup")
+    _judge(attack(str(hostile_root), *words), *words)
 
 
 def test_with_jails_in_it(attack: Attack, hostile_root: Path) -> None:
