@@ -49,7 +49,7 @@ class Follower:
         assert stream is not None
         said = b""
         while not said.endswith(b"\n"):
-            if not select.select([stream], [], [], 30)[0]:
+            if not select.select([stream], [], [], 120)[0]:
                 self.process.kill()
                 pytest.fail(f"no line came after {said!r}")
             said += os.read(stream.fileno(), 1) or b"(end)\n"

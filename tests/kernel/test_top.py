@@ -99,7 +99,7 @@ def test_live(checkout: Path) -> None:
 
 
 def _until(fd: int, what: bytes, said: bytes) -> bytes:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while what not in said:
         assert select.select([fd], [], [], until - time.monotonic())[0], said
         said += os.read(fd, 65536)

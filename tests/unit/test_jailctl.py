@@ -1,0 +1,40 @@
+"""jailctl's verbs: each has a usage, a place in the manual, and --json if it lists something."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from jailng.cli.jailctl import _MODULES, VERBS
+
+MANUAL = (Path(__file__).resolve().parents[2] / "man/jailctl.8").read_text()
+SYNOPSIS, DESCRIPTION = MANUAL.split(".Sh DESCRIPTION", 1)
+OTHERS = ("rc", "rcipnat", "rcrctl")  # their words are rc.subr(8)'s
+LISTINGS = (
+    "audit", "doctor", "drops", "egress", "info", "list", "log", "logs", "packets", "ps", "rdr", "sessions", "sockstat",
+    "sysctl", "top",
+)  # fmt: skip
+
+
+def usage(verb: str) -> str:
+    return str(importlib.import_module(f"jailng.ctl.{_MODULES.get(verb, verb)}").USAGE)
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - set(OTHERS)))
+def test_a_verb_has_a_usage_that_names_it(verb: str) -> None:
+    assert re.match(rf"usage: jailctl {verb}\b", usage(verb))
+    assert all(line.startswith("       ") for line in usage(verb).splitlines()[1:])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_in_the_manual(verb: str) -> None:
+    assert re.search(rf"^\.Cm (\w+ \| )*{verb}\b", SYNOPSIS, re.MULTILINE)
+    assert re.search(rf"^\.Ss jailctl (\w+, )*{verb}\b", DESCRIPTION, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_a_listing_has_json(verb: str) -> None:
+    assert "--json" in usage(verb)
