@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _RING = 4 << 20  # bytes
 _AT_ONCE = 4096  # records between two looks at everything else
 _TICK = 1.0  # seconds
+_SOON = 0.02
 _PATIENCE = 10.0  # for the first watcher, where nothing is recorded
 
 
@@ -82,7 +83,7 @@ class _Work:
                 pass
             tracker.end_gone()
         while True:
-            pause = min([_TICK, *tracker.due()])
+            pause = min([_TICK, *tracker.due(), *([_SOON] if self.watchers.flush(_now()) else [])])
             more = self._read()
             ready = post.readable(
                 self.ring.fd,

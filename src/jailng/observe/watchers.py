@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from jailng.observe.event import Event
 _ROOM = 4 << 20  # bytes that wait for a watcher, as far as the kernel gives them
 _SO_SNDBUFFORCE = 32
 _MOST = 64  # watchers
+_MOST_LATER = 4096  # events that wait for room
 _LONGEST = 65536
 JSON = b"{"
 
@@ -51,7 +53,8 @@ class Watcher:
         self.connection = connection
         self.wants: tuple[int, int] | None = None
         self.watches = False
-        self.missed = 0
+        self._missed = 0
+        self._later: deque[bytes] = deque()
         self.gone = False
         connection.setblocking(False)
         with suppress(OSError):
@@ -61,14 +64,27 @@ class Watcher:
         """Whether it has asked for that."""
         return self.watches and (self.wants is None or one.terminal < 0 or self.wants == one.session)
 
-    def send(self, message: bytes, time: int) -> None:
-        """Send it if there is room; else it is counted."""
-        if self.missed and not self._try(Event(time, event.DROPPED, count=self.missed).packed()):
-            self.missed += 1
+    def send(self, one: Event, message: bytes) -> None:
+        """Send an event if there is room; else it is counted, and sent later if it is the begin or end of a session."""
+        self.flush(one.time)
+        if not self.behind and self._try(message):
             return
-        self.missed = 0
-        if not self._try(message):
-            self.missed = 1
+        if one.kind in (event.START, event.END) and len(self._later) < _MOST_LATER:
+            self._later.append(message)
+        else:
+            self._missed += one.count if one.kind == event.DROPPED else 1
+
+    @property
+    def behind(self) -> bool:
+        """Whether something is still to be sent."""
+        return bool(self._missed or self._later)
+
+    def flush(self, time: int) -> None:
+        """Send what has waited, as far as there is room; how much was missed first."""
+        if self._missed and self._try(Event(time, event.DROPPED, count=self._missed).packed()):
+            self._missed = 0
+        while not self._missed and self._later and self._try(self._later[0]):
+            self._later.popleft()
 
     def _try(self, message: bytes) -> bool:
         try:
@@ -98,7 +114,14 @@ class Watchers:
         for watcher in self.all.values():
             if watcher.concerned(one):
                 message = message or one.packed()
-                watcher.send(message, one.time)
+                watcher.send(one, message)
+
+    def flush(self, time: int) -> bool:
+        """Send what has waited for room; whether something still does."""
+        behind = [watcher for watcher in self.all.values() if watcher.behind]
+        for watcher in behind:
+            watcher.flush(time)
+        return any(watcher.behind for watcher in behind)
 
     def hear(self, ready: list[int]) -> list[tuple[Watcher, dict[str, Any]]]:
         """Let in who has come, let go who has left; what the others say."""

@@ -169,6 +169,48 @@ def many(master: int, slave: int) -> dict[str, object]:
     return {"opened": len(masters)}
 
 
+def flood(master: int, slave: int) -> dict[str, object]:
+    """A hundred megabytes, as fast as they go."""
+    size = 100 << 20
+    if os.fork() == 0:
+        piece = b"F" * 65536
+        for _ in range(size // len(piece)):
+            done = 0
+            while done < len(piece):
+                done += os.write(slave, piece[done:])
+        os._exit(0)
+    os.close(slave)
+    rest, reads = size, 0
+    while rest:
+        rest -= len(os.read(master, 65536))
+        reads += 1
+    os.wait()
+    return {"size": size, "reads": reads}
+
+
+def lent(master: int, slave: int) -> dict[str, object]:
+    """A master that goes to another jail, by a socket in a directory that both have."""
+    listens = socket.socket(socket.AF_UNIX)
+    listens.bind("/mnt/socket")
+    listens.listen(1)
+    connection, _ = listens.accept()
+    connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master]))])
+    os.write(slave, b"seen elsewhere")
+    typed = all_of(slave, 6)
+    return {"read": b"seen elsewhere".hex(), "written": typed.hex()}
+
+
+def borrow(master: int, slave: int) -> dict[str, object]:
+    """The other end of ``lent``."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect("/mnt/socket")
+    _, messages, _, _ = connection.recvmsg(1, 64)
+    fd = array.array("i", messages[0][2][:4])[0]
+    got = all_of(fd, 14)
+    os.write(fd, b"abroad")
+    return {"read": got.hex(), "written": ""}
+
+
 def main() -> None:
     for name in sys.argv[1:]:
         master, slave, number = pair()
