@@ -1,6 +1,8 @@
-"""What the posts of all jails have in common to see terminals: the program of observe/sysexit.py, and its maps.
+"""What the posts of all jails have in common to see terminals: the programs that do, and their maps.
 
-Every process of the machine pays for the program at the end of each of its system calls, so there is one, however many
+Where the kernel allows it these are observe/functionexit.py's, else it is observe/sysexit.py's.
+
+Every process of the machine may pay for a program at the end of each of its system calls, so there is one, however many
 jails are watched. Each post holds it; the kernel lets go of it with the last. Whoever comes next finds it by the
 numbers in a file that only root can read.
 """
@@ -15,7 +17,7 @@ from contextlib import suppress
 from jailng.core import index
 from jailng.errors import JailError
 from jailng.linux import bpfmap, btf, cgroup, ringbuffer, tracing
-from jailng.observe import sysexit
+from jailng.observe import functionexit, ringrecord, sysexit
 
 DIRECTORY = f"{index.DIRECTORY}/posts"
 _FORM = 1  # of the maps and of what is in them: the name of the file says it
@@ -33,16 +35,16 @@ _MAPS = {
     "devs": (bpfmap.HASH, 8, 8, _MOST, bpfmap.NO_PREALLOC),
     "counts": (bpfmap.HASH, 8, 16, _MOST, bpfmap.NO_PREALLOC),
     "pids": (bpfmap.HASH, 8, 8, _MOST_PIDS, 0),
-    "scratch": (bpfmap.PERCPU_ARRAY, 4, sysexit.SCRATCH, 1, 0),
+    "scratch": (bpfmap.PERCPU_ARRAY, 4, ringrecord.SCRATCH, 1, 0),
 }
 
 
 class Shared:
     """The program, attached, and its maps."""
 
-    def __init__(self, maps: dict[str, bpfmap.Map], link: int) -> None:
+    def __init__(self, maps: dict[str, bpfmap.Map], links: list[int]) -> None:
         self.maps = maps
-        self.link = link
+        self.links = links
 
     def watch(self, jail: int, ring: int) -> None:
         """What the cgroup of that id and those in it do goes to that ring. Raises OSError."""
@@ -131,8 +133,10 @@ def _taken_over() -> Shared | None:
     try:
         for number, (name, (_, key, value, _, _)) in zip(numbers, _MAPS.items(), strict=False):
             maps[name] = bpfmap.numbered(number, key, value)
-        return Shared(maps, tracing.numbered(numbers[len(_MAPS)]))
-    except (OSError, IndexError):
+        links = [tracing.numbered(number) for number in numbers[len(_MAPS) :]]
+        if links:
+            return Shared(maps, links)
+    except OSError:
         pass  # they have gone with the last post
     for one in maps.values():
         one.close()
@@ -141,7 +145,8 @@ def _taken_over() -> Shared | None:
 
 def _made() -> Shared:
     try:
-        at = sysexit.offsets(btf.Types())
+        types = btf.Types()
+        at = ringrecord.offsets(types, {*sysexit.OFFSETS, *functionexit.OFFSETS})
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
         raise JailError(
@@ -153,21 +158,47 @@ def _made() -> Shared:
             name: bpfmap.create(kind, key, value, most, inner.fd if kind == bpfmap.HASH_OF_MAPS else 0, flags)
             for name, (kind, key, value, most, flags) in _MAPS.items()
         }
-        code = sysexit.program(at, sysexit.Maps(**{name: one.fd for name, one in maps.items()}))
-        program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, code)
+        descriptors = ringrecord.Maps(**{name: one.fd for name, one in maps.items()})
         try:
-            link = tracing.attach(program, b"sys_exit")
-        finally:
-            os.close(program)
+            links = at_functions(types, at, descriptors)
+        except OSError:  # this kernel allows no such programs
+            links = at_system_calls(at, descriptors)
     except OSError as error:
         raise JailError(f"the kernel does not let terminals be watched: {error.strerror}") from None
     finally:
         inner.close()
-    numbers = [one.number() for one in maps.values()] + [tracing.number(link)]
+    numbers = [one.number() for one in maps.values()] + [tracing.number(link) for link in links]
     with open(f"{_FILE}.new", "w", encoding="ascii") as file:
         file.write(" ".join(map(str, numbers)) + "\n")
     os.rename(f"{_FILE}.new", _FILE)
-    return Shared(maps, link)
+    return Shared(maps, links)
+
+
+def at_functions(types: btf.Types, at: ringrecord.Offsets, maps: ringrecord.Maps) -> list[int]:
+    """Look on in the kernel's pty driver; links. Raises OSError where the kernel does not allow that."""
+    links: list[int] = []
+    try:
+        for name, code in functionexit.programs(at, maps).items():
+            function = types.function(name)
+            program = tracing.load(tracing.PROG_TYPE_TRACING, code, tracing.FUNCTION_EXIT, function)
+            try:
+                links.append(tracing.attach(program, None))
+            finally:
+                os.close(program)
+    except OSError:
+        for link in links:
+            os.close(link)
+        raise
+    return links
+
+
+def at_system_calls(at: ringrecord.Offsets, maps: ringrecord.Maps) -> list[int]:
+    """Look on at the end of each system call; links. Raises OSError."""
+    program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, sysexit.program(at, maps))
+    try:
+        return [tracing.attach(program, b"sys_exit")]
+    finally:
+        os.close(program)
 
 
 def _configure(shared: Shared) -> None:
@@ -177,7 +208,7 @@ def _configure(shared: Shared) -> None:
     known, _ = _PAIR.unpack(config.get(key) or bytes(16))
     if known != found:
         config.put(key, _PAIR.pack(found, 63))  # deeper than any is
-        depth = sysexit.depth(config.fd)
+        depth = ringrecord.depth(config.fd)
         if depth < 0:
             raise JailError("this process is not in the cgroup of jails, so terminals cannot be watched")
         config.put(key, _PAIR.pack(found, depth))

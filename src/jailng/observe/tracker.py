@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from jailng.linux import inotify
-from jailng.observe import event, ptys, sysexit
+from jailng.observe import event, ptys, ringrecord
 from jailng.observe.event import Event, Facts
 from jailng.observe.shared import Shared, user_device
 
 _WINSIZE = struct.Struct("=4H")
-_KINDS = {sysexit.OUTPUT: event.OUTPUT, sysexit.INPUT: event.INPUT}
+_KINDS = {ringrecord.OUTPUT: event.OUTPUT, ringrecord.INPUT: event.INPUT}
 # Seconds after its start at which it is looked who sits at a terminal: a login is root's until it is somebody's.
 _LOOKS = (0.05, 0.5, 2.0, 10.0, 60.0)
 _BETWEEN = 0.25  # seconds between two looks, each of which reads all of a jail's /proc
@@ -90,14 +90,14 @@ class Tracker:
 
     def take(self, record: bytes) -> None:
         """One record of the ring."""
-        head = sysexit.HEAD
+        head = ringrecord.HEAD
         at, who, dev, index, kind, size, code, uid, count, lost, comm = head.unpack_from(record)
         if lost > self.told[0]:
             self._lost(lost, at)
         pid = who >> 32
         name = comm.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         made = Event(at, "", index, user_device(dev), pid, uid, name)
-        if kind == sysexit.START:
+        if kind == ringrecord.START:
             made.kind = event.START
             self._begin(made)
             return
@@ -106,18 +106,18 @@ class Tracker:
         if kind in _KINDS:
             made.kind = _KINDS[kind]
             made.data = record[head.size : head.size + size]
-            if code & sysexit.PACKET and kind == sysexit.OUTPUT:
+            if code & ringrecord.PACKET and kind == ringrecord.OUTPUT:
                 made.data = made.data[1:]
             if not made.data:
                 return
-        elif kind == sysexit.RESIZE:
+        elif kind == ringrecord.RESIZE:
             rows, columns, _, _ = _WINSIZE.unpack(count.to_bytes(8, sys.byteorder))
             made.kind = event.RESIZE
             made.data = b"%dx%d" % (columns, rows)
         else:
             made.kind = event.UNRECORDED
             made.count = count
-            made.data = sysexit.REASONS[code].encode()
+            made.data = ringrecord.REASONS[code].encode()
         self.tell(made)
 
     def settle(self) -> None:

@@ -1,0 +1,152 @@
+"""The programs that see what passes through jails' ptys in the kernel's pty driver itself: at the end of its functions.
+
+What is shown and typed is there whole, whichever system call has brought it and whoever holds the master, and it is
+the kernel's memory that is copied: there is nothing that could not be. Nothing but terminals pays for them. Not every
+kernel lets such programs be attached (BPF trampolines, programs of type TRACING).
+"""
+
+from __future__ import annotations
+
+from jailng.linux import tracing
+from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R6, R7, R8, R9
+from jailng.observe.ringrecord import (
+    CHUNK,
+    CODE,
+    CODE_,
+    COUNT,
+    HEAD,
+    INPUT,
+    KIND,
+    KIND_,
+    LENGTH,
+    OUTPUT,
+    OWN,
+    PAIR,
+    RESIZE,
+    SIZE,
+    START,
+    TMP,
+    UNRECORDED,
+    Maps,
+    Offsets,
+    Program,
+)
+
+OFFSETS = (
+    *PAIR,
+    ("tty_struct", "driver"),
+    ("tty_driver", "subtype"),
+    ("file", "private_data"),
+    ("tty_file_private", "tty"),
+)
+_MASTER, _SLAVE = 1, 2  # PTY_TYPE_MASTER and PTY_TYPE_SLAVE of linux/tty_driver.h
+_GIVEN = OWN  # on the stack: the bytes, or the size
+
+
+class _Function(Program):
+    def write_(self) -> bytes:
+        """``ssize_t pty_write(tty, bytes, size)``: to the slave what is shown, to the master what is typed."""
+        code = self.code
+        self._begin(8, 24)
+        code.when(R7, "==", 0, "out")
+        self._side()
+        code.jump("found")
+        self._rest()
+        code.fetch(R1, R8, COUNT)
+        code.when(R1, "<=", CHUNK, "fits")
+        code.move(R1, CHUNK)
+        code.label("fits")
+        code.put(R8, SIZE, R1, 4)
+        code.copy(R2, R1)
+        code.copy(R1, R8)
+        code.add(R1, HEAD.size)
+        code.fetch(R3, FRAME, _GIVEN)
+        code.call(tracing.READ_KERNEL)
+        code.when(R0, "!=", 0, "out")
+        self.write()
+        code.fetch(R1, R8, SIZE, 4)
+        code.fetch(R2, R8, COUNT)
+        code.subtract_of(R2, R1)
+        code.when(R2, "==", 0, "out")
+        code.put(R8, COUNT, R2)
+        code.put_value(R8, KIND, UNRECORDED, 4)
+        code.put_value(R8, CODE, LENGTH, 4)
+        code.put_value(R8, SIZE, 0, 4)
+        self.finish()
+        return code.assembled()
+
+    def resize(self) -> bytes:
+        """``int pty_resize(tty, winsize)``, of either side."""
+        code = self.code
+        self._begin(8, 16)
+        self._side()
+        code.label("found")
+        code.put_value(FRAME, KIND_, RESIZE)
+        self._rest("named")
+        code.copy(R1, R8)
+        code.add(R1, COUNT)
+        code.move(R2, 8)
+        code.fetch(R3, FRAME, _GIVEN)
+        code.call(tracing.READ_KERNEL)
+        code.when(R0, "!=", 0, "out")
+        self.finish()
+        return code.assembled()
+
+    def open(self) -> bytes:
+        """``int ptmx_open(inode, file)``."""
+        code = self.code
+        code.fetch(R7, R1, 16)
+        code.shift_left(R7, 32)  # an int
+        code.when(R7, "!=", 0, "out")
+        code.fetch(R8, R1, 8)
+        code.put_value(FRAME, KIND_, START)
+        code.put_value(FRAME, CODE_, 0)
+        code.follow(R8, R8, self.at["file", "private_data"], TMP, "out")
+        code.follow(R8, R8, self.at["tty_file_private", "tty"], TMP, "out")
+        code.follow(R9, R8, self.at["tty_struct", "link"], TMP, "out")
+        self._rest("named")
+        self.finish()
+        return code.assembled()
+
+    def _begin(self, given: int, returned: int) -> None:
+        """R8 is the tty, R7 what the function has returned; a failure is nobody's business."""
+        code = self.code
+        code.fetch(R8, R1, 0)
+        code.fetch(R6, R1, given)
+        code.fetch(R7, R1, returned)
+        code.put(FRAME, _GIVEN, R6)
+        code.put_value(FRAME, CODE_, 0)
+        code.shift_left(R7, 32)
+        code.when(R7, "s<", 0, "out")
+        code.shift_right(R7, 32)
+
+    def _side(self) -> None:
+        """R9 is the slave, and which side R8 is tells what has passed."""
+        code = self.code
+        code.follow(R9, R8, self.at["tty_struct", "driver"], TMP, "out")
+        code.put_value(FRAME, TMP, 0)
+        code.read_kernel(TMP, 2, R9, self.at["tty_driver", "subtype"], "out")
+        code.fetch(R1, FRAME, TMP, 2)
+        code.put_value(FRAME, KIND_, OUTPUT)
+        code.copy(R9, R8)
+        code.when(R1, "==", _SLAVE, "found")
+        code.when(R1, "!=", _MASTER, "out")
+        code.put_value(FRAME, KIND_, INPUT)
+        code.follow(R9, R8, self.at["tty_struct", "link"], TMP, "out")
+
+    def _rest(self, label: str = "found") -> None:
+        """Whose terminal it is, and the head of the record."""
+        self.code.label(label)
+        self.name("out")
+        self.find_caller()
+        self.find_owner()
+        self.begin()
+
+
+def programs(at: Offsets, maps: Maps) -> dict[str, bytes]:
+    """By the functions at whose end they are to run, for ``tracing.load``."""
+    return {
+        "pty_write": _Function(at, maps).write_(),
+        "pty_resize": _Function(at, maps).resize(),
+        "ptmx_open": _Function(at, maps).open(),
+    }
