@@ -24,6 +24,7 @@ _KERNEL = ("linux-image-cloud-amd64", "systemd-sysv", "dbus", "udev", "kmod")
 _RECIPES = (
     debian.PLAIN,
     debian.POSTGRESQL,
+    debian.TERMINALS,
     debian.BARE,
     debian.OLDEST,
     debian.CALLERS,

@@ -35,11 +35,12 @@ from jailng.observe.ringrecord import (
 OFFSETS = (
     *PAIR,
     ("tty_struct", "driver"),
+    ("tty_driver", "type"),
     ("tty_driver", "subtype"),
     ("file", "private_data"),
     ("tty_file_private", "tty"),
 )
-_MASTER, _SLAVE = 1, 2  # PTY_TYPE_MASTER and PTY_TYPE_SLAVE of linux/tty_driver.h
+_PTY, _MASTER, _SLAVE = 4, 1, 2  # TTY_DRIVER_TYPE_PTY, PTY_TYPE_MASTER, PTY_TYPE_SLAVE of linux/tty_driver.h
 _GIVEN = OWN  # on the stack: the bytes, or the size
 
 
@@ -76,7 +77,7 @@ class _Function(Program):
         return code.assembled()
 
     def resize(self) -> bytes:
-        """``int pty_resize(tty, winsize)``, of either side."""
+        """``int pty_resize(tty, winsize)``, and ``tty_do_resize``, of either side."""
         code = self.code
         self._begin(8, 16)
         self._side()
@@ -124,7 +125,9 @@ class _Function(Program):
         """R9 is the slave, and which side R8 is tells what has passed."""
         code = self.code
         code.follow(R9, R8, self.at["tty_struct", "driver"], TMP, "out")
-        code.put_value(FRAME, TMP, 0)
+        code.read_kernel(TMP, 2, R9, self.at["tty_driver", "type"], "out")
+        code.fetch(R1, FRAME, TMP, 2)
+        code.when(R1, "!=", _PTY, "out")
         code.read_kernel(TMP, 2, R9, self.at["tty_driver", "subtype"], "out")
         code.fetch(R1, FRAME, TMP, 2)
         code.put_value(FRAME, KIND_, OUTPUT)
@@ -148,5 +151,6 @@ def programs(at: Offsets, maps: Maps) -> dict[str, bytes]:
     return {
         "pty_write": _Function(at, maps).write_(),
         "pty_resize": _Function(at, maps).resize(),
+        "tty_do_resize": _Function(at, maps).resize(),  # where a side has no resize of its own
         "ptmx_open": _Function(at, maps).open(),
     }

@@ -157,16 +157,17 @@ class _Program(Program):
         code.label("concerned")
 
     def _arguments(self) -> None:
+        """What says which terminal; the rest is read when that is one."""
         code = self.code
-        for slot, place in zip((_FD, _SECOND, _THIRD), tracing.CALL_ARGUMENTS, strict=False):
-            code.read_kernel(slot, 8, R6, place, "out")
-        code.when(R8, "!=", START, "given")
+        first, second, _ = tracing.CALL_ARGUMENTS[:3]
         code.put(FRAME, _FD, R7)  # what was opened
-        code.label("given")
-        code.when(R8, "!=", RESIZE, "found")
+        code.when(R8, "==", START, "given")
+        code.read_kernel(_FD, 8, R6, first, "out")
+        code.when(R8, "!=", RESIZE, "given")
+        code.read_kernel(_SECOND, 8, R6, second, "out")
         code.fetch(R1, FRAME, _SECOND, 4)
         code.when(R1, "!=", _TIOCSWINSZ, "out")
-        code.label("found")
+        code.label("given")
 
     def _terminals(self) -> None:
         """Find the pty: the descriptor's, or of two the first that is one."""
@@ -179,8 +180,11 @@ class _Program(Program):
         code.when(R8, "!=", UNRECORDED, "out")
         code.fetch(R1, FRAME, _NUMBER, 4)
         code.when(R1, "!=", _CALLS["splice"][_COLUMN], "out")  # sendfile(2) reads from no terminal
+        code.read_kernel(_THIRD, 8, R6, tracing.CALL_ARGUMENTS[2], "out")
         self._terminal(_THIRD, "second", "out")
         code.label("pty")
+        code.read_kernel(_SECOND, 8, R6, tracing.CALL_ARGUMENTS[1], "out")
+        code.read_kernel(_THIRD, 8, R6, tracing.CALL_ARGUMENTS[2], "out")
 
     def _terminal(self, slot: int, name: str, none: str) -> None:
         """Of the descriptor in a slot: R8 is the tty. Leaves its number and its devpts in theirs."""
