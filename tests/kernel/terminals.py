@@ -57,9 +57,18 @@ class Screen:
         while self._more(deadline):
             pass
         if self.status is None:
+            assert self.is_over(deadline), f"it goes on after {self.shown[-300:]!r}"
             _, self.status = os.waitpid(self.pid, 0)
             os.close(self.fd)
         return self.status
+
+    def is_over(self, deadline: float) -> bool:
+        """Whether the program has ended by then, in time.monotonic()."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            return bool(select.select([pidfd], [], [], max(deadline - time.monotonic(), 0))[0])
+        finally:
+            os.close(pidfd)
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the window."""
@@ -69,7 +78,8 @@ class Screen:
         """End it, if it has not ended."""
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
-            self.end()
+            _, self.status = os.waitpid(self.pid, 0)
+            os.close(self.fd)
 
     def _more(self, deadline: float) -> bool:
         if self.status is not None or not select.select([self.fd], [], [], max(deadline - time.monotonic(), 0))[0]:
