@@ -270,8 +270,6 @@ class _Watch:
         if self.post is not None:
             try:
                 self.post.pause()
-                while select.select([self.post.fd], [], [], 0)[0] and self.post.read() is not None:
-                    pass
             except OSError:
                 self.post.close()
                 self.post = None

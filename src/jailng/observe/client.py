@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import time
 from contextlib import suppress
@@ -28,20 +30,26 @@ class Watching:
         self.fd = connection.fileno()
 
     def watch(self, dev: int, number: int) -> None:
-        """Ask for the events of one terminal, from now on. Raises OSError."""
-        self._say({"watch": [dev, number]})
+        """Have the events of one terminal: all from when this returns on. Raises OSError."""
+        self._ask([dev, number])
 
     def watch_all(self) -> None:
-        """Ask for those of all of the jail's. Raises OSError."""
-        self._say({"watch": None})
+        """Have those of all of the jail's. Raises OSError."""
+        self._ask(None)
 
     def pause(self) -> None:
-        """Ask for no more events for now. Raises OSError."""
-        self._say({"watch": False})
+        """Have no more events for now. Raises OSError."""
+        self._ask(False)
 
     def typed(self, dev: int, number: int, text: bytes) -> None:
         """Have it recorded that this has been typed into a terminal. Raises OSError."""
         self._say({"watch": [dev, number], "typed": text.hex()})
+
+    def _ask(self, wanted: list[int] | bool | None) -> None:
+        self._say({"watch": wanted})
+        while (message := self.connection.recv(_LONGEST)) != watchers.HEARD:  # else it is what was wanted before
+            if not message:
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
     def _say(self, words: dict[str, object]) -> None:
         self.connection.send(json.dumps(words).encode())

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from jailng.core import registry
 from jailng.linux import ringbuffer
 from jailng.observe import event, post, shared, store, watchers
 from jailng.observe.event import Event
@@ -29,6 +30,7 @@ _RING = 4 << 20  # bytes
 _AT_ONCE = 4096  # records between two looks at everything else
 _TICK = 1.0  # seconds
 _SOON = 0.02
+_GROWING = 5.0  # in which a jail that is made has its terminals
 _PATIENCE = 10.0  # for the first watcher, where nothing is recorded
 
 
@@ -83,7 +85,8 @@ class _Work:
                 pass
             tracker.end_gone()
         while True:
-            pause = min([_TICK, *tracker.due(), *([_SOON] if self.watchers.flush(_now()) else [])])
+            soon = self.watchers.flush(_now()) or self._is_growing()
+            pause = min([_TICK, *tracker.due(), *([_SOON] if soon else [])])
             more = self._read()
             ready = post.readable(
                 self.ring.fd,
@@ -110,6 +113,24 @@ class _Work:
                 return
             if self._may_leave():
                 return
+
+    def _is_growing(self) -> bool:
+        """Whether a jail is being made in this one: its terminals are this one's as soon as it has a devpts."""
+        now = time.monotonic()
+        if now - self.tracker.grown > _GROWING:
+            return False
+        name = self.duty.record.name
+        for jid in registry.jids_below(name):
+            record = registry.load(jid)
+            if record is not None and record.init and not record.posts.get("tty") and record.alive():
+                self._take_in(record.init_pid)
+        return True
+
+    def _take_in(self, init: int) -> None:
+        known = set(self.tracker.devs)
+        dev = self.tracker.know(init)
+        if dev is not None and dev not in known:
+            self.tracker.take_up(dev)
 
     def _read(self) -> bool:
         """Empty the ring, or much of it; whether there is more."""
@@ -164,7 +185,7 @@ class _Work:
                 pid = _peer(watcher)
                 self._tell(Event(_now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
         else:
-            watcher.wants, watcher.watches = wants, key is not False
+            watcher.want(wants, key is not False)
 
     def close(self) -> None:
         """Finish what has been recorded, and take away what would outlive this post."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from jailng.linux import inotify
+from jailng.linux import cgroup, inotify
 from jailng.observe import event, ptys, ringrecord
 from jailng.observe.event import Event, Facts
 from jailng.observe.shared import Shared, user_device
@@ -51,6 +51,8 @@ class Tracker:
         self.notify = inotify.Watcher()
         self.devs: dict[int, int] = {}  # st_dev of a devpts: a descriptor of it
         self._watches: dict[int, int] = {}  # of inotify: st_dev
+        self._cgroup = self.notify.add(f"/proc/self/fd/{cgroup.unified_root()}/{path}/members", inotify.IN_CREATE)
+        self.grown = 0.0  # of time.monotonic(): when a jail was last made in this one
         self._look_at = 0.0
 
     def know(self, pid: int, own: bool = False) -> int | None:
@@ -129,6 +131,8 @@ class Tracker:
     def look_at_ends(self) -> None:
         """What inotify says: end the terminals that are there no more. The ring has been read before."""
         changed, overflown = self.notify.read()
+        if any(watch == self._cgroup and name.isdecimal() for watch, name, _ in changed):
+            self.grown = time.monotonic()
         gone = [(self._watches[watch], name) for watch, name, mask in changed if mask & inotify.IN_DELETE]
         for dev, name in dict.fromkeys(gone):
             if name.isdecimal() and (dev, int(name)) in self.sessions and not self._is_there(dev, int(name)):

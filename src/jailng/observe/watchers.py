@@ -1,7 +1,8 @@
 """Those who watch a jail's terminals live: jailctl(8), by a socket that only root can reach.
 
 A watcher says what it wants, one JSON object a message, and is sent events (observe/event.py), one a message. One that
-does not keep up loses what comes meanwhile, and is told how much; nobody waits for it.
+does not keep up loses what comes meanwhile, and is told how much; nobody waits for it. What it has asked for it has
+from when ``HEARD`` comes back on.
 
     {"watch": null}            the events of all terminals
     {"watch": [dev, number]}   of one
@@ -24,9 +25,10 @@ from jailng.observe.event import Event
 _ROOM = 4 << 20  # bytes that wait for a watcher, as far as the kernel gives them
 _SO_SNDBUFFORCE = 32
 _MOST = 64  # watchers
+_PATIENCE = 1.0  # seconds, for one who asks and does not read
 _MOST_LATER = 4096  # events that wait for room
 _LONGEST = 65536
-JSON = b"{"
+HEARD = b"."
 
 
 def place(jid: int) -> str:
@@ -73,6 +75,19 @@ class Watcher:
             self._later.append(message)
         else:
             self._missed += one.count if one.kind == event.DROPPED else 1
+
+    def want(self, wants: tuple[int, int] | None, watches: bool) -> None:
+        """Have it get that from now on."""
+        self.wants, self.watches = wants, watches
+        self._missed = 0
+        self._later.clear()
+        self.connection.setblocking(True)
+        self.connection.settimeout(_PATIENCE)
+        try:
+            self.connection.send(HEARD)
+        except OSError:
+            self.gone = True
+        self.connection.setblocking(False)
 
     @property
     def behind(self) -> bool:

@@ -1,0 +1,124 @@
+"""The post for terminals in a jail's life: switched on and off, killed; jails in jails; what is to be seen inside."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jailng.core import registry
+from jailng.linux import btf
+from jailng.observe import event
+from tests.kernel import test_watch
+from tests.kernel.conftest import Command, standing
+from tests.kernel.terminals import Observer, Screen, of, screen, shown
+from tests.kernel.test_watch import watched
+
+pytestmark = pytest.mark.skipif(not os.path.exists(btf.VMLINUX), reason="a kernel without BTF")
+logs = test_watch.logs
+# What the attacker looks at first, of the whole jail and of the process that holds its terminal.
+_LOOK = r"""
+cd /proc; for each in 1 $PPID $$; do
+    for name in cgroup mountinfo limits fd fdinfo ns environ; do
+        echo "== $each $name"; if [ -d $each/$name ]; then ls $each/$name; else cat $each/$name 2>&1; fi
+    done
+    grep -E 'TracerPid|Seccomp|NoNewPrivs|Cap|Threads|NSpid' $each/status
+    for fd in 0 1 2; do cat $each/fdinfo/$fd; readlink $each/fd/$fd; done
+done
+echo "== files"
+for name in 1/wchan mounts modules locks filesystems net/unix net/packet keys cmdline; do cat $name 2>&1; done
+wc -l kallsyms; ls /proc | grep -v '[0-9]'; ls /dev /dev/pts /run /tmp /sys 2>&1; dmesg 2>&1 | tail -3
+ps -o comm; tty; stty -a
+"""
+
+
+@contextmanager
+def sitting(checkout: Path, name: str = "cell") -> Iterator[Screen]:
+    """A shell on a terminal of a jail, from which no escape sequences come."""
+    with screen(str(checkout / "bin/jexec"), name, "sh", "-c", 'while read -r line; do eval "$line"; done') as shell:
+        yield shell
+
+
+def test_nothing_inside_tells(small_root: Path, jail: Command, checkout: Path) -> None:
+    (small_root / "look").write_text(_LOOK)
+    with standing(jail, small_root), sitting(checkout) as shell:
+        seen = []
+        for parameter in ("ng.watch=", "ng.watch=tty", "ng.watch="):
+            assert jail("-m", "name=cell", parameter).returncode == 0
+            shell.type("exec 3>&1; sh /look; exec 3>&-; echo 'o''ver'\n")
+            seen.append(shell.until("\r\nover\r\n"))
+            if parameter == "ng.watch=tty":
+                record = registry.find("cell")
+                assert record is not None and registry.is_alive(record.posts["tty"])
+        lines = [[re.sub(rb"\b[0-9]{1,5}\b", b"N", line) for line in one.split(b"\r\n")] for one in seen]
+        lines = [one[one.index(b"== N cgroup") :] for one in lines]
+        assert len(lines[0]) > 100
+        assert lines[0] == lines[1] == lines[2]
+
+
+def test_switched_on_while_somebody_types(small_root: Path, jail: Command, checkout: Path) -> None:
+    with standing(jail, small_root), sitting(checkout) as shell:
+        shell.type("echo be''fore\n")
+        shell.until("before\r\n")
+        assert jail("-m", "name=cell", "ng.watch=tty").returncode == 0
+        observer = Observer("cell")
+        shell.type("echo af''ter\n")
+        shell.until("after\r\n")
+        events = observer.until(lambda events: b"after\r\n" in shown(events))
+        assert b"before" not in shown(events)
+        assert jail("-m", "name=cell", "ng.watch=").returncode == 0
+        shell.type("echo at''last\n")
+        shell.until("atlast\r\n")
+        observer.until(lambda events: b"atlast\r\n" in shown(events))  # who watches goes on
+        observer.watching.close()
+
+
+def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path) -> None:
+    """What happens until there is another is in the ring."""
+    with watched(jail, f"path={small_root}") as observer, sitting(checkout) as shell:
+        shell.type("echo o''ne\n")
+        shell.until("one\r\n")
+        observer.until(lambda events: b"one\r\n" in shown(events))
+        record = registry.find("cell")
+        assert record is not None
+        supervisor = int(record.posts["tty"].split()[0])
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+        worker = int(children.read_text())
+        os.kill(worker, signal.SIGKILL)
+        shell.type("echo t''wo\n")
+        shell.until("two\r\n")
+        observer.watching.close()
+        again = Observer("cell")
+        shell.type("echo th''ree\n")
+        shell.until("three\r\n")
+        again.until(lambda events: b"three\r\n" in shown(events))
+        again.watching.close()
+        assert int(children.read_text()) != worker
+        files = list(Path("/var/log/jailng/cell").glob("**/*.cast"))
+        assert len(files) == 1
+        kept = files[0].read_text()
+        assert all(f"{word}\\r\\n" in kept for word in ("one", "two")) and "gap" in kept
+
+
+def test_jails_in_jails(small_root: Path, jail: Command, checkout: Path) -> None:
+    """What is not watched itself is its watched outer jail's."""
+    (small_root / "inner").mkdir()
+    with watched(jail, f"path={small_root}", "children.max=1") as observer:
+        made = jail("-c", "name=cell.inner", "persist", f"path={small_root}")
+        assert made.returncode == 0, made.stderr
+        with sitting(checkout, "cell.inner") as shell:
+            shell.type("echo in''side\n")
+            shell.until("inside\r\n")
+            observer.until(lambda events: b"inside\r\n" in shown(events))
+            with screen(str(checkout / "bin/jailctl"), "watch", "-t", "cell.inner", "0") as watch:
+                watch.until("Logging Started.")
+                shell.type("echo a''gain\n")
+                shell.until("again\r\n")
+                watch.until("again\r\n")
+        events = observer.until_ended()
+        assert len(of(events, event.START)) == 1
