@@ -49,8 +49,9 @@ class Copies:
     """The packets of one place, from now on; the same to its reader as a ``packet.Ring``.
 
     ``index`` is the number of an interface of this network namespace, where what comes in is copied, and with ``both``
-    what goes out, too. With 0 it is the cgroup2 directory of the descriptor ``cgroup``: packets of IP, to which a
-    header of Ethernet's is added. ``most`` is how many bytes of a packet are copied. Raises OSError.
+    what goes out, too; with 0 it is the cgroup2 directory of the descriptor ``cgroup``. To packets that have no header
+    of Ethernet's, those of a cgroup or of an interface that is ``bare``, one is added. ``most`` is how many bytes of a
+    packet are copied. Raises OSError.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Copies:
         "_data",
         "_fds",
         "_links",
+        "_index",
         "_raw",
         "_seen",
         "_size",
@@ -67,10 +69,13 @@ class Copies:
         "sequence",
     )
 
-    def __init__(self, name: str, size: int, most: int, index: int = 0, both: bool = True, cgroup: int = -1) -> None:
+    def __init__(
+        self, name: str, size: int, most: int, index: int = 0, both: bool = True, bare: bool = False, cgroup: int = -1
+    ) -> None:
         self.name = name
         self.sequence = 0
-        self._raw = not index
+        self._raw = bare or not index
+        self._index = index
         self._size = 1 << (size - 1).bit_length()
         self._seen = (0, 0)
         self._available = 0
@@ -169,7 +174,7 @@ class Copies:
 
     def gone(self) -> bool:
         """Whether nothing more will come, since the interface is there no longer."""
-        return not self._raw and not any(_ifindex(link) for link in self._links)
+        return self._index > 0 and not any(_ifindex(link) for link in self._links)
 
     def counted(self) -> tuple[int, int]:
         """Packets since this was asked last, and how many of those were dropped."""

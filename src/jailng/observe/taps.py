@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RING, COPIES = 64 << 20, 8 << 20  # bytes of memory for what nobody has written down yet
 _LOOPBACK = 1
+_ARPHRD_ETHER = 1
 _MOMENT = 0.002  # seconds
 _IFLA_LINK, _IFLA_NETNSID = 5, 37
 
@@ -42,6 +43,7 @@ class Tap:
     description: str
     outside: str = ""
     index: int = 0
+    bare: bool = False  # its packets have no header of Ethernet's
 
     def direction(self, frame: Frame) -> int:
         """Whether the jail has sent it or gets it: what the host's end sends comes in."""
@@ -73,8 +75,8 @@ def survey(record: Record) -> list[Tap]:
             number, name = int(words[3]), words[4]
             if number in peers:
                 found.append(Tap(peers[number], f"{name}, at the host's end", peers[number]))
-            elif _is_inside(init, number):
-                found.append(Tap(name, f"{name}, inside", index=number))
+            elif (hardware := _kind(init, number)) is not None:
+                found.append(Tap(name, f"{name}, inside", index=number, bare=hardware != _ARPHRD_ETHER))
     finally:
         os.close(init)
     return [*found, Tap("lo", "the jail's loopback", index=_LOOPBACK)]
@@ -113,7 +115,7 @@ def lapsed(record: Record, tap: Tap) -> bool:
         return False
     init = attach.open_init(record)
     try:
-        return not _is_inside(init, tap.index)
+        return _kind(init, tap.index) is None
     finally:
         os.close(init)
 
@@ -122,12 +124,14 @@ def _number(value: bytes) -> int:
     return int.from_bytes(value, sys.byteorder, signed=True)
 
 
-def _is_inside(init: int, number: int) -> bool:
+def _kind(init: int, number: int) -> int | None:
+    """The ARPHRD_ of the interface of that number in there, None where there is none."""
     with ns.InNamespace(init, ns.CLONE_NEWNET), Netlink() as netlink:
         try:
-            return bool(netlink.ask(interface.get(number)))
+            body = netlink.ask(interface.get(number))[0][1]
         except OSError:
-            return False
+            return None
+    return int.from_bytes(body[2:4], sys.byteorder)
 
 
 def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RING) -> Source:
@@ -142,7 +146,7 @@ def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RI
             init = attach.open_init(record)
             try:
                 with ns.InNamespace(init, ns.CLONE_NEWNET):
-                    return packetcopy.Copies(tap.name, COPIES, most, tap.index, tap.index != _LOOPBACK)
+                    return packetcopy.Copies(tap.name, COPIES, most, tap.index, tap.index != _LOOPBACK, tap.bare)
             finally:
                 os.close(init)
         directory = cgroup.open_directory(record.cgroup)
