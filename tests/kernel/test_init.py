@@ -297,6 +297,9 @@ def test_what_is_missing_is_named(jail: Command, stage: Stage, tmp_path: Path, s
     why = "only with an init of the guest's own: ng.init=auto, sysv, openrc or systemd"
     done = jail("-c", "name=guest", f"path={root}", "allow.cgroup", "persist")
     assert (done.returncode, done.stderr) == (1, f"jail: allow.cgroup: {why}\n")
+    done = jail("-c", "name=guest", "ng.init=auto", "allow.cgroup")
+    why = "it would start the host's own system once more"
+    assert (done.returncode, done.stderr) == (1, f"jail: ng.init=auto: not with path=/: {why}\n")
     # Links lead nowhere but below the root, whatever the host has there.
     (small_root / "etc/rc").symlink_to("/../../../../etc/passwd-")
     (small_root / "sbin").mkdir(exist_ok=True)

@@ -110,6 +110,8 @@ def has(root: int, path: str) -> bool:
 def decide(params: Parameters) -> Guest:
     """Which guest a root has, and where its init is. Raises JailError naming what is missing."""
     name, path = params.text("ng.init"), params.text("path")
+    if posix.stat("/")[1:3] == _place(path):
+        raise JailError(f"ng.init={name}: not with path={path}: it would start the host's own system once more")
     try:
         root = posix.open(path, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
@@ -118,6 +120,13 @@ def decide(params: Parameters) -> Guest:
         return _decide(name, root, params)
     finally:
         posix.close(root)
+
+
+def _place(path: str) -> tuple[int, ...]:
+    try:
+        return posix.stat(path)[1:3]  # st_ino, st_dev
+    except OSError:
+        return ()
 
 
 def find(root: int) -> str:
