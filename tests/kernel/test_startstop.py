@@ -120,3 +120,36 @@ def test_killed_anywhere(verb: str, host: Host, jls: Command, jexec: Command, ch
     assert host("stop", "a")[0] == 0
     assert not wrong, "\n".join(wrong)
     assert not list(Path("/run/jailng/jails").iterdir())
+
+
+@pytest.mark.parametrize("verb", ["create", "destroy"])
+def test_killed_verbs_of_2001(verb: str, jailctl: Command, checkout: Path, tmp_path: Path) -> None:
+    """jailctl create and destroy: what list says then is so, and the same again is done, or was done already."""
+    words = [str(checkout / "bin/jailctl"), verb, "test"]
+
+    def state() -> str:
+        done = jailctl("list", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return "".join([one["state"] for one in json.loads(done.stdout)["jails"]])
+
+    def begin() -> None:
+        if (state() == "running") is not (verb == "destroy"):
+            assert jailctl("create" if verb == "destroy" else "stop", "test").returncode == 0
+
+    begin()
+    steps = faults.steps(tmp_path / "trace", *words)
+    every = max(len(steps) // 8, 1) if STRIDE > 1 else 1
+    wrong = []
+    for step in steps[os.getpid() % every :: every]:
+        begin()
+        faults.run(step, "signal=SIGKILL", *words)
+        found = state()
+        again = jailctl(verb, "test")
+        done = found == ("running" if verb == "create" else "")
+        if again.returncode and not done:
+            wrong.append(f"{step}: {found}; again: {again.stderr}")
+        if state() != ("running" if verb == "create" else ""):
+            wrong.append(f"{step}: {found}; then {state()}")
+    if state():
+        assert jailctl("stop", "test").returncode == 0
+    assert not wrong, "\n".join(wrong)

@@ -21,7 +21,8 @@ def main(argv: list[str]) -> int:
         raise JailError("destroy: jail_remove: Operation not permitted")
     record = registry.find(name)
     if record is None:
-        ending.clear_away(name)  # what one of that name may have left: killed in the middle, this is what is run again
+        if ending.clear_away(name):  # killed in the middle, this is what is run again
+            return 0
         raise JailError(f'destroy: jail "{visible(name)}" not found')
     try:
         remove.jail_remove(record, ())

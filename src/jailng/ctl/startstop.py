@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from jailng.conf import config
@@ -20,7 +21,6 @@ from jailng.engine.dependency import START, STOP, Jail
 from jailng.engine.files import Files
 from jailng.errors import JailError, UsageError, messages
 from jailng.params.values import visible
-from jailng.procs import printed
 
 _ALREADY = "is running already"
 _INTERRUPTING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -52,7 +52,9 @@ class _Voice(life.Voice):
         _complain(f"{visible(self.name)}: {visible(text)}")
 
     def _print(self, text: str) -> None:
-        printed.say(visible(f"{self.name}: {text}", keep="\n\t").split("\n"))
+        said = visible(f"{self.name}: {text}", keep="\n\t") + "\n"
+        with suppress(OSError):  # what is done goes on, whoever listens
+            os.write(1, said.encode("utf-8", "surrogateescape"))
 
 
 def usage(verb: str) -> str:

@@ -144,8 +144,10 @@ def stop(life: Life, forced: bool = False) -> None:
     drive(removing(life) if forced else stopping(life))
 
 
-def clear_away(text: str) -> None:
-    """Undo what is left of a jail of that name or jid that is no more. Raises JailError where it cannot be."""
+def clear_away(text: str) -> bool:
+    """Undo what is left of a jail of that name or jid that is no more; whether there was something, and now is not.
+
+    Raises JailError where it cannot be.
+    """
     record = registry.remains(text)
-    if record is not None and posix.geteuid() == 0:
-        undo.recover(record)
+    return record is not None and posix.geteuid() == 0 and undo.recover(record)
