@@ -240,8 +240,6 @@ def _way_in(
     way.must("setns", entry.init, JOINED if view is None else JOINED & ~ns.CLONE_NEWNS, label="jail_attach")
     # PID 1's cgroup namespace has PID 1's leaf as its root; one of this process's own shows `/` as it should.
     way.must("unshare", ns.CLONE_NEWCGROUP)
-    if view is not None and view.own_mounts:  # as PID 1 has them: core/boot.py
-        way.must("unshare", ns.CLONE_NEWNS, label="jail_attach")
     process.become(way, 0, 0, [])
     streams.complete(way)
     way.must("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)  # a jailed root could stop us from here on

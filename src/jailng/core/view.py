@@ -4,13 +4,15 @@ jailng of 2001 broke chroot(2) out of creating and joining a jail; this is that,
 climbs. The process has a mount namespace of its own, which belongs to the host as the jail's does, with a clone of the
 directory's mount as its root, mapped to the jail's uids, and on it the jail's very /dev and /proc. It is held by its
 processes, so it ends with the last of them, and there is nothing to undo (docs/decisions/0027-join.md).
+Nothing can be mounted in it, not with allow.mount either: it would have to be the jail's, whose user namespace makes no
+mount namespaces (core/boot.py).
 """
 
 from __future__ import annotations
 
 import posix
 
-from jailng.core import create, hostmounts, privileges, reach, rootfs
+from jailng.core import create, hostmounts, reach, rootfs
 from jailng.core.program import Kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
@@ -31,7 +33,7 @@ _CLONE = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_EMPTY_PATH
 class View:
     """A directory that has been found to be one that the jail can be given. ``fds`` are what a program needs of it."""
 
-    __slots__ = ("_below", "_own", "_path", "_private", "_root", "_userns", "own_mounts")
+    __slots__ = ("_below", "_own", "_path", "_private", "_root", "_userns")
 
     def __init__(self, record: Record, path: str) -> None:
         """``path`` is absolute, and of the host's. Raises JailError in the words of the parameter of that name."""
@@ -53,7 +55,6 @@ class View:
         self._private = params.text("ng.uids") == "private"
         self._below = create.taken_along(rootfs.mounts_below(self._path, known), {}, self._private or not record.parent)
         self._own = [name for name, kind in _OWN if params.flag(f"mount.{kind}")]
-        self.own_mounts = privileges.may_mount(params)
 
     @property
     def fds(self) -> list[int]:
