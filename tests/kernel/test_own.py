@@ -75,3 +75,15 @@ def test_a_jail_in_it_is_told_of_what_it_loses_with_it(jail: Command, jexec: Com
     assert jail("-m", "name=own", "allow.noraw_sockets").returncode == 0
     assert told not in jexec("own.own", "/bin/cat", SELF).stdout
     assert jail("-r", "own").returncode == 0
+
+
+def test_a_jail_that_is_not_told_has_nothing_of_that_name(jail: Command, jexec: Command, small_root: Path) -> None:
+    create = ("-c", "name=own", f"path={small_root}", "persist", "ng.self=false")
+    done = jail(*create, "children.max=1")
+    why = "jail: ng.self=false: a jail with children.max has what its commands need in /dev/.jailng\n"
+    assert (done.returncode, done.stderr) == (1, why)
+    assert jail(*create).returncode == 0
+    assert ".jailng" not in jexec("own", "/bin/ls", "-A", "/dev").stdout
+    assert jail("-m", "name=own", "securelevel=3").returncode == 0
+    assert ".jailng" not in jexec("own", "/bin/ls", "-A", "/dev").stdout
+    assert jail("-r", "own").returncode == 0

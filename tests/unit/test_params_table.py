@@ -45,6 +45,7 @@ def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
             "ng.stack",
             "ng.root",
             "ng.sockets",
+            "ng.self",
             "ng.lenient",
             "ng.rdr",
             "ng.egress",
@@ -88,7 +89,7 @@ def test_defaults_are_freebsd_s_but_for_those_that_say_so() -> None:
     on = {parameter.name for parameter in every() if parameter.default is True}
     assert on == {
         "ip4.saddrsel", "ip6.saddrsel", "allow.reserved_ports", "allow.unprivileged_proc_debug", "allow.suser",
-        "mount.devfs", "mount.fdescfs", "mount.procfs",
+        "mount.devfs", "mount.fdescfs", "mount.procfs", "ng.self",
     }  # fmt: skip
     for name in ("mount.devfs", "mount.fdescfs", "mount.procfs", "allow.set_hostname"):
         parameter = lookup(name)
@@ -110,6 +111,7 @@ def test_create_only_is_freebsd_s_rdtun() -> None:
         "ng.stack",
         "ng.init",
         "ng.root",
+        "ng.self",
     }
 
 

@@ -87,7 +87,8 @@ def plan(
     ]
     host: list[Operation] = []
     if has["dev"]:
-        build.append(rootfs.MountDev(nodes, links, base, private, own.text(params), shm))
+        told = own.text(params) if params.flag("ng.self") else b""
+        build.append(rootfs.MountDev(nodes, links, base, private, told, shm))
     if has["dev"] and params.number("children.max") and not hidden:
         from jailng.core import kit
 
@@ -272,6 +273,8 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         modules.check()
     if params.flag("allow.cgroup") and not privileges.has_own_init(params):
         raise JailError("allow.cgroup: only with an init of the guest's own: ng.init=auto, sysv, openrc or systemd")
+    if params.number("children.max") and not params.flag("ng.self"):
+        raise JailError("ng.self=false: a jail with children.max has what its commands need in /dev/.jailng")
     if params["ng.limits"] and not params.flag("ng.lenient"):
         from jailng.core import limit
 

@@ -285,7 +285,7 @@ class MountDev(Operation):
     __slots__ = ("base", "links", "nodes", "private", "shm", "told")
 
     def __init__(self, nodes: list[Node], links: list[Link], base: int, private: bool, told: bytes, shm: str) -> None:
-        """``told`` is the content of the file of ``core.own``, ``shm`` what was said of the size of shm, or ""."""
+        """``told``: content of the file of ``core.own``, b"" for none; ``shm``: what was said of its size, or ""."""
         self.told = told
         self.shm = shm
         self.nodes = nodes
@@ -309,8 +309,9 @@ class MountDev(Operation):
         way.must("symlinkat", empty, dev, empty, label="jail_set:")
         way.rows(1, (2, 0), [(_bytes(name), _bytes(target)) for name, target in self.links])
         way.must("mkdirat", dev, empty, 0o755, label="jail_set:")
-        way.each(1, [b"pts", b"shm", b"mqueue", b".jailng"])
-        own.lay_down(way, dev, Kept(NEW), self.told)
+        way.each(1, [b"pts", b"shm", b"mqueue", *([own.FOLDER] if self.told else [])])
+        if self.told:
+            own.lay_down(way, dev, Kept(NEW), self.told)
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""
