@@ -26,7 +26,7 @@ class Store:
 
     def put(self, fds: list[int]) -> None:
         """Keep these, and let go of those that were there before."""
-        self._in.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        self._in.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
         for _ in range(self._waiting):
             self._close(self._receive(0))
         self._waiting = 1
@@ -46,6 +46,11 @@ class Store:
             found = next_ones
         self._out.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)
         return found
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        self._in.close()
+        self._out.close()
 
     def _receive(self, flags: int) -> list[int]:
         _, ancillary, _, _ = self._out.recvmsg(1, socket.CMSG_LEN(_MOST * _NUMBER), flags)

@@ -96,23 +96,36 @@ class GuestLog:
         self._absent: float | None = None
         self._losses: list[float] = []
         self._told = ""
+        self._telling: tuple[int, ...] = ()  # what the chain has been given and has perhaps not written yet
         self._looked = self._asked = 0.0
         self._records = True
         self._known = {(one.get("time"), one.get("host_pid")) for one in chain.recent("syslog")} if again else set()
         self._changes = inotify.Watch()
         self._changes.add(f"/proc/self/fd/{self._place.dev}", inotify.NAMES)
-        before = store.get()
+        before = [Receiver(socket.socket(fileno=fd)) for fd in store.get()]
         if before:
-            self._receiver = Receiver(socket.socket(fileno=before[0]))
+            self._receiver = before[0]
             self._place.known(self._receiver.socket)
+            known = self._known
+            for one in before[1:]:
+                self._empty(one)
+            self._known = known
         else:
             self._receiver = self._taken()
         self._connect()
 
-    def _taken(self) -> Receiver:
-        bound = self._place.take()
-        self._store.put([bound.fileno()])
-        return Receiver(bound)
+    def _taken(self, *before: Receiver) -> Receiver:
+        """A new socket has the name. The next worker finds it, and those from before as long as they are not empty."""
+        old = [one.socket.fileno() for one in before]
+        return Receiver(self._place.take(lambda bound: self._store.put([bound.fileno(), *old])))
+
+    def _empty(self, old: Receiver) -> None:
+        """Take what is in a socket that no longer has the name, and let go of it."""
+        old.retire()
+        while self._take_lines(old):
+            pass
+        old.socket.close()
+        self._store.put([self._receiver.socket.fileno()])
 
     # When
 
@@ -164,14 +177,17 @@ class GuestLog:
         if self._guest.lost:
             self._counts.add(_NOT_PASSED, self._guest.lost)
             self._guest.lost = 0
-        counts = self._counts.all()
-        if any(counts):
+        if not self._telling:
+            counts = self._counts.all()
             for count, why in zip(counts, _WHY, strict=True):
                 if count:
                     of = "passed on" if why == _WHY[_NOT_PASSED] else "syslog"
                     self._chain.append("dropped", {"of": of, "count": count, "why": why})
-            self._chain.flush()
-            self._counts.told(counts)
+            self._telling = counts if any(counts) else ()
+        if self._telling:
+            self._chain.flush()  # if that fails, they are told of when it does not
+            self._counts.told(self._telling)
+            self._telling = ()
 
     def close(self, give_back: bool) -> None:
         """Take what is there still, and let go of the name: for the guest's syslogd, or since there is no guest."""
@@ -184,6 +200,7 @@ class GuestLog:
         while self._take_lines(self._receiver):
             pass
         self._receiver.socket.close()
+        self._store.put([])
         self.tell_of_losses()
 
     def _take_lines(self, receiver: Receiver) -> int:
@@ -269,14 +286,12 @@ class GuestLog:
         self._absent = None
         before = self._receiver
         try:
-            self._receiver = self._taken()
+            self._receiver = self._taken(before)
         except OSError as error:
+            self._store.put([before.socket.fileno()])
             self._tell(f"cannot be served: {visible(error.strerror or str(error))}")
             return
-        before.retire()
-        while self._take_lines(before):
-            pass
-        before.socket.close()
+        self._empty(before)
         self._tell("")
         self._connect()
 

@@ -25,7 +25,7 @@ from jailng.linux.libc import syscall
 from jailng.linux.mountfd import open_tree, openat2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jailng.core.registry import Record
 
@@ -71,15 +71,15 @@ class Place:
             return OURS
         return FOREIGN if stat.S_ISSOCK(found.st_mode) or stat.S_ISLNK(found.st_mode) else UNUSABLE
 
-    def take(self) -> socket.socket:
-        """Put a new socket there, and keep what the guest had there.
+    def take(self, keep: Callable[[socket.socket], None]) -> socket.socket:
+        """Put a new socket there, and keep what the guest had there. ``keep`` is called with it before.
 
         Raises OSError: the guest does not let it be done, or was faster. Then all is as it was.
         """
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             with self._as_the_guest():
-                self._exchange(bound)
+                self._exchange(bound, keep)
         except OSError:
             bound.close()
             raise
@@ -112,12 +112,13 @@ class Place:
     def _folder(self) -> int:
         return openat2(self.dev, _COVERED, _FOLDER, mount.BENEATH | mount.RESOLVE_NO_XDEV)
 
-    def _exchange(self, bound: socket.socket) -> None:
+    def _exchange(self, bound: socket.socket, keep: Callable[[socket.socket], None]) -> None:
         folder = self._folder()
         stage = -1
         try:
             stage = self._new_stage(folder)
             self._bind(bound, folder)
+            keep(bound)
             inode = os.stat(NAME, dir_fd=stage, follow_symlinks=False).st_ino
             how = _NOREPLACE if self.look() == ABSENT else _EXCHANGE
             os.chmod(NAME, _MODE if how == _NOREPLACE else self._mode(), dir_fd=stage)
@@ -152,11 +153,21 @@ class Place:
         except FileExistsError:
             pass  # of a process that was killed
         stage = openat2(folder, _STAGE.encode(), _FOLDER, mount.BENEATH | mount.RESOLVE_NO_XDEV)
-        try:
-            os.unlink(NAME, dir_fd=stage)
-        except FileNotFoundError:
-            pass
+        if NAME in os.listdir(f"/proc/self/fd/{stage}"):
+            self._rescue(stage, folder)
         return stage
+
+    @staticmethod
+    def _rescue(stage: int, folder: int) -> None:
+        """What a process has left that was killed between two steps: the guest's socket, or one that nobody has."""
+        left = os.open(NAME, _ITSELF, dir_fd=stage)
+        try:
+            if stat.S_ISLNK(os.fstat(left).st_mode) or is_served(left):
+                os.rename(NAME, NAME, src_dir_fd=stage, dst_dir_fd=folder)
+            else:
+                os.unlink(NAME, dir_fd=stage)
+        finally:
+            os.close(left)
 
     @staticmethod
     def _clear_stage(folder: int, stage: int) -> None:
