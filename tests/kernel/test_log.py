@@ -393,7 +393,10 @@ def test_a_full_disk_is_told_of_and_harms_nobody(
         assert jexec("lg", "sh", "-c", "for i in $(seq 60); do logger $i$(printf %0200d); done").returncode == 0
         filler.unlink()
         assert entries("dropped")[0]["why"] == "the log could not be written"
-        eventually(lambda: sum([one["count"] for one in entries("dropped")]) + len(entries("syslog", 0)) == 60)
+        eventually(
+            lambda: sum([one["count"] for one in entries("dropped")]) + len(entries("syslog", 0)) == 60,
+            lambda: jailctl("log", "lg").stdout,
+        )
         assert jexec("lg", "logger", "room").returncode == 0
         eventually(lambda: messages(entries("syslog"))[-1] == "room")
         assert jailctl("log", "verify", "lg").returncode == 0

@@ -85,7 +85,10 @@ class Chain:
         """
         number = self._add(kind, fields)
         if self._buffered >= _BUFFER:
-            self.flush()
+            try:
+                self.flush()
+            except OSError:
+                pass  # the next one tells
         return number
 
     def flush(self) -> None:

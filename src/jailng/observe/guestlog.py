@@ -206,32 +206,38 @@ class GuestLog:
     def _take_lines(self, receiver: Receiver) -> int:
         """Some lines, as many as are there or as are taken at once; how many."""
         found: list[Datagram] = []
-        dropped = recorded = 0
-        while len(found) < _BATCH:
-            datagram = receiver.look()
-            if datagram is None:
-                break
-            found.append(datagram)
-            if self._known and (shown_time(datagram.stamp), datagram.pid) in self._known:
-                continue
-            if self._records and self._has_room():
-                self._chain.append("syslog", self._fields(datagram))
-                recorded += 1
-            else:
-                dropped += 1
-        self._read += len(found)
+        recorded = False
         try:
+            while len(found) < _BATCH:
+                datagram = receiver.look()
+                if datagram is None:
+                    break
+                found.append(datagram)
+                recorded |= self._put(datagram)
+            self._read += len(found)
             if recorded:
                 self._chain.flush()
-        finally:
-            if dropped:
-                self._counts.add(_RATE if self._records else _DISK, dropped)
+        finally:  # what has been looked at is on record, waits in the chain for room on the disk, or is counted
             receiver.take(len(found))
             for datagram in found:
                 self._guest.pass_on(datagram)
         if self._known and len(found) < _BATCH:
             self._known = set()  # all that was there when this worker began has been seen
         return len(found)
+
+    def _put(self, datagram: Datagram) -> bool:
+        """Give it to the chain, or count it; whether the former."""
+        if self._known and (shown_time(datagram.stamp), datagram.pid) in self._known:
+            return False
+        if not self._records or not self._has_room():
+            self._counts.add(_RATE if self._records else _DISK)
+            return False
+        try:
+            self._chain.append("syslog", self._fields(datagram))
+        except OSError:
+            self._counts.add(_DISK)
+            raise
+        return True
 
     def _has_room(self) -> bool:
         now = time.monotonic()

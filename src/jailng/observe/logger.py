@@ -161,7 +161,10 @@ class Logger:
         """The pid inside of a process that has ended: what the kernel tells of it is older than its last line."""
         if self.witness is None or self._failing:
             return None
-        self._drain()
+        try:
+            self._drain()
+        except OSError:
+            pass  # the disk is full: whoever asks will find that out
         return self.witness.inside(pid)
 
     def _refresh(self) -> bool:
