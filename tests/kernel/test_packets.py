@@ -11,7 +11,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def packets(directory: Path, interface: str = "") -> list[Packet]:
     """What is in all files there, the oldest first."""
     found: list[Packet] = []
     for path in sorted(directory.glob("*.pcapng")):
-        with open(path, "rb") as file:
+        with suppress(FileNotFoundError), open(path, "rb") as file:  # the oldest goes
             found += [one for one in Reader(file) if isinstance(one, Packet)]
     return [one for one in found if not interface or one.interface.name == interface]
 
@@ -113,8 +113,14 @@ def workers(record: registry.Record) -> list[int]:
     fresh = registry.load(record.jid)
     assert fresh is not None
     pid = int(fresh.posts["packets"].split()[0])
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return [pid, *map(int, children.read_text().split())] if children.exists() else [pid]
+    return [pid, *[child for child in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(child) == pid]]
+
+
+def parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def needs_libpcap() -> None:

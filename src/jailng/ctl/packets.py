@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if "-l" in given:
         if expression or given.keys() - {"-l", "--json"}:
             raise UsageError(USAGE)
-        return listing.show("files", _COLUMNS, [_row(path) for path in _kept(name)], "--json" in given)
+        return listing.show("files", _COLUMNS, _rows(_kept(name)), "--json" in given)
     count = _number("-c", given.get("-c", "0"), 0, 10**18)
     wanted = Wanted(expression, _number("-s", given.get("-s", str(_SNAPLEN)), 1, _SNAPLEN))
     # What is asked for is there before the file to write it to is.
@@ -90,11 +90,16 @@ def _kept(word: str) -> list[Path]:
     return found
 
 
-def _row(path: Path) -> dict[str, object]:
-    try:
-        found = packetfiles.look(path)
-    except OSError as error:
-        raise JailError(f"{visible(str(path))}: {error.strerror}") from None
+def _rows(files: list[Path]) -> list[dict[str, object]]:
+    """Of each file; one that goes meanwhile was the oldest."""
+    made = []
+    for path in files:
+        with suppress(FileNotFoundError):
+            made.append(_row(path, packetfiles.look(path)))
+    return made
+
+
+def _row(path: Path, found: packetfiles.Look) -> dict[str, object]:
     return {
         "file": str(path),
         "from": _date(found.first),

@@ -32,7 +32,7 @@ KIND = "packets"
 _SNAPLEN = 262144  # that all interfaces have in a file, whatever is kept: libpcap reads no file in which they differ
 _SECOND = 1.0
 _PRIORITY = -20
-_DRAINED = 2  # times that there has to be nothing in any ring, after the jail has ended
+_DRAINED = 1  # times that there has to be nothing in any ring, after the jail has ended
 _BUFFERS = 1020  # in one write
 _SLOT = 1 << 15
 _LENGTH = struct.Struct("=I")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SUFFIX = ".pcapng"
 _NEW = ".new"
 _LEAST = 1 << 16  # bytes of a file, however small a part of the budget that is
+_LAST = 4096  # bytes for what is counted at its end
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _VECTOR = 1020  # buffers that one writev(2) takes: IOV_MAX is 1024
 
@@ -75,8 +76,8 @@ class Files:
 
     @property
     def room(self) -> int:
-        """Bytes that the file has left."""
-        return self._each - self.offset
+        """Bytes that the file has left for packets."""
+        return self._each - _LAST - self.offset
 
     @property
     def due(self) -> bool:
@@ -94,7 +95,7 @@ class Files:
             path.unlink()
         if files and self._take(files[-1], offset if files[-1].name == name else -1):
             self._append([unfinished] if files[-1].name == name else [])
-            if self.offset < self._each:
+            if self.room > 0:
                 self._append([self._begin(comment)])
                 return
             self._close()
