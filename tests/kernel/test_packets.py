@@ -259,6 +259,12 @@ def test_who_writes_is_killed(
         eventually(lambda: payloads(kept) == sent)
         assert "nobody took packets for a while" in remarks(jailctl)
         assert len(list(kept.iterdir())) == 1
+        # Somebody clears the logs away.
+        shutil.rmtree("/var/log/jailng")
+        eventually(lambda: any(kept.glob("*.pcapng")) and "has been removed" in remarks(jailctl))
+        assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+        sent = send(machine, 5)
+        eventually(lambda: payloads(kept) == sent)
 
 
 def test_a_full_disk_and_a_budget(

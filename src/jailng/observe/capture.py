@@ -297,7 +297,9 @@ class Capture:
             self._write([self._statistics(f"{drops} packets found no room in the ring")], 0, self.lines[0])
         elif self._trouble and self._lost:
             self._write([], 0, self.lines[0])
-        if self.files.due:
+        if self.files.removed:
+            self._rotate("the file before this has been removed while it was written")
+        elif self.files.due:
             self._rotate()
 
     def _drain(self) -> None:

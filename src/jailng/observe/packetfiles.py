@@ -84,6 +84,11 @@ class Files:
         """Whether it is time for the next file."""
         return bool(self._seconds) and time.monotonic() - self._since >= self._seconds
 
+    @property
+    def removed(self) -> bool:
+        """Whether somebody has removed the file while it is written."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
     def open(self, comment: str, name: str = "", offset: int = -1, unfinished: bytes = b"") -> None:
         """Go on in the newest file, if it is not full, or begin one; ``comment`` goes into the new section.
 
@@ -127,6 +132,7 @@ class Files:
         self._start(comment)
 
     def _start(self, comment: str) -> None:
+        os.makedirs(self.directory, 0o700, exist_ok=True)
         files = stored(self.directory)
         number = _number(files[-1].name) + 1 if files else 1
         self._make_room(files)
