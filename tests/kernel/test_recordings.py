@@ -236,6 +236,8 @@ def test_an_ssh_login(
             one.until("resized")
             one.type("script -q -c 'echo in''side' /dev/null; head -c 750000 /dev/urandom | base64; echo d''one\r")
             one.until("done")
+            # Who it is becomes known a little later.
+            sessions.until(lambda found: "alice" in [each["user"] for each in found])
             one.type("exit\r")
             one.end()
         found = sessions.ended(2)
@@ -243,5 +245,6 @@ def test_an_ssh_login(
         content = sessions.bytes(login["id"])
         assert content in one.shown
         assert login["from"].startswith("198.51.100.1:")
-        assert (login["user"], login["unrecorded"], login["dropped"]) == ("alice", 0, 0)
+        told = [line for line in Path(login["file"]).read_text().splitlines() if '"W"' in line]
+        assert (login["user"], login["unrecorded"], login["dropped"]) == ("alice", 0, 0), told
         assert [each["out"] for each in found if each is not login] == [len("inside\r\n")]

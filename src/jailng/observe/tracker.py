@@ -33,6 +33,13 @@ class Session:
     start: Event
     looks: int = 0
     facts: Facts = field(default_factory=dict)
+    entered: bool = False  # whether a line has been typed since the last look: there may be somebody else by now
+
+    def at(self) -> float | None:
+        """When somebody is to look, by time.monotonic(); None: not."""
+        if self.entered:
+            return self.begin
+        return self.begin + _LOOKS[self.looks] if self.looks < len(_LOOKS) else None
 
 
 class Tracker:
@@ -112,6 +119,8 @@ class Tracker:
                 made.data = made.data[1:]
             if not made.data:
                 return
+            if made.kind == event.INPUT and (b"\r" in made.data or b"\n" in made.data):
+                self.sessions[made.session].entered = True
         elif kind == ringrecord.RESIZE:
             rows, columns, _, _ = _WINSIZE.unpack(count.to_bytes(8, sys.byteorder))
             made.kind = event.RESIZE
@@ -163,7 +172,7 @@ class Tracker:
 
     def due(self) -> list[float]:
         """In how many seconds somebody has to be looked at, if there is somebody."""
-        waiting = [one.begin + _LOOKS[one.looks] for one in self.sessions.values() if one.looks < len(_LOOKS)]
+        waiting = [at for one in self.sessions.values() if (at := one.at()) is not None]
         return [max(min(waiting), self._look_at) - time.monotonic()] if waiting else []
 
     def look(self) -> None:
@@ -171,9 +180,7 @@ class Tracker:
         now = time.monotonic()
         if now < self._look_at:
             return
-        due = [
-            one for one in self.sessions.values() if one.looks < len(_LOOKS) and one.begin + _LOOKS[one.looks] <= now
-        ]
+        due = [one for one in self.sessions.values() if (at := one.at()) is not None and at <= now]
         if not due:
             return
         pids = ptys.members(self.path)
@@ -181,6 +188,7 @@ class Tracker:
         for one in due:
             if one.dev not in found:
                 found[one.dev] = ptys.users(pids, one.dev)
+            one.entered = False
             while one.looks < len(_LOOKS) and one.begin + _LOOKS[one.looks] <= now:
                 one.looks += 1
             self._know(one, found[one.dev].get(one.number))
