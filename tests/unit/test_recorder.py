@@ -91,7 +91,7 @@ def test_a_session(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
     assert found.header.own["remote"] == "192.0.2.1:4711"
     assert found.header.own["pid"] == 4711
     assert [each.data for each in entries(path) if each.code == "r"] == ["80x24"]
-    assert session.facts(found.header, path.read_bytes())["user_comm"] == "sh"
+    assert found.who == {"user_uid": 0x700003E8, "user_comm": "sh"}
     assert (found.ended, found.counts.shown, found.counts.typed) == ("ended", 7, 1)
     assert found.last == 2 * SECOND
     made.close()
@@ -403,9 +403,12 @@ def test_a_long_session_is_summed_up_from_its_end(recorder: Callable[..., Record
     made = recorder()
     for number in range(3000):
         made.take(event(number, OUTPUT, b"y" * 500))
+        if number == 1500:
+            made.take(event(number, WHO, facts={"user_uid": 0x700003E8}))
     [path] = files(tmp_path)
     found = summary(path)
     assert (found.ended, found.counts.shown, found.last) == ("", 1_500_000, 2999 * SECOND)
+    assert found.who == {"user_uid": 0x700003E8}
     assert len([each for each in entries(path) if each.code == cast.COUNTS]) >= 3
     made.close()
     assert io.BytesIO(path.read_bytes()).readlines()[-1].startswith(b'[2999.000000000, "E", ')

@@ -14,7 +14,6 @@ from jailng.params.values import visible
 
 DIRECTORY = "sessions"
 _IDS = 65536  # uids of a jail
-_BEGINNING = 65536  # bytes of a file among which what becomes known of a session is told
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _one(jail: str, directory: int, name: str, recorded: dict[str, bool]) -> Ses
         return None
     try:
         found = session.summary(fd)
-        facts = session.facts(found.header, os.pread(fd, _BEGINNING, 0))
+        facts = found.header.own | found.who
     except ValueError:
         return None  # is being made, or was when its recorder was killed
     finally:

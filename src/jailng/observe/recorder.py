@@ -231,18 +231,19 @@ class Recorder:
         return why
 
     def _user(self, facts: Facts) -> Facts:
-        """The user's name as the jail's own passwd has it, where it has one."""
+        """The user's name as the jail's own passwd has it, or the number."""
         if not 0 <= self._now - self._asked < _NAMES:
             self._jails, self._asked = Jails(), self._now
         uid = facts.get("user_uid", facts.get("uid"))
         name = self._jails.inside_user(self._record.jid, uid) if isinstance(uid, int) else "-"
-        return {} if name == "-" or name.isdecimal() else {"user": name}
+        return {} if name == "-" else {"user": name}
 
     def _who(self, found: Recording, event: Event) -> None:
         if found.file is None:
             found.header.own.update(event.facts)
             return
-        self._line(found, event, cast.WHO, json.dumps({**event.facts, **self._user(event.facts)}))
+        found.who |= event.facts | self._user(event.facts)
+        self._line(found, event, cast.WHO, json.dumps(found.who))
 
     def _resize(self, found: Recording, event: Event) -> None:
         match = _SIZE.fullmatch(event.data)

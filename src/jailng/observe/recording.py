@@ -6,6 +6,7 @@ from jailng.observe import cast, session
 from jailng.observe.archive import File
 from jailng.observe.budget import Budget
 from jailng.observe.cast import Counts, Header, Stream
+from jailng.observe.event import Facts
 
 _REASONS = {
     "rate": "faster than the limit",
@@ -23,7 +24,7 @@ class Recording:
 
     ``file`` is None until it has one; ``counted``: whether it is counted as one that has none; ``full``: whether
     the file is as large as it may become, and ends here. ``noted``: when it was last written down what has been kept
-    back; ``pause``: how long after that it is to be again.
+    back; ``pause``: how long after that it is to be again. ``who``: what has become known since the header was written.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Recording:
         "noted",
         "pause",
         "start",
+        "who",
     )
 
     def __init__(self, header: Header, budget: Budget, seen: int = 0) -> None:
@@ -57,6 +59,7 @@ class Recording:
         self.noted = -1
         self.pause = _PAUSE
         self.counted = self.full = False
+        self.who: Facts = {}
         self._streams = {code: Stream() for code in cast.STREAMS}
         self._last = 0
         self._written = 0  # of the file, when it last had a line of counts
@@ -131,7 +134,7 @@ class Recording:
         self._written = self.file.size if self.file else 0
 
     def _marked(self, now: int, label: str) -> bytes:
-        return cast.line(now, cast.MARKER, label) + cast.line(now, cast.COUNTS, self.counts.json())
+        return cast.line(now, cast.MARKER, label) + cast.line(now, cast.COUNTS, self.counts.json(who=self.who))
 
     def _flush(self, now: int) -> bytes:
         held = {code: stream.held for code, stream in self._streams.items()}
@@ -151,7 +154,7 @@ class Recording:
         now = self.at(time)
         made = [self.note(time)]
         if not made[0] and self.file and self.file.size - self._written >= session.EVERY:
-            made.append(cast.line(now, cast.COUNTS, self.counts.json()))
+            made.append(cast.line(now, cast.COUNTS, self.counts.json(who=self.who)))
             self._written = self.file.size
         stream = self._streams[code]
         before = len(stream.held)
@@ -183,7 +186,7 @@ class Recording:
             now = self.at(time)
             self._end = self._flush(now) + self.note(time)
             self.flushed()
-            self._end += cast.line(now, cast.END, self.counts.json(state=state))
+            self._end += cast.line(now, cast.END, self.counts.json(who=self.who, state=state))
         return self._end
 
     # After a gap.
@@ -194,6 +197,7 @@ class Recording:
         made = cls(found.header, budget, seen)
         made.file = file
         made.counts = found.counts
+        made.who = found.who
         made.full = "size" in found.counts.unrecorded
         made._last = found.last
         made._streams = {code: Stream(found.held.get(code, b"")) for code in cast.STREAMS}

@@ -37,8 +37,8 @@ class Summary:
 
     ``last``: nanoseconds from its start to the last that is there; ``ended``: how it ended, "" if the file does not
     say; ``held``: first bytes of characters, by stream; ``latest``: of each stream the time of the last event and how
-    many bytes of it are there; ``size``: of the file; ``whole``: up to where its lines are; ``torn``: what is there of
-    one more.
+    many bytes of it are there; ``who``: what has become known, beside the header, of who is behind it; ``size``: of
+    the file; ``whole``: up to where its lines are; ``torn``: what is there of one more.
     """
 
     header: Header
@@ -47,6 +47,7 @@ class Summary:
     ended: str = ""
     held: dict[str, bytes] = field(default_factory=dict)
     latest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    who: dict[str, str | int] = field(default_factory=dict)
     size: int = 0
     whole: int = 0
     torn: bytes = b""
@@ -87,7 +88,7 @@ def _read(found: Summary, content: bytes, begin: int, everything: bool) -> bool:
     else:
         if not everything:
             return False
-    found.counts, found.ended, found.held, found.latest = Counts(), "", {}, {}
+    found.counts, found.ended, found.held, found.latest, found.who = Counts(), "", {}, {}, {}
     for position, raw in enumerate(lines):
         try:
             event, found.last = cast.entry(raw), cast.nanoseconds(raw)
@@ -113,7 +114,11 @@ def _take(found: Summary, event: cast.Entry) -> None:
         found.held[event.data[:1]] = held
     elif event.code in (cast.COUNTS, cast.END):
         found.counts = cast.counts(event.data)
-        found.ended = str(json.loads(event.data).get("state", ENDED)) if event.code == cast.END else ""
+        more = json.loads(event.data)
+        found.who |= cast.facts_of(more.get("who"))
+        found.ended = str(more.get("state", ENDED)) if event.code == cast.END else ""
+    elif event.code == cast.WHO:
+        found.who |= cast.facts_of(json.loads(event.data))
 
 
 def _latest(found: Summary, code: str, size: int) -> None:
@@ -128,18 +133,6 @@ def count(counts: Counts, code: str, size: int) -> None:
         counts.shown += size
     else:
         counts.typed += size
-
-
-def facts(header: Header, file: bytes) -> dict[str, str | int]:
-    """What is known of who is behind a session: of its header, and of what ``file``, its beginning, has later."""
-    found = dict(header.own)
-    for raw in file.splitlines():
-        if b'"W", ' in raw[:40]:
-            try:
-                found.update(cast.facts_of(json.loads(cast.entry(raw).data)))
-            except ValueError:
-                continue
-    return found
 
 
 def lock(directory: int, recorder: str, make: bool = False) -> int:
