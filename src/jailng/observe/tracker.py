@@ -19,6 +19,7 @@ _WINSIZE = struct.Struct("=4H")
 _KINDS = {ringrecord.OUTPUT: event.OUTPUT, ringrecord.INPUT: event.INPUT}
 # Seconds after its start at which it is looked who sits at a terminal: a login is root's until it is somebody's.
 _LOOKS = (0.05, 0.5, 2.0, 10.0, 60.0)
+_QUESTIONS = 32  # a second, of whose connection it is
 _BETWEEN = 0.25  # seconds between two looks, each of which reads all of a jail's /proc
 _WATCHED = inotify.IN_DELETE | inotify.IN_CREATE
 
@@ -61,6 +62,7 @@ class Tracker:
         self._cgroup = self.notify.add(f"/proc/self/fd/{cgroup.unified_root()}/{path}/members", inotify.IN_CREATE)
         self.grown = 0.0  # of time.monotonic(): when a jail was last made in this one
         self._look_at = 0.0
+        self._questions, self._asked = float(_QUESTIONS), time.monotonic()
 
     def know(self, pid: int, own: bool = False) -> int | None:
         """Take in the devpts that a process has at /dev/pts; its device number, None: it has none.
@@ -195,7 +197,7 @@ class Tracker:
         self._look_at = time.monotonic() + max(_BETWEEN, 4 * (time.monotonic() - now))
 
     def _know(self, session: Session, user: ptys.Process | None) -> None:
-        peer = str(session.facts.get("remote", "")) or ptys.remote(session.start.pid)
+        peer = str(session.facts.get("remote", "")) or self._remote(session.start.pid)
         facts = {**session.facts, **ptys.facts(user, peer, "kernel")}
         if facts != session.facts:
             session.facts = facts
@@ -204,14 +206,23 @@ class Tracker:
                 Event(_now(), event.WHO, session.number, session.dev, start.pid, start.uid, start.comm, facts=facts)
             )
 
+    def _remote(self, pid: int) -> str:
+        """The peer of the connection that a process serves, unless too many are asked for: a loop that opens ptys."""
+        now = time.monotonic()
+        self._questions = min(_QUESTIONS, self._questions + _QUESTIONS * (now - self._asked))
+        self._asked = now
+        if self._questions < 1 or not pid:
+            return ""
+        self._questions -= 1
+        return ptys.remote(pid)
+
     def _begin(self, start: Event, goes_on: bool = False) -> None:
         key = start.session
         if key in self.sessions:
             self.end(*key, start.time)
         if start.dev not in self.devs and start.pid:
             self.know(start.pid)
-        peer = ptys.remote(start.pid) if start.pid and len(self.sessions) < 64 else ""
-        start.facts = ptys.facts(None, peer, "kernel")
+        start.facts = ptys.facts(None, self._remote(start.pid), "kernel")
         self.sessions[key] = Session(start.dev, start.terminal, time.monotonic(), start, 0, dict(start.facts))
         if not goes_on:
             self.tell(start)
