@@ -102,7 +102,7 @@ def test_killed_anywhere(verb: str, host: Host, jls: Command, jexec: Command, ch
     before, after = {"start": ("stop", "running"), "stop": ("start", "stopped"), "restart": ("start", "running")}[verb]
     assert host(before, "a")[0] == 0
     steps = faults.steps(tmp_path / "trace", *words)
-    every = max(len(steps) // 10, 1) if STRIDE > 1 else 1
+    every = max(len(steps) // 6, 1) if STRIDE > 1 else 1
     wrong = []
     for step in steps[os.getpid() % every :: every]:
         assert host(before, "a")[0] == 0
@@ -138,7 +138,7 @@ def test_killed_verbs_of_2001(verb: str, jailctl: Command, checkout: Path, tmp_p
 
     begin()
     steps = faults.steps(tmp_path / "trace", *words)
-    every = max(len(steps) // 8, 1) if STRIDE > 1 else 1
+    every = max(len(steps) // 6, 1) if STRIDE > 1 else 1
     wrong = []
     for step in steps[os.getpid() % every :: every]:
         begin()
