@@ -30,7 +30,7 @@ USAGE = """usage: jailctl log [-f] [-n lines] [--kind kind[,...]] [--since time]
        jailctl log key [--setup | --take] jail"""
 _GROUPS = {
     "connections": "connect connected failed accepted closed listening flow",
-    "logins": "login logout session user",
+    "logins": "login logout session session-end user",
 }
 # What stands before the rest, which is said as key=value, or is the chain's own.
 _LEADING = ("pid", "uid")
