@@ -325,3 +325,22 @@ def test_a_jail_in_a_jail(jail: Command, jexec: Command, small_root: Path) -> No
         assert made.returncode == 0, made.stderr
         assert jexec("cell.inner", "true").returncode == 0
         assert of(log.until("exec", argv=["true"]), "exec", argv=["true"])[0]["entered"]
+
+
+_MANY = """
+import socket
+last = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(1, 8001):
+    last.sendto(b"x", ("127.0.0.1", port))
+"""
+
+
+def test_a_flood_of_connections_is_counted_too(jail: Command, jexec: Command, debian_python: Path) -> None:
+    with logged(jail, f"path={debian_python}", "ip4.addr=127.0.0.1") as log:
+        done = jexec("cell", "/usr/bin/python3", "-c", _MANY)
+        assert done.returncode == 0, done.stderr
+        found = log.take()
+        dropped = sum(entry["count"] for entry in of(found, "dropped", of="connection"))
+        assert dropped > 0
+        assert len(of(found, "connect")) + dropped == 8000
+        assert of(found, "exec", argv=["/usr/bin/python3", "-c", _MANY])  # in a ring of its own
