@@ -150,6 +150,7 @@ def test_the_mails_session(jailctl: Command, shim: Shim, checkout: Path, tmp: Pa
 def test_what_is_said_of_names_and_roots(jailctl: Command, debian: Path) -> None:
     wrong: list[tuple[tuple[str, ...], str]] = [
         (("create",), "usage: jailctl create jailname"),
+        (("create", ""), "usage: jailctl create jailname"),
         (("destroy",), "usage: jailctl destroy jailname"),
         (("destroy", "test"), 'jailctl: destroy: jail "test" not found'),
         (("join", "test", "-c", "/tmp", "true"), 'jailctl: join: jail "test" not found'),

@@ -27,7 +27,7 @@ class _Voice(life.Voice):
 
 def main(argv: list[str]) -> int:
     """Make the jail. Raises UsageError, JailError."""
-    if len(argv) != 1 or argv[0].startswith("-"):
+    if len(argv) != 1 or not argv[0] or argv[0].startswith("-"):
         raise UsageError(USAGE)
     name = argv[0]
     if ns.is_jailed():

@@ -14,7 +14,7 @@ USAGE = "usage: jailctl destroy jailname"
 
 def main(argv: list[str]) -> int:
     """Kill what runs in the jail, and let go of all that it had. Raises UsageError, JailError."""
-    if len(argv) != 1 or argv[0].startswith("-"):
+    if len(argv) != 1 or not argv[0] or argv[0].startswith("-"):
         raise UsageError(USAGE)
     name = argv[0]
     if os.geteuid() != 0:
