@@ -139,7 +139,8 @@ def test_what_was_seen_and_typed(
             assert {os.stat(f"{directory}/{name}").st_mode & 0o777 for name in names} <= {0o600}
         with shell(checkout) as live:
             sessions.until(lambda found: "live" in [one["state"] for one in found])
-            jail("-r", "cell")
+            # A shell at a terminal does not heed SIGTERM.
+            assert jail("-R", "cell").returncode == 0
             live.end()
         assert [one["state"] for one in sessions.ended(2)] == ["ended", "ended"]
         jail("-c", "name=cell", "persist", f"path={small_root}")
