@@ -110,8 +110,9 @@ def test_sessions_on_one_terminal_and_on_two(recorder: Callable[..., Recorder], 
     assert {summary(path).ended for path in files(tmp_path)} == {"ended", "jail ended"}
 
 
-def test_only_one_records_a_jail(recorder: Callable[..., Recorder]) -> None:
+def test_only_one_records_a_jail(recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
     first = recorder()
+    monkeypatch.setattr("jailng.observe.recorder._PATIENCE", 0)
     with pytest.raises(JailError, match="cell: the terminals of this jail are being recorded already"):
         recorder()
     recorder(init="200 6000").close()

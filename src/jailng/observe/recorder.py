@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOST = 8192  # terminals of which each is accounted for
 _SECOND = 1_000_000_000
 _SIZE = re.compile(rb"(\d{1,5})x(\d{1,5})")
+_PATIENCE, _MOMENT = 5.0, 0.02  # seconds
 _LATE = 10 * _SECOND
 _NAMES = 5 * _SECOND  # for which what the jail calls its users is taken to be the same
 _LOCK = re.compile(r"[\w.-]+")
@@ -42,10 +43,7 @@ class Recorder:
         self._options = options or budget.Options()
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._identity = "-".join([record.boot[:8], *record.init.split(" ")])
-        self._lock = session.lock(self._directory, self._identity, make=True)
-        if self._lock < 0:
-            os.close(self._directory)
-            raise JailError(f"{record.name}: the terminals of this jail are being recorded already")
+        self._lock = self._locked()
         self._tally = Tally(self._directory)
         self._archive = Archive(self._directory, self._options)
         self._together = budget.together(self._options)
@@ -57,6 +55,16 @@ class Recorder:
         for name in self._archive.names():
             self._take_up(name)
         self._archive.look()
+
+    def _locked(self) -> int:
+        """Be the only one who records this jail, as soon as one that has been killed is gone. Raises JailError."""
+        deadline = time.monotonic() + _PATIENCE
+        while (lock := session.lock(self._directory, self._identity, make=True)) < 0:
+            if time.monotonic() > deadline:
+                os.close(self._directory)
+                raise JailError(f"{self._record.name}: the terminals of this jail are being recorded already")
+            time.sleep(_MOMENT)
+        return lock
 
     def _take_up(self, name: str) -> None:
         """A file that is there: one to go on in, one to finish, or none of ours."""
