@@ -104,7 +104,7 @@ def _play(session: Session, code: str, speed: float, idle: float | None, raw: bo
     if not os.isatty(1):
         return 0
     size = os.get_terminal_size(1)
-    if size.columns < session.width or size.lines < session.height:
+    if 0 < size.columns < session.width or 0 < size.lines < session.height:
         notes.insert(0, f"recorded at {session.width}x{session.height}; this terminal is {size.columns}x{size.lines}")
     told = notes[:_NOTES] if ended else []
     print("", *[f"jailctl: replay: {visible(note)}" for note in told], sep="\n", file=sys.stderr)
