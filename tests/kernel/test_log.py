@@ -476,6 +476,8 @@ def test_a_collector_gets_all_of_it(
     with running(jail, small_root, "ng.log=syslog", *words):
         assert jexec("lg", "logger", 'quoted "] \\ x').returncode == 0
         eventually(lambda: plain.has("quoted") and secure.has("quoted"), lambda: plain.frames)
+        refused = jail("-m", "name=lg", "ng.log=syslog", f"{words[1]}.not")
+        assert (refused.returncode, "No such file or directory" in refused.stderr) == (1, True)
         port = plain.port
         plain.close()
         assert jexec("lg", "logger", "meanwhile").returncode == 0

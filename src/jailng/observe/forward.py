@@ -27,6 +27,7 @@ from jailng.linux.libc import syscall
 from jailng.observe import entry, inotify
 from jailng.observe.datagram import FACILITIES, SEVERITIES
 from jailng.observe.logreader import Position, Reader
+from jailng.params import log
 from jailng.params.values import visible
 
 if TYPE_CHECKING:
@@ -111,6 +112,15 @@ def context(target: Forward) -> ssl.SSLContext | None:
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
         raise JailError(f"{target.target}: {name}={target.options.get(name, '')}: {why}") from None
     return made
+
+
+def check(value: str) -> None:
+    """That what ng.log says of collectors can be. Raises JailError."""
+    for target in log.read([value]).forwards:
+        try:
+            context(target)
+        except JailError as error:
+            raise JailError(f"ng.log: {error}") from None
 
 
 def _connected(target: Forward) -> socket.socket:

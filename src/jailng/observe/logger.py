@@ -41,7 +41,8 @@ def chain_of(name: str) -> tuple[Path, Seal]:
 class Held:
     """What a supervisor holds: the log's socket, what is missing in the log, and what the kernel writes into."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name  # of the log, which stays where it is when the jail is renamed
         self.store = Store()
         self.counts = Counts()
         self.witness: witness.Held | None = None
@@ -53,7 +54,7 @@ def hold(record: Record) -> Held:
     What the kernel tells is heard from the start even where it is not to be logged: it has the pids of processes that
     have ended before their lines are read, and it may be asked for while the jail runs.
     """
-    held = Held()
+    held = Held(record.name)
     try:
         held.witness = witness.hold(record)
     except OSError:
@@ -79,8 +80,8 @@ class Logger:
         self.held = held
         record = duty.record
         self.wanted = log.read([record.params["ng.log"]])
-        self.name = record.name  # the log stays where it is when the jail is renamed
-        folder, seal = chain_of(record.name)
+        self.name = held.name
+        folder, seal = chain_of(self.name)
         common = {"jail": record.name, "jid": record.jid}
         self.chain = Chain(folder, seal, common, self.wanted.limits["size"], self.wanted.limits["keep"])
         self.forwarders: Forwarders | None = None

@@ -43,6 +43,10 @@ def settle(record: Record) -> None:
     Needs the jail's lock, and that PID 1 is there. Raises JailError, OSError.
     """
     kinds = wanted(record)
+    if "tls://" in record.params.get("ng.log", ""):  # one that runs could only put it on record that it cannot be
+        from jailng.observe import forward
+
+        forward.check(record.params["ng.log"])
     for kind in list(record.posts):
         if registry.is_alive(record.posts[kind]):
             if kind == "packets" and " filter " in record.params.get("ng.watch", ""):
