@@ -176,6 +176,8 @@ def _decide(name: str, root: int, params: Parameters) -> Guest:
         raise JailError(f"ng.init={name}: not with ng.stack=shared: the guest's PID 1 is nobody who has entered")
     if not params.flag("mount.devfs") or not params.flag("mount.procfs"):
         raise JailError(f"ng.init={name}: needs mount.devfs and mount.procfs")
+    if params.flag("allow.cgroup") and not has(root, "/sys"):
+        raise JailError(f"allow.cgroup: the root has no /sys: {posix.strerror(ENOENT)}")
     for init in kind.inits:
         if has(root, init):
             return Guest(name, init, params.flag("allow.cgroup"))

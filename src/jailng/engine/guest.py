@@ -11,6 +11,8 @@ from jailng.linux import ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from jailng.core.registry import Record
     from jailng.engine.life import Life, Walk
 
@@ -51,7 +53,9 @@ def shut_down(life: Life) -> Walk:
     if init:
         yield from _end(life, f"ng.init={name}: {init}", kind, seconds)
     else:
-        yield from _run_to_stop(life, _command(record, kind), seconds)
+        complaint = yield from _run_to_stop(life, _command(record, kind), seconds)
+        if complaint:
+            life.voice.warn(complaint)
 
 
 def _end(life: Life, what: str, kind: guest.Kind, seconds: int) -> Walk:
@@ -64,12 +68,15 @@ def _end(life: Life, what: str, kind: guest.Kind, seconds: int) -> Walk:
         return  # it has ended meanwhile
     try:
         until = time.monotonic() + seconds
+        complaint = ""
         if kind.signal:
             life.voice.say(f"sent SIGRTMIN+{kind.signal - guest.SIGRTMIN} to: {life.there.init_pid}")
             ns.pidfd_send_signal(pidfd, kind.signal)
         else:
-            yield from _run_to_stop(life, _command(life.there, kind), seconds)
+            complaint = yield from _run_to_stop(life, _command(life.there, kind), seconds)
         if (yield command.Wait([pidfd], max(until - time.monotonic(), _MOMENT), counts=False)):
+            if complaint:  # else the end of PID 1 may have been the command's, too
+                life.voice.warn(complaint)
             life.voice.warn(f"{what}: timed out")
     except OSError:
         pass  # it was faster
@@ -96,13 +103,14 @@ def _has(root: int, argv: list[str]) -> bool:
     return guest.has(root, script)
 
 
-def _run_to_stop(life: Life, line: str, seconds: int) -> Walk:
+def _run_to_stop(life: Life, line: str, seconds: int) -> Generator[command.Wait, bool, str]:
+    """What there is to complain of a command of the shutdown, or ""."""
     try:
         if line:
             yield from _run(life, line, seconds)
     except JailError as error:
-        if life.there.alive():
-            life.voice.warn(f"ng.init: {error}")
+        return f"ng.init: {error}"
+    return ""
 
 
 def _run(life: Life, line: str, seconds: int) -> Walk:
