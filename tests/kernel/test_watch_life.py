@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from jailng.core import registry
-from jailng.linux import btf
+from jailng.linux import btf, ns
 from jailng.observe import event
 from tests.kernel import test_watch
 from tests.kernel.conftest import Command, standing
-from tests.kernel.terminals import Observer, Screen, of, screen, shown
+from tests.kernel.terminals import PATIENCE, Observer, Screen, of, screen, shown
 from tests.kernel.test_watch import watched
 
 pytestmark = pytest.mark.skipif(not os.path.exists(btf.VMLINUX), reason="a kernel without BTF")
@@ -103,6 +104,32 @@ def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path
         assert len(files) == 1
         kept = files[0].read_text()
         assert all(f"{word}\\r\\n" in kept for word in ("one", "two")) and "gap" in kept
+
+
+def test_one_that_is_about_to_leave_when_it_is_wanted(small_root: Path, jail: Command, checkout: Path) -> None:
+    with standing(jail, small_root):
+        observer = Observer("cell")
+        record = registry.find("cell")
+        assert record is not None
+        supervisor = int(record.posts["tty"].split()[0])
+        worker = int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text())
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            pidfd = os.pidfd_open(worker)
+            observer.watching.close()
+            assert ns.ends_within(pidfd, PATIENCE)
+            os.close(pidfd)
+            later = threading.Timer(0.5, os.kill, (supervisor, signal.SIGCONT))
+            later.start()
+            changed = jail("-m", "name=cell", "ng.watch=tty")
+            later.join()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGCONT)
+        assert (changed.returncode, changed.stderr) == (0, "")
+        record = registry.find("cell")
+        assert record is not None and not record.posts["tty"].startswith(f"{supervisor} ")
+        assert registry.is_alive(record.posts["tty"])
 
 
 def test_jails_in_jails(small_root: Path, jail: Command, checkout: Path) -> None:

@@ -92,6 +92,24 @@ def connect(record: Record) -> Watching:
     raise JailError(f"{visible(record.name)}: its terminals cannot be watched: {reason}")
 
 
+def keep(record: Record) -> None:
+    """Have the post of a jail that is to be recorded stay; one that is about to leave has left when this returns.
+
+    It may be there for those who watched, of whom there are none any more. Needs the jail's lock.
+    """
+    try:
+        made = _connected(record)
+        try:
+            made.connection.settimeout(_SECONDS)
+            made.pause()  # before it leaves after that it reads the record again
+        finally:
+            made.close()
+    except TimeoutError:
+        pass  # it is there, and does not get to it
+    except OSError:
+        _wait(record.posts.get(_KIND, ""))
+
+
 def _wait(identity: str) -> None:
     """For the end of a process, for some seconds."""
     until = time.monotonic() + _SECONDS

@@ -54,6 +54,10 @@ def settle(record: Record) -> None:
             beside.tell(record.posts[kind], _SIGHUP)
             if kind not in kinds and not _stays(kind):
                 beside.end(record.posts[kind], _PATIENCE)
+            elif kind == "tty" and kind in kinds:
+                from jailng.observe import client
+
+                client.keep(record)
     for kind in kinds:
         ensure(record, kind)
 
