@@ -378,6 +378,18 @@ def test_killed_it_goes_on_and_nothing_is_lost(
         assert jailctl("log", "verify", "lg").returncode == 0
 
 
+def test_the_next_worker_goes_by_what_was_changed(
+    jail: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
+) -> None:
+    with running(jail, small_root, "ng.log=syslog") as record:
+        for name in ("lg2", "lg"):
+            _, worker = post(record)
+            assert jail("-m", f"jid={record.jid}", f"name={name}").returncode == 0
+            os.kill(worker, signal.SIGKILL)
+            another(record, worker)
+        assert [one["jail"] for one in entries("started", 3)] == ["lg", "lg2", "lg"]
+
+
 def test_a_full_disk_is_told_of_and_harms_nobody(
     jail: Command, jexec: Command, jailctl: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
 ) -> None:

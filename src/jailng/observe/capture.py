@@ -123,6 +123,8 @@ class Capture:
         self.held = held
         self.wanted = held.wanted
         self.lines = [Line(tap, source) for tap, source in held.sources.items()]
+        if duty.again:
+            self._take_on()
         options = _asked(duty.record).options
         directory = store.directory(held.name, KIND)
         sizes = options["size"], options["files"], options["seconds"]
@@ -132,6 +134,18 @@ class Capture:
         self._lost = 0  # since then
         self._again = 0.0
         self._poll = select.poll()
+
+    def _take_on(self) -> None:
+        """What the worker before this one went by: another filter than the supervisor knows of, perhaps."""
+        asked = _asked(self.duty.record)
+        if (asked.filter, asked.options["snaplen"]) != (self.wanted.expression, self.wanted.snaplen):
+            self.wanted = Wanted(asked.filter, asked.options["snaplen"])
+            self._choose(self.wanted)
+
+    def _choose(self, wanted: Wanted) -> None:
+        for line in self.lines:
+            if isinstance(line.source, packet.Ring):
+                line.source.keep(wanted.program)
 
     # Sections
 
@@ -254,9 +268,7 @@ class Capture:
         return True
 
     def _change(self, wanted: Wanted) -> None:
-        for line in self.lines:
-            if isinstance(line.source, packet.Ring):
-                line.source.keep(wanted.program)
+        self._choose(wanted)
         self._take_all({})
         self.wanted = wanted
         self._rotate("another filter from here on")

@@ -103,6 +103,12 @@ class Duty:
         self.record = record
         return not self.ending and self.kind in posts.wanted(record)
 
+    def renew(self) -> None:
+        """Go by the record as it is now, as the worker before did, as far as it still asks for this post."""
+        record = registry.load(self.record.jid)
+        if record is not None and record.init == self.record.init and self.kind in posts.wanted(record):
+            self.record = record
+
     def ended(self) -> bool:
         """Whether the jail has."""
         return ns.ends_within(self.init, 0)
@@ -172,6 +178,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
+            if duty.again:
+                duty.renew()
             self.module.work(duty, self.held)
         except Exception as error:  # nobody else would ever hear of it
             duty.refuse(explain(error))
