@@ -17,6 +17,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.observe import witness
+from jailng.observe.executions import Execution
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
 from tests.kernel.stage import mount, unmount
@@ -344,3 +345,21 @@ def test_a_flood_of_connections_is_counted_too(jail: Command, jexec: Command, de
         assert dropped > 0
         assert len(of(found, "connect")) + dropped == 8000
         assert of(found, "exec", argv=["/usr/bin/python3", "-c", _MANY])  # in a ring of its own
+
+
+def test_a_record_that_nobody_can_read_is_counted(
+    small_root: Path, jail: Command, jexec: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader(Execution):
+        def __init__(self, content: bytes, base: int) -> None:
+            super().__init__(content, base)
+            if "bad" in self.argv:
+                raise ValueError("what is this?")
+
+    monkeypatch.setattr(witness, "Execution", Reader)
+    with logged(jail, f"path={small_root}") as log:
+        for word in ("one", "bad", "two"):
+            assert jexec("cell", "/bin/busybox", "echo", word).returncode == 0
+        found = log.until("exec", argv=["/bin/busybox", "echo", "two"])
+        assert [entry["argv"][-1] for entry in of(found, "exec")] == ["one", "two"]
+        assert of(found, "dropped") == [{"of": "record", "count": 1, "why": "not understood"}]

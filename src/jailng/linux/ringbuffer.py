@@ -54,6 +54,19 @@ class Ring:
         """Bytes that have been written and not read."""
         return int(self._produced[0] - self._consumed[0])
 
+    @property
+    def position(self) -> int:
+        """How many bytes have been read since the buffer was made."""
+        return int(self._consumed[0])
+
+    def skip(self) -> bool:
+        """Forget the next record without looking at it; whether there was one."""
+        reading = self.read()
+        try:
+            return next(reading, None) is not None
+        finally:
+            next(reading, None)
+
     def read(self, most: int = 1 << 30) -> Iterator[bytes]:
         """What has been written, record by record, ``most`` of them; each is forgotten when the next is asked for."""
         at = self._consumed[0]

@@ -108,6 +108,8 @@ class Archive:
                 self.removed += 1
             except FileNotFoundError:
                 pass
+            except OSError:  # chattr(1), say: what is there stays
+                return False
             self._size -= removed
         return True
 

@@ -31,6 +31,7 @@ _AT_ONCE = 4096  # records between two looks at everything else
 _TICK = 1.0  # seconds
 _SOON = 0.02
 _GROWING = 5.0  # in which a jail that is made has its terminals
+_DEATHS = 2  # of workers at the same record, which is then left out
 _PATIENCE = 10.0  # for the first watcher, where nothing is recorded
 
 
@@ -38,6 +39,7 @@ class Held:
     """What outlives a worker."""
 
     def __init__(self, found: shared.Shared, jail: int, ring: int, listens: socket.socket, told: memoryview) -> None:
+        """``told``: lost records that were told of, where the last worker began to read, how many have died there."""
         self.shared = found
         self.jail = jail
         self.ring = ring
@@ -51,7 +53,7 @@ def hold(record: Record) -> Held:
     jail = shared.cgroup_id(record.cgroup)
     ring = ringbuffer.create(_RING)
     found.watch(jail, ring.fd)
-    return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 8)).cast("Q"))
+    return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 24)).cast("Q"))
 
 
 def work(duty: Duty, held: Held) -> None:
@@ -81,6 +83,7 @@ class _Work:
             tracker.take_up(dev, self.recorder.live if self.recorder is not None and duty.again else ())
         duty.ready()
         if duty.again:
+            self._pass_over()
             while self._read():
                 pass
             tracker.end_gone()
@@ -139,6 +142,14 @@ class _Work:
         self.tracker.settle()
         return self.ring.waiting > 0
 
+    def _pass_over(self) -> None:
+        """Leave out, and count, a record at which one worker after the other has died."""
+        told, at = self.held.told, self.ring.position
+        told[1], told[2] = at, told[2] + 1 if at == told[1] and self.ring.waiting else 0
+        if told[2] >= _DEATHS and self.ring.skip():
+            told[2] = 0
+            self._tell(Event(_now(), event.DROPPED, count=1))
+
     def _tell(self, one: Event) -> None:
         if self.recorder is not None:
             self.recorder.take(one)
@@ -174,7 +185,11 @@ class _Work:
         """Whether nobody wants to know anything."""
         if self.wanted or self.watchers.all:
             return False
-        return self.duty.ending or self.watchers.had_any or time.monotonic() - self.begun > _PATIENCE
+        if not (self.duty.ending or self.watchers.had_any or time.monotonic() - self.begun > _PATIENCE):
+            return False
+        # Who asks for recordings has written so in the record before it comes by (client.keep).
+        self._refresh()
+        return not self.wanted
 
     def _answer(self, watcher: Watcher, words: dict[str, Any]) -> None:
         key = words.get("watch")

@@ -223,22 +223,35 @@ class Witness:
         """What has happened, in the order of each of the two rings; accepted connections before who comes by them."""
         ahead = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         ran = list(self._executions.look(_MOST))
-        for content in self._connections.look(_MOST):
-            yield from self._timed(ahead, self._flows.take(content), "connections")
-        for content in ran:
-            if content[execprogram.KIND] == execprogram.EXIT:
-                yield from self._timed(ahead, self._logins.end(content), "logins")
-                continue
-            execution = Execution(content, self._base)
-            self._pids.pop(execution.host_pid, None)
-            self._pids[execution.host_pid] = execution.pid
-            if len(self._pids) > _PIDS:
-                del self._pids[next(iter(self._pids))]
-            login = self._logins.take(execution)
-            if login is not None:
-                yield from self._timed(ahead, login, "logins")
-            yield from self._timed(ahead, ("exec", execution.time, self._logins.named(execution)), "exec")
+        unclear = 0
+        for taken, contents in ((self._connection, self._connections.look(_MOST)), (self._execution, ran)):
+            for content in contents:
+                try:
+                    found = list(taken(ahead, content))
+                except Exception:  # of a record that nobody can read the next worker would die, too
+                    unclear += 1
+                else:
+                    yield from found
+        if unclear:
+            yield "dropped", {"of": "record", "count": unclear, "why": "not understood"}
         yield from self._dropped()
+
+    def _connection(self, ahead: int, content: bytes) -> Iterator[tuple[str, Fields]]:
+        yield from self._timed(ahead, self._flows.take(content), "connections")
+
+    def _execution(self, ahead: int, content: bytes) -> Iterator[tuple[str, Fields]]:
+        if content[execprogram.KIND] == execprogram.EXIT:
+            yield from self._timed(ahead, self._logins.end(content), "logins")
+            return
+        execution = Execution(content, self._base)
+        self._pids.pop(execution.host_pid, None)
+        self._pids[execution.host_pid] = execution.pid
+        if len(self._pids) > _PIDS:
+            del self._pids[next(iter(self._pids))]
+        login = self._logins.take(execution)
+        if login is not None:
+            yield from self._timed(ahead, login, "logins")
+        yield from self._timed(ahead, ("exec", execution.time, self._logins.named(execution)), "exec")
 
     def _timed(self, ahead: int, happened: tuple[str, int, Fields] | None, kind: str) -> Iterator[tuple[str, Fields]]:
         if happened is not None and kind in self.kinds:
