@@ -8,17 +8,19 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from jailng.core import registry
 from jailng.observe import client
 from jailng.observe.event import END, INPUT, OUTPUT, Event
 
-PATIENCE = 20.0  # seconds; a loaded machine has them
+PATIENCE = 60.0  # seconds; a loaded machine has them
 
 
 class Screen:
@@ -103,7 +105,7 @@ def screen(*argv: str, **options: object) -> Iterator[Screen]:
 
 
 class Observer:
-    """What is told of all terminals of a jail that is watched."""
+    """What is told of all terminals of a jail that is watched, as it comes: nothing is missed for not being read."""
 
     def __init__(self, name: str) -> None:
         record = registry.find(name)
@@ -111,25 +113,38 @@ class Observer:
         self.watching = client.connect(record)
         self.watching.watch_all()
         self.events: list[Event] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while (one := self.watching.read()) is not None:
+            with self._news:
+                self.events.append(one)
+                self._news.notify()
 
     def until(self, enough: Callable[[list[Event]], bool]) -> list[Event]:
         """All events, by when they are enough."""
-        deadline = time.monotonic() + PATIENCE
-        while not enough(self.events):
-            ready = select.select([self.watching.fd], [], [], max(deadline - time.monotonic(), 0))[0]
-            assert ready, [one for one in self.events if one.kind not in "oi"] + self.events[-20:]
-            one = self.watching.read()
-            assert one is not None
-            self.events.append(one)
-        return self.events
+        with self._news:
+            done = self._news.wait_for(lambda: enough(self.events), PATIENCE)
+            assert done, [one for one in self.events if one.kind not in "oi"] + self.events[-20:]
+            return list(self.events)
 
     def until_ended(self, number: int = 0) -> list[Event]:
         """All events, by when a terminal of that number is gone."""
-        return self.until(lambda events: any(one.kind == END and one.terminal == number for one in events))
+        return self.until(lambda events: any(one.kind == END and one.terminal == number for one in events[-3000:]))
 
     def forget(self) -> None:
         """Begin anew."""
-        self.events = []
+        with self._news:
+            self.events = []
+
+    def close(self) -> None:
+        """Watch no more, if it does."""
+        with suppress(OSError):
+            self.watching.connection.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self.watching.close()
 
 
 def shown(events: Sequence[Event], number: int = 0) -> bytes:

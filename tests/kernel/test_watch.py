@@ -45,7 +45,7 @@ def watched(jail: Command, *parameters: str) -> Iterator[Observer]:
     try:
         yield observer
     finally:
-        observer.watching.close()
+        observer.close()
         gone = jail("-r", "cell")
         assert gone.returncode == 0, gone.stderr
 

@@ -113,10 +113,9 @@ def test_words(shell: Screen, jailctl: Command, shim: Shim, tmp_path: Path) -> N
 def test_by_the_shim_and_into_a_pipe(shell: Screen, checkout: Path) -> None:
     watch = subprocess.Popen([checkout / "shims/watch", "pts/0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert watch.stdout is not None
-    while not os.path.exists("/run/jailng/posts"):
-        pass
     seen = b""
     while b"42" not in seen:
+        assert watch.poll() is None
         shell.type("echo $((6*7))\n")
         shell.until("42\r\n% ")
         os.set_blocking(watch.stdout.fileno(), False)

@@ -31,7 +31,7 @@ def test_a_flood(debian_terminals: Path, small_root: Path, jail: Command, jexec:
         with screen(str(checkout / "bin/jexec"), "other", "sh", "-c", "echo $((6*7))") as quiet:
             quiet.end()
         assert shown(other.until_ended()) == quiet.shown
-        other.watching.close()
+        other.close()
         events = observer.until_ended(said["number"])
         got = of(events, event.OUTPUT)
         lost = sum(one.count for one in of(events, event.DROPPED))

@@ -76,7 +76,7 @@ def test_switched_on_while_somebody_types(small_root: Path, jail: Command, check
         shell.type("echo at''last\n")
         shell.until("atlast\r\n")
         observer.until(lambda events: b"atlast\r\n" in shown(events))  # who watches goes on
-        observer.watching.close()
+        observer.close()
 
 
 def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path) -> None:
@@ -93,12 +93,12 @@ def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path
         os.kill(worker, signal.SIGKILL)
         shell.type("echo t''wo\n")
         shell.until("two\r\n")
-        observer.watching.close()
+        observer.close()
         again = Observer("cell")
         shell.type("echo th''ree\n")
         shell.until("three\r\n")
         again.until(lambda events: b"three\r\n" in shown(events))
-        again.watching.close()
+        again.close()
         assert int(children.read_text()) != worker
         files = list(Path("/var/log/jailng/cell").glob("**/*.cast"))
         assert len(files) == 1

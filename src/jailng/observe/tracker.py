@@ -19,6 +19,7 @@ _WINSIZE = struct.Struct("=4H")
 _KINDS = {ringrecord.OUTPUT: event.OUTPUT, ringrecord.INPUT: event.INPUT}
 # Seconds after its start at which it is looked who sits at a terminal: a login is root's until it is somebody's.
 _LOOKS = (0.05, 0.5, 2.0, 10.0, 60.0)
+_SMALL, _TOGETHER = 2048, 4096  # bytes
 _QUESTIONS = 32  # a second, of whose connection it is
 _BETWEEN = 0.25  # seconds between two looks, each of which reads all of a jail's /proc
 _WATCHED = inotify.IN_DELETE | inotify.IN_CREATE
@@ -61,6 +62,7 @@ class Tracker:
         self._watches: dict[int, int] = {}  # of inotify: st_dev
         self._cgroup = self.notify.add(f"/proc/self/fd/{cgroup.unified_root()}/{path}/members", inotify.IN_CREATE)
         self.grown = 0.0  # of time.monotonic(): when a jail was last made in this one
+        self._held: Event | None = None
         self._look_at = 0.0
         self._questions, self._asked = float(_QUESTIONS), time.monotonic()
 
@@ -104,15 +106,18 @@ class Tracker:
         head = ringrecord.HEAD
         at, who, dev, index, kind, size, code, uid, count, lost, comm = head.unpack_from(record)
         if lost > self.told[0]:
+            self.flush()
             self._lost(lost, at)
         pid = who >> 32
         name = comm.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         made = Event(at, "", index, user_device(dev), pid, uid, name)
         if kind == ringrecord.START:
+            self.flush()
             made.kind = event.START
             self._begin(made)
             return
         if made.session not in self.sessions:
+            self.flush()
             self._begin(Event(at, event.START, index, made.dev, pid, uid, name))
         if kind in _KINDS:
             made.kind = _KINDS[kind]
@@ -131,10 +136,31 @@ class Tracker:
             made.kind = event.UNRECORDED
             made.count = count
             made.data = ringrecord.REASONS[code].encode()
-        self.tell(made)
+        self._tell(made)
+
+    def _tell(self, made: Event) -> None:
+        """Bytes that came in small pieces, as the kernel's pty driver has them, are told of together."""
+        held = self._held
+        if held is not None:
+            alike = (held.kind, held.session, held.pid) == (made.kind, made.session, made.pid)
+            if alike and len(held.data) + len(made.data) <= _TOGETHER:
+                held.data += made.data
+                return
+            self.flush()
+        if made.kind in (event.OUTPUT, event.INPUT) and len(made.data) < _SMALL:
+            self._held = made
+        else:
+            self.tell(made)
+
+    def flush(self) -> None:
+        """Tell of what is held back."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.tell(held)
 
     def settle(self) -> None:
-        """After the ring has been read to its end: what is lost, and which terminals are gone."""
+        """After the ring has been read, to its end or to where there is much else to do: what is lost."""
+        self.flush()
         lost, _ = self.shared.lost(self.jail)
         if lost > self.told[0]:
             self._lost(lost, _now())
