@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -300,6 +302,72 @@ def test_the_seal_taken_away_changed_or_of_another_log(log: Log, tmp_path: Path)
     state.write_bytes(content)
     assert log.verify().status == 0
     assert log.verify(key=other.key).status == 1
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
+def test_something_else_has_the_name_of_a_file(log: Log, tmp_path: Path, kind: str) -> None:
+    """It is told where, and nobody waits for it: not who verifies, reads, or goes on writing."""
+    path = log.files()[1]
+    path.rename(tmp_path / "away")
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "away")
+    report = log.verify()
+    assert (report.problems[0].what, report.problems[0].file, report.status) == (ALTERED, path.name, 1)
+    assert report.problems[1].what == REMOVED
+    last = log.files()[-1]
+    last.unlink()
+    os.mkfifo(last)
+    with contextlib.closing(log.writer()) as chain:
+        assert chain.recent("resumed")[-1]["damage"] == f"{last.name} is no file"
+    assert log.verify().problems[0] == report.problems[0]
+
+
+def test_files_that_no_log_comes_to(log: Log) -> None:
+    (log.folder / f"{10**14}.jsonl").write_bytes(log.files()[-1].read_bytes())
+    (log.folder / "000000001.jsonl").touch()  # a digit more than the first has
+    report = log.verify()
+    assert [(one.what, one.file) for one in report.problems] == [(INSERTED, f"{10**14}.jsonl")]
+    assert len(report.files) == KEEP
+
+
+@pytest.mark.parametrize("change", [{"epoch": 10**18, "first": 10**19}, {"seq": 10**19}])
+def test_a_seal_that_says_more_than_can_be(log: Log, change: dict[str, int]) -> None:
+    state = log.seal().state()
+    assert state is not None
+    for name, value in change.items():
+        setattr(state, name, value)
+    (log.seal().directory / "state").write_bytes(state.packed())
+    assert log.verify().status == 1
+
+
+@pytest.mark.parametrize("word, other", [(3, "x"), (3, "-1"), (4, "\xb2"), (10, "zz")])
+def test_a_seal_that_is_none(log: Log, word: int, other: str) -> None:
+    path = log.seal().directory / "state"
+    words = path.read_bytes().decode("latin-1").split()[:-1]
+    words[word] = other
+    text = " ".join(words)
+    path.write_bytes(f"{text} {hashlib.sha256(text.encode('latin-1')).hexdigest()[:16]}".encode("latin-1"))
+    assert [one.what for one in log.verify().problems] == [verification.SEAL]
+
+
+def test_what_is_beside_the_log_may_be_anything(log: Log) -> None:
+    head = log.path / "heads" / "web"
+    head.write_bytes(b"\xff \xb2 1")
+    assert log.verify().status == 0
+    key = log.seal().directory / "key"
+    key.write_bytes(b"\xff\xfe")
+    with pytest.raises(JailError, match="not a verification key"):
+        log.seal().key()
+    for path in (head, key, log.seal().directory / "state"):
+        path.unlink()
+        os.mkfifo(path)
+    assert [one.what for one in log.verify().problems] == [verification.SEAL]
+    with pytest.raises(JailError, match="not a verification key"):
+        log.seal().key()
 
 
 @pytest.mark.parametrize("where", ["end", "half"])

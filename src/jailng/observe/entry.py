@@ -5,10 +5,12 @@ What authenticates a line has a fixed place at its end, so that a line can be ch
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ _TAIL = len(_MAC) + _HEX + 2
 _LINK = len(_PREV) + _HEX + 1
 _MOST_DIGITS = 18
 _SECOND = 10**9
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def digest(line: bytes) -> str:
@@ -96,7 +99,7 @@ def fields(line: bytes) -> dict[str, object]:
     """What the entry says; nothing where it is no JSON."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -109,4 +112,23 @@ def file_name(epoch: int) -> str:
 def epochs(folder: int) -> list[int]:
     """The epochs of which there are files, in order; ``folder`` is a descriptor of the directory."""
     names = [name.removesuffix(_SUFFIX) for name in os.listdir(folder) if name.endswith(_SUFFIX)]
-    return sorted([int(name) for name in names if name.isascii() and name.isdigit() and len(name) >= _DIGITS])
+    numbers = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS]
+    return sorted({number for number in numbers if file_name(number).removesuffix(_SUFFIX) in names})
+
+
+class NoFile(OSError):
+    """What has a file's name is something else: a link, a FIFO, a directory."""
+
+
+def opened(path: str | os.PathLike[str], folder: int | None = None) -> int:
+    """A descriptor to read a file by; never waits. Raises NoFile, OSError."""
+    try:
+        fd = os.open(path, _READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            raise NoFile(error.errno, os.strerror(error.errno), path) from None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise NoFile(errno.EINVAL, os.strerror(errno.EINVAL), path)

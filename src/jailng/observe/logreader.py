@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STEP = 1 << 20  # bytes at once
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class Reader:
 
     def _rest(self) -> Iterator[bytes]:
         try:
-            fd = os.open(entry.file_name(self.position.epoch), _READ, dir_fd=self._folder)
-        except FileNotFoundError:
+            fd = entry.opened(entry.file_name(self.position.epoch), self._folder)
+        except (FileNotFoundError, entry.NoFile):
             return
         with open(fd, "rb") as file:
             file.seek(self.position.offset)

@@ -10,7 +10,6 @@ from jailng.observe import entry, ratchet
 if TYPE_CHECKING:
     from jailng.observe.seal import State
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAIL = 1 << 16
 
 
@@ -59,9 +58,11 @@ class Recovery:
             return ""  # nothing was written yet
         name = entry.file_name(state.epoch)
         try:
-            fd = os.open(name, _READ, dir_fd=self._folder)
+            fd = entry.opened(name, self._folder)
         except FileNotFoundError:
             return f"{name} is missing"
+        except entry.NoFile:
+            return f"{name} is no file"
         try:
             size = os.fstat(fd).st_size
             if size < state.offset:
@@ -100,9 +101,11 @@ class Recovery:
 
     def _read(self, epoch: int, offset: int) -> bytes:
         try:
-            fd = os.open(entry.file_name(epoch), _READ, dir_fd=self._folder)
+            fd = entry.opened(entry.file_name(epoch), self._folder)
         except FileNotFoundError:
             return b""
+        except entry.NoFile:
+            return b"\n"  # no entry
         with open(fd, "rb") as file:
             file.seek(offset)
             return file.read()

@@ -25,6 +25,8 @@ HEADS = Path("/run/jailng/logs")
 _MAGIC = "jailng-log-1"
 _BYTES = 512
 _ID_BYTES = 8
+_DIGITS = 20  # of 2 to the 64th
+_LONGEST = 4096  # bytes of any of these files
 _PATIENCE = 1.0  # seconds
 _STATE, _KEY = "state", "key"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,8 +71,13 @@ class State:
         words = data.decode("latin-1").split()
         if len(words) != 13 or words[0] != _MAGIC or _sum(" ".join(words[:-1])) != words[-1]:
             return None
+        if not all(map(_is_number, words[2:8])):
+            return None
         epoch, seq, offset, first, synced, inode = [int(word) for word in words[2:8]]
-        key, later = [bytes.fromhex(word) for word in words[10:12]]
+        try:
+            key, later = [bytes.fromhex(word) for word in words[10:12]]
+        except ValueError:
+            return None
         return cls(words[1], epoch, seq, offset, first, synced, inode, words[8], words[9], key, later)
 
 
@@ -78,8 +85,24 @@ def _sum(text: str) -> str:
     return hashlib.sha256(text.encode("latin-1")).hexdigest()[:16]
 
 
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= _DIGITS
+
+
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file; nothing where something else has its name. Raises FileNotFoundError, OSError."""
+    try:
+        fd = entry.opened(path)
+    except entry.NoFile:
+        return b""
+    try:
+        return os.read(fd, _LONGEST)
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -102,7 +125,7 @@ class Key:
     def parse(cls, text: str) -> Key:
         """Raises JailError: it is no key."""
         parts = text.strip().split(":")
-        if len(parts) == 4 and parts[0] == _MAGIC and parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 19:
+        if len(parts) == 4 and parts[0] == _MAGIC and _is_number(parts[2]):
             try:
                 secret = bytes.fromhex(parts[3])
             except ValueError:
@@ -194,7 +217,7 @@ class Seal:
         """The state as it is now; None where there is none, or something else."""
         try:
             for _ in range(3):  # it may be being written
-                found = State.unpacked((self.directory / _STATE).read_bytes()[:_BYTES])
+                found = State.unpacked(_content(self.directory / _STATE)[:_BYTES])
                 if found is not None:
                     return found
         except FileNotFoundError:
@@ -204,10 +227,10 @@ class Seal:
     def key(self) -> Key | None:
         """The verification key, if it is here. Raises JailError: it is none."""
         try:
-            text = (self.directory / _KEY).read_text()
+            text = _content(self.directory / _KEY)
         except FileNotFoundError:
             return None
-        return Key.parse(text)
+        return Key.parse(text.decode("latin-1"))
 
     def take_key(self) -> None:
         """Take the verification key off this host: overwrite and remove it."""
@@ -223,7 +246,7 @@ class Seal:
     def head(self) -> Head | None:
         """How far the chain has been since the machine was started, as far as is known."""
         try:
-            words = (self._heads / self.name).read_text("latin-1").split()
+            words = _content(self._heads / self.name).decode("latin-1").split()
         except FileNotFoundError:
             return None
-        return Head(words[0], int(words[1]), words[2]) if len(words) == 3 and words[1].isdigit() else None
+        return Head(words[0], int(words[1]), words[2]) if len(words) == 3 and _is_number(words[1]) else None

@@ -27,7 +27,6 @@ _FAR = 10**7  # entries: further than that nothing is looked for
 _NEAR = 64
 _MOST = 1000  # problems
 _TRIES = 5
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,20 @@ class _File:
     def __init__(self, folder: int, epoch: int, secret: bytes | None) -> None:
         self.name = entry.file_name(epoch)
         self.epoch = epoch
+        self.inode = 0
+        self.lines: list[bytes] = []
+        self.rest = b""
+        self.is_file = True
         try:
-            fd = os.open(self.name, _READ, dir_fd=folder)
+            fd = entry.opened(self.name, folder)
         except FileNotFoundError:
             raise _Rotated from None
-        with open(fd, "rb") as file:
-            self.inode = os.fstat(fd).st_ino
-            *self.lines, self.rest = file.read().split(b"\n")
+        except entry.NoFile:
+            self.is_file = False
+        else:
+            with open(fd, "rb") as file:
+                self.inode = os.fstat(fd).st_ino
+                *self.lines, self.rest = file.read().split(b"\n")
         self._keys = [ratchet.first_of(secret)] if secret is not None else []
         self.base = self._find_base() if secret is not None else None
 
@@ -154,7 +160,7 @@ class Verification:
             self._check_end(None)
             return report
         try:
-            epochs = entry.epochs(folder)
+            epochs = self._near(entry.epochs(folder))
             report.files = [entry.file_name(epoch) for epoch in epochs]
             secret, at = (self._key.secret if self._key is not None else None), 0
             before: _File | None = None
@@ -165,6 +171,8 @@ class Verification:
                 if number == 0:
                     report.first = file.base or 0
                     report.entries = report.first
+                if not file.is_file:
+                    self._tell(ALTERED, file.name, 0, -1, 1, "it is no file, but something else of that name")
                 self._check_between(before, file)
                 is_last = number + 1 == len(epochs)
                 if secret is None:
@@ -186,9 +194,22 @@ class Verification:
 
     # Files
 
+    def _near(self, epochs: list[int]) -> list[int]:
+        """Without those that no log comes to, whose keys would take for ever."""
+        for epoch in epochs:
+            if epoch > _FAR:
+                self._tell(INSERTED, entry.file_name(epoch), 0, -1, 1, "inserted: no file of the log")
+        return [epoch for epoch in epochs if epoch <= _FAR]
+
+    @staticmethod
+    def _missing(first: int, last: int) -> Problem:
+        names = entry.file_name(first), entry.file_name(last)
+        told = f"the file is missing{'' if first == last else f', and all to {names[1]}'}"
+        return Problem(MISSING, names[0], 0, -1, last - first + 1, told)
+
     def _check_between(self, before: _File | None, file: _File) -> None:
-        for epoch in range(before.epoch + 1, file.epoch) if before is not None else ():
-            self._tell(MISSING, entry.file_name(epoch), 0, -1, 1, "the file is missing")
+        if before is not None and before.epoch + 1 < file.epoch:
+            self.report.problems.append(self._missing(before.epoch + 1, file.epoch - 1))
         if before is not None and before.epoch + 1 != file.epoch:
             self._prev = None
 
@@ -199,11 +220,8 @@ class Verification:
         if state is not None and self._opened != state.epoch:
             required = max(required, state.first)
         found = epochs[0] if epochs else (state.epoch + 1 if state is not None else 0)
-        missing = range(required, found)
-        if len(missing):
-            names = entry.file_name(missing[0]), entry.file_name(missing[-1])
-            told = f"the file is missing{'' if len(missing) == 1 else f', and all to {names[1]}'}"
-            self.report.problems.insert(0, Problem(MISSING, names[0], 0, -1, len(missing), told))
+        if required < found:
+            self.report.problems.insert(0, self._missing(required, found - 1))
 
     # With the key
 
@@ -356,8 +374,8 @@ class Verification:
 
     def _check_seal(self, state: State, last: _File | None) -> None:
         report = self.report
-        for epoch in range(last.epoch + 1, state.epoch + 1) if last is not None else ():
-            self._tell(MISSING, entry.file_name(epoch), 0, -1, 1, "the file is missing")
+        if last is not None and last.epoch < state.epoch:
+            self.report.problems.append(self._missing(last.epoch + 1, state.epoch))
         if state.seq > report.entries:
             self._cut(last, state.seq, "the seal has more")
         if self._key is None:
