@@ -98,6 +98,30 @@ def test_a_session(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [path.name, tally.FILE]
 
 
+def test_what_has_ended_is_not_read_again(
+    recorder: Callable[..., Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where thousands of sessions are kept the next jail of that name starts as soon as the first."""
+    made = recorder()
+    for number in range(3):
+        made.take(event(number, START, terminal=number))
+        made.take(event(number, OUTPUT, b'"E", ', terminal=number))
+    made.take(event(4, END, terminal=0))
+    made.take(event(5, END, terminal=1))
+    abandon(made)
+    read: list[int] = []
+    was = session.summary
+
+    def counted(fd: int) -> session.Summary:
+        read.append(fd)
+        return was(fd)
+
+    monkeypatch.setattr(session, "summary", counted)
+    recorder(init="200 6000").close()
+    assert len(read) == 1
+    assert sorted(summary(path).ended for path in files(tmp_path)) == ["cut off", "ended", "ended"]
+
+
 def test_sessions_on_one_terminal_and_on_two(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
     made = recorder()
     for number in range(3):

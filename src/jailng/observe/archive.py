@@ -45,6 +45,17 @@ class Archive:
         """All sessions' files, in the order in which these began. Raises OSError."""
         return sorted(name for name in os.listdir(self._directory) if session.number(name))
 
+    def has_ended(self, name: str) -> bool:
+        """Whether there is nothing to be done about that file: thousands may be there. Raises OSError."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._directory)
+        except FileNotFoundError:
+            return True
+        try:
+            return session.has_ended(fd)
+        finally:
+            os.close(fd)
+
     def take_up(self, name: str) -> File:
         """Open a file that is there, to go on in it. Raises OSError."""
         fd = os.open(name, _FLAGS, dir_fd=self._directory)

@@ -53,7 +53,8 @@ class Recorder:
         self._lost = 0  # events of the jail's, of whichever of its sessions
         self._now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for name in self._archive.names():
-            self._take_up(name)
+            if not self._archive.has_ended(name):
+                self._take_up(name)
         self._archive.look()
 
     def _locked(self) -> int:

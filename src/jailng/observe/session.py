@@ -53,6 +53,12 @@ class Summary:
     torn: bytes = b""
 
 
+def has_ended(fd: int) -> bool:
+    """Whether the last line is the one that ends a file, which can be told without reading more. Raises OSError."""
+    content = os.pread(fd, _TAIL, max(os.fstat(fd).st_size - _TAIL, 0))
+    return content.endswith(b"\n") and b'"E", ' in content[:-1].rpartition(b"\n")[2][:40]
+
+
 def summary(fd: int) -> Summary:
     """Read it. Raises ValueError if it has no header, and OSError."""
     size = os.fstat(fd).st_size
