@@ -38,6 +38,7 @@ _COVERED = b"mqueue"  # a directory of /dev that something is mounted on
 _STAGE = "dev"  # in that directory, which stands for the root of a tree then, so that the name is /dev/log
 _MODE = 0o666
 _NOREPLACE, _EXCHANGE = 1, 2
+_MARK = "trusted.jailng.log"
 _FOLDER = mount.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ITSELF = mount.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 4096
@@ -118,6 +119,7 @@ class Place:
         try:
             stage = self._new_stage(folder)
             self._bind(bound, folder)
+            _mark(stage)
             keep(bound)
             inode = os.stat(NAME, dir_fd=stage, follow_symlinks=False).st_ino
             how = _NOREPLACE if self.look() == ABSENT else _EXCHANGE
@@ -142,10 +144,15 @@ class Place:
             if not (stat.S_ISSOCK(mode) or stat.S_ISLNK(mode)):  # it was changed meanwhile
                 _rename(stage, self.dev, _EXCHANGE)
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), PATH)
-            if stat.S_ISLNK(mode) or is_served(theirs) or NAME not in os.listdir(f"/proc/self/fd/{folder}"):
+            if stat.S_ISLNK(mode) or not (_is_marked(stage) or self._is_dead(theirs, folder)):
                 os.rename(NAME, NAME, src_dir_fd=stage, dst_dir_fd=folder)
         finally:
             os.close(theirs)
+
+    @staticmethod
+    def _is_dead(theirs: int, folder: int) -> bool:
+        """Whether nobody has that socket, and there is one that was kept before."""
+        return not is_served(theirs) and NAME in os.listdir(f"/proc/self/fd/{folder}")
 
     def _new_stage(self, folder: int) -> int:
         try:
@@ -162,7 +169,7 @@ class Place:
         """What a process has left that was killed between two steps: the guest's socket, or one that nobody has."""
         left = os.open(NAME, _ITSELF, dir_fd=stage)
         try:
-            if stat.S_ISLNK(os.fstat(left).st_mode) or is_served(left):
+            if stat.S_ISLNK(os.fstat(left).st_mode) or (is_served(left) and not _is_marked(stage)):
                 os.rename(NAME, NAME, src_dir_fd=stage, dst_dir_fd=folder)
             else:
                 os.unlink(NAME, dir_fd=stage)
@@ -269,6 +276,21 @@ def _check_covered(dev: int) -> None:
             return
         raise
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), PATH)
+
+
+def _mark(stage: int) -> None:
+    """Tell the host's socket from any of the guest's, which can neither see nor set this."""
+    try:
+        os.setxattr(f"/proc/self/fd/{stage}/{NAME}", _MARK, b"1", follow_symlinks=False)
+    except OSError:
+        pass  # a kernel without CONFIG_TMPFS_XATTR
+
+
+def _is_marked(stage: int) -> bool:
+    try:
+        return bool(os.getxattr(f"/proc/self/fd/{stage}/{NAME}", _MARK, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def _rename(stage: int, dev: int, how: int) -> None:
