@@ -232,6 +232,17 @@ def test_only_what_a_filter_takes_and_no_jail_for_one_that_is_none(
         assert {one.data[23] for one in packets(kept)[5:]} == {1}
 
 
+def test_another_address_while_it_runs(machine: Namespace, kept: Path, jail: Command, small_root: Path) -> None:
+    """Its network is made anew, and is tapped when the command is done."""
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets"):
+        sent = send(machine, 20)
+        done = jail("-m", "name=pk", f"ip4.addr={OTHER}")
+        assert (done.returncode, done.stderr) == (0, "")
+        sent += send(machine, 20, first=20, to=OTHER)
+        eventually(lambda: len(payloads(kept)) >= 40, lambda: len(payloads(kept)))
+        assert payloads(kept) == sent
+
+
 def test_who_writes_is_killed(
     machine: Namespace, kept: Path, jail: Command, jexec: Command, jailctl: Command, small_root: Path
 ) -> None:

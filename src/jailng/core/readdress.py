@@ -45,6 +45,10 @@ def change(record: Record, params: Parameters) -> None:
         _lend(record.jid, _addresses(params))
     finally:
         posix.close(init)
+        if record.posts:
+            from jailng.observe import posts
+
+            posts.follow(record)
 
 
 def _addresses(params: Parameters) -> list[Address]:
