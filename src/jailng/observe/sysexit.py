@@ -178,9 +178,11 @@ class _Program(Program):
         code.label("other")
         code.fetch(R8, FRAME, KIND_)
         code.when(R8, "!=", UNRECORDED, "out")
-        code.fetch(R1, FRAME, _NUMBER, 4)
-        code.when(R1, "!=", _CALLS["splice"][_COLUMN], "out")  # sendfile(2) reads from no terminal
         code.read_kernel(_THIRD, 8, R6, tracing.CALL_ARGUMENTS[2], "out")
+        code.fetch(R1, FRAME, _NUMBER, 4)
+        code.when(R1, "==", _CALLS["splice"][_COLUMN], "two")
+        code.read_kernel(_THIRD, 8, R6, tracing.CALL_ARGUMENTS[1], "out")
+        code.label("two")
         self._terminal(_THIRD, "second", "out")
         code.label("pty")
         code.read_kernel(_SECOND, 8, R6, tracing.CALL_ARGUMENTS[1], "out")

@@ -66,7 +66,7 @@ def _preadv2(fd: int, piece: bytearray) -> int:
 
 
 def spliced(master: int, slave: int) -> dict[str, object]:
-    """splice(2) out of the master and into it, and sendfile(2) into it."""
+    """splice(2) out of the master and into it, and sendfile(2) into it and, where that is a pipe, out of it."""
     hears, tells = os.pipe()
     os.write(slave, b"x" * 1000)
     moved = os.splice(master, tells, 1000)
@@ -76,7 +76,8 @@ def spliced(master: int, slave: int) -> dict[str, object]:
     file = os.open("/tmp", os.O_RDWR | os.O_TMPFILE)
     os.write(file, b"z" * 700)
     sent = os.sendfile(master, file, 0, 700)
-    return {"spliced": [moved, typed], "sent": sent}
+    os.write(slave, b"w" * 300)
+    return {"spliced": [moved, typed], "sent": [sent, os.sendfile(tells, master, None, 300)]}
 
 
 def high(master: int, slave: int) -> dict[str, object]:
