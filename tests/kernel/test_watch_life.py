@@ -116,7 +116,7 @@ def test_one_that_is_about_to_leave_when_it_is_wanted(small_root: Path, jail: Co
         os.kill(supervisor, signal.SIGSTOP)
         try:
             pidfd = os.pidfd_open(worker)
-            observer.watching.close()
+            observer.close()
             assert ns.ends_within(pidfd, PATIENCE)
             os.close(pidfd)
             later = threading.Timer(0.5, os.kill, (supervisor, signal.SIGCONT))
