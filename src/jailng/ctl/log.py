@@ -18,7 +18,8 @@ from typing import Any
 from jailng.core import registry
 from jailng.ctl import listing
 from jailng.errors import JailError, UsageError, explain
-from jailng.observe import entry, inotify, store, verification
+from jailng.linux import inotify
+from jailng.observe import entry, store, verification
 from jailng.observe.chain import Chain
 from jailng.observe.logger import FOLDER, SEALS
 from jailng.observe.logreader import Reader
@@ -85,8 +86,8 @@ def _show(argv: list[str]) -> int:
     shown = _as_it_is if "--json" in given else _in_words
     most = _number(given["-n"]) if "-n" in given else None
     reader = Reader(folder)
-    changes = inotify.Watch()
-    changes.add(str(folder), inotify.CREATE | inotify.MODIFY)  # before it is read to the end
+    changes = inotify.Watcher()
+    changes.add(str(folder), inotify.IN_CREATE | inotify.IN_MODIFY)  # before it is read to the end
     found = _chosen(reader.lines(), kinds, since)
     for line in found if most is None else deque(found, most):
         print(shown(line))

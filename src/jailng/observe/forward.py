@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from jailng.errors import JailError
 from jailng.limits import syslog
-from jailng.linux import child, ns
+from jailng.linux import child, inotify, ns
 from jailng.linux.libc import syscall
-from jailng.observe import entry, inotify
+from jailng.observe import entry
 from jailng.observe.datagram import FACILITIES, SEVERITIES
 from jailng.observe.logreader import Position, Reader
 from jailng.params import log
@@ -146,8 +146,8 @@ class Forwarder:
         self._jail = jail
         self._host = os.uname().nodename
         self._reader = Reader(directory, self._stored())
-        self._changes = inotify.Watch()
-        self._changes.add(str(directory), inotify.CREATE | inotify.MODIFY)
+        self._changes = inotify.Watcher()
+        self._changes.add(str(directory), inotify.IN_CREATE | inotify.IN_MODIFY)
         self._ending = False
         self._told = ""
 

@@ -14,7 +14,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from jailng.observe import inotify
+from jailng.linux import inotify
 from jailng.observe.datagram import Receiver
 from jailng.observe.entry import shown_time
 from jailng.observe.logsocket import ABSENT, OURS, PATH, UNUSABLE, Place
@@ -100,8 +100,8 @@ class GuestLog:
         self._looked = self._asked = 0.0
         self._records = True
         self._known = {(one.get("time"), one.get("host_pid")) for one in chain.recent("syslog")} if again else set()
-        self._changes = inotify.Watch()
-        self._changes.add(f"/proc/self/fd/{self._place.dev}", inotify.NAMES)
+        self._changes = inotify.Watcher()
+        self._changes.add(f"/proc/self/fd/{self._place.dev}", inotify.IN_NAMES)
         before = [Receiver(socket.socket(fileno=fd)) for fd in store.get()]
         if before:
             self._receiver = before[0]
