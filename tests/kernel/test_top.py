@@ -65,9 +65,10 @@ def test_arguments(jailctl: Command) -> None:
     for words in (["-d", "0"], ["-d", "nan"], ["-d", "x"], ["-n", "-1"], ["-n", "x"], ["-s", "x"], ["none"], ["77"]):
         done = jailctl("top", *words)
         assert (done.returncode, done.stdout) == (1, "") and len(done.stderr.splitlines()) == 1, words
-    for words in (["-z"], ["a", "b"], ["-b", "--json"]):
+    for words in (["-z"], ["a", "b"]):
         assert jailctl("top", *words).stderr.startswith("usage: jailctl top"), words
-    assert jailctl("top", "--json").stdout == '{\n  "jails": []\n}\n'
+    for words in (["--json"], ["-b", "--json"]):
+        assert jailctl("top", *words).stdout == '{\n  "jails": []\n}\n'
 
 
 @pytest.mark.usefixtures("two")

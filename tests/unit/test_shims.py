@@ -39,7 +39,8 @@ def test_membership(cgroup: str, jid: int, is_init: bool) -> None:
 @pytest.mark.parametrize(
     ("word", "number"),
     [("9", 9), ("0", 0), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("64", 64), ("65", None), ("NONE", None),
-     ("", None), ("SIG", None), ("-9", None), ("٩", None)],
+     ("", None), ("SIG", None), ("-9", None), ("٩", None), ("RTMIN+3", 37), ("sigrtmax-1", 63), ("RTMIN+31", None),
+     ("RTMIN+", None), ("RTMIN+-1", None), ("9" * 5000, None), ("RTMIN+" + "9" * 5000, None)],
 )  # fmt: skip
 def test_signals(word: str, number: int | None) -> None:
     assert signals.number(word) == number

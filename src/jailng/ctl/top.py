@@ -141,7 +141,7 @@ class _View:
 def main(argv: list[str]) -> int:
     """Run. Raises UsageError and JailError."""
     given, words = listing.options(argv, USAGE, "bd:n:s:")
-    if len(words) > 1 or {"-b", "--json"} <= given.keys():
+    if len(words) > 1:
         raise UsageError(USAGE)
     if ns.is_jailed():
         raise JailError("top: what jails use is known to the host alone")

@@ -12,12 +12,17 @@ from jailng.procs.process import Process
 
 
 def number(word: str) -> int | None:
-    """The signal of ``9``, ``KILL``, ``SIGKILL``, in any case; None if that is none."""
+    """The signal of ``9``, ``KILL``, ``SIGKILL``, ``RTMIN+3``, in any case; None if that is none."""
     if word.isascii() and word.isdigit():
-        return int(word) if int(word) < signal.NSIG else None
-    name = word.upper()
+        return int(word) if len(word) < 4 and int(word) < signal.NSIG else None
+    name = word.upper().removeprefix("SIG")
+    for base, sign, first in (("RTMIN+", 1, signal.SIGRTMIN), ("RTMAX-", -1, signal.SIGRTMAX)):
+        more = name.removeprefix(base)
+        if more != name and more.isascii() and more.isdigit() and len(more) < 4:
+            wanted = first + sign * int(more)
+            return wanted if signal.SIGRTMIN <= wanted <= signal.SIGRTMAX else None
     try:
-        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].value
+        return signal.Signals[f"SIG{name}"].value
     except KeyError:
         return None
 
