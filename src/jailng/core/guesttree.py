@@ -1,0 +1,133 @@
+"""What of its tree is a guest's own, ``ng.init``: an empty /run, and a cgroup that it may part (core/guest.py)."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.core import program
+from jailng.core.operation import Operation
+from jailng.core.program import Kept
+from jailng.core.rootfs import TREE, attach, beneath, new_file_system
+from jailng.linux import cgroup
+from jailng.linux import mount as m
+from jailng.linux.libc import ENOENT, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.core.operation import Slots
+    from jailng.core.program import Program
+
+_ATTRIBUTES = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV
+# What the builder keeps, by number; those below 1016 are rootfs's and the builder's own.
+_SYS, _CGROUP, _RUN, _POINT = range(1016, 1020)
+# The guest's own files of its cgroup: with these it moves its processes about in there, and parts what it has been
+# given. Those that say how much that is stay the host's.
+_DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads")
+_MOST_CGROUPS, _DEEPEST = 1024, 32
+
+
+class MountRun(Operation):
+    """A tmpfs of the guest's own in places that are to be empty when it starts."""
+
+    __slots__ = ("base", "places")
+
+    def __init__(self, places: list[tuple[bytes, bytes, bytes]], base: int) -> None:
+        """``places`` are paths below the root, mode and size; ``base`` is the first of the jail's uids."""
+        self.places = places
+        self.base = base
+
+    def inside(self, way: Program, slots: Slots) -> None:
+        """Nothing is done where the root has no such directory."""
+        owner = b"%d" % self.base
+        how = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
+        for path, mode, size in self.places:
+            options = [(b"source", b"tmpfs"), (b"mode", mode), (b"size", size), (b"uid", owner), (b"gid", owner)]
+            found = way.here()
+            label = f"jail_set: openat2 {path.decode()}"
+            if b"/" in path:  # in one that is a moment old
+                way.may("mkdirat", Kept(TREE), way.text(path), 0o755)
+            way.must("openat2", Kept(TREE), way.text(path), *how, keep=_POINT, label=label, unless=ENOENT)
+            new_file_system(way, b"tmpfs", options, _ATTRIBUTES, _RUN)
+            attach(way, _RUN, Kept(_POINT))
+            way.must("close", Kept(_RUN))
+            way.must("close", Kept(_POINT))
+            way.skip(found)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "mount a tmpfs on " + ", ".join([f"/{path.decode()}" for path, _, _ in self.places])
+
+
+class MountCgroup(Operation):
+    """The guest's own cgroup at /sys/fs/cgroup, and nothing else in /sys."""
+
+    __slots__ = ("has_sys",)
+
+    def __init__(self, has_sys: bool) -> None:
+        """``has_sys``: a sysfs was asked for, and is there."""
+        self.has_sys = has_sys
+
+    def outside(self, way: Program, slots: Slots) -> None:
+        """It is a piece of the one tree of cgroup2 that there is, v1 beside it or not."""
+        way.fds.append(slots["guest.cgroup"])
+        flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_EMPTY_PATH
+        way.must("open_tree", slots["guest.cgroup"], way.text(b""), flags, keep=_CGROUP, label="jail_set: open_tree")
+        if not self.has_sys:
+            attributes = _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC
+            options = [(b"source", b"tmpfs"), (b"mode", b"755"), (b"size", b"4k"), (b"nr_inodes", b"8")]
+            new_file_system(way, b"tmpfs", options, attributes, _SYS)
+            for path in (b"fs", b"fs/cgroup"):
+                way.must("mkdirat", Kept(_SYS), way.text(path), 0o755, label="jail_set: mkdir")
+
+    def inside(self, way: Program, slots: Slots) -> None:
+        """The tmpfs is read-only from the moment that it is seen."""
+        way.must("mount_setattr", Kept(_CGROUP), *_setting(way, _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC), label="jail_set:")
+        how = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
+        if not self.has_sys:
+            way.must("openat2", Kept(TREE), way.text(b"sys"), *how, keep=_POINT, label="jail_set: openat2 sys")
+            attach(way, _SYS, Kept(_POINT))
+            way.must("close", Kept(_POINT))
+        within = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
+        place = way.text(b"sys/fs/cgroup")
+        way.must("openat2", Kept(TREE), place, *within, keep=_POINT, label="jail_set: openat2 sys/fs/cgroup")
+        attach(way, _CGROUP, Kept(_POINT))
+        way.must("close", Kept(_POINT))
+        if not self.has_sys:
+            read_only = _setting(way, _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC | m.MOUNT_ATTR_RDONLY)
+            way.must("mount_setattr", Kept(_SYS), *read_only, label="jail_set: mount_setattr")
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "mount the guest's own cgroup on /sys/fs/cgroup"
+
+
+def _setting(way: Program, attributes: int) -> tuple[program.Data, int, program.Data, int]:
+    attr = words(attributes, 0, m.MS_PRIVATE, 0)
+    return way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr)
+
+
+class Delegate(Operation):
+    """A cgroup that the guest's root parts as he likes, below that of the jail's members, whose limits hold for it.
+
+    He cannot leave it: to move a process takes the right to write to the nearest cgroup above both places.
+    """
+
+    __slots__ = ("owner", "path")
+
+    def __init__(self, path: str, owner: int) -> None:
+        self.path = path
+        self.owner = owner
+
+    def apply(self, slots: Slots) -> None:
+        """It goes with the jail's. Raises OSError."""
+        above = self.path.rpartition("/")[0]
+        cgroup.make(self.path)
+        cgroup.write(f"{above}/cgroup.max.descendants", b"%d" % _MOST_CGROUPS)
+        cgroup.write(f"{above}/cgroup.max.depth", b"%d" % _DEEPEST)
+        for name in _DELEGATED:
+            posix.chown(f"{self.path}{name}", self.owner, self.owner, dir_fd=cgroup.unified_root())
+        slots["guest.cgroup"] = cgroup.open_directory(self.path)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return f"make cgroup {self.path} and give it to the guest"
