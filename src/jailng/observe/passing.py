@@ -29,6 +29,7 @@ class Guest:
         self.lost = 0
         self._waiting: deque[Datagram] = deque()
         self._bytes = 0
+        self._unheard = 0  # too many to wait, for whom it is not known yet whether there is anybody
 
     @property
     def waits(self) -> bool:
@@ -49,6 +50,8 @@ class Guest:
                     continue
                 return False
             self.socket = asked
+            self.lost += self._unheard
+            self._unheard = 0
             return True
         return False
 
@@ -65,7 +68,10 @@ class Guest:
         self.send()
         while len(self._waiting) > _MOST_LINES or self._bytes > _MOST_BYTES:
             self._forget()
-            self.lost += 1
+            if self.socket is None:
+                self._unheard += 1
+            else:
+                self.lost += 1
 
     def send(self) -> None:
         """Send what waits, as far as it is taken."""
@@ -82,7 +88,8 @@ class Guest:
             self._forget()
 
     def drop_waiting(self) -> None:
-        """There is nobody to send it to."""
+        """There is nobody to send it to, who could have lost any."""
+        self._unheard = 0
         while self._waiting:
             self._forget()
 
