@@ -180,6 +180,36 @@ def test_the_recorder_killed(small_root: Path, jail: Command, checkout: Path, se
         assert text.count("gap: ") == 2
 
 
+def test_another_terminal_of_the_same_number(jail: Command, checkout: Path, sessions: Sessions) -> None:
+    """Nobody was there to see that one was closed and another opened: they are not one session."""
+    script = "script -qc sh /dev/null\n"
+    with recorded(jail, "path=/", "ng.watch=tty"), shell(checkout) as one:
+        one.type(script)
+        one.until("# ")
+        one.type("echo fi''rst; tty\n")
+        one.until("first\r\n/dev/pts/1\r\n# ")
+        sessions.seen(b"/dev/pts/1\r\n# ")
+        supervisor = post()
+        for pid in (supervisor, worker()):
+            os.kill(pid, signal.SIGKILL)
+        one.type("exit\n")
+        one.until("# ")
+        one.type(script)
+        one.until("# ")
+        assert jail("-m", "name=cell", "children.max=0").returncode == 0
+        one.type("echo sec''ond; tty\n")
+        one.until("second\r\n/dev/pts/1\r\n# ")
+        one.type("exit\n")
+        one.until("# ")
+        one.type("exit\n")
+        one.end()
+        of_two = [found for found in sessions.ended(3) if found["tty"] == "pts/1"]
+        first, second = (sessions.bytes(found["id"]) for found in of_two)
+        assert b"first" in first and b"second" in second and b"second" not in first
+        [outer] = [found for found in sessions.all() if found["tty"] == "pts/0"]
+        assert outer["gaps"] == 1
+
+
 def test_limits_and_a_full_disk(
     small_root: Path, jail: Command, checkout: Path, sessions: Sessions, logs: Path
 ) -> None:

@@ -118,9 +118,9 @@ class Recorder:
     # Events.
 
     @property
-    def live(self) -> set[tuple[int, int]]:
-        """The terminals that are being recorded, by ``Event.session``."""
-        return set(self._live)
+    def live(self) -> dict[tuple[int, int], int]:
+        """The terminals that are being recorded, by ``Event.session``, and the time of what was last seen there."""
+        return {key: found.seen for key, found in self._live.items()}
 
     def take(self, event: Event) -> None:
         """Record an event. What there is no room for is counted. Raises OSError."""

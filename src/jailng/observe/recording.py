@@ -189,6 +189,11 @@ class Recording:
             self._end += cast.line(now, cast.END, self.counts.json(who=self.who, state=state))
         return self._end
 
+    @property
+    def seen(self) -> int:
+        """When the last of what was seen happened, in nanoseconds of CLOCK_BOOTTIME."""
+        return self.start + self._last
+
     # After a gap.
 
     @classmethod

@@ -39,7 +39,10 @@ class Held:
     """What outlives a worker."""
 
     def __init__(self, found: shared.Shared, jail: int, ring: int, listens: socket.socket, told: memoryview) -> None:
-        """``told``: lost records that were told of, where the last worker began to read, how many have died there."""
+        """``told``: lost records that were told of, where the last worker began to read, how many have died there.
+
+        The last is 1 as soon as there was a worker: what happens from then on is in the ring, whoever reads it.
+        """
         self.shared = found
         self.jail = jail
         self.ring = ring
@@ -53,7 +56,7 @@ def hold(record: Record) -> Held:
     jail = shared.cgroup_id(record.cgroup)
     ring = ringbuffer.create(_RING)
     found.watch(jail, ring.fd)
-    return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 24)).cast("Q"))
+    return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 32)).cast("Q"))
 
 
 def work(duty: Duty, held: Held) -> None:
@@ -80,7 +83,8 @@ class _Work:
         self._refresh()
         dev = tracker.know(duty.record.init_pid, own=True)
         if dev is not None:
-            tracker.take_up(dev, self.recorder.live if self.recorder is not None and duty.again else ())
+            tracker.take_up(dev, self._going_on())
+        self.held.told[3] = 1
         duty.ready()
         if duty.again:
             self._pass_over()
@@ -116,6 +120,16 @@ class _Work:
                 return
             if self._may_leave():
                 return
+
+    def _going_on(self) -> set[tuple[int, int]]:
+        """The terminals of which a former worker has recorded the beginning."""
+        if self.recorder is None or not self.duty.again:
+            return set()
+        found = self.recorder.live
+        if self.held.told[3]:
+            return set(found)
+        # Nothing has told this post of the terminals that were closed, and of those that bear their numbers now.
+        return {key for key, seen in found.items() if not self.tracker.is_later(key, seen)}
 
     def _is_growing(self) -> bool:
         """Whether a jail is being made in this one: its terminals are this one's as soon as it has a devpts."""

@@ -101,6 +101,17 @@ class Tracker:
             begun.comm = who.comm if who else ""
             self._begin(begun, (dev, number) in going_on)
 
+    def is_later(self, key: tuple[int, int], seen: int) -> bool:
+        """Whether a terminal may be another than that which had its number at a time, of CLOCK_BOOTTIME.
+
+        Its ctime is when it was opened, or was last given a mode or an owner, and nobody inside can set it back.
+        """
+        try:
+            found = os.stat(str(key[1]), dir_fd=self.devs[key[0]], follow_symlinks=False)
+        except (KeyError, OSError):
+            return False
+        return found.st_ctime_ns > time.time_ns() - (_now() - seen)
+
     def take(self, record: bytes) -> None:
         """One record of the ring."""
         head = ringrecord.HEAD
