@@ -25,6 +25,7 @@ from jailng.linux import bpf, bpfmap, cgroup, ringbuffer, tracing
 from jailng.linux.bpfmap import Map
 from jailng.observe import connectionprogram, execprogram
 from jailng.observe.connections import Connections
+from jailng.observe.execplaces import Places, places
 from jailng.observe.executions import Execution
 from jailng.observe.logins import Logins
 
@@ -115,14 +116,14 @@ def _shared(state: int) -> tuple[execprogram.Maps, list[int]]:
         return _load(state)
 
 
-def _places(state: int) -> execprogram.Places:
+def _places(state: int) -> Places:
     """Where things are in the kernel's structures, which takes half a second to find out, once in a boot."""
     head, _, found = os.pread(state, 65536, 0).decode("ascii").partition("\n")
     if head.split()[:2] == [_FORM, registry.boot_id()] and found:
-        return execprogram.Places(json.loads(found))
+        return Places(json.loads(found))
     from jailng.linux.btf import Types
 
-    return execprogram.Places(execprogram.places(Types()))
+    return Places(places(Types()))
 
 
 def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
