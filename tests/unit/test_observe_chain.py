@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -519,3 +521,36 @@ def test_the_key_can_be_kept_elsewhere(tmp_path: Path) -> None:
 def test_what_is_no_key(text: str) -> None:
     with pytest.raises(JailError, match="not a verification key"):
         Key.parse(text)
+
+
+def test_no_room_for_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it goes on in the one that there is, until there is room."""
+    log = Log(tmp_path)
+    chain = log.writer()
+    opened = os.open
+
+    def full(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & os.O_EXCL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, flags, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        for number in range(_ENTRIES // 2):
+            chain.append("syslog", {"message": "x" * 200, "pid": number})
+            with contextlib.suppress(OSError):
+                chain.flush()
+        [file] = log.files()
+        assert file.stat().st_size > SIZE
+        beside = opened(tmp_path / "beside", os.O_RDWR | os.O_CREAT)  # which must not have the chain's descriptor
+        chain.append("syslog", {"message": "last"})
+        with pytest.raises(OSError, match="No space"):
+            chain.flush()
+        assert os.fstat(beside).st_size == 0
+        os.close(beside)
+    chain.append("syslog", {"message": "room"})
+    chain.close()
+    assert len(log.files()) == 2
+    report = log.verify()
+    assert (report.status, report.problems) == (0, [])
+    assert report.entries == _ENTRIES // 2 + 4

@@ -167,8 +167,12 @@ class Chain:
     # Files
 
     def _begin(self, epoch: int) -> None:
-        """Begin a file, which becomes the last; what is buffered has been written to the one before."""
+        """Begin a file, which becomes the last; what is buffered has been written to the one before.
+
+        Where there can be no file all stays as it is. Raises OSError.
+        """
         state = self.state
+        fd = os.open(entry.file_name(epoch), _NEW, 0o600, dir_fd=self._folder)
         ahead = epoch - state.epoch
         if ahead:
             state.key = ratchet.first_of(ratchet.later_epoch(state.later, ahead - 1))
@@ -176,7 +180,7 @@ class Chain:
         state.epoch, state.offset = epoch, 0
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd = os.open(entry.file_name(epoch), _NEW, 0o600, dir_fd=self._folder)
+        self._fd = fd
         state.inode = os.fstat(self._fd).st_ino
         state.first = max(state.first, epoch - self.keep + 1)
         self._add("file", {"chain": state.chain, "epoch": epoch, "first": state.first})
