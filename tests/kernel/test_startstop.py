@@ -57,6 +57,11 @@ def test_they_say_what_shall_be(host: Host, jail: Command, small_root: Path, tmp
     assert host("start", "a", "b") == (0, "a: is running already\nb: is running already\n", "")
     assert host.states() == {"a": "running", "b": "running", "bad": "stopped"}
     assert host("restart", "b") == (0, "b: removed\nb: created\nb: started\n", "")
+    status, out, err = host("restart", "a")
+    assert (status, err) == (0, "")
+    steps = ["b: removed", "a: removed", "a: created", "a: started", "b: created", "b: started"]
+    assert out.splitlines() == steps
+    assert host.states() == {"a": "running", "b": "running", "bad": "stopped"}
     assert host("stop", "-q", "b") == (0, "", "")
     assert host("stop", "b", "71") == (0, "a: removed\nb: is not running\n", "")
     assert host("restart", "a") == (0, "a: created\na: started\n", "")
@@ -70,7 +75,7 @@ def test_they_say_what_shall_be(host: Host, jail: Command, small_root: Path, tmp
     assert (status, err, sorted(out.splitlines())) == (0, "", ["a: removed", "b: removed", "other: removed"])
     assert set(host.states().values()) == {"stopped"}
     said = (tmp_path / "said").read_text().splitlines()
-    assert said[:3] == ["a prestart", "b prestart", "b poststop"] and said.count("a poststop") == 2
+    assert said[:3] == ["a prestart", "b prestart", "b poststop"] and said.count("a poststop") == 3
 
 
 def test_arguments(host: Host, jailctl: Command, tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ class _Call:
                 for text in messages(error):
                     _complain(visible(text))
                 self.batch.failed = True
+        if self.work & START and self.work & STOP:
+            self._take_along()
         wanted = [jail for jail in self.batch.jails.values() if jail.work and not jail.drawn]
         for jail in wanted:
             jail.wild = True  # it is no error if there is nothing to be done
@@ -119,6 +121,15 @@ class _Call:
             if words == ["*"]:
                 chosen.clear_remains()
         return int(self.batch.failed)
+
+    def _take_along(self) -> None:
+        """Those that depend on what is restarted are stopped before it: start again what of them runs."""
+        found = [jail for jail in self.batch.jails.values() if jail.work]
+        for jail in found:
+            later = [edge.later for edge in jail.before if registry.find(edge.later.name) is not None]
+            fresh = list(dict.fromkeys(one for one in later if not one.work))
+            self.batch.want(fresh, self.work, wild=True)
+            found += fresh
 
     def _choose(self, word: str) -> None:
         if self.work == STOP and word not in self.batch.jails and _clear(word):
