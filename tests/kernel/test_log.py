@@ -163,6 +163,7 @@ def test_whatever_is_done_to_it_is_found(
     jail: Command,
     jexec: Command,
     jailctl: Command,
+    checkout: Path,
     kept: Path,
     small_root: Path,
     tmp_path: Path,
@@ -207,6 +208,12 @@ def test_whatever_is_done_to_it_is_found(
     assert jailctl("log", "verify", "--key", str(tmp_path / "key"), "lg").returncode == 0
     assert jailctl("log", "verify", "--key", "-", "lg", stdin=key).returncode == 0
     assert jailctl("log", "key", "lg").returncode == 1
+    # 1 says that it was altered, and nothing else.
+    assert jailctl("log", "verify", "--key", "/dev/zero", "lg").returncode == 2
+    assert jailctl("log", "verify", "").returncode == 2
+    argv = [str(checkout / "bin/jailctl"), "log", "verify", "--key", str(tmp_path / "key"), "lg"]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False).returncode == 2
 
 
 def heard(syslogd: subprocess.Popen[str], word: str) -> list[str]:

@@ -49,9 +49,13 @@ def main(argv: list[str]) -> int:
     if len(argv) < 2 or argv[0] != "verify":
         return _show(argv)
     try:
-        return _verify(argv[1:])
+        status = _verify(argv[1:])
+        sys.stdout.flush()  # here, since 1 says that the log was tampered with, and not that nobody can be told
+        return status
     except UsageError as error:
-        raise UsageError(str(error), 2) from None  # 1 says that the log was tampered with
+        raise UsageError(str(error), 2) from None
+    except BrokenPipeError:
+        raise
     except (JailError, OSError) as error:
         raise JailError(explain(error), 2) from None
 
@@ -68,7 +72,7 @@ def _places(word: str) -> tuple[str, Path, Seal]:
     name = record.name if record is not None else word
     seal = Seal(Path(store.BASE, SEALS, name), name)
     folder = Path(store.BASE, name, FOLDER)
-    if "/" in name or name.startswith(".") or not (folder.is_dir() or seal.directory.is_dir()):
+    if not name or "/" in name or name.startswith(".") or not (folder.is_dir() or seal.directory.is_dir()):
         raise JailError(f"{visible(word)}: nothing of it is logged")
     return name, folder, seal
 
@@ -175,7 +179,8 @@ def _given_key(text: str) -> Key:
     if text == "-":
         text = sys.stdin.read(4096)
     elif "/" in text or os.path.exists(text):
-        text = Path(text).read_text("utf-8", "replace")
+        with open(text, encoding="utf-8", errors="replace") as file:
+            text = file.read(4096)
     return Key.parse(text)
 
 
