@@ -56,8 +56,9 @@ def test_they_say_what_shall_be(host: Host, jail: Command, small_root: Path, tmp
     assert host("start", "b") == (0, "a: created\na: started\nb: created\nb: started\n", "")
     assert host("start", "a", "b") == (0, "a: is running already\nb: is running already\n", "")
     assert host.states() == {"a": "running", "b": "running", "bad": "stopped"}
+    assert host("start", "71") == (0, "a: is running already\n", "")
     assert host("restart", "b") == (0, "b: removed\nb: created\nb: started\n", "")
-    status, out, err = host("restart", "a")
+    status, out, err = host("restart", "71")  # a
     assert (status, err) == (0, "")
     steps = ["b: removed", "a: removed", "a: created", "a: started", "b: created", "b: started"]
     assert out.splitlines() == steps

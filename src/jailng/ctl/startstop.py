@@ -135,7 +135,9 @@ class _Call:
         if self.work == STOP and word not in self.batch.jails and _clear(word):
             _Voice(word, self.verbose).note("what was left of it is cleared away")
             return
-        if self.work & START and word not in ("*", *self.batch.jails) and registry.find(word) is not None:
+        if self.work & START and word not in ("*", *self.batch.jails) and (record := registry.find(word)) is not None:
+            if record.name in self.batch.jails:  # it was named by its jid
+                return chosen.choose(self.batch, self.known, record.name, self.work)
             if self.work & STOP:
                 raise JailError(f'"{word}": is not in the configuration')
             _Voice(word, self.verbose).note(_ALREADY)
