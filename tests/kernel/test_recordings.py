@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,10 +140,17 @@ def test_what_was_seen_and_typed(
             assert {os.stat(f"{directory}/{name}").st_mode & 0o777 for name in names} <= {0o600}
         with shell(checkout) as live:
             sessions.until(lambda found: "live" in [one["state"] for one in found])
+            live.type("while :; do echo on and on; done\n")
+            live.until("(on and on\r\n){99}")
+            reader = threading.Thread(target=live.end)
+            reader.start()
             # A shell at a terminal does not heed SIGTERM.
             assert jail("-R", "cell").returncode == 0
-            live.end()
-        assert [one["state"] for one in sessions.ended(2)] == ["ended", "ended"]
+            reader.join()
+        last = sessions.ended(2)
+        assert [one["state"] for one in last] == ["ended", "ended"]
+        # What jexec(8) had yet to show when the jail was gone is there, too.
+        assert sessions.bytes(last[1]["id"]) == live.shown
         jail("-c", "name=cell", "persist", f"path={small_root}")
 
 

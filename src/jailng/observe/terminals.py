@@ -32,6 +32,7 @@ _TICK = 1.0  # seconds
 _SOON = 0.02
 _GROWING = 5.0  # in which a jail that is made has its terminals
 _DEATHS = 2  # of workers at the same record, which is then left out
+_LAST = 3.0  # seconds for a relay; one whose user does not read may have more
 _PATIENCE = 10.0  # for the first watcher, where nothing is recorded
 
 
@@ -114,12 +115,26 @@ class _Work:
             tracker.look()
             self._tick()
             if duty.init in ready:
-                while self._read():
-                    pass
+                self._hear_out()
                 tracker.end_all()
                 return
             if self._may_leave():
                 return
+
+    def _hear_out(self) -> None:
+        """The jail has ended: its relays on the host have yet to read what its terminals still held."""
+        deadline = time.monotonic() + _LAST
+        while True:
+            while self._read():
+                pass
+            self.tracker.end_gone()
+            left = deadline - time.monotonic()
+            if not self.tracker.sessions or left <= 0:
+                return
+            if self.tracker.notify.fd in post.readable(self.ring.fd, self.tracker.notify.fd, seconds=left):
+                while self._read():
+                    pass
+                self.tracker.look_at_ends()
 
     def _going_on(self) -> set[tuple[int, int]]:
         """The terminals of which a former worker has recorded the beginning."""
