@@ -47,6 +47,7 @@ ABSENT = """
 """.split()
 LIFTED = {
     "hostname": "sethostname setdomainname",
+    "reboot": "reboot",
     "debug": "ptrace process_vm_readv process_vm_writev pidfd_getfd",
     "msg": "msgget msgsnd msgrcv msgctl",
     "sem": "semget semop semtimedop semctl",

@@ -125,6 +125,7 @@ def texts(params: Parameters, parent: Record | None) -> list[tuple[bytes, bytes]
         (b"sys/fs/inode-nr", b"0\t0\n"),
         (b"sys/fs/inode-state", b"0\t0\t0\t0\t0\t0\t0\n"),
         (b"sys/kernel/core_pattern", b"core\n"),  # the host's names a program of the host's
+        (b"sys/kernel/hung_task_detect_count", b"0\n"),
         (b"sys/kernel/pty/nr", b"0\n"),
         (b"sys/kernel/random/boot_id", _new_boot_id()),
         *more,
