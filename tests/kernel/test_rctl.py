@@ -183,9 +183,10 @@ def test_others_than_the_host_s_root_are_refused(rctl: Command, checkout: Path) 
     for prefix in (["unshare", "-U", "-r"], ["setpriv", "--reuid=65534", "--clear-groups"]):
         argv = [*prefix, "/usr/bin/python3", "-IS", str(checkout / "bin/rctl")]
         done = subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT)
+        if "can't open file" in done.stderr:  # the checkout is where only root can reach it
+            continue
         assert (done.returncode, done.stdout) == (1, "")
-        if "Permission denied" not in done.stderr:  # the checkout may be where only root can reach it
-            assert done.stderr == "rctl: failed to show rules for '::': Operation not permitted\n"
+        assert done.stderr == "rctl: failed to show rules for '::': Operation not permitted\n"
 
 
 def test_a_rule_is_there_before_the_jail_and_after_it(
