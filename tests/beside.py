@@ -77,7 +77,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if place:
         _run(_taken(modules[::-1], Path(place)), session)
         return True
-    with tempfile.TemporaryDirectory(prefix="jailng-tests-") as made:
+    # Not in /tmp, where a test may have mounted something when its report is written.
+    with tempfile.TemporaryDirectory(prefix="jailng-tests-", dir="/var/tmp") as made:
         second = _Second(session.config, Path(made))
         try:
             _run(_taken(modules, Path(made)), session, second)

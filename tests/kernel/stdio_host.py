@@ -53,7 +53,9 @@ def until_held(pid: int) -> None:
     def listens() -> bool:  # SigBlk would not do: posix_spawn(3) blocks all for a moment
         if Path(f"/proc/{pid}/syscall").read_text().startswith(_SIGTIMEDWAIT):
             return True
-        return any("signalfd" in os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+        with suppress(FileNotFoundError):  # one that was closed meanwhile
+            return any("signalfd" in os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+        return False
 
     until(listens, "signals are held")
 
