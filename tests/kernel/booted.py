@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -149,6 +150,13 @@ class Machine:
             os.close(ready)
             os.close(end)
         self._init = int(Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text())
+
+    def until(self, path: str) -> None:
+        """Wait for a file below ``top``: for what SysV's init starts beside the last that it starts."""
+        end = time.monotonic() + _PATIENCE
+        while not (self.top / path).exists():
+            assert time.monotonic() < end, f"no {path}:\n{self.console}"
+            time.sleep(0.02)
 
     @property
     def console(self) -> str:

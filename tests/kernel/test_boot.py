@@ -125,9 +125,11 @@ def test_a_line_in_rc_local(machine: Machine) -> None:
     script.write_text(
         "#!/bin/sh\nip link set lo up\nip address add 192.0.2.10/32 dev lo\n"
         "jail /jail/db cell.example.org 192.0.2.10 /bin/sh /etc/rc\n"
+        ": >/srv/local\n"
     )
     script.chmod(0o755)
     machine.boot()
+    machine.until("srv/local")
     if (machine.top / "etc/inittab").exists():
         machine.must("service", "rc.local", "stop")
     else:
