@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
+from jailng.core import hostmounts, registry, rootfs
 from jailng.linux import cgroup
 from tests.kernel.conftest import Command, Shim
 from tests.kernel.networks import Namespace, ip
@@ -418,3 +418,31 @@ def test_killed_in_the_middle_of_a_signal(jailctl: Command, checkout: Path, smal
         assert cgroup.read(freezer) == b"0\n"
         assert there.ask() == "ready"
         there.end()
+
+
+def test_a_root_in_a_namespace_of_ones_own_that_others_find_elsewhere(tmp_path: Path) -> None:
+    """What is mounted for root alone is nobody else's, and what only lies under another path there is everybody's."""
+
+    def alone(path: str) -> bool:
+        return hostmounts.is_here_alone(path, rootfs.mounts())
+
+    for source, kind, flags, own in (
+        ("none", "tmpfs", 0, True),
+        ("/usr/share", None, MS_BIND, False),  # a machine's directory at another path
+    ):
+        mount(source, "/mnt", kind, flags)
+        try:
+            assert alone("/mnt") is own, source
+        finally:
+            unmount("/mnt")
+    assert not alone("/usr")
+    (tmp_path / "hidden").mkdir()
+    mount("none", tmp_path / "hidden", "tmpfs")
+    try:
+        (tmp_path / "hidden/usr").mkdir()
+        mount("/usr", tmp_path / "hidden/usr", None, MS_BIND)
+        assert alone(f"{tmp_path}/hidden")
+        assert not alone(f"{tmp_path}/hidden/usr")
+    finally:
+        unmount(tmp_path / "hidden/usr")
+        unmount(tmp_path / "hidden")

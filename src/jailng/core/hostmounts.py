@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import posix
 
+from jailng.core import reach, rootfs
+from jailng.linux import content
+
 _KERNELS = 2  # kthreadd, which has the machine's first mount namespace
 _DEEPEST = 100  # ancestors that are looked at
 
 
-def is_here_alone(root: int, path: str) -> bool:
-    """Whether at ``path``, which ``root`` is a descriptor of, the machine has something else, or nothing.
+def is_here_alone(path: str, mounts: list[list[bytes]]) -> bool:
+    """Whether nobody in the machine's reaches what is at ``path``, by that path or by another.
 
-    Not so where that cannot be found out.
+    ``mounts`` are ``rootfs.mounts``. Not so where that cannot be found out.
     """
     here = _identity("/proc/self/ns/mnt")
     for pid in _witnesses():
@@ -25,12 +28,9 @@ def is_here_alone(root: int, path: str) -> bool:
         if machine == here:
             return False
         try:
-            own, there = posix.fstat(root), posix.stat(f"/proc/{pid}/root{path}")
-        except FileNotFoundError:
-            return True
+            return not reach.has_doors(path, mounts, rootfs.mounts(pid), f"/proc/{pid}/root")
         except OSError:
             continue
-        return (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino)
     return False
 
 
@@ -58,13 +58,6 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _parent(pid: int) -> int:
     """Its parent's pid; 1 where it is no more."""
     try:
-        file = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        return int(content.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
     except OSError:
         return 1
-    try:
-        text = posix.read(file, 4096)
-    except OSError:
-        return 1
-    finally:
-        posix.close(file)
-    return int(text.rpartition(b")")[2].split()[1])

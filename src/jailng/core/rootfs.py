@@ -74,9 +74,9 @@ def check_mount_points(root: int, path: str) -> None:
             raise JailError(f"{parameter}: {where}: {posix.strerror(ENOTDIR)}")
 
 
-def mounts() -> list[list[bytes]]:
-    """The first six fields of each mount in /proc/self/mountinfo, and the rest: proc_pid_mountinfo(5)."""
-    mountinfo = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
+def mounts(process: int | str = "self") -> list[list[bytes]]:
+    """The first six fields of each mount a process sees, and the rest: proc_pid_mountinfo(5). Raises OSError."""
+    mountinfo = posix.open(f"/proc/{process}/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
     text = b""
     try:
         while part := posix.read(mountinfo, 65536):

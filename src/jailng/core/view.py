@@ -115,6 +115,6 @@ def _user_namespace(record: Record) -> int:
 def _check_reach(root: int, path: str, known: list[list[bytes]]) -> None:
     """As for the root of a jail. Raises JailError."""
     mend = reach.reachable(root, path)
-    if mend and not hostmounts.is_here_alone(root, path):
+    if mend and not hostmounts.is_here_alone(path, known):
         raise JailError(reach.warning(path, mend))
     create.check_doors(path, known)
