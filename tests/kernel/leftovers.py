@@ -23,7 +23,7 @@ _SWITCHES = (
     *(f"ipv6/conf/*/{name}" for name in ("forwarding", "proxy_ndp")),
 )
 # What the kernel changes by itself while an address or a carrier settles.
-_KEPT = ("lock", "last", "pidns", "cpuinfo", "witness", "logs")  # for as long as the machine is up
+_KEPT = ("lock", "last", "pidns", "cpuinfo", "witness", "offsets", "logs")  # for as long as the machine is up
 _VOLATILE = re.compile(r" (tentative|linkdown|dadfailed|expires \d+sec|(valid|preferred)_lft \w+)")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posix
-
 from jailng.linux import content, cpuset
 
 TYPE_CHECKING = False
@@ -11,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATH = "/proc/cpuinfo"
-_NAMELESS = posix.O_TMPFILE | posix.O_WRONLY | posix.O_CLOEXEC
 # What the processor does not tell whoever asks it.
 _HOSTS_OWN = (b"microcode",)
 
@@ -29,16 +26,5 @@ def text(processors: Sequence[int]) -> bytes:
 
 
 def keep(path: str) -> None:
-    """Make the file with the cpuinfo of all processors. Raises OSError."""
-    file = posix.open(path.rpartition("/")[0], _NAMELESS, 0o644)
-    try:
-        posix.write(file, text(cpuset.online()))
-        try:
-            posix.unlink(path)  # of the boot before
-        except FileNotFoundError:
-            pass
-        posix.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)  # linkat(2), else the link is not followed
-    except FileExistsError:
-        pass  # another command was as fast
-    finally:
-        posix.close(file)
+    """Make the file with the cpuinfo of all processors; one of the boot before goes. Raises OSError."""
+    content.replace(path, text(cpuset.online()), 0o644)

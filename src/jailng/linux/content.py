@@ -1,24 +1,44 @@
-"""All that a file of /proc or /sys tells, whose size nobody knows before it is read."""
+"""All that is in a file: of one of /proc or /sys nobody knows the size before it is read."""
 
 from __future__ import annotations
 
 import posix
 
 _AT_ONCE = 1 << 16
+_NAMELESS = posix.O_TMPFILE | posix.O_WRONLY | posix.O_CLOEXEC
 
 
 def read(path: str) -> bytes:
     """The content of a file. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    content = b""
+    parts = []
     try:
         while part := posix.read(fd, _AT_ONCE):
-            content += part
+            parts.append(part)
     finally:
         posix.close(fd)
-    return content
+    return b"".join(parts)
 
 
 def text(path: str) -> str:
     """The same as text, in which what is no UTF-8 stands as surrogates. Raises OSError."""
     return read(path).decode("utf-8", "surrogateescape")
+
+
+def replace(path: str, made: bytes, mode: int) -> None:
+    """Make a file that is whole or not there, whenever this is killed; what is there goes. Raises OSError.
+
+    Of two that do so at once one may lose.
+    """
+    file = posix.open(path.rpartition("/")[0], _NAMELESS, mode)
+    try:
+        posix.write(file, made)
+        try:
+            posix.unlink(path)
+        except FileNotFoundError:
+            pass
+        posix.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)  # linkat(2), else the link is not followed
+    except FileExistsError:
+        pass  # another process was as fast
+    finally:
+        posix.close(file)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from jailng.linux.btf import Types
+from jailng.observe.offsets import Offsets
 
 # Each of Places: the structure, the member, a member of that.
 _MEMBERS: dict[str, tuple[str, ...]] = {
@@ -122,9 +120,11 @@ class Places:
         self.gid = found["gid"]
 
 
-def places(types: Types) -> dict[str, int]:
-    """Of ``Places``, in this kernel. Raises OSError."""
-    found = {name: types.offset(*member) for name, member in _MEMBERS.items()}
+def places() -> Places:
+    """Those of this kernel. Raises OSError."""
+    offsets = Offsets()
+    found = {name: offsets[member] for name, member in _MEMBERS.items()}
     found["session"] += _SESSION
-    found["numbers"] += types.offset("upid", "nr")
-    return found
+    found["numbers"] += offsets["upid", "nr"]
+    offsets.keep()
+    return Places(found)

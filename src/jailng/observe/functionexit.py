@@ -7,8 +7,11 @@ kernel lets such programs be attached (BPF trampolines, programs of type TRACING
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from jailng.linux import tracing
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R6, R7, R8, R9
+from jailng.observe.offsets import Offsets
 from jailng.observe.ringrecord import (
     CHUNK,
     CODE,
@@ -21,25 +24,15 @@ from jailng.observe.ringrecord import (
     LENGTH,
     OUTPUT,
     OWN,
-    PAIR,
     RESIZE,
     SIZE,
     START,
     TMP,
     UNRECORDED,
     Maps,
-    Offsets,
     Program,
 )
 
-OFFSETS = (
-    *PAIR,
-    ("tty_struct", "driver"),
-    ("tty_driver", "type"),
-    ("tty_driver", "subtype"),
-    ("file", "private_data"),
-    ("tty_file_private", "tty"),
-)
 _PTY, _MASTER, _SLAVE = 4, 1, 2  # TTY_DRIVER_TYPE_PTY, PTY_TYPE_MASTER, PTY_TYPE_SLAVE of linux/tty_driver.h
 _GIVEN = OWN  # on the stack: the bytes, or the size
 
@@ -146,11 +139,9 @@ class _Function(Program):
         self.begin()
 
 
-def programs(at: Offsets, maps: Maps) -> dict[str, bytes]:
-    """By the functions at whose end they are to run, for ``tracing.load``."""
-    return {
-        "pty_write": _Function(at, maps).write_(),
-        "pty_resize": _Function(at, maps).resize(),
-        "tty_do_resize": _Function(at, maps).resize(),  # where a side has no resize of its own
-        "ptmx_open": _Function(at, maps).open(),
-    }
+def programs(at: Offsets, maps: Maps) -> Iterator[tuple[str, bytes]]:
+    """Functions, and what is to run at their end, for ``tracing.load``. Raises OSError."""
+    yield "pty_write", _Function(at, maps).write_()
+    yield "pty_resize", _Function(at, maps).resize()
+    yield "tty_do_resize", _Function(at, maps).resize()  # where a side has no resize of its own
+    yield "ptmx_open", _Function(at, maps).open()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jailng.linux import btf, tracing
+from jailng.linux import tracing
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R6, R7, R8, R9
 from jailng.linux.tracing import Code
+from jailng.observe.offsets import Offsets
 
 # A record in a ring: what `put` lays down. time, pid and tid, dev, index, kind, size, code, uid, count, lost, comm
 HEAD = struct.Struct("=QQIiIIIIQQ16s")
@@ -32,19 +32,6 @@ REASONS = ("splice", "sendfile", "unreadable memory", "too much at once")
 # The stack: what a number is read to, and what is known of the terminal.
 TMP, OWNER, KIND_, CODE_, INDEX_, DEV_, JAILED, KEY = range(-8, -72, -8)
 OWN = KEY - 8  # the first that is a mechanism's own
-Offsets = dict[tuple[str, ...], int]
-PAIR = (
-    ("tty_struct", "link"),
-    ("tty_struct", "driver_data"),
-    ("tty_struct", "index"),
-    ("dentry", "d_sb"),
-    ("super_block", "s_dev"),
-)
-
-
-def offsets(types: btf.Types, paths: Iterable[tuple[str, ...]]) -> Offsets:
-    """Where this kernel has what a program looks at. Raises OSError."""
-    return {path: types.offset(*path) for path in paths}
 
 
 @dataclass

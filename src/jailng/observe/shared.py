@@ -15,9 +15,10 @@ import struct
 from contextlib import suppress
 
 from jailng.core import index
-from jailng.errors import JailError
-from jailng.linux import bpfmap, btf, cgroup, ringbuffer, tracing
+from jailng.errors import JailError, explain
+from jailng.linux import bpfmap, cgroup, ringbuffer, tracing
 from jailng.observe import functionexit, ringrecord, sysexit
+from jailng.observe.offsets import Offsets
 
 DIRECTORY = f"{index.DIRECTORY}/posts"
 _FORM = 1  # of the maps and of what is in them: the name of the file says it
@@ -144,14 +145,7 @@ def _taken_over() -> Shared | None:
 
 
 def _made() -> Shared:
-    try:
-        types = btf.Types()
-        at = ringrecord.offsets(types, {*sysexit.OFFSETS, *functionexit.OFFSETS})
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise JailError(
-            f"the kernel does not tell of its structures, so terminals cannot be watched: {reason}"
-        ) from None
+    offsets = Offsets()
     inner = ringbuffer.create(ringbuffer.page_size())
     try:
         maps = {
@@ -160,13 +154,14 @@ def _made() -> Shared:
         }
         descriptors = ringrecord.Maps(**{name: one.fd for name, one in maps.items()})
         try:
-            links = at_functions(types, at, descriptors)
+            links = at_functions(offsets, descriptors)
         except OSError:  # this kernel allows no such programs
-            links = at_system_calls(at, descriptors)
+            links = at_system_calls(offsets, descriptors)
     except OSError as error:
-        raise JailError(f"the kernel does not let terminals be watched: {error.strerror}") from None
+        raise JailError(f"the kernel does not let terminals be watched: {explain(error)}") from None
     finally:
         inner.close()
+    offsets.keep()
     numbers = [one.number() for one in maps.values()] + [tracing.number(link) for link in links]
     with open(f"{_FILE}.new", "w", encoding="ascii") as file:
         file.write(" ".join(map(str, numbers)) + "\n")
@@ -174,12 +169,12 @@ def _made() -> Shared:
     return Shared(maps, links)
 
 
-def at_functions(types: btf.Types, at: ringrecord.Offsets, maps: ringrecord.Maps) -> list[int]:
+def at_functions(at: Offsets, maps: ringrecord.Maps) -> list[int]:
     """Look on in the kernel's pty driver; links. Raises OSError where the kernel does not allow that."""
     links: list[int] = []
     try:
-        for name, code in functionexit.programs(at, maps).items():
-            function = types.function(name)
+        for name, code in functionexit.programs(at, maps):
+            function = at.function(name)
             program = tracing.load(tracing.PROG_TYPE_TRACING, code, tracing.FUNCTION_EXIT, function)
             try:
                 links.append(tracing.attach(program, None))
@@ -192,7 +187,7 @@ def at_functions(types: btf.Types, at: ringrecord.Offsets, maps: ringrecord.Maps
     return links
 
 
-def at_system_calls(at: ringrecord.Offsets, maps: ringrecord.Maps) -> list[int]:
+def at_system_calls(at: Offsets, maps: ringrecord.Maps) -> list[int]:
     """Look on at the end of each system call; links. Raises OSError."""
     program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, sysexit.program(at, maps))
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from jailng.linux import tracing
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R6, R7, R8, R9
 from jailng.linux.libc import MACHINE
+from jailng.observe.offsets import Offsets
 from jailng.observe.ringrecord import (
     CHUNK,
     CODE,
@@ -28,7 +29,6 @@ from jailng.observe.ringrecord import (
     LENGTH,
     OUTPUT,
     OWN,
-    PAIR,
     RESIZE,
     SENDFILE,
     SIZE,
@@ -37,7 +37,6 @@ from jailng.observe.ringrecord import (
     TMP,
     UNRECORDED,
     Maps,
-    Offsets,
     Program,
 )
 
@@ -70,22 +69,9 @@ _CHUNKS = 64  # of one system call; the rest is told of as unrecorded
 _NUMBER, _FD, _SECOND, _THIRD, _VECTORS = range(OWN, OWN - 40, -8)
 _BASE, _LEFT, _VECTOR, _REST = range(HEAD.size + CHUNK, HEAD.size + CHUNK + 32, 8)
 
-OFFSETS = (
-    *PAIR,
-    ("task_struct", "files"),
-    ("files_struct", "fdt"),
-    ("fdtable", "fd"),
-    ("fdtable", "max_fds"),
-    ("file", "f_inode"),
-    ("file", "private_data"),
-    ("inode", "i_rdev"),
-    ("tty_file_private", "tty"),
-    ("tty_struct", "ctrl", "packet"),
-)
-
 
 def program(at: Offsets, maps: Maps) -> bytes:
-    """The program, for ``tracing.load``."""
+    """The program, for ``tracing.load``. Raises OSError."""
     return _Program(at, maps).made()
 
 

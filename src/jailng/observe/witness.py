@@ -11,7 +11,6 @@ connections are on the jail's cgroup.
 from __future__ import annotations
 
 import fcntl
-import json
 import mmap
 import os
 import select
@@ -25,7 +24,7 @@ from jailng.linux import bpf, bpfmap, cgroup, ringbuffer, tracing
 from jailng.linux.bpfmap import Map
 from jailng.observe import connectionprogram, execprogram
 from jailng.observe.connections import Connections
-from jailng.observe.execplaces import Places, places
+from jailng.observe.execplaces import places
 from jailng.observe.executions import Execution
 from jailng.observe.logins import Logins
 
@@ -116,16 +115,6 @@ def _shared(state: int) -> tuple[execprogram.Maps, list[int]]:
         return _load(state)
 
 
-def _places(state: int) -> Places:
-    """Where things are in the kernel's structures, which takes half a second to find out, once in a boot."""
-    head, _, found = os.pread(state, 65536, 0).decode("ascii").partition("\n")
-    if head.split()[:2] == [_FORM, registry.boot_id()] and found:
-        return Places(json.loads(found))
-    from jailng.linux.btf import Types
-
-    return Places(places(Types()))
-
-
 def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
     ring = ringbuffer.create(_EXECUTIONS_RING)
     table = _lineages()
@@ -138,17 +127,17 @@ def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
     )
     ring.close()
     table.close()
-    places = _places(state)
+    at = places()
     links = []
     for point, made in _POINTS:
-        program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, made(places, maps))
+        program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, made(at, maps))
         links.append(tracing.attach(program, point))
         os.close(program)
     numbers = [table.number() for table in (maps.jails, maps.rings, maps.lineages, maps.scratch)]
     numbers += [tracing.number(link) for link in links]
     os.ftruncate(state, 0)
     head = " ".join([_FORM, registry.boot_id(), *map(str, numbers)])
-    os.pwrite(state, f"{head}\n{json.dumps(places.__dict__)}".encode("ascii"), 0)
+    os.pwrite(state, f"{head}\n".encode("ascii"), 0)
     return maps, links
 
 
