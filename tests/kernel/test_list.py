@@ -152,6 +152,9 @@ def test_names_that_are_not_utf_8(jail: Command, jailctl: Command, jexec: Comman
     for verb in ("info", "top", "drops"):
         assert jailctl(verb, odd).returncode == 0
     assert "n\\xff\\xe9" in jailctl("info", "77").stdout
+    assert jail("-m", "jid=77", "host.hostname=g\udcfe", "host.domainname=d\udcfd").stderr == ""
+    names = jexec("77", "sh", "-c", "cd /proc/sys/kernel; cat hostname domainname | od -An -tx1").stdout
+    assert bytes.fromhex(names) == b"g\xfe\nd\xfd\n"
     assert jailctl("stop", odd).stdout == "n\\xff\\xe9: removed\n"
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 _POSTS = ("ng.watch", "ng.log")
-_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 
 
 def update(record: Record, changes: Parameters, voice: life.Voice) -> None:
@@ -230,15 +229,15 @@ def _keep_name(record: Record) -> None:
 
 def _set_names(record: Record, params: Parameters) -> None:
     """Set both names in the jail's UTS namespace, which this process joins for as long as that takes."""
-    here = posix.open("/proc/self/ns/uts", _OPEN)
+    hostname, domainname = [
+        params.text(name).encode("utf-8", "surrogateescape") for name in ("host.hostname", "host.domainname")
+    ]
     init = ns.pidfd_open(record.init_pid)
     try:
-        ns.setns(init, ns.CLONE_NEWUTS)
-        ns.sethostname(params.text("host.hostname").encode())
-        ns.setdomainname(params.text("host.domainname").encode())
+        with ns.InNamespace(init, ns.CLONE_NEWUTS):
+            ns.sethostname(hostname)
+            ns.setdomainname(domainname)
     except OSError as error:
         raise JailError(f"host.hostname: {error.strerror}") from None
     finally:
-        ns.setns(here, ns.CLONE_NEWUTS)
-        posix.close(here)
         posix.close(init)

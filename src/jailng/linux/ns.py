@@ -49,14 +49,14 @@ def setns(fd: int, flags: int) -> None:
     syscall("setns", fd, flags)
 
 
-_NAMES = {CLONE_NEWNET: "net", CLONE_NEWIPC: "ipc", CLONE_NEWNS: "mnt"}
+_NAMES = {CLONE_NEWNET: "net", CLONE_NEWIPC: "ipc", CLONE_NEWNS: "mnt", CLONE_NEWUTS: "uts"}
 
 
 class InNamespace:
     """``with InNamespace(fd, kind):`` in that namespace, or that of a pidfd's process, and back. Raises OSError.
 
-    ``kind`` is CLONE_NEWNET, CLONE_NEWIPC or CLONE_NEWNS; of the last, whoever is back is at the root of the namespace,
-    not necessarily its own.
+    ``kind`` is CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS or CLONE_NEWNS; of the last, whoever is back is at the root of
+    the namespace, not necessarily its own.
     """
 
     __slots__ = ("_fd", "_here", "_kind")
