@@ -278,6 +278,45 @@ def test_who_writes_is_killed(
         eventually(lambda: payloads(kept) == sent)
 
 
+def fill() -> Path:
+    """Leave no room at all; the file to remove then."""
+    filler = Path("/var/log/filler")
+    with pytest.raises(OSError), open(filler, "wb", 0) as file:
+        while True:
+            file.write(bytes(65536))
+    with open(filler, "ab", 0) as file:
+        try:
+            while file.write(bytes(512)):
+                pass
+        except OSError:
+            pass
+    return filler
+
+
+def test_another_interface_while_the_disk_is_full(
+    machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
+) -> None:
+    """The file tells of it before the first packet that is kept of it, and others read that, too."""
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets"):
+        sent = send(machine, 5)
+        eventually(lambda: payloads(kept) == sent)
+        filler = fill()
+        try:
+            send(machine, 100, 1400)  # what room there is in the file's last page is used up
+            assert jail("-m", "name=pk", f"ip4.addr={OTHER}").returncode == 0
+            send(machine, 20, to=OTHER)
+            time.sleep(0.2)
+        finally:
+            filler.unlink()
+        eventually(lambda: "were not written: No space left on device" in remarks(jailctl))
+        sent = send(machine, 20, first=20, to=OTHER)
+        eventually(lambda: payloads(kept)[-20:] == sent)
+    for command in (["tcpdump", "-nr"], ["tshark", "-nr"]):
+        for path in kept.glob("*.pcapng"):
+            if shutil.which(command[0]):
+                run(*command, str(path))
+
+
 def test_a_full_disk_and_a_budget(
     machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
 ) -> None:
@@ -293,17 +332,7 @@ def test_a_full_disk_and_a_budget(
         assert len(left) < len(sent)
         assert 2 <= len(list(kept.iterdir())) <= 5
         assert sum(path.stat().st_size for path in kept.iterdir()) <= 4 << 20
-        # No room at all.
-        filler = Path("/var/log/filler")
-        with pytest.raises(OSError), open(filler, "wb", 0) as file:
-            while True:
-                file.write(bytes(65536))
-        with open(filler, "ab", 0) as file:
-            try:
-                while file.write(bytes(512)):
-                    pass
-            except OSError:
-                pass
+        filler = fill()
         before = payloads(kept)[-1]
         lost = send(machine, 500, 1400, 10000)
         time.sleep(0.2)

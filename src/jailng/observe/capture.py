@@ -102,14 +102,14 @@ def work(duty: Duty, held: Held) -> None:
 
 
 class Line:
-    """A tap at work: its ``number`` in the present section, and what was counted in that."""
+    """A tap at work: its ``number`` in every section, and what was counted in the present one."""
 
     __slots__ = ("counts", "gone", "number", "skip", "source", "tap")
 
-    def __init__(self, tap: Tap, source: Source) -> None:
+    def __init__(self, number: int, tap: Tap, source: Source) -> None:
+        self.number = number
         self.tap = tap
         self.source = source
-        self.number = 0
         self.gone = False
         self.skip = 0  # packets of what is ready that are written already
         self.counts = pcapng.Counts()
@@ -122,14 +122,14 @@ class Capture:
         self.duty = duty
         self.held = held
         self.wanted = held.wanted
-        self.lines = [Line(tap, source) for tap, source in held.sources.items()]
+        self.lines = [Line(number, *one) for number, one in enumerate(held.sources.items())]
         if duty.again:
             self._take_on()
         options = _asked(duty.record).options
         directory = store.directory(held.name, KIND)
         sizes = options["size"], options["files"], options["seconds"]
-        self.files = packetfiles.Files(directory, *sizes, self._begin, self._finish)
-        self._ended = False  # whether the section has its last counts
+        self.files = packetfiles.Files(directory, *sizes, self)
+        self._introduced = 0  # lines that the section has told of
         self._trouble = ""  # why nothing can be written
         self._lost = 0  # since then
         self._again = 0.0
@@ -149,27 +149,37 @@ class Capture:
 
     # Sections
 
-    def _begin(self, comment: str) -> bytes:
-        if self._ended:
-            self._ended = False
-            for line in self.lines:
-                line.counts = pcapng.Counts()
+    def begin(self, comment: str) -> bytes:
+        """The blocks at the beginning of a section (packetfiles.Sections)."""
+        for line in self.lines:
+            line.counts.received = line.counts.lost  # that is what no section has told of: packets it has none yet
         if self._lost:
             comment = self._loss() + (f"; {comment}" if comment else "")
-        blocks = [pcapng.section(comment)]
-        for number, line in enumerate(self.lines):
-            line.number = number
-            blocks.append(self._introduced(line))
-        return b"".join(blocks)
+        self._introduced = 0
+        blocks = pcapng.section(comment) + self._introductions()
+        self._introduced = len(self.lines)
+        return blocks
 
-    def _introduced(self, line: Line) -> bytes:
-        description = f"jail {self.held.name}: {line.tap.description}"
-        return pcapng.interface(line.tap.name, _SNAPLEN, description, self.wanted.expression)
-
-    def _finish(self) -> bytes:
+    def finish(self) -> bytes:
+        """The blocks at its end."""
         self._count()
-        self._ended = True
-        return self._statistics()
+        return self._introductions() + self._statistics()
+
+    def finished(self) -> None:
+        """They are written."""
+        for line in self.lines:
+            line.counts = pcapng.Counts()
+
+    def _introductions(self) -> bytes:
+        """Of the lines that the section has not told of yet."""
+        return b"".join(
+            [
+                pcapng.interface(
+                    line.tap.name, _SNAPLEN, f"jail {self.held.name}: {line.tap.description}", self.wanted.expression
+                )
+                for line in self.lines[self._introduced :]
+            ]
+        )
 
     def _statistics(self, comment: str = "") -> bytes:
         now = time.time_ns()
@@ -214,41 +224,33 @@ class Capture:
 
     def _open(self) -> None:
         noted = self.held.progress.noted()
-        comment, name, offset, unfinished = "; ".join(self.held.missed), "", -1, b""
+        comment, name, offset = "; ".join(self.held.missed), "", -1
         if noted is not None:
             name, offset = str(noted[0]), int(str(noted[1]))
             self._resume(noted[2])
-            unfinished = self._finish()
             comment = "the process that wrote this has died; another goes on where it was"
         elif self.duty.again:
             comment = "before this nobody took packets for a while: who did was killed, or told to end"
         try:
-            self.files.open(comment, name, offset, unfinished)
+            self.files.open(comment, name, offset)
         except OSError as error:
             if self.duty.awaited:
                 raise JailError(f"{self.files.directory}: {error.strerror}") from None
-            self._fail(error, 0)
+            self._fail(error)
         self._note()
 
     def _resume(self, noted: object) -> None:
         assert isinstance(noted, list)
-        for line, (sequence, skip, number, received, dropped, unwritten) in zip(self.lines, noted, strict=False):
+        for line, (sequence, skip, received, dropped, unwritten) in zip(self.lines, noted, strict=True):
             line.source.resume(sequence)
-            line.skip, line.number = skip, number
+            line.skip = skip
             line.counts = pcapng.Counts(received, dropped, unwritten)
+        self._introduced = len(self.lines)
 
     def _note(self) -> None:
-        held = [line for line in self.lines if line.tap in self.held.sources]
         noted = [
-            [
-                line.source.sequence,
-                line.skip,
-                line.number,
-                line.counts.received,
-                line.counts.dropped,
-                line.counts.unwritten,
-            ]
-            for line in held
+            [line.source.sequence, line.skip, line.counts.received, line.counts.dropped, line.counts.unwritten]
+            for line in self.lines[: len(self.held.sources)]
         ]
         self.held.progress.note([self.files.name, self.files.offset, noted])
 
@@ -290,10 +292,8 @@ class Capture:
                 except (JailError, OSError) as error:
                     self._tell(explain(error))
                     continue
-                line = Line(tap, source)
-                line.number = len(self.lines)
-                self._write([self._introduced(line)], 0, line)
-                self.lines.append(line)
+                self.lines.append(Line(len(self.lines), tap, source))
+                self._write([], 0, self.lines[-1])
                 self._poll.register(source, select.POLLIN)
 
     def _leave(self, line: Line) -> None:
@@ -360,7 +360,6 @@ class Capture:
                 self._note()
             if wide > self.files.room and not self._trouble:
                 self._rotate()
-                head, tail = self._around(line, frame)
             buffers += (head, frame.data, tail)
             size += wide
             count += 1
@@ -377,33 +376,33 @@ class Capture:
 
     def _write(self, buffers: list[bytes | memoryview], count: int, line: Line) -> None:
         """Write blocks, ``count`` of which are packets; where there is no room for them they are counted."""
-        line.counts.received += count
-        if self._trouble:
-            if time.monotonic() < self._again:
-                line.counts.unwritten += count
-                self._lost += count
+        if not self._trouble or time.monotonic() >= self._again:
+            try:
+                self.files.begin()
+                told = [self._statistics(self._loss())] if self._trouble else []
+                self.files.write([self._introductions(), *told, *buffers])
+            except OSError as error:
+                self._fail(error)
+            else:
+                line.counts.received += count
+                self._introduced = len(self.lines)
+                self._trouble, self._lost = "", 0
                 return
-            buffers = [self._statistics(self._loss()), *buffers]
-        try:
-            self.files.write(buffers)
-        except OSError as error:
-            line.counts.unwritten += count
-            self._fail(error, count)
-        else:
-            self._trouble, self._lost = "", 0
+        line.counts.received += count
+        line.counts.unwritten += count
+        self._lost += count
 
-    def _fail(self, error: OSError, count: int) -> None:
+    def _fail(self, error: OSError) -> None:
         if not self._trouble:
             self._tell(f"packets are not written: {error.strerror}")
         self._trouble = error.strerror or str(error)
-        self._lost += count
         self._again = time.monotonic() + _SECOND
 
     def _rotate(self, comment: str = "") -> None:
         try:
             self.files.rotate(comment)
         except OSError as error:
-            self._fail(error, 0)
+            self._fail(error)
         self._note()
 
     def _tell(self, why: str) -> None:

@@ -12,14 +12,15 @@ import mmap
 import os
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jailng.observe import pcapng
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 SUFFIX = ".pcapng"
 _NEW = ".new"
@@ -43,28 +44,35 @@ def _number(name: str) -> int:
     return int(head) if head.isascii() and head.isdigit() else 0
 
 
+class Sections(Protocol):
+    """What the files have besides packets."""
+
+    def begin(self, comment: str) -> bytes:
+        """The blocks at the beginning of a section, which has that remark."""
+
+    def finish(self) -> bytes:
+        """The blocks at its end."""
+
+    def finished(self) -> None:
+        """They are written."""
+
+
 class Files:
     """A writer of the files in ``directory``, of ``size`` bytes in all, in about that ``many``.
 
-    ``begin`` gives the blocks at the beginning of a section, with a comment; ``finish`` those at its end. A file is
-    written for ``seconds`` at most, if that is not 0. What raises OSError has left no part of a block.
+    A file is written for ``seconds`` at most, if that is not 0. What raises OSError has left no part of a block, or
+    removes it before anything else is written.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        size: int,
-        many: int,
-        seconds: int,
-        begin: Callable[[str], bytes],
-        finish: Callable[[], bytes],
-    ) -> None:
+    def __init__(self, directory: Path, size: int, many: int, seconds: int, sections: Sections) -> None:
         self.directory = directory
         self.limit(size, many, seconds)
-        self._begin = begin
-        self._finish = finish
+        self._sections = sections
+        self._comment = ""  # that the next section is to have
         self._fd = -1
         self._since = 0.0
+        self._torn = False  # there may be a part of a block behind ``offset``
+        self._taken = ""  # the file's name, as long as it has the sections of others alone
         self.name = ""
         self.offset = 0
 
@@ -81,30 +89,30 @@ class Files:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next file."""
-        return bool(self._seconds) and time.monotonic() - self._since >= self._seconds
+        """Whether it is time for the next file, or there was none when it was."""
+        return bool(self._comment) or (bool(self._seconds) and time.monotonic() - self._since >= self._seconds)
 
     @property
     def removed(self) -> bool:
         """Whether somebody has removed the file while it is written."""
-        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+        return bool(self.name) and os.fstat(self._fd).st_nlink == 0
 
-    def open(self, comment: str, name: str = "", offset: int = -1, unfinished: bytes = b"") -> None:
+    def open(self, comment: str, name: str = "", offset: int = -1) -> None:
         """Go on in the newest file, if it is not full, or begin one; ``comment`` goes into the new section.
 
-        Where the writer before has left word of it, the file ``name`` was written up to ``offset``, and
-        ``unfinished`` are the blocks that its last section lacks. Raises OSError.
+        Where the writer before has left word of it, the file ``name`` was written up to ``offset``, and its last
+        section is to be finished. Raises OSError; then ``begin`` tries it again.
         """
         files = stored(self.directory)
         for path in self.directory.glob(f"*{_NEW}"):
             path.unlink()
+        self._comment = comment
         if files and self._take(files[-1], offset if files[-1].name == name else -1):
-            self._append([unfinished] if files[-1].name == name else [])
-            if self.room > 0:
-                self._append([self._begin(comment)])
-                return
-            self._close()
-        self._start(comment)
+            if files[-1].name == name:
+                self._finish()
+            if self.room <= 0:
+                self._close()
+        self.begin()
 
     def _take(self, path: Path, offset: int) -> bool:
         fd = os.open(path, _FLAGS)
@@ -113,25 +121,31 @@ class Files:
             if not 0 <= offset <= os.fstat(fd).st_size:
                 with open(fd, "rb", closefd=False) as file:
                     offset = pcapng.whole(file)
-            os.ftruncate(fd, offset)
-            os.lseek(fd, offset, os.SEEK_SET)
         except BlockingIOError:  # another still writes it
             os.close(fd)
             return False
         except BaseException:
             os.close(fd)
             raise
-        self._fd, self.name, self.offset, self._since = fd, path.name, offset, time.monotonic()
+        self._fd, self._taken, self.offset, self._since = fd, path.name, offset, time.monotonic()
+        self._torn = True
         return True
 
     def rotate(self, comment: str = "") -> None:
         """End this file and begin the next. Raises OSError: then this one goes on, or there is none."""
-        if self._fd >= 0:
-            self._append([self._finish()])
+        self._comment = comment or self._comment
+        if self.name:
+            self._finish()
             self._close()
-        self._start(comment)
+        self.begin()
 
-    def _start(self, comment: str) -> None:
+    def begin(self) -> None:
+        """Begin a file, or a section in that of another, unless that was done. Raises OSError."""
+        if self._taken:
+            self._begin()
+            self.name, self._taken = self._taken, ""
+        if self.name:
+            return
         os.makedirs(self.directory, 0o700, exist_ok=True)
         files = stored(self.directory)
         number = _number(files[-1].name) + 1 if files else 1
@@ -139,11 +153,12 @@ class Files:
         name = f"{number:08}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}{SUFFIX}"
         new = self.directory / f"{name}{_NEW}"
         self._fd = os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        self.name, self.offset, self._since = name, 0, time.monotonic()
+        self._since = time.monotonic()
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._append([self._begin(comment)])
+            self._begin()
             os.rename(new, self.directory / name)
+            self.name = name
         except BaseException:
             self._close()
             os.unlink(new)
@@ -158,14 +173,19 @@ class Files:
             path.unlink()
             total -= size
 
-    def write(self, buffers: Sequence[bytes | memoryview]) -> None:
-        """Append whole blocks. Raises OSError."""
-        if self._fd < 0:
-            self._start("")
-        self._append(buffers)
+    def _begin(self) -> None:
+        self.write([self._sections.begin(self._comment)])
+        self._comment = ""
 
-    def _append(self, buffers: Sequence[bytes | memoryview]) -> None:
-        written = self.offset
+    def _finish(self) -> None:
+        self.write([self._sections.finish()])
+        self._sections.finished()
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Append whole blocks to the file that there is. Raises OSError."""
+        self._mend()
+        self._torn = True
+        written = 0
         try:
             for first in range(0, len(buffers), _VECTOR):
                 part = buffers[first : first + _VECTOR]
@@ -176,22 +196,32 @@ class Files:
                     rest = rest[os.write(self._fd, rest) :]
                 written += wanted
         except OSError:
+            with suppress(OSError):
+                self._mend()
+            raise
+        self._torn = False
+        self.offset += written
+
+    def _mend(self) -> None:
+        if self._torn:
             os.ftruncate(self._fd, self.offset)
             os.lseek(self._fd, self.offset, os.SEEK_SET)
-            raise
-        self.offset = written
+            self._torn = False
 
     def close(self) -> None:
-        """End the section. Raises OSError."""
-        if self._fd >= 0:
-            try:
-                self._append([self._finish()])
-            finally:
-                self._close()
+        """End the section, if there is one. Raises OSError."""
+        try:
+            if self.name:
+                self._finish()
+        finally:
+            self._close()
 
     def _close(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
+        if self._fd >= 0:
+            with suppress(OSError):
+                self._mend()
+            os.close(self._fd)
+        self._fd, self.name, self._taken, self.offset, self._torn = -1, "", "", 0, False
 
 
 @dataclass

@@ -1,0 +1,185 @@
+"""observe/capture.py: whatever write fails, what is kept can be read, and what is not is counted there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from jailng.limits import syslog
+from jailng.linux.packet import Frame
+from jailng.observe import packetfiles, store, taps
+from jailng.observe.capture import Capture, Held
+from jailng.observe.packetfilter import Wanted
+from jailng.observe.pcapng import Packet, Reader
+from jailng.observe.taps import Tap
+
+CALLS = ("writev", "write", "open", "rename", "ftruncate")  # of os that change something of a file
+HOST, LENT = Tap("jng7", "eth0, at the host's end", "jng7"), Tap("epair0a", "epair0b, at the host's end", "epair0a")
+SIZE = 100
+
+
+class Source:
+    """A tap's packets, which a test puts in."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Frame] = []
+        self.sequence = self.taken = self.end = 0
+        self._bell = os.pipe2(os.O_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._bell[0]
+
+    def close(self) -> None:
+        for fd in self._bell:
+            os.close(fd)
+
+    def ready(self) -> bool:
+        return bool(self.waiting)
+
+    def frames(self) -> Iterator[Frame]:
+        yield from self.waiting
+        self.end = self.taken + len(self.waiting)
+
+    def give_back(self) -> None:
+        self.resume(self.end)
+
+    def resume(self, sequence: int) -> None:
+        del self.waiting[: sequence - self.taken]
+        self.sequence = self.taken = sequence
+
+    def counted(self) -> tuple[int, int]:
+        return 0, 0
+
+    def gone(self) -> bool:
+        return False
+
+
+class Stage:
+    """A jail's packets on their way to a directory.
+
+    From the call of the number ``first`` on, from 0, so ``many`` fail; of a write half is done. ``written``: the number
+    of the last that has written something, from 1.
+    """
+
+    def __init__(self, directory: Path, patched: pytest.MonkeyPatch, first: int, many: int) -> None:
+        self.directory = directory
+        self.first, self.many, self.calls, self.written = first, many, 0, 0
+        self.sent = 0
+        self.taps = {HOST: Source()}
+        self.now = 0.0
+        patched.setattr(store, "directory", lambda *_: directory)
+        patched.setattr(taps, "survey", lambda _: list(self.taps))
+        patched.setattr(taps, "lapsed", lambda *_: False)
+        patched.setattr(taps, "open_tap", lambda _, tap, *__: self.taps[tap])
+        patched.setattr(syslog, "tell", lambda _: None)
+        patched.setattr(time, "monotonic", lambda: self.now)
+        patched.setattr(time, "sleep", lambda _: None)
+        for name in CALLS:
+            patched.setattr(os, name, self._failing(name, getattr(os, name)))
+        self.held = Held("web", Wanted("", 96), cast("Any", dict(self.taps)), [])
+
+    def _failing(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            if name == "open" and not args[1] & os.O_CREAT:
+                return real(*args, **more)
+            self.calls += 1
+            if not self.first < self.calls <= self.first + self.many:
+                self.written = self.calls if name == "writev" else self.written
+                return real(*args, **more)
+            if name == "writev" and (half := b"".join(args[1])[: sum(map(len, args[1])) // 2]):
+                return real(args[0], [half])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return call
+
+    def worker(self, again: bool = False) -> Capture:
+        record = SimpleNamespace(name="web", params={"ng.watch": "packets size=1M files=4"})
+        made = Capture(cast("Any", SimpleNamespace(record=record, again=again, awaited=False)), self.held)
+        made._open()
+        return made
+
+    def send(self, tap: Tap, count: int) -> None:
+        for _ in range(count):
+            self.sent += 1
+            data = self.sent.to_bytes(8, "big") + bytes(SIZE - 8)
+            self.taps[tap].waiting.append(Frame(self.sent, SIZE, 0, data))
+
+    def play(self) -> None:
+        """A worker, another after its death, which a new interface is lent to, and another file."""
+        one = self.worker()
+        for _ in range(2):
+            self.send(HOST, 3)
+            one._take_all({})
+        self.send(HOST, 2)
+        if one.files._fd >= 0:
+            os.close(one.files._fd)  # as its death does
+        self.now += 2
+        two = self.worker(again=True)
+        two._take_all({})
+        self.taps[LENT] = Source()
+        two._adapt()
+        for _ in range(3):
+            self.send(LENT, 2)
+            self.send(HOST, 1)
+            two._take_all({})
+            self.now += 2
+            two._look_round()
+        two._rotate("another file")
+        self.send(LENT, 2)
+        self.send(HOST, 2)
+        two._take_all({})
+        two._look_round()
+        two._drain()
+
+
+def found(directory: Path) -> tuple[list[int], int]:
+    """The numbers of the packets that are kept, and how many the files say that they lack."""
+    numbers = []
+    lost = 0
+    for path in packetfiles.stored(directory):
+        with open(path, "rb") as file:
+            reader = Reader(file)
+            for one in reader:
+                if isinstance(one, Packet):
+                    numbers.append(int.from_bytes(one.data[:8], "big"))
+                    assert one.interface.name in (HOST.name, LENT.name)
+            assert reader.offset == path.stat().st_size, f"{path} is torn"
+        lost += packetfiles.look(path).lost
+    return numbers, lost
+
+
+@pytest.mark.parametrize("many", [1, 2, 3, 8])
+def test_any_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    first = 0
+    while True:
+        directory = tmp_path / f"{first}"
+        directory.mkdir()
+        with monkeypatch.context() as patched:
+            stage = Stage(directory, patched, first, many)
+            stage.play()
+        for source in stage.taps.values():
+            source.close()
+        kept, lost = found(directory)
+        assert kept == sorted(set(kept), key=kept.index), first
+        assert len(kept) + lost <= stage.sent
+        if stage.written > first + many:  # the last counts, as well
+            assert len(kept) + lost == stage.sent, (first, kept, lost)
+        for command in (["tcpdump", "-nr"], ["tshark", "-r"]):
+            if first % 4 == 0 and shutil.which(command[0]):
+                for path in packetfiles.stored(directory):
+                    done = subprocess.run([*command, str(path)], capture_output=True, text=True)
+                    assert done.returncode == 0, (first, done.stderr)
+        if first >= stage.calls:
+            break
+        first += 1
+    assert (len(kept), lost) == (stage.sent, 0)
+    assert first > 15
