@@ -109,11 +109,10 @@ def is_limited(record: Record) -> bool:
 def open_init(record: Record) -> int:
     """A pidfd of the jail's PID 1, verified to be the record's. Raises JailError where the jail has ended meanwhile."""
     try:
-        init = ns.pidfd_open(record.init_pid)
-    except OSError:
-        raise JailError(f'jail "{record.name}" not found') from None
-    if f"{record.init_pid} {posix.fstat(init).st_ino}" != record.init:
-        posix.close(init)
+        init = registry.open_process(record.init)
+    except OSError as error:
+        raise JailError(f'jail "{record.name}": {error.strerror}') from None
+    if init < 0:
         raise JailError(f'jail "{record.name}" not found')
     return init
 

@@ -75,10 +75,8 @@ def end(identity: str, patience: float = 0.0) -> None:
 
 def _open(identity: str) -> int:
     """A pidfd of the process of that ``process_id``. Raises OSError if it lives no longer."""
-    pid, _, inode = identity.partition(" ")
-    pidfd = ns.pidfd_open(int(pid or 0))
-    if str(posix.fstat(pidfd).st_ino) != inode:
-        posix.close(pidfd)
+    pidfd = registry.open_process(identity)
+    if pidfd < 0:
         raise ProcessLookupError
     return pidfd
 

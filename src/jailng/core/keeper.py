@@ -111,14 +111,11 @@ def settle(record: Record) -> None:
 
 def wait_for(record: Record) -> None:
     """Wait until the keeper of a jail that has ended is done with it, or has left it to others."""
-    pid, _, inode = record.keeper.partition(" ")
-    try:
-        pidfd = ns.pidfd_open(int(pid or 0))
-    except OSError:
+    pidfd = registry.open_process(record.keeper)
+    if pidfd < 0:
         return
     try:
-        if str(posix.fstat(pidfd).st_ino) == inode:
-            ns.ends_within(pidfd, _SECONDS)
+        ns.ends_within(pidfd, _SECONDS)
     finally:
         posix.close(pidfd)
 

@@ -14,7 +14,7 @@ import fcntl
 import posix
 
 from jailng.core import index
-from jailng.linux.libc import ENOENT
+from jailng.linux.libc import EINVAL, ENOENT, ESRCH
 from jailng.linux.ns import ends_within, is_jailed, pidfd_open
 from jailng.params.values import unescape
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jailng.core.index import Index
 
 _TEXTS = frozenset("init starter boot broker cgroup controllers guest halted home keeper rules sockets warden".split())
+_NO_PROCESS = (ESRCH, EINVAL, ENOENT)  # the latter two: the number is a thread's, which depends on the kernel
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -58,19 +59,39 @@ def is_own(identity: str) -> bool:
 
 
 def is_alive(identity: str) -> bool:
-    """Whether the process of that ``process_id`` lives, which "" is not."""
-    pid, _, inode = identity.partition(" ")
-    try:
-        fd = pidfd_open(int(pid or 0))
-    except OSError:
+    """Whether the process of that ``process_id`` lives, which "" is not. Raises OSError where there is no telling."""
+    fd = open_process(identity)
+    if fd < 0:
         return False
     try:
-        if str(posix.fstat(fd).st_ino) != inode:
-            return False
         # A zombie has a pidfd too, but one that is readable: it is no longer alive.
         return not ends_within(fd, 0)
     finally:
         posix.close(fd)
+
+
+def open_process(identity: str) -> int:
+    """A pidfd of the process of that ``process_id``, or -1: it has been reaped.
+
+    Raises OSError where there is no telling. No jail may end because a command has no descriptor left.
+    """
+    pid, _, inode = identity.partition(" ")
+    if not pid:
+        return -1
+    try:
+        fd = pidfd_open(int(pid))
+    except OSError as error:
+        if error.errno not in _NO_PROCESS:
+            raise
+        return -1
+    try:
+        if str(posix.fstat(fd).st_ino) == inode:
+            return fd
+    except BaseException:
+        posix.close(fd)
+        raise
+    posix.close(fd)
+    return -1
 
 
 class Record:

@@ -171,7 +171,7 @@ def _addresses(record: Record) -> list[Address]:
 def channel(record: Record) -> int:
     """A descriptor by which a listener is sent to the jail's broker; where that has died, there is another.
 
-    Raises JailError.
+    Raises JailError, OSError.
     """
     found = _channel(record)
     if found < 0:
@@ -182,15 +182,11 @@ def channel(record: Record) -> int:
 
 
 def _channel(record: Record) -> int:
-    """-1: the broker has died."""
-    pid, _, inode = record.sockets.partition(" ")
-    try:
-        broker = ns.pidfd_open(int(pid or 0))
-    except OSError:
+    """-1: the broker has died. Raises JailError, OSError."""
+    broker = registry.open_process(record.sockets)
+    if broker < 0:
         return -1
     try:
-        if str(posix.fstat(broker).st_ino) != inode:
-            return -1
         return syscall("pidfd_getfd", broker, _SENDING, 0)
     except OSError as error:
         if registry.is_alive(record.sockets):
