@@ -245,7 +245,7 @@ class _Watch:
         number = int(match[1])
         records = [one for one in self.records if not jail or jail[0] in (one.name, str(one.jid))]
         if len(records) > 1:
-            records = [one for one in records if _has(one, number)]
+            records = [one for one in records if number in ptys.present(one.init_pid)[1]]
         if not records:
             raise JailError("fatal: bad device name", _EX_DATAERR)
         if len(records) > 1:
@@ -359,16 +359,6 @@ class _Watch:
         now = time.strftime("Time: %d %b %H:%M")
         end = self.screen.end
         _write(end.join(["", _LINE, now, text, _LINE, ""]).encode())
-
-
-def _has(record: Record, number: int) -> bool:
-    devpts = ptys.directory(record.init_pid)
-    if devpts < 0:
-        return False
-    try:
-        return number in ptys.numbers(devpts)
-    finally:
-        os.close(devpts)
 
 
 def _write(data: bytes) -> None:

@@ -160,10 +160,10 @@ def directories_in(name: str) -> list[str]:
     """The names of the cgroups right below one; none where it does not exist. Raises OSError."""
     try:
         fd = open_directory(name)
-    except FileNotFoundError:
+        try:
+            with posix.scandir(fd) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        finally:
+            posix.close(fd)
+    except FileNotFoundError:  # also of one that is removed meanwhile
         return []
-    try:
-        with posix.scandir(fd) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    finally:
-        posix.close(fd)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jailng.linux import cgroup, mount, mountfd
+from jailng.linux import gathering, mount, mountfd
 from jailng.observe.event import Facts
 
 _PTMX = os.makedev(5, 2)
@@ -42,6 +42,17 @@ def directory(pid: int) -> int:
 def numbers(devpts: int) -> list[int]:
     """Those of the ptys in it."""
     return sorted(int(name) for name in os.listdir(devpts) if name.isdecimal())
+
+
+def present(pid: int) -> tuple[int, list[int]]:
+    """The devpts that a process has at /dev/pts, its device number, and the ptys in it; none are in none."""
+    devpts = directory(pid)
+    if devpts < 0:
+        return 0, []
+    try:
+        return os.fstat(devpts).st_dev, numbers(devpts)
+    finally:
+        os.close(devpts)
 
 
 @dataclass
@@ -77,23 +88,11 @@ def process(pid: int) -> Process | None:
     return Process(pid, int(fields[1]), int(fields[3]), terminal, int(fields[19]), comm, uid)
 
 
-def members(path: str) -> list[int]:
-    """The processes in a cgroup2 directory and all below."""
-    found: list[int] = []
-    with suppress(OSError):
-        found = cgroup.members(path)
-        for name in os.listdir(f"/proc/self/fd/{cgroup.unified_root()}/{path}"):
-            place = f"{path}/{name}"
-            if os.path.isdir(f"/proc/self/fd/{cgroup.unified_root()}/{place}"):
-                found += members(place)
-    return [pid for pid in found if pid]
-
-
 def users(pids: Iterable[int], dev: int) -> dict[int, Process]:
     """Of each terminal of that devpts the process that sits there: its session's leader, else the first."""
     found: dict[int, Process] = {}
     devices: dict[int, bool] = {}
-    for pid in pids:
+    for pid in sorted(pids):
         one = process(pid)
         if one is None or one.terminal < 0:
             continue
@@ -135,19 +134,11 @@ class Terminal:
 
 def terminals(init: int, path: str) -> list[Terminal]:
     """Those of the jail whose PID 1 (as the host counts it) and cgroup2 directory these are."""
-    devpts = directory(init)
-    if devpts < 0:
+    dev, found = present(init)
+    if not found:
         return []
-    try:
-        dev = os.fstat(devpts).st_dev
-        present = numbers(devpts)
-    finally:
-        os.close(devpts)
-    if not present:
-        return []
-    sitting = users(members(path), dev)
-    openers = {one.number: one.pid for one in reversed(holders(dev))}
-    return [Terminal(dev, one, sitting.get(one), process(openers.get(one, 0))) for one in present]
+    sitting, opened = users(gathering.members(path), dev), openers(dev)
+    return [Terminal(dev, one, sitting.get(one), opened.get(one)) for one in found]
 
 
 def open_slave(pid: int, dev: int, number: int) -> int:
@@ -167,28 +158,26 @@ def open_slave(pid: int, dev: int, number: int) -> int:
         os.close(devpts)
 
 
-@dataclass
-class Holder:
-    """A process that has the master of a pty open."""
+def openers(dev: int) -> dict[int, Process]:
+    """Of each terminal of that devpts the first process that has its master."""
+    found: dict[int, Process] = {}
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
+        for number in _masters(pid, dev):
+            if number not in found and (one := process(pid)):
+                found[number] = one
+    return found
 
-    pid: int
-    number: int
 
-
-def holders(dev: int, pids: Iterable[int] | None = None) -> list[Holder]:
-    """Who has masters of that devpts, of those processes or of all."""
+def _masters(pid: int, dev: int) -> list[int]:
+    """The ptys of that devpts of which a process has the master."""
     found = []
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()] if pids is None else pids:
-        try:
-            names = os.listdir(f"/proc/{pid}/fd")[:_MOST_FDS]
-        except OSError:
-            continue
-        for name in names:
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd")[:_MOST_FDS]:
             with suppress(OSError, ValueError):
                 status = os.stat(f"/proc/{pid}/fd/{name}")
                 if status.st_rdev == _PTMX and status.st_dev == dev:
                     info = _read(f"/proc/{pid}/fdinfo/{name}")
-                    found.append(Holder(pid, int(info.partition(b"tty-index:")[2].split()[0])))
+                    found.append(int(info.partition(b"tty-index:")[2].split()[0]))
     return found
 
 

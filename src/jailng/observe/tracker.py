@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from jailng.linux import cgroup, inotify
+from jailng.linux import cgroup, gathering, inotify
 from jailng.observe import event, ptys, ringrecord
 from jailng.observe.event import Event, Facts
 from jailng.observe.shared import Shared, user_device
@@ -92,11 +92,11 @@ class Tracker:
                 self._begin(Event(_now(), event.START, key[1], dev), goes_on=True)
         if not present:
             return
-        openers = {one.number: one.pid for one in reversed(ptys.holders(dev))}
-        for pid in set(openers.values()):
+        openers = ptys.openers(dev)
+        for pid in {one.pid for one in openers.values()}:
             self.shared.follow(pid)
         for number in present:
-            who = ptys.process(openers.get(number, 0))
+            who = openers.get(number)
             begun = Event(_now(), event.START, number, dev, who.pid if who else 0, who.uid if who else 0)
             begun.comm = who.comm if who else ""
             self._begin(begun, (dev, number) in going_on)
@@ -222,7 +222,7 @@ class Tracker:
         due = [one for one in self.sessions.values() if (at := one.at()) is not None and at <= now]
         if not due:
             return
-        pids = ptys.members(self.path)
+        pids = gathering.members(self.path)
         found: dict[int, dict[int, ptys.Process]] = {}
         for one in due:
             if one.dev not in found:
