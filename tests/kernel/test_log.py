@@ -216,6 +216,27 @@ def test_whatever_is_done_to_it_is_found(
         assert subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False).returncode == 2
 
 
+def test_what_is_turned_off_and_on_leaves_nothing_open(
+    jail: Command, jexec: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
+) -> None:
+    with running(jail, small_root, "ng.log=syslog,exec") as record:
+        found: list[dict[int, list[str]]] = []
+        for number in range(6):
+            assert jail("-m", "name=lg", "ng.log=exec").returncode == 0
+            eventually(lambda: jexec("lg", "test", "-e", "/dev/log").returncode == 1)
+            words = f"ng.log=syslog,exec,rate={100 + number}", "ng.log=forward tcp://127.0.0.1:9"
+            assert jail("-m", "name=lg", *words).returncode == 0
+            eventually(lambda: jexec("lg", "logger", "there").returncode == 0)
+            entries("syslog", number + 1)
+            found.append({pid: sorted(descriptors(pid)) for pid in post(record)})
+        assert found[-1] == found[0]
+
+
+def descriptors(pid: int) -> list[str]:
+    """What a process has open, without the numbers of inodes."""
+    return [os.readlink(f"/proc/{pid}/fd/{fd}").partition(":[")[0] for fd in os.listdir(f"/proc/{pid}/fd")]
+
+
 def heard(syslogd: subprocess.Popen[str], word: str) -> list[str]:
     """The line with that word, once the syslogd has told of it: pid, uid, gid, word."""
     assert syslogd.stdout is not None

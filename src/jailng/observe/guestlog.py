@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from jailng.linux import inotify
@@ -87,9 +88,6 @@ class GuestLog:
         self._chain = chain
         self._store = store
         self._counts = counts
-        self._place = Place(record)
-        self._guest = Guest()
-        self._pids = os.open(f"/proc/{record.init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._tokens = float(rate)
         self._filled = self._window = time.monotonic()
         self._read = 0
@@ -100,19 +98,26 @@ class GuestLog:
         self._looked = self._asked = 0.0
         self._records = True
         self._known = {(one.get("time"), one.get("host_pid")) for one in chain.recent("syslog")} if again else set()
-        self._changes = inotify.Watcher()
-        self._changes.add(f"/proc/self/fd/{self._place.dev}", inotify.IN_NAMES)
-        before = [Receiver(socket.socket(fileno=fd)) for fd in store.get()]
-        if before:
-            self._receiver = before[0]
+        with ExitStack() as opened:
+            self._pids = os.open(f"/proc/{record.init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, self._pids)
+            self._place = Place(record)
+            opened.callback(self._place.close)
+            self._changes = inotify.Watcher()
+            opened.callback(self._changes.close)
+            self._changes.add(f"/proc/self/fd/{self._place.dev}", inotify.IN_NAMES)
+            self._guest = Guest()
+            opened.callback(self._guest.leave)
+            before = [Receiver(socket.socket(fileno=fd)) for fd in store.get()]
+            self._receiver = before[0] if before else self._taken()
             self._place.known(self._receiver.socket)
             known = self._known
             for one in before[1:]:
                 self._empty(one)
             self._known = known
-        else:
-            self._receiver = self._taken()
-        self._connect()
+            self._connect()
+            opened.callback(store.put, [])
+            self._opened = opened.pop_all()  # for ``close``
 
     def _taken(self, *before: Receiver) -> Receiver:
         """A new socket has the name. The next worker finds it, and those from before as long as they are not empty."""
@@ -190,18 +195,23 @@ class GuestLog:
             self._telling = ()
 
     def close(self, give_back: bool) -> None:
-        """Take what is there still, and let go of the name: for the guest's syslogd, or since there is no guest."""
-        try:
+        """Take what is there still, and let go of the name: for the guest's syslogd, or since there is no guest.
+
+        Raises OSError where the chain cannot be written to; then the rest is counted.
+        """
+        with self._opened, self._receiver.socket:
             if give_back:
-                self._place.give_back()
-        except OSError:
-            pass  # the guest has done something else with it
-        self._receiver.retire()
-        while self._take_lines(self._receiver):
-            pass
-        self._receiver.socket.close()
-        self._store.put([])
-        self.tell_of_losses()
+                with suppress(OSError):  # the guest has done something else with it
+                    self._place.give_back()
+            self._receiver.retire()
+            try:
+                while self._take_lines(self._receiver):
+                    pass
+            except OSError:
+                self._records = False
+                while self._take_lines(self._receiver):
+                    pass
+            self.tell_of_losses()
 
     def _take_lines(self, receiver: Receiver) -> int:
         """Some lines, as many as are there or as are taken at once; how many."""

@@ -187,9 +187,9 @@ class Logger:
         self._follow_collectors()
         self._follow_kernel()
         if _GUESTS not in self.wanted.kinds:
-            if self.guest is not None:
-                self.guest.close(True)
-                self.guest = None
+            guest, self.guest = self.guest, None
+            if guest is not None:
+                guest.close(True)
         elif self.guest is None:
             rate = self.wanted.limits["rate"]
             held = self.held

@@ -58,6 +58,11 @@ class Place:
             raise JailError(f"{PATH}: the jail has no /dev: {error.strerror}") from None
         self._inode = -1
 
+    def close(self) -> None:
+        """Let go of it; what has the name has it still."""
+        os.close(self.dev)
+        os.close(self._root)
+
     def known(self, bound: socket.socket) -> None:
         """This is the socket whose name it is, made by another process."""
         self._inode = self._inode_of(bound)
