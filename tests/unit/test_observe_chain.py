@@ -16,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jailng.ctl import log as ctl_log
 from jailng.errors import JailError
-from jailng.observe import entry, ratchet, verification
+from jailng.observe import entry, ratchet, store, verification
 from jailng.observe.chain import Chain
+from jailng.observe.logger import FOLDER, SEALS
 from jailng.observe.seal import Head, Key, Seal
 from jailng.observe.verification import ALTERED, INSERTED, MISSING, REMOVED, Report
 
@@ -396,6 +398,22 @@ def test_a_writer_killed_before_it_had_sealed(log: Log, where: str) -> None:
     assert last["unsealed"] == (3 if where == "end" else 2)
     assert bool(last["half"]) is (where == "half")
     assert log.verify().status == 0
+
+
+def test_rotated_faster_than_it_is_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest file goes between the look at the directory and the one at the file, each time."""
+    there = entry.epochs
+    monkeypatch.setattr(entry, "epochs", lambda folder: [there(folder)[0] - 1, *there(folder)])
+    with pytest.raises(JailError, match="rotated faster than they can be read"):
+        log.verify()
+    monkeypatch.setattr(store, "BASE", str(log.path))
+    (log.path / SEALS).mkdir()
+    log.seal().directory.rename(log.path / SEALS / "web")
+    (log.path / "web").mkdir()
+    log.folder.rename(log.path / "web" / FOLDER)
+    with pytest.raises(JailError) as caught:
+        ctl_log.main(["verify", "web"])
+    assert caught.value.status == 2
 
 
 def test_what_is_appended_by_others_is_found(log: Log) -> None:

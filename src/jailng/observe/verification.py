@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jailng.errors import JailError
 from jailng.observe import entry, ratchet
 from jailng.observe.entry import Line
 
@@ -26,7 +27,7 @@ ALTERED, REMOVED, INSERTED, MISSING, SEAL = "altered", "removed", "inserted", "m
 _FAR = 10**7  # entries: further than that nothing is looked for
 _NEAR = 64
 _MOST = 1000  # problems
-_TRIES = 5
+_TRIES = 6
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,16 @@ class Report:
 
 
 def verify(folder: Path, seal: Seal, key: Key | None, anchors: list[Head]) -> Report:
-    """Check the log in a directory, while it is written to or not. Raises OSError, JailError: the key is no key."""
+    """Check the log in a directory, while it is written to or not.
+
+    Raises OSError, JailError: it is rotated faster than it can be read.
+    """
     for _ in range(_TRIES):
         try:
             return Verification(folder, seal, key, anchors).run()
         except _Rotated:
             continue
-    return Verification(folder, seal, key, anchors).run()
+    raise JailError(f"{folder}: files are rotated faster than they can be read: larger ones (size=) are not")
 
 
 class _Rotated(Exception):
