@@ -10,6 +10,8 @@ import pytest
 
 from jailng.linux import bpf, bpfmap, btf, ringbuffer, tracing
 from jailng.linux.libc import NR
+from jailng.observe import functionexit, ringrecord, shared
+from jailng.observe.offsets import Offsets
 
 _FCHDIR = NR["fchdir"]
 
@@ -105,6 +107,20 @@ def test_what_the_verifier_refuses_is_told_of(ring: bpfmap.Map) -> None:
     code.leave(0)
     with pytest.raises(PermissionError, match="R5 !read_ok"):
         tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, code.assembled())
+
+
+@pytest.mark.skipif(not os.path.exists(btf.VMLINUX), reason="a kernel without BTF")
+def test_what_looks_on_at_functions_is_verified_where_it_cannot_be_attached_too() -> None:
+    """A raw tracepoint hands a program the same as the end of a function does: words that nobody vouches for."""
+    try:
+        maps = shared.new_maps()
+    except PermissionError:
+        pytest.skip("this root may not use BPF")
+    programs = functionexit.programs(Offsets(), ringrecord.Maps(**{name: one.fd for name, one in maps.items()}))
+    for _, code in programs:
+        os.close(tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, code))
+    for one in maps.values():
+        one.close()
 
 
 @pytest.mark.skipif(not os.path.exists(btf.VMLINUX), reason="a kernel without BTF")

@@ -61,30 +61,18 @@ class Ring:
 
     def skip(self) -> bool:
         """Forget the next record without looking at it; whether there was one."""
-        reading = self.read()
-        try:
-            return next(reading, None) is not None
-        finally:
-            next(reading, None)
+        return bool(list(self.read(1)))
 
     def read(self, most: int = 1 << 30) -> Iterator[bytes]:
-        """What has been written, record by record, ``most`` of them; each is forgotten when the next is asked for."""
-        at = self._consumed[0]
-        heads = self._content.cast("I")
-        while most > 0 and at < self._produced[0]:
-            place = at & self.size - 1
-            head = heads[place // 4]
-            if head & _BUSY:
-                return
-            length = head & ~(_BUSY | _DISCARDED)
-            if not head & _DISCARDED:
-                most -= 1
-                yield bytes(self._content[place + _HEAD : place + _HEAD + length])
-            at += -(-(length + _HEAD) // 8) * 8
-            self._consumed[0] = at
+        """As ``look``, but each record is forgotten when the next is asked for."""
+        self._looked = self._consumed[0]
+        for record in self.look(most):
+            yield record
+            self.settle()
+        self.settle()
 
     def look(self, most: int = 1 << 30) -> Iterator[bytes]:
-        """As ``read``, but nothing is forgotten before ``settle``."""
+        """What has been written, record by record, ``most`` of them; nothing is forgotten before ``settle``."""
         heads = self._content.cast("I")
         while most > 0 and self._looked < self._produced[0]:
             place = self._looked & self.size - 1
@@ -98,7 +86,7 @@ class Ring:
                 yield bytes(self._content[place + _HEAD : place + _HEAD + length])
 
     def settle(self) -> None:
-        """What ``look`` has yielded may be forgotten."""
+        """What has been looked at may be forgotten."""
         self._consumed[0] = self._looked
 
     def close(self) -> None:

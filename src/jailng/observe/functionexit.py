@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jailng.linux import tracing
-from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R6, R7, R8, R9
+from jailng.linux.bpf import FRAME, R1, R2, R6, R7, R8, R9
 from jailng.observe.offsets import Offsets
 from jailng.observe.ringrecord import (
-    CHUNK,
-    CODE,
     CODE_,
     COUNT,
-    HEAD,
     INPUT,
-    KIND,
     KIND_,
     LENGTH,
     OUTPUT,
@@ -28,7 +24,6 @@ from jailng.observe.ringrecord import (
     SIZE,
     START,
     TMP,
-    UNRECORDED,
     Maps,
     Program,
 )
@@ -47,25 +42,12 @@ class _Function(Program):
         code.jump("found")
         self._rest()
         code.fetch(R1, R8, COUNT)
-        code.when(R1, "<=", CHUNK, "fits")
-        code.move(R1, CHUNK)
-        code.label("fits")
-        code.put(R8, SIZE, R1, 4)
-        code.copy(R2, R1)
-        code.copy(R1, R8)
-        code.add(R1, HEAD.size)
-        code.fetch(R3, FRAME, _GIVEN)
-        code.call(tracing.READ_KERNEL)
-        code.when(R0, "!=", 0, "out")
-        self.write()
+        self.chunk(tracing.READ_KERNEL, FRAME, _GIVEN, "out")
         code.fetch(R1, R8, SIZE, 4)
         code.fetch(R2, R8, COUNT)
         code.subtract_of(R2, R1)
         code.when(R2, "==", 0, "out")
-        code.put(R8, COUNT, R2)
-        code.put_value(R8, KIND, UNRECORDED, 4)
-        code.put_value(R8, CODE, LENGTH, 4)
-        code.put_value(R8, SIZE, 0, 4)
+        self.unrecorded(LENGTH)
         self.finish()
         return code.assembled()
 
@@ -77,12 +59,8 @@ class _Function(Program):
         code.label("found")
         code.put_value(FRAME, KIND_, RESIZE)
         self._rest("named")
-        code.copy(R1, R8)
-        code.add(R1, COUNT)
         code.move(R2, 8)
-        code.fetch(R3, FRAME, _GIVEN)
-        code.call(tracing.READ_KERNEL)
-        code.when(R0, "!=", 0, "out")
+        self.copy(COUNT, tracing.READ_KERNEL, FRAME, _GIVEN, "out")
         self.finish()
         return code.assembled()
 
@@ -95,9 +73,7 @@ class _Function(Program):
         code.fetch(R8, R1, 8)
         code.put_value(FRAME, KIND_, START)
         code.put_value(FRAME, CODE_, 0)
-        code.follow(R8, R8, self.at["file", "private_data"], TMP, "out")
-        code.follow(R8, R8, self.at["tty_file_private", "tty"], TMP, "out")
-        code.follow(R9, R8, self.at["tty_struct", "link"], TMP, "out")
+        self.master("out")
         self._rest("named")
         self.finish()
         return code.assembled()
@@ -128,7 +104,7 @@ class _Function(Program):
         code.when(R1, "==", _SLAVE, "found")
         code.when(R1, "!=", _MASTER, "out")
         code.put_value(FRAME, KIND_, INPUT)
-        code.follow(R9, R8, self.at["tty_struct", "link"], TMP, "out")
+        self.slave("out")
 
     def _rest(self, label: str = "found") -> None:
         """Whose terminal it is, and the head of the record."""

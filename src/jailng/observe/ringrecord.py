@@ -151,41 +151,78 @@ class Program:
         code.put_value(R8, SIZE, 0, 4)
         code.put(R8, COUNT, R7)
 
-    def write(self) -> None:
-        """The record with its content, as far as there is room: else that is counted."""
+    def master(self, none: str) -> None:
+        """R8, the file of a pty's master, becomes its tty, and R9 the slave."""
+        self.tty(none)
+        self.slave(none)
+
+    def tty(self, none: str) -> None:
+        """R8, the file of a terminal, becomes its tty."""
+        self.code.follow(R8, R8, self.at["file", "private_data"], TMP, none)
+        self.code.follow(R8, R8, self.at["tty_file_private", "tty"], TMP, none)
+
+    def slave(self, none: str) -> None:
+        """R9 is the slave of the master R8."""
+        self.code.follow(R9, R8, self.at["tty_struct", "link"], TMP, none)
+
+    def chunk(self, helper: int, base: int, offset: int, failed: str) -> None:
+        """Write a record with R1 bytes of content, or as many as one may have, which ``copy`` copies."""
         code = self.code
+        code.when(R1, "<=", CHUNK, "fits")
+        code.move(R1, CHUNK)
+        code.label("fits")
+        code.put(R8, SIZE, R1, 4)
+        code.copy(R2, R1)
+        self.copy(HEAD.size, helper, base, offset, failed)
         code.fetch(R3, R8, SIZE, 4)
         code.when(R3, ">", CHUNK, "out")
         code.add(R3, HEAD.size)
-        code.copy(R1, R6)
-        code.copy(R2, R8)
-        code.move(R4, 0)
-        code.call(tracing.RING_OUTPUT)
-        code.when(R0, "==", 0, "written")
-        code.look_up(self.maps.counts, OWNER)
-        code.when(R0, "==", 0, "written")
-        code.move(R1, 1)
-        code.count(R0, 0, R1)
+        self._output("written")
         code.fetch(R1, R8, SIZE, 4)
         code.count(R0, 8, R1)
         code.label("written")
+
+    def copy(self, place: int, helper: int, base: int, offset: int, failed: str) -> None:
+        """R2 bytes to ``place`` in the record, of the memory to which the pointer at ``base + offset`` leads.
+
+        ``helper``: READ_USER or READ_KERNEL. Where it cannot be read go on at ``failed``.
+        """
+        code = self.code
+        code.copy(R1, R8)
+        code.add(R1, place)
+        code.fetch(R3, base, offset)
+        code.call(helper)
+        code.when(R0, "!=", 0, failed)
+
+    def unrecorded(self, why: int) -> None:
+        """Make the record one of bytes that are not recorded: as many as R2 says."""
+        code = self.code
+        code.put(R8, COUNT, R2)
+        code.put_value(R8, KIND, UNRECORDED, 4)
+        code.put_value(R8, CODE, why, 4)
+        code.put_value(R8, SIZE, 0, 4)
 
     def finish(self) -> None:
         """A record without content; and the end."""
         code = self.code
         code.label("alone")
-        code.copy(R1, R6)
-        code.copy(R2, R8)
         code.move(R3, HEAD.size)
-        code.move(R4, 0)
-        code.call(tracing.RING_OUTPUT)
-        code.when(R0, "==", 0, "out")
-        code.look_up(self.maps.counts, OWNER)
-        code.when(R0, "==", 0, "out")
-        code.move(R1, 1)
-        code.count(R0, 0, R1)
+        self._output("out")
         code.label("out")
         code.leave(0)
+
+    def _output(self, done: str) -> None:
+        """R3 bytes of the record to the ring, and go on at ``done``. Else that is counted, and R0 is where."""
+        code = self.code
+        code.copy(R1, R6)
+        code.copy(R2, R8)
+        code.move(R4, 0)
+        code.call(tracing.RING_OUTPUT)
+        code.when(R0, "==", 0, done)
+        code.look_up(self.maps.counts, OWNER)
+        code.when(R0, "==", 0, done)
+        code.move(R1, 1)
+        code.count(R0, 0, R1)
 
 
 def depth(config: int) -> int:

@@ -146,12 +146,8 @@ def _taken_over() -> Shared | None:
 
 def _made() -> Shared:
     offsets = Offsets()
-    inner = ringbuffer.create(ringbuffer.page_size())
     try:
-        maps = {
-            name: bpfmap.create(kind, key, value, most, inner.fd if kind == bpfmap.HASH_OF_MAPS else 0, flags)
-            for name, (kind, key, value, most, flags) in _MAPS.items()
-        }
+        maps = new_maps()
         descriptors = ringrecord.Maps(**{name: one.fd for name, one in maps.items()})
         try:
             links = at_functions(offsets, descriptors)
@@ -159,14 +155,24 @@ def _made() -> Shared:
             links = at_system_calls(offsets, descriptors)
     except OSError as error:
         raise JailError(f"the kernel does not let terminals be watched: {explain(error)}") from None
-    finally:
-        inner.close()
     offsets.keep()
     numbers = [one.number() for one in maps.values()] + [tracing.number(link) for link in links]
     with open(f"{_FILE}.new", "w", encoding="ascii") as file:
         file.write(" ".join(map(str, numbers)) + "\n")
     os.rename(f"{_FILE}.new", _FILE)
     return Shared(maps, links)
+
+
+def new_maps() -> dict[str, bpfmap.Map]:
+    """By what ``ringrecord.Maps`` calls them. Raises OSError."""
+    inner = ringbuffer.create(ringbuffer.page_size())
+    try:
+        return {
+            name: bpfmap.create(kind, key, value, most, inner.fd if kind == bpfmap.HASH_OF_MAPS else 0, flags)
+            for name, (kind, key, value, most, flags) in _MAPS.items()
+        }
+    finally:
+        inner.close()
 
 
 def at_functions(at: Offsets, maps: ringrecord.Maps) -> list[int]:

@@ -11,7 +11,7 @@ of a watched jail: these it finds as they do. docs/decisions/0031-terminals.md.
 from __future__ import annotations
 
 from jailng.linux import tracing
-from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R6, R7, R8, R9
+from jailng.linux.bpf import FRAME, R0, R1, R2, R6, R7, R8, R9
 from jailng.linux.libc import MACHINE
 from jailng.observe.offsets import Offsets
 from jailng.observe.ringrecord import (
@@ -24,7 +24,6 @@ from jailng.observe.ringrecord import (
     INPUT,
     JAILED,
     KEY,
-    KIND,
     KIND_,
     LENGTH,
     OUTPUT,
@@ -199,14 +198,11 @@ class _Program(Program):
         code.when(R9, "<", _SLAVES, none)
         code.when(R9, ">", _SLAVES + 7, none)
         code.label(f"{name} slave")
-        code.follow(R8, R8, at["file", "private_data"], TMP, none)
-        code.follow(R8, R8, at["tty_file_private", "tty"], TMP, none)
+        self.tty(none)
         code.copy(R9, R8)
         code.jump(f"{name} pair")
         code.label(f"{name} master")
-        code.follow(R8, R8, at["file", "private_data"], TMP, none)
-        code.follow(R8, R8, at["tty_file_private", "tty"], TMP, none)
-        code.follow(R9, R8, at["tty_struct", "link"], TMP, none)
+        self.master(none)
         code.label(f"{name} pair")
         self.name(none)
 
@@ -231,12 +227,8 @@ class _Program(Program):
         code.put_value(R8, CODE, SENDFILE, 4)
         code.jump("alone")
         code.label("size")
-        code.copy(R1, R8)
-        code.add(R1, COUNT)
         code.move(R2, 8)
-        code.fetch(R3, FRAME, _THIRD)
-        code.call(tracing.READ_USER)
-        code.when(R0, "!=", 0, "out")
+        self.copy(COUNT, tracing.READ_USER, FRAME, _THIRD, "out")
         code.jump("alone")
 
     def _chunks(self) -> None:
@@ -264,12 +256,8 @@ class _Program(Program):
         code.fetch(R1, R8, _LEFT)
         code.when(R1, "!=", 0, "chunk")
         # struct iovec: where, and how many bytes
-        code.copy(R1, R8)
-        code.add(R1, _BASE)
         code.move(R2, 16)
-        code.fetch(R3, R8, _VECTOR)
-        code.call(tracing.READ_USER)
-        code.when(R0, "!=", 0, "fault")
+        self.copy(_BASE, tracing.READ_USER, R8, _VECTOR, "fault")
         code.fetch(R1, R8, _VECTOR)
         code.add(R1, 16)
         code.put(R8, _VECTOR, R1)
@@ -279,17 +267,7 @@ class _Program(Program):
         code.when_of(R1, "<=", R2, "within")
         code.copy(R1, R2)
         code.label("within")
-        code.when(R1, "<=", CHUNK, "fits")
-        code.move(R1, CHUNK)
-        code.label("fits")
-        code.put(R8, SIZE, R1, 4)
-        code.copy(R2, R1)
-        code.copy(R1, R8)
-        code.add(R1, HEAD.size)
-        code.fetch(R3, R8, _BASE)
-        code.call(tracing.READ_USER)
-        code.when(R0, "!=", 0, "fault")
-        self.write()
+        self.chunk(tracing.READ_USER, R8, _BASE, "fault")
         code.put_value(R8, CODE, 0, 4)  # only the first of a call's begins as TIOCPKT has it
         code.fetch(R1, R8, SIZE, 4)
         for place in (_LEFT, _REST):
@@ -306,10 +284,7 @@ class _Program(Program):
         code = self.code
         for name, why in (("fault", FAULT), ("long", LENGTH)):
             code.label(name)
-            code.put_value(R8, CODE, why, 4)
-            code.put_value(R8, KIND, UNRECORDED, 4)
-            code.put_value(R8, SIZE, 0, 4)
-            code.fetch(R1, R8, _REST)
-            code.put(R8, COUNT, R1)
+            code.fetch(R2, R8, _REST)
+            self.unrecorded(why)
             code.jump("alone")
         self.finish()
