@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, privileges, process, program
+from jailng.core import boot, privileges, process, program, rootfs
 from jailng.core.attach import is_limited
 from jailng.core.guesttree import Delegate, MountCgroup, MountRun
 from jailng.core.operation import Operation
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
-_RESOLVE_IN_ROOT = 0x10
 SIGRTMIN = 34  # as the C library counts
 _GATE = 9
 CONSOLE = 0  # its pty: the first
@@ -88,7 +87,7 @@ class Guest:
 
 def open_in(root: int, path: str) -> int:
     """What a path leads to in the tree below ``root``, which may be an enemy's, as O_PATH. Raises OSError."""
-    return mountfd.openat2(root, path.encode("utf-8", "surrogateescape"), m.O_PATH | posix.O_CLOEXEC, _RESOLVE_IN_ROOT)
+    return mountfd.openat2(root, path.encode("utf-8", "surrogateescape"), m.O_PATH | posix.O_CLOEXEC, m.IN_ROOT)
 
 
 def has(root: int, path: str) -> bool:
@@ -103,23 +102,13 @@ def has(root: int, path: str) -> bool:
 def decide(params: Parameters) -> Guest:
     """Which guest a root has, and where its init is. Raises JailError naming what is missing."""
     name, path = params.text("ng.init"), params.text("path")
-    if posix.stat("/")[1:3] == _place(path):
-        raise JailError(f"ng.init={name}: not with path={path}: it would start the host's own system once more")
+    root = rootfs.open_root(path)
     try:
-        root = posix.open(path, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    except OSError as error:
-        raise JailError(f"path {path}: {error.strerror}") from None
-    try:
+        if posix.stat("/")[1:3] == posix.fstat(root)[1:3]:  # st_ino, st_dev
+            raise JailError(f"ng.init={name}: not with path={path}: it would start the host's own system once more")
         return _decide(name, root, params)
     finally:
         posix.close(root)
-
-
-def _place(path: str) -> tuple[int, ...]:
-    try:
-        return posix.stat(path)[1:3]  # st_ino, st_dev
-    except OSError:
-        return ()
 
 
 def find(root: int) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import program
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
-from jailng.core.rootfs import TREE, attach, beneath, new_file_system
+from jailng.core.rootfs import HIDDEN, TREE, attach, beneath, mount_attributes, new_file_system
 from jailng.linux import cgroup
 from jailng.linux import mount as m
-from jailng.linux.libc import ENOENT, words
+from jailng.linux.libc import ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class MountCgroup(Operation):
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_EMPTY_PATH
         way.must("open_tree", slots["guest.cgroup"], way.text(b""), flags, keep=_CGROUP, label="jail_set: open_tree")
         if not self.has_sys:
-            attributes = _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC
+            attributes = _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC  # until the directories are made
             options = [(b"source", b"tmpfs"), (b"mode", b"755"), (b"size", b"4k"), (b"nr_inodes", b"8")]
             new_file_system(way, b"tmpfs", options, attributes, _SYS)
             for path in (b"fs", b"fs/cgroup"):
@@ -81,29 +80,23 @@ class MountCgroup(Operation):
 
     def inside(self, way: Program, slots: Slots) -> None:
         """The tmpfs is read-only from the moment that it is seen."""
-        way.must("mount_setattr", Kept(_CGROUP), *_setting(way, _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC), label="jail_set:")
+        attributes = mount_attributes(way, _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC)
+        way.must("mount_setattr", Kept(_CGROUP), *attributes, label="jail_set: mount_setattr")
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
         if not self.has_sys:
             way.must("openat2", Kept(TREE), way.text(b"sys"), *how, keep=_POINT, label="jail_set: openat2 sys")
             attach(way, _SYS, Kept(_POINT))
             way.must("close", Kept(_POINT))
-        within = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
         place = way.text(b"sys/fs/cgroup")
-        way.must("openat2", Kept(TREE), place, *within, keep=_POINT, label="jail_set: openat2 sys/fs/cgroup")
+        way.must("openat2", Kept(TREE), place, *how, keep=_POINT, label="jail_set: openat2 sys/fs/cgroup")
         attach(way, _CGROUP, Kept(_POINT))
         way.must("close", Kept(_POINT))
         if not self.has_sys:
-            read_only = _setting(way, _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC | m.MOUNT_ATTR_RDONLY)
-            way.must("mount_setattr", Kept(_SYS), *read_only, label="jail_set: mount_setattr")
+            way.must("mount_setattr", Kept(_SYS), *mount_attributes(way, HIDDEN), label="jail_set: mount_setattr")
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
         return "mount the guest's own cgroup on /sys/fs/cgroup"
-
-
-def _setting(way: Program, attributes: int) -> tuple[program.Data, int, program.Data, int]:
-    attr = words(attributes, 0, m.MS_PRIVATE, 0)
-    return way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr)
 
 
 class Delegate(Operation):

@@ -7,6 +7,7 @@ host's own /, no other has that has not joined there, but by way of its processe
 
 from __future__ import annotations
 
+from jailng.core import rootfs
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
 from jailng.core.rootfs import TREE, attach, mount_attributes, new_file_system
@@ -53,9 +54,8 @@ class EmptyTree(Operation):
 
     def inside(self, way: Program, slots: Slots) -> None:
         """As ``rootfs.AttachTree`` does with a clone."""
-        flags = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
         mapped = (m.MOUNT_ATTR_IDMAP, slots["userns"]) if self.private else (0, 0)
-        attributes = mount_attributes(way, flags | mapped[0], mapped[1])
+        attributes = mount_attributes(way, rootfs.HIDDEN | mapped[0], mapped[1])
         way.must("mount_setattr", Kept(TREE), *attributes, label="jail_set: mount_setattr")
         attach(way, TREE, m.AT_FDCWD, b"/")
 
