@@ -15,6 +15,7 @@ import pytest
 from jailng.core import interpreter, registry
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.stage import Stage
+from tests.kernel.stdio_host import until
 from tests.kernel.test_vnet import interfaces, load, look, make, wire
 
 __all__ = ["make", "wire"]
@@ -190,9 +191,16 @@ def kept(wire: str, make: Command, go: Path) -> Iterator[Keeper]:
 
 def test_what_it_holds(stage: Stage, kept: Keeper, jail: Command) -> None:
     """Pidfds and two files of cgroups, in a session of its own; nothing of the caller's, nothing of the jail's."""
-    held = sorted(os.readlink(f"/proc/{kept.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{kept.pid}/fd"))
-    names = [name.rpartition("/")[2] for name in held]
-    assert sorted(name for name in names if "pidfd" not in name) == ["cgroup.events", "cgroup.procs"]
+
+    def held() -> list[str]:
+        """It may be about to close what it was born with."""
+        found = []
+        for fd in os.listdir(f"/proc/{kept.pid}/fd"):
+            with suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/{kept.pid}/fd/{fd}").rpartition("/")[2])
+        return sorted(name for name in found if "pidfd" not in name)
+
+    until(lambda: held() == ["cgroup.events", "cgroup.procs"], "it holds nothing else")
     assert os.getsid(kept.pid) == kept.pid
     assert os.readlink(f"/proc/{kept.pid}/cwd") == "/"
     for kind in ("mnt", "net", "pid", "user", "uts", "ipc"):

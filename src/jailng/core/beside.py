@@ -12,10 +12,12 @@ import time
 
 from jailng.core import interpreter, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, ns
+from jailng.linux import cgroup, content, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jailng.core.registry import Record
 
 HOME = "jailng/beside"  # the cgroup of all of them
@@ -23,6 +25,7 @@ _SIGKILL = 9
 _SECONDS = 5.0
 _MOMENT = 0.5
 _ROUNDS = 8
+_PATIENCE, _TRIES = 1.0, 50
 
 
 def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] = ()) -> str:
@@ -31,7 +34,11 @@ def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] =
     These signals wait until it wants them. Raises JailError.
     """
     pid, _, inode = record.init.partition(" ")
-    argv = interpreter.command(module, record.jid, int(pid), int(inode), *numbers)
+    return spawn(interpreter.command(module, record.jid, int(pid), int(inode), *numbers), blocked)
+
+
+def spawn(argv: list[str], blocked: tuple[int, ...] = ()) -> str:
+    """Start the interpreter in a session of its own; its ``process_id``. Raises JailError."""
     # None of the caller's streams: who waits for their end would wait for the jail's.
     streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
     try:
@@ -39,6 +46,20 @@ def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] =
         return registry.process_id(started)
     except OSError as error:
         raise JailError(f"{interpreter.PYTHON}: {error.strerror}") from None
+
+
+def named(jid: int, who: Callable[[Record], str]) -> Record | None:
+    """The record, once what ``who`` finds in it is this process; None where it never is.
+
+    Then whoever has started this was killed before: nobody would wait for its end, and whoever comes next upon the jail
+    starts another.
+    """
+    for _ in range(_TRIES):
+        record = registry.load(jid)
+        if record is None or registry.is_own(who(record)):
+            return record
+        time.sleep(_PATIENCE / _TRIES)
+    return None
 
 
 def tell(identity: str, signal: int) -> None:
@@ -106,11 +127,7 @@ def leave(before: str) -> None:
 
 
 def _own_cgroup() -> str:
-    fd = posix.open("/proc/self/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        lines = posix.read(fd, 65536).decode("utf-8", "surrogateescape").split("\n")
-    finally:
-        posix.close(fd)
+    lines = content.text("/proc/self/cgroup").split("\n")
     return next((line[4:] for line in lines if line.startswith("0::/")), "")
 
 

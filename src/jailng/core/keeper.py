@@ -111,13 +111,7 @@ def settle(record: Record) -> None:
 
 def wait_for(record: Record) -> None:
     """Wait until the keeper of a jail that has ended is done with it, or has left it to others."""
-    pidfd = registry.open_process(record.keeper)
-    if pidfd < 0:
-        return
-    try:
-        ns.ends_within(pidfd, _SECONDS)
-    finally:
-        posix.close(pidfd)
+    registry.ends(record.keeper, _SECONDS)
 
 
 def main(jid: int, pid: int, inode: int) -> None:

@@ -60,12 +60,17 @@ def is_own(identity: str) -> bool:
 
 def is_alive(identity: str) -> bool:
     """Whether the process of that ``process_id`` lives, which "" is not. Raises OSError where there is no telling."""
+    return not ends(identity, 0)
+
+
+def ends(identity: str, seconds: float) -> bool:
+    """Wait so long for the process of that ``process_id`` to end; whether it has. Raises as ``is_alive`` does."""
     fd = open_process(identity)
     if fd < 0:
-        return False
+        return True
     try:
         # A zombie has a pidfd too, but one that is readable: it is no longer alive.
-        return not ends_within(fd, 0)
+        return ends_within(fd, seconds)
     finally:
         posix.close(fd)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from jailng.core import attach, deviceprogram, elsewhere, interpreter, nested, own, registry
-from jailng.errors import JailError
+from jailng.core import attach, beside, deviceprogram, elsewhere, interpreter, nested, own, registry
+from jailng.errors import JailError, explain
 from jailng.linux import cgroup, child, mount, mountfd
 
 TYPE_CHECKING = False
@@ -32,15 +32,13 @@ def ensure(record: Record) -> None:
         deviceprogram.free(f"{record.cgroup}/broker")  # it makes the device nodes of other jails
         argv = interpreter.command("jailng.engine.brokerage", listening.fileno(), record.jid)
         posix.set_inheritable(listening.fileno(), True)
-        # None of the caller's streams: who waits for their end would wait for the jail's.
-        streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
         with elsewhere.Network(record):  # in which it makes jails
-            pid = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=streams, setsid=True, setsigmask=())
-    except OSError as error:
-        raise JailError(f"children.max: {interpreter.PYTHON}: {error.strerror}") from None
+            started = beside.spawn(argv)
+    except (JailError, OSError) as error:
+        raise JailError(f"children.max: {explain(error)}") from None
     finally:
         listening.close()
-    record.append([f"broker {registry.process_id(pid)}"])
+    record.append([f"broker {started}"])
 
 
 def revive(record: Record) -> None:

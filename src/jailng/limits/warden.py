@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _PERIOD = 1.0  # seconds
 _PATIENCE = 1.0
 _TIMES = ("cputime", "wallclock")  # they are counted in whole seconds, the last of which has passed
-_TRIES = 20
 _ROUNDS = 8  # in which those are found that were born while others were signalled
 _MOST_LINES = 10  # that a jail can cause in a second: kern.racct.rctl.log_rate_limit
 
@@ -259,7 +258,7 @@ def main(jid: int, pid: int, inode: int) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     try:
         posix.chdir("/")
-        record = _named(jid)
+        record = beside.named(jid, lambda record: record.warden)
         if record is not None and record.init == f"{pid} {inode}":
             init = ns.pidfd_open(pid)
             if posix.fstat(init).st_ino == inode:
@@ -273,16 +272,3 @@ def main(jid: int, pid: int, inode: int) -> None:
     except Exception as error:  # nobody else would ever hear of it
         syslog.tell(f"jail {jid} is no longer watched: {visible(explain(error))}")
     posix._exit(0)
-
-
-def _named(jid: int) -> Record | None:
-    """The record, once it names this process; None where it does not: who has started this was killed before.
-
-    Then nobody would wait for its end, and whoever comes next upon the jail starts another.
-    """
-    for _ in range(_TRIES):
-        record = registry.load(jid)
-        if record is None or registry.is_own(record.warden):
-            return record
-        time.sleep(_PERIOD / _TRIES)
-    return None

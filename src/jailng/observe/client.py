@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import socket
-import time
 from contextlib import suppress
 
 from jailng.core import registry
@@ -17,7 +16,7 @@ from jailng.observe.event import Event
 from jailng.params.values import visible
 
 _TRIES = 5
-_SECONDS, _MOMENT = 5.0, 0.01
+_SECONDS = 5.0
 _LONGEST = 1 << 17
 _KIND = "tty"
 
@@ -88,7 +87,7 @@ def connect(record: Record) -> Watching:
             reason = error.strerror or str(error)
         finally:
             record.unlock()
-        _wait(record.posts.get(_KIND, ""))  # one that nobody watched any more was about to leave
+        registry.ends(record.posts.get(_KIND, ""), _SECONDS)  # one that nobody watched any more was about to leave
     raise JailError(f"{visible(record.name)}: its terminals cannot be watched: {reason}")
 
 
@@ -107,14 +106,7 @@ def keep(record: Record) -> None:
     except TimeoutError:
         pass  # it is there, and does not get to it
     except OSError:
-        _wait(record.posts.get(_KIND, ""))
-
-
-def _wait(identity: str) -> None:
-    """For the end of a process, for some seconds."""
-    until = time.monotonic() + _SECONDS
-    while registry.is_alive(identity) and time.monotonic() < until:
-        time.sleep(_MOMENT)
+        registry.ends(record.posts.get(_KIND, ""), _SECONDS)
 
 
 def _connected(record: Record) -> Watching:

@@ -45,7 +45,6 @@ _READY = signal.SIGUSR1  # from a worker to its supervisor
 _SIGNALS = {signal.SIGHUP, signal.SIGCHLD, signal.SIGTERM, _READY}
 _SHORT, _PAUSE = 1.0, 2.0  # seconds: a worker that has lived no longer is followed by the next only after a pause
 _LAST = 3  # workers that may die after the jail has ended
-_TRIES, _MOMENT = 50, 0.02
 
 
 class Duty:
@@ -204,7 +203,7 @@ def main(jid: int, pid: int, inode: int, kind: int, tells: int, again: int) -> N
     init = -1
     before = ""
     try:
-        record = _named(jid, name)
+        record = beside.named(jid, lambda record: record.posts.get(name, ""))
         init = os.pidfd_open(pid)
         if record is None or record.init != f"{pid} {inode}" or os.fstat(init).st_ino != inode:
             raise ProcessLookupError
@@ -226,16 +225,6 @@ def main(jid: int, pid: int, inode: int, kind: int, tells: int, again: int) -> N
     if before:
         beside.leave(before)
     os._exit(0)
-
-
-def _named(jid: int, kind: str) -> Record | None:
-    """The record, once it names this process; None where it does not: who has started this was killed before."""
-    for _ in range(_TRIES):
-        record = registry.load(jid)
-        if record is None or registry.is_own(record.posts.get(kind, "")):
-            return record
-        time.sleep(_MOMENT)
-    return None
 
 
 def readable(*fds: int, seconds: float | None = None) -> list[int]:

@@ -52,7 +52,7 @@ def settle(record: Record) -> None:
             if kind == "packets" and " filter " in record.params.get("ng.watch", ""):
                 _check_filter(record)
             beside.tell(record.posts[kind], _SIGHUP)
-            if kind not in kinds and not _stays(kind):
+            if kind not in kinds and kind != "tty":  # jailctl(8) watches terminals without any parameter, too
                 beside.end(record.posts[kind], _PATIENCE)
             elif kind == "tty" and kind in kinds:
                 from jailng.observe import client
@@ -70,11 +70,6 @@ def _check_filter(record: Record) -> None:
         capture.check(record)
     except JailError as error:
         raise JailError(f"{KINDS[capture.KIND]}: {error}") from None
-
-
-def _stays(kind: str) -> bool:
-    """Whether it may have something to do that no parameter asks for: terminals are watched by jailctl(8)."""
-    return kind == "tty"
 
 
 def ensure(record: Record, kind: str) -> None:
