@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from jailng.start import Entry
 
 
+# glibc's malloc has no more than 128 kB in memory that is used again: what is read goes where the last piece was.
+_PIECE = 120_000
+
+
 class _Bare(ast.NodeTransformer):
     """Take out what no run looks at: annotations, and what is imported for them. A fifteenth of a command's load."""
 
@@ -97,8 +101,8 @@ def _completed(modules: tuple[str, ...]) -> list[str]:
 def gather() -> None:
     """Write one file a command: the code of ``jailng.start`` for the script, then what is loaded at once and later.
 
-    The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, each preceded by its length, and so is the one
-    that is all of a file of ``MORE``.
+    The first fills ``BEGIN`` bytes. The others are lists of ``Entry``s, and so is the one that is all of a file of
+    ``MORE``; each is in pieces, preceded by their length, up to one of no length.
     """
     name, file, size, mtime, package, code = _entry("jailng.start")
     start: Entry = name, file, size, mtime, package, None
@@ -118,10 +122,20 @@ def gather() -> None:
 
 
 def _write(path: str, begin: bytes, *parts: list[Entry]) -> None:
-    coded = [marshal.dumps(part) for part in parts]
-    text = begin + b"".join([len(part).to_bytes(4, "little") + part for part in coded])
+    text = begin + b"".join([_pieces(part) for part in parts])
     Path(f"{path}.new").write_bytes(text)
     os.rename(f"{path}.new", path)
+
+
+def _pieces(part: list[Entry]) -> bytes:
+    """No piece is above ``_PIECE``, but for a module that is."""
+    coded: list[bytes] = []
+    first = 0
+    for end in range(1, len(part) + 1):
+        if end == len(part) or len(marshal.dumps(part[first : end + 1])) > _PIECE:
+            coded.append(marshal.dumps(part[first:end]))
+            first = end
+    return b"".join([len(piece).to_bytes(4, "little") + piece for piece in [*coded, b""]])
 
 
 if __name__ == "__main__":

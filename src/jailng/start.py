@@ -164,9 +164,13 @@ def _load_built_in() -> None:
 
 def _load_part(file: int) -> bool:
     """Execute the modules of a part, each after those that it needs; False from the first on that has changed."""
+    entries: list[Entry] = []
     try:
-        entries: list[Entry] = marshal.loads(posix.read(file, int.from_bytes(posix.read(file, 4), "little")))
+        while size := int.from_bytes(posix.read(file, 4), "little"):
+            entries += marshal.loads(posix.read(file, size))
     except (EOFError, TypeError, ValueError):
+        return False
+    if not entries:
         return False
     modules = sys.modules
     for name, path, size, mtime, package, code in entries:
