@@ -20,7 +20,7 @@ def _looker(ring: int) -> int:
     """A program that tells, of this process's fchdir(2)s, the descriptor."""
     code = tracing.Code()
     code.copy(bpf.R6, bpf.R1)
-    code.call(tracing.CURRENT_PID_TGID)
+    code.call(bpf.GET_CURRENT_PID_TGID)
     code.shift_right(bpf.R0, 32)
     code.when(bpf.R0, "!=", os.getpid(), "out")
     code.fetch(bpf.R7, bpf.R6, 0)
@@ -32,7 +32,7 @@ def _looker(ring: int) -> int:
     code.frame(bpf.R2, -16)
     code.move(bpf.R3, 8)
     code.move(bpf.R4, 0)
-    code.call(tracing.RING_OUTPUT)
+    code.call(bpf.RINGBUF_OUTPUT)
     code.label("out")
     code.leave(0)
     return tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, code.assembled())

@@ -22,7 +22,8 @@ from jailng.core.stackrules import (
     store6,
     words,
 )
-from jailng.linux.assembler import BIND, GET_CURRENT_UID_GID, Code
+from jailng.linux import bpf
+from jailng.linux.assembler import Code
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R5, R6, R7, R8
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def _allow_bind(code: Code, rules: Rules) -> None:
     """
     code.label("allow")
     if rules.root >= 0:
-        code.call(GET_CURRENT_UID_GID)
+        code.call(bpf.GET_CURRENT_UID_GID)
         code.jump_unless(R0, rules.root & _BY_WHOM, "as it is")
         code.leave(3)
         code.label("as it is")
@@ -167,7 +168,7 @@ def _bind_here(code: Code, size: int, own_address: tuple[int, ...]) -> None:
     code.copy(R1, R6)
     code.point(R2, -32)
     code.set(R3, size)
-    code.call(BIND)
+    code.call(bpf.BIND)
     code.jump_if(R0, 0, "connect")
     code.load_pointer(R1, R6, _SK)
     for offset in own_address:

@@ -13,7 +13,7 @@ import sys
 from jailng.core import stackaddress
 from jailng.core.stackrules import LOOPBACK6, LOOPBACK_NET, jump_if6, load6, words
 from jailng.linux import bpf
-from jailng.linux.assembler import SK_FULLSOCK, SKB_LOAD_BYTES, Code
+from jailng.linux.assembler import Code
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R6
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ def _load_socket(code: Code, version: int) -> None:
     """
     code.load_pointer(R1, R6, _SKB_SK)
     code.jump_if_null(R1, "drop")
-    code.call(SK_FULLSOCK)
+    code.call(bpf.SK_FULLSOCK)
     code.jump_if_null(R0, "drop")
     code.load(R2, R0, _SK_PROTOCOL)
     code.load(R1, R0, _SK_TYPE)
@@ -161,7 +161,7 @@ def _load_bytes(code: Code, offset: int, size: int) -> None:
     code.set(R2, offset)
     code.point(R3, -32)
     code.set(R4, size)
-    code.call(SKB_LOAD_BYTES)
+    code.call(bpf.SKB_LOAD_BYTES)
     code.jump_unless(R0, 0, "drop")
 
 

@@ -12,13 +12,6 @@ _LOAD_WORD, _LOAD_WORDS, _STORE_WORD, _STORE_WORDS = 0x61, 0x79, 0x63, 0x7B
 _JUMP, _SAME, _DIFFERENT, _NULL = 0x05, 0x16, 0x56, 0x15
 _AND32, _MOV32, _ADD = 0x54, 0xB4, 0x07
 
-# enum bpf_func_id
-GET_CURRENT_UID_GID = 15
-SKB_LOAD_BYTES = 26
-BIND = 64
-SK_FULLSOCK = 95
-SET_RETVAL = 187  # Linux 5.18
-
 
 class Code:
     """A program in the making. Each method adds an instruction, or the few that belong together."""
@@ -96,7 +89,7 @@ class Code:
     def refuse(self, error: int) -> None:
         """Have the system call fail with that errno."""
         self._instructions.append(bpf.mov(bpf.R1, -error))
-        self.call(SET_RETVAL)
+        self.call(bpf.SET_RETVAL)
         self.leave(0)
 
     def assembled(self) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posix
-import sys
 from errno import ENOENT
 
+from jailng.linux import bpf
 from jailng.linux.libc import address, buffer, syscall, words
 
 TYPE_CHECKING = False
@@ -25,9 +25,6 @@ ANY = 0
 NOEXIST = 1
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_GET_NEXT_KEY = range(5)
-_OBJECT_GET_INFO, _MAP_GET_FD_BY_ID = 15, 14
-_INFO = 256
-_NAME = b"jailng"
 
 
 class Map:
@@ -82,10 +79,7 @@ class Map:
 
     def number(self) -> int:
         """What the kernel calls the map as long as it lives, for ``numbered``. Raises OSError."""
-        info = buffer(_INFO)
-        attr = words(self.fd, _INFO, size=4) + words(address(info))
-        syscall("bpf", _OBJECT_GET_INFO, attr, len(attr))
-        return int.from_bytes(info.raw[4:8], sys.byteorder)  # struct bpf_map_info: type id ...
+        return bpf.number(self.fd)
 
     def close(self) -> None:
         """Let go of the map. It lives as long as somebody, a program among others, has it."""
@@ -98,14 +92,13 @@ def create(kind: int, key: int, value: int, most: int, inner: int = 0, flags: in
     ``flags``: NO_PREALLOC. Raises OSError.
     """
     # union bpf_attr, BPF_MAP_CREATE: map_type key_size value_size max_entries map_flags inner_map_fd numa_node name[16]
-    attr = words(kind, key, value, most, flags, inner, 0, size=4) + _NAME.ljust(16, b"\0")
+    attr = words(kind, key, value, most, flags, inner, 0, size=4) + bpf.NAME.ljust(16, b"\0")
     return Map(syscall("bpf", _MAP_CREATE, attr, len(attr)), key, -(-value // 8) * 8 if kind == PERCPU_ARRAY else value)
 
 
 def numbered(number: int, key: int, value: int) -> Map:
     """The map that the kernel calls by that number, whoever holds it. Raises OSError (ENOENT: nobody does)."""
-    attr = words(number, 0, 0, size=4)
-    return Map(syscall("bpf", _MAP_GET_FD_BY_ID, attr, len(attr)), key, value)
+    return Map(bpf.numbered(bpf.MAP_GET_FD_BY_ID, number), key, value)
 
 
 def _call(command: int, fd: int, key: int, value: int, flags: int) -> None:

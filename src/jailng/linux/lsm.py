@@ -17,8 +17,6 @@ _PROG_TYPE_LSM = 29
 _PROG_TYPE_SYSCALL = 31
 CGROUP = 43
 _SLEEPABLE = 1 << 4  # what a PROG_TYPE_SYSCALL has to be
-_PROBE_READ_KERNEL_STR = 115
-_BTF_FIND_BY_NAME_KIND = 167
 _KIND_FUNCTION = 12
 _LSM_ID_BPF = 109
 _MOST_MODULES = 64
@@ -56,7 +54,7 @@ def function(name: str) -> int:
     """
     code, at = bpf.text(name.encode())
     code += bpf.copy(bpf.R1, bpf.FRAME) + bpf.add(bpf.R1, at) + bpf.mov(bpf.R2, len(name.encode()) + 1)
-    code += bpf.mov(bpf.R3, _KIND_FUNCTION) + bpf.mov(bpf.R4, 0) + bpf.call(_BTF_FIND_BY_NAME_KIND) + bpf.leave()
+    code += bpf.mov(bpf.R3, _KIND_FUNCTION) + bpf.mov(bpf.R4, 0) + bpf.call(bpf.BTF_FIND_BY_NAME_KIND) + bpf.leave()
     program = bpf.load(_PROG_TYPE_SYSCALL, 0, code, _SLEEPABLE)
     try:
         return max(bpf.run(program), 0)
@@ -76,7 +74,7 @@ def judge(types: list[bytes]) -> bytes:
     # The string is cut to the 16 bytes that there are, which are all 0 before.
     code += bpf.mov(bpf.R2, 0) + bpf.put(bpf.FRAME, -16, bpf.R2) + bpf.put(bpf.FRAME, -8, bpf.R2)
     code += bpf.fetch(bpf.R3, bpf.R1, _TYPE) + bpf.mov(bpf.R2, 16)
-    code += bpf.copy(bpf.R1, bpf.FRAME) + bpf.add(bpf.R1, -16) + bpf.call(_PROBE_READ_KERNEL_STR)
+    code += bpf.copy(bpf.R1, bpf.FRAME) + bpf.add(bpf.R1, -16) + bpf.call(bpf.PROBE_READ_KERNEL_STR)
     for kind in types:
         code += _begins_with(kind + b"\0", yes) + _begins_with(kind + b".", yes)
     return code + bpf.mov(bpf.R0, 0) + bpf.leave()

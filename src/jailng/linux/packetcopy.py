@@ -14,10 +14,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from jailng.linux import bpf, bpfmap, tracing
-from jailng.linux.assembler import SKB_LOAD_BYTES
+from jailng.linux import bpf, bpfattached, bpfmap, tracing
 from jailng.linux.bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9
-from jailng.linux.libc import address, buffer, syscall, words
+from jailng.linux.libc import syscall, words
 from jailng.linux.packet import Frame, tagged
 
 if TYPE_CHECKING:
@@ -27,11 +26,9 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 IN, OUT = 0, 4  # PACKET_HOST, PACKET_OUTGOING
 
 _PROG_TYPE_SCHED_CLS = 3
-_OBJ_GET_INFO, _PROG_QUERY, _LINK_CREATE, _LINK_DETACH = 15, 16, 28, 34
+_LINK_DETACH = 34
 _TCX_NEXT = 0xFFFFFFFF
 _ALLOW = 1
-# enum bpf_func_id
-_RINGBUF_RESERVE, _RINGBUF_SUBMIT, _RINGBUF_DISCARD = 131, 132, 133
 # Offsets in struct __sk_buff.
 _LENGTH, _VLAN_PRESENT, _VLAN_TCI, _VLAN_PROTOCOL = 0, 20, 24, 28
 # What is written before a packet: time, its length, what is copied of it, direction, whether there is a tag, the tag,
@@ -97,7 +94,7 @@ class Copies:
                 code = _program(ring, counters, most, direction, _TCX_NEXT if index else _ALLOW)
                 program = bpf.load(kind, place, code)
                 try:
-                    self._links.append(self._kept(_link(program, index or cgroup, place)))
+                    self._links.append(self._kept(bpf.link(index or cgroup, program, place)))
                 finally:
                     os.close(program)
         except BaseException:
@@ -183,29 +180,18 @@ class Copies:
         return packets - before[0], drops - before[1]
 
 
-def _link(program: int, target: int, place: int) -> int:
-    # union bpf_attr, BPF_LINK_CREATE: prog_fd, target_fd or target_ifindex, attach_type, flags, then what stays 0
-    attr = words(program, target, place, 0, size=4) + bytes(48)
-    return syscall("bpf", _LINK_CREATE, attr, len(attr))
-
-
 def _ifindex(link: int) -> int:
     """The number of the interface that a link of TCX is on, 0 when that is gone."""
-    info = buffer(64)  # struct bpf_link_info: type id prog_id, and 16 bytes from its start the interface's number
-    attr = words(link, 64, size=4) + words(address(info)) + bytes(48)
-    syscall("bpf", _OBJ_GET_INFO, attr, len(attr))
-    return int.from_bytes(info.raw[16:20], sys.byteorder)
+    # struct bpf_link_info: type id prog_id, and 16 bytes from its start the interface's number
+    return int.from_bytes(bpf.info(link)[16:20], sys.byteorder)
 
 
 def is_tapped(index: int) -> bool:
     """Whether a program is attached by TCX to what comes in on an interface of this network namespace."""
-    # union bpf_attr, BPF_PROG_QUERY: target_ifindex attach_type query_flags attach_flags prog_ids count
-    attr = buffer(words(index, TCX_INGRESS, 0, 0, size=4) + bytes(48))
     try:
-        syscall("bpf", _PROG_QUERY, attr, len(attr.raw))
+        return bool(bpfattached.numbers(index, TCX_INGRESS))
     except OSError:
         return False
-    return int.from_bytes(attr.raw[24:28], sys.byteorder) > 0
 
 
 def _program(ring: int, counters: int, most: int, direction: int, verdict: int) -> bytes:
@@ -225,7 +211,7 @@ def _program(ring: int, counters: int, most: int, direction: int, verdict: int) 
         code.map(R1, ring)
         code.set(R2, _HEAD.size + room)
         code.set(R3, 0)
-        code.call(_RINGBUF_RESERVE)
+        code.call(bpf.RINGBUF_RESERVE)
         code.jump_if_null(R0, "dropped")
         code.copy(R9, R0)
         code.copy(R1, R6)
@@ -233,13 +219,13 @@ def _program(ring: int, counters: int, most: int, direction: int, verdict: int) 
         code.copy(R3, R9)
         code.add(R3, _HEAD.size)
         code.copy(R4, R8)
-        code.call(SKB_LOAD_BYTES)
+        code.call(bpf.SKB_LOAD_BYTES)
         code.jump_unless(R0, 0, "unreadable")
         code.jump("copied")
         code.label(f"more than {room}")
     code.jump("done")
     code.label("copied")
-    code.call(tracing.BOOT_TIME)
+    code.call(bpf.KTIME_GET_BOOT_NS)
     code.put(R9, 0, R0)
     code.store(R9, 8, R7)
     code.store(R9, 12, R8)
@@ -250,12 +236,12 @@ def _program(ring: int, counters: int, most: int, direction: int, verdict: int) 
         code.store(R9, offset, R1)
     code.copy(R1, R9)
     code.set(R2, 0)
-    code.call(_RINGBUF_SUBMIT)
+    code.call(bpf.RINGBUF_SUBMIT)
     code.jump("done")
     code.label("unreadable")
     code.copy(R1, R9)
     code.set(R2, 0)
-    code.call(_RINGBUF_DISCARD)
+    code.call(bpf.RINGBUF_DISCARD)
     code.label("dropped")
     _count(code, counters, 8)
     code.label("done")

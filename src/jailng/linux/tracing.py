@@ -7,36 +7,16 @@ programs is read by helpers that fail instead of faulting. bpf(2), bpf-helpers(7
 from __future__ import annotations
 
 import posix
-import sys
 
 from jailng.linux import assembler, bpf
 from jailng.linux.libc import MACHINE, address, buffer, syscall, words
 
 PROG_TYPE_RAW_TRACEPOINT = 17
 PROG_TYPE_TRACING = 26
-FUNCTION_ENTRY = 24  # enum bpf_attach_type: BPF_TRACE_FENTRY
-FUNCTION_EXIT = 25  # BPF_TRACE_FEXIT
+FUNCTION_EXIT = 25  # enum bpf_attach_type: BPF_TRACE_FEXIT
 
-_PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
-_OBJECT_GET_INFO, _LINK_GET_FD_BY_ID, _INFO = 15, 30, 256
+_RAW_TRACEPOINT_OPEN = 17
 _LOG = 1 << 16
-_PATIENCE = 20  # times
-
-# enum bpf_func_id
-MAP_LOOKUP = 1
-MAP_UPDATE = 2
-CURRENT_PID_TGID = 14
-CURRENT_UID_GID = 15
-CURRENT_COMM = 16
-CURRENT_TASK = 35
-CURRENT_CGROUP_ID = 80
-READ_USER = 112  # Linux 5.5
-READ_KERNEL = 113
-READ_USER_STRING = 114
-READ_KERNEL_STRING = 115
-CURRENT_ANCESTOR_CGROUP_ID = 123  # Linux 5.7
-BOOT_TIME = 125  # Linux 5.8
-RING_OUTPUT = 130  # Linux 5.8
 
 # Where struct pt_regs has the number and the arguments of the system call that is at its end.
 _REGISTERS = {
@@ -130,7 +110,7 @@ class Code(assembler.Code):
         """``r0`` = the value, or inner map, under the key at ``key`` on the stack; 0: there is none."""
         self.map(bpf.R1, fd)
         self.frame(bpf.R2, key)
-        self.call(MAP_LOOKUP)
+        self.call(bpf.MAP_LOOKUP_ELEM)
 
     def read_kernel(self, slot: int, size: int, base: int, offset: int, failed: str) -> None:
         """``size`` bytes of the kernel's, at ``base + offset``, to ``slot`` on the stack; else go on at ``failed``."""
@@ -138,7 +118,7 @@ class Code(assembler.Code):
         self.move(bpf.R2, size)
         self.copy(bpf.R3, base)
         self.add(bpf.R3, offset)
-        self.call(READ_KERNEL)
+        self.call(bpf.PROBE_READ_KERNEL)
         self.when(bpf.R0, "!=", 0, failed)
 
     def follow(self, register: int, base: int, offset: int, slot: int, failed: str) -> None:
@@ -167,12 +147,9 @@ def load(kind: int, code: bytes, attach_type: int = 0, function: int = 0) -> int
 
 def _verified(kind: int, attach_type: int, code: bytes, function: int) -> str:
     """The verifier's last lines about a program."""
-    instructions, licence, log = buffer(code), buffer(b"GPL\0"), buffer(_LOG)
-    attr = words(kind, len(code) // 8, size=4) + words(address(instructions), address(licence))
-    attr += words(1, _LOG, size=4) + words(address(log)) + words(0, 0, size=4)
-    attr += b"jailng".ljust(16, b"\0") + words(0, attach_type, size=4) + bytes(36) + words(function, 0, size=4)
+    log = buffer(_LOG)
     try:
-        posix.close(syscall("bpf", _PROG_LOAD, attr, len(attr)))
+        posix.close(bpf.load(kind, attach_type, code, 0, function, log))
     except OSError:
         pass
     lines = log.raw.rstrip(b"\0").decode("ascii", "replace").split("\n")
@@ -189,34 +166,6 @@ def attach(program: int, tracepoint: bytes | None) -> int:
     return syscall("bpf", _RAW_TRACEPOINT_OPEN, attr, len(attr))
 
 
-def number(link: int) -> int:
-    """What the kernel calls the link that ``attach`` has made, as long as somebody has it. Raises OSError."""
-    info = buffer(_INFO)
-    attr = words(link, _INFO, size=4) + words(address(info))
-    syscall("bpf", _OBJECT_GET_INFO, attr, len(attr))
-    return int.from_bytes(info.raw[4:8], sys.byteorder)  # struct bpf_link_info: type id prog_id ...
-
-
 def numbered(number: int) -> int:
     """A descriptor of the link that the kernel calls by that number. Raises OSError (ENOENT: nobody has it)."""
-    attr = words(number, 0, 0, size=4)
-    return syscall("bpf", _LINK_GET_FD_BY_ID, attr, len(attr))
-
-
-def run(program: int, arguments: bytes = b"") -> int:
-    """Run a program for a raw tracepoint once, by this process, with the tracepoint's arguments; what it returns.
-
-    Raises OSError.
-    """
-    given = buffer(arguments) if arguments else None
-    # union bpf_attr, BPF_PROG_TEST_RUN: prog_fd retval data_size_in data_size_out data_in data_out repeat duration
-    # ctx_size_in ctx_size_out ctx_in ctx_out flags cpu
-    attr = buffer(
-        words(program, 0, 0, 0, size=4)
-        + bytes(24)
-        + words(len(arguments), 0, size=4)
-        + words(address(given) if given else 0, 0)
-        + bytes(16)
-    )
-    syscall("bpf", _PROG_TEST_RUN, attr, len(attr.raw))
-    return int.from_bytes(attr.raw[4:8], sys.byteorder, signed=True)
+    return bpf.numbered(bpf.LINK_GET_FD_BY_ID, number)

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import struct
 
-from jailng.linux import bpf, tracing
-from jailng.linux.assembler import GET_CURRENT_UID_GID, SK_FULLSOCK, SKB_LOAD_BYTES
+from jailng.linux import bpf
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R6, R7, R8, R9
-from jailng.observe import tracecode
 from jailng.observe.tracecode import Trace
 
 TYPE_CHECKING = False
@@ -79,7 +77,7 @@ def _begin(code: Trace) -> None:
 def _finish(code: Trace, maps: Maps) -> bytes:
     """Tell of what is on the stack, and permit."""
     code.label("tell")
-    code.call(tracing.BOOT_TIME)
+    code.call(bpf.KTIME_GET_BOOT_NS)
     code.put(FRAME, _AT + _TIME, R0)
     code.map(R1, maps.ring.fd)
     code.frame(R7, _AT)
@@ -102,15 +100,15 @@ def _kind(code: Trace, kind: int) -> None:
 
 def _process(code: Trace) -> None:
     """Who asks. R6: the context, of a socket."""
-    code.call(tracing.CURRENT_PID_TGID)
+    code.call(bpf.GET_CURRENT_PID_TGID)
     code.put(FRAME, _SLOT, R0)
     code.fetch(R1, FRAME, _SLOT + 4, 4)
     code.put(FRAME, _AT + _PID, R1, 4)
-    code.call(GET_CURRENT_UID_GID)
+    code.call(bpf.GET_CURRENT_UID_GID)
     code.put(FRAME, _AT + _UID, R0, 4)
     code.frame(R1, _AT + _COMM)
     code.set(R2, 16)
-    code.call(tracing.CURRENT_COMM)
+    code.call(bpf.GET_CURRENT_COMM)
     code.load_pointer(R1, R6, _ADDR_SK)
     code.put(FRAME, _AT + _SOCKET, R1)
 
@@ -176,7 +174,7 @@ def _flow_key(code: Trace, what: int) -> None:
 
 def _unless_known(code: Trace, maps: Maps) -> None:
     """Go on if the flow was not known until now, or was last told of or renewed a while ago."""
-    code.call(tracing.BOOT_TIME)
+    code.call(bpf.KTIME_GET_BOOT_NS)
     code.put(FRAME, _SLOT, R0)
     code.look_up(maps.flows.fd, _FLOW)
     code.when(R0, "==", 0, "new flow")
@@ -190,7 +188,7 @@ def _unless_known(code: Trace, maps: Maps) -> None:
     code.frame(R2, _FLOW)
     code.frame(R3, _SLOT)
     code.set(R4, 0)
-    code.call(tracecode.UPDATE)
+    code.call(bpf.MAP_UPDATE_ELEM)
 
 
 def states(maps: Maps) -> bytes:
@@ -216,7 +214,7 @@ def states(maps: Maps) -> bytes:
     code.label("follow")
     code.copy(R1, R6)
     code.set(R2, _STATE_FLAG)
-    code.call(tracecode.SET_CALLBACKS)
+    code.call(bpf.SOCK_OPS_CB_FLAGS_SET)
     code.jump_if(R7, _TCP_CONNECT, "out")
     code.label("listens")
     code.label("describe")
@@ -256,7 +254,7 @@ def packet(maps: Maps, leaves: bool) -> bytes:
     code.set(R9, 0)  # the type of its socket
     code.load_pointer(R1, R6, _SKB_SK)
     code.jump_if_null(R1, "out")
-    code.call(SK_FULLSOCK)
+    code.call(bpf.SK_FULLSOCK)
     code.jump_if_null(R0, "out")
     code.load(R9, R0, _SK_TYPE)
     code.load(R7, R6, _SKB_PROTOCOL)
@@ -279,7 +277,7 @@ def packet(maps: Maps, leaves: bool) -> bytes:
     code.copy(R2, R8)
     code.frame(R3, _PACKET)
     code.set(R4, 4)
-    code.call(SKB_LOAD_BYTES)
+    code.call(bpf.SKB_LOAD_BYTES)
     code.jump_unless(R0, 0, "out")
     for at, place in ((0, _LOCAL_PORT if leaves else _REMOTE_PORT), (2, _REMOTE_PORT if leaves else _LOCAL_PORT)):
         code.fetch(R1, FRAME, _PACKET + at, 2)
@@ -301,7 +299,7 @@ def _headers(code: Trace, family: int, leaves: bool) -> None:
     code.set(R2, 0)
     code.frame(R3, _PACKET)
     code.set(R4, size)
-    code.call(SKB_LOAD_BYTES)
+    code.call(bpf.SKB_LOAD_BYTES)
     code.jump_unless(R0, 0, "out")
     code.set(R1, family)
     code.put(FRAME, _AT + _FAMILY, R1, 2)

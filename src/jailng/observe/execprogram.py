@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import struct
 
-from jailng.linux import tracing
+from jailng.linux import bpf
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R6, R7, R8, R9
-from jailng.observe import tracecode
 from jailng.observe.execplaces import Places
 from jailng.observe.tracecode import Trace
 
@@ -73,7 +72,7 @@ def _find_jail(code: Trace, maps: Maps) -> None:
     """The outermost jail that the current process is in: its cgroup's number and its counters go on the stack."""
     for level in range(1, _LEVELS):
         code.set(R1, level)
-        code.call(tracing.CURRENT_ANCESTOR_CGROUP_ID)
+        code.call(bpf.GET_CURRENT_ANCESTOR_CGROUP_ID)
         code.when(R0, "==", 0, "out")
         code.put(FRAME, _LEVEL_ID, R0)
         code.look_up(maps.jails.fd, _LEVEL_ID)
@@ -97,7 +96,7 @@ def _tell(code: Trace, maps: Maps, size: int = 0) -> None:
     for level in range(1, _LEVELS):
         following = code.fresh()
         code.set(R1, level)
-        code.call(tracing.CURRENT_ANCESTOR_CGROUP_ID)
+        code.call(bpf.GET_CURRENT_ANCESTOR_CGROUP_ID)
         code.when(R0, "==", 0, "out")
         code.put(FRAME, _LEVEL_ID, R0)
         code.look_up(maps.rings.fd, _LEVEL_ID)
@@ -129,13 +128,13 @@ def fork(places: Places, maps: Maps) -> bytes:
     code.when_words_differ(R7, R8, "out")  # a thread
     _find_jail(code, maps)
     _find_lineages(code, maps)
-    code.call(tracing.CURRENT_PID_TGID)
+    code.call(bpf.GET_CURRENT_PID_TGID)
     code.put(FRAME, _ONE, R0)
     code.fetch(R1, FRAME, _ONE + 4, 4)
     code.put(FRAME, _KEY, R1, 4)
     code.copy(R1, R9)
     code.frame(R2, _KEY)
-    code.call(tracing.MAP_LOOKUP)
+    code.call(bpf.MAP_LOOKUP_ELEM)
     code.when(R0, "==", 0, "out")
     for at in range(0, LINEAGE_SIZE, 8):
         code.fetch(R1, R0, at)
@@ -151,7 +150,7 @@ def _set_lineage(code: Trace) -> None:
     code.frame(R2, _KEY)
     code.frame(R3, _OLD)
     code.set(R4, 0)
-    code.call(tracecode.UPDATE)
+    code.call(bpf.MAP_UPDATE_ELEM)
     code.when(R0, "==", 0, "kept")
     code.fetch(R1, FRAME, _JAIL)
     code.copy(R2, R1)
@@ -174,7 +173,7 @@ def leave(places: Places, maps: Maps) -> bytes:
     code.put(FRAME, _SHORT + PID, R1, 4)
     code.copy(R1, R9)
     code.frame(R2, _KEY)
-    code.call(tracing.MAP_LOOKUP)
+    code.call(bpf.MAP_LOOKUP_ELEM)
     code.when(R0, "==", 0, "out")
     code.fetch(R1, R0, 8)
     code.put(FRAME, _SHORT + LINEAGE, R1)
@@ -182,11 +181,11 @@ def leave(places: Places, maps: Maps) -> bytes:
     code.put(FRAME, _SHORT + SESSION, R1, 4)
     code.copy(R1, R9)
     code.frame(R2, _KEY)
-    code.call(tracecode.DELETE)
+    code.call(bpf.MAP_DELETE_ELEM)
     code.fetch(R1, FRAME, _SHORT + PID, 4)
     code.fetch(R2, FRAME, _SHORT + SESSION, 4)
     code.when_words_differ(R1, R2, "out")
-    code.call(tracing.BOOT_TIME)
+    code.call(bpf.KTIME_GET_BOOT_NS)
     code.put(FRAME, _SHORT + TIME, R0)
     code.set(R1, EXIT)
     code.put(FRAME, _SHORT + KIND, R1, 4)
@@ -212,7 +211,7 @@ def execute(places: Places, maps: Maps) -> bytes:
     code.set(R1, 0)
     for at in range(0, HEAD.size, 8):
         code.put(R8, at, R1)
-    code.call(tracing.BOOT_TIME)
+    code.call(bpf.KTIME_GET_BOOT_NS)
     code.put(R8, TIME, R0)
     code.set(R1, EXEC)
     code.put(R8, KIND, R1, 4)
@@ -287,7 +286,7 @@ def _descend(code: Trace, maps: Maps) -> None:
     code.put(FRAME, _KEY, R1, 4)
     code.copy(R1, R9)
     code.frame(R2, _KEY)
-    code.call(tracing.MAP_LOOKUP)
+    code.call(bpf.MAP_LOOKUP_ELEM)
     code.when(R0, "==", 0, "first")
     for at in range(0, LINEAGE_SIZE, 8):
         code.fetch(R1, R0, at)
@@ -396,7 +395,7 @@ def _look_at(code: Trace, places: Places, generation: int, descriptor: int, last
 
 def _describe_file(code: Trace, places: Places) -> None:
     """What was executed, by what name, with which arguments. R9: the size of the record so far. R6: linux_binprm."""
-    code.call(tracing.CURRENT_TASK)
+    code.call(bpf.GET_CURRENT_TASK)
     code.copy(R7, R0)
     code.set(R9, HEAD.size)
     for pointer, most, place in (
@@ -433,7 +432,7 @@ def _append_string(code: Trace, most: int, name: object) -> None:
     code.copy(R1, R8)
     code.add_of(R1, R9)
     code.set(R2, most)
-    code.call(tracing.READ_KERNEL_STRING)
+    code.call(bpf.PROBE_READ_KERNEL_STR)
     code.when(R0, "s<", 0, none)
     code.mask(R0, 2047)
     code.add_of(R9, R0)
@@ -496,7 +495,7 @@ def _append_arguments(code: Trace, places: Places) -> None:
     code.add_of(R1, R9)
     code.copy(R2, R6)
     code.copy(R3, R7)
-    code.call(tracing.READ_USER)
+    code.call(bpf.PROBE_READ_USER)
     code.when(R0, "==", 0, "got arguments")
     _flag(code, UNREADABLE)
     code.set(R6, 0)

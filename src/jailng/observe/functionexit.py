@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jailng.linux import tracing
+from jailng.linux import bpf
 from jailng.linux.bpf import FRAME, R1, R2, R6, R7, R8, R9
 from jailng.observe.offsets import Offsets
 from jailng.observe.ringrecord import (
@@ -42,7 +42,7 @@ class _Function(Program):
         code.jump("found")
         self._rest()
         code.fetch(R1, R8, COUNT)
-        self.chunk(tracing.READ_KERNEL, FRAME, _GIVEN, "out")
+        self.chunk(bpf.PROBE_READ_KERNEL, FRAME, _GIVEN, "out")
         code.fetch(R1, R8, SIZE, 4)
         code.fetch(R2, R8, COUNT)
         code.subtract_of(R2, R1)
@@ -60,7 +60,7 @@ class _Function(Program):
         code.put_value(FRAME, KIND_, RESIZE)
         self._rest("named")
         code.move(R2, 8)
-        self.copy(COUNT, tracing.READ_KERNEL, FRAME, _GIVEN, "out")
+        self.copy(COUNT, bpf.PROBE_READ_KERNEL, FRAME, _GIVEN, "out")
         self.finish()
         return code.assembled()
 

@@ -10,7 +10,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from jailng.linux import tracing
+from jailng.linux import bpf, tracing
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R6, R7, R8, R9
 from jailng.linux.tracing import Code
 from jailng.observe.offsets import Offsets
@@ -65,7 +65,7 @@ class Program:
         code = self.code
         code.map_value(R2, self.maps.config)
         code.fetch(R1, R2, 8)
-        code.call(tracing.CURRENT_ANCESTOR_CGROUP_ID)
+        code.call(bpf.GET_CURRENT_ANCESTOR_CGROUP_ID)
         code.map_value(R2, self.maps.config)
         code.fetch(R1, R2, 0)
         code.put_value(FRAME, JAILED, 1)
@@ -93,14 +93,14 @@ class Program:
         code.when(R1, "!=", 0, "owned")
         code.fetch(R1, FRAME, KIND_)
         code.when(R1, "!=", START, "owned")
-        code.call(tracing.CURRENT_PID_TGID)
+        code.call(bpf.GET_CURRENT_PID_TGID)
         code.shift_right(R0, 32)
         code.put(FRAME, KEY, R0)
         code.map(R1, maps.pids)
         code.frame(R2, KEY)
         code.frame(R3, KEY)
         code.move(R4, 0)
-        code.call(tracing.MAP_UPDATE)
+        code.call(bpf.MAP_UPDATE_ELEM)
         code.jump("owned")
         code.label("unknown")
         code.fetch(R1, FRAME, JAILED)
@@ -109,7 +109,7 @@ class Program:
             code.map_value(R2, maps.config)
             code.fetch(R1, R2, 8)
             code.add(R1, depth)
-            code.call(tracing.CURRENT_ANCESTOR_CGROUP_ID)
+            code.call(bpf.GET_CURRENT_ANCESTOR_CGROUP_ID)
             code.put(FRAME, OWNER, R0)
             code.when(R0, "==", 0, f"not {depth}")
             code.look_up(maps.rings, OWNER)
@@ -129,16 +129,16 @@ class Program:
         code.look_up(maps.scratch, KEY)
         code.when(R0, "==", 0, "out")
         code.copy(R8, R0)
-        code.call(tracing.BOOT_TIME)
+        code.call(bpf.KTIME_GET_BOOT_NS)
         code.put(R8, TIME, R0)
-        code.call(tracing.CURRENT_PID_TGID)
+        code.call(bpf.GET_CURRENT_PID_TGID)
         code.put(R8, TID, R0)
-        code.call(tracing.CURRENT_UID_GID)
+        code.call(bpf.GET_CURRENT_UID_GID)
         code.put(R8, UID, R0, 4)
         code.copy(R1, R8)
         code.add(R1, COMM)
         code.move(R2, 16)
-        code.call(tracing.CURRENT_COMM)
+        code.call(bpf.GET_CURRENT_COMM)
         for slot, place in ((DEV_, DEV), (INDEX_, INDEX), (KIND_, KIND), (CODE_, CODE)):
             code.fetch(R1, FRAME, slot, 4)
             code.put(R8, place, R1, 4)
@@ -185,7 +185,7 @@ class Program:
     def copy(self, place: int, helper: int, base: int, offset: int, failed: str) -> None:
         """R2 bytes to ``place`` in the record, of the memory to which the pointer at ``base + offset`` leads.
 
-        ``helper``: READ_USER or READ_KERNEL. Where it cannot be read go on at ``failed``.
+        ``helper``: PROBE_READ_USER or PROBE_READ_KERNEL. Where it cannot be read go on at ``failed``.
         """
         code = self.code
         code.copy(R1, R8)
@@ -217,7 +217,7 @@ class Program:
         code.copy(R1, R6)
         code.copy(R2, R8)
         code.move(R4, 0)
-        code.call(tracing.RING_OUTPUT)
+        code.call(bpf.RINGBUF_OUTPUT)
         code.when(R0, "==", 0, done)
         code.look_up(self.maps.counts, OWNER)
         code.when(R0, "==", 0, done)
@@ -236,7 +236,7 @@ def depth(config: int) -> int:
     code.move(R9, 0)
     for _ in range(64):
         code.copy(R1, R9)
-        code.call(tracing.CURRENT_ANCESTOR_CGROUP_ID)
+        code.call(bpf.GET_CURRENT_ANCESTOR_CGROUP_ID)
         code.when_of(R0, "==", R7, "found")
         code.add(R9, 1)
     code.move(R9, -1)
@@ -245,6 +245,6 @@ def depth(config: int) -> int:
     code.end()
     loaded = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, code.assembled())
     try:
-        return tracing.run(loaded)
+        return bpf.run(loaded)
     finally:
         os.close(loaded)

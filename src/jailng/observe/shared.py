@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from jailng.core import index
 from jailng.errors import JailError, explain
-from jailng.linux import bpfmap, cgroup, ringbuffer, tracing
+from jailng.linux import bpf, bpfmap, cgroup, ringbuffer, tracing
 from jailng.observe import functionexit, ringrecord, sysexit
 from jailng.observe.offsets import Offsets
 
@@ -156,7 +156,7 @@ def _made() -> Shared:
     except OSError as error:
         raise JailError(f"the kernel does not let terminals be watched: {explain(error)}") from None
     offsets.keep()
-    numbers = [one.number() for one in maps.values()] + [tracing.number(link) for link in links]
+    numbers = [one.number() for one in maps.values()] + [bpf.number(link) for link in links]
     with open(f"{_FILE}.new", "w", encoding="ascii") as file:
         file.write(" ".join(map(str, numbers)) + "\n")
     os.rename(f"{_FILE}.new", _FILE)

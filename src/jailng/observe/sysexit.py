@@ -10,7 +10,7 @@ of a watched jail: these it finds as they do. docs/decisions/0031-terminals.md.
 
 from __future__ import annotations
 
-from jailng.linux import tracing
+from jailng.linux import bpf, tracing
 from jailng.linux.bpf import FRAME, R0, R1, R2, R6, R7, R8, R9
 from jailng.linux.libc import MACHINE
 from jailng.observe.offsets import Offsets
@@ -134,7 +134,7 @@ class _Program(Program):
         code.fetch(R1, FRAME, JAILED)
         code.when(R1, "!=", 0, "concerned")
         code.when(R8, "==", START, "concerned")
-        code.call(tracing.CURRENT_PID_TGID)
+        code.call(bpf.GET_CURRENT_PID_TGID)
         code.shift_right(R0, 32)
         code.put(FRAME, KEY, R0)
         code.look_up(self.maps.pids, KEY)
@@ -176,7 +176,7 @@ class _Program(Program):
     def _terminal(self, slot: int, name: str, none: str) -> None:
         """Of the descriptor in a slot: R8 is the tty. Leaves its number and its devpts in theirs."""
         code, at = self.code, self.at
-        code.call(tracing.CURRENT_TASK)
+        code.call(bpf.GET_CURRENT_TASK)
         code.follow(R8, R0, at["task_struct", "files"], TMP, none)
         code.follow(R8, R8, at["files_struct", "fdt"], TMP, none)
         code.read_kernel(TMP, 4, R8, at["fdtable", "max_fds"], none)
@@ -228,7 +228,7 @@ class _Program(Program):
         code.jump("alone")
         code.label("size")
         code.move(R2, 8)
-        self.copy(COUNT, tracing.READ_USER, FRAME, _THIRD, "out")
+        self.copy(COUNT, bpf.PROBE_READ_USER, FRAME, _THIRD, "out")
         code.jump("alone")
 
     def _chunks(self) -> None:
@@ -257,7 +257,7 @@ class _Program(Program):
         code.when(R1, "!=", 0, "chunk")
         # struct iovec: where, and how many bytes
         code.move(R2, 16)
-        self.copy(_BASE, tracing.READ_USER, R8, _VECTOR, "fault")
+        self.copy(_BASE, bpf.PROBE_READ_USER, R8, _VECTOR, "fault")
         code.fetch(R1, R8, _VECTOR)
         code.add(R1, 16)
         code.put(R8, _VECTOR, R1)
@@ -267,7 +267,7 @@ class _Program(Program):
         code.when_of(R1, "<=", R2, "within")
         code.copy(R1, R2)
         code.label("within")
-        self.chunk(tracing.READ_USER, R8, _BASE, "fault")
+        self.chunk(bpf.PROBE_READ_USER, R8, _BASE, "fault")
         code.put_value(R8, CODE, 0, 4)  # only the first of a call's begins as TIOCPKT has it
         code.fetch(R1, R8, SIZE, 4)
         for place in (_LEFT, _REST):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from jailng.linux import tracing
+from jailng.linux import bpf, tracing
 from jailng.linux.bpf import FRAME, R1, R2, R3, R4, R8
-
-# enum bpf_func_id
-UPDATE, DELETE = tracing.MAP_UPDATE, 3
-SET_CALLBACKS = 59
 
 _TEMPORARY = -8  # the place on the stack that these methods may use
 
@@ -59,7 +55,7 @@ class Trace(tracing.Code):
 
     def _read(self, size: int) -> None:
         self.set(R2, size)
-        self.call(tracing.READ_KERNEL)
+        self.call(bpf.PROBE_READ_KERNEL)
 
     def output(self, source: int, size: int) -> None:
         """To the ring in R1, so many bytes from ``source`` on."""
@@ -75,7 +71,7 @@ class Trace(tracing.Code):
 
     def _output(self) -> None:
         self.set(R4, 0)
-        self.call(tracing.RING_OUTPUT)
+        self.call(bpf.RINGBUF_OUTPUT)
 
     def when_words_differ(self, register: int, other: int, label: str) -> None:
         """Go on at ``label`` if the low halves of the registers differ."""

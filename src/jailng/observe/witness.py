@@ -134,7 +134,7 @@ def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
         links.append(tracing.attach(program, point))
         os.close(program)
     numbers = [table.number() for table in (maps.jails, maps.rings, maps.lineages, maps.scratch)]
-    numbers += [tracing.number(link) for link in links]
+    numbers += [bpf.number(link) for link in links]
     os.ftruncate(state, 0)
     head = " ".join([_FORM, registry.boot_id(), *map(str, numbers)])
     os.pwrite(state, f"{head}\n".encode("ascii"), 0)
