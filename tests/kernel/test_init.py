@@ -59,8 +59,9 @@ echo rc shuts down
 /usr/sbin/nginx -s stop
 """
 _RECIPES = {"systemd": guests.SYSTEMD, "sysv": guests.SYSVINIT, "openrc": guests.OPENRC, "rc": guests.SYSVINIT}
-# What the console says last when the guest has shut itself down.
-_LAST_WORDS = {"systemd": "Halting system", "sysv": "Will now halt", "openrc": "Will now halt", "rc": "rc shuts down"}
+# What the console says last when the guest has shut itself down. startpar of SysV's init keeps to itself what a script
+# says beside another until that has ended, so what halts says it, or is too fast for it.
+_LAST_WORDS = {"systemd": "Halting system", "sysv": "Deactivating swap", "openrc": "Will now", "rc": "rc shuts down"}
 _INIT = """#!/bin/sh
 trap '' TERM INT HUP PWR
 {}

@@ -22,7 +22,6 @@ NAME = "console.log"
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 _CONSOLE = posix.makedev(136, 0)  # pts/0, the first of an instance
 _APPEND = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK
-_ROOM = 64
 
 
 def begin(record: Record, params: Parameters, init: int) -> None:
@@ -121,16 +120,7 @@ def _open(directory: int, name: str, path: str) -> int:
 
 def _laid_down(home: int, given: list[int], name: str) -> program.Program:
     way = program.Program()
-    way.fds += given
-    process.usual_priority(way)
-    way.fork(0, home, label="console: clone3", orphan=True)
-    way.must("setsid")
-    above = max(given) + _ROOM  # of what tells of a failure
-    for number, fd in enumerate(given):
-        way.must("dup3", fd, above + number, 0)
-    for number in range(len(given)):
-        way.must("dup3", above + number, number, 0)
-    way.must("chdir", way.text("/"))
+    process.orphan(way, home, given, "console: clone3")
     process.bound(way, 0)
     way.execute([jailinit.path(), "console", name, f"{name}.1"], {"PATH": ""}, last=len(given) - 1)
     return way

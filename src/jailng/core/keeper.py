@@ -60,16 +60,7 @@ def _start(record: Record) -> None:
 
 def _laid_down(record: Record, home: int, given: list[int]) -> program.Program:
     way = program.Program()
-    way.fds += given
-    process.usual_priority(way)
-    way.fork(0, home, orphan=True)
-    way.must("setsid")
-    way.must("chdir", way.text("/"))
-    above = max(*given, len(given)) + 1
-    for number, fd in enumerate(given):
-        way.must("dup3", fd, above + number, 0)
-    for number in range(len(given)):
-        way.must("dup3", above + number, number, 0)
+    process.orphan(way, home, given)
     # None of the caller's, nor that by which it would hear what has failed: who waits for its end hears that all went
     # well.
     way.must("close_range", len(given), _ALL, 0)

@@ -14,9 +14,12 @@ from jailng.linux.libc import ENOENT, ENOSYS, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jailng.core.confinement import Confinement
     from jailng.core.program import Data, Program
 
+_ROOM = 16  # above what a program is given, for what is opened after that
 NOBODYS = 0x6FFFFFFF  # a uid that no jail has: above 65535, below the first of the private ranges
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -110,6 +113,23 @@ def _open_cgroup(program: Program, name: str, directory: str, keep: int, unless:
     program.must(
         "openat", -1, tasks, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=keep, unless=unless, label=f"cgroup {name}"
     )
+
+
+def orphan(program: Program, home: int, given: Sequence[int], label: str = "") -> None:
+    """Go on in a child of init's, born into the cgroup ``home``, in a session of its own and the host's /.
+
+    ``given`` are its descriptors from 0 on. The others stay, with the one by which it tells what has failed.
+    """
+    program.fds += given
+    usual_priority(program)
+    program.fork(0, home, label=label, orphan=True)
+    program.must("setsid")
+    program.must("chdir", program.text("/"))
+    above = max(given) + _ROOM
+    for number, fd in enumerate(given):
+        program.must("dup3", fd, above + number, 0)
+    for number in range(len(given)):
+        program.must("dup3", above + number, number, 0)
 
 
 def leave_the_caller(program: Program, confinement: Confinement) -> None:

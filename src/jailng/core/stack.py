@@ -248,17 +248,8 @@ def _asking(init: int) -> socket:
 
 
 def _laid_down(way: program.Program, home: int, given: tuple[int, int, int]) -> program.Program:
-    way.fds += given
-    process.usual_priority(way)
-    way.fork(0, home, label="ng.stack=shared: clone3", orphan=True)
-    way.must("setsid")
+    process.orphan(way, home, given, "ng.stack=shared: clone3")
     way.may("prlimit64", 0, _RLIMIT_NOFILE, way.data(words(_LISTENERS, _LISTENERS)), 0)
-    above = max(*given, len(given)) + 1
-    for number, fd in enumerate(given):
-        way.must("dup3", fd, above + number, 0)
-    for number in range(len(given)):
-        way.must("dup3", above + number, number, 0)
-    way.must("chdir", way.text("/"))
     process.bound(way, caps.mask(_CAPABILITIES))
     way.execute([jailinit.path(), "sockets"], {"PATH": ""})
     return way
