@@ -69,9 +69,10 @@ class Duty:
     def ready(self) -> None:
         """Nothing of the jail escapes this post from now on: whoever waits for that may go on."""
         if self.awaited:
+            # The supervisor first: killed after whoever waits has heard it, this worker is followed by another.
+            os.kill(os.getppid(), _READY)
             os.write(self._tells, b"ready")
             self.close()
-            os.kill(os.getppid(), _READY)
 
     @property
     def awaited(self) -> bool:
