@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from jailng.core import registry
+from jailng.linux import tracing
 from jailng.observe import witness
 from jailng.observe.executions import Execution
 from tests.kernel.conftest import Command
@@ -83,6 +85,51 @@ def logged(jail: Command, *parameters: str) -> Iterator[Log]:
             os.close(link)
     finally:
         assert jail("-r", "cell").returncode == 0
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def held(record: registry.Record) -> int:
+    """How many a post more holds; let go of again."""
+    before = descriptors()
+    made = witness.hold(record)
+    count = descriptors() - before
+    for fd in made.links:
+        os.close(fd)
+    maps, flows = made.maps, made.connections
+    of_all = maps.jails, maps.rings, maps.lineages, maps.scratch
+    for one in (*of_all, made.executions, flows.ring, flows.lost, flows.flows):
+        one.close()
+    assert descriptors() == before
+    return count
+
+
+def no_room(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_cannot_be_taken_over_is_let_go_of(
+    jail: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what an earlier post has left the last part is gone; or the jail's own part cannot be had."""
+    with logged(jail, f"path={small_root}") as log:
+        state = Path(witness._STATE)
+        there = state.read_text()
+        gone = " ".join([*there.split()[:9], str((1 << 31) - 1)])
+        taken = held(log.record)
+        state.write_text(gone)
+        assert held(log.record) == taken
+        assert state.read_text() not in (there, gone)
+        monkeypatch.setattr(tracing, "load", no_room)
+        before = descriptors()
+        for text in (there, gone):
+            state.write_text(text)
+            with pytest.raises(OSError, match="No space"):
+                witness.hold(log.record)
+            assert descriptors() == before
 
 
 _CONNECTIONS = """

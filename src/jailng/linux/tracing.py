@@ -7,9 +7,14 @@ programs is read by helpers that fail instead of faulting. bpf(2), bpf-helpers(7
 from __future__ import annotations
 
 import posix
+from errno import ENOENT
 
-from jailng.linux import assembler, bpf
+from jailng.linux import assembler, bpf, bpfmap
 from jailng.linux.libc import MACHINE, address, buffer, syscall, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.linux.bpfmap import Map
 
 PROG_TYPE_RAW_TRACEPOINT = 17
 PROG_TYPE_TRACING = 26
@@ -166,6 +171,23 @@ def attach(program: int, tracepoint: bytes | None) -> int:
     return syscall("bpf", _RAW_TRACEPOINT_OPEN, attr, len(attr))
 
 
-def numbered(number: int) -> int:
-    """A descriptor of the link that the kernel calls by that number. Raises OSError (ENOENT: nobody has it)."""
-    return bpf.numbered(bpf.LINK_GET_FD_BY_ID, number)
+def taken_over(maps: list[tuple[int, int, int]], links: list[int]) -> tuple[list[Map], list[int]] | None:
+    """Maps, each by its number and the sizes of keys and values, and links, by theirs; None where one is gone.
+
+    Nothing is left open then. Raises OSError.
+    """
+    opened: list[int] = []
+    try:
+        found = []
+        for number, key, value in maps:
+            found.append(bpfmap.numbered(number, key, value))
+            opened.append(found[-1].fd)
+        for link in links:
+            opened.append(bpf.numbered(bpf.LINK_GET_FD_BY_ID, link))
+    except OSError as error:
+        for fd in opened:
+            posix.close(fd)
+        if error.errno != ENOENT:
+            raise
+        return None
+    return found, opened[len(found) :]

@@ -130,18 +130,11 @@ def _taken_over() -> Shared | None:
             numbers = [int(word) for word in file.read().split()]
     except (FileNotFoundError, ValueError):
         return None
-    maps: dict[str, bpfmap.Map] = {}
-    try:
-        for number, (name, (_, key, value, _, _)) in zip(numbers, _MAPS.items(), strict=False):
-            maps[name] = bpfmap.numbered(number, key, value)
-        links = [tracing.numbered(number) for number in numbers[len(_MAPS) :]]
-        if links:
-            return Shared(maps, links)
-    except OSError:
-        pass  # they have gone with the last post
-    for one in maps.values():
-        one.close()
-    return None
+    if len(numbers) <= len(_MAPS):
+        return None
+    maps = [(number, key, value) for number, (_, key, value, _, _) in zip(numbers, _MAPS.values(), strict=False)]
+    found = tracing.taken_over(maps, numbers[len(_MAPS) :])
+    return None if found is None else Shared(dict(zip(_MAPS, found[0], strict=True)), found[1])
 
 
 def _made() -> Shared:

@@ -16,7 +16,7 @@ import os
 import select
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from jailng.core import index, registry
@@ -54,6 +54,20 @@ _POINTS = (
 )
 
 
+class _Opened(ExitStack):
+    """Descriptors that are closed unless all goes well."""
+
+    def keep(self, fd: int) -> int:
+        """One more."""
+        self.callback(os.close, fd)
+        return fd
+
+    def map(self, made: Map) -> Map:
+        """That of a map."""
+        self.keep(made.fd)
+        return made
+
+
 @contextmanager
 def _locked() -> Iterator[int]:
     """What posts share is one process's at a time."""
@@ -80,64 +94,66 @@ class Held:
 
 def hold(record: Record) -> Held:
     """Have the kernel tell of a jail from now on. Raises OSError, of which the text says what this kernel refuses."""
-    with _locked() as state:
-        maps, links = _shared(state)
-        held = Held(maps, links, *_own(record, maps))
-    made = connectionprogram.programs(held.connections)
-    directory = cgroup.open_directory(record.cgroup)
-    try:
-        for kind, attach_type, code in made:
-            program = tracing.load(kind, code, attach_type)
-            try:
-                held.links.append(bpf.link(directory, program, attach_type))
-            finally:
-                os.close(program)
-    finally:
-        os.close(directory)
+    with _Opened() as opened:
+        with _locked() as state:
+            maps, links = _taken_over(state, opened) or _load(state, opened)
+            held = Held(maps, links, *_own(record, maps, opened))
+        made = connectionprogram.programs(held.connections)
+        directory = cgroup.open_directory(record.cgroup)
+        try:
+            for kind, attach_type, code in made:
+                program = tracing.load(kind, code, attach_type)
+                try:
+                    held.links.append(opened.keep(bpf.link(directory, program, attach_type)))
+                finally:
+                    os.close(program)
+        finally:
+            os.close(directory)
+        opened.pop_all()
     return held
 
 
-def _shared(state: int) -> tuple[execprogram.Maps, list[int]]:
-    """The programs about processes, and what they share."""
+def _taken_over(state: int, opened: _Opened) -> tuple[execprogram.Maps, list[int]] | None:
+    """The programs about processes, and what they share, if anybody has them."""
     try:
-        form, boot, *numbers = os.pread(state, 4096, 0).decode("ascii").partition("\n")[0].split()
+        form, boot, *numbers = os.pread(state, 4096, 0).decode("ascii").split()
         if form != _FORM or boot != registry.boot_id():
-            raise FileNotFoundError
+            return None
         jails, rings, lineages, scratch, *links = [int(number) for number in numbers]
+    except ValueError:
+        return None
+    sizes = (jails, 8, execprogram.COUNTERS.size), (rings, 8, 4), (lineages, 8, 4), (scratch, 4, execprogram.SCRATCH)
+    found = tracing.taken_over([*sizes], links)
+    if found is None:
+        return None
+    return execprogram.Maps(*map(opened.map, found[0])), [*map(opened.keep, found[1])]
+
+
+def _load(state: int, opened: _Opened) -> tuple[execprogram.Maps, list[int]]:
+    ring, table = ringbuffer.create(_EXECUTIONS_RING), _lineages()
+    try:
+        of = bpfmap.HASH_OF_MAPS
         maps = execprogram.Maps(
-            bpfmap.numbered(jails, 8, execprogram.COUNTERS.size),
-            bpfmap.numbered(rings, 8, 4),
-            bpfmap.numbered(lineages, 8, 4),
-            bpfmap.numbered(scratch, 4, execprogram.SCRATCH),
+            opened.map(bpfmap.create(bpfmap.HASH, 8, execprogram.COUNTERS.size, _JAILS, 0, bpfmap.NO_PREALLOC)),
+            opened.map(bpfmap.create(of, 8, 4, _JAILS, ring.fd, bpfmap.NO_PREALLOC)),
+            opened.map(bpfmap.create(of, 8, 4, _JAILS, table.fd, bpfmap.NO_PREALLOC)),
+            opened.map(bpfmap.create(bpfmap.PERCPU_ARRAY, 4, execprogram.SCRATCH, 1)),
         )
-        return maps, [tracing.numbered(link) for link in links]
-    except (FileNotFoundError, ValueError):
-        return _load(state)
-
-
-def _load(state: int) -> tuple[execprogram.Maps, list[int]]:
-    ring = ringbuffer.create(_EXECUTIONS_RING)
-    table = _lineages()
-    sparse = bpfmap.NO_PREALLOC
-    maps = execprogram.Maps(
-        bpfmap.create(bpfmap.HASH, 8, execprogram.COUNTERS.size, _JAILS, 0, sparse),
-        bpfmap.create(bpfmap.HASH_OF_MAPS, 8, 4, _JAILS, ring.fd, sparse),
-        bpfmap.create(bpfmap.HASH_OF_MAPS, 8, 4, _JAILS, table.fd, sparse),
-        bpfmap.create(bpfmap.PERCPU_ARRAY, 4, execprogram.SCRATCH, 1),
-    )
-    ring.close()
-    table.close()
+    finally:
+        ring.close()
+        table.close()
     at = places()
     links = []
     for point, made in _POINTS:
         program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, made(at, maps))
-        links.append(tracing.attach(program, point))
-        os.close(program)
+        try:
+            links.append(opened.keep(tracing.attach(program, point)))
+        finally:
+            os.close(program)
     numbers = [table.number() for table in (maps.jails, maps.rings, maps.lineages, maps.scratch)]
     numbers += [bpf.number(link) for link in links]
     os.ftruncate(state, 0)
-    head = " ".join([_FORM, registry.boot_id(), *map(str, numbers)])
-    os.pwrite(state, f"{head}\n".encode("ascii"), 0)
+    os.pwrite(state, " ".join([_FORM, registry.boot_id(), *map(str, numbers), "\n"]).encode("ascii"), 0)
     return maps, links
 
 
@@ -158,7 +174,7 @@ def _cgroups(record: Record) -> list[bytes]:
     return found
 
 
-def _own(record: Record, maps: execprogram.Maps) -> tuple[Map, connectionprogram.Maps]:
+def _own(record: Record, maps: execprogram.Maps, opened: _Opened) -> tuple[Map, connectionprogram.Maps]:
     """The jail's rings: of a post that was killed, if somebody has kept them. Those of jails of the past go."""
     cgroups = _cgroups(record)
     current = {key for one in registry.records() for key in _cgroups(one)}
@@ -167,18 +183,20 @@ def _own(record: Record, maps: execprogram.Maps) -> tuple[Map, connectionprogram
             table.drop(key)
     before = maps.rings.get(cgroups[0])
     if before is not None:
-        ring = bpfmap.numbered(_WORD.unpack(before)[0], 0, 0)
+        ring = opened.map(bpfmap.numbered(_WORD.unpack(before)[0], 0, 0))
     else:
-        ring, lineages = ringbuffer.create(_EXECUTIONS_RING), _lineages()
-        for key in cgroups:
-            maps.rings.put(key, _WORD.pack(ring.fd))
-            maps.lineages.put(key, _WORD.pack(lineages.fd))
-            maps.jails.put(key, bytes(execprogram.COUNTERS.size))
-        lineages.close()
+        ring, lineages = opened.map(ringbuffer.create(_EXECUTIONS_RING)), _lineages()
+        try:
+            for key in cgroups:
+                maps.rings.put(key, _WORD.pack(ring.fd))
+                maps.lineages.put(key, _WORD.pack(lineages.fd))
+                maps.jails.put(key, bytes(execprogram.COUNTERS.size))
+        finally:
+            lineages.close()
     flows = connectionprogram.Maps(
-        ringbuffer.create(_CONNECTIONS_RING),
-        bpfmap.create(bpfmap.ARRAY, 4, 8, 1),
-        bpfmap.create(bpfmap.LRU_HASH, connectionprogram.KEY_SIZE, 8, _FLOWS),
+        opened.map(ringbuffer.create(_CONNECTIONS_RING)),
+        opened.map(bpfmap.create(bpfmap.ARRAY, 4, 8, 1)),
+        opened.map(bpfmap.create(bpfmap.LRU_HASH, connectionprogram.KEY_SIZE, 8, _FLOWS)),
     )
     return ring, flows
 
