@@ -211,7 +211,7 @@ RUN += "sys.exit(replay.main(sys.argv[1:]))"
 class Terminal:
     """A terminal with a replay in it."""
 
-    def __init__(self, base: Path, *argv: str) -> None:
+    def __init__(self, base: Path, *argv: str, controls: bool = True) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
         self.modes = termios.tcgetattr(slave)
@@ -222,7 +222,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             env=environment,
-            preexec_fn=self._own,
+            preexec_fn=self._own if controls else os.setsid,
         )
         self.slave = slave
         self.seen = b""
@@ -248,11 +248,13 @@ class Terminal:
         return status
 
 
-def test_replayed_on_a_terminal(record: Callable[..., Recorder], kept: Path) -> None:
+@pytest.mark.parametrize("controls", [True, False])
+def test_replayed_on_a_terminal(record: Callable[..., Recorder], kept: Path, controls: bool) -> None:
     recorder = record()
     make(recorder)
     recorder.close()
-    terminal = Terminal(kept, "-s", "1000", next((kept / "cell/sessions").glob("*.cast")).name[17:25])
+    number = next((kept / "cell/sessions").glob("*.cast")).name[17:25]
+    terminal = Terminal(kept, "-s", "1000", number, controls=controls)
     seen = terminal.until(b"events")
     assert terminal.end() == 0
     assert seen.startswith("\x1b]0;root@cell\x07$ cat é\ufffd\r\n".encode())

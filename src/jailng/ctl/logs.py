@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 
@@ -11,6 +10,7 @@ from jailng.ctl import consolelog, listing, state
 from jailng.ctl.consolelog import Place, Reader, Shown
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
+from jailng.procs import printed
 
 USAGE = "usage: jailctl logs [-f] [-n lines] [--raw | --json] [--file file] jail ..."
 _TURN = 0.2  # seconds between two looks at files that nobody tells of
@@ -111,7 +111,6 @@ def _number(text: str) -> int:
 
 def _write(data: bytes) -> None:
     try:
-        while data:
-            data = data[os.write(1, data) :]
+        printed.write(data)
     except OSError as error:
         raise JailError(f"standard output: {error.strerror}") from None

@@ -12,10 +12,12 @@ from types import FrameType
 
 from jailng.ctl import listing
 from jailng.errors import JailError, UsageError
+from jailng.linux import pty
 from jailng.observe import cast, catalogue, escapes
 from jailng.observe.catalogue import Session
 from jailng.observe.player import Player, Wall
 from jailng.params.values import visible
+from jailng.procs import printed
 
 USAGE = "usage: jailctl replay [-i seconds] [-s speed] [--raw | --text] [--typed] id"
 _SPEEDS = (0.001, 1e6)
@@ -57,13 +59,8 @@ def dump(session: Session, code: str) -> int:
     """All bytes of a stream, as they were, to standard output; the exit status. Raises OSError."""
     with session.open() as file:
         for _, data in cast.pieces(cast.entries(file), code):
-            _write(data)
+            printed.write(data)
     return 0
-
-
-def _write(data: bytes) -> None:
-    while data:
-        data = data[os.write(1, data) :]
 
 
 def _text(session: Session, code: str) -> int:
@@ -80,9 +77,9 @@ def _text(session: Session, code: str) -> int:
                 shown = f"{'' if at_margin else chr(10)}[{event.time:.3f} s: {event.data}]\n"
             if shown:
                 at_margin = shown.endswith("\n")
-                _write(visible(shown, "\n\t").encode("utf-8", "replace"))
+                printed.write(visible(shown, "\n\t").encode("utf-8", "replace"))
     if not at_margin:
-        _write(b"\n")
+        printed.write(b"\n")
     return 0
 
 
@@ -97,10 +94,10 @@ def _play(session: Session, code: str, speed: float, idle: float | None, raw: bo
         found = _noted(cast.entries(file), notes)
         pieces = cast.pieces(found, code) if raw else _allowed(found, code, allowed)
         try:
-            ended = Player(Wall(terminal.keys), speed, idle).play(pieces, _write)
+            ended = Player(Wall(terminal.keys), speed, idle).play(pieces, printed.write)
         finally:
             if not raw:
-                _write(allowed.end().encode())
+                printed.write(allowed.end().encode())
     if not os.isatty(1):
         return 0
     size = os.get_terminal_size(1)
@@ -133,7 +130,7 @@ class _Terminal:
 
     def __init__(self) -> None:
         # In the background it may not change modes, and has no keys.
-        ours = [fd for fd in (0, 1) if os.isatty(fd) and os.tcgetpgrp(fd) == os.getpgrp()]
+        ours = [fd for fd in (0, 1) if os.isatty(fd) and pty.in_foreground(fd)]
         self.keys = 0 if 0 in ours else -1
         self._modes = [(fd, termios.tcgetattr(fd)) for fd in ours]
 

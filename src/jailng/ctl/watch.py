@@ -26,6 +26,7 @@ from jailng.observe.client import Watching
 from jailng.observe.event import Event
 from jailng.observe.ptys import Terminal
 from jailng.params.values import visible
+from jailng.procs import printed
 from jailng.procs.jails import named, user_name
 
 USAGE = "usage: jailctl watch [-ciotnW] [--json] jail [tty]"
@@ -341,7 +342,7 @@ class _Watch:
 
     def _show(self, one: Event) -> None:
         if one.kind == event.OUTPUT:
-            _write(one.data)
+            printed.write(one.data)
         elif one.kind == event.DROPPED:
             self._change(_OVERFLOWN, self.options.reconnect_on_overflow)
         elif one.kind == event.UNRECORDED:
@@ -358,12 +359,7 @@ class _Watch:
         self.screen.clear()
         now = time.strftime("Time: %d %b %H:%M")
         end = self.screen.end
-        _write(end.join(["", _LINE, now, text, _LINE, ""]).encode())
-
-
-def _write(data: bytes) -> None:
-    while data:
-        data = data[os.write(1, data) :]
+        printed.write(end.join(["", _LINE, now, text, _LINE, ""]).encode())
 
 
 class _Screen:
@@ -395,7 +391,7 @@ class _Screen:
         """Clear it, as terminfo says for its kind."""
         if self.sequence is None:
             self.sequence = _output(["tput", "clear"]) if os.isatty(1) else b""
-        _write(self.sequence)
+        printed.write(self.sequence)
 
 
 def _output(argv: list[str]) -> bytes:

@@ -54,14 +54,19 @@ def say(made: Sequence[str]) -> int:
     """Write lines to standard output; the exit status, 1 where they could not be written."""
     data = "".join([line + "\n" for line in made]).encode("utf-8", "surrogateescape")
     try:
-        while data:
-            data = data[os.write(1, data) :]
+        write(data)
     except BrokenPipeError:
         return 0  # whoever read has enough
     except OSError as error:
         print(f"standard output: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+def write(data: bytes) -> None:
+    """All of it to standard output. Raises OSError."""
+    while data:
+        data = data[os.write(1, data) :]
 
 
 def confirmed(question: str) -> bool:
