@@ -155,11 +155,9 @@ def row(one: Session) -> dict[str, Any]:
 
 
 def _list(found: list[Session], missing: dict[str, dict[str, dict[str, int]]], as_json: bool) -> int:
-    rows = [row(one) for one in found]
-    if as_json:
-        return listing.document({"sessions": rows, "missing": {name: what for name, what in missing.items() if what}})
-    status = listing.show("sessions", _COLUMNS, rows, as_json)
-    return status or printed.say([visible(line) for line in _missing(missing)])
+    more = {"missing": {name: what for name, what in missing.items() if what}}
+    status = listing.show("sessions", _COLUMNS, [row(one) for one in found], as_json, more)
+    return status or (0 if as_json else printed.say([visible(line) for line in _missing(missing)]))
 
 
 def _missing(missing: dict[str, dict[str, dict[str, int]]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ Whichever way a terminal is observed, these are what comes of it; recordings are
 from __future__ import annotations
 
 import struct
+import time
 
 # Kinds.
 OUTPUT = "o"  # what the terminal's user was shown: `data`, the bytes that the holder of the master has read
@@ -22,6 +23,11 @@ Facts = dict[str, "str | int"]
 
 _HEAD = struct.Struct("=QIiIIQIIc16s")
 _PAIR = b"\0"
+
+
+def now() -> int:
+    """The time, as events have it."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Event:
@@ -94,11 +100,11 @@ def unpacked(message: bytes) -> Event:
     """The event that ``Event.packed`` has made that message of. Raises ValueError for what it has not."""
     if len(message) < _HEAD.size:
         raise ValueError("not an event")
-    time, dev, terminal, pid, uid, count, size, _, kind, comm = _HEAD.unpack_from(message)
+    at, dev, terminal, pid, uid, count, size, _, kind, comm = _HEAD.unpack_from(message)
     body = message[_HEAD.size :]
     facts: Facts = {}
     for pair in body[:size].split(_PAIR) if size else ():
         key, _, value = pair.decode("utf-8", "surrogateescape").partition("=")
         facts[key] = int(value[1:]) if value.startswith("i") else value[1:]
     name = comm.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    return Event(time, kind.decode("ascii"), terminal, dev, pid, uid, name, body[size:], count, facts)
+    return Event(at, kind.decode("ascii"), terminal, dev, pid, uid, name, body[size:], count, facts)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from jailng.errors import JailError
 from jailng.observe import budget, cast, session
 from jailng.observe.archive import Archive, File
-from jailng.observe.event import DROPPED, END, INPUT, OUTPUT, RESIZE, START, UNRECORDED, WHO, Event, Facts
+from jailng.observe.event import DROPPED, END, INPUT, OUTPUT, RESIZE, START, UNRECORDED, WHO, Event, Facts, now
 from jailng.observe.recording import Recording
 from jailng.observe.tally import Tally
 from jailng.procs.jails import Jails
@@ -31,7 +31,6 @@ _SIZE = re.compile(rb"(\d{1,5})x(\d{1,5})")
 _PATIENCE, _MOMENT = 5.0, 0.02  # seconds
 _LATE = 10 * _SECOND
 _NAMES = 5 * _SECOND  # for which what the jail calls its users is taken to be the same
-_LOCK = re.compile(r"[\w.-]+")
 
 
 class Recorder:
@@ -51,7 +50,7 @@ class Recorder:
         self._unfinished: list[tuple[Recording, str]] = []  # whose end could not be written yet
         self._jails, self._asked = Jails(), 0
         self._lost = 0  # events of the jail's, of whichever of its sessions
-        self._now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._now = now()
         for name in self._archive.names():
             if not self._archive.has_ended(name):
                 self._take_up(name)
@@ -91,8 +90,7 @@ class Recorder:
         taken = Recording.resumed(file, found, self._budget(), self._lost)
         if theirs != self._identity:
             self._finish(taken, session.CUT_OFF)
-            if _LOCK.fullmatch(theirs):
-                self._unlock(theirs)
+            session.unlock(self._directory, theirs)
             return
         key = (int(found.header.own.get("dev", 0)), int(found.header.own.get("terminal", -1)))
         before = self._live.pop(key, None)
@@ -100,12 +98,6 @@ class Recorder:
             self._finish(before, session.CUT_OFF)
         self._live[key] = taken
         self._archive.append(file, taken.gap())
-
-    def _unlock(self, recorder: str) -> None:
-        try:
-            os.unlink(f"{recorder}.lock", dir_fd=self._directory)
-        except FileNotFoundError:
-            pass
 
     def limit(self, options: budget.Options) -> None:
         """Other limits from now on."""
@@ -159,7 +151,7 @@ class Recorder:
             self._finish(found, state)
         self._live.clear()
         self.tick(self._now)
-        self._unlock(self._identity)
+        session.unlock(self._directory, self._identity)
         self._tally.close()
         os.close(self._lock)
         os.close(self._directory)
@@ -206,7 +198,7 @@ class Recorder:
         # Of a session that was there long before anybody recorded it there is nothing to wait for when it is replayed.
         late = self._now - event.time > _LATE
         start = self._now if late else event.time
-        wall = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) + start
+        wall = time.time_ns() - now() + start
         own: dict[str, str | int] = {
             "id": secrets.token_hex(4),
             "jail": record.name,

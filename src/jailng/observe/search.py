@@ -93,12 +93,12 @@ class _Stream:
             text = text.replace("\r", "\n")
         clean = escapes.plain(text)
         found: list[tuple[int, re.Match[str]]] = []
-        if self._pattern.search(clean):
-            pieces = escapes.pieces(text)
-            starts = [start for start, _ in pieces]
-            for match in self._pattern.finditer(clean):
-                start, place = pieces[bisect_right(starts, match.start()) - 1]
-                found.append((place + match.start() - start, match))
+        matches = list(self._pattern.finditer(clean))
+        pieces = escapes.pieces(text) if matches else []
+        starts = [start for start, _ in pieces]
+        for match in matches:
+            start, place = pieces[bisect_right(starts, match.start()) - 1]
+            found.append((place + match.start() - start, match))
         if self._code == cast.INPUT and ("\b" in text or "\x7f" in text):
             edited, places = _edited(text)
             known = {place for place, _ in found}

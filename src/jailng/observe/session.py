@@ -7,12 +7,14 @@ import fcntl
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from jailng.observe import cast
 from jailng.observe.cast import Counts, Header
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})\.cast")
+_RECORDER = re.compile(r"[\w.-]+")
 _TAIL = 4096
 LIVE, ENDED, CUT_OFF = "live", "ended", "cut off"
 # How much of a file there is at most between two lines of what has been counted, and a line more.
@@ -161,9 +163,16 @@ def lock(directory: int, recorder: str, make: bool = False) -> int:
     return fd
 
 
+def unlock(directory: int, recorder: str) -> None:
+    """Take away the lock of whoever has recorded under that name, if it is one. Raises OSError."""
+    if _RECORDER.fullmatch(recorder):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{recorder}.lock", dir_fd=directory)
+
+
 def is_recorded(directory: int, recorder: str) -> bool:
     """Whether somebody records under that name now."""
-    if not re.fullmatch(r"[\w.-]+", recorder):
+    if not _RECORDER.fullmatch(recorder):
         return False
     try:
         fd = os.open(f"{recorder}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)

@@ -22,6 +22,7 @@ from jailng.params import watch
 
 if TYPE_CHECKING:
     from jailng.core.registry import Record
+    from jailng.observe.budget import Options
     from jailng.observe.post import Duty
     from jailng.observe.recorder import Recorder
     from jailng.observe.watchers import Watcher
@@ -93,7 +94,7 @@ class _Work:
                 pass
             tracker.end_gone()
         while True:
-            soon = self.watchers.flush(_now()) or self._is_growing()
+            soon = self.watchers.flush(event.now()) or self._is_growing()
             pause = min([_TICK, *tracker.due(), *([_SOON] if soon else [])])
             more = self._read()
             ready = post.readable(
@@ -177,7 +178,7 @@ class _Work:
         told[1], told[2] = at, told[2] + 1 if at == told[1] and self.ring.waiting else 0
         if told[2] >= _DEATHS and self.ring.skip():
             told[2] = 0
-            self._tell(Event(_now(), event.DROPPED, count=1))
+            self._tell(Event(event.now(), event.DROPPED, count=1))
 
     def _tell(self, one: Event) -> None:
         if self.recorder is not None:
@@ -188,27 +189,31 @@ class _Work:
         now = time.monotonic()
         if self.recorder is not None and now - self.ticked >= _TICK:
             self.ticked = now
-            self.recorder.tick(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            self.recorder.tick(event.now())
 
     def _refresh(self) -> None:
         """Record, or do not, as the jail's parameters say."""
         self.wanted = self.duty.refresh()
         asked = watch.of(self.duty.record.params, "tty") if self.wanted else None
-        if asked is not None and self.recorder is None:
-            from jailng.observe.budget import Options
-            from jailng.observe.recorder import Recorder
-
-            directory = store.directory(self.duty.record.name, "sessions")
-            self.recorder = Recorder(self.duty.record, str(directory), Options(**asked.options))
-            for session in self.tracker.sessions.values():
-                self.recorder.take(session.start)
-        elif asked is not None and self.recorder is not None:
+        if asked is not None:
             from jailng.observe.budget import Options
 
-            self.recorder.limit(Options(**asked.options))
-        elif asked is None and self.recorder is not None and not self.duty.ended():
+            self._record(Options(**asked.options))
+        elif self.recorder is not None and not self.duty.ended():
             self.recorder.close("stopped")
             self.recorder = None
+
+    def _record(self, options: Options) -> None:
+        """Record within these limits."""
+        if self.recorder is not None:
+            self.recorder.limit(options)
+            return
+        from jailng.observe.recorder import Recorder
+
+        directory = store.directory(self.duty.record.name, "sessions")
+        self.recorder = Recorder(self.duty.record, str(directory), options)
+        for session in self.tracker.sessions.values():
+            self.recorder.take(session.start)
 
     def _may_leave(self) -> bool:
         """Whether nobody wants to know anything."""
@@ -227,7 +232,7 @@ class _Work:
             with suppress(ValueError, OSError):
                 typed = bytes.fromhex(str(words["typed"]))
                 pid = _peer(watcher)
-                self._tell(Event(_now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
+                self._tell(Event(event.now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
         else:
             watcher.want(wants, key is not False)
 
@@ -244,7 +249,3 @@ class _Work:
 
 def _peer(watcher: Watcher) -> int:
     return int.from_bytes(watcher.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
-
-
-def _now() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -89,7 +89,7 @@ class Tracker:
         # Of one that is gone the ring may still have something; ``end_gone`` ends it after that.
         for key in going_on:
             if key[0] == dev and key[1] not in present:
-                self._begin(Event(_now(), event.START, key[1], dev), goes_on=True)
+                self._begin(Event(event.now(), event.START, key[1], dev), goes_on=True)
         if not present:
             return
         openers = ptys.openers(dev)
@@ -97,7 +97,7 @@ class Tracker:
             self.shared.follow(pid)
         for number in present:
             who = openers.get(number)
-            begun = Event(_now(), event.START, number, dev, who.pid if who else 0, who.uid if who else 0)
+            begun = Event(event.now(), event.START, number, dev, who.pid if who else 0, who.uid if who else 0)
             begun.comm = who.comm if who else ""
             self._begin(begun, (dev, number) in going_on)
 
@@ -110,7 +110,7 @@ class Tracker:
             found = os.stat(str(key[1]), dir_fd=self.devs[key[0]], follow_symlinks=False)
         except (KeyError, OSError):
             return False
-        return found.st_ctime_ns > time.time_ns() - (_now() - seen)
+        return found.st_ctime_ns > time.time_ns() - (event.now() - seen)
 
     def take(self, record: bytes) -> None:
         """One record of the ring."""
@@ -174,7 +174,7 @@ class Tracker:
         self.flush()
         lost, _ = self.shared.lost(self.jail)
         if lost > self.told[0]:
-            self._lost(lost, _now())
+            self._lost(lost, event.now())
 
     def look_at_ends(self) -> None:
         """What inotify says: end the terminals that are there no more. The ring has been read before."""
@@ -198,7 +198,7 @@ class Tracker:
         """A terminal is gone."""
         found = self.sessions.pop((dev, number))
         start = found.start
-        self.tell(Event(at or _now(), event.END, number, dev, start.pid, start.uid, start.comm))
+        self.tell(Event(at or event.now(), event.END, number, dev, start.pid, start.uid, start.comm))
         if not any(other.start.pid == start.pid for other in self.sessions.values()) and not _lives(start.pid):
             self.shared.forget(start.pid)
 
@@ -240,7 +240,9 @@ class Tracker:
             session.facts = facts
             start = session.start
             self.tell(
-                Event(_now(), event.WHO, session.number, session.dev, start.pid, start.uid, start.comm, facts=facts)
+                Event(
+                    event.now(), event.WHO, session.number, session.dev, start.pid, start.uid, start.comm, facts=facts
+                )
             )
 
     def _remote(self, pid: int) -> str:
@@ -285,7 +287,3 @@ class Tracker:
 
 def _lives(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
-
-
-def _now() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
