@@ -243,6 +243,28 @@ def test_another_address_while_it_runs(machine: Namespace, kept: Path, jail: Com
         assert payloads(kept) == sent
 
 
+def test_interfaces_that_are_gone_leave_nothing(
+    machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
+) -> None:
+    """The memory of their rings neither; and another filter does not begin to take what is no longer the jail's."""
+    with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets") as record:
+        _, worker = workers(record)
+        for number in range(6):
+            for address in (OTHER, JAIL):
+                assert jail("-m", "name=pk", f"ip4.addr={address}").returncode == 0
+                sent = send(machine, 1, first=number, to=address)
+                eventually(lambda: payloads(kept)[-1:] == sent)  # noqa: B023  # it is called at once
+        eventually(
+            lambda: rings(worker) <= 2, lambda: rings(worker)
+        )  # of the supervisor's beginning, and the one there is
+        assert workers(record)[1] == worker
+
+
+def rings(pid: int) -> int:
+    """The packet sockets' that a process has mapped."""
+    return Path(f"/proc/{pid}/maps").read_text().count(" socket:[")
+
+
 def test_who_writes_is_killed(
     machine: Namespace, kept: Path, jail: Command, jexec: Command, jailctl: Command, small_root: Path
 ) -> None:

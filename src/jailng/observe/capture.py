@@ -110,7 +110,7 @@ class Line:
         self.number = number
         self.tap = tap
         self.source = source
-        self.gone = False
+        self.gone = 0.0  # when it was found that nothing more will come
         self.skip = 0  # packets of what is ready that are written already
         self.counts = pcapng.Counts()
 
@@ -123,8 +123,11 @@ class Capture:
         self.held = held
         self.wanted = held.wanted
         self.lines = [Line(number, *one) for number, one in enumerate(held.sources.items())]
+        self._open_lines = self.lines.copy()  # there may be something to read
         if duty.again:
-            self._take_on()
+            # What the worker before this one went by: another filter than the supervisor knows of, perhaps.
+            asked = _asked(duty.record)
+            self.wanted = Wanted(asked.filter, asked.options["snaplen"])
         options = _asked(duty.record).options
         directory = store.directory(held.name, KIND)
         sizes = options["size"], options["files"], options["seconds"]
@@ -135,16 +138,9 @@ class Capture:
         self._again = 0.0
         self._poll = select.poll()
 
-    def _take_on(self) -> None:
-        """What the worker before this one went by: another filter than the supervisor knows of, perhaps."""
-        asked = _asked(self.duty.record)
-        if (asked.filter, asked.options["snaplen"]) != (self.wanted.expression, self.wanted.snaplen):
-            self.wanted = Wanted(asked.filter, asked.options["snaplen"])
-            self._choose(self.wanted)
-
     def _choose(self, wanted: Wanted) -> None:
-        for line in self.lines:
-            if isinstance(line.source, packet.Ring):
+        for line in self._open_lines:
+            if isinstance(line.source, packet.Ring) and not line.gone:
                 line.source.keep(wanted.program)
 
     # Sections
@@ -188,7 +184,7 @@ class Capture:
     def _count(self) -> int:
         """Ask the kernel what it has dropped; how many packets."""
         found = 0
-        for line in self.lines:
+        for line in self._open_lines:
             _, drops = line.source.counted()
             line.counts.received += drops
             line.counts.dropped += drops
@@ -208,6 +204,8 @@ class Capture:
         for line in self.lines:
             self._poll.register(line.source, select.POLLIN)
         self._adapt()
+        if self.duty.again:
+            self._choose(self.wanted)
         self.duty.ready()
         due = time.monotonic()
         while True:
@@ -293,11 +291,12 @@ class Capture:
                     self._tell(explain(error))
                     continue
                 self.lines.append(Line(len(self.lines), tap, source))
+                self._open_lines.append(self.lines[-1])
                 self._write([], 0, self.lines[-1])
                 self._poll.register(source, select.POLLIN)
 
     def _leave(self, line: Line) -> None:
-        line.gone = True
+        line.gone = time.monotonic()
         line.source.stop()
         while line.source.ready():
             self._take(line)
@@ -305,6 +304,7 @@ class Capture:
 
     def _look_round(self) -> None:
         drops = self._count()
+        self._let_go()
         if drops:
             self._write([self._statistics(f"{drops} packets found no room in the ring")], 0, self.lines[0])
         elif self._trouble and self._lost:
@@ -313,6 +313,14 @@ class Capture:
             self._rotate("the file before this has been removed while it was written")
         elif self.files.due:
             self._rotate()
+
+    def _let_go(self) -> None:
+        """Of the memory for what has come from interfaces that are gone; the supervisor keeps that of its own."""
+        for line in self._open_lines[len(self.held.sources) :]:
+            if line.gone and time.monotonic() > line.gone + _SECOND:
+                self._open_lines.remove(line)
+                line.source.close()
+                del line.source
 
     def _drain(self) -> None:
         """What the jail has sent before its end is handed over a moment later."""
@@ -331,7 +339,7 @@ class Capture:
     def _take_all(self, found: dict[int, int]) -> bool:
         """Deal with all that is ready; whether there was anything. ``found`` is what poll(2) said."""
         some = False
-        for line in list(self.lines):
+        for line in self._open_lines:
             while line.source.ready():
                 some = True
                 self._take(line)
