@@ -177,11 +177,12 @@ def test_jails_of_other_kinds(jailctl: Command, jail: Command, jexec: Command, s
     (inner / "tmp").mkdir(parents=True)
     limited = ("ng.uids=shared", "ng.limits=maxproc:deny=1", "children.max=1")
     assert jail("-c", "name=x", f"path={small_root}", *limited, "persist").returncode == 0
-    sleeping = subprocess.Popen(
-        [str(jexec("-h").args[0]), "x", "sleep", "1000"], stdin=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+    assert jail("-c", "name=x.y", f"path={inner}", "ng.uids=shared", "persist").returncode == 0
+    words = [str(jexec("-h").args[0]), "x", "sh", "-c", "echo here; exec sleep 1000"]
+    sleeping = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=ENVIRONMENT)
+    assert sleeping.stdout is not None
     try:
-        assert jail("-c", "name=x.y", f"path={inner}", "ng.uids=shared", "persist").returncode == 0
+        assert sleeping.stdout.readline() == b"here\n"
         for word, path in (("x:/tmp", small_root / "tmp/f"), ("x.y:/tmp", inner / "tmp/f")):
             done = jailctl("cp", str(there / "f"), word)
             assert (done.returncode, done.stderr, path.read_text()) == (0, "", "f")
@@ -189,7 +190,7 @@ def test_jails_of_other_kinds(jailctl: Command, jail: Command, jexec: Command, s
             assert (done.returncode, done.stderr) == (0, "")
     finally:
         jail("-R", "x")
-        sleeping.wait(timeout=20)
+        sleeping.communicate(timeout=20)
 
 
 def test_links_lead_nowhere_outside(jailctl: Command, root: Path, there: Path) -> None:
