@@ -123,11 +123,13 @@ def parent(pid: int) -> int:
         return 0
 
 
-def needs_libpcap() -> None:
+def filters() -> str:
+    """Why there are no filters, or ""."""
     try:
         libpcap.Filter("ip", 96)
     except libpcap.Unavailable as error:
-        pytest.skip(str(error))
+        return str(error)
+    return ""
 
 
 def test_every_packet_is_kept_and_nothing_of_it_is_seen_inside(
@@ -206,7 +208,8 @@ def test_what_it_shows_as_it_comes(
 def test_only_what_a_filter_takes_and_no_jail_for_one_that_is_none(
     machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
 ) -> None:
-    needs_libpcap()
+    if why := filters():
+        pytest.skip(why)
     done = jail(
         "-c", "name=pk", f"path={small_root}", f"ip4.addr={JAIL}", "persist", "ng.watch=packets filter udp prot 1"
     )
@@ -246,7 +249,7 @@ def test_another_address_while_it_runs(machine: Namespace, kept: Path, jail: Com
 def test_interfaces_that_are_gone_leave_nothing(
     machine: Namespace, kept: Path, jail: Command, jailctl: Command, small_root: Path
 ) -> None:
-    """The memory of their rings neither; and another filter does not begin to take what is no longer the jail's."""
+    """Nor the memory of their rings."""
     with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets") as record:
         _, worker = workers(record)
         for number in range(6):
@@ -254,9 +257,8 @@ def test_interfaces_that_are_gone_leave_nothing(
                 assert jail("-m", "name=pk", f"ip4.addr={address}").returncode == 0
                 sent = send(machine, 1, first=number, to=address)
                 eventually(lambda: payloads(kept)[-1:] == sent)  # noqa: B023  # it is called at once
-        eventually(
-            lambda: rings(worker) <= 2, lambda: rings(worker)
-        )  # of the supervisor's beginning, and the one there is
+        # The first one is the supervisor's, too.
+        eventually(lambda: rings(worker) <= 2, lambda: rings(worker))
         assert workers(record)[1] == worker
 
 
@@ -396,7 +398,7 @@ def test_more_than_the_ring_has_room_for(
 
 
 def test_interfaces_that_a_jail_has_been_lent(
-    kept: Path, jail: Command, jexec: Command, shim: Shim, small_root: Path
+    kept: Path, jail: Command, jexec: Command, jailctl: Command, shim: Shim, small_root: Path
 ) -> None:
     """A pair's end on the host, whatever root inside makes of the other; and one without, by BPF inside."""
     ip("link add ep0 type veth peer name ep1", "link set ep0 up", f"address add {HOST}/24 dev ep0")
@@ -421,6 +423,10 @@ def test_interfaces_that_a_jail_has_been_lent(
             assert (done.returncode, done.stderr) == (0, "")
             ip("link set epair0b up")
             eventually(lambda: not heard(kept, b"%d" % time.monotonic_ns()))
+            if not filters():  # another of which does not begin it again
+                assert jail("-m", "name=pk", "ng.watch=packets filter ip").returncode == 0
+                eventually(lambda: "another filter" in remarks(jailctl))
+                assert not heard(kept, b"with a filter")
             done = shim("ifconfig", "epair0b", "vnet", "pk")
             assert (done.returncode, done.stderr) == (0, "")
             assert jexec("pk", "/bin/busybox", "sh", "-c", inside).returncode == 0
