@@ -14,6 +14,7 @@ from pathlib import Path
 
 import seccomp
 
+from jailng.core import beside, registry
 from tests.kernel.conftest import ENVIRONMENT
 from tests.kernel.injector import KILL, SHORT, Call, Done, Injector
 from tests.kernel.leftovers import differences, snapshot
@@ -193,6 +194,14 @@ class Campaign:
     def is_there(self, name: str) -> bool:
         return self.run("jls", "-j", name, "jid").returncode == 0
 
+    def in_place(self, name: str) -> None:
+        """Wait until those beside the jail are where they stay."""
+        record = registry.find(name)
+        assert record is not None
+        for identity in [one for one in (record.warden, *record.posts.values()) if one]:
+            while f"/{beside.HOME}\n" not in Path(f"/proc/{identity.partition(' ')[0]}/cgroup").read_text():
+                time.sleep(0.01)
+
     def facts(self, name: str) -> str:
         """What distinguishes the jail from a weaker one, as it sees it and as the host does."""
         if not self.is_there(name):
@@ -348,6 +357,7 @@ class Campaign:
         """Of jexec: the command has run, or it is said why not; nobody else stays inside."""
         outside = snapshot(self.stage)
         assert not self.run("jail", *create).returncode
+        self.in_place(name)
         self.again()
         command = self.argv("jexec", *enter)
         calls = self.points(command)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from jailng.linux import controller
 from tests.kernel.conftest import ENVIRONMENT, Command
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
@@ -46,3 +48,29 @@ def test_no_descriptor_to_see_whether_a_jail_lives(
         assert "not found" not in done.stderr
         assert jexec("one", "/bin/echo", "here").stdout == "here\n", (program, words)
     assert jail("-r", "one").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["pids", "cpu", "memory"])
+def test_no_room_for_a_cgroup_of_v1(checkout: Path, jail: Command, small_root: Path, name: str) -> None:
+    """What it lies in, which is of all jails, goes with the last of them, though that never had one."""
+    top = controller.hierarchy(name)
+    if not top:
+        pytest.skip(f"the controller {name} is not on v1")
+    made = [f"{checkout}/bin/jail", "-c", "name=a", f"path={small_root}", "persist"]
+    for number in range(1, 20):
+        done = _failing("mkdir", "ENOSPC", *made, when=str(number))
+        if done.returncode == 0:
+            break
+        assert not Path(top, "jailng").exists(), (number, done.stderr)
+    assert jail("-r", "a").returncode == 0
+
+
+def test_killed_before_all_jails_have_their_weight(jail: Command, small_root: Path) -> None:
+    """The next one gives it to them."""
+    top = controller.hierarchy("cpu")
+    if not top:
+        pytest.skip("the controller cpu is not on v1")
+    Path(top, "jailng").mkdir()
+    assert jail("-c", "name=a", f"path={small_root}", "persist").returncode == 0
+    assert Path(top, "jailng/cpu.shares").read_text() == f"{min(1024 * (os.cpu_count() or 1), 1 << 18)}\n"
+    assert jail("-r", "a").returncode == 0

@@ -74,7 +74,7 @@ class Allot(Operation):
         """Whether it is cgroup2 that has the controller; in v1 the directory is made."""
         found = controller.hierarchy(name)
         if found:
-            if name == "cpu" and not cgroup.exists(f"{found}/{_ALL}"):
+            if name == "cpu":
                 _weigh(found)
             controller.make(name, self.path)
         elif found is None and name in controller.NEEDED:
@@ -105,10 +105,16 @@ class Allot(Operation):
 def _weigh(top: str) -> None:
     """Give all jails together the weight of one process on each processor: the kernel parts a group's among these.
 
-    In v1 the host's processes may stand beside the group, each with a weight of its own. Raises OSError.
+    In v1 the host's processes may stand beside the group, each with a weight of its own. Who made the group may have
+    been killed before it had the weight. Raises OSError.
     """
-    controller.make("cpu", _ALL)
-    cgroup.write(f"{top}/{_ALL}/cpu.shares", b"%d" % min(_WEIGHT * (posix.cpu_count() or 1), _HEAVIEST))
+    shares = f"{top}/{_ALL}/cpu.shares"
+    try:
+        if cgroup.read(shares) != b"%d\n" % _WEIGHT:  # what a group has from the kernel
+            return
+    except FileNotFoundError:
+        controller.make("cpu", _ALL)
+    cgroup.write(shares, b"%d" % min(_WEIGHT * (posix.cpu_count() or 1), _HEAVIEST))
 
 
 def limit_processes(path: str, most: int) -> None:

@@ -139,7 +139,7 @@ def attached(
         from jailng.engine import broker
 
         broker.revive(record)
-    if record.warden:
+    if record.warden or _is_watched(record.params.get("ng.limits", "")):
         from jailng.limits import standing
 
         standing.look_after(record)
@@ -147,7 +147,7 @@ def attached(
         from jailng.core import halt
 
         halt.look_after(record)
-    if record.posts:
+    if record.posts or record.params.get("ng.watch") or record.params.get("ng.log"):
         from jailng.observe import posts
 
         posts.look_after(record)
@@ -167,10 +167,15 @@ def attached(
         posix.close(pidfd)
 
 
+def _is_watched(limits: str) -> bool:
+    """Whether, by the text of ng.limits, a warden is wanted. A jail -m that was killed may not have started it."""
+    return any(f":{action}" in limits.lower() for action in ("log=", "devctl=", "sig"))
+
+
 def _streams(record: Record, base: int, fds: tuple[int, int, int], attended: bool) -> Streams:
     try:
         root = attach.open_tree_of(record)
-    except OSError:  # PID 1 has ended since
+    except (FileNotFoundError, ProcessLookupError):  # PID 1 has ended since
         raise JailError(f'jail "{record.name}" not found') from None
     try:
         return stdio.prepare(root, base, fds, attended)

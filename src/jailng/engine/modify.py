@@ -10,7 +10,7 @@ from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.params.model import SYSV, Parameters
-from jailng.params.values import visible
+from jailng.params.values import escape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _change(record: Record, changes: Parameters) -> None:
         _take_rules(record, params.text("name"), changed)
         _carry_out(record, params, changed)
         policed = _police(record, params, changed)
-    except (JailError, OSError):
+    except BaseException:  # a module that cannot be loaded, too
         if renamed:
             for one in (record, *registry.below(record.name)):
                 _keep_name(one)
@@ -89,8 +89,10 @@ def _change(record: Record, changes: Parameters) -> None:
     policed(record)
     if renamed:
         _keep_name(record)
-    _follow(record, changed)
-    _watch(record, changed, before)
+    # A command that asked for the same may have been killed here: what is given is seen to, changed or not.
+    asked = [*changed, *[name for name in ("ng.limits", *_POSTS) if changes.given(name)]]
+    _follow(record, asked)
+    _watch(record, asked, before)
     _tell_inside(record, changed)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
@@ -125,13 +127,14 @@ def _watch(record: Record, changed: list[str], before: dict[str, str]) -> None:
     """Have the posts that the jail's parameters ask for now; those that were, if there cannot be such."""
     if not record.posts and not any(name in changed for name in _POSTS):
         return
-    from jailng.observe import posts
-    from jailng.params.values import escape
-
     try:
+        from jailng.observe import posts
+
         posts.settle(record)
-    except (JailError, OSError):
+    except BaseException:  # a module that cannot be loaded, too
         record.append([f"param {name}={escape(text)}" for name, text in before.items() if name in changed])
+        from jailng.observe import posts
+
         posts.look_after(record)
         raise
 

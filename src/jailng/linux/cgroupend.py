@@ -64,8 +64,9 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
         directory = controller.existing(name, path)
         if directory:
             _remove_directory(directory, until)
-            if "/" not in above:
-                _leave(directory.rpartition("/")[0])
+        place = "" if "/" in above else controller.existing(name, above)  # also where the jail's could not be made
+        if place:
+            _leave(place)
     if "/" in above:
         return
     _leave(above)

@@ -1,0 +1,128 @@
+"""Every system call fails once, of jails with more beside or in them: watched, logged, limited, with an init."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jailng.linux import btf
+from tests.kernel import injector, test_faults
+from tests.kernel.campaign import Campaign
+from tests.kernel.networks import Namespace
+from tests.kernel.stage import mount, unmount
+from tests.kernel.test_faults import ADDRESS
+
+pytestmark = pytest.mark.skipif(not injector.SUPPORTED, reason="the tracer knows the registers of x86_64 only")
+needs_btf = pytest.mark.skipif(not os.path.exists(btf.VMLINUX), reason="a kernel without BTF")
+tracer, campaign, on_lan, words = test_faults.tracer, test_faults.campaign, test_faults.on_lan, test_faults.words
+_LIMITS = "maxproc:deny=20,memoryuse:deny=64M,pcpu:deny=50,nshm:deny=5,openfiles:deny=100"
+_RULES = f"ng.limits={_LIMITS},wallclock:log=100000"
+
+
+@pytest.fixture
+def logs(stage: object) -> Iterator[None]:
+    """A /var/log of the test's own."""
+    mount("none", "/var/log", "tmpfs", 0, "size=64m")
+    yield
+    unmount("/var/log")
+
+
+@pytest.fixture
+def guest(small_root: Path) -> Path:
+    """A root with an rc and an init, each of a few lines."""
+    for name in ("sbin", "sys"):
+        (small_root / name).mkdir(exist_ok=True)
+    for script, text in (
+        ("etc/rc", "sleep 1000 >/dev/null 2>&1 &"),
+        ("etc/rc.shutdown", "echo goes"),
+        ("sbin/init", "trap 'exit 0' TERM\nwhile :; do sleep 1000 & wait $!; done"),
+        ("sbin/poweroff", "kill -TERM 1"),
+    ):
+        (small_root / script).write_text(f"#!/bin/sh\n{text}\n")
+        (small_root / script).chmod(0o755)
+    return small_root
+
+
+# Watched and logged
+
+
+@needs_btf
+def test_terminals(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.creation(*words, "ng.watch=tty")
+
+
+def test_packets(logs: None, campaign: Campaign, on_lan: Namespace, words: list[str]) -> None:
+    campaign.creation(*words, "interface=ep0", f"ip4.addr={ADDRESS}", "ng.watch=packets size=1M files=2")
+
+
+def test_a_log_of_what_it_says(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.creation(*words, "ng.log=syslog")
+
+
+@needs_btf
+def test_a_log_of_all(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.creation(*words, "ng.log=all")
+
+
+@needs_btf
+def test_to_watch_and_log_from_now_on(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.modification(words, "-m", "name=a", "ng.watch=tty", "ng.log=syslog", "meta=new")
+
+
+def test_to_log_no_longer(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.modification([*words, "ng.log=syslog"], "-m", "name=a", "ng.log=", "meta=new")
+
+
+def test_removal_of_what_is_logged(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.removal([*words, "ng.log=syslog"], "-r", "a")
+
+
+def test_entry_of_what_is_logged(logs: None, campaign: Campaign, words: list[str]) -> None:
+    campaign.entry([*words, "ng.log=syslog"], "a", "/bin/echo", "here")
+
+
+# Limited
+
+
+def test_limits(campaign: Campaign, words: list[str]) -> None:
+    campaign.creation(*words, _RULES)
+
+
+def test_modification_of_limits(campaign: Campaign, words: list[str]) -> None:
+    campaign.modification([*words, _RULES], "-m", "name=a", _RULES.replace("100", "90"))
+
+
+def test_entry_of_what_is_limited(campaign: Campaign, words: list[str]) -> None:
+    campaign.entry([*words, _RULES], "a", "/bin/echo", "here")
+
+
+@pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices here")
+@pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="mkfs.ext4 is not installed")
+def test_an_image(campaign: Campaign, words: list[str]) -> None:
+    quota = [*words, "ng.quota=image:24M"]
+    campaign.run("jail", *quota)  # which makes the image, and says so
+    campaign.run("jail", "-r", "a")
+    campaign.creation(*quota)
+
+
+# With an init
+
+
+def test_an_rc(logs: None, guest: Path, campaign: Campaign, words: list[str]) -> None:
+    campaign.creation(*words, "ng.init=rc")
+
+
+def test_an_init(logs: None, guest: Path, campaign: Campaign, words: list[str]) -> None:
+    campaign.creation(*words, "ng.init=sysv", "allow.cgroup")
+
+
+def test_removal_of_an_rc(logs: None, guest: Path, campaign: Campaign, words: list[str]) -> None:
+    campaign.removal([*words, "ng.init=rc"], "-r", "a")
+
+
+def test_removal_of_an_init(logs: None, guest: Path, campaign: Campaign, words: list[str]) -> None:
+    campaign.removal([*words, "ng.init=sysv", "allow.cgroup"], "-r", "a")
