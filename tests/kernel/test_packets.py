@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from jailng.core import registry
-from jailng.linux import libpcap, ns
+from jailng.linux import libpcap, ns, packetcopy
 from jailng.observe import pcapng
 from jailng.observe.pcapng import Packet, Reader
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
@@ -244,6 +244,21 @@ def test_another_address_while_it_runs(machine: Namespace, kept: Path, jail: Com
         sent += send(machine, 20, first=20, to=OTHER)
         eventually(lambda: len(payloads(kept)) >= 40, lambda: len(payloads(kept)))
         assert payloads(kept) == sent
+
+
+def test_what_was_dropped_is_counted_by_one_process(machine: Namespace) -> None:
+    """The next worker does not count again what the one before it has counted, where packets are copied by BPF."""
+    try:
+        copies = packetcopy.Copies(4096, 96, socket.if_nametoindex("ep0"))
+    except OSError as error:
+        pytest.skip(f"this kernel has no TCX: {error}")
+    send(machine, 300, to=HOST)
+    child = os.fork()
+    if child == 0:
+        os._exit(copies.drops() < 200)
+    assert os.waitpid(child, 0)[1] == 0
+    assert copies.drops() < 100
+    copies.close()
 
 
 def test_interfaces_that_are_gone_leave_nothing(

@@ -56,8 +56,8 @@ class Source:
         del self.waiting[: sequence - self.taken]
         self.sequence = self.taken = sequence
 
-    def counted(self) -> tuple[int, int]:
-        return 0, 0
+    def drops(self) -> int:
+        return 0
 
     def gone(self) -> bool:
         return False

@@ -198,7 +198,7 @@ class Live:
     def last(self) -> Iterator[_Item]:
         """What was counted."""
         for tap, source in self.sources.items():
-            _, drops = source.counted()
+            drops = source.drops()
             self.counts[tap].received += drops
             self.counts[tap].dropped += drops
             yield pcapng.Statistics(self._shown[tap], time.time_ns(), self.counts[tap], "")

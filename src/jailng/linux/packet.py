@@ -67,10 +67,9 @@ class Ring:
     Raises OSError (ENODEV, ENOMEM).
     """
 
-    __slots__ = ("_memory", "_socket", "_view", "blocks", "name", "place", "sequence")
+    __slots__ = ("_memory", "_socket", "_view", "blocks", "place", "sequence")
 
     def __init__(self, name: str, size: int, program: bytes) -> None:
-        self.name = name
         self.blocks = max(2, size // BLOCK)
         self.place = 0
         self.sequence = 0
@@ -154,10 +153,10 @@ class Ring:
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return not self._socket.getsockname()[0]
 
-    def counted(self) -> tuple[int, int]:
-        """Frames that passed the program since this was asked last, and how many of those were dropped."""
-        packets, drops, _ = struct.unpack("=3I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
-        return packets, drops
+    def drops(self) -> int:
+        """How many frames that passed the program were dropped since this was asked last, by whichever process."""
+        _, drops, _ = struct.unpack("=3I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
+        return int(drops)
 
 
 def is_tapped(name: str) -> bool:

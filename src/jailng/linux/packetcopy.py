@@ -38,8 +38,7 @@ _HEAD = struct.Struct("=QIIIIII4x")
 _ROOMS = (256, 2048, 16384, 66560)
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 _RECORD = struct.Struct("=II")
-_POSITION = struct.Struct("=Q")
-_COUNTS = struct.Struct("=QQ")
+_POSITION = _COUNT = struct.Struct("=Q")
 
 
 class Copies:
@@ -54,34 +53,32 @@ class Copies:
     __slots__ = (
         "_available",
         "_consumer",
-        "_counters",
+        "_counted",
         "_data",
+        "_dropped",
         "_fds",
         "_links",
         "_index",
         "_raw",
-        "_seen",
         "_size",
-        "name",
         "sequence",
     )
 
     def __init__(
-        self, name: str, size: int, most: int, index: int = 0, both: bool = True, bare: bool = False, cgroup: int = -1
+        self, size: int, most: int, index: int = 0, both: bool = True, bare: bool = False, cgroup: int = -1
     ) -> None:
-        self.name = name
         self.sequence = 0
         self._raw = bare or not index
         self._index = index
         self._size = 1 << (size - 1).bit_length()
-        self._seen = (0, 0)
+        self._counted = mmap.mmap(-1, _COUNT.size)  # which processes that have this by fork(2) share
         self._available = 0
         self._fds: list[int] = []
         self._links: list[int] = []
         try:
             ring = self._kept(bpfmap.create(bpfmap.RINGBUF, 0, 0, self._size).fd)
-            self._counters = bpfmap.create(bpfmap.ARRAY, 4, _COUNTS.size, 1)
-            counters = self._kept(self._counters.fd)
+            self._dropped = bpfmap.create(bpfmap.ARRAY, 4, _COUNT.size, 1)
+            dropped = self._kept(self._dropped.fd)
             page = mmap.PAGESIZE
             self._consumer = mmap.mmap(ring, page)
             # The data lies twice, one behind the other, so that what goes round the end is in one piece.
@@ -91,7 +88,7 @@ class Copies:
                 ways = [(OUT, TCX_EGRESS), (IN, TCX_INGRESS)][not both :]
             for direction, place in ways:
                 kind = _PROG_TYPE_SCHED_CLS if index else bpf.PROG_TYPE_CGROUP_SKB
-                code = _program(ring, counters, most, direction, _TCX_NEXT if index else _ALLOW)
+                code = _program(ring, dropped, most, direction, _TCX_NEXT if index else _ALLOW)
                 program = bpf.load(kind, place, code)
                 try:
                     self._links.append(self._kept(bpf.link(index or cgroup, program, place)))
@@ -173,11 +170,11 @@ class Copies:
         """Whether nothing more will come, since the interface is there no longer."""
         return self._index > 0 and not any(_ifindex(link) for link in self._links)
 
-    def counted(self) -> tuple[int, int]:
-        """Packets since this was asked last, and how many of those were dropped."""
-        packets, drops = _COUNTS.unpack(self._counters.get(bytes(4)) or bytes(_COUNTS.size))
-        before, self._seen = self._seen, (packets, drops)
-        return packets - before[0], drops - before[1]
+    def drops(self) -> int:
+        """How many packets were dropped since this was asked last, by whichever process."""
+        drops = self._dropped.get(bytes(4)) or bytes(_COUNT.size)
+        before, self._counted[:] = self._counted[:], drops
+        return int(_COUNT.unpack(drops)[0] - _COUNT.unpack(before)[0])
 
 
 def _ifindex(link: int) -> int:
@@ -194,10 +191,9 @@ def is_tapped(index: int) -> bool:
         return False
 
 
-def _program(ring: int, counters: int, most: int, direction: int, verdict: int) -> bytes:
+def _program(ring: int, dropped: int, most: int, direction: int, verdict: int) -> bytes:
     code = tracing.Code()
     code.copy(R6, R1)
-    _count(code, counters, 0)
     code.load(R7, R6, _LENGTH)
     code.copy(R8, R7)
     code.when(R8, ">", min(most, _ROOMS[-1]), "cut")
@@ -243,13 +239,9 @@ def _program(ring: int, counters: int, most: int, direction: int, verdict: int) 
     code.set(R2, 0)
     code.call(bpf.RINGBUF_DISCARD)
     code.label("dropped")
-    _count(code, counters, 8)
+    code.map_value(R1, dropped)
+    code.set(R2, 1)
+    code.count(R1, 0, R2)
     code.label("done")
     code.leave(verdict)
     return code.assembled()
-
-
-def _count(code: tracing.Code, counters: int, offset: int) -> None:
-    code.map_value(R1, counters, offset)
-    code.set(R2, 1)
-    code.count(R1, 0, R2)

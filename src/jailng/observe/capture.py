@@ -185,7 +185,7 @@ class Capture:
         """Ask the kernel what it has dropped; how many packets."""
         found = 0
         for line in self._open_lines:
-            _, drops = line.source.counted()
+            drops = line.source.drops()
             line.counts.received += drops
             line.counts.dropped += drops
             found += drops

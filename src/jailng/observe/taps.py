@@ -146,12 +146,12 @@ def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RI
             init = attach.open_init(record)
             try:
                 with ns.InNamespace(init, ns.CLONE_NEWNET):
-                    return packetcopy.Copies(tap.name, COPIES, most, tap.index, tap.index != _LOOPBACK, tap.bare)
+                    return packetcopy.Copies(COPIES, most, tap.index, tap.index != _LOOPBACK, tap.bare)
             finally:
                 os.close(init)
         directory = cgroup.open_directory(record.cgroup)
         try:
-            return packetcopy.Copies(tap.name, COPIES, most, cgroup=directory)
+            return packetcopy.Copies(COPIES, most, cgroup=directory)
         finally:
             os.close(directory)
     except OSError as error:
