@@ -65,6 +65,11 @@ def open_directory(path: str) -> int:
     return posix.open(path, posix.O_RDONLY | _DIRECTORY, dir_fd=unified_root())
 
 
+def number(path: str) -> int:
+    """What programs of BPF know a cgroup2 directory by. Raises OSError."""
+    return posix.stat(path, dir_fd=unified_root()).st_ino
+
+
 def open_file(path: str, flags: int) -> int:
     """Open a control file, such as ``jailng/7/members/cgroup.events``. Raises OSError."""
     return posix.open(path, flags | posix.O_CLOEXEC, dir_fd=unified_root())

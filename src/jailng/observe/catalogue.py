@@ -71,8 +71,8 @@ def directory(jail: str) -> int:
         return -1
 
 
-def sessions(jails: Iterable[str]) -> Iterator[Session]:
-    """All sessions of these, jail by jail, in the order in which they began. Raises OSError."""
+def sessions(jails: Iterable[str], begins: str = "") -> Iterator[Session]:
+    """The sessions of these whose ids begin so, jail by jail, in the order in which they began. Raises OSError."""
     for jail in jails:
         fd = directory(jail)
         if fd < 0:
@@ -80,7 +80,8 @@ def sessions(jails: Iterable[str]) -> Iterator[Session]:
         try:
             recorded: dict[str, bool] = {}
             for name in sorted(os.listdir(fd)):
-                found = _one(jail, fd, name, recorded) if session.number(name) else None
+                number = session.number(name)
+                found = _one(jail, fd, name, recorded) if number and number.startswith(begins) else None
                 if found:
                     yield found
         finally:
@@ -125,7 +126,7 @@ def find(word: str) -> Session:
     """The session of that id, or whose id begins so, perhaps after ``JAIL/``. Raises JailError and OSError."""
     jail, slash, number = word.rpartition("/")
     names = [jail] if slash else store.jails()
-    found = [one for one in sessions(names) if number and one.id.startswith(number)]
+    found = list(sessions(names, number)) if number else []
     if not found:
         raise JailError(f"{visible(word)}: no such session")
     if len(found) > 1:

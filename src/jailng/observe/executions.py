@@ -10,7 +10,6 @@ from jailng.observe.connections import place, shown
 if TYPE_CHECKING:
     from jailng.observe.chain import Fields
 
-_TMPFS, _HUGETLBFS = 0x01021994, 0x958458F6
 _MEMFD = b"memfd:"
 _MINOR = 20
 
@@ -25,8 +24,8 @@ class Execution:
 
     def __init__(self, content: bytes, base: int) -> None:
         (
-            self.time, _, flags, self.host_pid, self.pid, self.host_ppid, self.ppid, self.host_sid, self.sid,
-            uid, euid, gid, self.links, self.inode, self.device, self.magic, self.session, self.before, tty,
+            self.time, _, flags, self.host_pid, self.pid, self.host_ppid, self.ppid, _, self.sid,
+            uid, euid, gid, self.links, self.inode, self.device, _, self.session, self.before, tty,
             name_size, interpreter_size, path_size, arguments_size, self.arguments_all, self.holder, self.holder_fd,
             family, port, remote_port, _, remote, local, self.socket, uid_before,
         ) = program.HEAD.unpack_from(content)  # fmt: skip

@@ -6,9 +6,10 @@ copies out. What is put in replaces what was there.
 
 from __future__ import annotations
 
-import array
 import os
 import socket
+
+from jailng.core import wire
 
 _SO_PEEK_OFF = 42
 _MOST = 8  # descriptors
@@ -26,7 +27,7 @@ class Store:
 
     def put(self, fds: list[int]) -> None:
         """Keep these, and let go of those that were there before."""
-        self._in.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+        self._in.sendmsg([b"\0"], wire.beside(*fds))
         for _ in range(self._waiting):
             self._close(self._receive(0))
         self._waiting = 1
@@ -53,14 +54,11 @@ class Store:
         self._out.close()
 
     def _receive(self, flags: int) -> list[int]:
-        _, ancillary, _, _ = self._out.recvmsg(1, socket.CMSG_LEN(_MOST * _NUMBER), flags)
-        fds = array.array("i")
-        for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(data[: len(data) - len(data) % _NUMBER])
+        _, controls, _, _ = self._out.recvmsg(1, socket.CMSG_LEN(_MOST * _NUMBER), flags)
+        fds = wire.received(controls)
         for fd in fds:
             os.set_inheritable(fd, False)
-        return list(fds)
+        return fds
 
     @staticmethod
     def _close(fds: list[int]) -> None:

@@ -154,8 +154,8 @@ class Statistics:
 class Reader:
     """Iterates over what is in a file of pcapng, in its order; kinds of blocks that it does not know are passed over.
 
-    ``offset`` is the end of the last block that was whole; where a file ends in the middle of one, so does this, and
-    ``torn`` is true. Raises Malformed.
+    ``offset`` is the end of the last block that was whole; where a file ends in the middle of one, so does this. Raises
+    Malformed.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -163,7 +163,6 @@ class Reader:
         self._order = "="
         self._interfaces: list[Interface] = []
         self.offset = 0
-        self.torn = False
 
     def __iter__(self) -> Iterator[Section | Interface | Packet | Statistics]:
         while (found := self._next()) is not None:
@@ -178,7 +177,6 @@ class Reader:
     def _next(self) -> tuple[int, bytes] | None:
         head = self._file.read(12)
         if len(head) < 12:
-            self.torn = bool(head)
             return None
         if head[:4] == b"\n\r\r\n":
             self._order = _order_of(head[8:])
@@ -190,7 +188,6 @@ class Reader:
             raise Malformed(f"a block of {size} bytes")
         rest = self._file.read(size - 12)
         if len(rest) < size - 12:
-            self.torn = True
             return None
         whole = head[8:] + rest
         if struct.unpack(f"{self._order}I", whole[-4:])[0] != size:

@@ -119,11 +119,6 @@ def user_device(dev: int) -> int:
     return os.makedev(dev >> 20, dev & 0xFFFFF)
 
 
-def cgroup_id(path: str) -> int:
-    """The kernel's number of a cgroup2 directory. Raises OSError."""
-    return os.stat(path, dir_fd=cgroup.unified_root()).st_ino
-
-
 def _taken_over() -> Shared | None:
     try:
         with open(_FILE, encoding="ascii") as file:
@@ -198,7 +193,7 @@ def at_system_calls(at: Offsets, maps: ringrecord.Maps) -> list[int]:
 def _configure(shared: Shared) -> None:
     """Tell the program which cgroup all jails are in."""
     config, key = shared.maps["config"], bytes(4)
-    found = cgroup_id(_ALL)
+    found = cgroup.number(_ALL)
     known, _ = _PAIR.unpack(config.get(key) or bytes(16))
     if known != found:
         config.put(key, _PAIR.pack(found, 63))  # deeper than any is

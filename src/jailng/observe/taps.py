@@ -185,7 +185,8 @@ def open_all(record: Record, program: bytes, most: int, room: int = RING) -> tup
 def wait(record: Record, seconds: float) -> None:
     """Wait, at most so long, until somebody takes packets of all that the jail has. Raises JailError, OSError."""
     until = time.monotonic() + seconds
-    while not all(_is_open(record, tap) for tap in survey(record)) and time.monotonic() < until:
+    taps = survey(record)
+    while not all(_is_open(record, tap) for tap in taps) and time.monotonic() < until:
         time.sleep(_MOMENT)
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jailng.core import registry
-from jailng.linux import ringbuffer
+from jailng.linux import cgroup, ringbuffer
 from jailng.observe import event, post, shared, store, watchers
 from jailng.observe.event import Event
 from jailng.observe.tracker import Tracker
@@ -55,7 +55,7 @@ class Held:
 def hold(record: Record) -> Held:
     """In the supervisor. Raises JailError and OSError."""
     found = shared.attached()
-    jail = shared.cgroup_id(record.cgroup)
+    jail = cgroup.number(record.cgroup)
     ring = ringbuffer.create(_RING)
     found.watch(jail, ring.fd)
     return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 32)).cast("Q"))

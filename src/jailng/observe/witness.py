@@ -16,7 +16,7 @@ import os
 import select
 import struct
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jailng.core import index, registry
@@ -165,12 +165,8 @@ def _cgroups(record: Record) -> list[bytes]:
     """The numbers of the cgroups that the jail's own processes are in; commands of the host's are beside these."""
     found = []
     for name in ("members", "init"):
-        try:
-            directory = cgroup.open_directory(f"{record.cgroup}/{name}")
-        except FileNotFoundError:
-            continue
-        found.append(_NUMBER.pack(os.fstat(directory).st_ino))
-        os.close(directory)
+        with suppress(FileNotFoundError):
+            found.append(_NUMBER.pack(cgroup.number(f"{record.cgroup}/{name}")))
     return found
 
 
@@ -202,7 +198,7 @@ def _own(record: Record, maps: execprogram.Maps, opened: _Opened) -> tuple[Map, 
 
 
 class Witness:
-    """A source of ``observe.happenings`` for one jail. ``kinds`` are those of KINDS that are wanted."""
+    """What the kernel tells of one jail, as entries of its log. ``kinds`` are those of KINDS that are wanted."""
 
     def __init__(self, record: Record, held: Held, kinds: Collection[str]) -> None:
         self.kinds = kinds
