@@ -54,9 +54,9 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there).
     """
     until = time.monotonic() + timeout
-    end(path, leaves, until)
-    for name in [*(f"{path}/{leaf}" for leaf in leaves), path]:
-        _remove_directory(name, until)
+    for leaf in end(path, leaves, until):
+        _remove_directory(f"{path}/{leaf}", until)
+    _remove_directory(path, until)
     above = path.rpartition("/")[0]
     for name in controller.V1:
         if name == "cpuset" and "/" in above:
@@ -79,19 +79,20 @@ def _leave(above: str) -> None:
         pass  # there are others, or somebody else was faster
 
 
-def end(path: str, leaves: tuple[str, ...], until: float) -> None:
+def end(path: str, leaves: tuple[str, ...], until: float) -> list[str]:
     """Kill everything in the cgroup ``path`` and wait for it to have gone, until ``time.monotonic`` is that.
 
-    Raises OSError, as ``remove``.
+    Those of the ``leaves`` that have not been removed on the way. Raises OSError, as ``remove``.
     """
     events = -1
+    left = list(leaves)
     try:
         events = cgroup.open_file(f"{path}/cgroup.events", posix.O_RDONLY)
         while path in _dying or cgroup.tells_of_processes(events):
             if path not in _dying:
                 kill(path, leaves)
-            for leaf in leaves:  # those that are empty already, while the others' processes die
-                _try_rmdir(f"{path}/{leaf}")
+            # Those that are empty already, while the others' processes die.
+            left = [leaf for leaf in left if not _try_rmdir(f"{path}/{leaf}")]
             _wait_for(_dying.pop(path), events, until)
             if time.monotonic() > until:
                 raise OSError(EBUSY, posix.strerror(EBUSY), path)
@@ -103,6 +104,7 @@ def end(path: str, leaves: tuple[str, ...], until: float) -> None:
             posix.close(fd)
         if events >= 0:
             posix.close(events)
+    return left
 
 
 def _left_in(leaf: str) -> list[int]:
