@@ -103,15 +103,16 @@ def test_who_is_interrupted_undoes_what_was_begun(host: Host, conf: Path, checko
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 def test_killed_anywhere(verb: str, host: Host, jls: Command, jexec: Command, checkout: Path, tmp_path: Path) -> None:
-    """The next list tells the truth, and the same verb again does what it is for."""
+    """The next list tells the truth, and the same verb again does what it is for, with b, which depends on it, too."""
     words = [str(checkout / "bin/jailctl"), verb, "-f", str(host.conf), "a"]
     before, after = {"start": ("stop", "running"), "stop": ("start", "stopped"), "restart": ("start", "running")}[verb]
-    assert host(before, "a")[0] == 0
+    first = "a" if verb == "start" else "b"
+    assert host(before, first)[0] == 0
     steps = faults.steps(tmp_path / "trace", *words)
     every = max(len(steps) // 6, 1) if STRIDE > 1 else 1
     wrong = []
     for step in steps[os.getpid() % every :: every]:
-        assert host(before, "a")[0] == 0
+        assert host(before, first)[0] == 0
         done = faults.run(step, "signal=SIGKILL", *words)
         state = host.states()["a"]
         lives = jls("-j", "a", "jid").returncode == 0
@@ -121,11 +122,27 @@ def test_killed_anywhere(verb: str, host: Host, jls: Command, jexec: Command, ch
         if state == "running" and jexec("a", "/bin/busybox", "true").returncode:
             wrong.append(f"{step}: {state}, and jexec does not get in")
         status, out, err = host(verb, "a")
-        if status or err or host.states()["a"] != after:
-            wrong.append(f"{step}: {state}; again: {status} {out} {err}; then {host.states()['a']}")
+        now = host.states()
+        if status or err or now["a"] != after or (verb != "start" and now["b"] != after):
+            wrong.append(f"{step}: {state}; again: {status} {out} {err}; then {now}")
     assert host("stop", "a")[0] == 0
     assert not wrong, "\n".join(wrong)
     assert not list(Path("/run/jailng/jails").iterdir())
+    assert not [*Path("/run/jailng").glob("restart/*")]
+
+
+def test_what_a_restart_has_left_is_not_started_once_it_was_stopped(host: Host) -> None:
+    place = Path("/run/jailng/restart")
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "1 1").write_bytes(b"a\nb\n")
+    assert host("stop", "b")[0] == 0
+    assert (place / "1 1").read_bytes() == b"a\n"
+    assert host("restart", "a") == (0, "a: created\na: started\n", "")
+    assert not [*place.iterdir()]
+    (place / "1 1").write_bytes(b"a\nb\nbro")  # that one was killed while it wrote
+    assert host("restart", "a") == (0, "a: removed\na: created\na: started\nb: created\nb: started\n", "")
+    assert not [*place.iterdir()]
+    assert host("stop", "-a")[0] == 0
 
 
 @pytest.mark.parametrize("verb", ["create", "destroy"])

@@ -15,7 +15,7 @@ from typing import NoReturn
 from jailng.conf import config
 from jailng.core import registry, undo
 from jailng.core.registry import Record
-from jailng.ctl import listing, state
+from jailng.ctl import listing, pending, state
 from jailng.engine import chosen, life
 from jailng.engine.dependency import START, STOP, Jail
 from jailng.engine.files import Files
@@ -108,12 +108,19 @@ class _Call:
                 for text in messages(error):
                     _complain(visible(text))
                 self.batch.failed = True
-        if self.work & START and self.work & STOP:
+        restarting = bool(self.work & START and self.work & STOP)
+        if restarting:
             self._take_along()
         wanted = [jail for jail in self.batch.jails.values() if jail.work and not jail.drawn]
         for jail in wanted:
             jail.wild = True  # it is no error if there is nothing to be done
+        names = [jail.name for jail in wanted]
+        under_way = pending.begin(names) if restarting else None
         self.batch.run()
+        if under_way is not None:
+            pending.end(under_way)
+        elif self.work == STOP:
+            pending.forget(names)
         if self.work == STOP:
             for jail in wanted:
                 if words != ["*"] and not jail.failed and not self._voice(jail).noted:
@@ -123,10 +130,11 @@ class _Call:
         return int(self.batch.failed)
 
     def _take_along(self) -> None:
-        """Those that depend on what is restarted are stopped before it: start again what of them runs."""
+        """Those that depend on what is restarted are stopped before it: start again what of them runs, or did."""
         found = [jail for jail in self.batch.jails.values() if jail.work]
+        left = pending.left()
         for jail in found:
-            later = [edge.later for edge in jail.before if registry.find(edge.later.name) is not None]
+            later = [edge.later for edge in jail.before if _runs(edge.later.name) or edge.later.name in left]
             fresh = list(dict.fromkeys(one for one in later if not one.work))
             self.batch.want(fresh, self.work, wild=True)
             found += fresh
@@ -143,6 +151,10 @@ class _Call:
             _Voice(word, self.verbose).note(_ALREADY)
             return
         chosen.choose(self.batch, self.known, word, self.work)
+
+
+def _runs(name: str) -> bool:
+    return registry.find(name) is not None
 
 
 def _load(file: str | None, needed: bool) -> config.Config | None:
