@@ -139,45 +139,43 @@ def _transport(
         return
     before = made.text
     made.text += f"{version} {ends[0]} > {ends[1]}: {name}"  # should there be no more of it
-    _SHOWN[protocol](data, length, made)
-    text = made.text[len(before) :].partition(f": {name}")[2]
+    text = _SHOWN[protocol](data, length, made.fields)
     if "source_port" in made.fields:
         ends = f"{ends[0]}.{made.fields['source_port']}", f"{ends[1]}.{made.fields['destination_port']}"
     more = " [fragmented]" if fragment == 0 else ""
     made.text = f"{before}{version} {ends[0]} > {ends[1]}: {text}{more}"
 
 
-def _tcp(data: bytes, length: int, made: Told) -> None:
+def _tcp(data: bytes, length: int, fields: dict[str, Any]) -> str:
     source, target, sequence, acknowledged, offset, bits, window = struct.unpack_from("!HHIIBBH", data)
     flags = "".join([letter for place, letter in enumerate(_FLAGS) if bits >> place & 1]) or "none"
     payload = max(length - (offset >> 4) * 4, 0)
-    made.fields.update(source_port=source, destination_port=target, flags=flags, payload=payload)
+    fields.update(source_port=source, destination_port=target, flags=flags, payload=payload)
     words = [f"Flags [{flags}]", f"seq {sequence}:{sequence + payload & 0xFFFFFFFF}" if payload else f"seq {sequence}"]
     if bits & 16:
         words.append(f"ack {acknowledged}")
-    made.text += ", ".join([*words, f"win {window}", f"length {payload}"])
+    return ", ".join([*words, f"win {window}", f"length {payload}"])
 
 
-def _udp(data: bytes, length: int, made: Told) -> None:
+def _udp(data: bytes, length: int, fields: dict[str, Any]) -> str:
     source, target = struct.unpack_from("!HH", data)
     payload = max(length - 8, 0)
-    made.fields.update(source_port=source, destination_port=target, payload=payload)
-    made.text += f"UDP, length {payload}"
+    fields.update(source_port=source, destination_port=target, payload=payload)
+    return f"UDP, length {payload}"
 
 
-def _icmp(protocol: int) -> Callable[[bytes, int, Told], None]:
+def _icmp(protocol: int) -> Callable[[bytes, int, dict[str, Any]], str]:
     asks, answers = _ECHO[protocol]
     name = "ICMP" if protocol == 1 else "ICMP6"
 
-    def shown(data: bytes, length: int, made: Told) -> None:
+    def shown(data: bytes, length: int, fields: dict[str, Any]) -> str:
         kind, code = struct.unpack_from("!BB", data)
-        made.fields.update(type=kind, code=code)
-        if kind in (asks, answers):
-            identity, sequence = struct.unpack_from("!HH", data, 4)
-            way = "request" if kind == asks else "reply"
-            made.text += f"{name} echo {way}, id {identity}, seq {sequence}, length {length}"
-        else:
-            made.text += f"{name} type {kind} code {code}, length {length}"
+        fields.update(type=kind, code=code)
+        if kind not in (asks, answers):
+            return f"{name} type {kind} code {code}, length {length}"
+        identity, sequence = struct.unpack_from("!HH", data, 4)
+        way = "request" if kind == asks else "reply"
+        return f"{name} echo {way}, id {identity}, seq {sequence}, length {length}"
 
     return shown
 
