@@ -15,13 +15,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jailng.core import registry
 from jailng.ctl import listing
 from jailng.errors import JailError, UsageError, explain
 from jailng.linux import inotify
 from jailng.observe import entry, store, verification
 from jailng.observe.chain import Chain
-from jailng.observe.logger import FOLDER, SEALS
+from jailng.observe.logger import FOLDER, SEALS, chain_of
 from jailng.observe.logreader import Reader
 from jailng.observe.seal import Head, Key, Seal
 from jailng.params.values import visible
@@ -68,11 +67,10 @@ def _one(words: list[str]) -> str:
 
 def _places(word: str) -> tuple[str, Path, Seal]:
     """The name of a jail that runs or of which something is kept, where its log is, and what authenticates it."""
-    record = registry.find(word)
-    name = record.name if record is not None else word
+    name = store.named(word)
     seal = Seal(Path(store.BASE, SEALS, name), name)
     folder = Path(store.BASE, name, FOLDER)
-    if not name or "/" in name or name.startswith(".") or not (folder.is_dir() or seal.directory.is_dir()):
+    if not name or not (folder.is_dir() or seal.directory.is_dir()):
         raise JailError(f"{visible(word)}: nothing of it is logged")
     return name, folder, seal
 
@@ -247,10 +245,10 @@ def _set_up(name: str) -> int:
     from jailng.params.model import check_name
 
     check_name(name, int(name) if name.isascii() and name.isdigit() else 0)
-    seal = Seal(store.directory(SEALS, name), name)
+    folder, seal = chain_of(name)
     if seal.state() is not None:
         raise JailError(f"{visible(name)}: there is a log of that name, with a key of its own")
-    chain = Chain(store.directory(name, FOLDER), seal, {"jail": name, "jid": 0}, keep_key=False)
+    chain = Chain(folder, seal, {"jail": name, "jid": 0}, keep_key=False)
     try:
         if chain.key is None:
             raise JailError(f"{visible(name)}: there is a log of that name, with a key of its own")

@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from jailng.core import attach, elsewhere, registry
+from jailng.core import attach, elsewhere
 from jailng.core.registry import Record
 from jailng.ctl import listing
 from jailng.ctl.listing import Column
 from jailng.errors import JailError, UsageError
 from jailng.linux import ns, packet
-from jailng.observe import packetfiles, packetline, pcapng, store, taps
+from jailng.observe import entry, packetfiles, packetline, pcapng, store, taps
 from jailng.observe.packetfilter import Wanted
 from jailng.observe.pcapng import Counts, Interface, Malformed, Packet
 from jailng.params.values import visible
@@ -79,10 +79,9 @@ def _number(option: str, text: str, least: int, most: int) -> int:
 
 def _kept(word: str) -> list[Path]:
     """The files of the jail of that name, or jid while it runs. Raises JailError."""
-    record = registry.find(word)
-    name = record.name if record is not None else word
-    if "/" in name or name.startswith("."):
-        raise JailError(f'jail "{visible(name)}" not found')
+    name = store.named(word)
+    if not name:
+        raise JailError(f'jail "{visible(word)}" not found')
     directory = Path(store.BASE, name, "packets")
     found = packetfiles.stored(directory)
     if not found:
@@ -102,19 +101,13 @@ def _rows(files: list[Path]) -> list[dict[str, object]]:
 def _row(path: Path, found: packetfiles.Look) -> dict[str, object]:
     return {
         "file": str(path),
-        "from": _date(found.first),
-        "to": _date(found.last),
+        "from": entry.shown_time(found.first) if found.first else None,
+        "to": entry.shown_time(found.last) if found.last else None,
         "packets": found.packets,
         "bytes": found.size,
         "dropped": found.lost,
         "remarks": found.remarks,
     }
-
-
-def _date(nanoseconds: int) -> str | None:
-    if not nanoseconds:
-        return None
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9)) + f".{nanoseconds % 10**9:09}Z"
 
 
 _Item = pcapng.Section | Interface | Packet | pcapng.Statistics | None

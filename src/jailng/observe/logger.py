@@ -81,9 +81,9 @@ class Logger:
         record = duty.record
         self.wanted = log.read([record.params["ng.log"]])
         self.name = held.name
-        folder, seal = chain_of(self.name)
+        folder, self.seal = chain_of(self.name)
         common = {"jail": record.name, "jid": record.jid}
-        self.chain = Chain(folder, seal, common, self.wanted.limits["size"], self.wanted.limits["keep"])
+        self.chain = Chain(folder, self.seal, common, self.wanted.limits["size"], self.wanted.limits["keep"])
         self.forwarders: Forwarders | None = None
         self.chain.key = None  # where it is kept is the seal's business
         self.guest: GuestLog | None = None
@@ -111,16 +111,13 @@ class Logger:
 
     def _wait(self) -> list[int]:
         waiter = select.poll()
-        for fd in (self.duty.init, self.duty.bell):
-            waiter.register(fd, select.POLLIN)
-        for fd in self.forwarders.fds if self.forwarders is not None else ():
+        for fd in (self.duty.init, self.duty.bell, *(self.forwarders.fds if self.forwarders is not None else ())):
             waiter.register(fd, select.POLLIN)
         due = time.monotonic() + _FOREVER
         if self._failing:
             due = self._retry
-        else:
-            if self.witness is not None:
-                waiter.register(self.witness.fileno(), select.POLLIN)
+        elif self.witness is not None:
+            waiter.register(self.witness.fileno(), select.POLLIN)
         if not self.chain.synced:
             due = min(due, time.monotonic() + _RETRY)
         if self.guest is not None:
@@ -202,8 +199,7 @@ class Logger:
         if self.forwarders is None and self.wanted.forwards:
             from jailng.observe.forward import Forwarders  # with it come ssl and socket's other half
 
-            _, seal = chain_of(self.name)
-            self.forwarders = Forwarders(self.chain.directory, seal.directory, self.name)
+            self.forwarders = Forwarders(self.chain.directory, self.seal.directory, self.name)
         if self.forwarders is not None:
             self.forwarders.follow(self.wanted.forwards)
 

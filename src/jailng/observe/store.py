@@ -10,6 +10,7 @@ import os
 import stat
 from pathlib import Path
 
+from jailng.core import registry
 from jailng.errors import JailError
 
 BASE = "/var/log/jailng"
@@ -32,6 +33,13 @@ def jails() -> list[str]:
     except FileNotFoundError:
         return []
     return sorted([name for name in found if not name.startswith(".")])  # what belongs to all, as no jail is named
+
+
+def named(word: str) -> str:
+    """The name, for which something may be kept, of the jail of that name, or jid while it runs; "": it is none."""
+    record = registry.find(word)
+    name = record.name if record is not None else word
+    return "" if "/" in name or name.startswith(".") else name
 
 
 def _ensure(path: Path) -> None:

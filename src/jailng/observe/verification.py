@@ -11,6 +11,7 @@ Without the key only the hashes are checked, which whoever has changed a line ca
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,8 @@ def verify(folder: Path, seal: Seal, key: Key | None, anchors: list[Head]) -> Re
     Raises OSError, JailError: it is rotated faster than it can be read.
     """
     for _ in range(_TRIES):
-        try:
+        with suppress(_Rotated):
             return Verification(folder, seal, key, anchors).run()
-        except _Rotated:
-            continue
     raise JailError(f"{folder}: files are rotated faster than they can be read: larger ones (size=) are not")
 
 
@@ -167,7 +166,6 @@ class Verification:
             epochs = self._near(entry.epochs(folder))
             report.files = [entry.file_name(epoch) for epoch in epochs]
             secret, at = (self._key.secret if self._key is not None else None), 0
-            before: _File | None = None
             for number, epoch in enumerate(epochs):
                 if secret is not None:
                     secret, at = ratchet.later_epoch(secret, epoch - at), epoch
@@ -177,7 +175,7 @@ class Verification:
                     report.entries = report.first
                 if not file.is_file:
                     self._tell(ALTERED, file.name, 0, -1, 1, "it is no file, but something else of that name")
-                self._check_between(before, file)
+                self._check_between(file)
                 is_last = number + 1 == len(epochs)
                 if secret is None:
                     self._follow_hashes(file, is_last)
@@ -185,9 +183,9 @@ class Verification:
                     self._check(file)
                     if is_last:
                         self._finish(file)
-                self._before = before = file
+                self._before = file
             self._check_first(epochs)
-            self._check_end(before)
+            self._check_end(self._before)
         finally:
             os.close(folder)
         return report
@@ -211,10 +209,10 @@ class Verification:
         told = f"the file is missing{'' if first == last else f', and all to {names[1]}'}"
         return Problem(MISSING, names[0], 0, -1, last - first + 1, told)
 
-    def _check_between(self, before: _File | None, file: _File) -> None:
+    def _check_between(self, file: _File) -> None:
+        before = self._before
         if before is not None and before.epoch + 1 < file.epoch:
             self.report.problems.append(self._missing(before.epoch + 1, file.epoch - 1))
-        if before is not None and before.epoch + 1 != file.epoch:
             self._prev = None
 
     def _check_first(self, epochs: list[int]) -> None:
