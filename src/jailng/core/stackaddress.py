@@ -166,7 +166,7 @@ def _bind_here(code: Code, size: int, own_address: tuple[int, ...]) -> None:
     A socket that is bound already stays as it is, but one that is bound to no address: that would be from the host's.
     """
     code.copy(R1, R6)
-    code.point(R2, -32)
+    code.frame(R2, -32)
     code.set(R3, size)
     code.call(bpf.BIND)
     code.jump_if(R0, 0, "connect")

@@ -159,7 +159,7 @@ def _load_bytes(code: Code, offset: int, size: int) -> None:
     """Bytes of the packet to the end of the frame."""
     code.copy(R1, R6)
     code.set(R2, offset)
-    code.point(R3, -32)
+    code.frame(R3, -32)
     code.set(R4, size)
     code.call(bpf.SKB_LOAD_BYTES)
     code.jump_unless(R0, 0, "drop")

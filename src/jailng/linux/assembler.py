@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jailng.linux import bpf
 
-_LOAD_WORD, _LOAD_WORDS, _STORE_WORD, _STORE_WORDS = 0x61, 0x79, 0x63, 0x7B
+_LOAD_WORD, _LOAD_WORDS, _STORE_WORD = 0x61, 0x79, 0x63
 _JUMP, _SAME, _DIFFERENT, _NULL = 0x05, 0x16, 0x56, 0x15
 _AND32, _MOV32, _ADD = 0x54, 0xB4, 0x07
 
@@ -40,8 +40,8 @@ class Code:
         """``register = value``, of 32 bits and without a sign."""
         self._add(_MOV32, register, 0, value)
 
-    def point(self, register: int, offset: int) -> None:
-        """``register = frame + offset``: a place on the stack."""
+    def frame(self, register: int, offset: int) -> None:
+        """``register`` = that place on the stack."""
         self.copy(register, bpf.FRAME)
         self._add(_ADD, register, 0, offset)
 

@@ -67,12 +67,6 @@ class Types:
                 return found
         raise OSError(ENOENT, "the kernel has no such member", f"struct {structure}: {'.'.join(members)}")
 
-    def size(self, structure: str) -> int:
-        """The structure's size in bytes. Raises OSError (ENOENT)."""
-        for place in self._structures.get(self._name(structure), ()):
-            return self._words[place + 2]
-        raise OSError(ENOENT, "the kernel has no such type", f"struct {structure}")
-
     def function(self, name: str) -> int:
         """The number of a function, for ``bpf.load``. Raises OSError (ENOENT)."""
         number = self._functions.get(self._name(name))

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from jailng.linux import ctnetlink
 from jailng.linux.netlink import NETLINK_NETFILTER, NLM_F_DUMP, Netlink, attributes
 
-_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _HELP, _TIMEOUT = 1, 2, 3, 5, 7
+_TUPLE_ORIG, _TUPLE_REPLY, _HELP, _TIMEOUT = 1, 2, 5, 7
 _COUNTERS_ORIG, _COUNTERS_REPLY, _USE, _ID, _TUPLE_MASTER, _ZONE, _LABELS = 9, 10, 11, 12, 14, 18, 22
 _PORTS = (6, 17, 33, 132, 136)  # tcp, udp, dccp, sctp, udplite
 _RAW = (ctnetlink.ORIGINAL, ctnetlink.ID, ctnetlink.ZONE)

@@ -106,11 +106,6 @@ class Code(assembler.Code):
         """``register = value``, of 64 bits."""
         self._instructions += [bpf.constant(register, value)[:8], bpf.constant(register, value)[8:]]
 
-    def frame(self, register: int, offset: int) -> None:
-        """``register`` = that place on the stack."""
-        self.copy(register, bpf.FRAME)
-        self.add(register, offset)
-
     def look_up(self, fd: int, key: int) -> None:
         """``r0`` = the value, or inner map, under the key at ``key`` on the stack; 0: there is none."""
         self.map(bpf.R1, fd)

@@ -17,7 +17,6 @@ WHO = "w"  # what has become known of who is behind a session: `facts`, all that
 END = "x"  # the pty is gone
 DROPPED = "d"  # there was no room: `count` events of the jail's, the last of which was at `time`, are missing here
 UNRECORDED = "u"  # `count` bytes that were moved in a way in which they could not be copied; `data` says which
-KINDS = OUTPUT + INPUT + RESIZE + START + WHO + END + DROPPED + UNRECORDED
 
 Facts = dict[str, "str | int"]
 

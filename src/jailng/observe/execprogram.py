@@ -27,16 +27,16 @@ ENTERED, NEW, UNKNOWN, CUT, DETACHED, UNREADABLE = 1, 2, 4, 8, 16, 32
 
 # A record: time kind flags | pid, inside ppid, inside sid, inside | uid euid gid links | inode dev magic |
 # session before | tty | sizes of: name given, interpreter, path, arguments | size of all arguments | whose the socket
-# is, and its descriptor | family, local port, remote port, state | remote and local address | where it is | uid before
-HEAD = struct.Struct("=QII 6I 4I QII QQ 16s 4I Q II HHHH 16s16s Q I4x")
+# is, and its descriptor | family, local port, remote port | remote and local address | where it is | uid before
+HEAD = struct.Struct("=QII 6I 4I QII QQ 16s 4I Q II HHH2x 16s16s Q I4x")
 (
     TIME, KIND, FLAGS, PID, PID_IN, PARENT, PARENT_IN, SESSION, SESSION_IN, UID, EUID, GID, LINKS, INODE, DEVICE, MAGIC,
     LINEAGE, BEFORE, TTY, NAME_SIZE, INTERPRETER_SIZE, PATH_SIZE, ARGUMENTS_SIZE, ARGUMENTS_ALL, HELD, HELD_FD, FAMILY,
-    PORT, REMOTE_PORT, STATE, REMOTE, LOCAL, SOCKET, UID_BEFORE,
+    PORT, REMOTE_PORT, REMOTE, LOCAL, SOCKET, UID_BEFORE,
 ) = (
     0, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 64, 68,
     72, 80, 88, 104, 108, 112, 116, 120, 128, 132, 136,
-    138, 140, 142, 144, 160, 176, 184,
+    138, 140, 144, 160, 176, 184,
 )  # fmt: skip
 SCRATCH = 16384
 _NAME_MOST, _INTERPRETER_MOST, _PART_MOST, _PATH_MOST, ARGUMENTS_MOST = 1024, 256, 256, 2048, 4096

@@ -27,7 +27,7 @@ class Execution:
             self.time, _, flags, self.host_pid, self.pid, self.host_ppid, self.ppid, _, self.sid,
             uid, euid, gid, self.links, self.inode, self.device, _, self.session, self.before, tty,
             name_size, interpreter_size, path_size, arguments_size, self.arguments_all, self.holder, self.holder_fd,
-            family, port, remote_port, _, remote, local, self.socket, uid_before,
+            family, port, remote_port, remote, local, self.socket, uid_before,
         ) = program.HEAD.unpack_from(content)  # fmt: skip
         self.base = base
         self.host_uid = uid
@@ -53,7 +53,6 @@ class Execution:
         arguments = content[at : at + arguments_size]
         self.cut = len(arguments) < self.arguments_all
         self.argv = [_text(word) for word in arguments.removesuffix(b"\0").split(b"\0")] if arguments else []
-        self.local_port = port
         self.remote = ""
         if self.holder:
             self.remote = place(shown(remote, family), int.from_bytes(remote_port.to_bytes(2, "little"), "big"))

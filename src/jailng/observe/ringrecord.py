@@ -17,7 +17,7 @@ from jailng.observe.offsets import Offsets
 
 # A record in a ring: what `put` lays down. time, pid and tid, dev, index, kind, size, code, uid, count, lost, comm
 HEAD = struct.Struct("=QQIiIIIIQQ16s")
-TIME, TID, PID, DEV, INDEX, KIND, SIZE, CODE, UID, COUNT, LOST, COMM = 0, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56
+TIME, TID, DEV, INDEX, KIND, SIZE, CODE, UID, COUNT, LOST, COMM = 0, 8, 16, 20, 24, 28, 32, 36, 40, 48, 56
 CHUNK = 16384
 SCRATCH = HEAD.size + CHUNK + 32
 DEPTHS = (7, 5, 3, 1)  # below the cgroup of all jails: a jail in a jail in a jail …, as core/create.py lays them

@@ -63,10 +63,6 @@ class Shared:
         with suppress(OSError):
             self.maps["pids"].put(_ID.pack(pid), _ID.pack(pid))
 
-    def followed(self) -> list[int]:
-        """Such processes, as far as they are known."""
-        return [_ID.unpack(key)[0] for key in self.maps["pids"].keys()]  # noqa: SIM118
-
     def forget(self, pid: int) -> None:
         """It has ended."""
         self.maps["pids"].drop(_ID.pack(pid))
