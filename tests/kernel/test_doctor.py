@@ -15,6 +15,7 @@ from jailng.core import firewall
 from jailng.ctl import diagnosis, netkernel
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, attach, ip, run, set_switch, switch
+from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
 # Checks of which the outcome is the machine's.
@@ -101,6 +102,17 @@ def test_what_confines_a_jail_is_tried(doctor: Doctor) -> None:
         done = subprocess.run([*fault, *doctor.argv, "confinement"], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (int(wrong), "")
         assert words in done.stdout
+
+
+def test_in_a_chroot(doctor: Doctor, tmp_path: Path) -> None:
+    """The kernel makes no user namespaces there, and yet there are jails."""
+    mount("/", tmp_path, None, MS_BIND | MS_REC)
+    try:
+        done = subprocess.run(["chroot", str(tmp_path), *doctor.argv, "confinement"], capture_output=True, text=True)
+    finally:
+        unmount(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "user namespaces" not in done.stdout
 
 
 def test_a_policy_that_drops(cell: str, doctor: Doctor, lan: Namespace, jexec: Command, checkout: Path) -> None:

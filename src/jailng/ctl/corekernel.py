@@ -16,7 +16,6 @@ _RET_ERRNO, _RET_USER_NOTIF = 0x00050000, 0x7FC00000
 # What every jail takes of the calls that libc.NR knows: a call that fails otherwise than by ENOSYS is there.
 _CALLS = "openat2 open_tree move_mount fsopen fsmount mount_setattr pidfd_open clone3 close_range".split()
 _NAMESPACES = [
-    ("user namespaces", ns.CLONE_NEWUSER, "CONFIG_USER_NS, and sysctl user.max_user_namespaces above 0"),
     ("mount namespaces", ns.CLONE_NEWNS, "sysctl user.max_mnt_namespaces above 0"),
     ("PID namespaces", ns.CLONE_NEWPID, "CONFIG_PID_NS"),
     ("IPC namespaces", ns.CLONE_NEWIPC, "CONFIG_IPC_NS"),
@@ -51,6 +50,13 @@ def _cgroup_kill() -> None:
         os.rmdir(name, dir_fd=root)
 
 
+def _user_namespace() -> None:
+    """As a jail's: joining one's own mount namespace leads out of a chroot, in which none can be made (EPERM)."""
+    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    ns.setns(here, ns.CLONE_NEWNS)
+    ns.unshare(ns.CLONE_NEWUSER)
+
+
 def _idmapped() -> None:
     """What a namespace maps is of no matter here, only that a mount can be given it."""
     ready, tell = os.pipe()
@@ -59,7 +65,7 @@ def _idmapped() -> None:
     if pid == 0:
         os.close(go)
         try:
-            ns.unshare(ns.CLONE_NEWUSER)
+            _user_namespace()
             os.write(tell, b"1")
             os.read(stop, 1)
         finally:
@@ -112,6 +118,7 @@ def _looks_on() -> None:
 # What is tried, what the kernel needs for it, and what cannot be had without; "" is no jail at all.
 _Row = tuple[str, str, str, Callable[[], None]]
 _ROWS: list[_Row] = [
+    ("user namespaces", "CONFIG_USER_NS, and sysctl user.max_user_namespaces above 0", "", _user_namespace),
     *[(name, needed, "", lambda flag=flag: ns.unshare(flag)) for name, flag, needed in _NAMESPACES],
     ("seccomp filters", "CONFIG_SECCOMP_FILTER", "", lambda: _action(_RET_ERRNO)),
     ("mounts and processes by descriptor", "Linux 5.12", "", _calls),
