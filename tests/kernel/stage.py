@@ -16,7 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def unmount(target: str | Path) -> None:
     """umount2(2) with MNT_DETACH. Raises OSError that names the target."""
     if _libc.umount2(str(target).encode(), _MNT_DETACH) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
+
+
+@contextmanager
+def own_logs(options: str = "") -> Iterator[Path]:
+    """A /var/log of the test's own, mounted with these options; the directory in it of what is kept of jails."""
+    Path("/var/log").mkdir(exist_ok=True)
+    mount("none", "/var/log", "tmpfs", 0, options)
+    try:
+        yield Path("/var/log/jailng")
+    finally:
+        unmount("/var/log")
 
 
 def unshare(flags: int) -> None:

@@ -13,7 +13,7 @@ from jailng.linux import btf
 from tests.kernel import injector, test_faults
 from tests.kernel.campaign import Campaign
 from tests.kernel.networks import Namespace
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import own_logs
 from tests.kernel.test_faults import ADDRESS
 
 pytestmark = pytest.mark.skipif(not injector.SUPPORTED, reason="the tracer knows the registers of x86_64 only")
@@ -26,9 +26,8 @@ _RULES = f"ng.limits={_LIMITS},wallclock:log=100000"
 @pytest.fixture
 def logs(stage: object) -> Iterator[None]:
     """A /var/log of the test's own."""
-    mount("none", "/var/log", "tmpfs", 0, "size=64m")
-    yield
-    unmount("/var/log")
+    with own_logs("size=64m"):
+        yield
 
 
 @pytest.fixture

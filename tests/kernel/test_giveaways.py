@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import own_logs
 
 Survey = dict[str, list[str]]
 WATCHED = ("ng.watch=tty,packets", "ng.log=all")
@@ -28,10 +28,8 @@ _NUMBERS = re.compile(r"-?\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b|\s+")
 @pytest.fixture
 def kept() -> Iterator[Path]:
     """Where what is seen is kept."""
-    Path("/var/log").mkdir(exist_ok=True)
-    mount("none", "/var/log", "tmpfs")
-    yield Path("/var/log/jailng/cell")
-    unmount("/var/log")
+    with own_logs() as directory:
+        yield directory / "cell"
 
 
 def _survey(jail: Command, jexec: Command, root: Path, *parameters: str) -> Survey:

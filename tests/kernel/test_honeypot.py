@@ -15,7 +15,7 @@ import pytest
 from jailng.linux import btf
 from tests.kernel.bootstrapped import bootstrap
 from tests.kernel.networks import Namespace
-from tests.kernel.stage import CLONE_NEWNET, Stage, mount, setns, unmount
+from tests.kernel.stage import CLONE_NEWNET, Stage, own_logs, setns
 from tests.kernel.terminals import Screen
 
 pytestmark = pytest.mark.skipif(not os.path.exists(btf.VMLINUX), reason="a kernel without BTF")
@@ -149,9 +149,8 @@ def place(etc: Path, tmp_path: Path) -> Iterator[Path]:
     """What is / in the text, for the roots; the host's /etc and /var/log are the test's own."""
     tmp_path.chmod(0o700)
     (tmp_path / "jail").mkdir(mode=0o700)
-    mount("none", "/var/log", "tmpfs")
-    yield tmp_path
-    unmount("/var/log")
+    with own_logs():
+        yield tmp_path
 
 
 def test_every_line_of_it(checkout: Path, stage: Stage, lan: Namespace, place: Path) -> None:

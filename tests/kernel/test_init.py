@@ -18,7 +18,7 @@ import pytest
 from tests.kernel import debian, guests
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
-from tests.kernel.stage import Stage, mount, unmount
+from tests.kernel.stage import Stage, own_logs
 
 _PATIENCE = 240  # seconds, on a machine that is emulated
 _ADDRESS, _ADDRESS6 = "198.51.100.10", "2001:db8:1::10"
@@ -71,10 +71,9 @@ while :; do sleep 1000; done
 
 @pytest.fixture
 def logs() -> Iterator[Path]:
-    """A /var/log of the test's own; the directory of what is kept of the jail in there."""
-    mount("none", "/var/log", "tmpfs")
-    yield Path("/var/log/jailng/guest")
-    unmount("/var/log")
+    """The directory of what is kept of the jail, in a /var/log of the test's own."""
+    with own_logs() as directory:
+        yield directory / "guest"
 
 
 class Guest:

@@ -17,7 +17,7 @@ from tests.kernel.conftest import Command, _command
 from tests.kernel.faults import STRIDE, Step
 from tests.kernel.leftovers import as_started
 from tests.kernel.networks import Namespace, inside, ip, run
-from tests.kernel.stage import Stage, mount, mounts, unmount
+from tests.kernel.stage import Stage, mounts, own_logs, unmount
 from tests.kernel.test_vnet import look
 
 ADDRESS = "198.51.100.10"
@@ -331,7 +331,6 @@ def test_creation_with_commands(trial: Trial, small_root: Path) -> None:
 
 def test_a_guest_with_an_init(trial: Trial, small_root: Path) -> None:
     """PID 1 waits for whoever starts the jail, and has a console that a process of the host's keeps."""
-    mount("none", "/var/log", "tmpfs")
     for name in ("sbin", "sys"):
         (small_root / name).mkdir(exist_ok=True)
     for name, lines in (
@@ -341,7 +340,7 @@ def test_a_guest_with_an_init(trial: Trial, small_root: Path) -> None:
         (small_root / "sbin" / name).write_text(f"#!/bin/sh\n{lines}\n")
         (small_root / "sbin" / name).chmod(0o755)
     create = ("-c", "name=a", f"path={small_root}", "ng.init=sysv", "allow.cgroup")
-    try:
+    with own_logs():
         steps = trial.steps("jail", *create)
         trial.jail("-R", "a")
         for step in steps:
@@ -350,8 +349,6 @@ def test_a_guest_with_an_init(trial: Trial, small_root: Path) -> None:
                 trial.expect(step, *create)
             trial.expect(step, "-r", "a")
             trial.nothing_remains(step)
-    finally:
-        unmount("/var/log")
     trial.verdict()
 
 

@@ -12,7 +12,7 @@ from jailng.core import registry
 from jailng.linux import btf
 from tests.kernel import test_killed
 from tests.kernel.faults import STRIDE, Step
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import own_logs
 from tests.kernel.test_killed import Trial
 
 remains, trial = test_killed.remains, test_killed.trial
@@ -24,9 +24,8 @@ _LIMITS = "ng.limits=openfiles:deny=100,wallclock:log=100000"
 @pytest.fixture(autouse=True)
 def logs(stage: object) -> Iterator[None]:
     """A /var/log of the test's own."""
-    mount("none", "/var/log", "tmpfs", 0, "size=64m")
-    yield
-    unmount("/var/log")
+    with own_logs("size=64m"):
+        yield
 
 
 def _words(root: Path, *more: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import pytest
 from jailng.core import registry
 from jailng.linux import ns
 from tests.kernel.conftest import ENVIRONMENT, Command
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import own_logs
 
 SECONDS = 120.0  # on a machine that has much else to do
 # A syslogd that tells of each line who has sent it, as the kernel inside has it.
@@ -41,10 +41,8 @@ while True:
 @pytest.fixture
 def kept() -> Iterator[Path]:
     """Where logs are kept, on a small disk of its own."""
-    Path("/var/log").mkdir(exist_ok=True)
-    mount("none", "/var/log", "tmpfs", 0, "size=16m")
-    yield Path("/var/log/jailng")
-    unmount("/var/log")
+    with own_logs("size=16m") as directory:
+        yield directory
 
 
 @contextmanager

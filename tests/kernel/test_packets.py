@@ -23,7 +23,7 @@ from jailng.observe import pcapng, taps
 from jailng.observe.pcapng import Packet, Reader
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.networks import Namespace, attach, ip, run
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import mount, own_logs
 
 HOST, JAIL, OTHER, LAN = "198.51.100.1", "198.51.100.10", "198.51.100.11", "198.51.100.2"
 PORT = 4711
@@ -42,10 +42,8 @@ def machine() -> Iterator[Namespace]:
 @pytest.fixture
 def kept() -> Iterator[Path]:
     """Where packets are kept, on a small disk of its own."""
-    Path("/var/log").mkdir(exist_ok=True)
-    mount("none", "/var/log", "tmpfs", 0, "size=24m")
-    yield Path("/var/log/jailng/pk/packets")
-    unmount("/var/log")
+    with own_logs("size=24m") as directory:
+        yield directory / "pk/packets"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from jailng.observe import witness
 from jailng.observe.executions import Execution
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import own_logs
 
 Entries = list[tuple[str, dict[str, Any]]]
 ADDRESS = "198.51.100.30"
@@ -312,10 +312,8 @@ def test_logins(sshd: tuple[Log, Callable[..., str]], jexec: Command) -> None:
 @pytest.fixture
 def kept() -> Iterator[Path]:
     """Where logs are kept."""
-    Path("/var/log").mkdir(exist_ok=True)
-    mount("none", "/var/log", "tmpfs")
-    yield Path("/var/log/jailng")
-    unmount("/var/log")
+    with own_logs() as directory:
+        yield directory
 
 
 def _children(pid: int) -> list[int]:
