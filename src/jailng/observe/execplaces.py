@@ -40,7 +40,6 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
     "super_block": ("inode", "i_sb"),
     "mode": ("inode", "i_mode"),
     "device": ("super_block", "s_dev"),
-    "magic": ("super_block", "s_magic"),
     "tty_name": ("tty_struct", "name"),
     "table": ("files_struct", "fdt"),
     "descriptors": ("fdtable", "fd"),
@@ -100,7 +99,6 @@ class Places:
         self.super_block = found["super_block"]
         self.mode = found["mode"]
         self.device = found["device"]
-        self.magic = found["magic"]
         self.tty_name = found["tty_name"]
         self.table = found["table"]
         self.descriptors = found["descriptors"]

@@ -1,10 +1,10 @@
-"""What a jail has executed, out of the records of ``execprogram``."""
+"""What a jail has executed, out of the kernel's records (``execrecord``)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jailng.observe import execprogram as program
+from jailng.observe import execrecord as record
 from jailng.observe.connections import place, shown
 
 if TYPE_CHECKING:
@@ -25,31 +25,31 @@ class Execution:
     def __init__(self, content: bytes, base: int) -> None:
         (
             self.time, _, flags, self.host_pid, self.pid, self.host_ppid, self.ppid, _, self.sid,
-            uid, euid, gid, self.links, self.inode, self.device, _, self.session, self.before, tty,
+            uid, euid, gid, self.links, self.inode, self.device, self.session, self.before, tty,
             name_size, interpreter_size, path_size, arguments_size, self.arguments_all, self.holder, self.holder_fd,
             family, port, remote_port, remote, local, self.socket, uid_before,
-        ) = program.HEAD.unpack_from(content)  # fmt: skip
+        ) = record.HEAD.unpack_from(content)  # fmt: skip
         self.base = base
         self.host_uid = uid
         self.uid, self.euid, self.gid, self.uid_before = (number - base for number in (uid, euid, gid, uid_before))
-        self.entered = bool(flags & program.ENTERED)
-        self.new = bool(flags & program.NEW)
-        self.unknown = bool(flags & program.UNKNOWN) and not self.entered and self.pid != 1
+        self.entered = bool(flags & record.ENTERED)
+        self.new = bool(flags & record.NEW)
+        self.unknown = bool(flags & record.UNKNOWN) and not self.entered and self.pid != 1
         self.tty = tty.split(b"\0", 1)[0].decode("ascii", "replace")
-        at = program.HEAD.size
+        at = record.HEAD.size
         name, at = _cut(content, at, name_size)
         interpreter, at = _cut(content, at, interpreter_size)
         parts, at = _cut(content, at, path_size)
         self.name, interpreter_text = _string(name), _string(interpreter)
         self.script = interpreter_text != self.name
         path = parts.split(b"\0")[:-1]
-        self.memfd = bool(flags & program.DETACHED) and len(path) == 1 and path[0].startswith(_MEMFD)
+        self.memfd = bool(flags & record.DETACHED) and len(path) == 1 and path[0].startswith(_MEMFD)
         whole = b"/".join(reversed(path))
         if not self.memfd:
-            whole = (b".../" if flags & program.CUT else b"/") + whole
+            whole = (b".../" if flags & record.CUT else b"/") + whole
         self.path = _text(whole)
         self.deleted = self.links == 0 and not self.memfd
-        self.unreadable = bool(flags & program.UNREADABLE)
+        self.unreadable = bool(flags & record.UNREADABLE)
         arguments = content[at : at + arguments_size]
         self.cut = len(arguments) < self.arguments_all
         self.argv = [_text(word) for word in arguments.removesuffix(b"\0").split(b"\0")] if arguments else []

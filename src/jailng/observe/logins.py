@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from jailng.observe import execprogram as program
+from jailng.observe import execrecord as record
 
 if TYPE_CHECKING:
     from jailng.observe.chain import Fields
@@ -86,9 +86,9 @@ class Logins:
 
     def end(self, content: bytes) -> Happened | None:
         """A record of the end of a session's leader."""
-        when = int.from_bytes(content[program.TIME : program.TIME + 8], "little")
-        session = int.from_bytes(content[program.LINEAGE : program.LINEAGE + 8], "little")
-        status = int.from_bytes(content[program.UID : program.UID + 4], "little")
+        when = int.from_bytes(content[record.TIME : record.TIME + 8], "little")
+        session = int.from_bytes(content[record.LINEAGE : record.LINEAGE + 8], "little")
+        status = int.from_bytes(content[record.UID : record.UID + 4], "little")
         found = self._sessions.get(session)
         if found is None or not found.told:
             return None

@@ -3,9 +3,9 @@
 The first half is for the supervisor of a post, ``hold``: rings of the kernel's, and the programs that write into them,
 which live as long as the supervisor. The second is the worker's: a ``Witness`` reads them.
 
-The programs about processes (``execprogram``) are one set for the whole host: the first post loads them, others take
-them over by the numbers that it has left in /run/jailng/witness, for as long as any post holds them. Those about
-connections are on the jail's cgroup.
+The programs about processes (``execprogram``, ``execlineage``) are one set for the whole host: the first post loads
+them, others take them over by the numbers that it has left in /run/jailng/witness, for as long as any post holds them.
+Those about connections are on the jail's cgroup.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from jailng.core import index, registry
 from jailng.linux import bpf, bpfmap, cgroup, ringbuffer, tracing
 from jailng.linux.bpfmap import Map
-from jailng.observe import connectionprogram, execprogram
+from jailng.observe import connectionprogram, execlineage, execprogram, execrecord
 from jailng.observe.connections import Connections
 from jailng.observe.execplaces import places
 from jailng.observe.executions import Execution
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 KINDS = ("exec", "connections", "logins")
 
 _STATE = f"{index.DIRECTORY}/witness"
-_FORM = "1"  # of the programs, and of what they write
+_FORM = "2"  # of the programs, and of what they write
 _JAILS = 8192  # at once, jails of the host that are logged
 _PROCESSES = 16384  # of a jail
 _FLOWS = 2048
@@ -48,8 +48,8 @@ _NUMBER = struct.Struct("=Q")
 _TOLD = struct.Struct("=QQQ")
 _WORD = struct.Struct("=I")
 _POINTS = (
-    (b"sched_process_fork", execprogram.fork),
-    (b"sched_process_exit", execprogram.leave),
+    (b"sched_process_fork", execlineage.fork),
+    (b"sched_process_exit", execlineage.leave),
     (b"sched_process_exec", execprogram.execute),
 )
 
@@ -83,7 +83,7 @@ class Held:
     """What a post's supervisor holds: as long as somebody does, what happens in the jail is told of."""
 
     def __init__(
-        self, maps: execprogram.Maps, links: list[int], executions: Map, flows: connectionprogram.Maps
+        self, maps: execlineage.Maps, links: list[int], executions: Map, flows: connectionprogram.Maps
     ) -> None:
         self.maps = maps
         self.links = links
@@ -113,7 +113,7 @@ def hold(record: Record) -> Held:
     return held
 
 
-def _taken_over(state: int, opened: _Opened) -> tuple[execprogram.Maps, list[int]] | None:
+def _taken_over(state: int, opened: _Opened) -> tuple[execlineage.Maps, list[int]] | None:
     """The programs about processes, and what they share, if anybody has them."""
     try:
         form, boot, *numbers = os.pread(state, 4096, 0).decode("ascii").split()
@@ -122,22 +122,22 @@ def _taken_over(state: int, opened: _Opened) -> tuple[execprogram.Maps, list[int
         jails, rings, lineages, scratch, *links = [int(number) for number in numbers]
     except ValueError:
         return None
-    sizes = (jails, 8, execprogram.COUNTERS.size), (rings, 8, 4), (lineages, 8, 4), (scratch, 4, execprogram.SCRATCH)
+    sizes = (jails, 8, execlineage.COUNTERS.size), (rings, 8, 4), (lineages, 8, 4), (scratch, 4, execrecord.SCRATCH)
     found = tracing.taken_over([*sizes], links)
     if found is None:
         return None
-    return execprogram.Maps(*map(opened.map, found[0])), [*map(opened.keep, found[1])]
+    return execlineage.Maps(*map(opened.map, found[0])), [*map(opened.keep, found[1])]
 
 
-def _load(state: int, opened: _Opened) -> tuple[execprogram.Maps, list[int]]:
+def _load(state: int, opened: _Opened) -> tuple[execlineage.Maps, list[int]]:
     ring, table = ringbuffer.create(_EXECUTIONS_RING), _lineages()
     try:
         of = bpfmap.HASH_OF_MAPS
-        maps = execprogram.Maps(
-            opened.map(bpfmap.create(bpfmap.HASH, 8, execprogram.COUNTERS.size, _JAILS, 0, bpfmap.NO_PREALLOC)),
+        maps = execlineage.Maps(
+            opened.map(bpfmap.create(bpfmap.HASH, 8, execlineage.COUNTERS.size, _JAILS, 0, bpfmap.NO_PREALLOC)),
             opened.map(bpfmap.create(of, 8, 4, _JAILS, ring.fd, bpfmap.NO_PREALLOC)),
             opened.map(bpfmap.create(of, 8, 4, _JAILS, table.fd, bpfmap.NO_PREALLOC)),
-            opened.map(bpfmap.create(bpfmap.PERCPU_ARRAY, 4, execprogram.SCRATCH, 1)),
+            opened.map(bpfmap.create(bpfmap.PERCPU_ARRAY, 4, execrecord.SCRATCH, 1)),
         )
     finally:
         ring.close()
@@ -158,7 +158,7 @@ def _load(state: int, opened: _Opened) -> tuple[execprogram.Maps, list[int]]:
 
 
 def _lineages() -> Map:
-    return bpfmap.create(bpfmap.HASH, 4, execprogram.LINEAGE_SIZE, _PROCESSES, 0, bpfmap.NO_PREALLOC)
+    return bpfmap.create(bpfmap.HASH, 4, execlineage.LINEAGE_SIZE, _PROCESSES, 0, bpfmap.NO_PREALLOC)
 
 
 def _cgroups(record: Record) -> list[bytes]:
@@ -170,7 +170,7 @@ def _cgroups(record: Record) -> list[bytes]:
     return found
 
 
-def _own(record: Record, maps: execprogram.Maps, opened: _Opened) -> tuple[Map, connectionprogram.Maps]:
+def _own(record: Record, maps: execlineage.Maps, opened: _Opened) -> tuple[Map, connectionprogram.Maps]:
     """The jail's rings: of a post that was killed, if somebody has kept them. Those of jails of the past go."""
     cgroups = _cgroups(record)
     current = {key for one in registry.records() for key in _cgroups(one)}
@@ -186,7 +186,7 @@ def _own(record: Record, maps: execprogram.Maps, opened: _Opened) -> tuple[Map, 
             for key in cgroups:
                 maps.rings.put(key, _WORD.pack(ring.fd))
                 maps.lineages.put(key, _WORD.pack(lineages.fd))
-                maps.jails.put(key, bytes(execprogram.COUNTERS.size))
+                maps.jails.put(key, bytes(execlineage.COUNTERS.size))
         finally:
             lineages.close()
     flows = connectionprogram.Maps(
@@ -244,7 +244,7 @@ class Witness:
         yield from self._timed(ahead, self._flows.take(content), "connections")
 
     def _execution(self, ahead: int, content: bytes) -> Iterator[tuple[str, Fields]]:
-        if content[execprogram.KIND] == execprogram.EXIT:
+        if content[execrecord.KIND] == execrecord.EXIT:
             yield from self._timed(ahead, self._logins.end(content), "logins")
             return
         execution = Execution(content, self._base)
@@ -268,7 +268,7 @@ class Witness:
         for key in self._cgroups:
             counters = self._held.maps.jails.get(key)
             if counters is not None:
-                records, lineages, _ = execprogram.COUNTERS.unpack(counters)
+                records, lineages = execlineage.COUNTERS.unpack(counters)
                 found[0] += records
                 found[1] += lineages
         lost = self._held.connections.lost.get(bytes(4))
