@@ -17,7 +17,7 @@ import seccomp
 from jailng.core import beside, registry
 from tests.kernel.conftest import ENVIRONMENT
 from tests.kernel.injector import KILL, SHORT, Call, Done, Injector
-from tests.kernel.leftovers import as_started, differences, snapshot
+from tests.kernel.leftovers import differences, snapshot
 from tests.kernel.stage import Stage
 
 # In a normal check one call in so many, others each time; all of them, and all that may happen to each, for a release.
@@ -167,7 +167,6 @@ class Campaign:
                         with suppress(OSError):
                             os.rmdir(path)
             self.again()
-        as_started(self.stage)
 
     def judge(self, what: object, done: Done, program: str = "jail") -> bool:
         """Whether the command succeeded; and whether it said what it has to."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 from tests.kernel import debian as roots
-from tests.kernel.leftovers import as_started, differences, snapshot
+from tests.kernel.leftovers import differences, snapshot
 from tests.kernel.networks import Namespace, attach
 from tests.kernel.stage import Stage, Unavailable, mount, unmount
 
@@ -50,7 +50,6 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind(stage: Stage) -> Iterator[None]:
     """Whatever a test does, the host is afterwards as it was before: no more on it, and no less."""
-    as_started(stage)
     before = snapshot(stage)
     yield
     found = differences(stage, before)

@@ -24,8 +24,6 @@ _SWITCHES = (
 )
 # What the kernel changes by itself while an address or a carrier settles.
 _KEPT = ("lock", "last", "pidns", "cpuinfo", "witness", "offsets", "logs")  # for as long as the machine is up
-# The directory of all jails, in the hierarchies in which every jail has one, stays too (linux/cgroupend.py).
-_HIERARCHIES = {"pids", "cpu", "memory"}
 _VOLATILE = re.compile(r" (tentative|linkdown|dadfailed|expires \d+sec|(valid|preferred)_lft \w+)")
 
 
@@ -34,7 +32,7 @@ def snapshot(stage: Stage) -> dict[str, set[str]]:
     return {
         "process": {f"{pid} {name}" for pid, name in stage.processes().items()},
         "mount": _numbered(f"{m.kind} {m.source} on {m.target}, root {m.root}, {m.options}" for m in mounts()),
-        "cgroup": set(_cgroups(stage)),
+        "cgroup": {path for h in stage.hierarchies for path, _, _ in os.walk(h.mounted.target)},
         "interface": set(os.listdir("/proc/sys/net/ipv4/conf")),
         "address, route or rule": _numbered(_output("ip", "-o", "-batch", "-", given=_NETWORK)),
         "firewall rule": _numbered(_output("nft", "list", "ruleset")),
@@ -66,30 +64,6 @@ def differences(stage: Stage, before: dict[str, set[str]], wait: float = 20.0) -
             return found
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
-
-
-def as_started(stage: Stage) -> None:
-    """The next jail is the first since the machine was started, unless there are jails: what stays has gone, too."""
-    for path in _stay(stage):
-        with suppress(OSError):
-            os.rmdir(path)
-
-
-def _stay(stage: Stage) -> list[str]:
-    found = [hierarchy.mounted for hierarchy in stage.hierarchies]
-    return [
-        os.path.join(mounted.target, "jailng")
-        for mounted in found
-        if mounted.kind == "cgroup2" or _HIERARCHIES & set(mounted.options.split(","))
-    ]
-
-
-def _cgroups(stage: Stage) -> Iterator[str]:
-    stay = _stay(stage)
-    for hierarchy in stage.hierarchies:
-        for path, _, _ in os.walk(hierarchy.mounted.target):
-            if path not in stay:
-                yield path
 
 
 def _switches() -> Iterator[str]:

@@ -52,7 +52,7 @@ def test_no_descriptor_to_see_whether_a_jail_lives(
 
 @pytest.mark.parametrize("name", ["pids", "cpu", "memory"])
 def test_no_room_for_a_cgroup_of_v1(checkout: Path, jail: Command, small_root: Path, name: str) -> None:
-    """Nothing is left of it but what it lies in, which is of all jails."""
+    """What it lies in, which is of all jails, goes with the last of them, though that never had one."""
     top = controller.hierarchy(name)
     if not top:
         pytest.skip(f"the controller {name} is not on v1")
@@ -61,7 +61,7 @@ def test_no_room_for_a_cgroup_of_v1(checkout: Path, jail: Command, small_root: P
         done = _failing("mkdir", "ENOSPC", *made, when=str(number))
         if done.returncode == 0:
             break
-        assert not list(Path(top).glob("jailng/*/")), (number, done.stderr)
+        assert not Path(top, "jailng").exists(), (number, done.stderr)
     assert jail("-r", "a").returncode == 0
 
 

@@ -6,7 +6,6 @@ change that broke it either saves more than it costs, and moves the bound, or is
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections import Counter
@@ -63,8 +62,6 @@ def test_a_jail_for_one_command(checkout: Path, tmp_path: Path, small_root: Path
     assert _born(calls) <= (5 if mount.takes_pid_namespace() else 6)
     assert sum(calls[name] for name in _EXECUTED) <= 6
     assert calls["mount"] <= 80
-    assert calls["bpf"] == 0  # what judges devices is there, and so are the directories of all jails
-    assert not [line for line in lines if re.search(r" (mkdir|unlink)(at)?\(.*[\"/]jailng\"", line)]
     assert calls.total() - bare.total() <= 1170
     assert not [line for line in lines if "/cgroup.procs" in line and "O_WRONLY" in line]  # 12 ms a process that moves
     assert not [line for line in lines if "RTM_DELLINK" in line]  # 20 ms each

@@ -65,7 +65,7 @@ def test_comes_back_by_itself(how: str, stage: Stage, wire: str, make: Command, 
     keeper.ends()
     assert look(wire) == before
     assert registry.load(7) is None
-    assert not (stage.cgroup2 / "jailng/7").exists()
+    assert not (stage.cgroup2 / "jailng").exists()
     assert not Path("/run/jailng/net/7").exists()
 
 

@@ -56,7 +56,7 @@ class JudgeDevices(Operation):
         self.first = -1  # of the calls that can fail
 
     def outside(self, way: Program, slots: Slots) -> None:
-        """Nothing, where the cgroup of all jails, which stays, has the program by now. Else it goes with the cgroup."""
+        """Nothing, where all jails have the program by now. It goes with the cgroup."""
         directory = cgroup.open_directory(self.cgroup)
         slots["devices"] = directory
         if self.cgroup == ALL and _is_marked(directory):

@@ -21,7 +21,6 @@ _PART = 8
 _MOST = 2048  # what can be killed and removed within a second
 _ALL = "jailng"  # the directory of all jails
 _WEIGHT, _HEAVIEST = 1024, 1 << 18  # cpu.shares of a process, and the most that a group may have
-_NO_OTHERS = 2  # links of a directory without others in it
 _OF_INIT = 8  # PID 1 forks nothing, but whoever traces it may have it do so
 UNLIMITED = 1 << 22  # PID_MAX_LIMIT of the kernel: no machine has more processes
 
@@ -75,10 +74,9 @@ class Allot(Operation):
         """Whether it is cgroup2 that has the controller; in v1 the directory is made."""
         found = controller.hierarchy(name)
         if found:
-            first = name == "cpu" and _is_first(f"{found}/{_ALL}")
-            controller.make(name, self.path)
             if name == "cpu":
-                _weigh(found, first)
+                _weigh(found)
+            controller.make(name, self.path)
         elif found is None and name in controller.NEEDED:
             raise controller.missing(name)
         return found == ""
@@ -104,23 +102,19 @@ class Allot(Operation):
         return [f"ng.limits: {self.refused}"] if self.refused else []
 
 
-def _is_first(directory: str) -> bool:
-    """Whether no jail is in the directory of all: it stays when the last one goes, and processors may have come."""
-    try:
-        return posix.stat(directory, dir_fd=cgroup.unified_root()).st_nlink <= _NO_OTHERS
-    except FileNotFoundError:
-        return True
-
-
-def _weigh(top: str, first: bool) -> None:
+def _weigh(top: str) -> None:
     """Give all jails together the weight of one process on each processor: the kernel parts a group's among these.
 
-    In v1 the host's processes may stand beside the group, each with a weight of its own. Who made the group, if this is
-    not the ``first`` in it, may have been killed before it had the weight. Raises OSError.
+    In v1 the host's processes may stand beside the group, each with a weight of its own. Who made the group may have
+    been killed before it had the weight. Raises OSError.
     """
     shares = f"{top}/{_ALL}/cpu.shares"
-    if first or cgroup.read(shares) == b"%d\n" % _WEIGHT:  # what a group has from the kernel
-        cgroup.write(shares, b"%d" % min(_WEIGHT * (posix.cpu_count() or 1), _HEAVIEST))
+    try:
+        if cgroup.read(shares) != b"%d\n" % _WEIGHT:  # what a group has from the kernel
+            return
+    except FileNotFoundError:
+        controller.make("cpu", _ALL)
+    cgroup.write(shares, b"%d" % min(_WEIGHT * (posix.cpu_count() or 1), _HEAVIEST))
 
 
 def limit_processes(path: str, most: int) -> None:

@@ -50,12 +50,8 @@ def _hurry(path: str) -> None:
 def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     """Kill everything in the cgroup ``path``, wait until it has gone, and remove it with its ``leaves``.
 
-    Nothing is left to do where it does not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an
-    uninterruptible sleep are still there).
-
-    The directory at the top that all of them lie in stays, with what is set there, and is there for the next: to make
-    and remove it costs as much as those of a jail. It goes with the last of them only in a hierarchy that is mounted
-    nowhere, which would otherwise last, and keep its controller; and with controllers that few jails have.
+    What it lies in goes as well if that is at the top and nothing else is in there. Nothing is left to do where it does
+    not exist. ``timeout`` is in seconds. Raises OSError (EBUSY: processes in an uninterruptible sleep are still there).
     """
     until = time.monotonic() + timeout
     for leaf in end(path, leaves, until):
@@ -65,15 +61,15 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     for name in controller.V1:
         if name == "cpuset" and "/" in above:
             continue  # it is that of the jail above
-        leaves_it = "/" not in above and (name in controller.LATER or controller.is_own(name))
-        place = controller.existing(name, above) if leaves_it else ""
-        if leaves_it and not place:
-            continue
         directory = controller.existing(name, path)
         if directory:
             _remove_directory(directory, until)
+        place = "" if "/" in above else controller.existing(name, above)  # also where the jail's could not be made
         if place:
-            _leave(place)  # also where the jail's could not be made
+            _leave(place)
+    if "/" in above:
+        return
+    _leave(above)
 
 
 def _leave(above: str) -> None:

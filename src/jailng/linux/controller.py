@@ -79,11 +79,6 @@ def held(directory: str) -> int:
     return int(number) if number and number.isdigit() else -1
 
 
-def is_own(name: str) -> bool:
-    """Whether this process has mounted the v1 hierarchy of a controller, attached nowhere."""
-    return held(_found.get(name) or "") >= 0
-
-
 def existing(name: str, path: str) -> str:
     """That directory, if there is one, where custom has the hierarchy or this process has looked for it; or ""."""
     top = _found.get(name) or usual(name)
