@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 import sys
+from _struct import Struct
 
 from jailng.linux.libc import address, buffer, syscall, words
 
@@ -64,6 +65,7 @@ SET_RETVAL = 187  # Linux 5.18
 
 NAME = b"jailng"  # of our programs and maps
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
+_INSTRUCTION = Struct("=BBHI").pack  # struct bpf_insn: u8 code, two half-byte registers, s16 off, s32 imm
 _WORD = 8
 _TRIES = 20
 
@@ -146,9 +148,8 @@ def leave() -> bytes:
 
 def instruction(code: int, register: int, offset: int, value: int, source: int = 0) -> bytes:
     """One instruction in the kernel's form, for who knows its code (linux/assembler.py)."""
-    # struct bpf_insn: u8 code, two half-byte registers, s16 off, s32 imm
     registers = register | source << 4 if sys.byteorder == "little" else register << 4 | source
-    return bytes((code, registers)) + words(offset, size=2) + words(value, size=4)
+    return _INSTRUCTION(code, registers, offset & 0xFFFF, value & 0xFFFFFFFF)
 
 
 def load(kind: int, attach_type: int, code: bytes, flags: int = 0, function: int = 0, log: Buffer | None = None) -> int:

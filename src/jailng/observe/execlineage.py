@@ -15,7 +15,6 @@ import struct
 
 from jailng.linux import bpf
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R4, R6, R7, R8, R9
-from jailng.observe.execplaces import Places
 from jailng.observe.execrecord import (
     BEFORE,
     EXIT,
@@ -31,6 +30,7 @@ from jailng.observe.execrecord import (
     UID_BEFORE,
     UNKNOWN,
 )
+from jailng.observe.offsets import Offsets
 from jailng.observe.tracecode import Trace
 
 TYPE_CHECKING = False
@@ -115,12 +115,12 @@ def mark(code: Trace, what: int) -> None:
     code.put(R8, MARKS, R1, 4)
 
 
-def fork(places: Places, maps: Maps) -> bytes:
+def fork(at: Offsets, maps: Maps) -> bytes:
     """On sched_process_fork(parent, child): what the child is descended from."""
     code = Trace()
     code.fetch(R6, R1, 8)
-    code.hop(R7, R6, places.tgid, 4)
-    code.hop(R8, R6, places.pid, 4)
+    code.hop(R7, R6, at["task_struct", "tgid"], 4)
+    code.hop(R8, R6, at["task_struct", "pid"], 4)
     code.when_words_differ(R7, R8, "out")  # a thread
     find_jail(code, maps)
     _find_lineages(code, maps)
@@ -134,17 +134,17 @@ def fork(places: Places, maps: Maps) -> bytes:
     return end(code)
 
 
-def leave(places: Places, maps: Maps) -> bytes:
+def leave(at: Offsets, maps: Maps) -> bytes:
     """On sched_process_exit(task): a process is gone, and with the one that leads it a session."""
     code = Trace()
     code.fetch(R6, R1, 0)
-    code.hop(R7, R6, places.signal)
-    code.hop(R1, R7, places.live, 4)
+    code.hop(R7, R6, at["task_struct", "signal"])
+    code.hop(R1, R7, at["signal_struct", "live"], 4)
     code.jump_unless(R1, 0, "out")
     find_jail(code, maps)
     _find_lineages(code, maps)
     code.zero(_END, EXIT_SIZE)
-    code.hop(R1, R6, places.tgid, 4)
+    code.hop(R1, R6, at["task_struct", "tgid"], 4)
     code.put(FRAME, KEY, R1, 4)
     code.put(FRAME, _END + PID, R1, 4)
     _look_up(code, "out")
@@ -162,7 +162,7 @@ def leave(places: Places, maps: Maps) -> bytes:
     code.put(FRAME, _END + TIME, R0)
     code.set(R1, EXIT)
     code.put(FRAME, _END + KIND, R1, 4)
-    code.hop(R1, R6, places.exit_code, 4)
+    code.hop(R1, R6, at["task_struct", "exit_code"], 4)
     code.put(FRAME, _END + UID, R1, 4)
     code.frame(R8, _END)
     tell(code, maps, EXIT_SIZE)

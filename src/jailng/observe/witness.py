@@ -24,9 +24,9 @@ from jailng.linux import bpf, bpfmap, cgroup, ringbuffer, tracing
 from jailng.linux.bpfmap import Map
 from jailng.observe import connectionprogram, execlineage, execprogram, execrecord
 from jailng.observe.connections import Connections
-from jailng.observe.execplaces import places
 from jailng.observe.executions import Execution
 from jailng.observe.logins import Logins
+from jailng.observe.offsets import Offsets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -142,7 +142,7 @@ def _load(state: int, opened: _Opened) -> tuple[execlineage.Maps, list[int]]:
     finally:
         ring.close()
         table.close()
-    at = places()
+    at = Offsets()
     links = []
     for point, made in _POINTS:
         program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, made(at, maps))
@@ -150,6 +150,7 @@ def _load(state: int, opened: _Opened) -> tuple[execlineage.Maps, list[int]]:
             links.append(opened.keep(tracing.attach(program, point)))
         finally:
             os.close(program)
+    at.keep()
     numbers = [table.number() for table in (maps.jails, maps.rings, maps.lineages, maps.scratch)]
     numbers += [bpf.number(link) for link in links]
     os.ftruncate(state, 0)
