@@ -8,7 +8,7 @@ import pytest
 
 from jailng.core import jailinit, rootfs
 from jailng.core.program import Program
-from jailng.engine import life
+from jailng.engine import beginning, life
 from jailng.engine.ending import stop
 from jailng.errors import JailError
 from jailng.params.model import Parameters
@@ -24,7 +24,7 @@ def _jail(root: Path) -> life.Life:
 
 def test_a_jail_that_nobody_entered_leaves_no_pid_behind(small_root: Path) -> None:
     made = _jail(small_root)
-    life.start(made)
+    beginning.start(made)
     assert jailinit._coming is None
     stop(made, forced=True)
     assert (Path(jailinit.detached()).stat().st_mode & 0o111) != 0
@@ -36,5 +36,5 @@ def test_nor_does_one_that_could_not_be_made(small_root: Path, monkeypatch: pyte
 
     monkeypatch.setattr(rootfs.Pivot, "inside", fail)
     with pytest.raises(JailError, match="jail_set: here"):
-        life.start(_jail(small_root))
+        beginning.start(_jail(small_root))
     assert jailinit._coming is None

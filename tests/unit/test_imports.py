@@ -36,7 +36,7 @@ LOADED = {
         jailng.core.boot jailng.core.builder jailng.core.conflicts jailng.core.create jailng.core.devfs
         jailng.core.devicecontrol jailng.core.reach
         jailng.core.operation jailng.core.origin jailng.core.own jailng.core.procfiles jailng.core.rootfs
-        jailng.core.share jailng.core.tunable jailng.engine.life jailng.cli.jail
+        jailng.core.share jailng.core.tunable jailng.engine.life jailng.engine.beginning jailng.cli.jail
         jailng.engine.plan""",  # the last for --plan
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",
     "jexec": f"""{_MAKE_OR_ENTER}

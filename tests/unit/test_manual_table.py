@@ -14,7 +14,7 @@ import pytest
 
 from jailng.core import attach
 from jailng.core.index import FIRST_UID, UIDS_PER_JAIL
-from jailng.engine import command, ending, life
+from jailng.engine import beginning, command, ending
 from jailng.params import values
 from jailng.params.table import Parameter, lookup, names, resolve
 
@@ -150,7 +150,7 @@ def test_generate_finds_a_page_that_is_not_current(tmp_path: Path) -> None:
     assert page.read_text() == PAGE
 
 
-@pytest.mark.parametrize("number, table", [(0, life.START), (1, ending.STOP)])
+@pytest.mark.parametrize("number, table", [(0, beginning.START), (1, ending.STOP)])
 def test_the_steps_are_those_of_the_life_of_a_jail(number: int, table: tuple[tuple[str, object], ...]) -> None:
     steps = re.findall(r"^\.Bl -enum.*?\n(.*?)^\.El", section("Order of operations"), re.MULTILINE | re.DOTALL)[number]
     texts = steps.split(".It\n")[1:]

@@ -9,7 +9,7 @@ from jailng import start
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
 from jailng.core import registry
-from jailng.engine import life
+from jailng.engine import beginning, life
 from jailng.errors import JailError, Mistakes, UsageError, messages
 from jailng.params.model import Parameters
 from jailng.params.values import quoted
@@ -296,7 +296,7 @@ def _create(options: Options, params: Parameters, old_style: bool = False) -> in
     jail = life.Life(params, None, voice_of(options))
     if options.has("i"):
         jail.created = say_jid
-    life.start(jail)
+    beginning.start(jail)
     if output >= 0:
         write_line(output, jid_line(jail.there.jid, params, old_style))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from jailng.core import registry
-from jailng.engine import ending, life
+from jailng.engine import beginning, ending, life
 from jailng.errors import JailError, UsageError
 from jailng.linux import ns
 from jailng.params import instance
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
             raise JailError(f'"{name}" already exists')
         ending.clear_away(name)
         life.settle(params, _Voice())
-        life.start(life.Life(params, None, _Voice()))
+        beginning.start(life.Life(params, None, _Voice()))
     except JailError as error:
         raise JailError(f"create: {error}", error.status) from None
     return 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from jailng.core import registry
-from jailng.engine import ahead, command, ending, life, modify
+from jailng.engine import ahead, beginning, command, ending, life, modify
 from jailng.engine.asleep import Asleep
 from jailng.engine.dependency import SET, START, STOP
 from jailng.errors import JailError, messages
@@ -220,14 +220,14 @@ class Batch:
             self._done(jail)
             return
         way = self._life(jail, params)
-        jail.walk = self._cleaned_first(jail, way) if jail.clean else life.starting(way)
+        jail.walk = self._cleaned_first(jail, way) if jail.clean else beginning.starting(way)
         self._go_on(jail, None)
 
     def _cleaned_first(self, jail: Jail, way: life.Life) -> Walk:
         way.record = registry.remains(jail.name)
         yield from ending.cleaning(way)
         way.record = None
-        yield from life.starting(way)
+        yield from beginning.starting(way)
 
     def _set(self, jail: Jail, params: Parameters) -> None:
         if jail.record is None and not jail.drawn:

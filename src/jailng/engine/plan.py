@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jailng.core import create, operation
 from jailng.core.index import uid_base
-from jailng.engine import life
+from jailng.engine import beginning, life
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -16,16 +16,16 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
     """To start a jail of these settled parameters. Raises JailError where the start would."""
     for sentence in params.left_out:
         voice.warn(sentence)
-    life.check_path(params, voice)
+    beginning.check_path(params, voice)
     jid = params.number("jid") or 1
     parent = create.settle_below(params)
     base = parent.base if parent is not None else uid_base(0)
     lines: list[str] = []
-    for name, _ in life.START:
+    for name, _ in beginning.START:
         if name == "jail_set":
             lines += operation.describe(create.plan(params, jid, base, parent=parent))
         elif name == "interface":
-            lines += [f"add alias {address.bare} on {where}" for where, address in life.aliases(params)]
+            lines += [f"add alias {address.bare} on {where}" for where, address in beginning.aliases(params)]
         elif name == "vnet.interface":
             lines += [f"move {interface} into the jail" for interface in params.strings(name) if interface]
         elif name == "ng.init" and params.text(name) != "none":

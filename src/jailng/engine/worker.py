@@ -19,7 +19,7 @@ from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, socket
 
 from jailng.core import create, registry  # noqa: F401  # an errand finds loaded what it needs
 from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs, received
-from jailng.engine import held, life, modify
+from jailng.engine import beginning, held, life, modify
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
 from jailng.errors import JailError, explain
@@ -113,11 +113,11 @@ class Worker:
         for name, text in pairs(request.words()):
             params.add(name, text)
         life.settle(params)
-        life.check_path(params, life.Voice())
+        beginning.check_path(params, life.Voice())
 
         def start() -> str:
             made = life.Life(params, None, life.Voice())
-            life.start(made)
+            beginning.start(made)
             return str(made.there.jid)
 
         def started(jid: str) -> None:
