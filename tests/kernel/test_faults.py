@@ -184,6 +184,12 @@ def test_removal_with_an_address(campaign: Campaign, on_lan: Namespace, words: l
     campaign.removal([*words, "interface=ep0", f"ip4.addr={ADDRESS}", "ng.rdr=tcp any 80 -> 80"], "-r", "a")
 
 
+def test_removal_from_another_network(campaign: Campaign, on_lan: Namespace, words: list[str]) -> None:
+    """What it undoes is on the network that the jail was made on, and is found by the processes there."""
+    campaign.by = ["/usr/bin/unshare", "-n"]
+    campaign.removal([*words, "interface=ep0", f"ip4.addr={ADDRESS}"], "-r", "a")
+
+
 def test_removal_with_the_host_s_stack(campaign: Campaign, on_lan: Namespace, words: list[str]) -> None:
     campaign.removal([*words, "interface=ep0", f"ip4.addr={ADDRESS}", "ng.stack=shared"], "-r", "a")
 

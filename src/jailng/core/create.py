@@ -22,6 +22,7 @@ from jailng.core.index import DIRECTORY, RULES, SLOTS, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, ns
+from jailng.linux.libc import exists
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -445,14 +446,14 @@ def _told(operations: list[Operation], warn: Callable[[str], None] | None) -> li
 
 
 def _note_rules(record: Record) -> None:
-    if posix.access(RULES, posix.F_OK):
+    if exists(RULES):
         from jailng.limits import standing
 
         standing.note(record)
 
 
 def _begin_rules(record: Record) -> None:
-    if record.rules or record.params.get("ng.limits") or posix.access(RULES, posix.F_OK):
+    if record.rules or record.params.get("ng.limits") or exists(RULES):
         from jailng.limits import standing
 
         standing.begin(record)

@@ -11,6 +11,7 @@ from jailng.core import registry
 from jailng.core.origin import inode, is_here
 from jailng.errors import JailError, explain
 from jailng.linux import ns
+from jailng.linux.libc import SHORTAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,12 +93,17 @@ def among_its_mounts(record: Record, work: Callable[[], None]) -> None:
 
 
 def find(kind: str, inode: int) -> int:
-    """A descriptor of the namespace, if a process is in it, it is mounted or somebody has it open; else -1."""
+    """A descriptor of the namespace, if a process is in it, it is mounted or somebody has it open; else -1.
+
+    Raises OSError where there is no telling: what -1 says is that nothing is left in there to be undone.
+    """
     device = posix.stat(f"/proc/self/ns/{kind}").st_dev
     for path in _places(kind, inode):
         try:
             fd = posix.open(path, _OPEN | posix.O_NONBLOCK)
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             continue  # it has ended meanwhile, or is not ours to ask
         found = posix.fstat(fd)
         if (found.st_dev, found.st_ino) == (device, inode):  # no two namespaces, of whichever kinds, have one inode
@@ -116,7 +122,9 @@ def _places(kind: str, inode: int) -> Iterator[str]:
     for pid in pids:
         try:
             descriptors = posix.listdir(f"/proc/{pid}/fd")
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             continue
         for fd in descriptors:
             if _leads_to(f"/proc/{pid}/fd/{fd}", name):

@@ -43,6 +43,7 @@ from jailng.core import origin, registry
 from jailng.core.index import DIRECTORY, addressed
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
+from jailng.linux.libc import exists
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 
 TYPE_CHECKING = False
@@ -216,7 +217,7 @@ def check_advertisements() -> None:
 
 def can_forward_one() -> bool:
     """Whether this kernel can forward IPv6 for one interface (Linux 6.17)."""
-    return posix.access("/proc/sys/net/ipv6/conf/all/force_forwarding", posix.F_OK)
+    return exists("/proc/sys/net/ipv6/conf/all/force_forwarding")
 
 
 def _guarded_now() -> set[str] | None:

@@ -16,7 +16,7 @@ from jailng.core.program import Kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd
-from jailng.linux.libc import ENOENT
+from jailng.linux.libc import ENOENT, SHORTAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,10 +91,12 @@ def open_in(root: int, path: str) -> int:
 
 
 def has(root: int, path: str) -> bool:
-    """Whether there is such a thing in that tree."""
+    """Whether there is such a thing in that tree. Raises OSError where there is no telling."""
     try:
         posix.close(open_in(root, path))
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         return False
     return True
 
@@ -131,7 +133,9 @@ def _is_same(root: int, one: str, other: str) -> bool:
     for path in (one, other):
         try:
             fd = open_in(root, path)
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             return False
         status.append(posix.fstat(fd))
         posix.close(fd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux.libc import ELOOP
+from jailng.linux.libc import ELOOP, SHORTAGES
 from jailng.linux.mount import O_PATH
 
 _S_IFMT, _S_IFLNK = 0o170000, 0o120000
@@ -19,7 +19,7 @@ def beneath(root: int, path: str) -> str | None:
     """What is left of an absolute path of the host's where it comes to ``root``, a descriptor of a directory.
 
     None where it does not come there, or ends before. No link in the tree of ``root`` has been followed then. Raises
-    OSError (ELOOP).
+    OSError (ELOOP, or there was no telling).
     """
     top = posix.fstat(root)
     here = posix.open("/", O_PATH | posix.O_CLOEXEC)
@@ -32,7 +32,9 @@ def beneath(root: int, path: str) -> str | None:
                 continue
             try:
                 found = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=here)
-            except OSError:
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    raise
                 return None
             status = posix.fstat(found)
             if status.st_mode & _S_IFMT == _S_IFLNK:

@@ -16,7 +16,6 @@ The reasons are in docs/decisions/0003-address-jail.md.
 from __future__ import annotations
 
 import errno
-import posix
 from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import alias, firewall, origin, registry
@@ -24,6 +23,7 @@ from jailng.core.index import Index, addressed, holders
 from jailng.core.link import GATEWAY, PROTOCOL, End, Link, Place, survey
 from jailng.errors import JailError
 from jailng.linux import rtnetlink as rt
+from jailng.linux.libc import exists
 from jailng.linux.netlink import Netlink
 
 TYPE_CHECKING = False
@@ -111,7 +111,7 @@ def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
 
 def _has_ipv6() -> bool:
     # Not below /proc/sys: see ``inside``.
-    return posix.access("/proc/net/if_inet6", posix.F_OK)
+    return exists("/proc/net/if_inet6")
 
 
 def _connect(netlink: Netlink, link: End, pid: int) -> None:

@@ -10,6 +10,7 @@ import posix
 
 from jailng.core import rootfs
 from jailng.linux import mount as m
+from jailng.linux.libc import SHORTAGES
 
 # Directories that every user of the host needs.
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
@@ -122,7 +123,9 @@ def _open(path: str, found: list[tuple[bytes, bool]], above: str = "") -> list[s
             inside = there.st_mode & _S_IFMT == _S_IFDIR
             directory = door if inside else door.rpartition("/")[0] or "/"
             fd = posix.open(above + directory, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             continue
         try:
             at = posix.fstat(fd)

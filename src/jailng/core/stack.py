@@ -35,7 +35,7 @@ from jailng.core.wire import beside
 from jailng.errors import JailError
 from jailng.linux import caps, cgroup, ns
 from jailng.linux import rtnetlink as rt
-from jailng.linux.libc import syscall, words
+from jailng.linux.libc import exists, syscall, words
 from jailng.linux.netlink import Netlink
 
 TYPE_CHECKING = False
@@ -133,7 +133,7 @@ class ShowAddresses(Operation):
 
     def _configure(self) -> None:
         ends = self.link.ends
-        silent = posix.access("/proc/net/if_inet6", posix.F_OK)
+        silent = exists("/proc/net/if_inet6")
         flags = rt.IFA_F_NOPREFIXROUTE | rt.IFA_F_NODAD
         with Netlink() as netlink:
             try:

@@ -17,7 +17,7 @@ from jailng.core.program import Kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import ns
-from jailng.linux.libc import ENOENT
+from jailng.linux.libc import ENOENT, SHORTAGES
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -108,7 +108,9 @@ def _user_namespace(record: Record) -> int:
     """Of the jail's PID 1, whose pid is nobody else's for as long as ``core.attach.Entry`` holds a pidfd of it."""
     try:
         return posix.open(f"/proc/{record.init_pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise JailError(f'jail "{record.name}": {error.strerror}') from None
         raise JailError(f'jail "{record.name}" not found') from None
 
 

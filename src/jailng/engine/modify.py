@@ -9,6 +9,7 @@ from jailng.core.index import RULES, Index
 from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
+from jailng.linux.libc import exists
 from jailng.params.model import SYSV, Parameters
 from jailng.params.values import escape, visible
 
@@ -141,7 +142,7 @@ def _watch(record: Record, changed: list[str], before: dict[str, str]) -> None:
 
 def _has_rules(record: Record, changed: list[str]) -> bool:
     """Whether a jail that is renamed has, or may get, rules by its name."""
-    return "name" in changed and (bool(record.rules) or posix.access(RULES, posix.F_OK))
+    return "name" in changed and (bool(record.rules) or exists(RULES))
 
 
 def _take_rules(record: Record, name: str, changed: list[str]) -> None:

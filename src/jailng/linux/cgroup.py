@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng.linux import libc
 from jailng.linux.libc import ENODEV, EOPNOTSUPP, ESRCH
 from jailng.linux.mount import O_PATH
 
@@ -94,8 +95,8 @@ def read(path: str) -> bytes:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a cgroup ``path`` in the hierarchy as it is mounted here."""
-    return posix.access(path, posix.F_OK, dir_fd=unified_root())
+    """Whether there is a cgroup ``path`` in the hierarchy as it is mounted here. Raises OSError."""
+    return libc.exists(path, unified_root())
 
 
 def populated(path: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from jailng.linux import cgroup
-from jailng.linux.libc import EBUSY, ENODEV
+from jailng.linux.libc import EBUSY, ENODEV, exists
 
 # By their names in cgroup2, what the hierarchy of v1 is called.
 V1 = {"pids": "pids", "cpu": "cpu", "memory": "memory", "io": "blkio", "cpuset": "cpuset"}
@@ -36,10 +36,13 @@ def hierarchy(name: str) -> str | None:
 
 
 def usual(name: str) -> str:
-    """The same, as far as custom tells it."""
+    """The same, as far as custom tells it. Raises OSError."""
     for top in _TOPS:
-        if posix.access(f"{top}/{V1[name]}/tasks", posix.F_OK):
-            return f"{top}/{V1[name]}"
+        try:
+            if exists(f"{top}/{V1[name]}/tasks"):
+                return f"{top}/{V1[name]}"
+        except PermissionError:
+            pass  # the machine's is not shown to this root
     return ""
 
 
@@ -83,7 +86,7 @@ def existing(name: str, path: str) -> str:
     """That directory, if there is one, where custom has the hierarchy or this process has looked for it; or ""."""
     top = _found.get(name) or usual(name)
     made = below(name, top, path)
-    return made if top and posix.access(made, posix.F_OK) else ""
+    return made if top and exists(made) else ""
 
 
 def read(name: str, path: str, file: str, old_file: str) -> bytes:

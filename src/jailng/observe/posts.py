@@ -94,7 +94,8 @@ def ensure(record: Record, kind: str) -> None:
     finally:
         posix.close(hears)
     if complaint:
-        beside.end(started)
+        # By itself, where it can: it waits for its worker, which would be the last in the cgroup of posts.
+        beside.end(started, _PATIENCE)
         raise JailError(f"{KINDS[kind]}: {visible(complaint)}")
 
 

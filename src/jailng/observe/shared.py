@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from jailng.core import index
 from jailng.errors import JailError, explain
-from jailng.linux import bpf, bpfmap, cgroup, ringbuffer, tracing
+from jailng.linux import bpf, bpfmap, cgroup, content, ringbuffer, tracing
 from jailng.observe import functionexit, ringrecord, sysexit
 from jailng.observe.offsets import Offsets
 
@@ -141,9 +141,7 @@ def _made() -> Shared:
         raise JailError(f"the kernel does not let terminals be watched: {explain(error)}") from None
     offsets.keep()
     numbers = [one.number() for one in maps.values()] + [bpf.number(link) for link in links]
-    with open(f"{_FILE}.new", "w", encoding="ascii") as file:
-        file.write(" ".join(map(str, numbers)) + "\n")
-    os.rename(f"{_FILE}.new", _FILE)
+    content.replace(_FILE, " ".join(map(str, numbers)).encode("ascii") + b"\n", 0o600)
     return Shared(maps, links)
 
 
