@@ -60,6 +60,7 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
     init = home = -1
     directory, name = _place(record, params)
     file = -1
+    started = ""
     try:
         file = _open(directory, name, params.text("exec.consolelog") or name)
         init = ns.pidfd_open(record.init_pid)
@@ -67,13 +68,16 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         home = cgroup.open_directory(beside.HOME)
         given = [ends[0], file, directory, init, *ends[1:]]
         running = program.start(_laid_down(home, given, name), jailinit.path())
-        pid = running.forked()
+        started = registry.process_id(running.forked())
         complaint = running.complaint()
         if complaint:
             raise JailError(f"ng.init: console: {complaint}")
-        record.append([f"console {registry.process_id(pid)}"])
-    except OSError as error:
-        raise JailError(f"ng.init: console: {error.strerror}") from None
+        record.append([f"console {started}"])
+    except BaseException as error:
+        beside.end(started)  # the record does not name it
+        if isinstance(error, OSError):
+            raise JailError(f"ng.init: console: {error.strerror}") from None
+        raise
     finally:
         for fd in (directory, file, init, home):
             if fd >= 0:
