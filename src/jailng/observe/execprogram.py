@@ -149,12 +149,15 @@ def _look_for_socket(code: Trace, at: Offsets) -> None:
         code.hop(R1, R6, at["fdtable", "max_fds"], 4)
         code.put(FRAME, _TWO, R1)
         code.hop(R6, R6, at["fdtable", "fd"])
-        for descriptor in range(_DESCRIPTORS):
-            _look_at(code, at, generation, descriptor, last)
-            if generation == 1 and descriptor == 0:
-                code.fetch(R1, R8, PID, 4)
-                code.fetch(R2, R8, SESSION, 4)
-                code.when_words_differ(R1, R2, "looked")
+        code.move(R9, 0)
+        code.label(f"descriptor {generation}")
+        _look_at(code, at, generation, last)
+        if generation == 1:
+            code.fetch(R1, R8, PID, 4)
+            code.fetch(R2, R8, SESSION, 4)
+            code.when_words_differ(R1, R2, "looked")
+        code.add(R9, 1)
+        code.when(R9, "<", _DESCRIPTORS, f"descriptor {generation}")
         code.label(last)
         if generation < _GENERATIONS:
             code.fetch(R6, FRAME, _THREE)
@@ -168,12 +171,15 @@ def _look_for_socket(code: Trace, at: Offsets) -> None:
     code.fetch(R6, FRAME, _CHAIN)
 
 
-def _look_at(code: Trace, at: Offsets, generation: int, descriptor: int, last: str) -> None:
+def _look_at(code: Trace, at: Offsets, generation: int, last: str) -> None:
+    """Whether the descriptor R9 is a connection. R6: where there is a pointer for each; on the stack: how many."""
     following = code.fresh()
     code.fetch(R1, FRAME, _TWO)
-    code.set(R2, descriptor)
-    code.when_of(R1, "==", R2, last)
-    code.hop(R7, R6, 8 * descriptor)
+    code.when_of(R9, "==", R1, last)
+    code.copy(R7, R9)
+    code.shift_left(R7, 3)
+    code.add_of(R7, R6)
+    code.hop(R7, R7, 0)
     code.when(R7, "==", 0, following)
     code.hop(R1, R7, at["file", "f_inode"])
     code.hop(R1, R1, at["inode", "i_mode"], 2)
@@ -200,8 +206,7 @@ def _look_at(code: Trace, at: Offsets, generation: int, descriptor: int, last: s
     code.label(f"ports{following}")
     code.set(R2, generation)
     code.put(R8, HELD, R2, 4)
-    code.set(R2, descriptor)
-    code.put(R8, HELD_FD, R2, 4)
+    code.put(R8, HELD_FD, R9, 4)
     code.keep(PORT, 2, R7, at["sock_common", "skc_num"])
     code.keep(REMOTE_PORT, 2, R7, at["sock_common", "skc_dport"])
     code.put(R8, SOCKET, R7)
