@@ -5,9 +5,11 @@ In each sshd, cron and a web server run, and a service of the test's own that wr
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -287,6 +289,41 @@ def _hide(guest: Guest, jail: Command) -> None:
     for pid in hidden:
         assert next(line for line in kept[pid].splitlines() if line.startswith("Max open files")).split()[4] == "1234"
     guest.run("sh", "-c", "echo 0 >/sys/fs/cgroup/jailng/1/members/cgroup.freeze")
+
+
+def _journal(guest: Guest, *words: str, least: int) -> list[dict[str, str]]:
+    """The entries of the guest's journal, once it has so many of them."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        found = [json.loads(line) for line in guest.run("journalctl", "-q", "-o", "json", *words).splitlines()]
+        if len(found) >= least:
+            return found
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("guest", ["systemd"], indirect=True)
+def test_what_is_logged_goes_on_to_the_journal(
+    guest: Guest, jail: Command, jailctl: Command, lan: Namespace, logs: Path, tmp_path: Path
+) -> None:
+    """By /dev/log, which systemd finds taken; as whose it was there, too."""
+    guest.start("ng.init=systemd", "ng.log=syslog,logins")
+    guest.run("logger", "-t", "here", "from inside")
+    with lan.entered():
+        assert _ssh(tmp_path / "key", "logger -t here over ssh") == ""
+    done = jailctl("log", "--json", "guest")
+    assert (done.returncode, done.stderr) == (0, "")
+    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    logged = [one["message"].rpartition(": ")[2] for one in entries if "here" in one.get("message", "")]
+    assert logged == ["from inside", "over ssh"]
+    assert "198.51.100.2" in str([one for one in entries if one["kind"] == "login"]), entries
+    assert [one["MESSAGE"] for one in _journal(guest, "-t", "here", least=2)] == ["from inside", "over ssh"]
+    # What has ended by the time that its line is passed on, as logger may have, is not told of; sshd lives.
+    first = _journal(guest, "-t", "sshd", least=1)[0]
+    assert (first["MESSAGE"].partition(" on ")[0], first["_UID"]) == ("Server listening", "0")
+    assert first["_SYSTEMD_UNIT"] == "ssh.service"
+    assert jail("-r", "guest", timeout=_PATIENCE).returncode == 0
+    assert jailctl("log", "verify", "guest").returncode == 0
 
 
 def test_what_is_missing_is_named(jail: Command, stage: Stage, tmp_path: Path, small_root: Path) -> None:
