@@ -12,7 +12,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -416,18 +416,48 @@ def test_the_next_worker_goes_by_what_was_changed(
         assert [one["jail"] for one in entries("started", 3)] == ["lg", "lg2", "lg"]
 
 
+def fill() -> Path:
+    """Leave no room at all; the file to remove then."""
+    filler = Path("/var/log/filler")
+    for size in (1 << 16, 512):
+        with suppress(OSError), open(filler, "ab", 0) as file:
+            while file.write(bytes(size)):
+                pass
+    return filler
+
+
+def test_no_longer_logged_while_the_disk_is_full(
+    jail: Command, jexec: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
+) -> None:
+    """What waited in the socket is counted, all of it, and that is told when it is logged again."""
+    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as many hosts have it
+    with running(jail, small_root, "ng.log=syslog,exec") as record:
+        _, worker = post(record)
+        assert jexec("lg", "logger", "before").returncode == 0
+        entries("syslog")
+        os.kill(worker, signal.SIGSTOP)
+        assert jexec("lg", "sh", "-c", "for i in $(seq 200); do logger $i; done").returncode == 0
+        filler = fill()
+        assert jail("-m", "name=lg", "ng.log=exec").returncode == 0
+        os.kill(worker, signal.SIGCONT)
+        eventually(lambda: jexec("lg", "test", "-e", "/dev/log").returncode == 1)
+        filler.unlink()
+        assert jail("-m", "name=lg", "ng.log=syslog,exec").returncode == 0
+
+        def count() -> int:
+            dropped = [int(one["count"]) for one in entries("dropped", 0) if one["of"] == "syslog"]
+            return len(entries("syslog")) + sum(dropped)
+
+        eventually(lambda: count() >= 201, count)
+        assert count() == 201
+        assert post(record)[1] == worker
+
+
 def test_a_full_disk_is_told_of_and_harms_nobody(
     jail: Command, jexec: Command, jailctl: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
 ) -> None:
     with running(jail, small_root, "ng.log=syslog"):
-        filler = Path("/var/log/filler")
-        with open(filler, "wb") as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 16))
-                    file.flush()
-            except OSError:
-                pass
+        filler = fill()
         assert jexec("lg", "sh", "-c", "for i in $(seq 60); do logger $i$(printf %0200d); done").returncode == 0
         filler.unlink()
         assert entries("dropped")[0]["why"] == "the log could not be written"

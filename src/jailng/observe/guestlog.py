@@ -48,10 +48,14 @@ _WHY = ("more lines than rate= allows", "the log could not be written", "the gue
 
 
 class Counts:
-    """What is missing, by reason, in memory that the supervisor keeps for the next worker."""
+    """What is missing, by reason, in memory that the supervisor keeps for the next worker.
+
+    ``telling`` is what this worker's chain has been given of it and has perhaps not written yet.
+    """
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.telling: tuple[int, ...] = ()
 
     def add(self, why: int, count: int = 1) -> None:
         """Count some more."""
@@ -63,10 +67,11 @@ class Counts:
         """By reason."""
         return _COUNTS.unpack_from(self._memory)
 
-    def told(self, counts: tuple[int, ...]) -> None:
-        """So many are on record now."""
-        for why, count in enumerate(counts):
+    def told(self) -> None:
+        """That is on record now."""
+        for why, count in enumerate(self.telling):
             self.add(why, -count)
+        self.telling = ()
 
 
 class GuestLog:
@@ -94,7 +99,6 @@ class GuestLog:
         self._absent: float | None = None
         self._losses: list[float] = []
         self._told = ""
-        self._telling: tuple[int, ...] = ()  # what the chain has been given and has perhaps not written yet
         self._looked = self._asked = 0.0
         self._records = True
         self._known = {(one.get("time"), one.get("host_pid")) for one in chain.recent("syslog")} if again else set()
@@ -114,6 +118,7 @@ class GuestLog:
             known = self._known
             for one in before[1:]:
                 self._empty(one)
+            store.put([self._receiver.socket.fileno()])
             self._known = known
             self._connect()
             opened.callback(store.put, [])
@@ -125,12 +130,16 @@ class GuestLog:
         return Receiver(self._place.take(lambda bound: self._store.put([bound.fileno(), *old])))
 
     def _empty(self, old: Receiver) -> None:
-        """Take what is in a socket that no longer has the name, and let go of it."""
-        old.retire()
-        while self._take_lines(old):
-            pass
-        old.socket.close()
-        self._store.put([self._receiver.socket.fileno()])
+        """Take what is in a socket that no longer has the name, and let go of it. What cannot be written is counted."""
+        with old.socket:
+            old.retire()
+            try:
+                while self._take_lines(old):
+                    pass
+            except OSError:  # which the next flush raises, too
+                self._records = False
+                while self._take_lines(old):
+                    pass
 
     # When
 
@@ -182,35 +191,27 @@ class GuestLog:
         if self._guest.lost:
             self._counts.add(_NOT_PASSED, self._guest.lost)
             self._guest.lost = 0
-        if not self._telling:
+        if not self._counts.telling:
             counts = self._counts.all()
             for count, why in zip(counts, _WHY, strict=True):
                 if count:
                     of = "passed on" if why == _WHY[_NOT_PASSED] else "syslog"
                     self._chain.append("dropped", {"of": of, "count": count, "why": why})
-            self._telling = counts if any(counts) else ()
-        if self._telling:
+            self._counts.telling = counts if any(counts) else ()
+        if self._counts.telling:
             self._chain.flush()  # if that fails, they are told of when it does not
-            self._counts.told(self._telling)
-            self._telling = ()
+            self._counts.told()
 
     def close(self, give_back: bool) -> None:
         """Take what is there still, and let go of the name: for the guest's syslogd, or since there is no guest.
 
         Raises OSError where the chain cannot be written to; then the rest is counted.
         """
-        with self._opened, self._receiver.socket:
+        with self._opened:
             if give_back:
                 with suppress(OSError):  # the guest has done something else with it
                     self._place.give_back()
-            self._receiver.retire()
-            try:
-                while self._take_lines(self._receiver):
-                    pass
-            except OSError:
-                self._records = False
-                while self._take_lines(self._receiver):
-                    pass
+            self._empty(self._receiver)
             self.tell_of_losses()
 
     def _take_lines(self, receiver: Receiver) -> int:
@@ -308,6 +309,7 @@ class GuestLog:
             self._tell(f"cannot be served: {visible(error.strerror or str(error))}")
             return
         self._empty(before)
+        self._store.put([self._receiver.socket.fileno()])
         self._tell("")
         self._connect()
 
