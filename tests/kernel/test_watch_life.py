@@ -14,7 +14,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.linux import btf, ns
-from jailng.observe import event
+from jailng.observe import event, shared
 from tests.kernel import test_watch
 from tests.kernel.conftest import Command, standing
 from tests.kernel.terminals import PATIENCE, Observer, Screen, of, screen, shown
@@ -77,6 +77,19 @@ def test_switched_on_while_somebody_types(small_root: Path, jail: Command, check
         shell.until("atlast\r\n")
         observer.until(lambda events: b"atlast\r\n" in shown(events))  # who watches goes on
         observer.close()
+
+
+def test_only_processes_of_the_hosts_are_followed(small_root: Path, jail: Command, checkout: Path) -> None:
+    """There is room for so many on the whole machine, which a jail does not take up by opening ptys before that."""
+    with standing(jail, small_root), sitting(checkout) as shell:
+        shell.type("exec 5<>/dev/ptmx; ls /dev/pts; echo op''en\n")
+        assert b"1" in shell.until("open\r\n").split()
+        assert jail("-m", "name=cell", "ng.watch=tty").returncode == 0
+        found = shared.attached()
+        followed = {int.from_bytes(key, "little") for key in found.maps["pids"].keys()}  # noqa: SIM118
+        for fd in [*found.links, *[one.fd for one in found.maps.values()]]:
+            os.close(fd)
+        assert followed == {shell.pid}
 
 
 def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path) -> None:

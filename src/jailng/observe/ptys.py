@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from jailng.linux import gathering, mount, mountfd
 from jailng.observe.event import Facts
+from jailng.procs.jails import membership
 
 _PTMX = os.makedev(5, 2)
 _FIRST_SLAVE = 136  # majors 136 to 143, of 2^20 minors each
@@ -166,6 +167,15 @@ def openers(dev: int) -> dict[int, Process]:
             if number not in found and (one := process(pid)):
                 found[number] = one
     return found
+
+
+def is_hosts(pid: int) -> bool:
+    """Whether a process is the host's, and no jail's."""
+    try:
+        lines = _read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").split("\n")
+    except OSError:
+        return False  # it has ended
+    return not any(membership(line[3:])[0] for line in lines if line.startswith("0::"))
 
 
 def _masters(pid: int, dev: int) -> list[int]:

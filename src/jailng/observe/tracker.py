@@ -94,7 +94,8 @@ class Tracker:
             return
         openers = ptys.openers(dev)
         for pid in {one.pid for one in openers.values()}:
-            self.shared.follow(pid)
+            if ptys.is_hosts(pid):  # of a jail's the program knows, and it has room for so many
+                self.shared.follow(pid)
         for number in present:
             who = openers.get(number)
             begun = Event(event.now(), event.START, number, dev, who.pid if who else 0, who.uid if who else 0)
