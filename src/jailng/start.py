@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
 # What a command loads besides where it has to, and the command: files of their own.
 MORE: dict[str, tuple[str, tuple[str, ...]]] = {
     "configured": ("jail", ("jailng.conf.merge", "jailng.core.trees", "jailng.cli.configured")),
-    "standing": ("jail", ("jailng.cli.standing", "jailng.engine.inside")),
+    "standing": ("jail", ("jailng.cli.standing", "jailng.engine.inside", "jailng.params.change")),
     "policed": ("jail", ("jailng.core.connection", "jailng.params.redirect", "jailng.core.ruleset")),
 }
 _BUILT_IN = ("gc", "fcntl", "_struct")

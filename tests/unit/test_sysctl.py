@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jailng.core import tunable
 from jailng.ctl import mib, sysctl
+from jailng.engine import defaults
 from jailng.errors import UsageError
 from jailng.params import table
 
@@ -48,7 +48,7 @@ def test_the_defaults_are_those_of_parameters() -> None:
     for variable in mib.variables():
         name = variable.name.rpartition("security.jail.")[2]
         if name.endswith(("_allowed", "_only")) and "." not in name:
-            assert table.resolve(tunable.parameter(name)) is not None
+            assert table.resolve(defaults.parameter_of(name)) is not None
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, list[str]
     def create(options: jail.Options, params: Parameters, old_style: bool = False) -> int:
         raise Stop(options.plan, list(params.strings("command")))
 
-    monkeypatch.setattr(jail, "_create", create)
+    monkeypatch.setattr(jail, "create", create)
 
     def run(*argv: str) -> tuple[bool, list[str]]:
         with pytest.raises(Stop) as stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jailng.cli import jail as cli
-from jailng.cli import printing
+from jailng.cli import jidline, printing
 from jailng.conf import config
 from jailng.engine import chosen
 from jailng.engine.dependency import SET, START, STOP
@@ -103,7 +103,7 @@ def _run(options: Options, batch: Batch) -> int:
     if options.has("i"):
         batch.created = cli.say_jid
     if output >= 0:
-        batch.started = lambda jail, record: cli.write_line(output, cli.jid_line(record.jid, _known(jail)))
+        batch.started = lambda jail, record: cli.write_line(output, jidline.line(record.jid, _known(jail)))
     if len(batch.jails) > 1:
         import gc
 

@@ -12,7 +12,6 @@ from jailng.core import registry
 from jailng.engine import beginning, life
 from jailng.errors import JailError, Mistakes, UsageError, messages
 from jailng.params.model import Parameters
-from jailng.params.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,7 +167,9 @@ def _main(argv: list[str]) -> int:
     if options.has("d"):
         options.warn_of_dying()
     if not options.has("cmrRC"):
-        return _old_style(options, words)
+        from jailng.cli import oldform
+
+        return oldform.create(options, words)
     if options.has("rR") and not options.has("cmC"):
         if of_old or not words or (any("=" in word for word in words) and not options.has("R")):
             raise UsageError(USAGE)
@@ -213,7 +214,7 @@ def _is_configured(options: Options) -> bool:
     return True
 
 
-def _of_options(options: Options) -> Parameters:
+def of_options(options: Options) -> Parameters:
     """The parameters that options stand for, in their order."""
     params = Parameters()
     for letter, argument in options.given:
@@ -224,7 +225,7 @@ def _of_options(options: Options) -> Parameters:
 
 def _parameters(options: Options, words: list[str]) -> Parameters:
     """``param=value …``; ``command`` takes the rest of the line."""
-    params = _of_options(options)
+    params = of_options(options)
     wrong = []
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -243,24 +244,6 @@ def _parameters(options: Options, words: list[str]) -> Parameters:
     return params
 
 
-def _old_style(options: Options, words: list[str]) -> int:
-    """The article's form: path, hostname, addresses, command."""
-    if len(words) < 4 or not words[0].startswith("/"):
-        raise UsageError(USAGE)
-    path, hostname, addresses, *command = words
-    params = _of_options(options)
-    params.add("path", path)
-    params.add("host.hostname", hostname)
-    found: dict[str, list[str]] = {}
-    for address in addresses.split(",") if addresses else []:
-        found.setdefault("ip6.addr" if ":" in address else "ip4.addr", []).append(address)
-    for name, texts in found.items():
-        params.add(name, ",".join(texts))
-    for word in command:
-        params.add("command", word)
-    return _create(options, params, old_style=True)
-
-
 def _from_command_line(options: Options, params: Parameters) -> int:
     lacking = [name for name in params.strings("depend") if registry.find(name) is None]
     if lacking:
@@ -269,7 +252,7 @@ def _from_command_line(options: Options, params: Parameters) -> int:
     there = registry.find(wanted) if wanted else None
     if there is None:
         if options.has("c") and (options.has("m") or not options.has("r")):
-            return _create(options, params)
+            return create(options, params)
         raise JailError(f'"{printing.visible(wanted)}" not found' if wanted else "no jail specified")
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
         _standing().modify(options, there, params)
@@ -277,7 +260,7 @@ def _from_command_line(options: Options, params: Parameters) -> int:
     if not options.has("r"):
         raise JailError(f'"{printing.visible(wanted)}" already exists')
     _standing().make_way(options, there, params)
-    return _create(options, params)
+    return create(options, params)
 
 
 def voice_of(options: Options) -> Voice:
@@ -285,7 +268,8 @@ def voice_of(options: Options) -> Voice:
     return Voice("", options.verbose, noted=False)
 
 
-def _create(options: Options, params: Parameters, old_style: bool = False) -> int:
+def create(options: Options, params: Parameters, old_style: bool = False) -> int:
+    """Make a jail of the command line, and do what options say of it. Raises JailError, UsageError."""
     life.settle(params, voice_of(options), old_style)
     if options.plan:
         from jailng.engine import plan
@@ -298,7 +282,9 @@ def _create(options: Options, params: Parameters, old_style: bool = False) -> in
         jail.created = say_jid
     beginning.start(jail)
     if output >= 0:
-        write_line(output, jid_line(jail.there.jid, params, old_style))
+        from jailng.cli import jidline
+
+        write_line(output, jidline.line(jail.there.jid, params, old_style))
     return 0
 
 
@@ -327,14 +313,3 @@ def open_jid_file(options: Options) -> int:
 def write_line(fd: int, line: str) -> None:
     """A line of -J. Raises OSError."""
     posix.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
-
-
-def jid_line(jid: int, params: Parameters, old_style: bool = False) -> str:
-    """A line of -J: of the old form its five words, else the parameters that were given, as jail(8) quotes them."""
-    if old_style:
-        ips = ",".join([address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)])
-        command = " ".join([quoted(word) for word in params.strings("command")])
-        path, hostname = quoted(params.text("path")), quoted(params.text("host.hostname"))
-        return "\t".join([str(jid), path, hostname, ips, command])
-    given = [word for word in params.words(pseudo=True) if not word.startswith("jid=")]
-    return "\t".join([f"jid={jid}", *given])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import posix
 
-from jailng.errors import JailError
 from jailng.linux import caps
 from jailng.linux.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
 from jailng.linux.libc import MACHINE, words
@@ -29,8 +28,7 @@ _OWNER = 0
 _PRIME = 0xFFFFFFFB
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _TRAILER = 8  # remainder and length of the program, so that a write cut short by a power failure is noticed
-_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _FILE = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
 
 
@@ -213,7 +211,7 @@ def compute(privileges: Privileges) -> Confinement:
     if not privileges.suser:
         bounding = 0
     key = _key(lifts)
-    return Confinement(bounding, _cached(key) or _build(key, lifts), scopes, rlimits, key, privileges.shared_stack)
+    return Confinement(bounding, _cached(key) or _built(key, lifts), scopes, rlimits, key, privileges.shared_stack)
 
 
 def _key(lifts: list[str]) -> str:
@@ -225,11 +223,11 @@ def _key(lifts: list[str]) -> str:
 def _cached(key: str) -> bytes | None:
     """The program by that name, if nobody but root can have written it and it is whole."""
     try:
-        directory = posix.open(CACHE, _DIRECTORY)
+        directory = posix.open(CACHE, DIRECTORY)
     except OSError:
         return None
     try:
-        if not _ours(posix.fstat(directory)):
+        if not ours(posix.fstat(directory)):
             return None
         fd = posix.open(key, _FILE, dir_fd=directory)
     except OSError:
@@ -248,56 +246,25 @@ def _read(fd: int) -> bytes | None:
     status = posix.fstat(fd)
     size = status.st_size
     regular = status.st_mode & 0o170000 == 0o100000
-    if not regular or not _ours(status) or size % 8 or not 16 <= size <= 8 * _MAX_INSTRUCTIONS + _TRAILER:
+    if not regular or not ours(status) or size % 8 or not 16 <= size <= 8 * _MAX_INSTRUCTIONS + _TRAILER:
         return None
     content = posix.read(fd, size + 1)
     program = content[:-_TRAILER]
-    return program if content[-_TRAILER:] == _trailer(program) else None
+    return program if content[-_TRAILER:] == trailer(program) else None
 
 
-def _ours(status: posix.stat_result) -> bool:
+def ours(status: posix.stat_result) -> bool:
+    """Whether nobody but root can have written it."""
     return status.st_uid == _OWNER and not status.st_mode & 0o022
 
 
-def _trailer(program: bytes) -> bytes:
+def trailer(program: bytes) -> bytes:
+    """What a whole program ends in."""
     # The remainder of a division by the largest prime of 32 bits does what a CRC does, without loading binascii.
     return words(int.from_bytes(program, "little") % _PRIME, len(program), size=4)
 
 
-def _build(key: str, lifts: list[str]) -> bytes:
-    """Compile the program and leave it in the cache; where that cannot be written, the next call compiles again."""
-    try:
-        from jailng.core.filter import build  # 4 ms: libseccomp's binding, and collections with it
-    except ImportError as error:
-        raise JailError(f"cannot compile the seccomp filter: {error} (Debian: python3-seccomp)") from error
-    program = build(frozenset(lifts))
-    try:
-        _store(key, program)
-    except OSError:
-        pass
-    return program
+def _built(key: str, lifts: list[str]) -> bytes:
+    from jailng.core import filtercache
 
-
-def _store(key: str, program: bytes) -> None:
-    for path, mode in ((CACHE.rpartition("/")[0], 0o755), (CACHE, 0o700)):
-        try:
-            posix.mkdir(path, mode)
-        except FileExistsError:
-            pass
-    directory = posix.open(CACHE, _DIRECTORY)
-    temporary = f".{key}.{posix.getpid()}"
-    try:
-        if not _ours(posix.fstat(directory)):
-            return
-        try:
-            posix.unlink(temporary, dir_fd=directory)  # of a process that had this number and died here
-        except FileNotFoundError:
-            pass
-        fd = posix.open(temporary, _NEW, 0o600, dir_fd=directory)
-        try:
-            posix.write(fd, program + _trailer(program))
-        finally:
-            posix.close(fd)
-        posix.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
-    finally:
-        posix.close(directory)
+    return filtercache.build(key, lifts)

@@ -8,6 +8,7 @@ from jailng import start
 from jailng.core import network
 from jailng.core.operation import Operation
 from jailng.linux import cgroup, ns
+from jailng.linux.visit import InNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class InsideNetwork(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError or OSError."""
-        with ns.InNamespace(slots["init"], ns.CLONE_NEWNET):
+        with InNamespace(slots["init"], ns.CLONE_NEWNET):
             network.inside(self.link)
 
     def describe(self) -> str:

@@ -11,6 +11,7 @@ import time
 from jailng.core import attach, halt, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, content, controller, mount, mountfd, ns
+from jailng.linux.visit import InNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _sysvipc(record: Record) -> dict[str, list[str]]:
     """The lines of /proc/sysvipc in the jail's namespace, by kind."""
     init = attach.open_init(record)
     try:
-        with ns.InNamespace(init, ns.CLONE_NEWIPC):
+        with InNamespace(init, ns.CLONE_NEWIPC):
             try:
                 return {row[0]: content.text(f"/proc/sysvipc/{row[0]}").split("\n")[1:-1] for row in _SYSV}
             except FileNotFoundError:

@@ -13,6 +13,7 @@ from jailng.core import attach, registry
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd, ns
 from jailng.linux.libc import EINVAL, syscall
+from jailng.linux.visit import InNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _write_sysctls(record: Record, values: list[tuple[str, str]], keep_shut: boo
     """
     init = attach.open_init(record)
     try:
-        with ns.InNamespace(init, ns.CLONE_NEWIPC):
+        with InNamespace(init, ns.CLONE_NEWIPC):
             shut = [name for name in _COUNTS if keep_shut and _read(name)[-1:] == ["0"]]
             syscall("setresuid", -1, record.owner, -1)
             try:

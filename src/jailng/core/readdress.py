@@ -17,6 +17,7 @@ from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
+from jailng.linux.visit import InNamespace
 from jailng.params.model import Parameters
 from jailng.params.values import visible
 
@@ -108,7 +109,7 @@ def _exchange(record: Record, link: Link, init: int) -> None:
     _tell(record, [*there, *wanted])
     _take_down(there)
     network.host_side(link, record.init_pid)
-    with ns.InNamespace(init, ns.CLONE_NEWNET):
+    with InNamespace(init, ns.CLONE_NEWNET):
         with Netlink() as netlink:
             loopback = rt.Interface(netlink.ask(rt.get_link(1))[0][1])
         if loopback.flags & rt.IFF_UP:

@@ -37,6 +37,7 @@ from jailng.linux import caps, cgroup, ns
 from jailng.linux import rtnetlink as rt
 from jailng.linux.libc import exists, syscall, words
 from jailng.linux.netlink import Netlink
+from jailng.linux.visit import InNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class ShowAddresses(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError, OSError."""
-        with ns.InNamespace(slots["init"], ns.CLONE_NEWNET):
+        with InNamespace(slots["init"], ns.CLONE_NEWNET):
             self._configure()
 
     def _configure(self) -> None:
@@ -243,7 +244,7 @@ def _start(record: Record, init: int) -> None:
 
 def _asking(init: int) -> socket:
     """A socket of the jail's own network namespace, of which to ask what interfaces there are."""
-    with ns.InNamespace(init, ns.CLONE_NEWNET):
+    with InNamespace(init, ns.CLONE_NEWNET):
         return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
 
 

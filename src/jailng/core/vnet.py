@@ -17,6 +17,7 @@ from jailng.errors import JailError
 from jailng.linux import cgroupend, interface, mount, ns
 from jailng.linux.libc import syscall
 from jailng.linux.netlink import Netlink
+from jailng.linux.visit import InNamespace
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -95,7 +96,7 @@ def _sockets(namespace: int) -> Netlink:
     """A socket for questions in a network namespace, which this process is in for a moment; -1: in its own."""
     if namespace < 0:
         return Netlink()
-    with ns.InNamespace(namespace, ns.CLONE_NEWNET):
+    with InNamespace(namespace, ns.CLONE_NEWNET):
         return Netlink()
 
 

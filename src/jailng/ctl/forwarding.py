@@ -18,6 +18,7 @@ from jailng.ctl.diagnosis import Finding, Jails, Networked
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux.libnftables import Library
+from jailng.linux.visit import InNamespace
 
 _TABLE = "jailng_doctor"
 _ELSEWHERE = {4: "192.0.0.8", 6: "100::1"}  # nobody's: core/link.py
@@ -76,7 +77,7 @@ def _send(jail: Networked, address: str, family: int) -> None:
         return  # it has ended meanwhile
     try:
         with (
-            ns.InNamespace(init, ns.CLONE_NEWNET),
+            InNamespace(init, ns.CLONE_NEWNET),
             suppress(OSError),
             socket.socket(_FAMILIES[family], socket.SOCK_DGRAM) as made,
         ):

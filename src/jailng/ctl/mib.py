@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jailng.core import ownfile, registry, tunable
+from jailng.core import ownfile, registry, tunable, tuning
 from jailng.engine import defaults, life
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -295,7 +295,7 @@ def _flag(text: str, reverse: bool = False) -> str:
 
 
 def _default(name: str, sysctl: str, description: str) -> Variable:
-    given = tunable.parameter(sysctl)
+    given = defaults.parameter_of(sysctl)
     found = table.resolve(given)
     assert found is not None, sysctl
     parameter, reverse, _ = found
@@ -309,7 +309,7 @@ def _default(name: str, sysctl: str, description: str) -> Variable:
         wanted = str(int(value != "0")) if parameter.kind == "bool" else value
         checked = defaults.of_sysctls({sysctl: wanted})
         check_honoured(parameter.name, checked[parameter.name])
-        tunable.change({sysctl: wanted})
+        tuning.change({sysctl: wanted})
         view.__dict__.pop("defaults", None)
 
     fixed = sysctl == "devfs_ruleset"  # as FreeBSD has it
@@ -335,7 +335,7 @@ def _set_meta_limit(view: View, value: str) -> None:
     changes = {"meta_maxbufsize": str(limit)}
     if limit >= _longest_meta(view) or not jails:
         changes[tunable.LONGEST_META] = str(limit)
-    tunable.change(changes)
+    tuning.change(changes)
     view.__dict__.pop("held", None)
     tunable.load()
     for record in jails:

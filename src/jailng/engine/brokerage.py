@@ -13,7 +13,7 @@ from jailng.core import attach, registry
 from jailng.core.wire import pack
 from jailng.engine import behalf
 from jailng.errors import JailError
-from jailng.linux import cgroup, child, ns, signals
+from jailng.linux import cgroup, child, membership, ns, signals
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -119,7 +119,7 @@ class Broker:
         uid = int.from_bytes(connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)[4:8], sys.byteorder)
         peer = int.from_bytes(connection.getsockopt(SOL_SOCKET, _SO_PEERPIDFD, 4), sys.byteorder)
         try:
-            place = cgroup.of_process(peer)
+            place = membership.of_process(peer)
         finally:
             posix.close(peer)
         if not self.record.holds(place):

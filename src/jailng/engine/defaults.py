@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import tunable
 from jailng.errors import JailError
 from jailng.params.model import Parameters, check_honoured
 from jailng.params.table import resolve
@@ -23,7 +22,26 @@ _OF_ONE_JAIL = frozenset(
 """.split()
 )
 _OF_REMOVAL = frozenset("exec.prestop exec.stop exec.poststop exec.release stop.timeout".split())
+# Defaults of new jails by what they are now; a name with "no" is the reverse.
+_DEFAULTS = {
+    "set_hostname_allowed": "allow.set_hostname",
+    "socket_unixiproute_only": "allow.nosocket_af",
+    "sysvipc_allowed": "allow.sysvipc",
+    "allow_raw_sockets": "allow.raw_sockets",
+    "chflags_allowed": "allow.chflags",
+    "mount_allowed": "allow.mount",
+    "mlock_allowed": "allow.mlock",
+    "enforce_statfs": "enforce_statfs",
+    "devfs_ruleset": "devfs_ruleset",
+}
 _ESCAPES = {"n": "\n", "t": "\t"}
+
+
+def parameter_of(name: str) -> str:
+    """The parameter, "no" included, whose default a sysctl below security.jail is; "" for none. It need not exist."""
+    if name.startswith("mount_") and name.endswith("_allowed") and name != "mount_allowed":
+        return f"allow.mount.{name[len('mount_') : -len('_allowed')]}"
+    return _DEFAULTS.get(name, "")
 
 
 def apply(params: Parameters, file: int, path: str) -> None:
@@ -48,7 +66,7 @@ def of_sysctls(held: dict[str, str]) -> Parameters:
     """The defaults that sysctls are: by their names below security.jail. Raises JailError: a value it cannot have."""
     defaults = Parameters()
     for sysctl, value in held.items():
-        name = tunable.parameter(sysctl)
+        name = parameter_of(sysctl)
         if name:
             defaults.add(name, value)
     return defaults
@@ -110,7 +128,7 @@ def _name(given: str) -> str:
     head, _, sysctl = given.rpartition(".")
     name = given
     if head in ("jail", "security.jail"):
-        name = tunable.parameter(sysctl) or given
+        name = parameter_of(sysctl) or given
     parameter = _known(name) if resolve(name) else ""
     if parameter in _OF_ONE_JAIL:
         raise JailError(f"{visible(given)}: is each jail's own and has no default")

@@ -10,6 +10,7 @@ from jailng.engine import life
 from jailng.errors import JailError
 from jailng.linux import ns
 from jailng.linux.libc import exists
+from jailng.linux.visit import InNamespace
 from jailng.params.model import SYSV, Parameters
 from jailng.params.values import escape, visible
 
@@ -238,7 +239,7 @@ def _set_names(record: Record, params: Parameters) -> None:
     ]
     init = ns.pidfd_open(record.init_pid)
     try:
-        with ns.InNamespace(init, ns.CLONE_NEWUTS):
+        with InNamespace(init, ns.CLONE_NEWUTS):
             ns.sethostname(hostname)
             ns.setdomainname(domainname)
     except OSError as error:

@@ -8,7 +8,7 @@ import posix
 from jailng.core import limit as kernel
 from jailng.core import registry
 from jailng.limits import standing
-from jailng.linux import cgroup, ns
+from jailng.linux import membership, ns
 from jailng.params.limit import RESOURCES
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def _jail_of(pid: int) -> Record | None:
     """The jail that a process is in, the innermost. Raises OSError (ESRCH: there is none of that number)."""
     pidfd = ns.pidfd_open(pid)
     try:
-        place = cgroup.of_process(pidfd)
+        place = membership.of_process(pidfd)
     finally:
         posix.close(pidfd)
     return next((record for record in registry.jails() if record.holds(place)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.linux import libc
-from jailng.linux.libc import ENODEV, EOPNOTSUPP, ESRCH
+from jailng.linux.libc import ENODEV, EOPNOTSUPP
 from jailng.linux.mount import O_PATH
 
 _UNIFIED = (
@@ -125,31 +125,6 @@ def members(path: str) -> list[int]:
     finally:
         posix.close(fd)
     return [int(pid) for pid in pids.split()]
-
-
-def of_process(pidfd: int) -> str:
-    """The cgroup2 path of a process, as /proc has it. Raises OSError (ESRCH: it has ended)."""
-    pid = _numbered(pidfd)
-    file = posix.open(f"/proc/{pid}/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        lines = posix.read(file, 65536).split(b"\n")
-    finally:
-        posix.close(file)
-    if _numbered(pidfd) != pid:  # else what was read may be of another that has got its number
-        raise OSError(ESRCH, posix.strerror(ESRCH))
-    path = next(line for line in lines if line.startswith(b"0::"))[3:]
-    return path.decode("utf-8", "surrogateescape")
-
-
-def _numbered(pidfd: int) -> int:
-    file = posix.open(f"/proc/self/fdinfo/{pidfd}", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        pid = int(posix.read(file, 4096).partition(b"Pid:")[2].split(None, 1)[0])
-    finally:
-        posix.close(file)
-    if pid <= 0:
-        raise OSError(ESRCH, posix.strerror(ESRCH))
-    return pid
 
 
 def set_persist(events: int, persist: bool) -> None:

@@ -23,6 +23,7 @@ from jailng.errors import JailError
 from jailng.linux import child, mount, ns
 from jailng.linux.libc import syscall
 from jailng.linux.mountfd import open_tree, openat2
+from jailng.linux.visit import InNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -263,7 +264,7 @@ def _uncovered(root: int, namespace: str) -> int:
     try:
         _check_covered(dev)
         try:
-            with ns.InNamespace(there, ns.CLONE_NEWNS):  # the kernel copies no mount of another namespace
+            with InNamespace(there, ns.CLONE_NEWNS):  # the kernel copies no mount of another namespace
                 return open_tree(dev)
         finally:
             os.fchdir(here)

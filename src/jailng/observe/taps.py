@@ -19,6 +19,7 @@ from jailng.core import attach
 from jailng.errors import JailError
 from jailng.linux import cgroup, interface, ns, packet, packetcopy
 from jailng.linux.netlink import Netlink, attributes
+from jailng.linux.visit import InNamespace
 from jailng.observe import pcapng
 from jailng.params.values import visible
 
@@ -87,7 +88,7 @@ def _peers(init: int) -> dict[int, str]:
     found: dict[int, str] = {}
     with Netlink() as netlink:
         links = [body for _, body in netlink.ask(interface.everyone())]
-        with ns.InNamespace(init, ns.CLONE_NEWNET):
+        with InNamespace(init, ns.CLONE_NEWNET):
             there = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             known = interface.namespace(netlink.ask(interface.get_namespace(there))[0][1])
@@ -126,7 +127,7 @@ def _number(value: bytes) -> int:
 
 def _kind(init: int, number: int) -> int | None:
     """The ARPHRD_ of the interface of that number in there, None where there is none."""
-    with ns.InNamespace(init, ns.CLONE_NEWNET), Netlink() as netlink:
+    with InNamespace(init, ns.CLONE_NEWNET), Netlink() as netlink:
         try:
             body = netlink.ask(interface.get(number))[0][1]
         except OSError:
@@ -145,7 +146,7 @@ def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RI
         if tap.index:
             init = attach.open_init(record)
             try:
-                with ns.InNamespace(init, ns.CLONE_NEWNET):
+                with InNamespace(init, ns.CLONE_NEWNET):
                     return packetcopy.Copies(COPIES, most, tap.index, tap.index != _LOOPBACK, tap.bare)
             finally:
                 os.close(init)
@@ -197,7 +198,7 @@ def _is_open(record: Record, tap: Tap) -> bool:
         return True
     init = attach.open_init(record)
     try:
-        with ns.InNamespace(init, ns.CLONE_NEWNET):
+        with InNamespace(init, ns.CLONE_NEWNET):
             return packetcopy.is_tapped(tap.index)
     finally:
         os.close(init)

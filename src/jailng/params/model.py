@@ -275,52 +275,18 @@ class Parameters:
         Pseudo-parameters are passed over, as jail(8) does, and ``jid``, which only says what jail. For what cannot
         change while the jail runs, or could not be given to a new one, raises JailError and leaves all as it was.
         """
-        held = self.restarts(other)
-        if held:
-            raise JailError(f"{held} cannot be changed after creation")
-        merged = Parameters()
-        merged._values = dict(self._values)
-        merged._implied = set(self._implied)
-        merged._keys = dict(other._keys)
-        for name, value in other._values.items():
-            if name != "jid" and not _row(name).pseudo:
-                # A name that is taken away is the jid again.
-                merged._values[name] = str(self.number("jid")) if name == "name" and value == "" else value
-                merged._implied.discard(name)
-        merged.settle()
-        changed = [name for name in merged._values if merged[name] != self[name]]
-        self._values, self._implied = merged._values, merged._implied
-        return changed
+        from jailng.params import change
+
+        return change.update(self, other)
 
     def restarts(self, other: Parameters) -> str:
         """The first parameter that ``other`` gives another value than these have and that a running jail keeps, or "".
 
         Those are FreeBSD's create-only ones, and the further ones that Linux cannot change for a running jail.
         """
-        for name, value in other._values.items():
-            parameter = _row(name)
-            if name.startswith("host.") and self["host"] == "inherit":
-                return "host"
-            held = name == "allow.reserved_ports" and self._is_on_hosts_stack()
-            held |= name == "ip4.addr" and self["ip4"] == "inherit"
-            held |= name in SYSV and "inherit" in (value, self[name])  # the namespace is chosen at the start
-            if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
-                continue
-            if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
-                value = _in_order(name, other.addresses(name))
-                if self[parameter.kind] == "inherit":
-                    return parameter.kind
-            if value != self[name] and (name != "devfs_ruleset" or {value, self[name]} != self._same_ruleset()):
-                return name
-        return ""
+        from jailng.params import change
 
-    def _same_ruleset(self) -> frozenset[Value]:
-        """The default rule set, and jail(8)'s word for it."""
-        return frozenset([0, 5 if self["vnet"] == "new" else 4])
-
-    def _is_on_hosts_stack(self) -> bool:
-        """Whether ports below 1024 are allowed by a program that was attached at the start (linux/bpf.py)."""
-        return "inherit" in (self["ip4"], self["ip6"]) or self["ng.stack"] == "shared"
+        return change.restarts(self, other)
 
     def words(self, pseudo: bool, live: bool = False) -> list[str]:
         """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told.

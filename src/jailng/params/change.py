@@ -1,0 +1,65 @@
+"""What is new in the parameters of a jail that runs, and what of that it cannot have."""
+
+from __future__ import annotations
+
+from jailng.errors import JailError
+from jailng.params.model import SYSV, Parameters
+from jailng.params.table import lookup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jailng.params.values import Value
+
+
+def update(params: Parameters, other: Parameters) -> list[str]:
+    """What ``Parameters.update`` says."""
+    held = restarts(params, other)
+    if held:
+        raise JailError(f"{held} cannot be changed after creation")
+    merged = Parameters()
+    merged._values = dict(params._values)
+    merged._implied = set(params._implied)
+    merged._keys = dict(other._keys)
+    for name, value in other._values.items():
+        parameter = lookup(name)
+        if name != "jid" and parameter is not None and not parameter.pseudo:
+            # A name that is taken away is the jid again.
+            merged._values[name] = str(params.number("jid")) if name == "name" and value == "" else value
+            merged._implied.discard(name)
+    merged.settle()
+    changed = [name for name in merged._values if merged[name] != params[name]]
+    params._values, params._implied = merged._values, merged._implied
+    return changed
+
+
+def restarts(params: Parameters, other: Parameters) -> str:
+    """What ``Parameters.restarts`` says."""
+    for name, value in other._values.items():
+        parameter = lookup(name)
+        assert parameter is not None, name
+        if name.startswith("host.") and params["host"] == "inherit":
+            return "host"
+        held = name == "allow.reserved_ports" and _is_on_hosts_stack(params)
+        held |= name == "ip4.addr" and params["ip4"] == "inherit"
+        held |= name in SYSV and "inherit" in (value, params[name])  # the namespace is chosen at the start
+        if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
+            continue
+        if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
+            from jailng.params.address import in_order
+
+            value = in_order(name, other.addresses(name), parameter.most)
+            if params[parameter.kind] == "inherit":
+                return parameter.kind
+        if value != params[name] and (name != "devfs_ruleset" or {value, params[name]} != _same_ruleset(params)):
+            return name
+    return ""
+
+
+def _same_ruleset(params: Parameters) -> frozenset[Value]:
+    """The default rule set, and jail(8)'s word for it."""
+    return frozenset([0, 5 if params["vnet"] == "new" else 4])
+
+
+def _is_on_hosts_stack(params: Parameters) -> bool:
+    """Whether ports below 1024 are allowed by a program that was attached at the start (linux/bpf.py)."""
+    return "inherit" in (params["ip4"], params["ip6"]) or params["ng.stack"] == "shared"
