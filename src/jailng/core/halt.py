@@ -105,12 +105,17 @@ def members(record: Record) -> list[int]:
 
 def signal(record: Record, number: int) -> int:
     """Send every member the signal, once; how many there were. Needs the lock. Raises OSError."""
-    done: dict[int, int] = {}  # by pid, the inode of its pidfd
+    done: dict[int, int] = {}
     with Halted(record):
-        for _ in range(_ROUNDS):
-            if not _send(record, number, done):
-                break
+        send(record, number, done)
     return len(done)
+
+
+def send(record: Record, number: int, done: dict[int, int]) -> None:
+    """Signal every member that is not ``done``, and note it there: pid, and inode of its pidfd. Raises OSError."""
+    for _ in range(_ROUNDS):
+        if not _send(record, number, done):
+            break
 
 
 def _send(record: Record, number: int, done: dict[int, int]) -> bool:

@@ -26,12 +26,6 @@ class Offender:
         self.uid = uid
 
 
-def started(pid: int) -> int:
-    """When it was, in ticks since the boot: that and the pid tell a process from others. 0: it has ended."""
-    fields = _stat(pid)[1]
-    return fields[_STARTED] if fields else 0
-
-
 def worst(record: Record, pids: list[int], resource: str) -> Offender:
     """The process among these to be named: the one with most of the resource, or, where that is not known, the newest.
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _PERIOD = 1.0  # seconds
 _PATIENCE = 1.0
 _TIMES = ("cputime", "wallclock")  # they are counted in whole seconds, the last of which has passed
-_ROUNDS = 8  # in which those are found that were born while others were signalled
 _MOST_LINES = 10  # that a jail can cause in a second: kern.racct.rctl.log_rate_limit
 
 
@@ -39,7 +38,7 @@ class Watch:
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self.told = False
-        self.signalled: set[tuple[int, int]] = set()  # pids, and when they were started
+        self.signalled: dict[int, int] = {}  # as for ``halt.send``
 
     def holds(self, used: int) -> bool:
         """Whether that much is within the limit."""
@@ -189,16 +188,9 @@ class Warden:
             halt.thaw(self.record)
 
     def _send_to_all(self, one: Watch, number: int) -> None:
-        alive: set[tuple[int, int]] = set()
-        for _ in range(_ROUNDS):
-            found = {(pid, offender.started(pid)) for pid in halt.members(self.record)}
-            alive |= found
-            if found <= one.signalled:
-                break
-            for pid, birth in found - one.signalled:
-                one.signalled.add((pid, birth))
-                _send(pid, birth, number)
-        one.signalled &= alive
+        there = set(halt.members(self.record))
+        one.signalled = {pid: inode for pid, inode in one.signalled.items() if pid in there}
+        halt.send(self.record, number, one.signalled)
 
 
 def _asked_by_another(record: Record, names: set[str]) -> dict[str, int]:
@@ -222,20 +214,6 @@ def _asked_by_another(record: Record, names: set[str]) -> dict[str, int]:
         posix.waitpid(child, 0)
     pairs = [word.partition("=") for word in answer.split()]
     return {name: int(amount) for name, _, amount in pairs}
-
-
-def _send(pid: int, birth: int, number: int) -> None:
-    try:
-        pidfd = ns.pidfd_open(pid)
-    except OSError:
-        return
-    try:
-        if offender.started(pid) == birth:  # else it is another's by now
-            ns.pidfd_send_signal(pidfd, number)
-    except OSError:
-        pass
-    finally:
-        posix.close(pidfd)
 
 
 def _stamp(jid: int) -> tuple[int, ...]:
