@@ -6,7 +6,7 @@ import posix
 import time
 
 from jailng.linux import cgroup, controller
-from jailng.linux.libc import EBUSY, ENODEV, ENOENT
+from jailng.linux.libc import EBUSY, ENODEV, ENOENT, exists
 from jailng.linux.ns import pidfd_open
 
 _DYING = 0.1  # seconds that a PID 1 without processes may take to end; it takes a few ms
@@ -61,12 +61,11 @@ def remove(path: str, leaves: tuple[str, ...], timeout: float = 10.0) -> None:
     for name in controller.V1:
         if name == "cpuset" and "/" in above:
             continue  # it is that of the jail above
-        directory = controller.existing(name, path)
-        if directory:
-            _remove_directory(directory, until)
-        place = "" if "/" in above else controller.existing(name, above)  # also where the jail's could not be made
-        if place:
-            _leave(place)
+        top = controller.top(name)
+        if top:
+            _remove_directory(controller.below(name, top, path), until)
+        if top and "/" not in above:
+            _leave(controller.below(name, top, above))  # also where the jail's could not be made
     if "/" in above:
         return
     _leave(above)
@@ -160,7 +159,9 @@ def _try_rmdir(name: str) -> bool:
         pass
     except OSError as error:
         if error.errno != EBUSY:
-            raise
+            if exists(name, cgroup.unified_root()):
+                raise
+            return True  # in a hierarchy that is mounted read-only, say, where none could be made
         below = cgroup.directories_in(name)  # of jails whose making the kill has ended
         return bool(below) and all(_try_rmdir(f"{name}/{one}") for one in below) and _try_rmdir(name)
     return True

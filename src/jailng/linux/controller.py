@@ -82,11 +82,17 @@ def held(directory: str) -> int:
     return int(number) if number and number.isdigit() else -1
 
 
+def top(name: str) -> str:
+    """Where the hierarchy is, as custom has it or this process has found it; "" where there is none. Raises OSError."""
+    found = _found.get(name)
+    return usual(name) if found is None else found
+
+
 def existing(name: str, path: str) -> str:
     """That directory, if there is one, where custom has the hierarchy or this process has looked for it; or ""."""
-    top = _found.get(name) or usual(name)
-    made = below(name, top, path)
-    return made if top and exists(made) else ""
+    place = top(name)
+    made = below(name, place, path)
+    return made if place and exists(made) else ""
 
 
 def read(name: str, path: str, file: str, old_file: str) -> bytes:
