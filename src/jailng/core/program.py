@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 import sys
-from _struct import pack, unpack
+from _struct import Struct
 
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -19,7 +19,7 @@ _MUST, _MAY, _FORK, _EXPECT, _EXEC, _NOTE = range(6)
 _DONE = 127 << 8  # the wait status of a program that has told what there was to tell
 _NOTHING = tuple([(0,) * (6 - count) for count in range(7)])
 _PADDING = tuple([bytes(-count % 8) for count in range(8)])
-_CALL = "@HHBBBB6qii"  # struct call_ of jailinit.c
+_CALL = Struct("@HHBBBB6qii")  # struct call_ of jailinit.c
 _CLOSE_RANGE_CLOEXEC = 4
 _MFD_NOEXEC_SEAL = 8  # Linux 6.3; the kernel grumbles at whoever says nothing of it
 _ALL_FDS = 0xFFFFFFFF
@@ -100,13 +100,15 @@ class Program:
         pointers = kept = 0
         bit = 1
         for argument in arguments:
-            if argument.__class__ is Data:
-                pointers |= bit
-            elif argument.__class__ is Kept:
-                kept |= bit
+            of = argument.__class__
+            if of is not int:
+                if of is Data:
+                    pointers |= bit
+                elif of is Kept:
+                    kept |= bit
             bit <<= 1
         nothing = _NOTHING[len(arguments)]
-        self._calls.append(pack(_CALL, NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
+        self._calls.append(_CALL.pack(NR[name], keep, kind, pointers, kept, 0, *arguments, *nothing, value, 0))
         self.labels.append(label or name)
 
     def must(self, name: str, *arguments: int | Data | Kept, label: str = "", keep: int = 0, unless: int = 0) -> None:
@@ -139,7 +141,7 @@ class Program:
 
         Places are counted through, six a call: 7 is argument number 1 of the second call.
         """
-        patterns = [[*unpack(_CALL, call)] for call in self._calls[-count:]]
+        patterns = [[*_CALL.unpack(call)] for call in self._calls[-count:]]
         labels = self.labels[-count:]
         del self._calls[-count:], self.labels[-count:]
         fields = [(patterns[place // 6], 6 + place % 6) for place in places]
@@ -150,7 +152,7 @@ class Program:
                     self._data += value + b"\0"
                 else:
                     pattern[field] = value
-            self._calls += [pack(_CALL, *pattern) for pattern in patterns]
+            self._calls += [_CALL.pack(*pattern) for pattern in patterns]
             self.labels += [(label, row[0]) for label in labels]
 
     def here(self) -> int:
