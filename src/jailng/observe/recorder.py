@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -200,7 +199,7 @@ class Recorder:
         start = self._now if late else event.time
         wall = time.time_ns() - now() + start
         own: dict[str, str | int] = {
-            "id": secrets.token_hex(4),
+            "id": os.urandom(4).hex(),
             "jail": record.name,
             "jid": record.jid,
             "terminal": event.terminal,

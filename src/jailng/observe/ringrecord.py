@@ -73,6 +73,12 @@ class Program:
         code.put_value(FRAME, JAILED, 0)
         code.label("jailed")
 
+    def name_caller(self) -> None:
+        """The process, as a key of ``pids``."""
+        self.code.call(bpf.GET_CURRENT_PID_TGID)
+        self.code.shift_right(R0, 32)
+        self.code.put(FRAME, KEY, R0)
+
     def name(self, none: str) -> None:
         """Number and devpts of the pty of which R9 is the slave, which knows its name."""
         code, at = self.code, self.at
@@ -93,9 +99,7 @@ class Program:
         code.when(R1, "!=", 0, "owned")
         code.fetch(R1, FRAME, KIND_)
         code.when(R1, "!=", START, "owned")
-        code.call(bpf.GET_CURRENT_PID_TGID)
-        code.shift_right(R0, 32)
-        code.put(FRAME, KEY, R0)
+        self.name_caller()
         code.map(R1, maps.pids)
         code.frame(R2, KEY)
         code.frame(R3, KEY)
