@@ -453,6 +453,24 @@ def test_no_longer_logged_while_the_disk_is_full(
         assert post(record)[1] == worker
 
 
+def test_killed_while_the_disk_is_full(
+    jail: Command, jexec: Command, jailctl: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
+) -> None:
+    """The next worker serves the guest all the same: nobody inside waits for room outside."""
+    with running(jail, small_root, "ng.log=syslog") as record:
+        _, worker = post(record)
+        filler = fill()
+        lines = "for i in $(seq 60); do logger $i$(printf %0200d); done"
+        assert jexec("lg", "sh", "-c", lines).returncode == 0  # what room the last file has is used up
+        os.kill(worker, signal.SIGKILL)
+        another(record, worker)
+        assert jexec("lg", "sh", "-c", lines, timeout=SECONDS / 2).returncode == 0
+        filler.unlink()
+        eventually(lambda: sum([one["count"] for one in entries("dropped", 0)]) + len(entries("syslog", 0)) >= 60)
+        assert len(entries("resumed")) == 1
+        assert jailctl("log", "verify", "lg").returncode == 0
+
+
 def test_a_full_disk_is_told_of_and_harms_nobody(
     jail: Command, jexec: Command, jailctl: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
 ) -> None:

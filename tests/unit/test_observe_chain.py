@@ -326,6 +326,7 @@ def test_something_else_has_the_name_of_a_file(log: Log, tmp_path: Path, kind: s
     last.unlink()
     os.mkfifo(last)
     with contextlib.closing(log.writer()) as chain:
+        chain.flush()
         assert chain.recent("resumed")[-1]["damage"] == f"{last.name} is no file"
     assert log.verify().problems[0] == report.problems[0]
 

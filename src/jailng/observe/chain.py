@@ -198,7 +198,7 @@ class Chain:
     # After another writer
 
     def _take_up(self) -> None:
-        """Go on where the last writer has stopped, or was stopped, and say what it has left."""
+        """Go on where the last writer has stopped, or was stopped, and say what it has left with the next ``flush``."""
         found = Recovery(self._folder, self.state)
         found.run()
         told: Fields = {"unsealed": found.unsealed, "half": found.half}
@@ -214,4 +214,3 @@ class Chain:
                 os.unlink(name, dir_fd=self._folder)
             self._begin(self.state.epoch)
         self.append("resumed", told)
-        self.flush()

@@ -95,7 +95,9 @@ class Logger:
         """Until the jail has ended, or nothing of it is to be logged any more."""
         self.chain.append("started", {"again": self.duty.again, "kinds": self.wanted.kinds})
         self._follow(self.duty.again)
-        self.chain.flush()
+        if not self.duty.again:  # else it goes on as the one before it did when the disk was full
+            self.chain.flush()
+        self._attempt()
         self.duty.ready()
         wanted = True
         while wanted:
@@ -141,7 +143,7 @@ class Logger:
                 if self.guest is not None and time.monotonic() >= self._retry:
                     self._retry = time.monotonic() + _RETRY
                     self.guest.tell_of_losses()
-                self.chain.sync(_RETRY)
+                self.chain.flush()
         except OSError as error:
             if not self._failing:
                 syslog.tell(f"jail {visible(self.duty.record.name)}: log: {visible(explain(error))}")
