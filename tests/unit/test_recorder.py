@@ -353,10 +353,11 @@ def test_thousands_of_terminals_do_not_take_a_descriptor_each(
 
 
 class FullDisk:
-    """os.write as a disk has it that fills up: part of a line, then nothing."""
+    """os.write as a disk has it that fills up: part of a line, then nothing; ``stubborn``: nor can that be removed."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, stubborn: bool) -> None:
         self.room = room
+        self.stubborn = stubborn
 
     def write(self, fd: int, data: bytes) -> int:
         written = os.write(fd, data[: max(0, self.room)]) if self.room > 0 else 0
@@ -365,16 +366,22 @@ class FullDisk:
         self.room -= written
         return written
 
+    def ftruncate(self, fd: int, size: int) -> None:
+        if self.stubborn and self.room <= 0:
+            raise OSError(28, "No space left on device")
+        os.ftruncate(fd, size)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
 
 
+@pytest.mark.parametrize("stubborn", [False, True])
 @pytest.mark.parametrize("room", [1, 300, 700, 705, 900, 1500])
 def test_a_full_disk(
-    recorder: Callable[..., Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+    recorder: Callable[..., Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, stubborn: bool
 ) -> None:
     made = recorder()
-    disk = FullDisk(room)
+    disk = FullDisk(room, stubborn)
     monkeypatch.setattr(archive, "os", disk)
     made.take(event(0, START))
     for number in range(20):

@@ -15,14 +15,15 @@ _LOOK_AGAIN = 10_000_000_000  # nanoseconds after which an administrator may hav
 
 
 class File:
-    """One file. Its descriptor is there when it is in use."""
+    """One file. Its descriptor is there when it is in use; behind ``size`` is part of a line while it is ``torn``."""
 
-    __slots__ = ("fd", "name", "size")
+    __slots__ = ("fd", "name", "size", "torn")
 
     def __init__(self, name: str, size: int = 0, fd: int = -1) -> None:
         self.name = name
         self.size = size
         self.fd = fd
+        self.torn = False
 
 
 class Archive:
@@ -165,12 +166,17 @@ class Archive:
             return True
         try:
             fd = self._descriptor(file)
+            if file.torn:
+                os.ftruncate(fd, file.size)
+                file.torn = False
             written = os.write(fd, content)
+            if written < len(content):
+                file.torn = True
+                os.ftruncate(fd, file.size)
+                file.torn = False
+                return False
         except OSError:
             # Whatever the reason, a disk that fails among them: it is not recorded.
-            return False
-        if written < len(content):
-            os.ftruncate(fd, file.size)
             return False
         file.size += written
         self._size += written
