@@ -21,8 +21,8 @@ from jailng.errors import JailError
 from jailng.observe import entry, ratchet, store, verification
 from jailng.observe.chain import Chain
 from jailng.observe.logger import FOLDER, SEALS
+from jailng.observe.report import ALTERED, INSERTED, MISSING, REMOVED, SEAL, Report
 from jailng.observe.seal import Head, Key, Seal
-from jailng.observe.verification import ALTERED, INSERTED, MISSING, REMOVED, Report
 
 SIZE, KEEP = 4096, 4
 _ENTRIES = 60
@@ -294,9 +294,9 @@ def test_the_seal_taken_away_changed_or_of_another_log(log: Log, tmp_path: Path)
     state = log.seal().directory / "state"
     content = state.read_bytes()
     state.unlink()
-    assert [problem.what for problem in log.verify().problems] == [verification.SEAL]
+    assert [problem.what for problem in log.verify().problems] == [SEAL]
     state.write_bytes(b"x" + content[1:])
-    assert [problem.what for problem in log.verify().problems] == [verification.SEAL]
+    assert [problem.what for problem in log.verify().problems] == [SEAL]
     with pytest.raises(JailError, match="not the state of a log"):
         log.writer()
     other = Log(tmp_path / "other")
@@ -356,7 +356,7 @@ def test_a_seal_that_is_none(log: Log, word: int, other: str) -> None:
     words[word] = other
     text = " ".join(words)
     path.write_bytes(f"{text} {hashlib.sha256(text.encode('latin-1')).hexdigest()[:16]}".encode("latin-1"))
-    assert [one.what for one in log.verify().problems] == [verification.SEAL]
+    assert [one.what for one in log.verify().problems] == [SEAL]
 
 
 def test_what_is_beside_the_log_may_be_anything(log: Log) -> None:
@@ -370,7 +370,7 @@ def test_what_is_beside_the_log_may_be_anything(log: Log) -> None:
     for path in (head, key, log.seal().directory / "state"):
         path.unlink()
         os.mkfifo(path)
-    assert [one.what for one in log.verify().problems] == [verification.SEAL]
+    assert [one.what for one in log.verify().problems] == [SEAL]
     with pytest.raises(JailError, match="not a verification key"):
         log.seal().key()
 

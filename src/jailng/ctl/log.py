@@ -22,6 +22,7 @@ from jailng.observe import entry, store, verification
 from jailng.observe.chain import Chain
 from jailng.observe.logger import FOLDER, SEALS, chain_of
 from jailng.observe.logreader import Reader
+from jailng.observe.report import Report
 from jailng.observe.seal import Head, Key, Seal
 from jailng.params.values import visible
 
@@ -189,7 +190,7 @@ def _head(text: str) -> Head:
     return Head("", _number(entries), prev)
 
 
-def _as_json(name: str, report: verification.Report) -> dict[str, object]:
+def _as_json(name: str, report: Report) -> dict[str, object]:
     return {
         "jail": name,
         "chain": report.chain,
@@ -203,7 +204,7 @@ def _as_json(name: str, report: verification.Report) -> dict[str, object]:
     }
 
 
-def _tell(name: str, report: verification.Report) -> None:
+def _tell(name: str, report: Report) -> None:
     name = visible(name)
     for problem in report.problems:
         print(f"{name}: {visible(problem.text)}")
