@@ -28,7 +28,8 @@ _FD = ("EMFILE", "ENOMEM")
 _ERRORS = {
     **dict.fromkeys(("open", "openat", "pipe2", "dup", "dup2", "dup3", "epoll_create1", "signalfd4", "fcntl"), _FD),
     **dict.fromkeys(("socket", "socketpair", "accept4", "memfd_create", "eventfd2", "inotify_init1"), _FD),
-    **dict.fromkeys(("openat2", "pidfd_open", "open_tree", "fsopen", "fsmount"), ("EMFILE", "ENOSYS", "EPERM")),
+    **dict.fromkeys(("openat2", "pidfd_open"), ("EMFILE", "ENOMEM")),
+    **dict.fromkeys(("open_tree", "fsopen", "fsmount"), ("EMFILE", "ENOSYS", "EPERM")),
     **dict.fromkeys(("clone", "clone3", "fork", "vfork"), ("EAGAIN", "ENOMEM")),
     **dict.fromkeys(("execve", "execveat"), ("ENOMEM", "EACCES")),
     **dict.fromkeys(("mount", "umount2", "move_mount", "pivot_root", "fsconfig"), ("EPERM", "ENOMEM")),
@@ -40,7 +41,8 @@ _ERRORS = {
     **dict.fromkeys(("write", "pwrite64", "ftruncate", "fallocate"), ("ENOSPC", "EIO", "EINTR")),
     **dict.fromkeys(("mkdir", "mkdirat", "mknodat", "symlinkat", "linkat", "renameat", "rename"), ("ENOSPC", "EROFS")),
     **dict.fromkeys(("rmdir", "unlink", "unlinkat"), ("EBUSY", "EPERM")),
-    **dict.fromkeys(("poll", "ppoll", "epoll_wait", "epoll_pwait", "wait4", "waitid"), ("EINTR", "ENOMEM")),
+    **dict.fromkeys(("poll", "ppoll", "epoll_wait", "epoll_pwait"), ("EINTR", "ENOMEM")),
+    **dict.fromkeys(("wait4", "waitid"), ("EINTR",)),
     **dict.fromkeys(("sendto", "sendmsg"), ("ENOBUFS", "EPERM")),
     **dict.fromkeys(("recvfrom", "recvmsg"), ("ENOBUFS", "EINTR")),
     **dict.fromkeys(("mmap", "mremap", "brk", "mprotect", "munmap"), ("ENOMEM",)),
@@ -221,7 +223,7 @@ class Campaign:
         for hierarchy in self.stage.hierarchies:
             top = Path(hierarchy.mounted.target)
             for path in sorted({*top.glob(f"jailng/**/{jid}/**/*"), *top.glob(f"jailng/{jid}/*")}):
-                if path.name in _LIMITS or path.is_dir():
+                if path.name in _LIMITS or (path.is_dir() and path.name != "broker"):  # the leaf of those same
                     text = "" if path.is_dir() else path.read_text().strip()
                     found += f"{path}: {text}\n"
         now = snapshot(self.stage)

@@ -111,6 +111,7 @@ class _Process:
         self.name = name
         self.born = 0
         self.counts: dict[int, int] = {}
+        self.begun = "." in name  # a command, once it is executed: before that it is the tracer's own fork
         self.inside: Call | None = None
         self.failing = 0
 
@@ -205,8 +206,8 @@ class _Tracer:
             parent.born += 1
             if child in self.early:
                 self._stopped(child, self.early.pop(child))
-        elif event == _EVENT_EXEC and "." not in self.processes[pid].name and not self.processes[pid].born:
-            self.processes[pid].counts.clear()
+        elif event == _EVENT_EXEC:
+            self.processes[pid].begun = True
         elif event == _EVENT_STOP and number in _STOPS:
             _ptrace(_LISTEN, pid)
             return
@@ -214,6 +215,9 @@ class _Tracer:
 
     def _at_call(self, pid: int) -> None:
         process = self.processes[pid]
+        if not process.begun:
+            self._go_on(pid)
+            return
         _ptrace(_INFO, pid, len(self.info), self.info)
         operation = self.info.raw[0]
         if operation == 1:

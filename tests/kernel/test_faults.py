@@ -33,8 +33,8 @@ def campaign(stage: Stage, tracer: Injector, checkout: Path, small_root: Path) -
 
 @pytest.fixture
 def on_lan(lan: Namespace) -> Namespace:
-    while "tentative" in run("ip", "address"):
-        pass
+    while "fe80" not in run("ip", "-6", "address", "show", "dev", "ep0") or "tentative" in run("ip", "address"):
+        pass  # the kernel gives it that address when it gets to its carrier
     return lan
 
 

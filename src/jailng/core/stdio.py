@@ -13,7 +13,7 @@ import _signal
 import posix
 
 from jailng.linux import mount
-from jailng.linux.libc import words
+from jailng.linux.libc import EBADF, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def occupy() -> None:
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
-        except OSError:
+        except OSError as error:
+            if error.errno != EBADF:
+                raise
             posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
@@ -157,7 +159,9 @@ def prepare(root: int | None, base: int, fds: tuple[int, int, int] = (0, 1, 2), 
 def _status(fd: int) -> stat_result | None:
     try:
         return posix.fstat(fd)
-    except OSError:
+    except OSError as error:
+        if error.errno != EBADF:
+            raise
         return None
 
 

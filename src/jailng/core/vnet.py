@@ -15,7 +15,7 @@ import time
 from jailng.core import attach, keeper, registry, undo
 from jailng.errors import JailError
 from jailng.linux import cgroupend, interface, mount, ns
-from jailng.linux.libc import syscall
+from jailng.linux.libc import SHORTAGES, syscall
 from jailng.linux.netlink import Netlink
 from jailng.linux.visit import InNamespace
 from jailng.params.values import visible
@@ -109,8 +109,9 @@ def _namespace(record: Record) -> int:
         init = attach.open_init(record)  # while it is held, and was verified, the pid is nobody else's
         try:
             return posix.open(f"/proc/{record.init_pid}/ns/net", _OPEN)
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
         finally:
             posix.close(init)
     return _held(record)
@@ -127,7 +128,9 @@ def _open_pin(jid: int, inode: int) -> int:
     """What holds the namespace of that inode, or else whoever is still in it; -1: nothing does."""
     try:
         fd = posix.open(f"{PINS}/{jid}", _OPEN | posix.O_NOFOLLOW)
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORTAGES:  # the interfaces in there would be taken for gone
+            raise
         fd = -1
     if fd >= 0:
         status, own = posix.fstat(fd), posix.stat(_HERE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from jailng.linux.libc import buffer, syscall, words
+from jailng.linux.libc import SHORTAGES, buffer, syscall, words
 from jailng.linux.mount import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -133,11 +133,13 @@ def file_system_magic(fd: int) -> int:
 def open_mounted(tree: int, path: bytes, flags: int, magic: int) -> int:
     """The directory ``path`` below ``tree``, by no link, if it is of that type of file system; else -1.
 
-    Raises OSError where its type cannot be asked.
+    Raises OSError where there is no telling.
     """
     try:
         fd = openat2(tree, path, flags | posix.O_DIRECTORY | posix.O_CLOEXEC, BENEATH)
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         return -1
     try:
         if file_system_magic(fd) == magic:
