@@ -33,7 +33,8 @@ _MAKE_OR_ENTER = f"""{_LIST}
 """
 LOADED = {
     "jail": f"""{_MAKE_OR_ENTER}
-        jailng.core.boot jailng.core.builder jailng.core.conflicts jailng.core.create jailng.core.devfs
+        jailng.core.blueprint jailng.core.boot jailng.core.builder jailng.core.conflicts jailng.core.create
+        jailng.core.devfs
         jailng.core.devicecontrol jailng.core.reach
         jailng.core.operation jailng.core.origin jailng.core.own jailng.core.procfiles jailng.core.rootfs
         jailng.core.share jailng.core.tunable jailng.engine.life jailng.engine.beginning jailng.cli.jail

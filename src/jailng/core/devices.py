@@ -1,6 +1,6 @@
 """The host's side of a jail's /dev: its administrator's rules, the devices that it has, and its users.
 
-Loaded only where /etc/devfs.rules exists or a parameter opens a device (core/create.py).
+Loaded only where /etc/devfs.rules exists or a parameter opens a device (core/blueprint.py).
 """
 
 from __future__ import annotations

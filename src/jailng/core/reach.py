@@ -9,8 +9,10 @@ from __future__ import annotations
 import posix
 
 from jailng.core import rootfs
+from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux.libc import SHORTAGES
+from jailng.params.values import visible
 
 # Directories that every user of the host needs.
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
@@ -71,6 +73,15 @@ def doors(path: str, mounts: list[list[bytes]]) -> list[tuple[str, str]]:
     own, place = placed
     found = _seen(own[2], place, [fields for fields in mounts if fields is not own])
     return [(door, f"umount {door}") for door in _open(path, found) if door != path] if found else []
+
+
+def check_doors(path: str, mounts: list[list[bytes]]) -> None:
+    """Refuse a root that other users reach in another place than at its path. Raises JailError."""
+    for door, mend in doors(path, mounts):
+        raise JailError(
+            f"path {path}: other users of this host can reach it at {visible(door)}, "
+            f"and a set-uid file made inside would be one outside: {visible(mend)} (or set ng.lenient)"
+        )
 
 
 def has_doors(path: str, mounts: list[list[bytes]], theirs: list[list[bytes]], above: str) -> bool:

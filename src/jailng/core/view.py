@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import create, hostmounts, reach, rootfs
+from jailng.core import blueprint, hostmounts, reach, rootfs
 from jailng.core.program import Kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
@@ -53,7 +53,8 @@ class View:
             self.close()
             raise
         self._private = params.text("ng.uids") == "private"
-        self._below = create.taken_along(rootfs.mounts_below(self._path, known), {}, self._private or not record.parent)
+        below = rootfs.mounts_below(self._path, known)
+        self._below = blueprint.taken_along(below, {}, self._private or not record.parent)
         self._own = [name for name, kind in _OWN if params.flag(f"mount.{kind}")]
 
     @property
@@ -119,4 +120,4 @@ def _check_reach(root: int, path: str, known: list[list[bytes]]) -> None:
     mend = reach.reachable(root, path)
     if mend and not hostmounts.is_here_alone(path, known):
         raise JailError(reach.warning(path, mend))
-    create.check_doors(path, known)
+    reach.check_doors(path, known)

@@ -64,9 +64,9 @@ def _change(record: Record, changes: Parameters) -> None:
     params = Parameters.from_texts(record.params)
     changed = params.update(changes)
     if "securelevel" in changed:
-        from jailng.core import create
+        from jailng.core import blueprint
 
-        create.check_host(params)
+        blueprint.check_host(params)
     if record.parent or "children.max" in changed:
         from jailng.core import hierarchy
 

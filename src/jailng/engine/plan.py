@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jailng.core import create, operation
+from jailng.core import blueprint, create, operation
 from jailng.core.index import uid_base
 from jailng.engine import beginning, life
 from jailng.params.model import Parameters
@@ -23,7 +23,7 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
     lines: list[str] = []
     for name, _ in beginning.START:
         if name == "jail_set":
-            lines += operation.describe(create.plan(params, jid, base, parent=parent))
+            lines += operation.describe(blueprint.plan(params, jid, base, parent=parent))
         elif name == "interface":
             lines += [f"add alias {address.bare} on {where}" for where, address in beginning.aliases(params)]
         elif name == "vnet.interface":
