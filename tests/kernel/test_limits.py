@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import limit, registry, share
-from jailng.linux import controller
+from jailng.linux import cgroup, controller
 from jailng.params.limit import read
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage
@@ -315,6 +315,20 @@ def test_a_jail_in_it_has_no_more(cell: Cell, jail: Command, jexec: Command) -> 
     used = limit.usage(_record())
     assert used["maxproc"] == len(inner.read_text().split())
     assert jail("-r", "cell.inner").returncode == 0
+
+
+def test_a_jail_that_is_full_is_given_a_jail(cell: Cell, jail: Command, jexec: Command) -> None:
+    cell.make("children.max=2", "ng.limits=maxproc:deny=1")
+    for name, most in (("cell.inner", 1), ("cell.inner.most", 0)):
+        made = jail("-c", f"name={name}", f"path={cell.root}", "persist", f"children.max={most}")
+        assert (made.returncode, made.stderr) == (0, "")
+        cell.sh("exec sleep 1000 >/dev/null 2>&1 &")
+        assert jexec(name, "sh", "-c", "sleep 0 & wait").returncode != 0
+        seen = jexec(name, "cat", "/proc/self/cgroup").stdout.splitlines()
+        assert seen and all(line.endswith(":/") for line in seen)
+        record = _record(name)
+        assert cgroup.members(f"{record.cgroup}/init") == [record.init_pid]
+    assert jail("-r", "cell").returncode == 0
 
 
 def test_usage(cell: Cell, neighbour: Callable[[str], str]) -> None:

@@ -172,7 +172,7 @@ def launch(
     """
     moving = -1
     try:
-        members = cgroup.open_directory(f"{entry.record.cgroup}/init" if crowded else entry.cgroup)
+        members = cgroup.open_directory(entry.record.aside if crowded else entry.cgroup)
         if crowded:
             moving = cgroup.open_file(f"{entry.cgroup}/cgroup.procs", posix.O_WRONLY)
     except FileNotFoundError:

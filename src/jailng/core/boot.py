@@ -216,11 +216,18 @@ class Boot(Operation):
             if not self.ids:
                 copy = jailinit.copy(process.NOBODYS)
             outer = self._open_parent()
-            init = self._start_init(slots, go, events, sysctls, copy, built, outer)
-            tree = builder.Builder(self.build, slots, self.joined)
-            init.forked()
-            if outer >= 0:
-                self._find(init)
+
+            def begin(home: int) -> Running:
+                return self._start_init(slots, home, (go, events, sysctls), copy, built, outer)
+
+            init = begin(slots["init.home"])
+            tree = builder.Builder(self.build, slots, self.joined, slots["init.home"] if outer < 0 else -1)
+            if outer < 0:
+                init.forked()
+            else:
+                from jailng.core import below
+
+                init = below.born(init, begin, outer, f"{self.cgroup}/init")
             slots["init.pid"] = pid = init.pid
             slots["init"] = ns.pidfd_open(pid)
             self._map_ids(pid, outer)
@@ -284,13 +291,6 @@ class Boot(Operation):
 
         return attach.open_init(self.parent)
 
-    def _find(self, init: Running) -> None:
-        """PID 1 has been forked in the jail above, and what was told is its pid there. Raises JailError."""
-        pids = cgroup.members(f"{self.cgroup}/init")
-        if not pids:
-            raise JailError(init.complaint() or "jail_set: PID 1 died")
-        init.pid = pids[0]
-
     def _map_ids(self, pid: int, outer: int) -> None:
         """Only a process of the namespace above may do that (map_write() in kernel/user_namespace.c)."""
         text = b"0 %d %d" % (self._seen_from_above(self.ids), self._count)
@@ -314,12 +314,14 @@ class Boot(Operation):
         return uid - self.parent.base if self.parent is not None and self.ids else uid
 
     def _start_init(
-        self, slots: Slots, go: int, events: int, sysctls: int, copy: int, built: int, outer: int
+        self, slots: Slots, home: int, told: tuple[int, int, int], copy: int, built: int, outer: int
     ) -> Running:
+        """``home`` is the cgroup that it is born into, -1 for that of this process."""
         if self.make_gate is not None:
             self.gate = self.make_gate()
         try:
-            return program.start(self._of_init(slots, go, events, sysctls, copy, built, outer), jailinit.path())
+            way = self._of_init(home, slots.get("joined", -1), told, copy, built, outer)
+            return program.start(way, jailinit.path())
         except FileNotFoundError:
             raise jailinit.not_built() from None
 
@@ -340,8 +342,10 @@ class Boot(Operation):
         way.fork(0, home, label="jail_set: clone3")
         way.must("setns", outer, above, label="jail_set: setns")
 
-    def _of_init(self, slots: Slots, go: int, events: int, sysctls: int, copy: int, built: int, outer: int) -> Program:
-        home, joined = slots["init.home"], slots.get("joined", -1)
+    def _of_init(
+        self, home: int, joined: int, told: tuple[int, int, int], copy: int, built: int, outer: int
+    ) -> Program:
+        go, events, sysctls = told
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)

@@ -33,8 +33,10 @@ class Builder:
 
     __slots__ = ("_begun", "_gate", "_running", "noted")
 
-    def __init__(self, operations: list[Operation], slots: Slots, joined: str) -> None:
+    def __init__(self, operations: list[Operation], slots: Slots, joined: str, home: int) -> None:
         """Have it carry out ``operations`` in those namespaces of PID 1 that ``joined`` names as /proc/PID/ns does.
+
+        ``home`` is the cgroup for one that has to be born, -1 for that of this process.
 
         The slots ``userns`` and ``pidns`` are descriptors of the builder's, and nothing here. Raises OSError.
         """
@@ -44,7 +46,7 @@ class Builder:
         try:
             for name in ("userns", "pidns"):
                 slots[name] = posix.dup(gate)
-            self._running = program.start(_lay_down(operations, slots, joined.split(), gate), jailinit.path())
+            self._running = program.start(_lay_down(operations, slots, joined.split(), gate, home), jailinit.path())
         except BaseException:
             posix.close(self._gate)
             raise
@@ -75,7 +77,7 @@ class Builder:
             posix.waitpid(self._running.pid, 0)
 
 
-def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate: int) -> Program:
+def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate: int, home: int) -> Program:
     way = program.Program()
     way.fds += [slots["root"], slots["userns"], slots["pidns"], gate]
     process.not_dumpable(way)
@@ -93,7 +95,7 @@ def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate
         way.must("dup3", program.Kept(_KEPT + _NAMES.index(name)), slots[slot], posix.O_CLOEXEC)
     if not mount.takes_pid_namespace():
         way.must("setns", slots["pidns"], ns.CLONE_NEWPID, label="jail_set: setns")
-        way.fork(0, slots["init.home"], label="jail_set: clone3")
+        way.fork(0, home, label="jail_set: clone3")
     for name in joined:
         way.must("setns", program.Kept(_KEPT + _NAMES.index(name)), 0, label="jail_set: setns")
     for operation in operations:

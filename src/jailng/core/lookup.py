@@ -38,7 +38,7 @@ def born(entry: Entry, life: Callable[[], None]) -> tuple[int, int]:
 
     here = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
     # Not among the members: it is to be found out also where there may be no more of those.
-    members = cgroup.open_directory(f"{entry.record.cgroup}/init")
+    members = cgroup.open_directory(entry.record.aside)
     child.set_dumpable(False)
     try:
         if entry.shared_uids:  # as in core/attach.py

@@ -171,6 +171,14 @@ class Record:
         """The leaf of its cgroup for its own members; those of the jails in it are beside it, below ``members``."""
         return self.home or f"{self.cgroup}/members"
 
+    @property
+    def aside(self) -> str:
+        """The cgroup in which a process can be born where there may be no more members: that of the outermost PID 1.
+
+        What limits the members of a jail, that of this one or of one that it is in, does not hold there.
+        """
+        return f"{self.cgroup.partition('/members/')[0]}/init"
+
     def holds(self, place: str) -> bool:
         """Whether the cgroup ``place`` of a process is that of a member, and not of a jail in this one.
 

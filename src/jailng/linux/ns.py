@@ -19,6 +19,8 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
 LONGEST = 2**31 - 1  # milliseconds that poll(2) takes
+_PIDFD_GET_PID_NAMESPACE = 0xFF05  # Linux 6.11
+_NS_GET_TGID_FROM_PIDNS = 0x8004B707  # Linux 6.11
 
 
 _jailed: list[bool] = []
@@ -52,6 +54,20 @@ def setns(fd: int, flags: int) -> None:
 def pidfd_open(pid: int) -> int:
     """pidfd_open(2). Raises OSError (ESRCH: no such process)."""
     return posix.pidfd_open(pid)
+
+
+def pid_from(pidfd: int, pid: int) -> int:
+    """The pid that a process has here which has ``pid`` in the pid namespace of the process ``pidfd``.
+
+    Raises OSError (ESRCH: either of them has ended).
+    """
+    from fcntl import ioctl
+
+    namespace = ioctl(pidfd, _PIDFD_GET_PID_NAMESPACE, 0)
+    try:
+        return ioctl(namespace, _NS_GET_TGID_FROM_PIDNS, pid)
+    finally:
+        posix.close(namespace)
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
