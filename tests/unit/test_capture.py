@@ -22,7 +22,7 @@ from jailng.observe.packetfilter import Wanted
 from jailng.observe.pcapng import Packet, Reader
 from jailng.observe.taps import Tap
 
-CALLS = ("writev", "write", "open", "rename", "ftruncate")  # of os that change something of a file
+CALLS = ("writev", "write", "open", "rename", "ftruncate", "unlink")  # of os that change something of a file
 HOST, LENT = Tap("jng7", "eth0, at the host's end", "jng7"), Tap("epair0a", "epair0b, at the host's end", "epair0a")
 SIZE = 100
 
@@ -63,15 +63,29 @@ class Source:
         return False
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
 class Stage:
     """A jail's packets on their way to a directory.
 
     From the call of the number ``first`` on, from 0, so ``many`` fail; of a write half is done. ``written``: the number
-    of the last that has written something, from 1.
+    of the last that has written something, from 1. The worker ``dies`` at the call of that number, from 1, in the
+    middle of it or ``afterwards``.
     """
 
-    def __init__(self, directory: Path, patched: pytest.MonkeyPatch, first: int, many: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        patched: pytest.MonkeyPatch,
+        first: int,
+        many: int,
+        dies: int = 0,
+        afterwards: bool = False,
+    ) -> None:
         self.directory = directory
+        self.dies, self.afterwards, self.dead = dies, afterwards, False
         self.first, self.many, self.calls, self.written = first, many, 0, 0
         self.sent = 0
         self.taps = {HOST: Source()}
@@ -82,6 +96,8 @@ class Stage:
         patched.setattr(taps, "open_tap", lambda _, tap, *__: self.taps[tap])
         patched.setattr(syslog, "tell", lambda _: None)
         patched.setattr(time, "monotonic", lambda: self.now)
+        date = time.gmtime
+        patched.setattr(time, "gmtime", lambda: date(self.now))
         patched.setattr(time, "sleep", lambda _: None)
         for name in CALLS:
             patched.setattr(os, name, self._failing(name, getattr(os, name)))
@@ -91,7 +107,16 @@ class Stage:
         def call(*args: Any, **more: Any) -> Any:
             if name == "open" and not args[1] & os.O_CREAT:
                 return real(*args, **more)
+            if self.dead:
+                raise Killed
             self.calls += 1
+            if self.calls == self.dies:
+                self.dead = True
+                if self.afterwards:
+                    real(*args, **more)
+                elif name == "writev":
+                    real(args[0], [b"".join(args[1])[:10]])
+                raise Killed
             if not self.first < self.calls <= self.first + self.many:
                 self.written = self.calls if name == "writev" else self.written
                 return real(*args, **more)
@@ -113,6 +138,34 @@ class Stage:
             data = self.sent.to_bytes(8, "big") + bytes(SIZE - 8)
             self.taps[tap].waiting.append(Frame(self.sent, SIZE, 0, data))
 
+    def another(self, dead: Capture | None) -> Capture:
+        """The worker that follows."""
+        if dead is not None and dead.files._fd >= 0:
+            os.close(dead.files._fd)
+        self.now += 2
+        self.dead = False
+        return self.worker(again=True)
+
+    def live(self) -> None:
+        """As many workers as it takes, and files."""
+        worker: Capture | None = None
+        steps: list[Callable[[Capture], object]] = [self._take] * 6
+        steps[3] = lambda one: one._rotate("another file")
+        for step in (*steps, Capture._drain):
+            self.send(HOST, 3)
+            while True:
+                try:
+                    worker = worker or self.worker()
+                    step(worker)
+                    break
+                except Killed:
+                    worker = self.another(worker)
+
+    def _take(self, worker: Capture) -> None:
+        worker._take_all({})
+        self.now += 2
+        worker._look_round()
+
     def play(self) -> None:
         """A worker, another after its death, which a new interface is lent to, and another file."""
         one = self.worker()
@@ -120,10 +173,7 @@ class Stage:
             self.send(HOST, 3)
             one._take_all({})
         self.send(HOST, 2)
-        if one.files._fd >= 0:
-            os.close(one.files._fd)  # as its death does
-        self.now += 2
-        two = self.worker(again=True)
+        two = self.another(one)
         two._take_all({})
         self.taps[LENT] = Source()
         two._adapt()
@@ -183,3 +233,25 @@ def test_any_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: 
         first += 1
     assert (len(kept), lost) == (stage.sent, 0)
     assert first > 15
+
+
+@pytest.mark.parametrize("afterwards", [False, True])
+@pytest.mark.parametrize("many", [0, 3])
+def test_killed_at_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, afterwards: bool) -> None:
+    """Each packet is there once, or counted once, those that a full disk had no room for before among them."""
+    dies = 1
+    while True:
+        directory = tmp_path / f"{dies}"
+        directory.mkdir()
+        with monkeypatch.context() as patched:
+            stage = Stage(directory, patched, 4, many, dies, afterwards)
+            stage.live()
+        for source in stage.taps.values():
+            source.close()
+        kept, lost = found(directory)
+        assert kept == sorted(set(kept)), dies
+        assert len(kept) + lost == stage.sent, (dies, kept, lost)
+        if dies > stage.calls:
+            break
+        dies += 1
+    assert dies > 8

@@ -135,6 +135,7 @@ class Capture:
         """They are written."""
         for line in self.lines:
             line.counts = pcapng.Counts()
+        self._note()
 
     def _introductions(self) -> bytes:
         """Of the lines that the section has not told of yet."""

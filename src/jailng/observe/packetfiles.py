@@ -179,6 +179,7 @@ class Files:
 
     def _finish(self) -> None:
         self.write([self._sections.finish()])
+        self.name = ""  # nobody is to finish it again
         self._sections.finished()
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> None:
