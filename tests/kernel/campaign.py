@@ -57,7 +57,7 @@ _USUAL = ("ENOMEM", "EACCES")
 # Of those that never fail, or whose failure nobody can do anything about.
 _LEFT_OUT = {
     "exit", "exit_group", "rt_sigreturn", "gettid", "getpid", "getuid", "geteuid", "getgid", "getegid", "umask",
-    "futex",
+    "futex", "rt_sigprocmask",
     "close",  # of no file of a network's
     "readlinkat",  # of a name in the enemy's tree, which may be anything
     "brk",  # which tells of it in a way of its own

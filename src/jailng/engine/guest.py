@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, guest
+from jailng.core import attach, guest, registry
 from jailng.engine import command, inside
 from jailng.errors import JailError
 from jailng.linux import ns
@@ -27,7 +27,7 @@ def start(life: Life) -> Walk:
         try:
             guest.waiting.pop(life.there.jid).open()
         except JailError as error:
-            raise JailError(f"ng.init={kind}: {init}: {error}") from None
+            raise JailError(f"ng.init={kind}: {init}: {str(error).removeprefix('ng.init: ')}") from None
         return
     for line in guest.KINDS[kind].start:
         yield from _run(life, line, life.params.number("exec.timeout"))
@@ -63,8 +63,11 @@ def _end(life: Life, what: str, kind: guest.Kind, seconds: int) -> Walk:
     import time
 
     try:
-        pidfd = attach.open_init(life.there)
-    except JailError:
+        pidfd = registry.open_process(life.there.init)
+    except OSError as error:
+        life.voice.warn(f"{what}: {error.strerror}")
+        return
+    if pidfd < 0:
         return  # it has ended meanwhile
     try:
         until = time.monotonic() + seconds
@@ -109,7 +112,7 @@ def _run_to_stop(life: Life, line: str, seconds: int) -> Generator[command.Wait,
         if line:
             yield from _run(life, line, seconds)
     except JailError as error:
-        return f"ng.init: {error}"
+        return f"ng.init: {str(error).removeprefix('ng.init: ')}"
     return ""
 
 
