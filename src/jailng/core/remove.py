@@ -67,5 +67,6 @@ def set_persist(record: Record, persist: bool) -> None:
     finally:
         posix.close(events)
     if ends:
-        cgroupend.kill(record.cgroup, undo.LEAVES)  # PID 1 takes as long to die as the walk does to come to it
+        # PID 1 takes as long to die as the walk does to come to it. Below members nobody is; who enters now dies, too.
+        cgroupend.kill(record.cgroup, undo.NO_MEMBERS)
         undo.walk(record)

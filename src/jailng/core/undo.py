@@ -23,6 +23,7 @@ _AMONG_MOUNTS = ("image", "mount", "netns", "quota")
 _PATIENCE = 5.0  # seconds that those who watch a jail have to write down the last of it
 AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
 LEAVES = ("init", "members/own", "members/guest", "members", "broker", "sockets")  # of a jail's cgroup
+NO_MEMBERS = ("init", "broker", "sockets")  # those of them that are for others than its members
 
 
 def _cgroup(words: list[str]) -> None:
