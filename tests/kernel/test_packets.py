@@ -243,6 +243,21 @@ def test_only_what_a_filter_takes_and_no_jail_for_one_that_is_none(
         assert {one.data[23] for one in packets(kept)[5:]} == {1}
 
 
+def test_without_the_power_to_go_first(
+    machine: Namespace, kept: Path, jail: Command, small_root: Path, checkout: Path
+) -> None:
+    """Of a container's root without CAP_SYS_NICE packets are taken all the same."""
+    without = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
+    words = ["-c", "name=pk", "persist", f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets"]
+    done = subprocess.run([*without, f"{checkout}/bin/jail", *words], capture_output=True, text=True, env=ENVIRONMENT)
+    try:
+        assert (done.returncode, done.stderr) == (0, "")
+        sent = send(machine, 5)
+        eventually(lambda: payloads(kept) == sent)
+    finally:
+        jail("-r", "pk")
+
+
 def test_another_address_while_it_runs(machine: Namespace, kept: Path, jail: Command, small_root: Path) -> None:
     """Its network is made anew, and is tapped when the command is done."""
     with running(jail, f"path={small_root}", f"ip4.addr={JAIL}", "ng.watch=packets"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jailng.errors import JailError, explain
@@ -67,7 +68,8 @@ def _asked(record: Record) -> watch.Watch:
 def work(duty: Duty, held: Held) -> None:
     """Write down what is in the rings until the jail has ended, or its packets are no longer wanted."""
     # What the jail sends is not to keep from being run whoever has to write it down before the ring is full.
-    os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+    with suppress(PermissionError):  # root of a container without CAP_SYS_NICE
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     Capture(duty, held).run()
 
 
