@@ -70,6 +70,8 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         running = program.start(_laid_down(home, given, name), jailinit.path())
         started = registry.process_id(running.forked())
         complaint = running.complaint()
+        if not complaint and not registry.is_alive(started):
+            complaint = f"process {started.partition(' ')[0]} has ended"
         if complaint:
             raise JailError(f"ng.init: console: {complaint}")
         record.append([f"console {started}"])

@@ -68,14 +68,22 @@ def rewrite(record: Record) -> None:
 
 
 def _replace(folder: int, content: bytes) -> None:
+    _remove_new(folder)  # of a command that was killed
     try:
-        posix.unlink(_NEW, dir_fd=folder)  # of a command that was killed
+        fd = posix.open(_NEW, own.CREATE, 0o644, dir_fd=folder)
+        try:
+            posix.fchmod(fd, 0o644)
+            posix.write(fd, content)
+        finally:
+            posix.close(fd)
+        posix.rename(_NEW, own.FILE, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        _remove_new(folder)
+        raise
+
+
+def _remove_new(folder: int) -> None:
+    try:
+        posix.unlink(_NEW, dir_fd=folder)
     except FileNotFoundError:
         pass
-    fd = posix.open(_NEW, own.CREATE, 0o644, dir_fd=folder)
-    try:
-        posix.fchmod(fd, 0o644)
-        posix.write(fd, content)
-    finally:
-        posix.close(fd)
-    posix.rename(_NEW, own.FILE, src_dir_fd=folder, dst_dir_fd=folder)
