@@ -7,14 +7,17 @@ with. What a process that is no more has left there is taken on by the next rest
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from errno import EACCES, EPERM, EROFS
 from pathlib import Path
 
 from jailng.core import registry
 from jailng.core.index import DIRECTORY
 
 _PLACE = Path(DIRECTORY, "restart")
+_FILE = re.compile(r"(\d+ \d+)(\.new)?", re.ASCII)
 
 
 def left() -> set[str]:
@@ -22,11 +25,22 @@ def left() -> set[str]:
     return {name for file in _left() for name in _names(file)}
 
 
-def begin(names: Collection[str]) -> Path:
-    """Have these be known to be under way; ``end`` takes the file. Raises OSError."""
-    _PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+def begin(names: Collection[str]) -> Path | None:
+    """Have these be known to be under way; ``end`` takes the file. Raises OSError.
+
+    None where nothing may be left: for who is not root, and may not restart anything either, and in a jail whose /run
+    is read-only.
+    """
     file = _PLACE / registry.process_id(os.getpid())
-    _write(file, names)
+    try:
+        for place, mode in ((_PLACE.parent, 0o755), (_PLACE, 0o700)):  # the registry's, whatever the umask
+            with suppress(FileExistsError):
+                os.mkdir(place, mode)
+        _write(file, names)
+    except OSError as error:
+        if error.errno not in (EACCES, EPERM, EROFS):
+            raise
+        return None
     forget(names)  # they are this one's from now on
     return file
 
@@ -48,10 +62,14 @@ def forget(names: Collection[str]) -> None:
 
 
 def _left() -> Iterator[Path]:
-    with suppress(FileNotFoundError):
-        for file in sorted(_PLACE.iterdir()):
-            if not registry.is_alive(file.name.removesuffix(".new")):
-                yield file
+    try:
+        files = sorted(_PLACE.iterdir())
+    except (FileNotFoundError, PermissionError):  # there are none, or they are root's
+        return
+    for file in files:
+        found = _FILE.fullmatch(file.name)
+        if found and not registry.is_alive(found[1]):
+            yield file
 
 
 def _write(file: Path, names: Collection[str]) -> None:
