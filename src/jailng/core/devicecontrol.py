@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ALL = "jailng"  # the cgroup of all jails
 LABEL = "devfs_ruleset: a program on the jail's cgroup that judges devices (CONFIG_CGROUP_BPF)"
-# What deviceprogram.judge() makes of DEVICES: tests/unit/test_devices.py holds the two together.
+# What deviceprogram.judge() makes of DEVICES: tests/unit/test_devicecontrol.py holds the two together.
 USUAL = bytes.fromhex(
     """
     611200000000000061130400000000006114080000000000bf25000000000000540500000000010056050f0000000000
