@@ -1,4 +1,4 @@
-"""ctl/pending.py: where it is kept what a restart has under way, and that it restarts all the same where it cannot be."""
+"""ctl/pending.py: where is kept what a restart has under way; where it cannot be, it restarts all the same."""
 
 from __future__ import annotations
 
