@@ -36,7 +36,7 @@ def guest(small_root: Path) -> Path:
     for name in ("sbin", "sys"):
         (small_root / name).mkdir(exist_ok=True)
     for script, text in (
-        ("etc/rc", "sleep 1000 >/dev/null 2>&1 &"),
+        ("etc/rc", "sleep 1000 >/dev/null 2>&1 &\nuntil grep -q sleep /proc/$!/comm; do :; done"),
         ("etc/rc.shutdown", "echo goes"),
         ("sbin/init", "trap 'exit 0' TERM\nwhile :; do sleep 1000 & wait $!; done"),
         ("sbin/poweroff", "kill -TERM 1"),
