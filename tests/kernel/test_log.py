@@ -224,7 +224,8 @@ def test_what_is_turned_off_and_on_leaves_nothing_open(
             eventually(lambda: jexec("lg", "test", "-e", "/dev/log").returncode == 1)
             words = f"ng.log=syslog,exec,rate={100 + number}", "ng.log=forward tcp://127.0.0.1:9"
             assert jail("-m", "name=lg", *words).returncode == 0
-            eventually(lambda: jexec("lg", "logger", "there").returncode == 0)
+            eventually(lambda: jexec("lg", "test", "-S", "/dev/log").returncode == 0)
+            assert jexec("lg", "logger", "there").returncode == 0  # which it is, too, where nobody hears
             entries("syslog", number + 1)
             found.append({pid: sorted(descriptors(pid)) for pid in post(record)})
         assert found[-1] == found[0]
