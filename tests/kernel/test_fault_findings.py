@@ -11,6 +11,7 @@ import pytest
 
 from jailng.linux import controller
 from tests.kernel.conftest import ENVIRONMENT, Command
+from tests.kernel.networks import Namespace, run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
 
@@ -74,3 +75,19 @@ def test_killed_before_all_jails_have_their_weight(jail: Command, small_root: Pa
     assert jail("-c", "name=a", f"path={small_root}", "persist").returncode == 0
     assert Path(top, "jailng/cpu.shares").read_text() == f"{min(1024 * (os.cpu_count() or 1), 1 << 18)}\n"
     assert jail("-r", "a").returncode == 0
+
+
+def test_no_socket_to_see_whether_an_interface_is_there(
+    lan: Namespace, checkout: Path, jail: Command, small_root: Path
+) -> None:
+    """That is no reason to leave the jail's address on it."""
+    create = ("-c", "name=a", f"path={small_root}", "interface=ep0", "ip4.addr=198.51.100.10", "persist")
+    for number in range(1, 20):
+        assert jail(*create).returncode == 0
+        done = _failing("socket", "EMFILE", f"{checkout}/bin/jail", "-r", "a", when=f"{number}+")
+        if done.returncode:
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+            jail("-r", "a")
+        assert "198.51.100.10" not in run("ip", "address", "show", "dev", "ep0"), (number, done.stderr)
+        if done.returncode == 0 and number > 8:
+            break

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
+from _socket import AF_INET, AF_INET6, inet_pton
 
 from jailng.core import firewall
 from jailng.core.link import PROTOCOL, Host
 from jailng.errors import JailError
+from jailng.linux import netdevice
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
 
@@ -18,16 +19,9 @@ if TYPE_CHECKING:
 _GONE = (errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
 
 
-def _index(name: str) -> int:
-    try:
-        return if_nametoindex(name)
-    except OSError:
-        return 0
-
-
 def exists(interface: str, address: Address) -> bool:
     """Whether the interface has the address, whatever its prefix: then it is not ours to remove. Raises JailError."""
-    index = _index(interface)
+    index = netdevice.index(interface)
     if not index:
         raise JailError(f"interface {interface} does not exist")
     with Netlink() as netlink:
@@ -46,7 +40,7 @@ def add(interface: str, address: Address) -> None:
     Written to the record before, unless it ``exists``: ``alias INTERFACE ADDRESS/PREFIX``. An IPv6 alias is deprecated
     (the host does not speak from it by itself) and not tried for duplicates, which would take a second.
     """
-    index = _index(interface)
+    index = netdevice.index(interface)
     if not index:
         raise JailError(f"interface {interface} does not exist")
     prefix = address.prefix
@@ -72,7 +66,7 @@ def add(interface: str, address: Address) -> None:
 def remove(words: list[str]) -> None:
     """``alias INTERFACE ADDRESS/PREFIX``: take the address away. It may be gone already. Raises OSError."""
     interface, (text, _, prefix) = words[0], words[1].partition("/")
-    index = _index(interface)
+    index = netdevice.index(interface)
     if not index:
         return
     # Else the kernel removes with the first address of a network all others of it: aliases of other jails.

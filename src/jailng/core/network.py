@@ -22,6 +22,7 @@ from jailng.core import alias, firewall, origin, registry
 from jailng.core.index import Index, addressed, holders
 from jailng.core.link import GATEWAY, PROTOCOL, End, Link, Place, survey
 from jailng.errors import JailError
+from jailng.linux import netdevice
 from jailng.linux import rtnetlink as rt
 from jailng.linux.libc import exists
 from jailng.linux.netlink import Netlink
@@ -232,14 +233,6 @@ def _packed(text: str) -> bytes:
     return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
 
 
-def _index(name: str) -> int:
-    """The interface's number, 0 if there is no such interface any more."""
-    try:
-        return if_nametoindex(name) if name else 0
-    except OSError:
-        return 0
-
-
 def _take_back(words: list[str]) -> None:
     """``addresses LINK INTERFACE|ADDRESS...``: the host answers on them again, at once."""
     _lead_back(int(words[0].removeprefix("jng").partition("-")[0]), words[0], words[1:])
@@ -251,7 +244,7 @@ def _leave(words: list[str]) -> None:
 
 
 def _lead_back(jid: int, link: str, carried: list[str]) -> None:
-    index = _index(link)
+    index = netdevice.index(link)
     messages = []
     for word in carried:
         interface, _, text = word.rpartition("|")
@@ -261,7 +254,7 @@ def _lead_back(jid: int, link: str, carried: list[str]) -> None:
             continue
         if index:
             messages += [route.deleted() for route in _routes(packed, index)]
-        proxied = _index(interface)
+        proxied = netdevice.index(interface)
         if proxied and not others:
             messages.append(rt.delete_proxy(proxied, packed))
     if messages:

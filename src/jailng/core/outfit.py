@@ -21,7 +21,7 @@ from jailng.errors import JailError
 
 CACHE = Path("/var/cache/jailng/commands")
 _PACKAGE = Path(jailng.__file__).parent
-_PARTS = ("*.py", "linux/*.py", "params/*.py", "conf/*.py", "core/*.py", "engine/*.py", "cli/*.py")
+_PARTS = (".", "linux", "params", "conf", "core", "engine", "cli")
 _TOP = f"""\
 #!/bin/sh
 here={PLACE}
@@ -56,11 +56,11 @@ for line in open("/proc/self/maps"):
 
 def ready() -> str:
     """The kit's directory, made where it is not there yet. Raises JailError."""
-    sources = sorted(_sources())
-    kit = CACHE / stamp(sources)
-    if kit.is_dir():
-        return str(kit)
     try:
+        sources = sorted(_sources())
+        kit = CACHE / stamp(sources)
+        if kit.is_dir():
+            return str(kit)
         CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE, prefix=".new-") as made:
             _make(Path(made), sources)
@@ -78,8 +78,10 @@ def ready() -> str:
 
 
 def _sources() -> list[Path]:
-    """The modules of the three commands, and no others that need much of Python."""
-    found = [source for part in _PARTS for source in _PACKAGE.glob(part)]
+    """The modules of the three commands, and no others that need much of Python. Raises OSError."""
+    # Path.glob() is silent about a directory that cannot be read.
+    places = [_PACKAGE / part for part in _PARTS]
+    found = [place / name for place in places for name in os.listdir(place) if name.endswith(".py")]
     return [source for source in found if source.name not in ("gather.py", "outfit.py", "jailctl.py", "devfs_rules.py")]
 
 
