@@ -77,6 +77,8 @@ class Trial:
             return False
         entered = self.jexec(name, "/bin/true")
         if entered.returncode:
+            if self.jls("-j", name, "jid").returncode:
+                return False  # it had been killed, and was about to die
             self.note(step, f"jls has it, but jexec: {entered.stderr}")
         return True
 

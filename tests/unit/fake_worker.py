@@ -12,7 +12,10 @@ from jailng.core.wire import Words, pack, pairs
 
 
 class FakeWorker:
-    """Takes the place of ``connection.Worker``. ``heard`` are the requests that are not about commands."""
+    """Takes the place of ``connection.Worker``.
+
+    ``heard`` are the requests that are not about commands, ``acknowledged`` what came back to the answer of each.
+    """
 
     def __init__(self) -> None:
         self.heard: list[list[str]] = []
@@ -29,14 +32,15 @@ class FakeWorker:
             thread = threading.Thread(target=_run, args=(words, end, rest))
         else:
             self.heard.append(packet.decode().split("\0"))
+            self.acknowledged.append(b"nothing")
             end.send(self.answers.pop(0))
-            thread = threading.Thread(target=self._listen, args=(end,))
+            thread = threading.Thread(target=self._listen, args=(end, len(self.acknowledged) - 1))
         thread.start()
         self.threads.append(thread)
 
-    def _listen(self, end: socket.socket) -> None:
+    def _listen(self, end: socket.socket, number: int) -> None:
         with end:
-            self.acknowledged.append(end.recv(100))
+            self.acknowledged[number] = end.recv(100)
 
     def end(self) -> None:
         """Wait until nothing is running any more."""
