@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import outfit
+from jailng.errors import JailError
 from jailng.linux import controller
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.networks import Namespace, run
@@ -91,3 +93,10 @@ def test_no_socket_to_see_whether_an_interface_is_there(
         assert "198.51.100.10" not in run("ip", "address", "show", "dev", "ep0"), (number, done.stderr)
         if done.returncode == 0 and number > 8:
             break
+
+
+def test_modules_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kit is made of the others."""
+    monkeypatch.setattr(outfit, "_PARTS", (*outfit._PARTS, "nothing"))
+    with pytest.raises(JailError, match="cannot be made"):
+        outfit.ready()
