@@ -155,6 +155,12 @@ def _connect(machine: Namespace, interface: str, here: tuple[str, str], there: t
             pass
 
 
+def settle(interface: str) -> None:
+    """Wait until it has the address that the kernel gives it when it gets to its carrier, and may use all it has."""
+    while "fe80" not in run("ip", "-6", "address", "show", "dev", interface) or "tentative" in run("ip", "address"):
+        pass
+
+
 class Jail(Namespace):
     """A process in user and network namespaces of its own, as the core makes one; ``end`` kills it."""
 

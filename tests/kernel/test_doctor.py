@@ -14,7 +14,7 @@ import pytest
 from jailng.core import firewall
 from jailng.ctl import diagnosis, netkernel
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach, ip, run, set_switch, switch
+from tests.kernel.networks import Namespace, attach, ip, run, set_switch, settle, switch
 from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
@@ -29,7 +29,16 @@ table inet filter {
 
 
 @pytest.fixture
-def lan() -> Iterator[Namespace]:
+def still() -> Iterator[None]:
+    """A host that forwards nothing; a new network namespace has that of the machine's first, where lxc may want it."""
+    before = switch("ipv4/ip_forward")
+    set_switch("ipv4/ip_forward", "0")
+    yield
+    set_switch("ipv4/ip_forward", before)
+
+
+@pytest.fixture
+def lan(still: None) -> Iterator[Namespace]:
     with attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as made:
         ip(f"address add {FOUR}/24 dev ep0", f"address add {SIX}/64 dev ep0 nodad preferred_lft 0")
         ip("route add default via 198.51.100.2", "route add default via 2001:db8:1::2")
@@ -77,6 +86,7 @@ class Doctor:
 
 
 def test_a_sound_host(cell: str, doctor: Doctor) -> None:
+    settle("ep0")
     before = run("nft", "list", "ruleset"), run("ip", "route", "show", "table", "all"), switch("ipv4/ip_forward")
     done = doctor.run()
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,7 +11,7 @@ from tests.kernel import debian as roots
 from tests.kernel import injector
 from tests.kernel.campaign import Campaign
 from tests.kernel.injector import Injector
-from tests.kernel.networks import Namespace, ip, run
+from tests.kernel.networks import Namespace, ip, settle
 from tests.kernel.stage import Stage
 
 pytestmark = pytest.mark.skipif(not injector.SUPPORTED, reason="the tracer knows the registers of x86_64 only")
@@ -33,8 +33,7 @@ def campaign(stage: Stage, tracer: Injector, checkout: Path, small_root: Path) -
 
 @pytest.fixture
 def on_lan(lan: Namespace) -> Namespace:
-    while "fe80" not in run("ip", "-6", "address", "show", "dev", "ep0") or "tentative" in run("ip", "address"):
-        pass  # the kernel gives it that address when it gets to its carrier
+    settle("ep0")
     return lan
 
 
