@@ -32,7 +32,8 @@ def replace(path: str, made: bytes, mode: int) -> None:
     """
     file = posix.open(path.rpartition("/")[0], _NAMELESS, mode)
     try:
-        posix.write(file, made)
+        while made:  # a file system that is about to be full takes a part
+            made = made[posix.write(file, made) :]
         try:
             posix.unlink(path)
         except FileNotFoundError:
