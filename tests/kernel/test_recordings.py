@@ -287,3 +287,35 @@ def test_an_ssh_login(
         told = [line for line in Path(login["file"]).read_text().splitlines() if '"W"' in line]
         assert (login["user"], login["unrecorded"], login["dropped"]) == ("alice", 0, 0), told
         assert [each["out"] for each in found if each is not login] == [len("inside\r\n")]
+
+
+def test_workers_after_an_upgrade(
+    small_root: Path, checkout: Path, tmp_path: Path, jail: Command, jailctl: Command, sessions: Sessions
+) -> None:
+    """The next one has its modules from the supervisor, not from the package, whose modules are others by then."""
+    installed = tmp_path / "installed"
+    for part in ("bin", "jailinit", "src"):
+        shutil.copytree(checkout / part, installed / part, symlinks=True)
+    parameters = ("persist", f"path={small_root}", "ng.watch=tty", "ng.log=syslog,forward tcp://127.0.0.1:9")
+    made = subprocess.run([installed / "bin/jail", "-c", "name=cell", *parameters], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    try:
+        for module in (installed / "src/jailng").rglob("*.py"):
+            module.write_text("raise ImportError\n")
+        record = registry.find("cell")
+        assert record is not None
+        for kind in ("tty", "log"):
+            supervisor = int(record.posts[kind].split()[0])
+            (first,) = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+            os.kill(int(first), signal.SIGKILL)
+        with shell(checkout) as one:
+            one.type("echo aft''er; exit\n")
+            one.end()
+        sessions.seen(b"after")
+        deadline = time.monotonic() + PATIENCE
+        while '"again":true' not in jailctl("log", "--json", "cell").stdout:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        gone = jail("-r", "cell")
+        assert gone.returncode == 0, gone.stderr

@@ -55,10 +55,13 @@ def hold(record: Record) -> Held:
     have ended before their lines are read, and it may be asked for while the jail runs.
     """
     held = Held(record.name)
+    wanted = log.read([record.params["ng.log"]])
+    if wanted.forwards:
+        from jailng.observe import forward  # noqa: F401  # for whichever worker: docs/decisions/0030-posts.md
     try:
         held.witness = witness.hold(record)
     except OSError:
-        if _witnessed(log.read([record.params["ng.log"]])):
+        if _witnessed(wanted):
             raise
     return held
 

@@ -21,6 +21,7 @@ from jailng.errors import JailError, explain
 from jailng.limits import syslog
 from jailng.linux import child, ns
 from jailng.observe import posts
+from jailng.params import log, watch  # noqa: F401  # for ``posts.wanted`` of a worker
 from jailng.params.values import visible
 
 TYPE_CHECKING = False

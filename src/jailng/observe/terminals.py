@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from jailng.core import registry
 from jailng.linux import cgroup, ringbuffer
 from jailng.observe import event, post, shared, store, watchers
+from jailng.observe.budget import Options
 from jailng.observe.event import Event
+from jailng.observe.recorder import Recorder  # whether or not it is wanted now: docs/decisions/0030-posts.md
 from jailng.observe.tracker import Tracker
 from jailng.params import watch
 
 if TYPE_CHECKING:
     from jailng.core.registry import Record
-    from jailng.observe.budget import Options
     from jailng.observe.post import Duty
-    from jailng.observe.recorder import Recorder
     from jailng.observe.watchers import Watcher
 
 _RING = 4 << 20  # bytes
@@ -196,8 +196,6 @@ class _Work:
         self.wanted = self.duty.refresh()
         asked = watch.of(self.duty.record.params, "tty") if self.wanted else None
         if asked is not None:
-            from jailng.observe.budget import Options
-
             self._record(Options(**asked.options))
         elif self.recorder is not None and not self.duty.ended():
             self.recorder.close("stopped")
@@ -208,8 +206,6 @@ class _Work:
         if self.recorder is not None:
             self.recorder.limit(options)
             return
-        from jailng.observe.recorder import Recorder
-
         directory = store.directory(self.duty.record.name, "sessions")
         self.recorder = Recorder(self.duty.record, str(directory), options)
         for session in self.tracker.sessions.values():
