@@ -42,7 +42,7 @@ _ERRORS = {
     **dict.fromkeys(("mkdir", "mkdirat", "mknodat", "symlinkat", "linkat", "renameat", "rename"), ("ENOSPC", "EROFS")),
     **dict.fromkeys(("rmdir", "unlink", "unlinkat"), ("EBUSY", "EPERM")),
     **dict.fromkeys(("poll", "ppoll", "epoll_wait", "epoll_pwait"), ("EINTR", "ENOMEM")),
-    **dict.fromkeys(("wait4", "waitid"), ("EINTR",)),
+    **dict.fromkeys(("wait4", "waitid", "rt_sigtimedwait"), ("EINTR",)),
     **dict.fromkeys(("sendto", "sendmsg"), ("ENOBUFS", "EPERM")),
     **dict.fromkeys(("recvfrom", "recvmsg"), ("ENOBUFS", "EINTR")),
     **dict.fromkeys(("mmap", "mremap", "brk", "mprotect", "munmap"), ("ENOMEM",)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import own
+from jailng.linux.libc import SHORTAGES
 from jailng.params.values import unescape
 
 TYPE_CHECKING = False
@@ -40,7 +41,7 @@ def rewrite(record: Record) -> None:
     """Write the file of a running jail anew; where its root has put something else in its place, nothing is done.
 
     It is an enemy's tree: no link is followed and no mount but /dev crossed, and the new file, which takes the place of
-    the old one at once, is made as the jail's own root, who may do no more.
+    the old one at once, is made as the jail's own root, who may do no more. Raises OSError: no descriptors or memory.
     """
     from jailng.core.attach import open_tree_of
     from jailng.linux import child, mount
@@ -59,8 +60,9 @@ def rewrite(record: Record) -> None:
             return
         child.set_fs_ids(record.owner)
         _replace(folder, own.text(params))
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno in SHORTAGES:  # which its root has no part in
+            raise
     finally:
         child.set_fs_ids(0)
         for fd in fds:

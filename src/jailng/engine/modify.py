@@ -79,6 +79,7 @@ def _change(record: Record, changes: Parameters) -> None:
         _carry_out(record, params, changed)
         policed = _police(record, params, changed)
     except BaseException:  # a module that cannot be loaded, too
+        _give_names_back(record, changed)
         if renamed:
             for one in (record, *registry.below(record.name)):
                 _keep_name(one)
@@ -87,7 +88,11 @@ def _change(record: Record, changes: Parameters) -> None:
     outer = record.name
     settled = ["limited"] if record.limiting else []
     before = {name: record.params.get(name, "") for name in _POSTS}
-    record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
+    try:
+        record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
+    except BaseException:
+        _give_names_back(record, changed)
+        raise
     policed(record)
     if renamed:
         _keep_name(record)
@@ -230,6 +235,15 @@ def _keep_name(record: Record) -> None:
     """Give back whatever other name the jail had for the time of the change."""
     with Index() as index:
         index.keep_name(record.jid, record.name)
+
+
+def _give_names_back(record: Record, changed: list[str]) -> None:
+    """Have a jail that could not be changed be called inside what it was."""
+    if "host.hostname" in changed or "host.domainname" in changed:
+        try:
+            _set_names(record, Parameters.from_texts(record.params))
+        except (JailError, OSError):
+            pass  # what has failed is told of
 
 
 def _set_names(record: Record, params: Parameters) -> None:
