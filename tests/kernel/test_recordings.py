@@ -289,33 +289,58 @@ def test_an_ssh_login(
         assert [each["out"] for each in found if each is not login] == [len("inside\r\n")]
 
 
+@contextmanager
+def upgraded(checkout: Path, place: Path, jail: Command, *parameters: str) -> Iterator[None]:
+    """A jail whose posts are of a package that has other modules by now, none of which goes with theirs."""
+    for part in ("bin", "jailinit", "src"):
+        shutil.copytree(checkout / part, place / part, symlinks=True)
+    words = [str(place / "bin/jail"), "-c", "name=cell", "persist", *parameters]
+    made = subprocess.run(words, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    try:
+        for module in (place / "src/jailng").rglob("*.py"):
+            module.write_text("raise ImportError('another')\n")
+        yield
+    finally:
+        gone = jail("-r", "cell")
+        assert gone.returncode == 0, gone.stderr
+
+
+def _worker_of(kind: str) -> int:
+    record = registry.find("cell")
+    assert record is not None
+    supervisor = int(record.posts[kind].split()[0])
+    return int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text())
+
+
+def _until_logged(jailctl: Command, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while what not in jailctl("log", "--json", "cell").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_workers_after_an_upgrade(
     small_root: Path, checkout: Path, tmp_path: Path, jail: Command, jailctl: Command, sessions: Sessions
 ) -> None:
-    """The next one has its modules from the supervisor, not from the package, whose modules are others by then."""
-    installed = tmp_path / "installed"
-    for part in ("bin", "jailinit", "src"):
-        shutil.copytree(checkout / part, installed / part, symlinks=True)
-    parameters = ("persist", f"path={small_root}", "ng.watch=tty", "ng.log=syslog,forward tcp://127.0.0.1:9")
-    made = subprocess.run([installed / "bin/jail", "-c", "name=cell", *parameters], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    try:
-        for module in (installed / "src/jailng").rglob("*.py"):
-            module.write_text("raise ImportError\n")
-        record = registry.find("cell")
-        assert record is not None
+    """The next one has its modules from the supervisor, not from the package."""
+    parameters = (f"path={small_root}", "ng.watch=tty", "ng.log=syslog,forward tcp://127.0.0.1:9")
+    with upgraded(checkout, tmp_path / "installed", jail, *parameters):
         for kind in ("tty", "log"):
-            supervisor = int(record.posts[kind].split()[0])
-            (first,) = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-            os.kill(int(first), signal.SIGKILL)
+            os.kill(_worker_of(kind), signal.SIGKILL)
         with shell(checkout) as one:
             one.type("echo aft''er; exit\n")
             one.end()
         sessions.seen(b"after")
-        deadline = time.monotonic() + PATIENCE
-        while '"again":true' not in jailctl("log", "--json", "cell").stdout:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        gone = jail("-r", "cell")
-        assert gone.returncode == 0, gone.stderr
+        _until_logged(jailctl, '"again":true')
+
+
+def test_forwarded_after_an_upgrade(
+    small_root: Path, checkout: Path, tmp_path: Path, jail: Command, jailctl: Command
+) -> None:
+    """What a post has not loaded it cannot have any more; it says so, and logs on."""
+    with upgraded(checkout, tmp_path / "installed", jail, f"path={small_root}", "ng.log=syslog"):
+        worker = _worker_of("log")
+        assert jail("-m", "name=cell", "ng.log=syslog,forward tcp://127.0.0.1:9").returncode == 0
+        _until_logged(jailctl, '"kind":"refused"')
+        assert _worker_of("log") == worker

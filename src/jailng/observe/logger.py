@@ -180,9 +180,12 @@ class Logger:
         try:
             self._follow(False)
         except (JailError, OSError) as error:
-            syslog.tell(f"jail {visible(self.duty.record.name)}: log: {visible(explain(error))}")
-            self.chain.append("refused", {"why": explain(error)})
+            self._refuse(error)
         return True
+
+    def _refuse(self, error: Exception) -> None:
+        syslog.tell(f"jail {visible(self.duty.record.name)}: log: {visible(explain(error))}")
+        self.chain.append("refused", {"why": explain(error)})
 
     def _follow(self, again: bool) -> None:
         """Have open what is wanted. Raises JailError, OSError."""
@@ -202,8 +205,11 @@ class Logger:
     def _follow_collectors(self) -> None:
         """Raises JailError: a file that TLS needs is none."""
         if self.forwarders is None and self.wanted.forwards:
-            from jailng.observe.forward import Forwarders  # with it come ssl and socket's other half
-
+            try:
+                from jailng.observe.forward import Forwarders  # with it come ssl and socket's other half
+            except ImportError as error:  # the package is another by now; all else goes on
+                self._refuse(error)
+                return
             self.forwarders = Forwarders(self.chain.directory, self.seal.directory, self.name)
         if self.forwarders is not None:
             self.forwarders.follow(self.wanted.forwards)
