@@ -63,10 +63,10 @@ def named(jid: int, who: Callable[[Record], str]) -> Record | None:
 
 
 def tell(identity: str, signal: int) -> None:
-    """Send a signal to one, if it still lives."""
+    """Send a signal to one, if it still lives. Raises OSError where there is no telling."""
     try:
         pidfd = _open(identity)
-    except OSError:
+    except ProcessLookupError:
         return
     try:
         ns.pidfd_send_signal(pidfd, signal)
