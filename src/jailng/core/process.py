@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.core.program import Data, Program
 
-_ROOM = 16  # above what a program is given, for what is opened after that
+_ROOM = 16  # above what is open when a program is laid down, for what is opened after that
 NOBODYS = 0x6FFFFFFF  # a uid that no jail has: above 65535, below the first of the private ranges
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -118,14 +118,16 @@ def _open_cgroup(program: Program, name: str, directory: str, keep: int, unless:
 def orphan(program: Program, home: int, given: Sequence[int], label: str = "") -> None:
     """Go on in a child of init's, born into the cgroup ``home``, in a session of its own and the host's /.
 
-    ``given`` are its descriptors from 0 on. The others stay, with the one by which it tells what has failed.
+    ``given`` are its descriptors from 0 on. The others stay, with the one by which it tells what has failed. Raises
+    OSError.
     """
     program.fds += given
     usual_priority(program)
     program.fork(0, home, label=label, orphan=True)
     program.must("setsid")
     program.must("chdir", program.text("/"))
-    above = max(given) + _ROOM
+    # Not where the one is by which it tells what has failed: that lies above all there are now, if not in a gap.
+    above = max(map(int, posix.listdir("/proc/self/fd"))) + _ROOM
     for number, fd in enumerate(given):
         program.must("dup3", fd, above + number, 0)
     for number in range(len(given)):
