@@ -8,6 +8,12 @@ import pytest
 
 from jailng.core import beside, jailinit, process, program
 from jailng.linux import cgroup
+from tests.kernel.stdio_host import until
+
+
+def _is_cleared() -> bool:
+    beside.clear()
+    return not cgroup.exists("jailng")
 
 
 @pytest.mark.parametrize("more", [0, *range(10, 20)])
@@ -27,4 +33,4 @@ def test_what_fails_is_told_of(more: int) -> None:
     finally:
         for fd in (home, *given, *others):
             os.close(fd)
-        beside.clear()
+        until(_is_cleared, "the process ends")
