@@ -104,7 +104,7 @@ def _open(identity: str) -> int:
 
 def enter() -> str:
     """Move this process into ``HOME``; where in cgroup2 it was, which ``leave`` takes."""
-    before = _own_cgroup()
+    before = own_cgroup()
     for _ in range(_ROUNDS):
         try:
             cgroup.make(HOME)
@@ -126,7 +126,8 @@ def leave(before: str) -> None:
         return
 
 
-def _own_cgroup() -> str:
+def own_cgroup() -> str:
+    """Where in cgroup2 this process is, from its root on; "" where that cannot be told."""
     lines = content.text("/proc/self/cgroup").split("\n")
     return next((line[4:] for line in lines if line.startswith("0::/")), "")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, interpreter, jailinit, process, program, registry, undo
+from jailng.core import attach, beside, interpreter, jailinit, process, program, registry, undo
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
 from jailng.linux.libc import ENODATA, words
@@ -40,7 +40,7 @@ def _start(record: Record) -> None:
     given = [attach.open_init(record)]
     home = -1
     try:
-        given.append(cgroup.open_file("cgroup.procs", posix.O_WRONLY))
+        given.append(_way_out())
         cgroup.make(_cgroup(record))
         home = cgroup.open_directory(_cgroup(record))
         given.append(_events(record))
@@ -56,6 +56,19 @@ def _start(record: Record) -> None:
         for fd in (home, *given):
             if fd >= 0:
                 posix.close(fd)
+
+
+def _way_out() -> int:
+    """The processes of the cgroup that it goes to when the jail ends: the root, or the starter's.
+
+    A container's root, which unlike the machine's has a cgroup.events, takes none once it has controllers below it.
+    """
+    if cgroup.exists("cgroup.events"):
+        try:
+            return cgroup.open_file(f"{beside.own_cgroup()}/cgroup.procs".lstrip("/"), posix.O_WRONLY)
+        except OSError:
+            pass  # it lies outside of what can be seen here
+    return cgroup.open_file("cgroup.procs", posix.O_WRONLY)
 
 
 def _laid_down(record: Record, home: int, given: list[int]) -> program.Program:
