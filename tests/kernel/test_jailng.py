@@ -241,7 +241,7 @@ def test_where_root_may_mount_it_may_not_in_that(
     mounting = (
         "sh",
         "-c",
-        "mount -t tmpfs none /mnt 2>/dev/null && umount /mnt && echo mounted; ls -d /usr/share 2>&1; :",
+        "mount -t tmpfs none /run 2>/dev/null && umount /run && echo mounted; ls -d /usr/share 2>&1; :",
     )
     assert said(jailctl("join", "own", *mounting)).startswith("mounted")
     assert said(jailctl("join", "own", "-c", str(debian), *mounting)) == "/usr/share\n"
