@@ -13,7 +13,7 @@ from jailng.core import outfit
 from jailng.errors import JailError
 from jailng.linux import controller
 from tests.kernel.conftest import ENVIRONMENT, Command
-from tests.kernel.networks import Namespace, run
+from tests.kernel.networks import Namespace, ip, run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
 
@@ -100,3 +100,19 @@ def test_modules_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outfit, "_PARTS", (*outfit._PARTS, "nothing"))
     with pytest.raises(JailError, match="cannot be made"):
         outfit.ready()
+
+
+def test_an_answer_about_a_lent_interface_that_is_lost(checkout: Path, jail: Command, small_root: Path) -> None:
+    """Whatever the kernel had done by then, the interface is the host's again, and was not destroyed with the jail."""
+    made = [f"{checkout}/bin/jail", "-c", "name=a", f"path={small_root}", "vnet", "vnet.interface=epair0b", "persist"]
+    ip("link add epair0a type veth peer name epair0b")
+    try:
+        failed = 0
+        for number in range(1, 15):  # some are passed over
+            done = _failing("recvfrom", "ENOBUFS", *made, when=str(number))
+            failed += done.returncode
+            assert bool(jail("-r", "a").returncode) is bool(done.returncode)
+            assert "epair0b" in run("ip", "-o", "link"), (number, done.stderr)
+        assert failed > 3
+    finally:
+        ip("link delete epair0a")

@@ -80,8 +80,17 @@ def _move(record: Record, name: str, lender: int, at_home: Netlink, inside: Netl
     try:
         at_home.batch([interface.move(device.index, there, number)])
     except OSError:
-        record.append(["undone"])
+        if _is_absent(inside, number):  # else it was the answer that got lost (ENOBUFS), and it has to come back
+            record.append(["undone"])
         raise
+
+
+def _is_absent(netlink: Netlink, index: int) -> bool:
+    try:
+        _found(netlink, index)
+    except OSError as error:
+        return error.errno == errno.ENODEV
+    return False
 
 
 def _found(netlink: Netlink, index: int = 0, name: str = "") -> Device:
