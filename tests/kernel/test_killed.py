@@ -92,6 +92,21 @@ class Trial:
             self.note(step, f"remains: {found}")
             self.jail("-R", "*")
 
+    def creation(self, *create: str, every: int = 1, then: Callable[[Step], None] | None = None) -> None:
+        """Kill what makes the jail "a"; ``then`` looks at what is there once it was said again."""
+        steps = self.steps("jail", *create)[::every]
+        self.jail("-R", "a")
+        assert not self.remains()
+        for step in steps:
+            self.kill(step, "jail", *create)
+            if not self.there(step, "a"):
+                self.expect(step, *create)
+            if then is not None:
+                then(step)
+            self.expect(step, "-r", "a")
+            self.nothing_remains(step)
+        self.verdict()
+
     def verdict(self) -> None:
         assert not self.wrong, "\n".join([f"{len(self.wrong)} steps:", *self.wrong])
 
@@ -101,28 +116,15 @@ def trial(checkout: Path, tmp_path: Path, jail: Command, jls: Command, jexec: Co
     return Trial(checkout, tmp_path / "trace", jail, jls, jexec, remains)
 
 
-def _creation(trial: Trial, *create: str, every: int = 1) -> None:
-    steps = trial.steps("jail", *create)[::every]
-    trial.jail("-R", "a")
-    assert not trial.remains()
-    for step in steps:
-        trial.kill(step, "jail", *create)
-        if not trial.there(step, "a"):
-            trial.expect(step, *create)
-        trial.expect(step, "-r", "a")
-        trial.nothing_remains(step)
-    trial.verdict()
-
-
 def test_creation(trial: Trial, small_root: Path) -> None:
-    _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist")
+    trial.creation("-c", "name=a", "jid=7", f"path={small_root}", "persist")
 
 
 LIMITS = "ng.limits=maxproc:deny=%d,memoryuse:deny=64M,pcpu:deny=%d,nshm:deny=%d,openfiles:deny=%d"
 
 
 def test_creation_with_limits(trial: Trial, small_root: Path) -> None:
-    _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist", LIMITS % (20, 50, 5, 100))
+    trial.creation("-c", "name=a", "jid=7", f"path={small_root}", "persist", LIMITS % (20, 50, 5, 100))
 
 
 def test_modification_of_limits(trial: Trial, small_root: Path, stage: Stage) -> None:
@@ -157,7 +159,7 @@ def test_creation_with_rules(trial: Trial, small_root: Path, checkout: Path) -> 
     """Of which one is watched."""
     rctl = _command(checkout / "bin/rctl")
     assert rctl("-a", "jail:a:openfiles:deny=90", WATCHED).returncode == 0
-    _creation(trial, "-c", "name=a", "jid=7", f"path={small_root}", "persist", every=4)
+    trial.creation("-c", "name=a", "jid=7", f"path={small_root}", "persist", every=4)
     assert rctl("-r", ":").returncode == 0
 
 
@@ -199,8 +201,8 @@ def _links(lan: Namespace) -> list[tuple[str, str, int]]:
 
 def test_creation_with_an_address(trial: Trial, small_root: Path, lan: Namespace) -> None:
     before = _links(lan)
-    _creation(
-        trial, "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ip6.addr=2001:db8:1::10",
+    trial.creation(
+        "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ip6.addr=2001:db8:1::10",
         "persist",
     )  # fmt: skip
     assert _links(lan) == before
@@ -208,8 +210,8 @@ def test_creation_with_an_address(trial: Trial, small_root: Path, lan: Namespace
 
 def test_creation_on_the_host_s_stack(trial: Trial, small_root: Path, lan: Namespace, stage: Stage) -> None:
     """The broker of its sockets is no child of whoever makes the jail, and goes all the same."""
-    _creation(
-        trial, "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ng.stack=shared",
+    trial.creation(
+        "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ng.stack=shared",
         "persist",
     )  # fmt: skip
     assert "jail-sockets" not in stage.processes().values()

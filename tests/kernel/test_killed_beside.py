@@ -45,17 +45,7 @@ def _looked_after(trial: Trial, step: Step, *kinds: str) -> None:
 
 
 def _creation(trial: Trial, create: tuple[str, ...], *kinds: str) -> None:
-    steps = trial.steps("jail", *create)[::_EVERY]
-    trial.jail("-R", "a")
-    assert not trial.remains()
-    for step in steps:
-        trial.kill(step, "jail", *create)
-        if not trial.there(step, "a"):
-            trial.expect(step, *create)
-        _looked_after(trial, step, *kinds)
-        trial.expect(step, "-r", "a")
-        trial.nothing_remains(step)
-    trial.verdict()
+    trial.creation(*create, every=_EVERY, then=lambda step: _looked_after(trial, step, *kinds))
 
 
 @needs_btf
