@@ -14,7 +14,7 @@ from pathlib import Path
 
 import seccomp
 
-from jailng.core import beside, registry
+from jailng.core import beside, own, registry
 from tests.kernel.conftest import ENVIRONMENT
 from tests.kernel.injector import KILL, SHORT, Call, Done, Injector
 from tests.kernel.leftovers import differences, snapshot
@@ -135,6 +135,8 @@ class Campaign:
                 loading.discard(call.process)
             if call.process in loading:
                 continue
+            if name == "newfstatat" and "/usr/lib/python3" in call.text:
+                continue  # a module of the interpreter's own, which takes its directory for a package without code
             if name == "prctl" and "'init'" in call.text:
                 continue  # its name
             if name == "rt_sigaction" and "." in call.process and call.nth > 3:
@@ -357,7 +359,8 @@ class Campaign:
             done = self.injector.inject(fault, call, command, **self.how)
             if done.fired:
                 wanted = (after,) if self.judge(what, done) else (before, after)
-                self.same(what, name, *wanted)
+                if f": {own.PATH}: " not in done.err:  # that it is told of with the next change
+                    self.same(what, name, *wanted)
             self.expect(what, *modify)
             self.same(what, name, after)
             self.expect(what, "-r", name)

@@ -66,6 +66,17 @@ def test_nothing_that_root_inside_puts_there_is_written_to(
     assert jail("-r", cell).returncode == 0
 
 
+def test_where_root_inside_has_filled_dev_it_is_said(cell: str, jail: Command, jexec: Command) -> None:
+    assert jexec(cell, "/bin/sh", "-c", "cat /dev/zero >/dev/fill 2>/dev/null; ls /dev/fill").stdout == "/dev/fill\n"
+    done = jail("-m", f"name={cell}", "securelevel=3")
+    assert (done.returncode, done.stderr) == (0, f"jail: {SELF}: No space left on device\n")
+    inside = jexec(cell, "/bin/sh", "-c", f"rm /dev/fill; ls -A /dev/.jailng; cat {SELF}").stdout
+    assert inside.startswith("self\n") and "securelevel=-1\n" in inside
+    done = jail("-m", f"name={cell}", "securelevel=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "securelevel=3\n" in jexec(cell, "/bin/cat", SELF).stdout
+
+
 def test_a_jail_in_it_is_told_of_what_it_loses_with_it(jail: Command, jexec: Command, small_root: Path) -> None:
     for words in (("name=own", "children.max=1"), ("name=own.own",)):
         done = jail("-c", *words, f"path={small_root}", "persist", "allow.raw_sockets")

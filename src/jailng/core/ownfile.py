@@ -5,6 +5,7 @@ A module of its own, since what makes a jail does neither.
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from jailng.core import own
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _NEW = b"new"
 _BYTES = 1 << 20
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES, errno.EISDIR)  # by its root
 _READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
 
 
@@ -37,11 +39,12 @@ def read() -> dict[str, str]:
     return {name: unescape(value) for name, equals, value in parts if equals}
 
 
-def rewrite(record: Record) -> None:
+def rewrite(record: Record) -> str:
     """Write the file of a running jail anew; where its root has put something else in its place, nothing is done.
 
     It is an enemy's tree: no link is followed and no mount but /dev crossed, and the new file, which takes the place of
-    the old one at once, is made as the jail's own root, who may do no more. Raises OSError: no descriptors or memory.
+    the old one at once, is made as the jail's own root, who may do no more. Returns why it could not be written and
+    tells what was before, as where its root has filled /dev, and else "". Raises OSError: no descriptors or memory.
     """
     from jailng.core.attach import open_tree_of
     from jailng.linux import child, mount
@@ -57,16 +60,18 @@ def rewrite(record: Record) -> None:
         folder = openat2(fds[1], own.FOLDER, flags, mount.BENEATH | mount.RESOLVE_NO_XDEV)
         fds.append(folder)
         if posix.stat(own.FILE, dir_fd=folder, follow_symlinks=False).st_mode & 0o170000 != 0o100000:
-            return
+            return ""
         child.set_fs_ids(record.owner)
         _replace(folder, own.text(params))
     except OSError as error:
         if error.errno in SHORTAGES:  # which its root has no part in
             raise
+        return "" if error.errno in _REPLACED else f"{own.PATH}: {error.strerror}"
     finally:
         child.set_fs_ids(0)
         for fd in fds:
             posix.close(fd)
+    return ""
 
 
 def _replace(folder: int, content: bytes) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from jailng.core.registry import Record
 
+_NOBODY = life.Voice()
 _POSTS = ("ng.watch", "ng.log")
 
 
@@ -28,7 +29,7 @@ def update(record: Record, changes: Parameters, voice: life.Voice) -> None:
     given = changes.words(pseudo=False, live=True)
     line = " ".join([f"jail_set(JAIL_UPDATE) jid={record.jid}", *given])
     try:
-        modify(record, changes)
+        modify(record, changes, voice)
     except JailError as error:
         if not str(error).endswith(" after creation"):  # which jail(8) says without having asked
             life.tell_of_refusal(voice, line, error)
@@ -38,9 +39,10 @@ def update(record: Record, changes: Parameters, voice: life.Voice) -> None:
     voice.note("updated")
 
 
-def modify(record: Record, changes: Parameters) -> None:
+def modify(record: Record, changes: Parameters, voice: life.Voice = _NOBODY) -> None:
     """Apply changes to a running jail; those that only new processes can have reach only those (jail.8 says which).
 
+    ``voice`` is told of what the jail could not be told of itself.
     Raises JailError for a parameter that cannot be changed while it runs; nothing has changed then.
     """
     if record.remote:
@@ -54,12 +56,12 @@ def modify(record: Record, changes: Parameters) -> None:
     try:
         if not locked or not record.alive():
             raise JailError(f'"{record.name}" not found')
-        _change(record, changes)
+        _change(record, changes, voice)
     finally:
         record.unlock()  # whatever became of it: others may be waiting, and this process may have more jails to change
 
 
-def _change(record: Record, changes: Parameters) -> None:
+def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
     tunable.load()
     params = Parameters.from_texts(record.params)
     changed = params.update(changes)
@@ -100,7 +102,7 @@ def _change(record: Record, changes: Parameters) -> None:
     asked = [*changed, *[name for name in ("ng.limits", *_POSTS) if changes.given(name)]]
     _follow(record, asked)
     _watch(record, asked, before)
-    _tell_inside(record, changed)
+    _tell_inside(record, changed, voice)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
 
@@ -113,9 +115,11 @@ def _change(record: Record, changes: Parameters) -> None:
         remove.set_persist(record, params.flag("persist"))
 
 
-def _tell_inside(record: Record, changed: list[str]) -> None:
+def _tell_inside(record: Record, changed: list[str], voice: life.Voice) -> None:
     """Have the files that the jail reads of itself, in its /dev and /proc, say how it is now."""
-    ownfile.rewrite(record)
+    refusal = ownfile.rewrite(record)
+    if refusal:
+        voice.warn(refusal)
     if "ng.limits" in changed:
         fresh.resize(record)
     else:
