@@ -37,6 +37,7 @@ LOADED = {
         jailng.core.devfs
         jailng.core.devicecontrol jailng.core.reach
         jailng.core.operation jailng.core.origin jailng.core.own jailng.core.procfiles jailng.core.rootfs
+        jailng.core.namespaces jailng.core.procfs
         jailng.core.share jailng.core.tunable jailng.engine.life jailng.engine.beginning jailng.cli.jail
         jailng.engine.plan""",  # the last for --plan
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",

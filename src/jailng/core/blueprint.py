@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, devfs, devicecontrol, own, privileges, procfiles, reach, registry, rootfs, share
+from jailng.core import boot, devfs, devicecontrol, own, privileges, procfiles, procfs, reach, registry, rootfs, share
 from jailng.core.index import SLOTS
 from jailng.errors import JailError
 
@@ -80,7 +80,7 @@ def plan(
             if path != "/":  # the host's own directories are no jail's
                 host.append(kit.LinkCommands())
     if has["proc"]:
-        build.append(rootfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params), hidden))
+        build.append(procfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params), hidden))
     build += more
     build += layout.tree({relative for relative, _ in below}, has["sys"])
     build.append(rootfs.Pivot())

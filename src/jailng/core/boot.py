@@ -9,10 +9,9 @@ uid: the kernel charges what the jail uses to the creator of its user namespace,
 from __future__ import annotations
 
 import posix
-import time
 
 from jailng import start
-from jailng.core import builder, jailinit, process, program
+from jailng.core import builder, jailinit, namespaces, process, program
 from jailng.core.operation import Operation
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from jailng.core.program import Program, Running
     from jailng.core.registry import Record
 
-_OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 _SIGCHLD = 17
 _PR_SET_SECUREBITS = 28
@@ -354,10 +352,10 @@ class Boot(Operation):
         process.leave_keys(init)
         if copy < 0:
             jailinit.lay_open(init, _CODE)
-        _new_mount_and_time(init)
+        namespaces.new_mount_and_time(init)
         if copy < 0:
-            _attach(init, _CODE, jailinit.path())
-        _renew(init, sysctls)
+            namespaces.attach(init, _CODE, jailinit.path())
+        namespaces.renew(init, sysctls)
         if joined >= 0:  # the network namespace of another jail; for those below that is none to enter
             init.fds.append(joined)
             init.must("setns", joined, ns.CLONE_NEWNET, label="jail_set: setns")
@@ -382,7 +380,7 @@ class Boot(Operation):
         init.must("write", program.Kept(1), init.text(most), len(most), label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:
-            _take_own_mounts(init, built)
+            namespaces.take_own_mounts(init, built)
         if not self.kept:  # nor of another kind: with allow.mount root inside holds the CAP_SYS_ADMIN that those take
             init.must("openat", sysctls, init.text(b""), posix.O_WRONLY, 0, keep=1)
             init.must("write", program.Kept(1), init.text("0"), 1)
@@ -415,62 +413,6 @@ def _wait_for(tree: builder.Builder, done: int) -> None:
     finally:
         if done >= 0:
             posix.close(done)
-
-
-def _take_own_mounts(way: Program, built: int) -> None:
-    """Leave for a copy of the mount namespace that belongs to the jail, once the builder has said that all is there.
-
-    In a copy for another user namespace every mount is locked (lock_mnt_tree() in fs/namespace.c): none of them can be
-    unmounted or moved, nor looked under, and what is read-only, nosuid, nodev or noexec stays so. Nobody holds the
-    namespace that is left, so it is gone. Whoever enters takes PID 1's.
-    """
-    way.fds.append(built)
-    way.expect(1, "read", built, way.data(bytes(8)), 1)  # nothing, if whoever is to tell has died
-    way.must("unshare", ns.CLONE_NEWNS, label="jail_set: unshare")
-
-
-def _renew(way: Program, sysctls: int) -> None:
-    """Have ``sysctls`` be /proc/sys/user of a procfs that nobody has looked anything up in, if one can be mounted.
-
-    The kernel keeps an entry of the same name there for the user namespace of each jail, and goes through all of them
-    to find the one: 1.4 ms with a thousand jails (proc_sys_compare() in fs/proc/proc_sysctl.c). A procfs takes 0.03 ms.
-    """
-    way.may("fsopen", way.text("proc"), 1, keep=1)
-    way.may("fsconfig", program.Kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0)
-    way.may("fsmount", program.Kept(1), 1, 0, keep=2)
-    _attach(way, 2, "/proc")
-    way.may("openat", program.Kept(2), way.text("sys/user"), mount.O_PATH | posix.O_DIRECTORY, 0, keep=4)
-    way.may("dup3", program.Kept(4), sysctls, posix.O_CLOEXEC)
-    for number in (4, 2, 1):
-        way.may("close", program.Kept(number))
-
-
-def _attach(way: Program, number: int, where: str) -> None:
-    """Attach a detached mount somewhere in the host's tree, of which this namespace has a copy that it soon loses.
-
-    Whoever closes the last descriptor of one that is attached nowhere waits for RCU (dissolve_on_fput() in
-    fs/namespace.c), 0.1 to 0.6 ms, and PID 1 with it.
-    """
-    place = (mount.AT_FDCWD, way.text(where), mount.MOVE_MOUNT_F_EMPTY_PATH)
-    way.may("move_mount", program.Kept(number), way.text(b""), *place)
-
-
-def _new_mount_and_time(way: Program) -> None:
-    way.must("unshare", ns.CLONE_NEWNS | ns.CLONE_NEWTIME, label="jail_set: unshare")
-    # Joining one's own mount namespace leads out of a chroot, in which no user namespace can be made (EPERM) and which
-    # is no mount point to pivot away from.
-    here, offsets = way.text("/proc/self/ns/mnt"), way.text("/proc/self/timens_offsets")
-    way.must("openat", mount.AT_FDCWD, here, _OPEN, 0, keep=1, label="jail_set: open /proc/self/ns/mnt")
-    way.must("openat", mount.AT_FDCWD, offsets, _WRITE, 0, keep=2, label="jail_set: open /proc/self/timens_offsets")
-    way.must("setns", program.Kept(1), ns.CLONE_NEWNS, label="jail_set: setns")
-    # Nothing that is mounted from now on reaches the namespace that this one was copied from.
-    private = words(0, 0, mount.MS_PRIVATE, 0)
-    attributes = (mount.AT_RECURSIVE, way.data(private), len(private))
-    way.must("mount_setattr", mount.AT_FDCWD, way.text("/"), *attributes, label="jail_set: mount_setattr /")
-    boottime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-    monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-    clocks = b"monotonic -%d 0\nboottime -%d 0\n" % (monotonic, boottime)
-    way.must("write", program.Kept(2), way.text(clocks), len(clocks), label="jail_set: timens_offsets")
 
 
 def _write(path: str, text: bytes) -> None:

@@ -86,7 +86,7 @@ ROWS: dict[str, Row] = {
     # Nor are these: what ng.sockets leaves out.
     "no_unix": ("", "nounix", 0, None),
     "no_route": ("", "noroute", 0, None),
-    # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/rootfs.py).
+    # Nothing here depends on it: /proc/sys and device nodes are the root's business (core/procfs.py, core/rootfs.py).
     "shared_uids": ("", "", 0, None),
 }
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import posix
 
 from jailng.core.operation import Operation
+from jailng.core.procfs import MASKS
 from jailng.core.program import Kept
 from jailng.core.rootfs import (
     HIDDEN,
-    MASKS,
     NEW,
     NEW_SYS,
     POINT,
