@@ -116,3 +116,17 @@ def test_an_answer_about_a_lent_interface_that_is_lost(checkout: Path, jail: Com
         assert failed > 3
     finally:
         ip("link delete epair0a")
+
+
+def test_no_memory_to_be_root_again(checkout: Path, jail: Command, small_root: Path) -> None:
+    """Who has written a jail's sysctls as its root could clear nothing away as that."""
+    limits = "ng.limits=shmsize:deny=1M,openfiles:deny=100"
+    for number in (1, 2, 3, 4):
+        done = _failing(
+            *("setresuid", "ENOMEM", f"{checkout}/bin/jail", "-c", "name=a", f"path={small_root}", limits, "persist"),
+            when=str(number),
+        )
+        assert (done.returncode == 0) is (number % 2 == 0), (number, done.stderr)
+        assert len(done.stderr.splitlines()) == done.returncode
+        assert (jail("-r", "a").returncode == 0) is (done.returncode == 0), number
+    assert not Path("/run/jailng/jails").exists() or not os.listdir("/run/jailng/jails")

@@ -12,8 +12,8 @@ import posix
 from jailng.core import attach, registry
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd, ns
-from jailng.linux.libc import EINVAL, syscall
-from jailng.linux.visit import InNamespace
+from jailng.linux.libc import EINVAL
+from jailng.linux.visit import AsUser, InNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,13 +139,10 @@ def _write_sysctls(record: Record, values: list[tuple[str, str]], keep_shut: boo
     try:
         with InNamespace(init, ns.CLONE_NEWIPC):
             shut = [name for name in _COUNTS if keep_shut and _read(name)[-1:] == ["0"]]
-            syscall("setresuid", -1, record.owner, -1)
-            try:
+            with AsUser(record.owner):
                 for name, value in values:
                     if name not in shut:
                         _write(name, value)
-            finally:
-                syscall("setresuid", -1, 0, -1)
     finally:
         posix.close(init)
 

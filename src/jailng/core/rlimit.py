@@ -5,6 +5,7 @@ from __future__ import annotations
 from jailng.core import registry
 from jailng.linux import gathering
 from jailng.linux.libc import ESRCH, buffer, syscall, words
+from jailng.linux.visit import AsUser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,16 +31,12 @@ def lower(record: Record, amounts: dict[str, int]) -> None:
     wanted = {name: amounts[name] for name in _COUNTED if name in amounts}
     if not wanted:
         return
-    outermost = _outermost(record)
-    syscall("setresuid", -1, outermost, -1)  # who owns its user namespace may, and root needs CAP_SYS_RESOURCE
-    try:
+    with AsUser(_outermost(record)):  # who owns its user namespace may, and root needs CAP_SYS_RESOURCE
         for _ in range(_MOST_PASSES):  # they may fork meanwhile
             pids = gathering.members(f"{record.cgroup}/members")
             lowered = [_lower(pid, name, amount) for pid in pids for name, amount in wanted.items()]
             if True not in lowered:
                 return
-    finally:
-        syscall("setresuid", -1, 0, -1)
 
 
 def _outermost(record: Record) -> int:
