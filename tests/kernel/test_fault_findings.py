@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import outfit
+from jailng.core import outfit, registry, undo
 from jailng.errors import JailError
-from jailng.linux import controller
+from jailng.linux import cgroup, cgroupend, controller
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.networks import Namespace, ip, run
 
@@ -130,3 +131,24 @@ def test_no_memory_to_be_root_again(checkout: Path, jail: Command, small_root: P
         assert len(done.stderr.splitlines()) == done.returncode
         assert (jail("-r", "a").returncode == 0) is (done.returncode == 0), number
     assert not Path("/run/jailng/jails").exists() or not os.listdir("/run/jailng/jails")
+
+
+def test_a_jail_that_cannot_be_killed_at_once(
+    jail: Command, jls: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies all the same: PID 1 is killed by itself, and takes the others along."""
+    start = "exec.start=sleep 100 >/dev/null 2>&1 &"
+    assert jail("-c", "name=a", f"path={small_root}", "persist", start).returncode == 0
+    record = registry.find("a")
+    assert record is not None
+    write = cgroup.write
+
+    def refusing(path: str, text: bytes) -> None:
+        if path.endswith("/cgroup.kill"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        write(path, text)
+
+    monkeypatch.setattr(cgroup, "write", refusing)
+    cgroupend.remove(record.cgroup, undo.LEAVES)
+    assert jls("-j", "a").returncode == 1
+    jail("-r", "a")

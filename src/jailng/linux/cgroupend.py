@@ -7,8 +7,9 @@ import time
 
 from jailng.linux import cgroup, controller
 from jailng.linux.libc import EBUSY, ENODEV, ENOENT, exists
-from jailng.linux.ns import pidfd_open
+from jailng.linux.ns import pidfd_open, pidfd_send_signal
 
+_SIGKILL = 9
 _DYING = 0.1  # seconds that a PID 1 without processes may take to end; it takes a few ms
 _AT_ONCE = 32  # so many processes are waited for together: a jail may have more of them than this one descriptors
 
@@ -31,7 +32,15 @@ def kill(path: str, leaves: tuple[str, ...]) -> None:
     dying.update({fd: pid for pid in pids[:_AT_ONCE] if (fd := _pidfd(pid)) >= 0})
     if len(pids) > _AT_ONCE:
         _hurry(path)
-    cgroup.write(path + "/cgroup.kill", b"1")
+    try:
+        cgroup.write(path + "/cgroup.kill", b"1")
+    except (
+        OSError
+    ) as error:  # no descriptor, say: those that are waited for die at least, and then there is another try
+        if error.errno == ENOENT or not dying:
+            raise
+        for fd in dying:
+            pidfd_send_signal(fd, _SIGKILL)
 
 
 def _hurry(path: str) -> None:
