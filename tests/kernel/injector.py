@@ -80,7 +80,7 @@ class Injector:
 
     def inject(self, fault: int, call: Call, *commands: Sequence[str], **how: Any) -> Done:
         """Run them with ``call`` failing with the errno ``fault``; or with KILL, or SHORT."""
-        return self._ask(commands=commands, target=call[:3], fault=fault, **how)
+        return self._ask(commands=commands, target=call[:3], text=call.text, fault=fault, **how)
 
     def close(self) -> None:
         """End the tracer."""
@@ -131,6 +131,7 @@ def _ptrace(what: int, pid: int, address: Any = None, data: Any = None) -> int:
 class _Tracer:
     def __init__(self, request: dict[str, Any]) -> None:
         self.target = tuple(request.get("target") or ())
+        self.text = str(request.get("text", ""))
         self.fault = int(request.get("fault", 0))
         self.listed = bool(request.get("listed"))
         self.wait = set(request.get("wait", ()))
@@ -229,7 +230,7 @@ class _Tracer:
                 if number in _EXITS:
                     self.calls.append(process.inside)
                     process.inside = None
-            if (process.name, number, count) == self.target and not self.fired:
+            if (process.name, number, count) == self.target and not self.fired and self._is_it(pid):
                 self.fired = True
                 if self.fault == KILL:
                     os.kill(pid, signal.SIGKILL)
@@ -249,6 +250,10 @@ class _Tracer:
                 process.inside = None
         self._go_on(pid)
 
+    def _is_it(self, pid: int) -> bool:
+        """Whether a write of which half is to be taken is that which was seen; the kernel takes some others whole."""
+        return self.fault != SHORT or _begin(self._words(pid)) == _begin(self.text)
+
     def _set(self, pid: int, word: int, value: int) -> None:
         _ptrace(_GETREGS, pid, None, self.regs)
         self.regs[word] = value & (1 << 64) - 1
@@ -267,6 +272,10 @@ class _Tracer:
                 printable = len(text) > 1 and all(32 <= byte < 127 or byte == 10 for byte in text)
                 found.append(repr(text.decode()) if printable else f"{value:#x}" if value > 9 else str(value))
         return ", ".join(found)
+
+
+def _begin(text: str) -> str:
+    return text.partition("'")[2][:4]
 
 
 def _trace(request: dict[str, Any]) -> list[Any]:
