@@ -205,13 +205,12 @@ receive(void *data, unsigned long size)
 	return control.fd;
 }
 
-static void
+static long
 watch(int poll, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
 
-	if (call(SYS_epoll_ctl, poll, EPOLL_CTL_ADD, fd, (long)&event, 0, 0) < 0)
-		call(SYS_close, fd, 0, 0, 0, 0, 0);
+	return call(SYS_epoll_ctl, poll, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
 }
 
 void
@@ -225,8 +224,8 @@ sockets(void)
 	if (poll < 0 || asking < 0)
 		return;
 	call(SYS_prctl, PR_SET_NAME, (long)"jail-sockets", 0, 0, 0, 0);
-	watch(poll, 0);
-	watch(poll, 1);
+	if (watch(poll, 0) < 0 || watch(poll, 1) < 0)
+		return;
 	for (;;) {
 		if (call(SYS_epoll_pwait, poll, (long)&event, 1, -1, 0, 8) != 1)
 			continue;
@@ -234,8 +233,8 @@ sockets(void)
 		if (fd == 0)
 			return;		/* the jail has ended */
 		if (fd == 1) {
-			if ((fd = receive(&byte, 1)) >= 0)
-				watch(poll, fd);
+			if ((fd = receive(&byte, 1)) >= 0 && watch(poll, fd) < 0)
+				call(SYS_close, fd, 0, 0, 0, 0, 0);	/* its socket(2) fails with ENOSYS */
 		} else if (event.events & EPOLLIN)
 			answer(fd, asking, &terms);
 		else

@@ -381,7 +381,9 @@ class Campaign:
             what = f"{call} <- {fault}"
             done = self.injector.inject(fault, call, command, **self.how)
             if done.fired:
-                if self.judge(what, done, "jexec") and done.out.split() != ["here"]:
+                # A terminal that cannot be read or written has gone.
+                lost = self.how.get("terminal") and _name(call.number) in ("read", "write")
+                if self.judge(what, done, "jexec") and done.out.split() != ["here"] and not lost:
                     self.note(what, f"wrote {done.out}")
                 self.nothing_remains(what)
                 again = self.run("jexec", *enter)
