@@ -445,6 +445,31 @@ class Killed(Exception):
     """The process ends here."""
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["the file", "the directory"])
+def test_a_writer_whose_file_is_removed_goes_on_in_another(log: Log, whole: bool) -> None:
+    chain = log.writer()
+    chain.append("syslog", {"message": "before"})
+    chain.flush()
+    last = log.files()[-1]
+    if whole:
+        shutil.rmtree(log.folder)
+    else:
+        last.unlink()
+    chain.append("syslog", {"message": "lost"})
+    chain.flush()
+    chain.sync()  # as a second later
+    chain.append("syslog", {"message": "after"})
+    chain.close()
+    text = log.files()[-1].read_text()
+    assert f"{last.name} is missing" in text
+    assert "after" in text
+    assert MISSING in [problem.what for problem in log.verify().problems]
+    chain = log.writer()
+    fill(chain, 3)
+    chain.close()
+    assert "line 2" in log.files()[-1].read_text()
+
+
 @pytest.mark.parametrize("torn", [False, True])
 def test_killed_at_any_write(tmp_path: Path, torn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each of its system calls that change something; of a write half may have been done."""

@@ -64,8 +64,7 @@ class Chain:
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._synced = time.monotonic()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._folder = self._opened()
         state = seal.open()
         if state is None:
             self.state, self.key = seal.create(keep_key)
@@ -108,6 +107,8 @@ class Chain:
             self.state.synced = self.state.seq
             self._seal.store(self.state)
             self._synced = now
+            if os.fstat(self._fd).st_nlink == 0:
+                self._go_on_anew()
 
     def close(self) -> None:
         """Write down what there is, and let go of it."""
@@ -165,6 +166,18 @@ class Chain:
         self._buffer = []
 
     # Files
+
+    def _opened(self) -> int:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _go_on_anew(self) -> None:
+        """Somebody has removed the file, or the directory with it: go on in another, and say so with the next flush."""
+        folder, self._folder = self._folder, self._opened()
+        os.close(folder)
+        missing = entry.file_name(self.state.epoch)
+        self._begin(self.state.epoch + 1)
+        self.append("resumed", {"unsealed": 0, "half": 0, "damage": f"{missing} is missing"})
 
     def _begin(self, epoch: int) -> None:
         """Begin a file, which becomes the last; what is buffered has been written to the one before.
