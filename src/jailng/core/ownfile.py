@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NEW = b"new"
 _BYTES = 1 << 20
-_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES, errno.EISDIR)  # by its root
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EISDIR)  # by its root
 _READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
 
 
