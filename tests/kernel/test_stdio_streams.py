@@ -160,6 +160,19 @@ def test_every_byte_passes(way: str, noise: bytes, tmp_path: Path) -> None:
     assert received == noise
 
 
+def test_a_fifo_whose_writer_has_gone_already_ends(tmp_path: Path) -> None:
+    """As in `generate > fifo & jexec cell cat < fifo`, where the writer is the faster one."""
+    given, taken = _road("fifo", tmp_path)
+    os.write(given[1], b"all")
+    os.close(given[1])
+    with started("--hand-over", "cat", stdin=given[0], stdout=taken[1]) as process:
+        os.close(given[0])
+        os.close(taken[1])
+        assert process.wait(PATIENCE) == 0
+    assert read_all(taken[0], 100) == b"all"
+    os.close(taken[0])
+
+
 def _send(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest and fd >= 0:

@@ -39,9 +39,9 @@ _SEEK_SET, _SEEK_CUR = 0, 1
 
 
 class _End:
-    """One side of a flow, which is read and written without waiting as far as the kernel lets us."""
+    """One side of a flow, read and written without waiting as far as the kernel lets us; ``polled`` tells when."""
 
-    __slots__ = ("fd", "is_socket", "is_terminal", "opened")
+    __slots__ = ("fd", "is_socket", "is_terminal", "opened", "polled")
 
     def __init__(self, fd: int, ours: bool) -> None:
         """What is ``ours`` is non-blocking already."""
@@ -50,6 +50,8 @@ class _End:
         self.is_terminal = kind == 0o020000 and posix.isatty(fd)
         self.opened = _open_anew(fd) if self.is_terminal or kind == 0o010000 else -1
         self.fd = self.opened if self.opened >= 0 else fd
+        # A fifo hangs up on who had it open when the last writer went, and on nobody who opens it after that.
+        self.polled = fd if kind == 0o010000 else self.fd
 
     def read(self, size: int) -> bytes | None:
         """Up to ``size`` bytes; none at the end, None where there is nothing now. Raises OSError."""
@@ -120,13 +122,13 @@ class _Flow:
         if self.ended:
             return []
         if self.held:
-            return [(self.sink.fd, POLLOUT)]
-        source = [] if self.paused else [(self.source.fd, POLLIN)]
-        return [*source, (self.sink.fd, 0)] if self.watched else source
+            return [(self.sink.polled, POLLOUT)]
+        source = [] if self.paused else [(self.source.polled, POLLIN)]
+        return [*source, (self.sink.polled, 0)] if self.watched else source
 
     def step(self, ready: dict[int, int]) -> None:
         """Move what can be moved now, if poll(2) answered one of the wishes."""
-        if self.watched and ready.get(self.sink.fd, 0) & POLLERR:
+        if self.watched and ready.get(self.sink.polled, 0) & POLLERR:
             self.end()
         for fd, events in self.wishes():
             if ready.get(fd, 0) & (events | _TROUBLE):
