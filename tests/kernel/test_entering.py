@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import debian as roots
 from tests.kernel import hostile
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage
+from tests.kernel.test_builder import older
 
 ENTRIES = int(os.environ.get("JAILNG_ENTRIES", "500"))
 # At the same time in one jail, as many as there are processors to disturb.
@@ -31,7 +34,9 @@ ANGLES = (
     ("listing", "program", "copy"),
     ("copies", "tree", "environment"),
     ("descriptors", "maps", "limits"),
+    ("mounts", "network", "arguments"),
 )
+UNGUARDED = ("limits", "mounts", "network", "arguments")  # everybody may
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +70,8 @@ class Jail:
 
     def attack(self, angle: str) -> subprocess.Popen[str]:
         """Somebody inside who waits for those that enter."""
-        attacker = self.enter(*hostile.program("probes.entering", angle), stdin=subprocess.PIPE)
+        network = str(os.stat("/proc/self/net/dev").st_ino)
+        attacker = self.enter(*hostile.program("probes.entering", angle, network), stdin=subprocess.PIPE)
         assert attacker.stdout is not None and attacker.stdout.readline() == "ready\n"
         return attacker
 
@@ -125,8 +131,42 @@ def test_nothing_is_gained(attacked: Jail, angles: tuple[str, ...]) -> None:
         *lines, last = gained.splitlines()
         met, refused = json.loads(last)
         assert not lines, f"{angle}:\n" + "\n".join(lines)
-        assert met and (refused or angle == "limits"), f"{angle}: nobody was met"
+        assert met and (refused or angle in UNGUARDED), f"{angle}: nobody was met"
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize("what", ["join", "cp", "create", "create, before Linux 6.18"])
+def test_others_that_are_born_there_tell_nothing(
+    stage: Stage, checkout: Path, jail: Command, jailctl: Command, hostile_root: Path, tmp_path: Path, what: str
+) -> None:
+    """Of the host's mounts and network: what brings a root of its own, what copies, PID 1 of a jail in the jail."""
+    inner = tmp_path / "inner" if what == "join" else hostile_root / "inner"
+    roots.small(inner)
+    made = jail("-i", "-c", "name=attacked", "persist", f"path={hostile_root}", "children.max=1")
+    assert made.returncode == 0, made.stderr
+    attacked = Jail(stage, checkout, made.stdout.strip())
+    attackers = [attacked.attack(angle) for angle in UNGUARDED[1:]]
+    inside = ("name=attacked.in", f"path={inner}", "command=/bin/true")
+    try:
+        for _ in range(max(ENTRIES // 20, 2)):
+            if what == "join":
+                done = jailctl("join", "-c", str(inner), "attacked", "/bin/true")
+            elif what == "cp":
+                done = jailctl("cp", "attacked:/etc/hostname", str(tmp_path / "copy"))
+            elif what == "create":
+                done = jail("-c", *inside)
+            else:
+                done = older(checkout, "-c", *inside)
+            assert (done.returncode, done.stderr) == (0, "")
+        told = [attacker.communicate(timeout=30)[0].splitlines() for attacker in attackers]
+    finally:
+        jail("-R", "attacked")
+        for process in attacked.started:
+            process.kill()
+            process.communicate()
+        shutil.rmtree(inner)
+    assert all(json.loads(lines[-1])[0] for lines in told), "nobody was met"
+    assert not [line for lines in told for line in lines[:-1]]
 
 
 def _stopped(attacked: Jail, how: signal.Signals, count: int) -> list[str]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Also those that the jail shares with the host, which need not be the caller's.
 JOINED = ns.CLONE_NEWUSER | ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWTIME | ns.CLONE_NEWNET | ns.CLONE_NEWIPC
+# What is to be known before anybody inside can name the process: of what is in its mount and network namespace
+# /proc/PID/mountinfo and /proc/PID/net tell whoever can read them, dumpable or not.
+BORN = ns.CLONE_NEWPID | ns.CLONE_NEWNS | ns.CLONE_NEWNET
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a jailed file system may keep us waiting for its passwd or a directory, in seconds.
 _PATIENCE = 10
@@ -222,12 +225,20 @@ def _way_in(
     process.leave_keys(way)
     if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
-    way.must("setns", entry.init, ns.CLONE_NEWPID, label="jail_attach")  # for what is forked next
+    controllers = entry.record.controllers.split()
+    opened, later = process.open_cgroups(way, controllers, entry.record.cgroup), process.open_later(way, controllers)
+    if view is None:
+        way.must("setns", entry.init, BORN, label="jail_attach")  # the pid namespace is for what is forked next
+    else:  # it needs the host's mounts for a while; below a cgroup's directory there are none to be told of
+        way.must("fchdir", members, label="jail_attach")
+        way.must("chroot", way.text("."), label="jail_attach")
+        way.must("setns", entry.init, BORN & ~ns.CLONE_NEWNS, label="jail_attach")
     way.fork(0, members, label="jail_attach")
     if moving >= 0:
         way.fds.append(moving)
         way.must("write", moving, way.text("0"), 1, label="jail_attach")
-    process.enter_cgroups(way, entry.record.controllers.split(), entry.record.cgroup)
+    process.join_cgroups(way, opened)
+    process.join_later(way, later, entry.record.cgroup)
     process.leave_the_caller(way, entry.confinement)
     streams.install(way)
     if gate >= 0:

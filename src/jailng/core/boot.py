@@ -33,7 +33,7 @@ _SIGCHLD = 17
 _PR_SET_SECUREBITS = 28
 _NO_SETUID_FIXUP = 4
 _NAMESPACES = ns.CLONE_NEWUSER | ns.CLONE_NEWPID
-_ABOVE = ns.CLONE_NEWUSER | ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS
+_ABOVE = ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS
 _LINGERING = 256
 # Besides user namespaces; one for cgroups is made by whoever enters.
 _NO_MORE = [b"max_%s_namespaces" % name for name in b"mnt pid net ipc uts time".split()]
@@ -333,12 +333,14 @@ class Boot(Operation):
         """Have it be in the jail above: what it makes then is that jail's, and seen, signalled and entered from there.
 
         A pid namespace is made below that which a process is in, so it is born into the one of the jail above; and into
-        its cgroup, since from there nobody may put a process into one.
+        its cgroup, since from there nobody may put a process into one. From then on /proc/PID tells whoever is above of
+        the mount and the network namespace that it is in, so it has left the host's.
         """
+        namespaces.leave_the_mounts(way)
         way.fds.append(outer)
-        way.must("setns", outer, ns.CLONE_NEWPID, label="jail_set: setns")
+        way.must("setns", outer, ns.CLONE_NEWPID | above, label="jail_set: setns")
         way.fork(0, home, label="jail_set: clone3")
-        way.must("setns", outer, above, label="jail_set: setns")
+        way.must("setns", outer, ns.CLONE_NEWUSER, label="jail_set: setns")
 
     def _of_init(
         self, home: int, joined: int, told: tuple[int, int, int], copy: int, built: int, outer: int

@@ -93,11 +93,13 @@ def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate
         way.must("openat", mount.AT_FDCWD, path, posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=_KEPT + number, label=label)
     for slot, name in (("userns", "user"), ("pidns", "pid")):
         way.must("dup3", program.Kept(_KEPT + _NAMES.index(name)), slots[slot], posix.O_CLOEXEC)
-    if not mount.takes_pid_namespace():
+    born = not mount.takes_pid_namespace()
+    # Once it is born there, whoever is in the jail above is told of its mounts and its network by /proc/PID.
+    for name in [*joined, "net"] if born and "net" not in joined else joined:
+        way.must("setns", program.Kept(_KEPT + _NAMES.index(name)), 0, label="jail_set: setns")
+    if born:
         way.must("setns", slots["pidns"], ns.CLONE_NEWPID, label="jail_set: setns")
         way.fork(0, home, label="jail_set: clone3")
-    for name in joined:
-        way.must("setns", program.Kept(_KEPT + _NAMES.index(name)), 0, label="jail_set: setns")
     for operation in operations:
         operation.inside(way, slots)
     way.end()

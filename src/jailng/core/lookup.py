@@ -13,7 +13,7 @@ from select import POLLIN, poll
 
 from jailng.core import attach, passwd, process
 from jailng.errors import JailError, explain
-from jailng.linux import child, ns
+from jailng.linux import child, mount, ns
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -26,35 +26,56 @@ if TYPE_CHECKING:
 _PATIENCE = 10
 _MOST = 65536
 _ALL_FDS = 0x7FFFFFFF
+_HERE = (
+    (".", mount.O_PATH),
+    ("/", mount.O_PATH),
+    ("/proc/self/ns/mnt", posix.O_RDONLY),
+    ("/proc/self/ns/net", posix.O_RDONLY),
+    ("/proc/self/ns/pid", posix.O_RDONLY),
+)
 
 
 def born(entry: Entry, life: Callable[[], None]) -> tuple[int, int]:
-    """A fork of this process that is born into the jail's pid namespace and cgroup, and has entered no more of it.
+    """A fork of this process that is born into the jail's pid namespace and cgroup, and has its mounts and network.
 
-    ``life`` is all that it does, and never returns. Returns its pid and pidfd. This process is not dumpable from here
-    on. Raises OSError.
+    It still has the host's privileges, and so is to open and to import nothing before it has given them up. ``life`` is
+    all that it does, and never returns. Returns its pid and pidfd. This process, which has one thread, is not dumpable
+    from here on. Raises OSError.
     """
     from jailng.linux import cgroup
+    from jailng.linux.arguments import Hidden
 
-    here = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
-    # Not among the members: it is to be found out also where there may be no more of those.
-    members = cgroup.open_directory(entry.record.aside)
-    child.set_dumpable(False)
+    fds: list[int] = []
     try:
-        if entry.shared_uids:  # as in core/attach.py
-            syscall("setresuid", process.NOBODYS, 0, process.NOBODYS)
-        ns.setns(entry.init, ns.CLONE_NEWPID)
-        try:
-            pid, pidfd = child.clone3(0, members)
-            if pid == 0:
-                life()
-        finally:
-            ns.setns(here, ns.CLONE_NEWPID)
-            syscall("setresuid", 0, 0, 0)
+        # Not among the members: it is to be found out also where there may be no more of those.
+        fds.append(cgroup.open_directory(entry.record.aside))
+        for path, how in _HERE:
+            fds.append(posix.open(path, how | posix.O_CLOEXEC))
+        child.set_dumpable(False)
+        with Hidden():
+            if entry.shared_uids:  # as in core/attach.py
+                syscall("setresuid", process.NOBODYS, 0, process.NOBODYS)
+            try:
+                ns.setns(entry.init, attach.BORN)
+                pid, pidfd = child.clone3(0, fds[0])
+                if pid == 0:
+                    life()
+            finally:
+                _return(*fds[1:])
+                syscall("setresuid", 0, 0, 0)
     finally:
-        for fd in (members, here):
+        for fd in fds:
             posix.close(fd)
     return pid, pidfd
+
+
+def _return(cwd: int, root: int, *namespaces: int) -> None:
+    """To where ``born`` was called: who joins a mount namespace is at its root, which need not be this process's."""
+    for fd in namespaces:
+        ns.setns(fd, 0)
+    posix.fchdir(root)
+    posix.chroot(".")
+    posix.fchdir(cwd)
 
 
 def find(entry: Entry, name: str) -> User:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from jailng.core.procfs import MASKS
 from jailng.core.program import Kept
 from jailng.linux import mount, ns
 from jailng.linux.libc import words
@@ -72,3 +73,20 @@ def attach(way: Program, number: int, where: str) -> None:
     """
     place = (mount.AT_FDCWD, way.text(where), mount.MOVE_MOUNT_F_EMPTY_PATH)
     way.may("move_mount", Kept(number), way.text(b""), *place)
+
+
+def leave_the_mounts(way: Program) -> None:
+    """Have a file system without files be all that is in this mount namespace, until the builder brings the tree."""
+    label = "jail_set: mount"
+    way.must("fsopen", way.text("ramfs"), 1, keep=1, label=label)
+    way.must("fsconfig", Kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0, label=label)
+    way.must("fsmount", Kept(1), 1, 0, keep=2, label=label)
+    way.must("mkdirat", Kept(2), way.text(MASKS[1:]), 0o755, label=label)  # the builder mounts there
+    place = (mount.AT_FDCWD, way.text("/"), mount.MOVE_MOUNT_F_EMPTY_PATH)
+    way.must("move_mount", Kept(2), way.text(b""), *place, label=label)
+    way.must("fchdir", Kept(2), label=label)
+    here = way.text(b".")
+    way.must("pivot_root", here, here, label="jail_set: pivot_root /")
+    way.must("umount2", here, mount.MNT_DETACH, label="jail_set: umount2 /")
+    for number in (1, 2):
+        way.must("close", Kept(number))

@@ -11,6 +11,7 @@ import posix
 from jailng.core.program import Kept
 from jailng.linux import caps, controller
 from jailng.linux.libc import ENOENT, ENOSYS, words
+from jailng.linux.mount import O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 _LISTENED = 8 | 32
 _SOL_SOCKET, _SCM_RIGHTS, _MSG_NOSIGNAL = 1, 1, 0x4000
 _TASKS = 900  # and from here on what is kept: the files by which a process joins cgroups of v1
+_TOPS = 910  # and from here on: hierarchies of v1
 _PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
 _IOPRIO_WHO_PROCESS = 1
 _SCORE = "/proc/self/oom_score_adj"
@@ -74,7 +76,13 @@ def leave_keys(program: Program) -> None:
 def open_cgroups(program: Program, controllers: list[str], path: str) -> list[Kept]:
     """Open the jail's directories in hierarchies of v1, for ``join_cgroups``: while files of the host's can be."""
     for number, name in enumerate(controllers):
-        _open_cgroup(program, name, controller.directory(name, path), _TASKS + number)
+        directory = controller.directory(name, path)
+        held = controller.held(directory)
+        if held >= 0:
+            program.fds.append(held)
+        tasks = program.text(f"{directory}/tasks")
+        how = posix.O_WRONLY | posix.O_CLOEXEC
+        program.must("openat", -1, tasks, how, 0, keep=_TASKS + number, label=f"cgroup {name}")
     return [Kept(_TASKS + number) for number in range(len(controllers))]
 
 
@@ -87,32 +95,33 @@ def join_cgroups(program: Program, opened: list[Kept]) -> None:
         program.must("write", tasks, program.text("0"), 1, label="cgroup")
 
 
-def enter_cgroups(program: Program, controllers: list[str], path: str) -> None:
-    """Join the jail's directories in hierarchies of v1, those too that it has been given since it was started.
+def open_later(program: Program, controllers: list[str]) -> list[tuple[str, Kept]]:
+    """Open the hierarchies of v1 in which a jail may be given a directory once it runs, for ``join_later``."""
+    found = []
+    for number, name in enumerate(controller.LATER):
+        top = "" if name in controllers else controller.usual(name)
+        if top:
+            kept = Kept(_TOPS + number)
+            program.must(
+                "openat", -1, program.text(top), O_PATH | posix.O_CLOEXEC, 0, keep=kept, label=f"cgroup {name}"
+            )
+            found.append((name, kept))
+    return found
+
+
+def join_later(program: Program, tops: list[tuple[str, Kept]], path: str) -> None:
+    """Join the jail's directories there, those that it has by now.
 
     To be called with the host's privileges by a process that is a member already: whoever gives the jail a directory
     makes it first, and then moves the members that there are.
     """
-    for name in controllers:
-        _open_cgroup(program, name, controller.directory(name, path), _TASKS)
+    for name, top in tops:
+        tasks = program.text(f"{controller.below(name, '.', path)}/tasks")
+        opening = program.here()
+        label = f"cgroup {name}"
+        program.must("openat", top, tasks, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=_TASKS, unless=ENOENT, label=label)
         join_cgroups(program, [Kept(_TASKS)])
-    for name in controller.LATER:
-        top = "" if name in controllers else controller.usual(name)
-        if top:
-            opening = program.here()
-            _open_cgroup(program, name, controller.below(name, top, path), _TASKS, ENOENT)
-            join_cgroups(program, [Kept(_TASKS)])
-            program.skip(opening)
-
-
-def _open_cgroup(program: Program, name: str, directory: str, keep: int, unless: int = 0) -> None:
-    tasks = program.text(f"{directory}/tasks")
-    held = controller.held(directory)
-    if held >= 0:
-        program.fds.append(held)
-    program.must(
-        "openat", -1, tasks, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=keep, unless=unless, label=f"cgroup {name}"
-    )
+        program.skip(opening)
 
 
 def orphan(program: Program, home: int, given: Sequence[int], label: str = "") -> None:

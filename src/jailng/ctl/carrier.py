@@ -8,7 +8,6 @@ Neither can load a module any more, and nobody may look into either. What comes 
 from __future__ import annotations
 
 import codecs
-import ctypes
 import fcntl
 import json
 import os
@@ -100,6 +99,7 @@ def on_host(side: str, run: Callable[[Told], None], keep: tuple[int, ...], top: 
         os.fchdir(top)
         os.chroot(".")
 
+    _load()
     heard, say = os.pipe2(os.O_CLOEXEC)
     pid, pidfd = child.clone3()
     if pid == 0:
@@ -108,10 +108,17 @@ def on_host(side: str, run: Callable[[Told], None], keep: tuple[int, ...], top: 
     return Carrier(side, False, pid, pidfd, heard, last=time.monotonic())
 
 
+def _load() -> None:
+    """What a process needs of Python's once it can load nothing any more."""
+    for name in ("utf-8", "ascii", "iso8859-1"):
+        codecs.lookup(name)
+
+
 def in_jail(record: Record, run: Callable[[Told], None], keep: tuple[int, ...]) -> Carrier:
     """A process in a jail, of which it is a member as any other. Raises JailError."""
     params = Parameters.from_texts(record.params)
     entry = attach.Entry(record, privileges.confine(params, record.joined))
+    _load()
     heard, say = os.pipe2(os.O_CLOEXEC)
 
     def confine() -> None:
@@ -162,8 +169,8 @@ def _be(run: Callable[[Told], None], say: int, keep: tuple[int, ...], confine: C
 
 def _let_go(say: int, keep: tuple[int, ...]) -> None:
     """Of all that a Python has of the host's, but for what it holds in memory."""
-    for name in ("utf-8", "ascii", "iso8859-1"):
-        codecs.lookup(name)
+    sys.path[:] = []  # in a jail what is there is the jail's
+    sys.meta_path[:] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -176,18 +183,6 @@ def _let_go(say: int, keep: tuple[int, ...]) -> None:
     os.closerange(first, 1 << 20)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    _hide_arguments()
-    sys.path[:] = []
-    sys.meta_path[:] = []
-
-
-def _hide_arguments() -> None:
-    """What the command line says is the host's, and /proc/PID/cmdline shows it to all in the jail."""
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b") ")[2].split()
-    begin, end = int(fields[45]), int(fields[46])
-    if 0 < begin < end:
-        ctypes.memset(begin, 0, end - begin)
 
 
 def pipe() -> tuple[int, int]:

@@ -64,6 +64,7 @@ _TABLE = {
     "setitimer": (38, 103),
     "execve": (59, 221),
     "chdir": (80, 49),
+    "chroot": (161, 51),
     "dup3": (292, 24),
     "sendmsg": (46, 211),
     "sendfile": (40, 71),

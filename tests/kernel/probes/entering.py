@@ -1,8 +1,9 @@
 """Attack whatever enters the jail, between its birth and its exec.
 
-``python3 -m probes.entering ANGLE`` guesses the next pid and reaches for it, over and over, until standard input ends.
-It prints what it gained, a line each, and as its last line how often it met somebody: [met, refused].
-A command that has been executed is a process of the jail's like any other, and to open that is no gain.
+``python3 -m probes.entering ANGLE INODE`` guesses the next pid and reaches for it, over and over, until standard input
+ends. It prints what it gained, a line each, and as its last line how often it met somebody: [met, refused]. INODE is
+that of /proc/net/dev of the host's network. A command that has been executed is a process of the jail's like any other,
+and to open that is no gain.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ _BEYOND_STREAMS = range(3, 24)
 _root, _proc = os.stat("/"), os.stat("/proc")
 
 
+def _mount_points(pid: int | str) -> set[str]:
+    with open(f"/proc/{pid}/mountinfo") as file:
+        return {line.split()[4] for line in file}
+
+
+_points = _mount_points("self")
+
+
 def _is_foreign(link: str) -> bool:
     """Whether what a descriptor leads to is no file of the jail's, pipe or terminal."""
     if link.startswith(("pipe:", "/dev/", "/proc/")):
@@ -35,8 +44,9 @@ def _is_foreign(link: str) -> bool:
 class Attacker:
     """One angle of attack on one pid after another."""
 
-    def __init__(self, angle: str) -> None:
+    def __init__(self, angle: str, network_of_host: int) -> None:
         self.gained: dict[str, int] = {}
+        self.network_of_host = network_of_host
         self.met = self.refused = 0
         self.reach: Callable[[int], None] = getattr(self, angle)
 
@@ -117,6 +127,23 @@ class Attacker:
             if name.startswith("/") and _is_foreign(name.removesuffix(" (deleted)")):
                 self.gain(f"memory: {name}")
 
+    def mounts(self, pid: int) -> None:
+        """/proc/PID/mountinfo, which everybody may read."""
+        if foreign := _mount_points(pid) - _points:
+            self.gain(f"mounts: {' '.join(sorted(foreign))}")
+
+    def network(self, pid: int) -> None:
+        """/proc/PID/net, which everybody may read."""
+        if os.stat(f"/proc/{pid}/net/dev").st_ino == self.network_of_host:
+            self.gain("network")
+
+    def arguments(self, pid: int) -> None:
+        """/proc/PID/cmdline, which everybody may read."""
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            content = file.read()
+        if b"attacked" in content:
+            self.gain(f"arguments: {content!r}")
+
     def environment(self, pid: int) -> None:
         with open(f"/proc/{pid}/environ", "rb") as file:
             content = file.read()
@@ -192,7 +219,7 @@ class Attacker:
 
 
 if __name__ == "__main__":
-    attacker = Attacker(sys.argv[1])
+    attacker = Attacker(sys.argv[1], int(sys.argv[2]))
     print("ready", flush=True)
     attacker.run()
     for line, count in attacker.gained.items():
