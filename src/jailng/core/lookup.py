@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal
 import posix
+import sys
 import time
 from select import POLLIN, poll
 
@@ -70,12 +71,20 @@ def born(entry: Entry, life: Callable[[], None]) -> tuple[int, int]:
 
 
 def _return(cwd: int, root: int, *namespaces: int) -> None:
-    """To where ``born`` was called: who joins a mount namespace is at its root, which need not be this process's."""
-    for fd in namespaces:
-        ns.setns(fd, 0)
-    posix.fchdir(root)
-    posix.chroot(".")
-    posix.fchdir(cwd)
+    """To where ``born`` was called: who joins a mount namespace is at its root, which need not be this process's.
+
+    Where that fails this process ends, since whatever it opened from here on would be the jail's.
+    """
+    try:
+        for fd in namespaces:
+            ns.setns(fd, 0)
+        posix.fchdir(root)
+        posix.chroot(".")
+        posix.fchdir(cwd)
+    except OSError as error:
+        command = sys.argv[0].rpartition("/")[2]
+        posix.write(2, f"{command}: the way back from the jail: {error.strerror}\n".encode())
+        posix._exit(1)
 
 
 def find(entry: Entry, name: str) -> User:
