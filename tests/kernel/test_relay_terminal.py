@@ -6,6 +6,7 @@ import os
 import random
 import select
 import signal
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,28 @@ def test_a_job_in_the_background_runs_on(root: str) -> None:
         console.type(b"\x04")
         assert console.status() == 0
         assert console.settings() == before
+
+
+def test_a_job_that_comes_to_the_front_has_the_settings_of_then(root: str) -> None:
+    """A shell has others while it waits for a line, and a job in the background begins during that."""
+    with Console("--root", root, "sh", "-c", "echo ready; cat; stty raw; stty -a") as console:
+        before, edited = termios.tcgetattr(console.master), termios.tcgetattr(console.master)
+        edited[0] &= ~termios.ICRNL
+        edited[3] &= ~(termios.ICANON | termios.ECHO)
+        termios.tcsetattr(console.master, termios.TCSANOW, edited)
+        console.order("start")
+        console.read_until(b"ready")
+        termios.tcsetattr(console.master, termios.TCSANOW, before)
+        console.order("front")
+        until(console.is_raw, "the job is in front")
+        console.type(b"typed\r")
+        console.read_until(b"typed\r\ntyped\r\n")
+        console.order(f"kill-{signal.SIGTSTP}")
+        assert stopped_by(console.status()) == signal.SIGTSTP
+        console.order("front-continue")
+        console.type(b"\x04")
+        console.read_until(b"-icanon")  # what the command has set since, it keeps
+        assert console.status() == 0
 
 
 def test_a_terminal_that_hangs_up_hangs_up_inside(root: str, tmp_path: Path) -> None:

@@ -37,18 +37,30 @@ class Pump:
 
 
 class Terminal:
-    """A pty of the jail. Both ends stay open on the host, so that its hanging up is ours to decide."""
+    """A pty of the jail. Both ends stay open on the host, so that its hanging up is ours to decide.
 
-    __slots__ = ("master", "slave")
+    ``provisional`` are settings from a terminal that another job was using then, a shell's for editing lines.
+    """
+
+    __slots__ = ("master", "provisional", "slave")
 
     def __init__(self, master: int, slave: int) -> None:
         self.master = master
         self.slave = slave
+        self.provisional = b""
 
     def look_like(self, model: int) -> None:
         """Have the settings and the size of the terminal ``model``. Raises OSError."""
         pty.set_attributes(self.slave, pty.attributes(model))
         pty.copy_size(model, self.master)
+        if not pty.in_foreground(model):
+            self.provisional = pty.attributes(self.slave)
+
+    def come_to_front(self, settings: bytes) -> None:
+        """Have these, if it has had provisional ones until now, and nobody inside has others. Raises OSError."""
+        if self.provisional and pty.attributes(self.slave) == self.provisional:
+            pty.set_attributes(self.slave, settings)
+        self.provisional = b""
 
     def hang_up(self) -> None:
         """Close both ends: the kernel hangs up on whoever has the terminal inside."""

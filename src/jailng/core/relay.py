@@ -200,6 +200,7 @@ class _Screen:
                 self.saved = pty.attributes(self.fd)
             pty.set_attributes(self.fd, pty.raw(self.saved))
             if self.terminal.master >= 0:
+                self.terminal.come_to_front(self.saved)
                 pty.copy_size(self.fd, self.terminal.master)
         except OSError:
             pass  # hung up: reading will tell
