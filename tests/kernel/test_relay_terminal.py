@@ -183,6 +183,7 @@ def test_a_job_that_comes_to_the_front_has_the_settings_of_then(root: str) -> No
         console.order(f"kill-{signal.SIGTSTP}")
         assert stopped_by(console.status()) == signal.SIGTSTP
         console.order("front-continue")
+        until(console.is_raw, "the job is in front again")
         console.type(b"\x04")
         console.read_until(b"-icanon")  # what the command has set since, it keeps
         assert console.status() == 0
