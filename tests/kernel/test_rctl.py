@@ -150,6 +150,20 @@ REFUSED = [
         ),
     ),
     (
+        "-a jail:c:msgqqueued:deny=1",
+        (
+            "failed to add rule 'jail:c:msgqqueued:deny=1': Operation not supported: "
+            "msgqqueued: Linux limits the bytes of a queue (msgqsize), and not its messages"
+        ),
+    ),
+    (
+        "-a jail:c:pcpu:deny=0",
+        (
+            "failed to add rule 'jail:c:pcpu:deny=0': Operation not supported: "
+            "pcpu: 0: a jail without any processor cannot even be ended"
+        ),
+    ),
+    (
         "-a process:1:nthr:deny=1",
         (
             "failed to add rule 'process:1:nthr:deny=1': Operation not supported: "
@@ -177,6 +191,14 @@ def test_what_is_refused(rctl: Command) -> None:
     some = rctl("-a", "jail:c:maxproc:deny=1", "foo", "bar", "jail:c:nthr:log=1")
     assert some.returncode == 2
     assert lines(rctl()) == ["jail:c:nthr:log=1", "jail:c:maxproc:deny=1"]
+
+
+def test_the_rules_for_a_jail_that_does_not_run(rctl: Command) -> None:
+    inner = ["jail:c.in:openfiles:deny=7", "jail:c.in:nthr:deny=8"]
+    assert lines(rctl("-a", "jail:c:maxproc:deny=9", "jail:d:nthr:deny=6", *inner[::-1])) == []
+    assert lines(rctl("-l", "jail:c.in")) == [*inner, "jail:c:maxproc:deny=9"]
+    assert lines(rctl("-l", "jail:c")) == ["jail:c:maxproc:deny=9"]
+    assert lines(rctl("-l", "jail:7")) == []
 
 
 def test_others_than_the_host_s_root_are_refused(rctl: Command, checkout: Path) -> None:

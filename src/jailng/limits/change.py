@@ -49,12 +49,13 @@ def _check(rule: Rule) -> None:
     if limit.action in ("deny", "throttle") and limit.action != more:
         raise _error(errno.EOPNOTSUPP)
     why = _SUBJECTS.get(rule.subject) or unsupported(limit)
+    if limit.action == more and not why:
+        try:
+            kernel.check([*[other.limit for other in database.of_jail(rule.id)], limit], Parameters())
+        except JailError as error:
+            why = str(error)
     if why:
         raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {why}")
-    if limit.action == more and kernel.ENFORCED.get(limit.resource) != more:
-        raise JailError(f"{limit.resource}: nothing here limits it")
-    if limit.action == more:
-        kernel.check([*[other.limit for other in database.of_jail(rule.id)], limit], Parameters())
 
 
 def remove(rule: Rule) -> None:

@@ -7,7 +7,7 @@ import posix
 
 from jailng.core import limit as kernel
 from jailng.core import registry
-from jailng.limits import standing
+from jailng.limits import database, standing
 from jailng.linux import membership, ns
 from jailng.params.limit import RESOURCES
 
@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 def applying(rule: Rule) -> list[Rule]:
     """The rules for the process of ``process:PID``, or, which FreeBSD does not tell, for those of ``jail:NAME``.
 
-    Those of the jail that it is in come first, then those of the jails around that one. Raises OSError.
+    Those of the jail that it is in come first, then those of the jails around that one. A jail that does not run has
+    those that are there for it. Raises OSError.
     """
     if rule.subject not in ("process", "jail"):
         raise _error(errno.EOPNOTSUPP if rule.subject else errno.EINVAL)
     if not rule.id:
         raise _error(errno.EINVAL)
     found: list[Rule] = []
-    record = _jail_of(int(rule.id)) if rule.subject == "process" else registry.find(rule.id)
+    name = "" if rule.subject == "process" else rule.id
+    record = registry.find(name) if name else _jail_of(int(rule.id))
+    while record is None and name:
+        found += database.of_jail(name)[::-1]
+        name = name.rpartition(".")[0]
+        record = registry.find(name) if name else None
     for one in registry.upwards(record):
         standing.look_after(one)
         found += standing.rules(one)
