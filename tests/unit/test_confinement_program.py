@@ -402,3 +402,15 @@ def test_who_may_mount_may_unmount() -> None:
         for flags in (0, 1, 2, 8, 2 | HIGH):
             assert verdict(DEFAULT | lifted)("umount2", 1, flags) == 0
             assert verdict(DEFAULT)("umount2", 1, flags) == errno.EPERM
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_programs_for_sockets(machine: str) -> None:
+    programs = (26, 50, 51, 52)
+    for lifted in (DEFAULT, *[frozenset({one}) for one in filters.LIFTS]):
+        ask = verdict(lifted, machine)
+        expected = 0 if lifted & {"raw", "families", "vnet", "uevents"} else errno.EPERM
+        for option, high in product(programs, (0, HIGH)):
+            assert ask("setsockopt", 3, 1 | high, option | high) == expected
+            assert ask("setsockopt", 3, 6 | high, option | high) == 0  # of TCP, say
+        assert [ask("setsockopt", 3, 1, option) for option in range(100) if option not in programs] == [0] * 96

@@ -30,7 +30,7 @@ _INHERITED = """ipc: unix sockets of the host in /proc/net/unix|namespaces: thos
     network: a service at another of the host's addresses|network: bind *"""
 # PID 1 is a process of the jail's like any other, and reboot(2) ends it.
 _OWN_INIT = """processes: PID 1, *|namespaces: PID 1's by pidfd ioctl|calls: reboot*|devices: open /dev/console
-    devices: what is in /dev|sockets: netlink 15"""
+    devices: what is in /dev|sockets: netlink 15|sockets: option SO_ATTACH_FILTER"""
 # A parameter, as jail(8) is given it, and the probes that it opens, as patterns. What root inside can do more with it
 # is this, and no more.
 OPENED: dict[str, str] = {
@@ -56,16 +56,17 @@ OPENED: dict[str, str] = {
         network: attach an XDP program|network: make an interface|network: SIOC*|network: nftables
         network: name another network namespace|proc: write sys/net/*|proc: write anything below /proc/sys
         sockets: option SO_MARK|sockets: option SO_PRIORITY 7|sockets: option IP_TRANSPARENT
-        sockets: option IPV6_TRANSPARENT|sockets: option TCP_REPAIR|sockets: family 17*
+        sockets: option IPV6_TRANSPARENT|sockets: option TCP_REPAIR|sockets: option SO_ATTACH_FILTER
+        sockets: family 17*
         sockets: netlink 12|sockets: netlink 16|sockets: other protocols of inet*|sockets: packet|sockets: raw *""",
     "allow.set_hostname": "calls: host name|calls: domain name",
     # CAP_NET_RAW; sources are filtered at the host's end, and marks do not leave the namespace.
     "allow.raw_sockets": """sockets: other protocols of inet*|sockets: raw *
-        sockets: option IP_TRANSPARENT
+        sockets: option IP_TRANSPARENT|sockets: option SO_ATTACH_FILTER
         sockets: option IPV6_TRANSPARENT|sockets: option SO_MARK|sockets: option SO_PRIORITY 7""",
     # All families there are, vsock among them, whose peer is the hypervisor.
     "allow.socket_af": """sockets: family *|sockets: netlink *|sockets: pair of *|sockets: other protocols of inet*
-        sockets: SCTP|sockets: DCCP|network: nftables|network: sock_diag""",
+        sockets: SCTP|sockets: DCCP|sockets: option SO_ATTACH_FILTER|network: nftables|network: sock_diag""",
     # What the jail has among its own processes it parts; of what it has nothing is there to be written to.
     "allow.cgroup": """cgroups: write cgroup.procs|cgroups: write cgroup.subtree_control|cgroups: make one
         sys: write fs/cgroup/cgroup.procs|sys: read fs/cgroup|proc: /sys""",

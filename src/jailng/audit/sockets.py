@@ -127,10 +127,15 @@ def _option(family: int, kind: int, level: int, name: int, value: bytes, facts: 
 
 
 _ONE = struct.pack("=i", 1)
+# struct sock_fprog of one instruction, "take all of it": what the kernel compiles is no jail's memory, and counted
+# against one number for the machine.
+_TAKE_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0xFFFFFFFF))
+_PROGRAM = struct.pack("@HP", 1, ctypes.addressof(_TAKE_ALL))
 for _name, _five in {
     "SO_MARK": (2, 2, 1, 36, _ONE),
     "SO_DEBUG": (2, 2, 1, 1, _ONE),
     "SO_PRIORITY 7": (2, 2, 1, 12, struct.pack("=i", 7)),
+    "SO_ATTACH_FILTER": (1, 2, 1, 26, _PROGRAM),
     "SO_RCVBUFFORCE": (2, 2, 1, 33, struct.pack("=i", 1 << 26)),
     "SO_SNDBUFFORCE of a unix socket": (1, 2, 1, 32, struct.pack("=i", 1 << 26)),
     "IP_TRANSPARENT": (2, 2, 0, 19, _ONE),

@@ -68,7 +68,7 @@ listxattr llistxattr flistxattr listxattrat removexattr lremovexattr fremovexatt
 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime
 mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
-bind connect listen accept accept4 shutdown getsockname getpeername getsockopt setsockopt
+bind connect listen accept accept4 shutdown getsockname getpeername getsockopt
 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
 mmap munmap mremap mprotect msync mincore madvise brk remap_file_pages mseal map_shadow_stack
 mlock mlock2 munlock mlockall munlockall pkey_mprotect pkey_alloc pkey_free membarrier get_mempolicy
@@ -87,7 +87,7 @@ sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_setaff
 getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sysinfo
 """
 
-BY_ARGUMENT = "socket socketpair clone ioctl personality setrlimit prlimit64 mount umount2"
+BY_ARGUMENT = "socket socketpair setsockopt clone ioctl personality setrlimit prlimit64 mount umount2"
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
@@ -112,6 +112,11 @@ _NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_KOBJECT_UEVENT, _NETLINK_GENERIC = 
 _STREAM_PROTOCOLS = (0, 6, 262)  # default, TCP, MPTCP
 _DGRAM_PROTOCOLS = (0, 17, 136)  # default, UDP, UDP-Lite
 _PING_PROTOCOLS = (1, 58)  # ICMP, ICMPv6
+
+_SOL_SOCKET = 1
+# SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
+_PROGRAMS = (26, 50, 51, 52)
+_WITH_PROGRAMS = frozenset("raw families vnet uevents".split())  # of packets, of protocols, of udev's messages
 
 # CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
 _CLONE_NEW = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
@@ -275,6 +280,16 @@ def _socketpair(lifted: frozenset[str]) -> Block:
     return _load(0) + unix + (_ALLOW if "families" in lifted else unavailable)
 
 
+def _setsockopt(lifted: frozenset[str]) -> Block:
+    """setsockopt(2): programs for sockets only where there are such that need them.
+
+    What the kernel compiles them to is no jail's memory, and counted against one number for the machine.
+    """
+    if lifted & _WITH_PROGRAMS:
+        return _ALLOW
+    return _load(1) + _when((_SOL_SOCKET,), _load(2) + _when(_PROGRAMS, _deny(errno.EPERM)) + _ALLOW) + _ALLOW
+
+
 def _mount(lifted: frozenset[str]) -> Block:
     """mount(2), in the kernel's own order (path_mount() in fs/namespace.c): what it does is in its flags.
 
@@ -318,6 +333,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
     return {
         "socket": _socket(lifted),
         "socketpair": _socketpair(lifted),
+        "setsockopt": _setsockopt(lifted),
         "clone": _load(0) + _when((_CLONE_NEW,), _deny(errno.EPERM), _JSET) + _ALLOW,
         "ioctl": [
             *_load(1),

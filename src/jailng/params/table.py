@@ -123,7 +123,7 @@ _ROWS: dict[str, Row] = {
         "old name for sysvmsg, sysvsem and sysvshm all inherit", "the host's IPC namespace"),
     "allow.raw_sockets": ("bool", False, "", "now", "new", None, None,
         "root may open raw sockets (ping, traceroute)",
-        "CAP_NET_RAW; other sources than the jail's are dropped at the host's end"),
+        "CAP_NET_RAW, and filters for sockets (SO_ATTACH_FILTER); the host drops other sources than the jail's"),
     "allow.chflags": ("bool", False, "", "never", "new", None, None,
         "root may set the system's file flags",
         "chattr +i and +a need CAP_LINUX_IMMUTABLE in the initial user namespace; a jail has its own"),
