@@ -318,6 +318,13 @@ def test_what_goes_wrong_is_one_line(configured: Configured, jail: Command, tmp_
     assert done.stderr.count("\n") == 1
 
 
+def test_what_would_not_be_made_has_no_plan(configured: Configured, jail: Command, small_root: Path) -> None:
+    done = configured('a { mount = "tmpfs /tmp tmpfs rw"; }', "--plan", "-c", "a")
+    assert _said(done) == ("", f"jail: a: mount: /tmp: not below the jail's path {small_root}\n", 1)
+    done = jail("--plan", "-c", f"path={small_root}")
+    assert _said(done) == ("", "jail: new jail must persist or attach\n", 1)
+
+
 def test_a_plan_is_only_told(configured: Configured, jls: Command, tmp_path: Path) -> None:
     text = f'a {{ exec.prestart = "touch {tmp_path}/done"; depend = b; mount = "tmpfs $path/tmp tmpfs rw"; }} b {{ }}'
     lines = _lines(configured(text, "--plan", "-c", "a"))

@@ -82,6 +82,16 @@ def _is_in_tree(fd: int, file: str, path: str) -> bool:
     return real != "/" and posix.readlink(f"/proc/self/fd/{fd}").startswith(f"{real}/")
 
 
+def check_targets(path: str, found: list[Entry]) -> None:
+    """Refuse what would not be mounted below the root ``path``. Raises JailError, OSError."""
+    root = rootfs.open_root(path)
+    try:
+        for entry in found:
+            _relative(root, path, entry)
+    finally:
+        posix.close(root)
+
+
 def mount(record: Record, path: str, entry: Entry) -> str:
     """Mount it for the jail whose root is ``path``, with its undo record written before. A warning, or "".
 

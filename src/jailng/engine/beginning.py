@@ -229,10 +229,11 @@ def starting(life: Life) -> Walk:
 
     Raises JailError.
     """
-    if not life.params.flag("persist") and not runs_something(life.params):
-        error = JailError("new jail must persist or attach")
+    try:
+        check_lasting(life.params)
+    except JailError as error:
         tell_of_refusal(life.voice, creation(life.params), error)
-        raise error
+        raise
     for sentence in life.params.left_out:
         life.voice.warn(sentence)
     if not any(life.params.strings(step) for step in ("exec.prepare", "exec.prestart")):
@@ -288,6 +289,12 @@ def _walk_back(life: Life) -> None:
 def start(life: Life) -> None:
     """Start one jail. Raises JailError."""
     drive(starting(life))
+
+
+def check_lasting(params: Parameters) -> None:
+    """Refuse a jail that would end at once. Raises JailError."""
+    if not params.flag("persist") and not runs_something(params):
+        raise JailError("new jail must persist or attach")
 
 
 def check_path(params: Parameters, voice: Voice) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def creation(params: Parameters, voice: life.Voice) -> list[str]:
     """To start a jail of these settled parameters. Raises JailError where the start would."""
+    beginning.check_lasting(params)
     for sentence in params.left_out:
         voice.warn(sentence)
     beginning.check_path(params, voice)
@@ -73,7 +74,9 @@ def _mounts(params: Parameters) -> list[str]:
         return []
     from jailng.core import mounting
 
-    return [f"mount {entry.device} on {entry.target}, {entry.kind}" for _, entry in mounting.entries(params)]
+    found = [entry for _, entry in mounting.entries(params)]
+    mounting.check_targets(params.text("path"), found)
+    return [f"mount {entry.device} on {entry.target}, {entry.kind}" for entry in found]
 
 
 def change(record: Record, changes: Parameters) -> list[str]:
