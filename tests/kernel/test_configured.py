@@ -325,6 +325,12 @@ def test_what_would_not_be_made_has_no_plan(configured: Configured, jail: Comman
     assert _said(done) == ("", "jail: new jail must persist or attach\n", 1)
 
 
+def test_the_plan_of_what_is_left_of_a_jail(configured: Configured) -> None:
+    text = "a { exec.prestop = one; exec.stop = two; exec.poststop = three; exec.release = four; }"
+    for options in ("-C", "-rC"):
+        assert _lines(configured(text, "--plan", options, "a")) == ["a: exec.poststop: three", "a: exec.release: four"]
+
+
 def test_a_plan_is_only_told(configured: Configured, jls: Command, tmp_path: Path) -> None:
     text = f'a {{ exec.prestart = "touch {tmp_path}/done"; depend = b; mount = "tmpfs $path/tmp tmpfs rw"; }} b {{ }}'
     lines = _lines(configured(text, "--plan", "-c", "a"))

@@ -254,7 +254,8 @@ class Batch:
         if self.plan is not None and (jail.record is not None or jail.clean):
             from jailng.engine import plan
 
-            self.plan(jail, plan.removal(jail.record or registry.remains(jail.name), params))
+            gone = jail.record is None
+            self.plan(jail, plan.removal(registry.remains(jail.name) if gone else jail.record, params, gone))
             self._stopped(jail)
             return
         way = self._life(jail, params)

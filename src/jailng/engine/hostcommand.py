@@ -83,6 +83,7 @@ class HostCommand:
     def _be(
         self, environment: dict[str, str], user: User | None, at_home: bool, record: Record | None, say: int
     ) -> None:
+        failing = f"exec {self.argv[0]}"
         try:
             if record is not None and not record.remote:
                 elsewhere.Network(record).__enter__()  # for good
@@ -94,12 +95,14 @@ class HostCommand:
                 child.set_ids(user.uid, user.gid, user.groups)
                 environment = {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
                 if at_home:
+                    failing = f"chdir {user.home}"
                     posix.chdir(user.home)
+                    failing = f"exec {self.argv[0]}"
             if self._program is not None and self._program.fd >= 0:
                 posix.execve(self._program.fd, self.argv, environment)
             _execute(self.argv, environment)
         except OSError as error:
-            text = f"exec {self.argv[0]}: {error.strerror}"
+            text = f"{failing}: {error.strerror}"
             if self.background:  # nobody listens
                 text, say = f"jail: {text}\n", 2
             posix.write(say, text.encode("utf-8", "surrogateescape"))

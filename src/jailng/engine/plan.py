@@ -84,13 +84,18 @@ def change(record: Record, changes: Parameters) -> list[str]:
     return [f"set {name}" for name in Parameters.from_texts(record.params).update(changes)]
 
 
-def removal(record: Record | None, params: Parameters | None = None) -> list[str]:
-    """To remove a jail, or what is left of one; ``params`` tell of the commands that this takes, where it takes any."""
+def removal(record: Record | None, params: Parameters | None = None, gone: bool = False) -> list[str]:
+    """To remove a jail, or what is left of one that is ``gone``.
+
+    ``params`` tell of the commands that this takes, where it takes any.
+    """
     commands = {
         name: [f"{name}: {text}" for text in params.strings(name)] if params is not None else []
         for name in ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
     }
-    kind = record.guest.partition(" ")[0] if record is not None and params is not None else ""
+    if gone:
+        commands["exec.prestop"] = commands["exec.stop"] = []
+    kind = record.guest.partition(" ")[0] if record is not None and params is not None and not gone else ""
     guest = [f"ng.init: {line}" for line in _guest(kind, 1)] if kind else []
     undone = [f"undo: {line}" for line in reversed(record.undo)] if record is not None else []
     return [
