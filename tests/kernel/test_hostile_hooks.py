@@ -58,6 +58,9 @@ SHAPES = (
     "chroot $T /bin/x", "env A=b timeout 5 $T/bin/x", "echo `$T/bin/x`", "PATH=$T/bin; x", "$T/bin/x &",
     "if true; then $T/../root/bin/x; fi", "sh < $T/bin/x", "$T/b?n/x; true", "sh $T/bin/*",
     "env LD_PRELOAD=$T/bin/x true", "export PYTHONPATH=$T/bin; true", "find $T/bin -name x -exec {} +", "make -C $T",
+    "find $T/bin/x -exec {} \\;", "find $T -name x -exec sh {} +", "env -C $T/bin ./x", "env PATH=$T/bin x",
+    "$P/*/bin/x; true", "setarch x86_64 $T/bin/x", "sh -c -e $T/bin/x", "script -c $T/bin/x /dev/null",
+    "trap $T/bin/x 0;",
 )  # fmt: skip
 
 
@@ -66,6 +69,7 @@ def test_by_whatever_words(jail: Command, tree: Path) -> None:
     (tree.parent / "root").symlink_to(tree.name)
     for shape in SHAPES:
         line = shape.replace("$T", str(tree)).replace("$L", f"{tree.parent}/link").replace("$H", f"{tree.parent}/host")
+        line = line.replace("$P", str(tree.parent))
         made = jail("-c", "name=x", f"path={tree}", f"exec.prestart={line}", "command=/bin/true")
         assert made.returncode == 1 and ": in the tree of jail x, whose root" in made.stderr, (shape, made)
         assert not (tree.parent / "mark").exists(), shape

@@ -51,6 +51,18 @@ def test_where() -> None:
     ]
 
 
+def test_env_changes_where() -> None:
+    for text in ("env -C /a ./b", "env -C/a ./b", "env --chdir=/a ./b", "env --chdir /a ./b"):
+        assert seen(text, hits=False)[-1] == (hookwords.PROGRAM, "./b", "/a")
+    found = hookwords.executed(["env", "PATH=/r", "a"], {"PATH": "/bin"}, "/cwd")
+    assert [path for _, _, _, path in found] == ["/bin", "/r"]
+
+
+def test_a_file_that_is_found_is_executed_itself() -> None:
+    words = [(kind, word) for kind, word, _ in seen("find /r -exec {} \\;", hits=False)]
+    assert words[-2:] == [(hookwords.ROOT, "/r"), (hookwords.SCRIPT, "/r")]
+
+
 def test_scripts_and_roots() -> None:
     assert seen("python3 -u a b") == [(0, "python3", "/cwd"), (hookwords.SCRIPT, "a", "/cwd")]
     assert seen("perl -pe s/a/b/ c") == [(0, "perl", "/cwd")]
@@ -72,6 +84,12 @@ def test_scripts_and_roots() -> None:
         ("find /r /s -name '*' -exec {} +", hookwords.ROOT, "/s"),
         ("find /r -execdir ./x \\;", hookwords.ROOT, "/r"),
         ("find /r -exec a {} \\;", hookwords.PROGRAM, "a"),
+        ("find /r -exec sh {} \\;", hookwords.ROOT, "/r"),
+        ("linux32 a", hookwords.PROGRAM, "a"),
+        ("setarch x86_64 a", hookwords.PROGRAM, "a"),
+        ("script -c 'a b' /c", hookwords.PROGRAM, "a"),
+        ("sh -c -e 'a b'", hookwords.PROGRAM, "a"),
+        ("trap 'a b' EXIT; c", hookwords.PROGRAM, "a"),
         ("/lib64/ld-linux-x86-64.so.2 --list /r/a", hookwords.PROGRAM, "/r/a"),
         ("make -s -C /r", hookwords.ROOT, "/r"),
         ("awk -f /r/x /dev/null", hookwords.SCRIPT, "/r/x"),

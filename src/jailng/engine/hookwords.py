@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # Before a command, which follows: words of the shell's, and programs that execute one of their operands.
 _KEYWORDS = frozenset("! { } ( ) if then elif else while until do time coproc".split())
 _RUNNERS = frozenset(
-    "builtin busybox chrt command doas env eval exec flock ionice ltrace nice nohup nsenter numactl parallel prlimit "
-    "runuser setarch setpriv setsid start-stop-daemon stdbuf strace su sudo systemd-run taskset timeout toybox unshare "
-    "watch xargs".split()
+    "builtin busybox choom chrt command doas env eval exec flock i386 ionice linux32 linux64 ltrace nice nohup "
+    "nsenter numactl parallel prlimit runuser setarch setpriv setsid start-stop-daemon stdbuf strace su sudo "
+    "systemd-run taskset timeout toybox unshare watch x86_64 xargs".split()
 )
 # Programs that do what the first file among their operands says, and the letters of options that give that text itself.
 _SHELLS = frozenset("sh ash bash dash ksh mksh zsh".split())
@@ -50,10 +50,13 @@ def executed(argv: list[str], environment: dict[str, str], cwd: str) -> Found:
     yield from state.command([*argv], 0)
 
 
-class _Pattern(str):
-    """Instead of a word with ``*`` and the like: the directory in which the first of them is."""
+class Pattern(str):
+    """Instead of a word with ``*`` and the like: the directory in which the first of them is. ``whole`` is the word.
 
-    __slots__ = ()
+    Where find(1) has found a file, ``{}``: below which, or whether at this place.
+    """
+
+    whole = ""
 
 
 class _State:
@@ -79,11 +82,19 @@ class _State:
         if first in ("cd", "pushd"):
             self._change(operands)
             return
-        yield ROOT if isinstance(first, _Pattern) else PROGRAM, first, self.cwd, path
+        if isinstance(first, Pattern):
+            yield from self._matched(first, path)
+        else:
+            yield PROGRAM, first, self.cwd, path
         if name in _READERS:
             yield from self._read(name, operands, given, path)
         yield from self._obeyed(name, operands, path)
         yield from self._nested(name, operands, path, depth)
+
+    def _matched(self, word: Pattern, path: str) -> Found:
+        """What is executed, or read, is what matches."""
+        if not (yield ROOT, word, self.cwd, path):
+            yield SCRIPT, word, self.cwd, path
 
     def _loaded(self, words: list[str | None], path: str) -> Found:
         """What variables among the words have loaded, or read first."""
@@ -101,8 +112,8 @@ class _State:
         if _has_option(operands, _READERS[name]):
             return
         for word in operands:
-            if isinstance(word, _Pattern):
-                yield ROOT, word, self.cwd, path
+            if isinstance(word, Pattern):
+                yield from self._matched(word, path)
             elif word and (word[0] != "-" or name in (".", "source")) and (yield SCRIPT, word, self.cwd, path):
                 return
 
@@ -138,20 +149,40 @@ class _State:
             return
         if name == "eval":
             yield from self.script(" ".join([word for word in operands if word]), depth + 1)
-        elif name in _SHELLS or name == "su":
+        elif name == "trap" and operands and operands[0]:
+            yield from _State(dict(self.known), self.cwd).script(operands[0], depth + 1)
+        elif name in _SHELLS or name in ("script", "su"):
             for at, word in enumerate(operands[:-1]):
-                follows = operands[at + 1]
-                if word and follows and _has_option([word], "c"):
-                    yield from _State(dict(self.known), self.cwd).script(follows, depth + 1)
+                text = next((other for other in operands[at + 1 :] if not other or other[0] not in "-+"), None)
+                if word and text and _has_option([word], "c"):
+                    yield from _State(dict(self.known), self.cwd).script(text, depth + 1)
         elif name == "find":
             yield from self._found(operands, path, depth)
         elif name in _RUNNERS or name.startswith("ld-linux"):
-            for at, word in enumerate(operands):
-                if word is None:
-                    return
-                if word and word[0] != "-" and "=" not in word and (yield PROGRAM, word, self.cwd, path):
-                    yield from self.command(operands[at:], depth + 1)
-                    return
+            yield from self._run(name, operands, path, depth)
+
+    def _run(self, name: str, operands: list[str | None], path: str, depth: int) -> Found:
+        """What a program executes that executes one of its operands, which env(1) does elsewhere, by another PATH."""
+        state = _State({**self.known, "PATH": path}, self.cwd)
+        before = ""
+        for at, word in enumerate(operands):
+            if word is None:
+                return
+            if isinstance(word, Pattern):
+                yield from state._matched(word, path)
+                return
+            variable, _, value = word.partition("=")
+            if name == "env" and variable in ("PATH", "--chdir"):
+                if variable == "PATH":
+                    state.known["PATH"] = path = value
+                else:
+                    state._change([value])
+            elif name == "env" and (before in ("-C", "--chdir") or word[:2] == "-C" != word):
+                state._change([word.removeprefix("-C")])
+            elif word and word[0] != "-" and "=" not in word and (yield PROGRAM, word, state.cwd, path):
+                yield from state.command(operands[at:], depth + 1)
+                return
+            before = word
 
     def _found(self, operands: list[str | None], path: str, depth: int) -> Found:
         """What find(1) executes: a command, or what it finds below one of its first operands."""
@@ -159,14 +190,16 @@ class _State:
             follows = operands[at + 1]
             if word not in _FINDS or not follows:
                 continue
-            if "{}" not in follows and not follows.startswith("./"):
-                yield from self.command(operands[at + 1 :], depth + 1)
-                continue
+            words = operands[at + 1 :]
+            yield from self.command([*words], depth + 1)
             for top in operands:
                 if top and top[0] in "-(!":
                     break
-                if top:
+                if top and follows.startswith("./"):
                     yield ROOT, top, self.cwd, path
+                elif top:
+                    there = [Pattern(top) if other and "{}" in other else other for other in words]
+                    yield from self.command(there, depth + 1)
 
     def _change(self, operands: list[str | None]) -> None:
         words = [word for word in operands if word not in ("-P", "-L", "--")]
@@ -287,7 +320,9 @@ class _Scan:
                 found += char
                 self._at += 1
         if sure and matched >= 0:
-            return _Pattern(found[: found.rfind("/", 0, matched) + 1] or ".")
+            pattern = Pattern(found[: found.rfind("/", 0, matched) + 1] or ".")
+            pattern.whole = found
+            return pattern
         return found if sure else None
 
     def _value(self) -> str | None:

@@ -141,6 +141,13 @@ def _interpreter(way: Way, enemies: Trees, depth: int) -> str:
 
 def _operand(kind: int, word: str, cwd: str, enemies: Trees) -> tuple[bool, str]:
     """Whether an operand is what it would be to a program that executes it, and why it must not be, or ""."""
+    if isinstance(word, hookwords.Pattern) and word.whole:
+        if kind == hookwords.SCRIPT or not (cwd or word.whole.startswith("/")):
+            return False, ""
+        matches = files.Files().glob(word.whole if word.whole.startswith("/") else f"{cwd}/{word.whole}")
+        hit, refusal = _operand(hookwords.SCRIPT, matches[0], "/", enemies) if matches else (False, "")
+        if refusal:
+            return hit, refusal
     way = _way(word, cwd)
     if way is None:
         return False, ""
