@@ -60,7 +60,7 @@ SHAPES = (
     "env LD_PRELOAD=$T/bin/x true", "export PYTHONPATH=$T/bin; true", "find $T/bin -name x -exec {} +", "make -C $T",
     "find $T/bin/x -exec {} \\;", "find $T -name x -exec sh {} +", "env -C $T/bin ./x", "env PATH=$T/bin x",
     "$P/*/bin/x; true", "setarch x86_64 $T/bin/x", "sh -c -e $T/bin/x", "script -c $T/bin/x /dev/null",
-    "trap $T/bin/x 0;",
+    "trap $T/bin/x 0;", "cd $T && python3 -c 1",
 )  # fmt: skip
 
 

@@ -66,6 +66,7 @@ def test_a_file_that_is_found_is_executed_itself() -> None:
 def test_scripts_and_roots() -> None:
     assert seen("python3 -u a b") == [(0, "python3", "/cwd"), (hookwords.SCRIPT, "a", "/cwd")]
     assert seen("perl -pe s/a/b/ c") == [(0, "perl", "/cwd")]
+    assert seen("python3 -I -c a") == [(0, "python3", "/cwd")]
     assert (hookwords.SCRIPT, "b", "/cwd") in seen("sh -ec '. b'")
     assert (hookwords.ROOT, "/r", "/cwd") in seen("chroot --userspec=a /r b")
 
@@ -86,6 +87,8 @@ def test_scripts_and_roots() -> None:
         ("find /r -exec a {} \\;", hookwords.PROGRAM, "a"),
         ("find /r -exec sh {} \\;", hookwords.ROOT, "/r"),
         ("linux32 a", hookwords.PROGRAM, "a"),
+        ("/usr/bin/python3.13 a", hookwords.SCRIPT, "a"),
+        ("python3 -m a", hookwords.ROOT, "."),
         ("setarch x86_64 a", hookwords.PROGRAM, "a"),
         ("script -c 'a b' /c", hookwords.PROGRAM, "a"),
         ("sh -c -e 'a b'", hookwords.PROGRAM, "a"),

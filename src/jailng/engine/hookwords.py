@@ -22,7 +22,7 @@ _RUNNERS = frozenset(
 # Programs that do what the first file among their operands says, and the letters of options that give that text itself.
 _SHELLS = frozenset("sh ash bash dash ksh mksh zsh".split())
 _READERS = dict.fromkeys(_SHELLS, "c") | dict.fromkeys(
-    ". source csh tcsh expect fish lua node perl php python python3 ruby tclsh".split(), "cem"
+    ". source csh tcsh expect fish lua node perl php python ruby tclsh".split(), "cem"
 )
 # Programs that execute what is in a directory which is one of their operands.
 _CHANGERS = frozenset("arch-chroot bwrap chroot nsenter systemd-nspawn unshare".split())
@@ -79,6 +79,8 @@ class _State:
             return
         operands = words[at + 1 :]
         name = first.rpartition("/")[2]
+        unversioned = name.rstrip("0123456789.")  # python3.13, tclsh8.6
+        name = unversioned if unversioned in _READERS else name
         if first in ("cd", "pushd"):
             self._change(operands)
             return
@@ -110,6 +112,8 @@ class _State:
         if given:
             yield SCRIPT, given, self.cwd, path
         if _has_option(operands, _READERS[name]):
+            if name == "python" and not _has_option(operands, "IP"):
+                yield ROOT, ".", self.cwd, path  # where it looks for modules first
             return
         for word in operands:
             if isinstance(word, Pattern):
