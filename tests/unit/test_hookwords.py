@@ -51,7 +51,8 @@ def test_where() -> None:
     ]
 
 
-def test_env_changes_where() -> None:
+def test_other_words_change_where() -> None:
+    assert seen("command cd /a; ./b", hits=False)[-1] == (hookwords.PROGRAM, "./b", "/a")
     for text in ("env -C /a ./b", "env -C/a ./b", "env --chdir=/a ./b", "env --chdir /a ./b"):
         assert seen(text, hits=False)[-1] == (hookwords.PROGRAM, "./b", "/a")
     found = hookwords.executed(["env", "PATH=/r", "a"], {"PATH": "/bin"}, "/cwd")
@@ -87,6 +88,21 @@ def test_scripts_and_roots() -> None:
         ("find /r -exec a {} \\;", hookwords.PROGRAM, "a"),
         ("find /r -exec sh {} \\;", hookwords.ROOT, "/r"),
         ("linux32 a", hookwords.PROGRAM, "a"),
+        ("export X=/a Y=/b; $Y/c", hookwords.PROGRAM, "/b/c"),
+        ("X=/a Y=/b; $X/c", hookwords.PROGRAM, "/a/c"),
+        ("${X:-/a}/b; c", hookwords.PROGRAM, "/a/b"),
+        ("set -- a b; $2", hookwords.PROGRAM, "b"),
+        ("sh -c 'exec \"$@\"' x a", hookwords.PROGRAM, "a"),
+        ("sh -c '$0' a", hookwords.PROGRAM, "a"),
+        ("PATH=/a; . b", hookwords.SCRIPT, "/a/b"),
+        ("command cd /a; . b", hookwords.SCRIPT, "b"),
+        ("function a { b; }", hookwords.PROGRAM, "b"),
+        ("su -s a b", hookwords.PROGRAM, "a"),
+        ("su --shell=a b", hookwords.PROGRAM, "a"),
+        ("su a b", hookwords.SCRIPT, "b"),
+        ("env --split-string='a b'", hookwords.PROGRAM, "a"),
+        ("make --file=a", hookwords.SCRIPT, "a"),
+        ("make -C/a", hookwords.ROOT, "/a"),
         ("/usr/bin/python3.13 a", hookwords.SCRIPT, "a"),
         ("python3 -m a", hookwords.ROOT, "."),
         ("setarch x86_64 a", hookwords.PROGRAM, "a"),

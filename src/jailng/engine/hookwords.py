@@ -32,6 +32,7 @@ _TOLD = {"awk": "f", "gawk": "f", "gmake": "Cf", "make": "Cf", "mawk": "f", "sed
 _LOADED = frozenset(
     "BASH_ENV ENV LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD PERL5LIB PERLLIB PYTHONHOME PYTHONPATH RUBYLIB".split()
 )
+_DECLARING = frozenset("declare export local readonly typeset".split())
 _FINDS = ("-exec", "-execdir", "-ok", "-okdir")
 _OPERATORS = ";&|\n()"
 _DEEPEST = 4  # sh -c in sh -c
@@ -81,8 +82,10 @@ class _State:
         name = first.rpartition("/")[2]
         unversioned = name.rstrip("0123456789.")  # python3.13, tclsh8.6
         name = unversioned if unversioned in _READERS else name
-        if first in ("cd", "pushd"):
-            self._change(operands)
+        if first == "function":  # name { command
+            yield from self.command(operands[1:], depth)
+            return
+        if self._is_the_shells(first, operands):
             return
         if isinstance(first, Pattern):
             yield from self._matched(first, path)
@@ -92,6 +95,29 @@ class _State:
             yield from self._read(name, operands, given, path)
         yield from self._obeyed(name, operands, path)
         yield from self._nested(name, operands, path, depth)
+
+    def _is_the_shells(self, first: str, operands: list[str | None]) -> bool:
+        """Whether it is a command that changes what the shell knows and nothing else."""
+        if first in ("cd", "pushd"):
+            self._change(operands)
+        elif first in ("builtin", "command") and operands and operands[0] in ("cd", "pushd"):
+            self._change(operands[1:])
+        elif first in _DECLARING:
+            for word in operands:
+                name, equals, value = (word or "").partition("=")
+                if equals:
+                    self.known[name] = value
+        elif first == "set" and "--" in operands:
+            self._be_given(operands[operands.index("--") + 1 :], 1)
+        else:
+            return False
+        return True
+
+    def _be_given(self, words: list[str | None], first: int) -> None:
+        """Know positional parameters, from the number ``first`` on."""
+        for number, word in enumerate(words, first):
+            if word:
+                self.known[str(number)] = word
 
     def _matched(self, word: Pattern, path: str) -> Found:
         """What is executed, or read, is what matches."""
@@ -118,8 +144,12 @@ class _State:
         for word in operands:
             if isinstance(word, Pattern):
                 yield from self._matched(word, path)
-            elif word and (word[0] != "-" or name in (".", "source")) and (yield SCRIPT, word, self.cwd, path):
-                return
+            elif word and (word[0] != "-" or name in (".", "source")):
+                if name in (".", "source") and "/" not in word:
+                    for directory in path.split(":"):
+                        yield SCRIPT, f"{directory or '.'}/{word}", self.cwd, path
+                if (yield SCRIPT, word, self.cwd, path):
+                    return
 
     def _obeyed(self, name: str, operands: list[str | None], path: str) -> Found:
         """Directories and files among the operands that say what is executed."""
@@ -128,10 +158,15 @@ class _State:
                 if word:
                     yield ROOT, _value_of(word), self.cwd, path
         if name in _TOLD:
-            for before, word in enumerate(operands[1:]):
-                if word and _has_option([operands[before]], _TOLD[name]):
-                    yield SCRIPT, word, self.cwd, path
-                    yield ROOT, word, self.cwd, path
+            for at, word in enumerate(operands):
+                if not word:
+                    continue
+                if at == 0 or not _has_option([operands[at - 1]], _TOLD[name]):
+                    if word[0] != "-":
+                        continue
+                    word = _value_of(word) if word[1:2] == "-" else word[2:]
+                yield SCRIPT, word, self.cwd, path
+                yield ROOT, word, self.cwd, path
 
     def _begin(self, words: list[str | None]) -> tuple[int, str]:
         """Where a command begins behind keywords and assignments, and the PATH that it is looked up in."""
@@ -144,7 +179,9 @@ class _State:
                 return at, path
             if name == "PATH":
                 path = value
-            if at + 1 == len(words):  # nothing but assignments: they are the shell's own
+        for word in words:  # nothing but assignments: they are the shell's own
+            name, equals, value = (word or "").partition("=")
+            if equals:
                 self.known[name] = value
         return len(words), path
 
@@ -159,7 +196,11 @@ class _State:
             for at, word in enumerate(operands[:-1]):
                 text = next((other for other in operands[at + 1 :] if not other or other[0] not in "-+"), None)
                 if word and text and _has_option([word], "c"):
-                    yield from _State(dict(self.known), self.cwd).script(text, depth + 1)
+                    inner = _State(dict(self.known), self.cwd)
+                    inner._be_given(operands[operands.index(text) + 1 :], 0)
+                    yield from inner.script(text, depth + 1)
+            if name == "su":
+                yield from self._as_another(operands, path)
         elif name == "find":
             yield from self._found(operands, path, depth)
         elif name in _RUNNERS or name.startswith("ld-linux"):
@@ -176,7 +217,9 @@ class _State:
                 yield from state._matched(word, path)
                 return
             variable, _, value = word.partition("=")
-            if name == "env" and variable in ("PATH", "--chdir"):
+            if name == "env" and variable == "--split-string":
+                yield from state.script(value, depth + 1)
+            elif name == "env" and variable in ("PATH", "--chdir"):
                 if variable == "PATH":
                     state.known["PATH"] = path = value
                 else:
@@ -187,6 +230,21 @@ class _State:
                 yield from state.command(operands[at:], depth + 1)
                 return
             before = word
+
+    def _as_another(self, operands: list[str | None], path: str) -> Found:
+        """The shell that su(1) is told, and the script that it hands on to one."""
+        for at, word in enumerate(operands):
+            if not word:
+                continue
+            told: str | None = ""
+            if word in ("-s", "--shell"):
+                told = next(iter(operands[at + 1 :]), None)
+            elif word.startswith(("-s", "--shell=")):
+                told = word.removeprefix("--shell=").removeprefix("-s")
+            if told:
+                yield PROGRAM, told, self.cwd, path
+            elif word[0] != "-":
+                yield SCRIPT, word, self.cwd, path
 
     def _found(self, operands: list[str | None], path: str, depth: int) -> Found:
         """What find(1) executes: a command, or what it finds below one of its first operands."""
@@ -224,6 +282,15 @@ class _State:
 def _has_option(words: list[str | None], letters: str) -> bool:
     """Whether one of these letters is among the options that are letters."""
     return any(word and word[0] == "-" and word[1:2] != "-" and set(letters) & set(word) for word in words)
+
+
+def _parted(inner: str) -> tuple[str, str | None]:
+    """The name in ``${...}``, and what stands for it where there is none."""
+    for mark in (":-", ":=", "-", "="):
+        name, found, default = inner.partition(mark)
+        if found and name.isidentifier():
+            return name, default
+    return inner, None
 
 
 def _value_of(word: str) -> str:
@@ -343,10 +410,15 @@ class _Scan:
         if text.startswith("${", at):
             end = text.find("}", at)
             end = end if end >= 0 else len(text)
-            name = text[at + 2 : end]
+            name, default = _parted(text[at + 2 : end])
             self._at = end + 1
+            if default is not None and name not in self._known:
+                return default
         else:
             end = at + 1
+            if text[end : end + 1] in ("@", "*"):  # of which the first is what may be executed
+                self._at = end + 1
+                return self._known.get("1")
             while end < len(text) and (text[end].isalnum() or text[end] == "_"):
                 end += 1
             name = text[at + 1 : end]
