@@ -189,8 +189,9 @@ def distrust(path: str, fd: int, trees: Trees) -> str:
         if _of(posix.fstat(fd)) != way.passed[-1]:
             return "changed while it was opened"
         if way.loose:
-            here = "" if way.loose == path else f" {visible(way.loose)}, by way of which it is found,"
-            return f"others than root may write to{here or ' it'}: chown root, chmod go-w"
+            itself = _identity(way.loose) == way.passed[-1]
+            what = "it" if itself else f"{visible(way.loose)}, by way of which it is found"
+            return f"others than root may write to {what}: chown root, chmod go-w"
     finally:
         way.close()
     return ""

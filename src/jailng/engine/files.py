@@ -49,7 +49,7 @@ class Files:
 
     def _check(self, path: str, fd: int) -> None:
         """Raises OSError for a file whose content is another's to say: a jail's root's, or another user's."""
-        if path.startswith(("/dev/fd/", "/proc/self/fd/")):
+        if path == "/dev/stdin" or path.startswith(("/dev/fd/", "/proc/self/fd/")):
             return  # whoever handed it over has opened it
         from jailng.core import trees
 
