@@ -136,7 +136,7 @@ def main() -> int:
         accel = accelerator(system)
         if given.boot:
             return boot(system, accel, given.cgroups, [], given.limit, boots=True)
-        wanted = given.wanted or ["tests/vm", "tests/kernel"]
+        wanted = given.wanted or ["-p", "tests.beside", "tests/vm", "tests/kernel"]
         if not given.wanted and "kvm" not in accel:
             say(f"left out without KVM, since they take many times as long as all the others: {' '.join(_LONG)}")
             wanted += [f"--ignore={path}" for path in _LONG]
