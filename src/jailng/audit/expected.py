@@ -60,8 +60,9 @@ OPENED: dict[str, str] = {
         sockets: family 17*
         sockets: netlink 12|sockets: netlink 16|sockets: other protocols of inet*|sockets: packet|sockets: raw *""",
     "allow.set_hostname": "calls: host name|calls: domain name",
-    # CAP_NET_RAW; sources are filtered at the host's end, and marks do not leave the namespace.
-    "allow.raw_sockets": """sockets: other protocols of inet*|sockets: raw *
+    # CAP_NET_RAW; sources are filtered at the host's end, and marks do not leave the namespace. Where the kernel lets
+    # everybody ping (ping_group_range), as systemd has it, the filter stood before that.
+    "allow.raw_sockets": """sockets: other protocols of inet*|sockets: raw *|sockets: ping*
         sockets: option IP_TRANSPARENT|sockets: option SO_ATTACH_FILTER
         sockets: option IPV6_TRANSPARENT|sockets: option SO_MARK|sockets: option SO_PRIORITY 7""",
     # All families there are, vsock among them, whose peer is the hypervisor.
