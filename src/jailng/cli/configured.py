@@ -29,7 +29,7 @@ def exhibit(options: Options) -> int:
             status = printing.complain(f"jail: {jail.key}: {text}")
     for jail in jails:
         if not jail.errors():
-            printing.say(config.exported(jail, separator))
+            printing.answer(config.exported(jail, separator))
     return status
 
 

@@ -98,7 +98,7 @@ def _check(call: Call) -> None:
     rules = _read(call)
     text = compile_rules(rules.name, [(Loaded(at, rule), call.printed(rule)) for at, rule in enumerate(rules.rules)])
     if call.has("d"):
-        printing.say(text.rstrip())
+        printing.answer(text.rstrip())
 
 
 def _change(call: Call) -> None:
@@ -180,7 +180,7 @@ def _show(call: Call) -> None:
             hits = f"{loaded.packets} " if call.has("h") else ""
             lines.append(f"{hits}{call.printed(loaded.rule)}")
         lines += ["", "List of active sessions:", *[session.printed(known, call.has("v")) for known in found]]
-    printing.say("\n".join(lines))
+    printing.answer("\n".join(lines))
 
 
 def _statistics(rules: list[Loaded], found: list[Session]) -> Iterable[str]:

@@ -296,7 +296,7 @@ def say_jid(record: Record) -> None:
 def print_plan(lines: list[str], name: str = "") -> None:
     """What --plan has found out, after the jail's name where several are done."""
     for line in lines:
-        printing.say(printing.visible(f"{name}: {line}" if name else line))
+        printing.answer(printing.visible(f"{name}: {line}" if name else line))
 
 
 def open_jid_file(options: Options) -> int:

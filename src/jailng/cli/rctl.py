@@ -98,7 +98,7 @@ def _error(number: int) -> OSError:
 
 def _say(lines: list[str]) -> None:
     if lines:
-        printing.say("\n".join(map(visible, lines)))
+        printing.answer("\n".join(map(visible, lines)))
 
 
 def run() -> None:
