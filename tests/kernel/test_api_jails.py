@@ -282,12 +282,13 @@ def test_jails_end_with_the_program_though_a_child_of_it_lives(checkout: Path) -
     program.go_on()
 
 
-def test_a_program_that_is_killed_while_it_starts_a_jail(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["exec_created", "exec_poststart"])  # before the jail is up, and when it is
+def test_a_program_that_is_killed_while_it_starts_a_jail(checkout: Path, tmp_path: Path, hook: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     body = (
         "import threading\n"
-        f"jail = jailng.Jail(path='/', name='cell', exec_created='cat {fifo}')\n"
+        f"jail = jailng.Jail(path='/', name='cell', {hook}='cat {fifo}')\n"
         "threading.Thread(target=jail.start, daemon=True).start()\n"
         f"open('{fifo}', 'w').write(''); print(flush=True); sys.stdin.read()"
     )

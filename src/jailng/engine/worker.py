@@ -228,7 +228,7 @@ class Worker:
     def _finish(self) -> None:
         for fd in (self.requests.fileno(), self.program):
             self.loop.ignore(fd)
-        starting = [task for task in self.loop.tasks.values() if task.kind == "start"]
+        starting = [registry.process_id(task.pid) for task in self.loop.tasks.values() if task.kind == "start"]
         for task in self.loop.tasks.values():
             if task.kind != "errand":
                 self.loop.signal(task, _SIGKILL)
@@ -236,6 +236,12 @@ class Worker:
         if starting:
             for record in registry.records():
                 held.clear_away(record)
+                # One that was up before its starter was killed, and of which nobody has heard.
+                if record.starter in starting and record.jid not in self.jails and record.alive():
+                    try:
+                        self._hold(held.Jail(record, None, False))
+                    except OSError:
+                        held.stop(record.jid, record.init, None, True)
         for jail in [*self.jails.values()]:
             if not jail.keep:
                 self._remove(jail, False)
