@@ -297,6 +297,29 @@ def test_a_program_that_is_killed_while_it_starts_a_jail(checkout: Path, tmp_pat
     assert jailng.jails() == []
 
 
+_FINISHED = """
+import os, socket, time
+from types import SimpleNamespace
+from jailng.core import registry
+from jailng.engine import worker
+here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+made = worker.Worker(here.detach(), os.pidfd_open(os.getpid()))
+starter = registry.find("cell").starter
+worker.registry = SimpleNamespace(records=registry.records, load=registry.load, process_id=lambda pid: starter)
+made.loop.send_off("start", 0, lambda: [time.sleep(1000)], lambda outcome: None)
+made._finish()
+"""
+
+
+def test_a_jail_that_was_up_when_its_starter_was_killed(checkout: Path, jail: Command, small_root: Path) -> None:
+    """As if the worker's child had made it, and had been killed before it could tell."""
+    assert jail("-c", "name=cell", f"path={small_root}", "persist").returncode == 0
+    argv = ["/usr/bin/python3", "-c", _FINISHED]
+    done = subprocess.run(argv, env={"PYTHONPATH": f"{checkout}/src"}, timeout=30, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jailng.jails() == []
+
+
 def test_a_kept_jail_outlives_the_program(checkout: Path) -> None:
     body = START.replace("name='cell'", "name='cell', keep=True")
     program = Program(checkout, body + "sys.stdin.read()")
