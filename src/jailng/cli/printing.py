@@ -22,19 +22,20 @@ def answer(text: str) -> None:
 
 def say(text: str) -> None:
     """A line on standard output, of what has been done, whether anybody listens or not."""
-    try:
-        _write(1, text)
-    except OSError:
-        pass
+    _try_to_write(1, text)
 
 
 def complain(text: str, status: int = 1, lines: bool = False) -> int:
     """One line on standard error, or with ``lines`` several; returns the exit status to end with."""
-    try:
-        _write(2, visible(text, keep="\n\t" if lines else "\t"))
-    except OSError:
-        pass
+    _try_to_write(2, visible(text, keep="\n\t" if lines else "\t"))
     return status
+
+
+def _try_to_write(fd: int, text: str) -> None:
+    try:
+        _write(fd, text)
+    except OSError:
+        pass  # nobody listens
 
 
 def _write(fd: int, text: str) -> None:
