@@ -94,6 +94,7 @@ def test_with_ipc_of_its_own(attack: Attack, hostile_root: Path) -> None:
     _judge(attack(str(hostile_root), "sysvmsg=new", "sysvsem=new", "sysvshm=new"))
 
 
+PINGS = {"sockets: ping", "sockets: ping of IPv6"}
 MOUNTS = "enforce_statfs=1 allow.mount allow.mount.nullfs"
 ALLOWED = {
     "allow.set_hostname": "allow.set_hostname",
@@ -121,7 +122,23 @@ def test_what_a_parameter_allows(attack: Attack, hostile_root: Path, words: str)
         able = {one for one in report.names("opened", "held") if matches(one, pattern)}
         if parameter == "allow.socket_af" and kernel.lacks("sockets: SCTP"):
             able -= {"sockets: other protocols of inet", "sockets: other protocols of inet6"}
+        if parameter == "allow.raw_sockets":
+            able -= PINGS  # a network of the jail's own lets nobody ping so
         assert not able or report.names("opened") & able, pattern
+
+
+@pytest.mark.parametrize("words", ["", "allow.raw_sockets"])
+def test_ping_sockets_of_the_hosts_network(attack: Attack, hostile_root: Path, words: str) -> None:
+    """Whom the host lets ping, as systemd has it, is no matter: it is for allow.raw_sockets to say."""
+    file = Path("/proc/sys/net/ipv4/ping_group_range")
+    before = file.read_text()
+    file.write_text("0 2147483647")
+    try:
+        report = attack(str(hostile_root), "ip4=inherit", *words.split())
+    finally:
+        file.write_text(before)
+    _judge(report, "ip4=inherit", *words.split())
+    assert ("sockets: ping" in report.names("opened")) is bool(words)
 
 
 def test_every_parameter_that_is_allowed_is_tried() -> None:

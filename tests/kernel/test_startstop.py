@@ -127,6 +127,21 @@ def test_killed_anywhere(verb: str, host: Host, jls: Command, jexec: Command, ch
             wrong.append(f"{step}: {state}; again: {status} {out} {err}; then {now}")
     assert host("stop", "a")[0] == 0
     assert not wrong, "\n".join(wrong)
+
+
+def test_killed_when_a_jail_is_struck_out(host: Host, checkout: Path, tmp_path: Path) -> None:
+    """It is out of the index, and its record is there: the same again clears that away, and so does a start."""
+    words = [str(checkout / "bin/jailctl"), "stop", "-f", str(host.conf), "a"]
+    for verb, said in (("stop", "a: is not running\n"), ("start", "a: created\na: started\n")):
+        assert host("start", "a")[0] == 0
+        steps = faults.steps(tmp_path / "trace", *words)
+        (step,) = [one for one in steps if one.name == "unlink" and "/run/jailng/jails/71" in one.text]
+        assert host("start", "a")[0] == 0
+        faults.run(step, "signal=SIGKILL", *words)
+        assert host.states()["a"] == "half-removed"
+        assert host(verb, "a") == (0, said, "")
+        assert host.states()["a"] == ("running" if verb == "start" else "stopped")
+    assert host("stop", "a")[0] == 0
     assert not list(Path("/run/jailng/jails").iterdir())
     assert not [*Path("/run/jailng").glob("restart/*")]
 

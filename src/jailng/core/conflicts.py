@@ -31,6 +31,8 @@ def find(params: Parameters, index: Index, parent: Record | None) -> tuple[int, 
         sentence = _clash(wanted, theirs) or ("" if privileges.share_stack(params) else _differ(wanted, theirs, row[2]))
         if sentence and _shares_network(int(row[0])):
             conflict = int(row[0]), sentence
+    if jid and registry.load(jid) is not None:  # what a killed command has left, without the index
+        return jid, f"jail {jid} already exists"
     if parent is not None:
         from jailng.core import hierarchy
 

@@ -86,6 +86,11 @@ def _below(text: str, name: str) -> list[int]:
     return sorted({int(row[0]) for row in rows if row[2].startswith(name + ".")})
 
 
+def jids() -> set[int]:
+    """The jids in the index."""
+    return {int(line.partition("\t")[0]) for line in _read().split("\n")[:-1] if not line.startswith(_STRUCK)}
+
+
 def addressed() -> Iterator[int]:
     """The jids in the index of the jails with addresses."""
     for line in _read().split("\n")[:-1]:

@@ -370,16 +370,30 @@ def find(text: str) -> Record | None:
         from jailng.core import nested
 
         return nested.find(text)
-    record = remains(text)
+    record = _indexed(text)
     if record is None or not record.alive():
         return None
     return record if index.is_number(text) or record.name == text else None
 
 
 def remains(text: str) -> Record | None:
-    """The record of that jid or name whether or not the jail still lives; none in a jail."""
+    """The record of that jid or name whether or not the jail still lives; none in a jail.
+
+    One that is not in the index counts: who makes a jail or strikes it out may have been killed between the two.
+    """
     if is_jailed():
         return None
+    record = _indexed(text)
+    if record is None and not index.is_number(text):
+        listed = index.jids()
+        for jid in jids():
+            if jid not in listed and (record := load(jid)) is not None and record.name == text:
+                return record
+        return None
+    return record
+
+
+def _indexed(text: str) -> Record | None:
     jid = int(text) if index.is_number(text) and len(text) < 7 else index.jid_of(text)
     return load(jid) if jid is not None else None
 
