@@ -338,9 +338,9 @@ class Campaign:
             done = self.injector.inject(fault, call, command, **self.how)
             if done.fired and self.judge(what, done) and self.is_there(name):
                 self.note(what, "it is still there")
-            if not self.is_there(name):
+            if not self.is_there(name) or self.run("jail", "-r", name).returncode:  # else it was dying
                 self.expect(what, *create)
-            self.expect(what, "-r", name)
+                self.expect(what, "-r", name)
             self.nothing_remains(what)
         self.verdict()
 
