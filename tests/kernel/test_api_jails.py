@@ -305,7 +305,7 @@ from jailng.engine import worker
 here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 made = worker.Worker(here.detach(), os.pidfd_open(os.getpid()))
 starter = registry.find("cell").starter
-worker.registry = SimpleNamespace(records=registry.records, load=registry.load, process_id=lambda pid: starter)
+worker.processid = SimpleNamespace(of=lambda pid: starter)
 made.loop.send_off("start", 0, lambda: [time.sleep(1000)], lambda outcome: None)
 made._finish()
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
-from jailng.linux import cgroup, controller
+from jailng.linux import cgroup, controller, processid
 from tests.kernel import faults
 from tests.kernel.conftest import Command, _command
 from tests.kernel.faults import STRIDE, Step
@@ -177,7 +177,7 @@ def test_a_rule_is_added(trial: Trial, small_root: Path, checkout: Path) -> None
         if (files == "90\n") is not ("openfiles" in listed):
             trial.note(step, f"{listed} and {files}")
         record = registry.load(7)
-        if record is None or (WATCHED in listed and not registry.is_alive(record.warden)):
+        if record is None or (WATCHED in listed and not processid.is_alive(record.warden)):
             trial.note(step, f"{listed} and {record and record.warden}")
     trial.expect(steps[-1], "-r", "a")
     trial.nothing_remains(steps[-1])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
-from jailng.linux import btf
+from jailng.linux import btf, processid
 from tests.kernel import test_killed
 from tests.kernel.faults import STRIDE, Step
 from tests.kernel.stage import own_logs
@@ -40,7 +40,7 @@ def _looked_after(trial: Trial, step: Step, *kinds: str) -> None:
         trial.note(step, "no record")
         return
     for kind in kinds:
-        if not registry.is_alive(record.warden if kind == "warden" else record.posts.get(kind, "")):
+        if not processid.is_alive(record.warden if kind == "warden" else record.posts.get(kind, "")):
             trial.note(step, f"no {kind}")
 
 

@@ -16,6 +16,7 @@ import pytest
 from jailng.core import registry
 from jailng.engine import behalf
 from jailng.errors import JailError
+from jailng.linux import processid
 from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, ip
@@ -72,7 +73,7 @@ def _ok(done: subprocess.CompletedProcess[str]) -> str:
 
 def _broker() -> int:
     record = registry.find("top")
-    assert record is not None and registry.is_alive(record.broker)
+    assert record is not None and processid.is_alive(record.broker)
     return int(record.broker.split()[0])
 
 
@@ -404,7 +405,7 @@ with connect() as connection:
         for _ in range(100):  # a child that is dying has the jail's lock still
             _ok(jexec("top", "true"))
             record = registry.find("top")
-            if record is not None and registry.is_alive(record.broker):
+            if record is not None and processid.is_alive(record.broker):
                 break
         assert top.run("print(ask('set', ['path=/', 'name=in', 'persist'])[0])") == ["ok"]
 

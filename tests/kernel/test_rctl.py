@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
+from jailng.linux import processid
 from tests.kernel.conftest import ENVIRONMENT, Command, _command
 from tests.kernel.stage import Stage, mount, unmount
 
@@ -79,7 +80,7 @@ def load(jid: int) -> registry.Record:
 def warden(jid: int = 7) -> int:
     """A pidfd of it."""
     record = load(jid)
-    assert registry.is_alive(record.warden)
+    assert processid.is_alive(record.warden)
     return os.pidfd_open(int(record.warden.partition(" ")[0]))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import interpreter, registry
+from jailng.linux import processid
 from tests.kernel.conftest import ENVIRONMENT, Command, Shim
 from tests.kernel.stage import Stage
 from tests.kernel.stdio_host import until
@@ -178,7 +179,7 @@ def be_keeper(init: str, jid: int = 7) -> None:
     argv = interpreter.command("jailng.core.keeper", jid, *map(int, init.split()))
     keeper = subprocess.Popen(["sh", "-c", 'read go; exec "$@"', "sh", *argv], env={}, stdin=subprocess.PIPE)
     with open(f"/run/jailng/jails/{jid}", "a") as record:
-        record.write(f"keeper {registry.process_id(keeper.pid)}\n")
+        record.write(f"keeper {processid.of(keeper.pid)}\n")
     keeper.communicate(b"\n")
 
 

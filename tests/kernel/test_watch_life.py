@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
-from jailng.linux import btf, ns
+from jailng.linux import btf, ns, processid
 from jailng.observe import event, shared
 from tests.kernel import test_watch
 from tests.kernel.conftest import Command, standing
@@ -55,7 +55,7 @@ def test_nothing_inside_tells(small_root: Path, jail: Command, checkout: Path) -
             seen.append(shell.until("\r\nover\r\n"))
             if parameter == "ng.watch=tty":
                 record = registry.find("cell")
-                assert record is not None and registry.is_alive(record.posts["tty"])
+                assert record is not None and processid.is_alive(record.posts["tty"])
         lines = [[re.sub(rb"\b[0-9]{1,5}\b", b"N", line) for line in one.split(b"\r\n")] for one in seen]
         lines = [one[one.index(b"== N cgroup") :] for one in lines]
         assert len(lines[0]) > 100
@@ -142,7 +142,7 @@ def test_one_that_is_about_to_leave_when_it_is_wanted(small_root: Path, jail: Co
         assert (changed.returncode, changed.stderr) == (0, "")
         record = registry.find("cell")
         assert record is not None and not record.posts["tty"].startswith(f"{supervisor} ")
-        assert registry.is_alive(record.posts["tty"])
+        assert processid.is_alive(record.posts["tty"])
 
 
 def test_jails_in_jails(small_root: Path, jail: Command, checkout: Path) -> None:

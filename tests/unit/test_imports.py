@@ -21,8 +21,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }
 _LIST = """
     __future__ _struct fcntl gc
-    jailng jailng.start jailng.errors jailng.linux jailng.linux.libc jailng.linux.ns jailng.params jailng.params.values
-    jailng.core jailng.core.index jailng.core.registry jailng.cli
+    jailng jailng.start jailng.errors jailng.linux jailng.linux.libc jailng.linux.ns jailng.linux.processid
+    jailng.params jailng.params.values jailng.core jailng.core.index jailng.core.registry jailng.cli
 """
 _MAKE_OR_ENTER = f"""{_LIST}
     jailng.linux.caps jailng.linux.cgroup jailng.linux.controller jailng.linux.landlock jailng.linux.mount

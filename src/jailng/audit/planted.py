@@ -21,6 +21,7 @@ from pathlib import Path
 from jailng.audit.probe import call
 from jailng.core import registry
 from jailng.core.interpreter import PYTHON
+from jailng.linux import processid
 
 # On a disk, where roots of jails are too: a handle of a file leads to those of its own file system.
 PLACE = Path("/var/cache/jailng/audit")
@@ -45,7 +46,7 @@ class Journal:
         self.directory = PLACE / secrets.token_hex(8)
         self.directory.mkdir(mode=0o700)
         self.file = self.directory / _JOURNAL
-        self.file.write_text(f"{registry.boot_id()} {registry.process_id(os.getpid())}\n")
+        self.file.write_text(f"{registry.boot_id()} {processid.of(os.getpid())}\n")
 
     def note(self, line: str) -> None:
         """Write it down before it is made."""
@@ -60,7 +61,7 @@ def clear() -> None:
             boot, _, identity = (directory / _JOURNAL).read_text().partition("\n")[0].partition(" ")
         except OSError:
             boot, identity = "", ""  # it was killed before it wrote a line
-        if boot != registry.boot_id() or not registry.is_alive(identity):
+        if boot != registry.boot_id() or not processid.is_alive(identity):
             take_away(directory)
 
 

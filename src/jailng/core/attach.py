@@ -11,7 +11,7 @@ import posix
 from jailng import start
 from jailng.core import jailinit, process, program, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, ns
+from jailng.linux import cgroup, mount, ns, processid
 from jailng.linux.libc import EAGAIN, words
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ def is_limited(record: Record) -> bool:
 def open_init(record: Record) -> int:
     """A pidfd of the jail's PID 1, verified to be the record's. Raises JailError where the jail has ended meanwhile."""
     try:
-        init = registry.open_process(record.init)
+        init = processid.open_process(record.init)
     except OSError as error:
         raise JailError(f'jail "{record.name}": {error.strerror}') from None
     if init < 0:

@@ -12,7 +12,7 @@ import time
 
 from jailng.core import interpreter, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, content, ns
+from jailng.linux import cgroup, content, ns, processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PATIENCE, _TRIES = 1.0, 50
 
 
 def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] = ()) -> str:
-    """Start ``main`` of a module with the jid, PID 1's pid, its pidfd's inode and more numbers; its ``process_id``.
+    """Start ``main`` of a module with the jid, PID 1's pid, its pidfd's inode and more numbers; which process that is.
 
     These signals wait until it wants them. Raises JailError.
     """
@@ -38,12 +38,12 @@ def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] =
 
 
 def spawn(argv: list[str], blocked: tuple[int, ...] = ()) -> str:
-    """Start the interpreter in a session of its own; its ``process_id``. Raises JailError."""
+    """Start the interpreter in a session of its own; which process that is (linux/processid.py). Raises JailError."""
     # None of the caller's streams: who waits for their end would wait for the jail's.
     streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
     try:
         started = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=streams, setsid=True, setsigmask=blocked)
-        return registry.process_id(started)
+        return processid.of(started)
     except OSError as error:
         raise JailError(f"{interpreter.PYTHON}: {error.strerror}") from None
 
@@ -56,7 +56,7 @@ def named(jid: int, who: Callable[[Record], str]) -> Record | None:
     """
     for _ in range(_TRIES):
         record = registry.load(jid)
-        if record is None or registry.is_own(who(record)):
+        if record is None or processid.is_own(who(record)):
             return record
         time.sleep(_PATIENCE / _TRIES)
     return None
@@ -95,8 +95,8 @@ def end(identity: str, patience: float = 0.0) -> None:
 
 
 def _open(identity: str) -> int:
-    """A pidfd of the process of that ``process_id``. Raises OSError if it lives no longer."""
-    pidfd = registry.open_process(identity)
+    """A pidfd of that process. Raises OSError if it lives no longer."""
+    pidfd = processid.open_process(identity)
     if pidfd < 0:
         raise ProcessLookupError
     return pidfd

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import beside, jailinit, process, program, registry
+from jailng.core import beside, jailinit, process, program
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, ns, pty
+from jailng.linux import cgroup, mount, ns, processid, pty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         home = cgroup.open_directory(beside.HOME)
         given = [ends[0], file, directory, init, *ends[1:]]
         running = program.start(_laid_down(home, given, name), jailinit.path())
-        started = registry.process_id(running.forked())
+        started = processid.of(running.forked())
         complaint = running.complaint()
-        if not complaint and not registry.is_alive(started):
+        if not complaint and not processid.is_alive(started):
             complaint = f"process {started.partition(' ')[0]} has ended"
         if complaint:
             raise JailError(f"ng.init: console: {complaint}")

@@ -8,7 +8,7 @@ from jailng.core import blueprint, boot, conflicts, origin, reach, registry, roo
 from jailng.core.index import DIRECTORY, RULES, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import cgroup, ns
+from jailng.linux import cgroup, ns, processid
 from jailng.linux.libc import exists
 
 TYPE_CHECKING = False
@@ -148,7 +148,7 @@ def jail_set(
 
         def there() -> None:
             path = [f"param {line}" for line in params.to_lines(["path"])]
-            record.append([f"init {registry.process_id(slots['init.pid'])}", *path])
+            record.append([f"init {processid.of(slots['init.pid'])}", *path])
             if meanwhile is not None and _will_have_null(booted.build, root):
                 meanwhile(booted.confinement)
 

@@ -11,7 +11,7 @@ import posix
 
 from jailng.core import machine, procfiles, registry
 from jailng.core.process import NOBODYS
-from jailng.linux import cgroup, controller, mount, mountfd
+from jailng.linux import cgroup, controller, mount, mountfd, processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _open(record: Record) -> int:
         place = mountfd.openat2(root, b"proc/" + procfiles.PLACE, _DIRECTORY, mount.BENEATH)
     finally:
         posix.close(root)
-    if posix.fstat(place).st_uid != NOBODYS or not registry.is_alive(record.init):
+    if posix.fstat(place).st_uid != NOBODYS or not processid.is_alive(record.init):
         posix.close(place)
         raise OSError
     return place

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import registry
-from jailng.linux import cgroup, gathering, ns
+from jailng.linux import cgroup, gathering, ns, processid
 from jailng.linux.libc import ESRCH
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class Halted:
         recover(self._record)
         self._was = cgroup.read(_file(self._record)).strip() == b"1"
         if not self._was:
-            self._record.append([f"halted {registry.process_id(posix.getpid())}"])
+            self._record.append([f"halted {processid.of(posix.getpid())}"])
             freeze(self._record)
 
     def __exit__(self, *_: object) -> None:
@@ -48,14 +48,14 @@ class Halted:
 
 def recover(record: Record) -> None:
     """Let a jail go on whose halter has died in the middle. Needs the lock."""
-    if record.halted and not registry.is_alive(record.halted):
+    if record.halted and not processid.is_alive(record.halted):
         thaw(record)
         record.append(["halted "])
 
 
 def look_after(record: Record) -> None:
     """``recover``, for who has not the lock. Raises OSError."""
-    if registry.is_alive(record.halted) or not record.lock():
+    if processid.is_alive(record.halted) or not record.lock():
         return
     try:
         recover(record)

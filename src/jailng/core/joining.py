@@ -11,6 +11,7 @@ from jailng.core import attach, firewall, origin, privileges, registry
 from jailng.core.connection import Policed
 from jailng.core.index import holders
 from jailng.errors import JailError
+from jailng.linux import processid
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def _may_join(record: Record, other: Record) -> bool:
 def _is_there(other: Record) -> bool:
     # One that has been reserved by then and no more will look for this one, when it comes to that.
     begun = f"cgroup {other.cgroup}" in other.undo
-    if begun and not other.created and not registry.is_own(other.starter) and other.lock():
+    if begun and not other.created and not processid.is_own(other.starter) and other.lock():
         other.unlock()
     return begun and other.created and other.alive()
 

@@ -12,7 +12,7 @@ import posix
 
 from jailng.core import attach, beside, interpreter, jailinit, process, program, registry, undo
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, ns
+from jailng.linux import cgroup, mount, ns, processid
 from jailng.linux.libc import ENODATA, words
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ _SECONDS = 15.0  # that others wait for it: as long, and as undoing takes where 
 
 def ensure(record: Record) -> None:
     """See to it that the jail has a keeper, if it can have one. Needs the jail's lock."""
-    if registry.is_alive(record.keeper):
+    if processid.is_alive(record.keeper):
         return
     try:
         _start(record)
@@ -51,7 +51,7 @@ def _start(record: Record) -> None:
         running = program.start(_laid_down(record, home, given), jailinit.path())
         pid = running.forked()
         if not running.complaint():
-            record.append([f"keeper {registry.process_id(pid)}"])
+            record.append([f"keeper {processid.of(pid)}"])
     finally:
         for fd in (home, *given):
             if fd >= 0:
@@ -115,7 +115,7 @@ def settle(record: Record) -> None:
 
 def wait_for(record: Record) -> None:
     """Wait until the keeper of a jail that has ended is done with it, or has left it to others."""
-    registry.ends(record.keeper, _SECONDS)
+    processid.ends(record.keeper, _SECONDS)
 
 
 def main(jid: int, pid: int, inode: int) -> None:
@@ -125,7 +125,7 @@ def main(jid: int, pid: int, inode: int) -> None:
     try:
         record = registry.load(jid)
         # One that the record does not name, since whoever started it was killed, nobody would wait for.
-        if record is not None and record.init == f"{pid} {inode}" and registry.is_own(record.keeper):
+        if record is not None and record.init == f"{pid} {inode}" and processid.is_own(record.keeper):
             _signal.alarm(_PATIENCE)  # ends this process
             # Under the locks of those that it is in, which by that live until it is done: what one of them has lent it
             # goes back there. Where one has died, all go when that is undone, in the right order.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, registry
+from jailng.core import attach
 from jailng.errors import JailError
-from jailng.linux import mount, mountfd, ns
+from jailng.linux import mount, mountfd, ns, processid
 from jailng.linux.libc import EINVAL
 from jailng.linux.visit import AsUser, InNamespace
 
@@ -44,7 +44,7 @@ def apply(record: Record, amounts: Amounts) -> None:
     shared = _shared(amounts)
     tree = attach.open_tree_of(record)
     try:
-        if not registry.is_alive(record.init):
+        if not processid.is_alive(record.init):
             raise JailError(f'jail "{record.name}" not found')
         _set_option(tree, b"dev/pts", mount.DEVPTS_SUPER_MAGIC, _of_terminals(record, amounts), "pseudoterminals")
         size = min(shared, _size_of_shm(record)) // _PAGE * _PAGE

@@ -14,8 +14,9 @@ import fcntl
 import posix
 
 from jailng.core import index
-from jailng.linux.libc import EINVAL, ENOENT, ESRCH
-from jailng.linux.ns import ends_within, is_jailed, pidfd_open
+from jailng.linux import processid
+from jailng.linux.libc import ENOENT
+from jailng.linux.ns import is_jailed
 from jailng.params.values import unescape
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from jailng.core.index import Index
 
 _TEXTS = frozenset("init starter boot broker cgroup controllers guest halted home keeper rules sockets warden".split())
-_NO_PROCESS = (ESRCH, EINVAL, ENOENT)  # the latter two: the number is a thread's, which depends on the kernel
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -39,64 +39,6 @@ def boot_id() -> str:
         _boot.append(posix.read(fd, 64).decode().strip())
         posix.close(fd)
     return _boot[0]
-
-
-def process_id(pid: int) -> str:
-    """What tells a process from every other that ever had its pid: ``PID INODE`` of its pidfd.
-
-    pidfds have an inode of their own since Linux 6.9, unique while the machine runs. Raises OSError (ESRCH).
-    """
-    fd = pidfd_open(pid)
-    try:
-        return f"{pid} {posix.fstat(fd).st_ino}"
-    finally:
-        posix.close(fd)
-
-
-def is_own(identity: str) -> bool:
-    """Whether it is the ``process_id`` of this process."""
-    return identity == process_id(posix.getpid())
-
-
-def is_alive(identity: str) -> bool:
-    """Whether the process of that ``process_id`` lives, which "" is not. Raises OSError where there is no telling."""
-    return not ends(identity, 0)
-
-
-def ends(identity: str, seconds: float) -> bool:
-    """Wait so long for the process of that ``process_id`` to end; whether it has. Raises as ``is_alive`` does."""
-    fd = open_process(identity)
-    if fd < 0:
-        return True
-    try:
-        # A zombie has a pidfd too, but one that is readable: it is no longer alive.
-        return ends_within(fd, seconds)
-    finally:
-        posix.close(fd)
-
-
-def open_process(identity: str) -> int:
-    """A pidfd of the process of that ``process_id``, or -1: it has been reaped.
-
-    Raises OSError where there is no telling. No jail may end because a command has no descriptor left.
-    """
-    pid, _, inode = identity.partition(" ")
-    if not pid:
-        return -1
-    try:
-        fd = pidfd_open(int(pid))
-    except OSError as error:
-        if error.errno not in _NO_PROCESS:
-            raise
-        return -1
-    try:
-        if str(posix.fstat(fd).st_ino) == inode:
-            return fd
-    except BaseException:
-        posix.close(fd)
-        raise
-    posix.close(fd)
-    return -1
 
 
 class Record:
@@ -204,9 +146,9 @@ class Record:
 
     def alive(self) -> bool:
         """Whether this is a jail: its PID 1 lives, and it is started, or being started by a process that lives."""
-        if not self.init or not self.current or not is_alive(self.init):
+        if not self.init or not self.current or not processid.is_alive(self.init):
             return False
-        return self.up or (self.created and is_alive(self.starter))
+        return self.up or (self.created and processid.is_alive(self.starter))
 
     @property
     def shares_network(self) -> bool:
@@ -441,7 +383,12 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
     try:
         fcntl.flock(record._fd, fcntl.LOCK_EX)
         record.append(
-            [f"boot {boot_id()}", f"starter {process_id(posix.getpid())}", f"base {index.uid_base(held.start)}", *lines]
+            [
+                f"boot {boot_id()}",
+                f"starter {processid.of(posix.getpid())}",
+                f"base {index.uid_base(held.start)}",
+                *lines,
+            ]
         )
         posix.link(new, path)
         made.append(path)

@@ -26,14 +26,14 @@ from _socket import (
     socketpair,
 )
 
-from jailng.core import jailinit, process, program, registry
+from jailng.core import jailinit, process, program
 from jailng.core.link import Link, is_loopback, survey
 from jailng.core.operation import Operation
 from jailng.core.stackfilter import hold
 from jailng.core.stackrules import Rules
 from jailng.core.wire import beside
 from jailng.errors import JailError
-from jailng.linux import caps, cgroup, ns
+from jailng.linux import caps, cgroup, ns, processid
 from jailng.linux import rtnetlink as rt
 from jailng.linux.libc import exists, syscall, words
 from jailng.linux.netlink import Netlink
@@ -184,13 +184,13 @@ def channel(record: Record) -> int:
 
 def _channel(record: Record) -> int:
     """-1: the broker has died. Raises JailError, OSError."""
-    broker = registry.open_process(record.sockets)
+    broker = processid.open_process(record.sockets)
     if broker < 0:
         return -1
     try:
         return syscall("pidfd_getfd", broker, _SENDING, 0)
     except OSError as error:
-        if registry.is_alive(record.sockets):
+        if processid.is_alive(record.sockets):
             raise JailError(f"ng.stack=shared: the broker of the jail's sockets: {error.strerror}") from None
         return -1
     finally:
@@ -235,7 +235,7 @@ def _start(record: Record, init: int) -> None:
         complaint = running.complaint()
         if complaint:
             raise JailError(f"ng.stack=shared: {complaint}")
-        record.append([f"sockets {registry.process_id(pid)}"])
+        record.append([f"sockets {processid.of(pid)}"])
     finally:
         posix.close(home)
         receiving.close()

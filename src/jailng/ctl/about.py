@@ -14,7 +14,7 @@ from jailng.ctl import jails as listed
 from jailng.ctl.state import Known
 from jailng.errors import JailError
 from jailng.limits import standing
-from jailng.linux import cgroup, controller
+from jailng.linux import cgroup, controller, processid
 from jailng.observe import posts, store
 from jailng.params.limit import RESOURCES
 from jailng.procs.jails import Jails, membership
@@ -139,7 +139,7 @@ def _consoles(record: Record) -> list[tuple[str, str]]:
 
 def _process(identity: str) -> dict[str, Any]:
     pid = identity.partition(" ")[0]
-    return {"pid": int(pid) if pid else None, "lives": registry.is_alive(identity)}
+    return {"pid": int(pid) if pid else None, "lives": processid.is_alive(identity)}
 
 
 def _name(jid: int) -> str:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from errno import EACCES, EPERM, EROFS
 from pathlib import Path
 
-from jailng.core import registry
 from jailng.core.index import DIRECTORY
+from jailng.linux import processid
 
 _PLACE = Path(DIRECTORY, "restart")
 _FILE = re.compile(r"(\d+ \d+)(\.new)?", re.ASCII)
@@ -31,7 +31,7 @@ def begin(names: Collection[str]) -> Path | None:
     None where nothing may be left: for who is not root, and may not restart anything either, and in a jail whose /run
     is read-only.
     """
-    file = _PLACE / registry.process_id(os.getpid())
+    file = _PLACE / processid.of(os.getpid())
     try:
         for place, mode in ((_PLACE.parent, 0o755), (_PLACE, 0o700)):  # the registry's, whatever the umask
             with suppress(FileExistsError):
@@ -68,7 +68,7 @@ def _left() -> Iterator[Path]:
         return
     for file in files:
         found = _FILE.fullmatch(file.name)
-        if found and not registry.is_alive(found[1]):
+        if found and not processid.is_alive(found[1]):
             yield file
 
 

@@ -18,7 +18,7 @@ from jailng.core.index import DIRECTORY
 from jailng.core.registry import Record
 from jailng.engine.files import Files
 from jailng.errors import JailError
-from jailng.linux import cgroup, ns
+from jailng.linux import cgroup, ns, processid
 from jailng.params.values import visible
 
 CONFIGURATION = "/etc/jail.conf"
@@ -173,7 +173,7 @@ def _state(record: Record, locks: set[str]) -> str:
         locked = f"{_device(file)}:{os.fstat(file).st_ino}" in locks
     finally:
         os.close(file)
-    if not record.up and registry.is_alive(record.starter):
+    if not record.up and processid.is_alive(record.starter):
         return DYING if begun and not record.alive() else STARTING
     if locked:
         return DYING

@@ -11,9 +11,9 @@ from __future__ import annotations
 import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from jailng.core import attach, beside, deviceprogram, elsewhere, interpreter, nested, own, registry
+from jailng.core import attach, beside, deviceprogram, elsewhere, interpreter, nested, own
 from jailng.errors import JailError, explain
-from jailng.linux import cgroup, child, mount, mountfd
+from jailng.linux import cgroup, child, mount, mountfd, processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _BACKLOG = 64
 
 def ensure(record: Record) -> None:
     """See to it that a jail which may have jails in it has its broker. Needs the jail's lock. Raises JailError."""
-    if record.params.get("children.max", "0") == "0" or registry.is_alive(record.broker):
+    if record.params.get("children.max", "0") == "0" or processid.is_alive(record.broker):
         return
     listening = _listen(record)
     try:
@@ -43,7 +43,7 @@ def ensure(record: Record) -> None:
 
 def revive(record: Record) -> None:
     """As ``ensure``, unless another command is at work on the jail, or the jail's root keeps it from having one."""
-    if not registry.is_alive(record.broker) and record.lock(wait=False):
+    if not processid.is_alive(record.broker) and record.lock(wait=False):
         try:
             ensure(record)
         except JailError:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, guest, registry
+from jailng.core import attach, guest
 from jailng.engine import command, inside
 from jailng.errors import JailError
-from jailng.linux import ns
+from jailng.linux import ns, processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _end(life: Life, what: str, kind: guest.Kind, seconds: int) -> Walk:
     import time
 
     try:
-        pidfd = registry.open_process(life.there.init)
+        pidfd = processid.open_process(life.there.init)
     except OSError as error:
         life.voice.warn(f"{what}: {error.strerror}")
         return

@@ -23,6 +23,7 @@ from jailng.engine import beginning, held, life, modify
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
 from jailng.errors import JailError, explain
+from jailng.linux import processid
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -228,7 +229,7 @@ class Worker:
     def _finish(self) -> None:
         for fd in (self.requests.fileno(), self.program):
             self.loop.ignore(fd)
-        starting = [registry.process_id(task.pid) for task in self.loop.tasks.values() if task.kind == "start"]
+        starting = [processid.of(task.pid) for task in self.loop.tasks.values() if task.kind == "start"]
         for task in self.loop.tasks.values():
             if task.kind != "errand":
                 self.loop.signal(task, _SIGKILL)

@@ -6,8 +6,9 @@ what the kernel keeps). The rest is watched (limits/watch.py).
 
 from __future__ import annotations
 
-from jailng.core import fresh, registry
+from jailng.core import fresh
 from jailng.limits import database
+from jailng.linux import processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def look_after(record: Record) -> None:
 
     done = _texts(record.name) == record.rules and not record.limiting
     limits = watch.watched([rule.limit for rule in rules(record)])
-    if done and (not limits or registry.is_alive(record.warden)):
+    if done and (not limits or processid.is_alive(record.warden)):
         return
     if record.lock(wait=False):
         try:

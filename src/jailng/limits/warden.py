@@ -16,7 +16,7 @@ from jailng.core import limit as kernel
 from jailng.errors import JailError, explain
 from jailng.limits import database, offender, refusals, standing, syslog, watch
 from jailng.limits.rule import of_jail
-from jailng.linux import ns
+from jailng.linux import ns, processid
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -109,7 +109,7 @@ class Warden:
         try:
             self._stamp = ()
             self._look_for_rules()
-            if not self.watches and registry.is_own(self.record.warden):
+            if not self.watches and processid.is_own(self.record.warden):
                 self.record.append(["warden "])
             return not self.watches
         finally:

@@ -6,7 +6,8 @@ jail starts it anew.
 
 from __future__ import annotations
 
-from jailng.core import beside, registry
+from jailng.core import beside
+from jailng.linux import processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def watched(limits: list[Limit]) -> list[Limit]:
 
 def ensure(record: Record, limits: list[Limit]) -> None:
     """See to it that these are watched, and if there are none that nobody watches. Needs the lock. Raises JailError."""
-    if registry.is_alive(record.warden):
+    if processid.is_alive(record.warden):
         beside.tell(record.warden, _SIGHUP)  # it looks for itself, and ends where there is nothing for it to do
     elif limits:
         # Until it listens, what tells it to look again waits.

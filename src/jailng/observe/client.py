@@ -11,6 +11,7 @@ from contextlib import suppress
 from jailng.core import registry
 from jailng.core.registry import Record
 from jailng.errors import JailError
+from jailng.linux import processid
 from jailng.observe import event, posts, watchers
 from jailng.observe.event import Event
 from jailng.params.values import visible
@@ -72,7 +73,7 @@ def connect(record: Record) -> Watching:
     Raises JailError: what the kernel or the jail lacks for it.
     """
     for one in registry.upwards(record):
-        if registry.is_alive(one.posts.get(_KIND, "")):
+        if processid.is_alive(one.posts.get(_KIND, "")):
             with suppress(OSError):
                 return _connected(one)
     reason = ""
@@ -87,7 +88,7 @@ def connect(record: Record) -> Watching:
             reason = error.strerror or str(error)
         finally:
             record.unlock()
-        registry.ends(record.posts.get(_KIND, ""), _SECONDS)  # one that nobody watched any more was about to leave
+        processid.ends(record.posts.get(_KIND, ""), _SECONDS)  # one that nobody watched any more was about to leave
     raise JailError(f"{visible(record.name)}: its terminals cannot be watched: {reason}")
 
 
@@ -106,7 +107,7 @@ def keep(record: Record) -> None:
     except TimeoutError:
         pass  # it is there, and does not get to it
     except OSError:
-        registry.ends(record.posts.get(_KIND, ""), _SECONDS)
+        processid.ends(record.posts.get(_KIND, ""), _SECONDS)
 
 
 def _connected(record: Record) -> Watching:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import beside, elsewhere, registry
+from jailng.core import beside, elsewhere
 from jailng.errors import JailError
-from jailng.linux import ns
+from jailng.linux import ns, processid
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def settle(record: Record) -> None:
 
         forward.check(record.params["ng.log"])
     for kind in list(record.posts):
-        if registry.is_alive(record.posts[kind]):
+        if processid.is_alive(record.posts[kind]):
             if kind == "packets" and " filter " in record.params.get("ng.watch", ""):
                 _check_filter(record)
             beside.tell(record.posts[kind], _SIGHUP)
@@ -77,7 +77,7 @@ def ensure(record: Record, kind: str) -> None:
 
     Needs the jail's lock. Raises JailError, OSError.
     """
-    if registry.is_alive(record.posts.get(kind, "")):
+    if processid.is_alive(record.posts.get(kind, "")):
         return
     hears, tells = posix.pipe2(posix.O_CLOEXEC)
     try:
@@ -111,7 +111,7 @@ def _hear(hears: int, started: str) -> str:
 
 def follow(record: Record, wait: bool = True) -> None:
     """Have packets be taken of what a jail has been lent as it is now; by default it is when this returns."""
-    if not registry.is_alive(record.posts.get("packets", "")):
+    if not processid.is_alive(record.posts.get("packets", "")):
         return
     beside.tell(record.posts["packets"], _SIGHUP)
     if wait:
@@ -126,7 +126,7 @@ def follow(record: Record, wait: bool = True) -> None:
 def look_after(record: Record) -> None:
     """Start those that were killed, unless another command is at work on the jail. What fails then is told later."""
     try:
-        if all(registry.is_alive(record.posts.get(kind, "")) for kind in wanted(record)):
+        if all(processid.is_alive(record.posts.get(kind, "")) for kind in wanted(record)):
             return
         if record.lock(wait=False):
             try:

@@ -1,0 +1,68 @@
+"""What a process is known by in a record: its pid, and what tells it from every other that ever had that pid."""
+
+from __future__ import annotations
+
+import posix
+
+from jailng.linux.libc import EINVAL, ENOENT, ESRCH
+from jailng.linux.ns import ends_within, pidfd_open
+
+_NO_PROCESS = (ESRCH, EINVAL, ENOENT)  # the latter two: the number is a thread's, which depends on the kernel
+
+
+def of(pid: int) -> str:
+    """What tells a process from every other that ever had its pid: ``PID INODE`` of its pidfd.
+
+    pidfds have an inode of their own since Linux 6.9, unique while the machine runs. Raises OSError (ESRCH).
+    """
+    fd = pidfd_open(pid)
+    try:
+        return f"{pid} {posix.fstat(fd).st_ino}"
+    finally:
+        posix.close(fd)
+
+
+def is_own(identity: str) -> bool:
+    """Whether it is the identity of this process."""
+    return identity == of(posix.getpid())
+
+
+def is_alive(identity: str) -> bool:
+    """Whether the process of that identity lives, which "" is not. Raises OSError where there is no telling."""
+    return not ends(identity, 0)
+
+
+def ends(identity: str, seconds: float) -> bool:
+    """Wait so long for the process of that identity to end; whether it has. Raises as ``is_alive`` does."""
+    fd = open_process(identity)
+    if fd < 0:
+        return True
+    try:
+        # A zombie has a pidfd too, but one that is readable: it is no longer alive.
+        return ends_within(fd, seconds)
+    finally:
+        posix.close(fd)
+
+
+def open_process(identity: str) -> int:
+    """A pidfd of the process of that identity, or -1: it has been reaped.
+
+    Raises OSError where there is no telling. No jail may end because a command has no descriptor left.
+    """
+    pid, _, inode = identity.partition(" ")
+    if not pid:
+        return -1
+    try:
+        fd = pidfd_open(int(pid))
+    except OSError as error:
+        if error.errno not in _NO_PROCESS:
+            raise
+        return -1
+    try:
+        if str(posix.fstat(fd).st_ino) == inode:
+            return fd
+    except BaseException:
+        posix.close(fd)
+        raise
+    posix.close(fd)
+    return -1
