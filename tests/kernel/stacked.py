@@ -94,6 +94,10 @@ def having(*words: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("cell", [words], indirect=True, ids=[" ".join(words)])
 
 
+BOTH = having(f"ip4.addr={ONE}", f"ip6.addr={ONE6}")
+SEVERAL = having(f"ip4.addr={ONE},{TWO}", f"ip6.addr={ONE6},{TWO6}")
+
+
 def answers(address: str, port: int) -> bool:
     """Whether a connection is made in the time that the loopback has for a hundred others."""
     with Socket(family(address)) as one:

@@ -12,12 +12,11 @@ import pytest
 
 import jailng
 from jailng.api import connection
-from tests.kernel import faults
+from tests.kernel import faults, ruled
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
     Namespace,
     Socket,
-    attach,
     client,
     counter,
     datagrams,
@@ -27,20 +26,11 @@ from tests.kernel.networks import (
     run,
     server,
 )
+from tests.kernel.ruled import HOST, HOST6, JAIL, JAIL6, OTHER, OTHER6, PEER, PEER6, lan
 
-HOST, HOST6 = "198.51.100.1", "2001:db8:1::1"
-PEER, PEER6 = "198.51.100.2", "2001:db8:1::2"
-JAIL, JAIL6 = "198.51.100.10", "2001:db8:1::10"
-OTHER, OTHER6 = "198.51.100.11", "2001:db8:1::11"
+__all__ = ["lan"]  # a fixture
+
 WORLD, WORLD6 = "203.0.113.2", "2001:db8:2::2"
-
-
-@pytest.fixture
-def lan() -> Iterator[Namespace]:
-    with attach("ep0", (f"{HOST}/24", f"{HOST6}/64"), (f"{PEER}/24", f"{PEER6}/64")) as made:
-        for last in ("10", "11"):
-            ip(f"address add 198.51.100.{last}/24 dev ep0", f"address add 2001:db8:1::{last}/64 dev ep0 nodad")
-        yield made
 
 
 @pytest.fixture
@@ -52,20 +42,8 @@ def world(lan: Namespace) -> Namespace:
     return lan
 
 
-class Cell:
-    """Jails that are made with some rules, and removed in the end."""
-
-    def __init__(self, jail: Command, root: Path) -> None:
-        self.jail = jail
-        self.root = root
-        self.made: list[str] = []
-
-    def __call__(self, *rules: str, name: str = "cell", words: tuple[str, ...] = ()) -> None:
-        given = words or (f"ip4.addr={JAIL}", f"ip6.addr={JAIL6}")
-        egress = [f"ng.egress={rule}" for rule in rules]
-        done = self.jail("-c", f"name={name}", f"path={self.root}", *given, *egress, "persist")
-        assert (done.returncode, done.stderr) == (0, "")
-        self.made.append(name)
+class Cell(ruled.Cell):
+    parameter = "ng.egress"
 
     def other(self, *rules: str) -> None:
         self(*rules, name="other", words=(f"ip4.addr={OTHER}", f"ip6.addr={OTHER6}"))
@@ -73,10 +51,6 @@ class Cell:
     def change(self, rules: str, name: str = "cell") -> None:
         done = self.jail("-m", f"name={name}", f"ng.egress={rules}")
         assert (done.returncode, done.stderr) == (0, "")
-
-    def remove(self) -> None:
-        for name in reversed(self.made):
-            self.jail("-r", name)
 
 
 @pytest.fixture

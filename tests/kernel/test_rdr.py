@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
+from tests.kernel import ruled
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
     Departures,
@@ -29,18 +30,9 @@ from tests.kernel.networks import (
     server,
     switch,
 )
+from tests.kernel.ruled import HOST, HOST6, JAIL, JAIL6, PEER, PEER6, lan
 
-HOST, HOST6 = "198.51.100.1", "2001:db8:1::1"
-PEER, PEER6 = "198.51.100.2", "2001:db8:1::2"
-JAIL, JAIL6 = "198.51.100.10", "2001:db8:1::10"
-
-
-@pytest.fixture
-def lan() -> Iterator[Namespace]:
-    with attach("ep0", (f"{HOST}/24", f"{HOST6}/64"), (f"{PEER}/24", f"{PEER6}/64")) as made:
-        for last in ("10", "11"):
-            ip(f"address add 198.51.100.{last}/24 dev ep0", f"address add 2001:db8:1::{last}/64 dev ep0 nodad")
-        yield made
+__all__ = ["lan"]  # a fixture
 
 
 @pytest.fixture
@@ -52,25 +44,8 @@ def far() -> Iterator[Namespace]:
         yield made
 
 
-class Cell:
-    """A jail that is made with some redirects, and removed in the end."""
-
-    def __init__(self, jail: Command, root: Path) -> None:
-        self.jail = jail
-        self.root = root
-        self.made: list[str] = []
-
-    def __call__(self, *rules: str, name: str = "cell", words: tuple[str, ...] = ()) -> None:
-        given = words or (f"ip4.addr={JAIL}", f"ip6.addr={JAIL6}")
-        redirects = [f"ng.rdr={rule}" for rule in rules]
-        done = self.jail("-c", f"name={name}", f"path={self.root}", *given, *redirects, "persist")
-        assert (done.returncode, done.stderr) == (0, "")
-        self.made.append(name)
-
-    def remove(self) -> None:
-        for name in reversed(self.made):
-            self.jail("-r", name)
-        self.made.clear()
+class Cell(ruled.Cell):
+    parameter = "ng.rdr"
 
 
 @pytest.fixture

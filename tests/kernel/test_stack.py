@@ -22,6 +22,7 @@ from tests.kernel.conftest import Command, Shim
 from tests.kernel.networks import Namespace, attach, client, counter, datagrams, host_addresses, ip, run, server
 from tests.kernel.stacked import (
     BEGIN,
+    BOTH,
     HOST,
     HOST6,
     ONE,
@@ -29,6 +30,7 @@ from tests.kernel.stacked import (
     PEER,
     PEER6,
     PYTHON,
+    SEVERAL,
     TWO,
     TWO6,
     Inside,
@@ -44,8 +46,6 @@ from tests.kernel.stage import Stage
 
 __all__ = ["cell", "lan"]  # fixtures
 
-BOTH = having(f"ip4.addr={ONE}", f"ip6.addr={ONE6}")
-SEVERAL = having(f"ip4.addr={ONE},{TWO}", f"ip6.addr={ONE6},{TWO6}")
 
 _LISTEN = "s = made(); s.bind(('', 21)); s.listen(); tell(name=s.getsockname(), pid=os.getpid()); "
 

@@ -12,12 +12,14 @@ import pytest
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, datagrams, ip, server, set_switch
 from tests.kernel.stacked import (
+    BOTH,
     HOST,
     HOST6,
     ONE,
     ONE6,
     PEER,
     PEER6,
+    SEVERAL,
     TWO,
     TWO6,
     Inside,
@@ -33,8 +35,6 @@ from tests.kernel.stage import Stage
 
 __all__ = ["cell", "lan"]  # fixtures
 
-BOTH = having(f"ip4.addr={ONE}", f"ip6.addr={ONE6}")
-SEVERAL = having(f"ip4.addr={ONE},{TWO}", f"ip6.addr={ONE6},{TWO6}")
 RAW = having(f"ip4.addr={ONE}", f"ip6.addr={ONE6}", "allow.raw_sockets")
 
 _FROM = """
