@@ -272,7 +272,10 @@ class Campaign:
             if not done.fired:
                 pass
             elif self.judge(what, done):
-                self.same(what, name, reference)
+                if fault == KILL and not self.is_there(name):
+                    self.run("jail", "-r", name)  # it was PID 1, which the command had no more to wait for
+                else:
+                    self.same(what, name, reference)
             else:
                 if done.status == 1:
                     self.nothing_remains(what)
