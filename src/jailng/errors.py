@@ -5,12 +5,14 @@ class JailError(Exception):
     """A failure that one line explains.
 
     ``str(error)`` is the sentence as FreeBSD's tools print it after ``jail: ``: lower case, no full stop.
-    ``status`` is the exit status of the command that meets it; jail(8), jls(8) and jexec(8) know only 1.
+    ``status`` is the exit status of the command that meets it; jail(8), jls(8) and jexec(8) know only 1. ``told``:
+    whoever is to know it has been told.
     """
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+        self.told = False
 
 
 class UsageError(JailError):
@@ -26,7 +28,9 @@ class Mistakes(JailError):
 
 
 def messages(error: BaseException) -> list[str]:
-    """The lines that an error is to be told in."""
+    """The lines that an error is still to be told in."""
+    if isinstance(error, JailError) and error.told:
+        return []
     return error.messages if isinstance(error, Mistakes) else [explain(error)]
 
 

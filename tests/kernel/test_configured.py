@@ -158,6 +158,38 @@ def test_restart_with_dependencies(configured: Configured, jls: Command) -> None
     _lines(configured(CHAIN, "-qr", "*"))
 
 
+def test_a_change_that_takes_a_restart_among_jails_that_depend_on_it(configured: Configured, jls: Command) -> None:
+    text = "e { vnet; } l { depend = e; } m { depend = l; } n { }"
+    _lines(configured(text.replace("vnet;", ""), "-qc"))
+    assert _lines(configured(text, "-mr")) == ["n: updated", "e: created", "l: created", "m: created"]
+    _lines(configured(text, "-qr", "e"))
+    text = text.replace("depend = e", "depend = e; vnet")
+    _lines(configured("l { } m { }", "-qc"))
+    assert sorted(_lines(configured(text, "-cmr"))) == ["e: created", "l: created", "m: created", "n: updated"]
+    assert jls("vnet").stdout.split() == ["inherit", "new", "new", "inherit"]
+    _lines(configured(text, "-qr", "*"))
+
+
+def test_a_wildcard_with_what_depends_on_its_jails_by_way_of_others(configured: Configured, jls: Command) -> None:
+    text = "a { children.max = 5; b { children.max = 1; c { } } d { depend = x; } } x { depend = a.b; }"
+    _lines(configured(text, "-qc", "a.b.c"))
+    assert _lines(configured(text, "-r", "a.*")) == ["a.b.c: removed", "a.b: removed"]
+    assert _lines(configured(text, "-r", "*")) == ["a: removed"]
+
+
+def test_a_failure_is_told_before_what_undoes_it(checkout: Path, conf: Callable[[str], Path], small_root: Path) -> None:
+    path = conf('a { mount = "tmpfs $path/var tmpfs rw"; exec.start = false; }')
+    (small_root / "var").mkdir(exist_ok=True)
+    argv = [str(checkout / "bin/jail"), "-f", str(path), "-vc"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines()[-4:] == [
+        "a: run command in jail: false",
+        "jail: a: false: failed",
+        "a: removed",
+        f"a: run command: /sbin/umount -t tmpfs {small_root}/var",
+    ]
+
+
 def test_create_or_modify_or_restart(configured: Configured, jls: Command) -> None:
     assert _lines(configured("a { host.hostname = one; }", "-cm")) == ["a: created"]
     assert _lines(configured("a { host.hostname = two; }", "-cm")) == ["a: updated"]

@@ -15,6 +15,7 @@ import pytest
 
 from tests.kernel.conftest import Command
 
+PIPE = subprocess.PIPE
 Write = Callable[[str], Path]
 
 
@@ -212,6 +213,24 @@ def test_interrupted(
         assert running.wait(20) == -number
         os.killpg(running.pid, signal.SIGKILL)  # the hook, which is left to itself
     assert not list(Path("/run/jailng/jails").iterdir())
+    assert str(small_root / "scratch") not in Path("/proc/mounts").read_text()
+
+
+def test_interrupted_with_mounts_upon_mounts(checkout: Path, conf: Write, tmp_path: Path, small_root: Path) -> None:
+    """What was begun last goes first: a jail that came later may have mounted on what an earlier one has mounted."""
+    os.mkfifo(tmp_path / "here")
+    path = conf(
+        "mount = \"tmpfs $path/scratch tmpfs rw 0 0\"; exec.poststart = 'sleep 1000';"
+        f" a {{ }} b {{ }} c {{ exec.poststart = 'echo > {tmp_path}/here; exec sleep 1000'; }}"
+    )
+    argv = [str(checkout / "bin/jail"), "-f", str(path), "-c"]
+    with subprocess.Popen(argv, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True) as running:
+        (tmp_path / "here").read_text()
+        running.send_signal(signal.SIGINT)
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
+        os.killpg(running.pid, signal.SIGKILL)  # the hooks, which hold the pipes
+        said = running.communicate(timeout=20)
+    assert said == ("a: created\nb: created\nc: created\nc: removed\nb: removed\na: removed\n", "")
     assert str(small_root / "scratch") not in Path("/proc/mounts").read_text()
 
 

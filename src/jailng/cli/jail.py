@@ -128,6 +128,12 @@ class Voice(life.Voice):
         """Always."""
         printing.complain(f"jail: {self._named(text)}")
 
+    def fail(self, error: JailError) -> None:
+        """Always."""
+        for text in messages(error):
+            self.warn(text)
+        error.told = True
+
     def _named(self, text: str) -> str:
         return f"{self.name}: {text}" if self.name else text
 

@@ -83,6 +83,8 @@ class Batch:
             self.complain(jail, "skipped")
         jail.failed = True
         self.failed = self.failed or jail.work != 0
+        if jail.waiting == "open":  # there is nothing left that it could wait for
+            self._make_ready(jail)
 
     def want(
         self, jails: Iterable[Jail], work: int, clean: bool = False, wild: bool = False, everything: bool = False
@@ -105,6 +107,7 @@ class Batch:
 
     def run(self) -> None:
         """Do it all."""
+        self._foresee_restarts()
         try:
             while (found := self._next()) is not None:
                 jail, timed_out = found
@@ -113,9 +116,24 @@ class Batch:
                 else:
                     self._begin(jail)
         finally:
-            for jail in self.jails.values():
+            # In what another has begun there may be what this one has: a mount, or the jail itself.
+            for jail in reversed(self.jails.values()):
                 if jail.walk is not None:
                     self._abandon(jail, jail.walk)
+
+    def _foresee_restarts(self) -> None:
+        """Decide of -mr and -cmr what is a restart: then those go first that depend on such a jail, else they go last.
+
+        FreeBSD decides when a jail has its turn, and one that then waits for those that wait for it is never done.
+        """
+        for jail in self.jails.values():
+            if jail.work in (SET | STOP, _ALL) and not jail.failed:
+                try:
+                    self._decide(jail, self._look_up(jail))
+                except (JailError, OSError):
+                    self._make_ready(jail)  # to meet that again, and be told of it, without waiting for others
+                if jail.stops:
+                    self._make_ready(jail)
 
     def _abandon(self, jail: Jail, walk: Walk) -> None:
         try:
@@ -162,20 +180,26 @@ class Batch:
             self._done(jail)
             return
         try:
-            if jail.params is None:
-                jail.params = jail.read(jail.work == STOP)
-            if not jail.sought:
-                jail.sought = True
-                jail.record = jail.record or self._running_jail(jail.params)
-            self._decide(jail, jail.params)
-            _WORK[jail.work](self, jail, jail.params)
+            params = self._look_up(jail)
+            self._decide(jail, params)
+            _WORK[jail.work](self, jail, params)
         except (JailError, OSError) as error:
             self._fell(jail, error)
 
+    def _look_up(self, jail: Jail) -> Parameters:
+        """Its parameters, and its record if it runs. Raises JailError, OSError."""
+        if jail.params is None:
+            jail.params = jail.read(jail.work == STOP)
+        if not jail.sought:
+            jail.sought = True
+            jail.record = jail.record or self._running_jail(jail.params)
+        return jail.params
+
     def _fell(self, jail: Jail, error: Exception) -> None:
         jail.walk = None
+        jail.failed = self.failed = True
         for text in messages(error):
-            self.fail(jail, text)
+            self.complain(jail, text)
         self._done(jail)
 
     @staticmethod
@@ -339,14 +363,15 @@ class Batch:
             return False
         left = 0
         for edge in jail.edges():
-            if edge.seen:
+            if edge.met & jail.way:
                 continue
             other = edge.later if jail.stops else edge.earlier
+            met = other.record is None if jail.stops else other.record is not None
             if other.failed:
-                self._skip(jail)
+                if not (jail.stops and other.sought and met):
+                    self._skip(jail)
                 continue
             self._draw(jail, other)
-            met = other.record is None if jail.stops else other.record is not None
             if not (edge.light and other.sought and met):
                 left += 1
         if jail.failed:
@@ -358,6 +383,7 @@ class Batch:
 
     def _draw(self, jail: Jail, other: Jail) -> None:
         """Have the other do what this one's work asks of it, unless it has more to do already."""
+        self._reconsider(jail, other)
         if bin(other.work).count("1") > 1:
             return
         begins = other.work == 0
@@ -380,17 +406,38 @@ class Batch:
             other.count()
         if begins:
             self._wanted += 1
+        if begins or (again and other.waiting == "open"):  # what it has waited for is not what it waits for now
             self._make_ready(other)
+
+    @staticmethod
+    def _reconsider(jail: Jail, other: Jail) -> None:
+        """Let the other be drawn once more, where what it was drawn into is not the last word."""
+        if other.work == START | SET and jail.stops:
+            other.work = START  # which comes to a restart
+        elif other.over and other.work == STOP and jail.work == START:  # it was stopped for another's sake
+            other.work, other.over, other.params = 0, False, None
 
     def _done(self, jail: Jail, light: bool = False) -> None:
         """Let those go on that waited for it (dep_done in state.c); ``light``: who only needs it there, or gone."""
-        edges = jail.after if jail.stops else jail.before
-        for edge in edges:
-            if edge.seen or (light and not edge.light):
+        way = jail.way
+        failed = jail.failed and not (jail.drawn and jail.work == SET)
+        self._let_go_on(jail, way, failed, light)
+        jail.over = not light
+        if jail.failed and jail.work == START | STOP:  # it will not come to its start
+            self._let_go_on(jail, START, failed, light)
+        elif jail.failed and not jail.stops:  # nor, if it runs, to its end
+            self._let_go_on(jail, STOP, jail.record is not None or not jail.sought, light)
+
+    def _let_go_on(self, jail: Jail, way: int, failed: bool, light: bool) -> None:
+        for edge in jail.after if way == STOP else jail.before:
+            if edge.met & way or (light and not edge.light):
                 continue
-            edge.seen = True
-            other = edge.earlier if jail.stops else edge.later
-            if jail.failed and not (jail.drawn and jail.work == SET):
+            if not failed:
+                edge.met |= way
+            other = edge.earlier if way == STOP else edge.later
+            if other.way != way:  # it goes the other way first, and will see to this edge when it has its turn
+                continue
+            if failed:
                 self._skip(other)
             other.open -= 1
             if other.open == 0 and other.waiting == "open":

@@ -246,7 +246,9 @@ def starting(life: Life) -> Walk:
         raise
     try:
         yield from walk(life, START)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, JailError):
+            life.voice.fail(error)
         if life.ready is not None:
             life.ready.close()
         _walk_back(life)

@@ -15,15 +15,18 @@ START, SET, STOP = 1, 2, 4
 
 
 class Edge:
-    """``later`` depends on ``earlier``; ``light``: only on its being there, as on the jail it is in."""
+    """``later`` depends on ``earlier``; ``light``: only on its being there, as on the jail it is in.
 
-    __slots__ = ("earlier", "later", "light", "seen")
+    ``met``: START when ``earlier`` has been started, or set; STOP when ``later`` has been stopped. A restart is both.
+    """
+
+    __slots__ = ("earlier", "later", "light", "met")
 
     def __init__(self, later: Jail, earlier: Jail, light: bool) -> None:
         self.later = later
         self.earlier = earlier
         self.light = light
-        self.seen = False
+        self.met = 0
 
 
 class Jail:
@@ -32,12 +35,12 @@ class Jail:
     ``read`` gives its parameters, or raises JailError; with true for its argument those that it is stopped by. ``work``
     is what is to be done, some of START, SET and STOP; ``wild`` that it was not asked for by its name, ``drawn`` that
     it is there because another depends on it. ``clean``: what was made around it goes also where it does not run any
-    more. ``killed``: it was running, and is only to be taken apart (engine/ahead.py).
+    more. ``killed``: it was running, and is only to be taken apart (engine/ahead.py). ``over``: its work is done.
     """
 
     __slots__ = (
-        "after", "before", "clean", "drawn", "failed", "killed", "name", "open", "params", "read", "record", "sought",
-        "waiting", "walk", "wild", "work",
+        "after", "before", "clean", "drawn", "failed", "killed", "name", "open", "over", "params", "read", "record",
+        "sought", "waiting", "walk", "wild", "work",
     )  # fmt: skip
 
     def __init__(self, name: str, read: Callable[[bool], Parameters]) -> None:
@@ -50,7 +53,7 @@ class Jail:
         self.before: list[Edge] = []  # those that depend on it
         self.open = 0  # how many of these are not done yet
         self.work = 0
-        self.failed = self.wild = self.drawn = self.clean = self.killed = False
+        self.failed = self.wild = self.drawn = self.clean = self.killed = self.over = False
         self.walk: Walk | None = None
         self.waiting = ""  # the queue in which it is
 
@@ -58,6 +61,11 @@ class Jail:
     def stops(self) -> bool:
         """Whether it is to be stopped before anything else."""
         return self.work & (SET | STOP) == STOP
+
+    @property
+    def way(self) -> int:
+        """STOP, or START for what it does otherwise."""
+        return STOP if self.stops else START
 
     def edges(self) -> list[Edge]:
         """What has to be done before it is its turn."""
@@ -71,10 +79,8 @@ class Jail:
 
     def count(self) -> None:
         """Count what has to be done before it, from now on."""
-        edges = self.edges()
-        for edge in edges:
-            edge.seen = False
-        self.open = len(edges)
+        way = self.way
+        self.open = sum([not edge.met & way for edge in self.edges()])
 
 
 def connect(

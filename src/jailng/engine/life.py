@@ -85,6 +85,9 @@ class Voice:
     def warn(self, text: str) -> None:
         """What ought to be mended."""
 
+    def fail(self, error: JailError) -> None:
+        """Why it is not started, before what it has come to is undone. Who tells that marks the error as told."""
+
 
 class Life:
     """One jail on its way: its parameters, its record once it has one, and whom to tell.
