@@ -1,5 +1,7 @@
 """The two ways in which a command fails, and the status it then exits with."""
 
+from __future__ import annotations
+
 
 class JailError(Exception):
     """A failure that one line explains.
@@ -25,6 +27,10 @@ class Mistakes(JailError):
     def __init__(self, messages: list[str]) -> None:
         super().__init__("; ".join(messages))
         self.messages = messages
+
+    def __reduce__(self) -> tuple[type[Mistakes], tuple[list[str]]]:
+        """A pickle calls with what this was called with."""
+        return type(self), (self.messages,)
 
 
 def messages(error: BaseException) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,8 @@ import pytest
 import jailng
 from jailng.api import connection
 from jailng.api.jail import Jail
+from jailng.engine.order import Order
+from jailng.errors import JailError, Mistakes, UsageError, messages
 from tests.unit.fake_worker import FakeWorker
 
 PIPE = subprocess.PIPE
@@ -31,6 +36,36 @@ def jail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Jail]:
     made._jid, made._identity = 7, "100 200"
     yield made
     worker.end()
+
+
+@pytest.mark.parametrize(
+    "error", [JailError("a", 7), UsageError("b"), Mistakes(["one", "two"]), connection.Died()], ids=repr
+)
+def test_errors_pass_from_process_to_process(error: JailError) -> None:
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), str(again), again.status) == (type(error), str(error), error.status)
+        assert messages(again) == messages(error)
+
+
+@pytest.mark.parametrize("words", [{"encoding": "no-such"}, {"errors": "no-such"}])
+def test_an_unknown_encoding_is_told_before_the_command_is_started(
+    jail: Jail, tmp_path: Path, words: dict[str, Any]
+) -> None:
+    before = _open(connection._worker)
+    with pytest.raises(LookupError):
+        jail.run(sh(f"touch {tmp_path}/started"), capture_output=True, **words)
+    with pytest.raises(LookupError):
+        asyncio.run(jail.arun(sh(f"touch {tmp_path}/started"), capture_output=True, **words))
+    assert _open(connection._worker) == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_for_a_jail_whose_first_process_is_on_its_way_out() -> None:
+    order = Order.__new__(Order)
+    gone: Any = SimpleNamespace(jid=9, record=SimpleNamespace(init_pid=1 << 23))  # pids end below that
+    order.jail, order.numbers, order.ours = gone, (-1, -1, -1), []
+    with pytest.raises(JailError, match="jail 9 not found"):
+        order._streams(0)
 
 
 def sh(text: str) -> list[str]:

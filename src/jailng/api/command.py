@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import locale
 import os
@@ -53,9 +54,13 @@ class Text:
     """Whether streams are text, and in which encoding."""
 
     def __init__(self, wanted: bool | None, encoding: str | None, errors: str | None) -> None:
+        """Raises LookupError where Python knows no such encoding, or no such way with errors."""
         self.wanted = bool(wanted or encoding or errors)
         self._encoding = encoding if encoding and encoding != "locale" else locale.getpreferredencoding(False)
         self._errors = errors or "strict"
+        if self.wanted:
+            codecs.lookup(self._encoding)
+            codecs.lookup_error(self._errors)
 
     def open(self, fd: int, mode: str) -> IO[Any]:
         """A file object for the pipe; ``mode`` is r or w. Text that is written is handed on at the end of each line."""

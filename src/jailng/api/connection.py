@@ -26,6 +26,10 @@ class Died(JailError):
     def __init__(self) -> None:
         super().__init__("the process that serves this program's jails has died")
 
+    def __reduce__(self) -> tuple[type[Died], tuple[()]]:
+        """A pickle calls with what this was called with."""
+        return type(self), ()
+
 
 class Worker:
     """The process, and our end of the socket to it."""

@@ -146,7 +146,10 @@ class Order:
         self._close()
 
     def _streams(self, base: int) -> Streams:
-        root = attach.open_tree_of(self.jail.record)
+        try:
+            root = attach.open_tree_of(self.jail.record)
+        except (FileNotFoundError, ProcessLookupError):  # PID 1 is on its way out, though it is still there
+            raise held.not_found(self.jail.jid) from None
         try:
             streams = stdio.prepare(root, base, self.numbers)
         finally:
