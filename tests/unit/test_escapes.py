@@ -130,3 +130,15 @@ def test_a_string_without_an_end_is_not_held_for_ever() -> None:
     shown.add("\x1b]52;")
     assert len("".join([shown.add("x" * 10000) for _ in range(20)])) > 100_000
     assert shown.add("\x07") == "\x07"
+
+
+@pytest.mark.parametrize("unit", ["\x9d", "\x90a", "\x98\x9f", "\x1b]\x9d", "\x9b0", "\x1b[0;"])
+@pytest.mark.parametrize("end", ["", "\x07", "\x1b"])
+def test_a_flood_of_beginnings_takes_as_long_as_any_text(unit: str, end: str) -> None:
+    """What takes the square of its length took ten minutes of this."""
+    text = unit * (300_000 // len(unit)) + end
+    assert not set(escapes.plain(text) + escapes.plain(text, typed=True)) & {"\x9d", "\x90", "\x98", "\x9b", "\x1b"}
+    assert escapes.pieces(text)
+    assert 0 <= escapes.begun(text) <= len(text)
+    shown = Filter()
+    assert not set(shown.add(text) + shown.add("\x07")) & {"\x9d", "\x90", "\x98", "\x9b"}

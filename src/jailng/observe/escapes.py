@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import re
 
-# Control strings: OSC, DCS, APC, PM and SOS; then CSI; then the others of ESC. Each begins with ESC or as one of C1.
+# Control strings: OSC, DCS, APC, PM and SOS; then CSI; then the others of ESC. Each begins with ESC or as one of C1, and
+# no string has one of these in it: who shows a million of them would else have the rest looked through for each.
 _STRING = r"(?:\x1b[\]P_^X]|[\x90\x98\x9d-\x9f])"
+_BODY = r"[^\x07\x18\x1a\x1b\x80-\x9f]*"
 _STRING_END = r"(?:\x07|\x1b\\|\x9c|\x18|\x1a)"
 _CSI = r"(?:\x1b\[|\x9b)"
 _SEQUENCE = re.compile(
-    rf"(?P<string>{_STRING})(?P<body>[^\x07\x18\x1a\x1b\x9c]*){_STRING_END}"
+    rf"(?P<string>{_STRING})(?P<body>{_BODY}){_STRING_END}"
     rf"|{_CSI}(?P<parameters>[0-?]*)(?P<between>[ -/]*)(?P<final>[@-~])"
     r"|\x1b(?P<intermediate>[ -/]*)(?P<escape>[0-Z\\-~])"
     r"|(?P<control>[\x00-\x1f\x7f-\x9f])"
 )
 # What may still become one.
-_BEGUN = re.compile(rf"(?:{_STRING}[^\x07\x18\x1a\x1b\x9c]*\x1b?|{_CSI}[0-?]*[ -/]*|\x1b[ -/]*)\Z")
+_BEGUN = re.compile(rf"(?:{_STRING}{_BODY}\x1b?|{_CSI}[0-?]*[ -/]*|\x1b[ -/]*)\Z")
 _LONGEST = 65536
 # The same, each begun by a control character, so that the matcher passes over all else at once.
-_REST_OF_STRING = rf"[^\x07\x18\x1a\x1b\x9c]*{_STRING_END}"
+_REST_OF_STRING = rf"{_BODY}{_STRING_END}"
 _REST = (
     rf"(?:(?<=\x1b)(?:[\]P_^X]{_REST_OF_STRING}|\[[0-?]*[ -/]*[@-~]|[ -/]*[0-Z\\-~])"
     rf"|(?<=\x9b)[0-?]*[ -/]*[@-~]|(?<=[\x90\x98\x9d-\x9f]){_REST_OF_STRING})?"
