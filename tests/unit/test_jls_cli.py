@@ -154,6 +154,30 @@ def test_json_escapes(capfd: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)["jail-information"]["jail"] == [{"host.hostname": 'a"b\\c\x1b\n\x85é\\xff'}]
 
 
+def test_json_turns_no_line_around(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a terminal shows otherwise than it stands there: bidirectional controls, separators, tags."""
+    name = "a\u202eb\u2066\u2028\u2029\u200f\ufeff\U000e0041é日"
+    out, _, _ = run(capfd, "--libxo json host.hostname path", Jail(1, host__hostname=name, path=f"/{name}"))
+    assert not [char for char in out if not char.isprintable() and char != "\n"]
+    assert json.loads(out)["jail-information"]["jail"] == [{"host.hostname": name, "path": f"/{name}"}]
+    assert "é日" in out
+
+
+def test_lines_of_a_jail_in_a_jail_are_none(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whose root has written them, and might write another jail's row."""
+    own = Jail(1, "a", meta="k=1\n2 web")
+    deep = Jail(2, "a.b", meta="k=1\n9 web\tx", env="X=1\n9 web")
+    assert run(capfd, "jid meta", own)[0] == "1 k=1\n2 web\n"
+    assert run(capfd, "jid meta env", deep)[0] == "2 k=1\\x0a9 web\tx X=1\\x0a9 web\n"
+    for words in ("-n", "-s", "-q", "-n meta env", "-h all"):
+        assert not [line for line in run(capfd, words, deep)[0].splitlines() if line.startswith("9")]
+    out, _, _ = run(capfd, "--libxo xml meta host.hostname", Jail(2, "a.b", meta="k=1\n9", host__hostname="x\ny"), own)
+    assert out.count("\n") == 1  # the one of a's own
+    first, second = ElementTree.fromstring(out).findall("jail")
+    assert (first.findtext("meta"), first.findtext("host.hostname")) == ("k=1\n9", "x\ny")
+    assert second.findtext("meta") == "k=1\n2 web"
+
+
 def test_xml_is_well_formed_whatever_a_jail_is_called(capfd: pytest.CaptureFixture[str]) -> None:
     odd = Jail(1, host__hostname="<a>&'\"\x1b\n\x85é\udcff", path="]]>", meta="a\tb")
     for words in ("", "-v", "-N", "host.hostname meta", "-n"):

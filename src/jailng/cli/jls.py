@@ -239,21 +239,28 @@ def _row(record: Record, columns: list[Column], options: Options) -> str:
 def _field(record: Record, asked: Column, options: Options) -> str:
     known = get.text(record, asked)
     if not options.name_value:
-        return "" if known is None else _quoted(known, asked, options)
+        return "" if known is None else _quoted(record, known, asked, options)
     if known is None:
         return asked.name
     if asked.parameter.kind == "bool":
         return asked.parameter.name if (known == "true") is not asked.negated else asked.off
-    return f"{asked.name}={_quoted(known, asked, options)}"
+    return f"{asked.name}={_quoted(record, known, asked, options)}"
 
 
-def _quoted(known: str, asked: Column, options: Options) -> str:
+def has_lines(record: Record, name: str) -> bool:
+    """Whether newlines of a parameter are printed as newlines: of meta and env, which the administrator has written.
+
+    FreeBSD's tests read them so. Those of a jail in a jail are that one's root's: each might look like another jail.
+    """
+    return name.partition(".")[0] in ("meta", "env") and "." not in record.name
+
+
+def _quoted(record: Record, known: str, asked: Column, options: Options) -> str:
     if not known:
         if asked.parameter.kind in ("ip4", "ip6"):
             return '""' if options.quoted else "" if options.name_value else "-"
         return '""'
-    # meta and env are lines of the administrator's own, printed as lines (FreeBSD's tests of them read them so).
-    safe = visible(known, "\n\t" if asked.parameter.keyed else "")
+    safe = visible(known, "\n\t" if has_lines(record, asked.name) else "\t" if asked.parameter.keyed else "")
     if not options.quoted:
         return safe
     # A value that has both quotation marks comes out ambiguous, on FreeBSD too since it took to libxo.

@@ -69,4 +69,12 @@ def _plain(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\\\x{code - 0xDC00:02x}"  # a byte that is not UTF-8: no JSON has it; as jls shows it in text
-    return f"\\u{code:04x}" if code < 0x20 or 0x7F <= code < 0xA0 else char
+    if char.isprintable():
+        return char
+    # What a terminal acts upon, and what turns the rest of a line around.
+    return "".join([f"\\u{unit:04x}" for unit in _units(code)])
+
+
+def _units(code: int) -> tuple[int, ...]:
+    """A character in UTF-16."""
+    return (code,) if code < 0x10000 else (0xD7C0 + (code >> 10), 0xDC00 + (code & 0x3FF))

@@ -139,7 +139,7 @@ def document(records: Sequence[Record], columns: list[Column], options: Options,
     if style.encoder == "xml":
         from jailng.cli import jls_xml
 
-        return jls_xml.document(jails, style)
+        return jls_xml.document(list(zip(records, jails, strict=True)), style)
     from jailng.cli import jls_json
 
     return jls_json.document(jails, style)
