@@ -180,6 +180,38 @@ def test_what_is_said_of_failures(host: Path, capsys: pytest.CaptureFixture[str]
     )
 
 
+def test_what_a_jail_says_steers_no_terminal(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its /etc/rc has failed; and of what it has said by then there is no end."""
+    (host / "etc/jail.conf").touch()
+    program(host, "jail", r"printf 'a\033]0;owned\007\r\nb\342\200\256\302\233\233\tc\n'; exit 1")
+    assert rc.main(["onestart"]) == 1
+    assert rc.main(["onestart", "a"]) == 1
+    said = "a\\x1b]0;owned\\x07\nb\\u202e\\x9b\\x9b\tc\n"
+    started = f'Starting jails:{said}.\nStarting jails: cannot start jail  "a": \n{said}.\n'
+    assert capsys.readouterr().out == started
+    program(host, "jail", "head -c 1000000 /dev/zero | tr '\\0' '\\n'; echo the end; exit 1")
+    assert rc.main(["onestart"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("Starting jails:[...]\n")
+    assert out.endswith("the end\n.\n")
+    assert len(out) < 100_000
+
+
+def test_a_name_that_no_file_can_have(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The root of a jail names those in it: the others are started and stopped all the same."""
+    (host / "etc/jail.conf").touch()
+    name = f"b.{'x' * 253}"
+    (host / "running").write_text(f"1 a\n2 b\n3 {name}\n4 c\n")
+    assert rc.main(["onestart"]) == 0
+    assert sorted(os.listdir(host / "run")) == ["jail_a.id", "jail_b.id", "jail_c.id"]
+    program(host, "jail", f'sed -i "/ $5$/d" {host}/running; sed -i "/ $4$/d" {host}/running')
+    assert rc.main(["onestop"]) == 0
+    assert os.listdir(host / "run") == []
+    told = capsys.readouterr()
+    assert told.out == f"Starting jails: a b {name} c.\nStopping jails: a b {name} c.\n"
+    assert told.err.count(": File name too long\n") == 2
+
+
 def test_several_are_started_side_by_side(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each waits for the other."""
     (host / "etc/jail.conf").touch()

@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,8 @@ from jailng.ctl.rcjail import RUN, Target, name_of, own_file, variable_of
 from jailng.ctl.rcsubr import tell
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
+
+_MOST = 1 << 16  # bytes of what a command has said that are told
 
 
 class Call:
@@ -117,7 +120,7 @@ def _stop_one(call: Call, word: str) -> bool:
     if _runs(name):
         tell(run.said)
         return True
-    (RUN / f"jail_{name}.id").unlink(missing_ok=True)
+    _forget(name)
     return False
 
 
@@ -190,7 +193,10 @@ def main(argv: list[str]) -> int:
 
 
 class _Run:
-    """A command whose output is told of afterwards, if at all. It has a file for that: a daemon may keep it open."""
+    """A command whose output is told of afterwards, if at all. It has a file for that: a daemon may keep it open.
+
+    What commands in the jail have written is among it: ``said`` is the end of it, as a terminal may have it.
+    """
 
     def __init__(self, command: str, *arguments: str) -> None:
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # until it has ended
@@ -203,9 +209,11 @@ class _Run:
     def succeeds(self) -> bool:
         """Wait for it."""
         self.failed = self._process.wait() != 0
-        self._output.seek(0)
-        self.said = self._output.read().decode("utf-8", "surrogateescape")
+        end = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(end - _MOST, 0))
+        said = self._output.read(_MOST).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
         self._output.close()
+        self.said = ("[...]\n" if end > _MOST else "") + visible(said, keep="\n\t")
         return not self.failed
 
 
@@ -228,4 +236,23 @@ def _runs(name: str) -> bool:
 
 def _note(name: str, *jids: str) -> None:
     for jid in jids:
-        (RUN / f"jail_{name}.id").write_text(f"{jid}\n")
+        with _at(name) as file:
+            file.write_text(f"{jid}\n")
+
+
+def _forget(name: str) -> None:
+    with _at(name) as file:
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _at(name: str) -> Iterator[Path]:
+    """The file of a jail's jid. Where it cannot be made that is told of: there are other jails to start or to stop.
+
+    A jail in a jail may have a name, which that one's root has chosen, that no file can have.
+    """
+    file = RUN / f"jail_{name}.id"
+    try:
+        yield file
+    except OSError as error:
+        rcconf.warn(f"{file}: {error.strerror}")
