@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -312,6 +315,20 @@ def test_visible() -> None:
     assert visible("a\x1b[2J\n") == "a\\x1b[2J\\x0a"
     assert visible("a\nb\tc\r", "\n\t") == "a\nb\tc\\x0d"
     assert visible("\udc9b\u202e\U000e0001") == "\\x9b\\u202e\\U000e0001"
+
+
+@pytest.mark.skipif(not Path("/usr/share/i18n/charmaps/ISO-8859-1.gz").exists(), reason="no package locales")
+def test_visible_in_another_character_set(tmp_path: Path) -> None:
+    """Of UTF-8 such a terminal takes 0x9b for what begins escape sequences, and Python cannot print all of it."""
+    subprocess.run(["localedef", "-i", "en_US", "-f", "ISO-8859-1", tmp_path / "en_US.ISO-8859-1"], check=True)
+    source = Path(__file__).parents[2] / "src"
+    script = (
+        f"import sys; sys.path.append({str(source)!r}); from jailng.params.values import visible;"
+        "print(visible('a\\xdb31m\\u65e5\\n'))"
+    )
+    environment = {"LOCPATH": str(tmp_path), "LC_ALL": "en_US.ISO-8859-1"}
+    done = subprocess.run([sys.executable, "-IS", "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("a\\xdb31m\\u65e5\\x0a\n", "")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jailng.cli.jls_libxo import VERSION
+from jailng.params.values import is_visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _plain(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\\\x{code - 0xDC00:02x}"  # a byte that is not UTF-8: no JSON has it; as jls shows it in text
-    if char.isprintable():
+    if is_visible(char):
         return char
     # What a terminal acts upon, and what turns the rest of a line around.
     return "".join([f"\\u{unit:04x}" for unit in _units(code)])

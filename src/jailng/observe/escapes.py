@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-# Control strings: OSC, DCS, APC, PM and SOS; then CSI; then the others of ESC. Each begins with ESC or as one of C1, and
-# no string has one of these in it: who shows a million of them would else have the rest looked through for each.
+# Control strings: OSC, DCS, APC, PM and SOS; then CSI; then the others of ESC. Each begins with ESC or as one of C1,
+# and no string has one of these in it: who shows a million of them would else have the rest looked through for each.
 _STRING = r"(?:\x1b[\]P_^X]|[\x90\x98\x9d-\x9f])"
 _BODY = r"[^\x07\x18\x1a\x1b\x80-\x9f]*"
 _STRING_END = r"(?:\x07|\x1b\\|\x9c|\x18|\x1a)"

@@ -5,6 +5,8 @@ A value is a bool, an int, a str (also of a jailsys or a choice), or a tuple: of
 
 from __future__ import annotations
 
+import sys
+
 from jailng.errors import JailError
 
 TYPE_CHECKING = False
@@ -20,6 +22,9 @@ JAIL_MAX = 999999  # the largest jid
 LIMITS = {"meta_maxbufsize": 4096}
 _WITH_COMMAS = ("vnet.interface", "zfs.dataset")  # lists of which a command line has all in one word
 _SPACE = " \t\n\v\f\r"
+# All that is written is UTF-8. A terminal of another character set, whose locale the caller then has, takes most of it
+# for control characters: 0x9b, in every other letter, for that which begins escape sequences.
+_UTF_8 = sys.getfilesystemencoding() == "utf-8"
 
 
 def parse(parameter: Parameter, text: str | None, name: str = "", negated: bool = False) -> Value:
@@ -140,11 +145,17 @@ def quoted(text: str) -> str:
 def visible(text: str, keep: str = "") -> str:
     r"""Text that cannot steer a terminal: what is not printable becomes an escape, but for the characters in ``keep``.
 
-    Bytes that are not UTF-8 (surrogates, to Python) become ``\x9b`` too.
+    Bytes that are not UTF-8 (surrogates, to Python) become ``\x9b`` too, and in a locale of another character set than
+    UTF-8 all that is not ASCII.
     """
-    if text.isprintable():
+    if is_visible(text):
         return text
-    return "".join([char if char.isprintable() or char in keep else _escaped(char) for char in text])
+    return "".join([char if is_visible(char) or char in keep else _escaped(char) for char in text])
+
+
+def is_visible(text: str) -> bool:
+    """Whether ``visible`` leaves it as it is."""
+    return text.isprintable() and (_UTF_8 or text.isascii())
 
 
 def _escaped(char: str) -> str:
