@@ -317,6 +317,35 @@ tell(heard=[attempt(lambda: inet_ntoa(one.recv(99)[16:20])) for one in (u, u, fr
 
 
 @RAW
+def test_errors_of_others_are_not_for_raw_sockets(cell: Namespace, checkout: Path) -> None:
+    """Nobody listens at the peer: what ICMP brings back has in it what the host had sent."""
+    code = f"""
+four, six = made(AF_INET, SOCK_RAW, 17), made(AF_INET6, SOCK_RAW, 17)
+four.bind(("", 0)); six.bind(("::", 0)); four.setblocking(False); six.setblocking(False)
+options = [(four, SOL_IP, 11), (four, SOL_IP, 26), (six, 41, 25), (six, 41, 31)]
+said = [attempt(lambda: one.setsockopt(level, name, 1)) for one, level, name in options]
+u = made(kind=SOCK_DGRAM); u.setsockopt(SOL_IP, 11, 1); u.connect(("{PEER}", 9)); u.send(b"own")
+tell(said=said, alert=[attempt(lambda: made(AF_INET, SOCK_RAW, 17).setsockopt(SOL_IP, 5, 1)),
+    attempt(lambda: made(AF_INET6, SOCK_RAW, 255).setsockopt(41, 22, 1))])
+input()
+tell(own=attempt(lambda: u.recvmsg(99, 512, 0x2000)[0].decode()),  # MSG_ERRQUEUE
+    others=[attempt(lambda: str(one.recvmsg(99, 512, 0x2000)[0])) for one in (four, six)])"""
+    with Inside(checkout, code) as inside:
+        said = inside.next()
+        assert said == {"said": [None] * 4, "alert": ["EPERM"] * 2}
+        for source, target in ((HOST, PEER), (HOST6, PEER6)):
+            with datagrams(source) as one:
+                one.setsockopt(*((41, 25) if ":" in target else (socket.SOL_IP, 11)), 1)
+                one.sendto(b"of the host's", (target, 9))
+                assert select.select([one], [], [], 20)[0]  # the control: the error has come
+                assert one.recvmsg(99, 512, socket.MSG_ERRQUEUE)[0] == b"of the host's"
+        assert inside.process.stdin is not None
+        inside.process.stdin.write("\n")
+        inside.process.stdin.flush()
+        assert inside.next() == {"own": "own", "others": ["EAGAIN", "EAGAIN"]}
+
+
+@RAW
 def test_ping_goes_and_raw_sockets_are_root_s(cell: Namespace, checkout: Path, jexec: Command) -> None:
     done = jexec("cell", "ping", "-c1", "-W5", PEER)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jailng.core.stackrules import Rules
 
-_SOCK_STREAM, _SOCK_DGRAM = 1, 2
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW = 1, 2, 3
 
 # Offsets in struct bpf_sock, struct __sk_buff and struct bpf_sockopt of include/uapi/linux/bpf.h.
 _SK_TYPE, _SK_PROTOCOL, _SK_SRC_IP4, _SK_SRC_IP6 = 8, 12, 24, 28
@@ -30,15 +30,26 @@ _SKB_PROTOCOL, _SKB_SK = 16, 168
 _OPT_SK, _OPT_LEVEL, _OPT_NAME, _OPT_LENGTH = 0, 24, 28, 32
 
 _SOL_SOCKET, _IPPROTO_IP, _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_IPV6 = 1, 0, 6, 17, 41
-_SO_REUSEADDR = 2
-# What would lead past the host's routes, tell of its interfaces or feed its IPsec, and groups, which would be silent.
+# What does nothing, by type of socket, level and name. SO_REUSEADDR of UDP: a socket that is bound to no address would
+# share a port of the host's, and take away what is not for it. IP_RECVERR and IPV6_RECVERR of raw sockets, and their
+# RFC4884: these bind to whatever address they like, and what the LAN answers by ICMP to datagrams of the host's or of
+# another jail's, with a piece of those in it, would come to them by a queue that no program looks into.
+_SILENT = (
+    (_SOCK_DGRAM, _SOL_SOCKET, (2,)),
+    (_SOCK_RAW, _IPPROTO_IP, (11, 26)),
+    (_SOCK_RAW, _IPPROTO_IPV6, (25, 31)),
+)
+# What would lead past the host's routes, tell of its interfaces, take what it forwards or feed its IPsec, and groups,
+# which would be silent.
 _REFUSED_OPTIONS = {
     _SOL_SOCKET: (25, 62),  # SO_BINDTODEVICE, SO_BINDTOIFINDEX
-    # IP_OPTIONS (source routes), IP_UNICAST_IF, IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP, MCAST_JOIN_*
-    _IPPROTO_IP: (4, 50, 35, 39, 42, 46),
+    # IP_OPTIONS (source routes), IP_ROUTER_ALERT, IP_UNICAST_IF, IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP,
+    # MCAST_JOIN_*
+    _IPPROTO_IP: (4, 5, 50, 35, 39, 42, 46),
     _IPPROTO_TCP: (31,),  # TCP_ULP: espintcp, and TLS, which programs can do themselves
     _IPPROTO_UDP: (100,),  # UDP_ENCAP
-    _IPPROTO_IPV6: (76, 20, 27, 42, 46),  # IPV6_UNICAST_IF, IPV6_ADD_MEMBERSHIP, IPV6_JOIN_ANYCAST, MCAST_JOIN_*
+    # IPV6_ROUTER_ALERT, IPV6_UNICAST_IF, IPV6_ADD_MEMBERSHIP, IPV6_JOIN_ANYCAST, MCAST_JOIN_*
+    _IPPROTO_IPV6: (22, 76, 20, 27, 42, 46),
 }
 
 
@@ -166,10 +177,7 @@ def _load_bytes(code: Code, offset: int, size: int) -> None:
 
 
 def _option(rules: Rules) -> Code:
-    """setsockopt(2). SO_REUSEADDR of UDP does nothing.
-
-    With it a socket that is bound to no address shares a port of the host's, and takes away what is not for it.
-    """
+    """setsockopt(2)."""
     code = Code()
     code.copy(R6, R1)
     code.load(R2, R6, _OPT_LEVEL)
@@ -179,20 +187,23 @@ def _option(rules: Rules) -> Code:
         for name in names:
             code.jump_if(R3, name, "refuse")
         code.label(f"not {level}")
-    code.jump_unless(R2, _SOL_SOCKET, "allow")
-    code.jump_unless(R3, _SO_REUSEADDR, "allow")
     code.load_pointer(R1, R6, _OPT_SK)
-    code.load(R2, R1, _SK_TYPE)
-    code.jump_unless(R2, _SOCK_DGRAM, "allow")
+    code.load(R4, R1, _SK_TYPE)
+    for kind, level, names in _SILENT:
+        code.jump_unless(R4, kind, f"not {kind} {level}")
+        code.jump_unless(R2, level, f"not {kind} {level}")
+        for name in names:
+            code.jump_if(R3, name, "silent")
+        code.label(f"not {kind} {level}")
+    code.set(R1, 0)
+    code.store(R6, _OPT_LENGTH, R1)  # what the caller gave, however long it is
+    code.leave(1)
+    code.label("silent")
     code.set(R1, -1)
     code.store(R6, _OPT_LENGTH, R1)  # done, and the kernel is not asked
     code.leave(1)
     code.label("refuse")
     code.leave(0)  # EPERM
-    code.label("allow")
-    code.set(R1, 0)
-    code.store(R6, _OPT_LENGTH, R1)  # what the caller gave, however long it is
-    code.leave(1)
     return code
 
 
