@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import platform
@@ -288,6 +289,26 @@ def test_ioctls(command: int) -> None:
     calls = [("ioctl", (ALL, command | high, 0)) for high in (0, HIGH)]
     assert attempt(filters.LIFTS, *calls) == [errno.EPERM] * 2
     assert attempt(None, *calls) == [errno.EBADF] * 2
+
+
+# FS_IOC_GETFSMAP, _ADD_ENCRYPTION_KEY, _GET_ENCRYPTION_PWSALT; XFS_IOC_FSGEOMETRY, BTRFS_IOC_FS_INFO, _GET_SUBVOL_INFO
+OF_FILE_SYSTEM = [0xC0C0583B, 0xC0506617, 0x40106614, 0x8100587E, 0x8400941F, 0x81F8943C]
+
+
+@pytest.mark.parametrize("command", OF_FILE_SYSTEM)
+def test_the_host_s_file_system_as_a_whole(command: int) -> None:
+    calls = [("ioctl", (ALL, command | high, 0)) for high in (0, HIGH)]
+    assert attempt(filters.LIFTS, *calls) == [errno.ENOTTY] * 2
+    assert attempt(None, *calls) == [errno.EBADF] * 2
+
+
+def test_no_leases() -> None:
+    """Whoever opens the file, on the host too, would wait for it. Other words of fcntl(2) pass."""
+    f_setlease, f_setdeleg, f_getlease = 1024, 1040, 1025
+    calls = [("fcntl", (ALL, f_setlease | high, 0)) for high in (0, HIGH)] + [("fcntl", (ALL, f_setdeleg, 0))]
+    assert attempt(filters.LIFTS, *calls) == [errno.EINVAL] * 3
+    assert attempt(None, *calls) == [errno.EBADF] * 3
+    assert attempt([], ("fcntl", (ALL, f_getlease, 0)), ("fcntl", (ALL, fcntl.F_GETFD, 0))) == [errno.EBADF] * 2
 
 
 def test_the_kernel_takes_an_ioctl_from_the_low_half_alone() -> None:

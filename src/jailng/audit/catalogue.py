@@ -77,8 +77,8 @@ ROWS: dict[int, tuple[str, str]] = {
         "files: watch*|calls: fanotify*",
     ),
     14: (
-        "freezing, trimming or shutting down the file system, quotas",
-        "files: F*|files: EXT4*|files: quotactl|calls: quotactl*",
+        "freezing, trimming or shutting down the file system, quotas, keys and leases",
+        "files: F*|files: EXT4*|files: quotactl|files: keep waiting*|calls: quotactl*",
     ),
     15: (
         "file flags, project ids, trusted attributes",

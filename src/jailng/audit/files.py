@@ -216,6 +216,44 @@ def _tune(facts: Facts) -> Verdict:
     return HELD, "no such request"
 
 
+@probe("files: FS_IOC_GETFSMAP")
+def _map(facts: Facts) -> Verdict:
+    """What of the whole file system is in use, and where: how many pieces it is in."""
+    first, last = bytes(64), struct.pack("=IIQQQQ", 0xFFFFFFFF, 0xFFFFFFFF, *[0xFFFFFFFFFFFFFFFF] * 3, 0) + bytes(24)
+    asked = ctypes.create_string_buffer(bytes(64) + first + last)
+    fd = os.open(".", os.O_RDONLY)
+    try:
+        call("ioctl", fd, 0xC0C0583B, asked)
+    except OSError as error:
+        return HELD, why(error)
+    return EXPOSED, f"in {int.from_bytes(asked.raw[12:16], 'little')} pieces"
+
+
+@probe("files: FS_IOC_ADD_ENCRYPTION_KEY")
+def _encryption_key(facts: Facts) -> Verdict:
+    """One of no kind: EINVAL, or EOPNOTSUPP where the file system was made without. It would stay in it."""
+    fd = os.open(".", os.O_RDONLY)
+    try:
+        call("ioctl", fd, 0xC0506617, ctypes.create_string_buffer(256))
+    except OSError as error:
+        return (EXPOSED if error.errno in (errno.EINVAL, errno.EOPNOTSUPP) else HELD), why(error)
+    return ESCAPED, "it works"
+
+
+@probe("files: keep waiting who opens a file, by a lease")
+def _lease(facts: Facts) -> Verdict:
+    """On one of its own: fcntl(2), F_SETLEASE, asks whose it is and not who else can reach it."""
+    with open("file", "wb"):
+        pass
+    fd = os.open("file", os.O_RDONLY)
+
+    def take() -> None:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+    return tried(take, EXPOSED)
+
+
 def _set_flag(flag: int, facts: Facts) -> Verdict:
     """On a file that has no name any more, so that nothing can stay."""
     fd = os.open("file", os.O_RDWR | os.O_CREAT)

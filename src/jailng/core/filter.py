@@ -57,7 +57,7 @@ DENIED = (
 
 PERMITTED = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile splice tee copy_file_range
-open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create
+open openat openat2 creat close close_range dup dup2 dup3 flock pipe pipe2 memfd_create
 stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 getcwd chdir fchdir chroot umask
 getdents getdents64 rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir
 readlink readlinkat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat
@@ -87,7 +87,7 @@ sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_setaff
 getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sysinfo
 """
 
-BY_ARGUMENT = "socket socketpair setsockopt clone ioctl personality setrlimit prlimit64 mount umount2"
+BY_ARGUMENT = "socket socketpair setsockopt clone ioctl fcntl personality setrlimit prlimit64 mount umount2"
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
@@ -140,14 +140,27 @@ _IOCTLS_OF_HARDWARE = (
     0x894A,  # SIOCWANDEV
     *range(0x89F0, 0x8A00),  # SIOCDEVPRIVATE
 )
-# What tells the UUID, label or name of the host's file system, by type and number: the size is part of the rest.
-_IOCTLS_THAT_TELL = (
+# What is of the host's file system as a whole, by type and number, since the size is part of the rest: its UUID, label,
+# name or devices, what of it is in use, and keys that it keeps when the jail has gone (fscrypt).
+_IOCTLS_OF_FILE_SYSTEM = (
     0x1500,  # FS_IOC_GETFSUUID
     0x1501,  # FS_IOC_GETFSSYSFSPATH
-    0x9431,  # FS_IOC_GETFSLABEL
+    0x583B,  # FS_IOC_GETFSMAP
+    0x6614,  # FS_IOC_GET_ENCRYPTION_PWSALT: where there is none yet it is written into the superblock
+    0x6617,  # FS_IOC_ADD_ENCRYPTION_KEY
     0x662C,  # EXT4_IOC_GETFSUUID
     0x662D,  # EXT4_IOC_GET_TUNE_SB_PARAM
+    *(0x5864, 0x587C, 0x587E),  # XFS_IOC_FSGEOMETRY, of three versions
+    *(0x583D, 0x5871),  # XFS_IOC_AG_GEOMETRY, XFS_IOC_FSCOUNTS
+    *(0x5868, 0x5869, 0x586A),  # XFS_IOC_PATH_TO_FSHANDLE, PATH_TO_HANDLE, FD_TO_HANDLE: the UUID is in them
+    *(0x9414, 0x941E, 0x941F, 0x9434),  # BTRFS_IOC_SPACE_INFO, DEV_INFO, FS_INFO, GET_DEV_STATS
+    *(0x943C, 0x943D),  # BTRFS_IOC_GET_SUBVOL_INFO, GET_SUBVOL_ROOTREF: names and UUIDs of the host's subvolumes
+    0x9431,  # FS_IOC_GETFSLABEL
 )
+# F_SETLEASE and F_SETDELEG of fcntl(2): who opens the file, on the host too, waits up to 45 seconds for it to be given
+# back, and may have to again. It takes to own the file, and all that is root's in a tree is the jail's root's, be it
+# mounted read-only.
+_LEASES = (1024, 1040)
 
 # SIOCGIFNAME, -CONF, -FLAGS, -ADDR, -DSTADDR, -BRDADDR, -NETMASK, -METRIC, -MTU, -HWADDR, -INDEX, -TXQLEN, -MAP
 _IOCTLS_THAT_ASK = (
@@ -341,9 +354,10 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
             *(_when(_IOCTLS_OF_HARDWARE, _deny(errno.EOPNOTSUPP)) if "vnet" in lifted else []),
             *(_of_interfaces() if "stack" in lifted else []),
             (_AND, 0, 0, 0xFFFF),
-            *_when(_IOCTLS_THAT_TELL, _deny(errno.ENOTTY)),
+            *_when(_IOCTLS_OF_FILE_SYSTEM, _deny(errno.ENOTTY)),
             *_ALLOW,
         ],
+        "fcntl": _load(1) + _when(_LEASES, _deny(errno.EINVAL)) + _ALLOW,
         "personality": [
             *_load(0),
             *_when((_PERSONALITY_QUERY,), _ALLOW),
