@@ -19,8 +19,8 @@ from jailng.errors import JailError
 CACHE = Path("/var/cache/jailng/probes")
 HERE = Path(__file__).resolve().parent
 # The half that runs inside; ``__init__`` has nothing but its docstring.
-INSIDE = """__init__ probe numbers inside calls devices files ipc leaks mounts namespaces network processes procfs
-    resources sockets""".split()
+INSIDE = """__init__ probe numbers inside calls counters devices files ipc leaks mounts namespaces network processes
+    procfs resources sockets""".split()
 # The directory is taken away whatever ends this, but for SIGKILL; then the next one does it. A name that is taken is
 # not used, and what lies in a file system without programs does not run. /dev/null need not be there: bwrap(1) binds
 # without devices.

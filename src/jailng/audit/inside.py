@@ -13,6 +13,7 @@ import sys
 
 from . import (  # noqa: F401  # each registers its probes
     calls,
+    counters,
     devices,
     files,
     ipc,
