@@ -98,8 +98,8 @@ OUTSIDE = (
     ),
     ((member("hard", tarfile.LNKTYPE, "../../etc/passwd"),), "../../etc/passwd: leads out of the archive"),
     (
-        (member("l", tarfile.SYMTYPE, "/etc/passwd"), member("hard", tarfile.LNKTYPE, "l"), member("hard")),
-        "hard: a hard link to what the archive does not have: l",
+        (member("l", tarfile.SYMTYPE, "/etc"), member("hard", tarfile.LNKTYPE, "l"), member("hard/out")),
+        "hard/out: Not a directory",
     ),
     ((member("n" * 300),), "n" * 100 + ": a name that no file can have"),
     ((member("/".join(["n" * 100] * 60)),), ("n" * 100)[:100] + ": a name that no file can have"),
@@ -156,6 +156,56 @@ def test_what_is_left_out_or_taken(jailctl: Command, place: Path) -> None:
     assert (root / os.fsdecode(b"a\nb\x1b[31m\xff")).read_text() == "name"
     assert not (root / "l").is_symlink()
     assert not list(root.rglob(".jailctl*"))
+
+
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+def test_an_archive_of_tars_own(jailctl: Command, small_root: Path, place: Path, form: str) -> None:
+    """Holes, in each of the formats, and links to links, with what follows by way of them."""
+    with open(small_root / "sparse", "wb") as file:
+        file.truncate(10 << 30)
+        file.seek(5 << 30)
+        file.write(b"data")
+    (small_root / "link").symlink_to("/etc/passwd")
+    os.link(small_root / "link", small_root / "other", follow_symlinks=False)
+    words = ["tar", "-S", f"--format={form}", "-C", str(small_root), "-cf", str(place / "a.tar"), "."]
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+    done = jailctl("import", f"{place}/a.tar", f"{place}/root")
+    assert (done.returncode, done.stderr) == (0, "")
+    with open(place / "root/sparse", "rb") as file:
+        file.seek(5 << 30)
+        assert file.read(5) == b"data\0"
+        assert (os.fstat(file.fileno()).st_size, os.fstat(file.fileno()).st_blocks <= 8) == (10 << 30, True)
+    assert os.readlink(place / "root/link") == os.readlink(place / "root/other") == "/etc/passwd"
+    assert os.lstat(place / "root/link").st_nlink == 2
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 981173106_123456789, -5_500000000, 4102444800_000000001])
+def test_times_are_kept_to_the_nanosecond(jailctl: Command, small_root: Path, place: Path, nanoseconds: int) -> None:
+    (small_root / "f").touch()
+    (small_root / "l").symlink_to("f")
+    for name in ("f", "l", "tmp", "bin/busybox"):
+        os.utime(small_root / name, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
+    assert jailctl("export", "-o", f"{place}/a.tar", str(small_root)).returncode == 0
+    assert jailctl("import", f"{place}/a.tar", f"{place}/root").returncode == 0
+    for name in ("f", "l", "tmp", "bin/busybox"):
+        assert os.lstat(place / "root" / name).st_mtime_ns == nanoseconds, name
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1.²", "-", "9" * 40, "1.-5", ""])
+def test_times_that_are_none(jailctl: Command, place: Path, text: str) -> None:
+    def change(header: tarfile.TarInfo) -> None:
+        header.pax_headers = {"mtime": text}
+
+    path = archive(place / "a.tar", member("f"), change=change)
+    done = jailctl("import", str(path), f"{place}/root")
+    assert "Traceback" not in done.stderr and "Error:" not in done.stderr
+
+
+def test_no_room_for_what_is_exported(small_root: Path, checkout: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        argv = [str(checkout / "bin/jailctl"), "export", str(small_root)]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "jailctl: export: No space left on device\n")
 
 
 def test_limits(jailctl: Command, place: Path) -> None:

@@ -258,6 +258,18 @@ def wait(carriers: list[Carrier], pump: Pump | None = None) -> None:
             raise JailError(f"{one.side}: {visible(one.consequence) or 'was killed'}")
 
 
+def wait_out(carriers: list[Carrier], pump: Pump, what: str) -> None:
+    """``wait`` of what is copied out to what the caller calls ``what``. Raises JailError."""
+    try:
+        wait(carriers, pump)
+    except JailError:
+        if pump.error is None or isinstance(pump.error, BrokenPipeError):
+            raise
+    pump.join()
+    if pump.error is not None:
+        raise JailError(f"{what}: {pump.error.strerror}")
+
+
 def stop(carriers: list[Carrier]) -> None:
     """End them."""
     for one in carriers:

@@ -120,11 +120,10 @@ def main(argv: list[str]) -> int:
         os.close(source)
     if pump is not None:
         pump.start()
-    carrier.wait(carriers, pump)
     if pump is not None and asked.target.is_stream:
-        pump.join()
-        if pump.error is not None:
-            raise JailError(f"cp: -: {pump.error.strerror}")
+        carrier.wait_out(carriers, pump, "cp: -")
+    else:
+        carrier.wait(carriers, pump)
     return carrier.report("cp", carriers)
 
 

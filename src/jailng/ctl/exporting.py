@@ -58,10 +58,7 @@ def _export(word: str, limits: Limits, to: int) -> int:
         os.close(end)
     pump = Pump(source, to, outside_is_source=False)
     pump.start()
-    carrier.wait(carriers, pump)
-    pump.join()
-    if pump.error is not None:
-        raise JailError(f"export: {pump.error.strerror}")
+    carrier.wait_out(carriers, pump, "export")
     return carrier.report("export", carriers)
 
 

@@ -116,6 +116,7 @@ class Writer:
             new = self._temporary()
             os.symlink(member.linkname, new, dir_fd=parent)
             self._put(parent, new, name, lambda: self._mark_link(parent, new, member))
+            self._made.add(path)
         elif member.islnk():
             self._link(path, parent, name, member)
         elif member.isfifo():
@@ -250,7 +251,8 @@ class Writer:
         data = archive.fileobj
         assert data is not None
         data.seek(member.offset_data)  # forwards: what is sparse has its parts one behind the other
-        parts = [(0, member.size)] if sparse is None else sparse
+        # An empty part tells where a file ends, or, in GNU's old format, that there is no other part.
+        parts = [(0, member.size)] if sparse is None else [part for part in sparse if part[1]]
         before = 0
         for at, size in parts:
             if at < before or size < 0 or at + size > member.size:
@@ -354,5 +356,10 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _time(member: tarfile.TarInfo) -> int:
-    seconds = min(max(0.0, float(member.mtime)), 1e11)  # of NaN: 0
-    return int(seconds) * 10**9
+    """In nanoseconds, which a float does not hold; what is no time at all is that of the year 1970."""
+    seconds, _, fraction = member.pax_headers.get("mtime", "").partition(".")
+    digits, parts = seconds.removeprefix("-"), f"{fraction[:9]:0<9}"
+    if len(digits) < 12 and (digits + parts).isascii() and digits.isdigit() and parts.isdigit():
+        nanoseconds = int(digits) * 10**9 + int(parts)
+        return -nanoseconds if seconds.startswith("-") else nanoseconds
+    return int(min(max(-1e11, float(member.mtime)), 1e11) if member.mtime == member.mtime else 0) * 10**9

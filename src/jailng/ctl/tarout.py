@@ -23,6 +23,7 @@ _LONGEST = 4095  # of a path, bytes
 # takes; else it is left out: 256 MB are enough for one of 8 EB, which nothing but the disk's end would end.
 _MOST_PARTS = 1 << 16
 _MOST_TIMES = 16
+_SECOND = 10**9  # nanoseconds
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _ATTRIBUTES = ("security.capability", "user.")
@@ -216,9 +217,12 @@ def _header(path: str, status: os.stat_result, kind: bytes, more: dict[str, str]
     header.type = kind
     header.mode = stat.S_IMODE(status.st_mode)
     header.uid, header.gid = status.st_uid, status.st_gid
-    header.mtime = int(status.st_mtime)
-    if more:
-        header.pax_headers = more
+    nanoseconds = status.st_mtime_ns
+    header.mtime = nanoseconds // _SECOND
+    header.pax_headers = dict(more or {})
+    if nanoseconds % _SECOND:
+        sign, number = "-" if nanoseconds < 0 else "", abs(nanoseconds)
+        header.pax_headers["mtime"] = f"{sign}{number // _SECOND}.{number % _SECOND:09d}"
     return header
 
 
