@@ -14,7 +14,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.core.index import FIRST_UID
-from tests.kernel.conftest import ENVIRONMENT, Command, _command
+from tests.kernel.conftest import ENVIRONMENT, Command, Shim, _command
 
 Inside = Callable[..., int]
 
@@ -233,6 +233,44 @@ def test_sockstat_says_which_jail(jailctl: Command, jail: Command, pair: Path, i
 def test_complaints(jailctl: Command, words: str, complaint: str) -> None:
     done = jailctl(*words.split())
     assert (done.stdout, done.stderr, done.returncode) == ("", complaint + "\n", 1)
+
+
+_FORGER = """
+import socket, sys, time
+made = []
+for number in range(64):
+    made.append(socket.socket(socket.AF_UNIX))
+    name = f"{number}\\n0000000000000000: 00000002 00000000 00010000 0001 01 {sys.argv[1 + number % 2]} /forged"
+    made[-1].bind("\\0" + name)
+    made[-1].listen()
+print("up", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_name_is_no_line_about_other_sockets(
+    jailctl: Command, jail: Command, shim: Shim, checkout: Path, tmp_path: Path
+) -> None:
+    """In /proc/net/unix it looks like one; and a jail with the host's network has its names in the host's."""
+    assert jail("-c", "name=forger", "path=/", "ip4=inherit", "ip6=inherit", "persist").returncode == 0
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "genuine"))
+            listening.listen()
+            inode = os.fstat(listening.fileno()).st_ino
+            argv = [f"{checkout}/bin/jexec", "forger", "/usr/bin/python3", "-c", _FORGER, str(inode), "4294967290"]
+            with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as forger:
+                assert forger.stdout is not None
+                assert forger.stdout.readline() == "up\n"
+                told = jailctl("sockstat", "-u").stdout.splitlines()
+                netstat = shim("netstat", "-an").stdout.splitlines()
+                forger.kill()
+        for lines in (told, netstat):
+            assert [line.split()[-1] for line in lines].count(str(tmp_path / "genuine")) == 1
+            assert not [line for line in lines if line.endswith("/forged") and "\\x0a" not in line]
+            assert len([line for line in lines if line.endswith("/forged")]) == 64
+    finally:
+        assert jail("-r", "forger").returncode == 0
 
 
 @pytest.mark.parametrize("words", ["ps -e", "ps aux root", "sockstat -z", "sockstat 4"])

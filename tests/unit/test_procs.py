@@ -15,6 +15,7 @@ from jailng.core.registry import Record
 from jailng.ctl import ifchange, ifconfig, netstat, ps, shim, sockstat
 from jailng.errors import JailError, UsageError
 from jailng.linux import rtnetlink as rt
+from jailng.linux import sockdiag
 from jailng.linux.netlink import attribute
 from jailng.procs import columns, jails, printed, process, sockets
 from jailng.procs.jails import membership, user_names
@@ -251,6 +252,16 @@ def test_internet_sockets_are_read() -> None:
     assert [found.version for found in six] == ["6", "4", "6"]
     assert [found.local for found in six] == [End("", 22), End("192.168.10.2", 22), End("::1", 25)]
     assert six[1].state == "CLOSE_WAIT"
+
+
+def test_sockets_of_the_unix_domain_as_sock_diag_has_them() -> None:
+    def answer(kind: int, state: int, inode: int, name: bytes) -> Socket:
+        body = struct.pack("BBBxIII", 1, kind, state, inode, 0, 0) + (attribute(0, name) if name else b"")
+        return sockets._diagnosed(sockdiag.Unix.read(body), 3)
+
+    assert answer(1, 10, 7, b"/run/x\ny\0") == Socket("stream", "", 7, 3, path="/run/x\ny", accepting=True)
+    assert answer(2, 7, 8, b"\0a\0\xff\0") == Socket("dgram", "", 8, 3, path="@a@\udcff@")
+    assert answer(5, 1, 9, b"") == Socket("seqpac", "", 9, 3, connected=True)
 
 
 def test_sockets_of_the_unix_domain_are_read() -> None:

@@ -8,7 +8,12 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from jailng.core import attach
 from jailng.core.registry import Record
+from jailng.errors import JailError
+from jailng.linux import ns, sockdiag
+from jailng.linux.netlink import Netlink
+from jailng.linux.visit import InNamespace
 from jailng.params.model import Parameters
 from jailng.procs import process
 from jailng.procs.jails import Jails, membership
@@ -84,7 +89,7 @@ def sockets(jails: Jails, unix: bool = True) -> list[Socket]:
                     address = addresses.get(one.version, "")
                     found.append(one if one.local.address else replace(one, local=End(address, one.local.port)))
         if unix:
-            found += unix_domain(_table(f"{directory}/unix"), jid)
+            found += _unix_domain(jails.record(jid) if jid else None, directory, jid)
     return found
 
 
@@ -169,6 +174,38 @@ def _end(word: bytes) -> End:
     if not any(packed):
         return End("", port)
     return End(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed), port)
+
+
+def _unix_domain(record: Record | None, directory: str, jid: int) -> list[Socket]:
+    """The sockets of a network namespace, that of ``record`` or the host's, in which ``directory`` of /proc is."""
+    try:
+        with _diagnosis(record) as netlink:
+            return [_diagnosed(found, jid) for found in sockdiag.unix_domain(netlink)]
+    except (JailError, OSError):  # of others, as who is not root; or the kernel has it not
+        return unix_domain(_table(f"{directory}/unix"), jid)
+
+
+def _diagnosis(record: Record | None) -> Netlink:
+    if record is None:
+        return Netlink(sockdiag.NETLINK_SOCK_DIAG)
+    init = attach.open_init(record)
+    try:
+        with InNamespace(init, ns.CLONE_NEWNET):
+            return Netlink(sockdiag.NETLINK_SOCK_DIAG)
+    finally:
+        os.close(init)
+
+
+def _diagnosed(found: sockdiag.Unix, jid: int) -> Socket:
+    return Socket(
+        _KINDS.get(found.kind, "?"),
+        "",
+        found.inode,
+        jid,
+        path=found.name.replace(b"\0", b"@").decode("utf-8", "surrogateescape"),  # as /proc/net/unix writes it
+        accepting=found.state == sockdiag.LISTEN,
+        connected=found.state == sockdiag.ESTABLISHED,
+    )
 
 
 def unix_domain(table: bytes, jid: int) -> list[Socket]:

@@ -1,0 +1,46 @@
+"""sock_diag(7): sockets of the UNIX domain. In /proc/net/unix, which has the same, a name may look like more lines."""
+
+from __future__ import annotations
+
+from _struct import pack, unpack_from
+
+from jailng.linux.netlink import NLM_F_DUMP, Netlink, attributes
+
+NETLINK_SOCK_DIAG = 4
+ESTABLISHED, LISTEN = 1, 10  # states, of TCP's: include/net/tcp_states.h
+_SOCK_DIAG_BY_FAMILY = 20
+_AF_UNIX = 1
+_ALL_STATES = 0xFFFFFFFF
+_UDIAG_SHOW_NAME = 1
+_UNIX_DIAG_NAME = 0
+_ANY = 0xFFFFFFFF
+_HEADER = 16  # struct unix_diag_msg
+
+
+class Unix:
+    """A socket: its SOCK_ ``kind``, its ``state``, and its ``name`` as bind(2) was given it, or b""."""
+
+    __slots__ = ("inode", "kind", "name", "state")
+
+    def __init__(self, inode: int, kind: int, state: int, name: bytes) -> None:
+        self.inode = inode
+        self.kind = kind
+        self.state = state
+        self.name = name
+
+    @classmethod
+    def read(cls, body: bytes) -> Unix:
+        """One of the kernel's answers. Raises ValueError, struct.error."""
+        kind, state, inode = unpack_from("xBBxI", body)
+        name = attributes(body, _HEADER).get(_UNIX_DIAG_NAME, b"")
+        # An abstract one begins with NUL, and counts to its last byte; a path ends with one, wherever its room ends.
+        return cls(inode, kind, state, name if name[:1] == b"\0" else name.partition(b"\0")[0])
+
+
+def unix_domain(netlink: Netlink) -> list[Unix]:
+    """Those that a process has, in the network namespace in which a ``Netlink(NETLINK_SOCK_DIAG)`` was opened.
+
+    Raises OSError (ENOENT: this kernel does not tell).
+    """
+    request = pack("BBxxIIIII", _AF_UNIX, 0, _ALL_STATES, 0, _UDIAG_SHOW_NAME, _ANY, _ANY)
+    return [Unix.read(body) for _, body in netlink.ask((_SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request))]
