@@ -72,7 +72,7 @@ class Carrier:
         lines = (self.rest + data).split(b"\n")
         self.rest = lines.pop()[:_LINE]
         for line in lines:
-            with suppress(ValueError, TypeError, AttributeError):
+            with suppress(ValueError, TypeError, AttributeError, RecursionError, OverflowError):
                 for word, value in json.loads(line or b"{}").items():
                     self._take(word, value)
 
