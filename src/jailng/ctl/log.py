@@ -39,6 +39,7 @@ _UNSAID = (
     "seq time kind jail jid prev mac pid uid gid host_pid host_uid host_gid message facility severity claimed_time "
     "base64 argv path chain inode dev sid ppid host_ppid"
 ).split()
+_PARTING = frozenset(" ='\"")  # what a value of the guest's could end by
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -140,18 +141,29 @@ def _as_it_is(said: dict[str, Any]) -> str:
 
 
 def _in_words(said: dict[str, Any]) -> str:
-    """An entry in a line that no terminal minds."""
+    """An entry in a line that no terminal minds, and in which no word of the guest's passes for one of the entry's."""
     parts = [str(said.get("time"))[:23], str(said.get("kind"))]
     parts += [f"{name}={said[name]}" for name in _LEADING if said.get(name) is not None]
+    if "path" in said:
+        parts.append(_word(str(said["path"])))
+    if isinstance(said.get("argv"), list):
+        parts += [_word(str(word)) for word in said["argv"]]
+    parts += [f"{name}={_value(value)}" for name, value in said.items() if name not in _UNSAID]
     if "message" in said:
         where = ".".join([str(said[name]) for name in ("facility", "severity") if name in said])
         parts += [*([where] if where else []), str(said["message"])]
-    if "path" in said:
-        parts.append(str(said["path"]))
-    if isinstance(said.get("argv"), list):
-        parts.append(shlex.join([str(word) for word in said["argv"]]))
-    parts += [f"{name}={listing.plain(value)}" for name, value in said.items() if name not in _UNSAID]
     return visible(" ".join(parts))
+
+
+def _word(text: str) -> str:
+    """As a shell has it, and in quotes as well where it looks like a field."""
+    quoted = shlex.quote(text)
+    return f"'{text}'" if quoted == text and "=" in text else quoted
+
+
+def _value(value: object) -> str:
+    text = listing.plain(value)
+    return _word(text) if set(text) & _PARTING or not text.isprintable() else text
 
 
 # Whether it is whole
