@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -189,6 +190,21 @@ def test_times_are_kept_to_the_nanosecond(jailctl: Command, small_root: Path, pl
     assert jailctl("import", f"{place}/a.tar", f"{place}/root").returncode == 0
     for name in ("f", "l", "tmp", "bin/busybox"):
         assert os.lstat(place / "root" / name).st_mtime_ns == nanoseconds, name
+
+
+def test_attributes_are_kept(jailctl: Command, small_root: Path, place: Path) -> None:
+    entries = ((1, 6, -1), (2, 4, 5), (4, 0, -1), (16, 4, -1), (32, 0, -1))  # user, user 5, group, mask, other
+    access = b"\2\0\0\0" + b"".join([struct.pack("<HHi", *entry) for entry in entries])
+    kept = {"user.a=b%3D%": b"\0\xff=\n", "user.none": b"", "system.posix_acl_access": access}
+    (small_root / "f").touch()
+    for name, value in kept.items():
+        os.setxattr(small_root / "f", name, value)
+    assert jailctl("export", "-o", f"{place}/a.tar", str(small_root)).returncode == 0
+    done = jailctl("import", f"{place}/a.tar", f"{place}/root")
+    assert (done.returncode, done.stderr) == (0, "")
+    there = place / "root/f"
+    assert {name: os.getxattr(there, name) for name in os.listxattr(there)} == kept
+    assert stat.S_IMODE(there.stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1.²", "-", "9" * 40, "1.-5", ""])

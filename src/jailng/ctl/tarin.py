@@ -23,7 +23,7 @@ _NOBODY_AT_ALL = (1 << 32) - 1  # chown(2) takes it for "as it is"
 _LONGEST = 4095  # of a path, and of a link, bytes
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTR = "SCHILY.xattr."
-_ATTRIBUTES = ("security.capability", "user.")
+_ATTRIBUTES = ("security.capability", "system.posix_acl_", "user.")
 _SPECIAL = {tarfile.CHRTYPE: "device", tarfile.BLKTYPE: "device", tarfile.FIFOTYPE: "FIFO"}
 
 
@@ -283,7 +283,7 @@ class Writer:
         os.fchmod(fd, self._mode(member))
         if self.manner.attributes:
             for key, value in member.pax_headers.items():
-                name = key.removeprefix(_XATTR)
+                name = key.removeprefix(_XATTR).replace("%3D", "=").replace("%25", "%")
                 if key.startswith(_XATTR) and name.startswith(_ATTRIBUTES):
                     try:
                         os.setxattr(fd, name, os.fsencode(value))

@@ -26,7 +26,7 @@ _MOST_TIMES = 16
 _SECOND = 10**9  # nanoseconds
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-_ATTRIBUTES = ("security.capability", "user.")
+_ATTRIBUTES = ("security.capability", "system.posix_acl_", "user.")
 
 
 @dataclass
@@ -209,7 +209,12 @@ class Reader:
             names = [name for name in os.listxattr(fd) if name.startswith(_ATTRIBUTES)]
         except OSError:
             return {}
-        return {f"SCHILY.xattr.{name}": os.fsdecode(os.getxattr(fd, name)) for name in names}
+        return {f"SCHILY.xattr.{_keyword(name)}": os.fsdecode(os.getxattr(fd, name)) for name in names}
+
+
+def _keyword(name: str) -> str:
+    """An attribute's name where an equals sign ends it, as GNU tar writes that."""
+    return name.replace("%", "%25").replace("=", "%3D")
 
 
 def _header(path: str, status: os.stat_result, kind: bytes, more: dict[str, str] | None = None) -> tarfile.TarInfo:
