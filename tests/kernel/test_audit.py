@@ -58,6 +58,15 @@ def test_a_jail(cell: str, jailctl: Command) -> None:
     assert exposed and all(one["why"] and one["rows"] for one in exposed)
 
 
+def test_a_jail_without_proc_and_dev(jail: Command, jailctl: Command, small_root: Path) -> None:
+    """What is not there is not open."""
+    made = jail("-c", "name=bare", f"path={small_root}", "persist", "mount.noprocfs", "mount.nodevfs")
+    assert made.returncode == 0, made.stderr
+    status, found = _audit(jailctl, "bare")
+    assert (status, [one for one in found["probes"] if one["state"] in ("escaped", "unknown")]) == (1, [])
+    assert jail("-r", "bare").returncode == 0
+
+
 def test_the_table(cell: str, jailctl: Command) -> None:
     done = jailctl("audit", "-c", "leaks", cell)
     assert done.returncode == 1 and done.stderr == ""

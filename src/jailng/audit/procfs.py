@@ -8,7 +8,7 @@ import os
 import stat
 from functools import partial
 
-from .probe import ESCAPED, EXPOSED, HELD, Facts, Verdict, found, probe, why
+from .probe import ABSENT, ESCAPED, EXPOSED, HELD, Facts, Verdict, found, probe, why
 
 # What no jail needs, and what tells of the machine or of others.
 _TOLD = (
@@ -149,6 +149,8 @@ def _served(facts: Facts) -> Verdict:
     for flags in (os.O_RDONLY | os.O_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOATIME):
         try:
             fd = os.open("/proc/driver", flags)
+        except FileNotFoundError:
+            return ABSENT, "there is no /proc/driver"
         except OSError:
             continue
         names = os.listdir(fd)
