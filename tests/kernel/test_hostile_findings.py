@@ -19,7 +19,7 @@ import pytest
 
 from tests.kernel import hostile
 from tests.kernel.conftest import Command
-from tests.kernel.stage import Stage
+from tests.kernel.stage import MS_BIND, Stage, mount, unmount
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NS_GET_OWNER_UID = 0xB704
@@ -252,3 +252,24 @@ print("null")
             subprocess.run([str(bait)], user=65534, group=65534, extra_groups=[])
     finally:
         bait.unlink()
+
+
+def test_cores_that_go_to_a_socket(jail: Command, tmp_path: Path) -> None:
+    """No limit keeps them from one (coredump_sock_connect() in fs/coredump.c), unlike from a program."""
+    pattern = tmp_path / "pattern"
+    pattern.write_text("@/run/cores.socket\n")
+    words = ("name=a", "path=/", "persist")
+    said = (
+        "kernel.core_pattern=@/run/cores.socket: no limit keeps a jail's cores from a socket, behind which is root of "
+        "the host: name a file or a program (or set ng.lenient)\n"
+    )
+    mount(str(pattern), "/proc/sys/kernel/core_pattern", None, MS_BIND)
+    try:
+        for plan in ((), ("--plan",)):
+            refused = jail(*plan, "-c", *words)
+            assert (refused.returncode, refused.stderr) == (1, f"jail: {said}")
+        let_pass = jail("-c", *words, "ng.lenient")
+        assert jail("-r", "a").returncode == 0
+        assert (let_pass.returncode, let_pass.stderr) == (0, f"jail: {said}")
+    finally:
+        unmount("/proc/sys/kernel/core_pattern")

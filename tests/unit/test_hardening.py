@@ -23,6 +23,7 @@ SOUND = {
     "path, content, words",
     [
         ("/proc/sys/kernel/core_pattern", "|/usr/lib/handler %p", "/usr/lib/handler"),
+        ("/proc/sys/kernel/core_pattern", "@/run/cores.socket", "no limit keeps a jail's cores from a socket"),
         ("/proc/sys/fs/protected_symlinks", "0", "fs.protected_symlinks is 0"),
         ("/proc/sys/fs/protected_regular", "0", "fs.protected_regular is 0"),
         ("/proc/sys/dev/tty/legacy_tiocsti", "1", "dev.tty.legacy_tiocsti is 1"),

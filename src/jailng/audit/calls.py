@@ -204,9 +204,14 @@ def _page_zero(facts: Facts) -> Verdict:
 
 @probe("calls: a core file or its handler on the host")
 def _core(facts: Facts) -> Verdict:
-    """A core_pattern with a pipe runs a program on the host, whatever the limit is, unless it is 1 and stays it."""
+    """A core_pattern with a pipe runs a program on the host, whatever the limit is, unless it is 1 and stays it.
+
+    A socket (Linux 6.16) has it whatever the limit is.
+    """
     import resource
 
+    if facts["core"] == "socket":
+        return EXPOSED, "the host has a socket for them"
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -249,7 +249,7 @@ def _known(root: str) -> dict[str, str]:
     others = [where for where in others if root == "/" or not f"{where}/".startswith(f"{root}/")]
     own = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
     return {
-        "core": "handler" if Path("/proc/sys/kernel/core_pattern").read_text()[:1] in "|@" else "file",
+        "core": {"|": "handler", "@": "socket"}.get(Path("/proc/sys/kernel/core_pattern").read_text()[:1], "file"),
         "file systems": " ".join(line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()),
         "modules": "yes" if _has_modules() else "",
         "disk": str(disk),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import blueprint, boot, conflicts, origin, reach, registry, rootfs, share
+from jailng.core import blueprint, boot, conflicts, origin, privileges, reach, registry, rootfs, share
 from jailng.core.index import DIRECTORY, RULES, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, ns, processid
 from jailng.linux.libc import exists
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,20 @@ def open_path(params: Parameters) -> tuple[int, str]:
     return root, warning
 
 
+def check_cores(params: Parameters) -> str:
+    """A warning if nothing keeps the jail's cores from a program of the host's, or "". Raises JailError."""
+    where = privileges.core_socket()
+    if not where:
+        return ""
+    warning = (
+        f"kernel.core_pattern={visible(where)}: no limit keeps a jail's cores from a socket, behind which is root of "
+        f"the host: name a file or a program (or set ng.lenient)"
+    )
+    if not params.flag("ng.lenient"):
+        raise JailError(warning)
+    return warning
+
+
 def _open_root(params: Parameters, path: str) -> int:
     head = params.text("name").rpartition(".")[0]
     if head and not ns.is_jailed():
@@ -66,6 +81,7 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
         raise JailError("jail_set: Operation not permitted")
     parent = settle_below(params, within)
     blueprint.check_host(params)  # before a command of exec.prepare has run
+    check_cores(params)
     _sweep()
     sentence = ""
     for _ in range(3):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.params.model import Parameters
 
+_CORE_PATTERN = "/proc/sys/kernel/core_pattern"
+
 
 def confine(params: Parameters, joined: bool = False) -> Confinement:
     """What the parameters leave a process of the jail to do; ``joined`` as ``core.registry.Record`` has it."""
@@ -37,7 +39,7 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
             shared_stack=share_stack(params),
             own_init=has_own_init(params),
             uevents=has_own_init(params) and not share_network(params),
-            core_files=_cores_are_files(),
+            core_files=cores_are_files(),
             no_unix=not unix,
             no_route=not route,
             shared_uids=params.text("ng.uids") == "shared",
@@ -55,10 +57,24 @@ def has_own_init(params: Parameters) -> bool:
     return params.text("ng.init") not in ("none", "rc")
 
 
-def _cores_are_files() -> bool:
-    pattern = posix.open("/proc/sys/kernel/core_pattern", posix.O_RDONLY | posix.O_CLOEXEC)
+def cores_are_files() -> bool:
+    """Whether the host writes cores to files, and hands them to no program and no socket. Raises OSError."""
+    return _core_pattern()[:1] not in (b"|", b"@")
+
+
+def core_socket() -> str:
+    """The socket of the host's that cores are sent to (Linux 6.16), or ""; no limit keeps them from it. Raises OSError.
+
+    coredump_sock_connect() in fs/coredump.c: a limit of 1 is asked for by coredump_pipe() alone.
+    """
+    pattern = _core_pattern()
+    return pattern.decode("utf-8", "replace").strip() if pattern[:1] == b"@" else ""
+
+
+def _core_pattern() -> bytes:
+    pattern = posix.open(_CORE_PATTERN, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        return posix.read(pattern, 1) not in (b"|", b"@")
+        return posix.read(pattern, 4096)
     finally:
         posix.close(pattern)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jailng.ctl.diagnosis import Finding, Jails
+from jailng.params.values import visible
 
 _VULNERABILITIES = Path("/sys/devices/system/cpu/vulnerabilities")
 
@@ -19,7 +20,12 @@ def _read(path: str) -> str:
 
 def _core_pattern() -> Iterator[Finding]:
     pattern = _read("/proc/sys/kernel/core_pattern")
-    if pattern.startswith(("|", "@")):
+    if pattern.startswith("@"):
+        yield Finding(
+            f"kernel.core_pattern is {visible(pattern)}: whoever listens there reads as the host's root what a jail "
+            f"wrote, and no limit keeps a jail's cores from a socket: jails are refused as long as that is so"
+        )
+    if pattern.startswith("|"):
         yield Finding(
             f"kernel.core_pattern hands cores to {pattern[1:].split(' ')[0]}, which as the host's root would read what "
             f"a jail wrote: jails have none as long as that is so",

@@ -306,5 +306,6 @@ def check_path(params: Parameters, voice: Voice) -> None:
         raise JailError(f"path {path}: not an absolute pathname")
     root, warning = create.open_path(params)
     posix.close(root)
-    if warning:
-        voice.warn(warning)
+    for one in (warning, create.check_cores(params)):
+        if one:
+            voice.warn(one)
