@@ -227,6 +227,15 @@ def test_packet_sockets() -> None:
     assert attempt(DEFAULT | {"families", "raw"}, *PACKETS) == attempt(None, *PACKETS) == [0] * 3
 
 
+def test_no_news_of_the_machine_in_the_host_s_network() -> None:
+    """In the initial network namespace whoever binds such a socket hears of all processes (cn_proc) and devices."""
+    news = [socket(AF_NETLINK, RAW, protocol) for protocol in (11, 15)]
+    others = [socket(AF_NETLINK, RAW, protocol) for protocol in (0, 4, 16)]
+    with_families = DEFAULT | {"families"}
+    assert attempt(with_families | {"hostnet"}, *news, *others) == [errno.EAFNOSUPPORT] * 2 + [0] * 3
+    assert attempt(with_families, *news) == attempt(None, *news) == [0] * 2
+
+
 def test_netlink_of_the_routing_table_only() -> None:
     others = [socket(AF_NETLINK, RAW, protocol) for protocol in (4, 12, 15, 16)]  # sock_diag nfnetlink uevent generic
     assert attempt(DEFAULT, *others) == [errno.EAFNOSUPPORT] * 4

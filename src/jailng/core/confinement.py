@@ -67,8 +67,8 @@ ROWS: dict[str, Row] = {
     "inet4": ("", "inet4", 0, None),
     "inet6": ("", "inet6", 0, None),
     # Abstract sockets belong to the network namespace; the processes of a jail are in a pid namespace of their own, so
-    # signals need no scope.
-    "shared_net": ("", "", SCOPE_ABSTRACT_UNIX_SOCKET, None),
+    # signals need no scope. Of what allow.socket_af opens there, netlink's news of processes and devices are left out.
+    "shared_net": ("", "hostnet", SCOPE_ABSTRACT_UNIX_SOCKET, None),
     # FreeBSD's list for a jail with a stack of its own: interfaces, addresses, routes, its own firewall, and with
     # raw_sockets, which comes with it, what reads and writes the wire. Both are asked for in the user namespace that
     # owns the network namespace: the jail's.

@@ -92,7 +92,7 @@ BY_ARGUMENT = "socket socketpair setsockopt clone ioctl fcntl personality setrli
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
     [group for group, _, _ in DENIED if group]
-    + "raw families inet4 inet6 core bind fs vnet stack uevents nounix noroute".split()
+    + "raw families inet4 inet6 core bind fs vnet stack uevents nounix noroute hostnet".split()
 )
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
@@ -108,7 +108,7 @@ _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET = 1, 2, 10, 16, 17
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW, _SOCK_PACKET = 1, 2, 3, 10
 _SOCK_TYPE_MASK = 0xF  # the rest of the word is SOCK_NONBLOCK and SOCK_CLOEXEC
-_NETLINK_ROUTE, _NETLINK_NETFILTER, _NETLINK_KOBJECT_UEVENT, _NETLINK_GENERIC = 0, 12, 15, 16
+_NETLINK_ROUTE, _NETLINK_CONNECTOR, _NETLINK_NETFILTER, _NETLINK_KOBJECT_UEVENT, _NETLINK_GENERIC = 0, 11, 12, 15, 16
 _STREAM_PROTOCOLS = (0, 6, 262)  # default, TCP, MPTCP
 _DGRAM_PROTOCOLS = (0, 17, 136)  # default, UDP, UDP-Lite
 _PING_PROTOCOLS = (1, 58)  # ICMP, ICMPv6
@@ -264,6 +264,10 @@ def _socket(lifted: frozenset[str]) -> Block:
     if "uevents" in lifted:
         netlink = (*netlink, _NETLINK_KOBJECT_UEVENT)
     unavailable = _deny(errno.EAFNOSUPPORT)
+    others = other
+    if "hostnet" in lifted:
+        # Whoever is in the initial network namespace hears there of all processes (cn_proc) and devices of the machine.
+        others = _when((_NETLINK_CONNECTOR, _NETLINK_KOBJECT_UEVENT), unavailable) + other
     here = tuple(family for family, name in ((_AF_INET, "inet4"), (_AF_INET6, "inet6")) if name in lifted)
     away = tuple(family for family in (_AF_INET, _AF_INET6) if family not in here)
     return [
@@ -271,7 +275,7 @@ def _socket(lifted: frozenset[str]) -> Block:
         *_when((_AF_UNIX,), unavailable if "nounix" in lifted else _ALLOW),
         *(_when(here, _inet(lifted)) if here else []),
         *(_when(away, _no_inet(lifted)) if away else []),
-        *_when((_AF_NETLINK,), _load(2) + _when(netlink, unavailable if "noroute" in lifted else _ALLOW) + other),
+        *_when((_AF_NETLINK,), _load(2) + _when(netlink, unavailable if "noroute" in lifted else _ALLOW) + others),
         *_when((_AF_PACKET,), packet),
         *other,
     ]
