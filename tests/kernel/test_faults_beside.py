@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -52,6 +53,18 @@ def guest(small_root: Path) -> Path:
 @needs_btf
 def test_terminals(logs: None, campaign: Campaign, words: list[str]) -> None:
     campaign.creation(*words, "ng.watch=tty")
+
+
+def test_a_worker_that_cannot_tell_that_it_is_ready(logs: None, campaign: Campaign, words: list[str]) -> None:
+    """Its supervisor knows by then that it was, and is to end all the same."""
+    create = campaign.argv("jail", *words, "ng.watch=tty")
+    (call,) = [one for one in campaign.points(create) if "'ready'" in one.text]
+    assert campaign.run("jail", "-r", "a").returncode == 0
+    for fault in (errno.EIO, injector.KILL):
+        done = campaign.injector.inject(fault, call, create)
+        assert (done.fired, done.status) == (True, 1), done.err
+        campaign.nothing_remains(f"{call} <- {fault}")
+    campaign.verdict()
 
 
 def test_packets(logs: None, campaign: Campaign, on_lan: Namespace, words: list[str]) -> None:

@@ -81,17 +81,19 @@ def end(identity: str, patience: float = 0.0) -> None:
     try:
         pidfd = _open(identity)
     except OSError:
-        pass
-    else:
-        try:
-            if not ns.ends_within(pidfd, patience):
-                ns.pidfd_send_signal(pidfd, _SIGKILL)
-                ns.ends_within(pidfd, _SECONDS)
-        except OSError:
-            pass  # it was faster
-        finally:
-            posix.close(pidfd)
-    clear()
+        clear()
+        return
+    killed = False
+    try:
+        if not ns.ends_within(pidfd, patience):
+            ns.pidfd_send_signal(pidfd, _SIGKILL)
+            killed = True
+            ns.ends_within(pidfd, _SECONDS)
+    except OSError:
+        pass  # it was faster
+    finally:
+        posix.close(pidfd)
+    clear(killed)
 
 
 def _open(identity: str) -> int:
@@ -132,15 +134,18 @@ def own_cgroup() -> str:
     return next((line[4:] for line in lines if line.startswith("0::/")), "")
 
 
-def clear() -> None:
-    """Remove ``HOME``, and what it lies in, if nobody is in there."""
+def clear(killed: bool = False) -> None:
+    """Remove ``HOME``, and what it lies in, if nobody is in there.
+
+    Where one was ``killed``, a worker of its own, which dies with it, may be there for a moment longer.
+    """
     until = time.monotonic() + _MOMENT
     for directory in (HOME, HOME.partition("/")[0]):
-        while not _removed(directory) and time.monotonic() < until:
+        while not _removed(directory, killed) and time.monotonic() < until:
             time.sleep(_MOMENT / 100)
 
 
-def _removed(directory: str) -> bool:
+def _removed(directory: str, killed: bool) -> bool:
     """Whether that has come to an end: the kernel may count a process that has ended for a moment longer."""
     try:
         posix.rmdir(directory, dir_fd=cgroup.unified_root())
@@ -148,7 +153,7 @@ def _removed(directory: str) -> bool:
         pass
     except OSError:
         try:
-            return bool(cgroup.members(directory) or cgroup.directories_in(directory))
+            return bool(cgroup.directories_in(directory) or (cgroup.members(directory) and not killed))
         except OSError:
             pass  # somebody else was faster
     return True

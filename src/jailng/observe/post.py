@@ -135,6 +135,7 @@ class Supervisor:
             if number == _READY:
                 self.duty.close()
             elif number != signal.SIGCHLD:
+                self.duty.ending |= number == signal.SIGTERM  # for the next worker, too, if this one is dead already
                 os.kill(self._worker, number)
             else:
                 pid, status = os.waitpid(self._worker, os.WNOHANG)
@@ -151,7 +152,7 @@ class Supervisor:
             self._after += 1
             if self._after > _LAST:
                 return False
-        elif time.monotonic() - self._born < _SHORT:
+        elif time.monotonic() - self._born < _SHORT and not duty.ending:
             ns.ends_within(duty.init, _PAUSE)
         duty.again = True
         self._fork()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # kind: the parameter that asks for it. A post is told its kind by its place here.
 KINDS = {"tty": "ng.watch", "packets": "ng.watch", "log": "ng.log"}
-_SIGHUP = 1
+_SIGHUP, _SIGTERM = 1, 15
 _SECONDS = 30.0  # in which a post has to be ready
 _PATIENCE = 5.0
 _LONGEST = 4096  # bytes of the reason why one is not
@@ -94,7 +94,9 @@ def ensure(record: Record, kind: str) -> None:
     finally:
         posix.close(hears)
     if complaint:
-        # By itself, where it can: it waits for its worker, which would be the last in the cgroup of posts.
+        # By itself, where it can: it waits for its worker, which would be the last in the cgroup of posts. It does not
+        # know that it is to end where the worker died, or could not tell us, just when it was ready.
+        beside.tell(started, _SIGTERM)
         beside.end(started, _PATIENCE)
         raise JailError(f"{KINDS[kind]}: {visible(complaint)}")
 
