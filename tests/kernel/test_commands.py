@@ -315,6 +315,36 @@ def test_entering_as_nobody_of_the_host(jexec: Command, running: Path) -> None:
     _refused(jexec("-u", "nobodyatall", "a", "true"), "jexec: nobodyatall: no such user")
 
 
+def test_entering_as_who_has_ids_that_no_jail_has(
+    jexec: Command, jail: Command, running: Path, etc: Path, small_root: Path
+) -> None:
+    """Above all not as root: to setresuid(2) the last number says to leave the uid as it is."""
+    with (etc / "passwd").open("a") as file:
+        file.write("last:x:4294967295:1::/:/bin/sh\nlastgid:x:1:4294967295::/:/bin/sh\nfar:x:70000:1::/:/bin/sh\n")
+        file.write("near:x:1500:1500:::\n")
+    with (etc / "group").open("a") as file:
+        file.write("team:x:3000:near\nfarteam:x:200000:near\n")
+    for name in ("last", "lastgid"):
+        _refused(jexec("-u", name, "a", "id"), f"jexec: {name}: an id that nobody can have: 4294967295")
+        words = ("-c", "name=b", f"path={small_root}", "persist", f"exec.system_user={name}", "exec.prestart=id")
+        _refused(jail(*words), f"jail: {name}: an id that nobody can have: 4294967295")
+    _refused(jexec("-u", "far", "a", "id"), "jexec: far: uid 70000: a jail has 0 to 65535")
+    done = jexec("-l", "-u", "near", "a", "sh", "-c", "id; echo $HOME $SHELL; pwd")
+    assert done.stdout == "uid=1500 gid=1500 groups=1500,3000\n/ /bin/sh\n/\n"
+
+
+def test_entering_by_a_name_that_is_a_number(jexec: Command, running: Path, small_root: Path) -> None:
+    """The name counts before the uid; and of a uid that no jail has it is not said that there is none."""
+    users = "u:x:1000:1000::/:/bin/sh\n1000:x:1001:1001::/:/bin/sh\nfar:x:70000:1::/:/bin/sh\n"
+    (small_root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n" + users)
+    assert [jexec("-U", name, "a", "id", "-u").stdout for name in ("u", "1000", "1001")] == [
+        "1000\n",
+        "1001\n",
+        "1001\n",
+    ]
+    _refused(jexec("-U", "far", "a", "id"), "jexec: far: uid 70000: a jail has 0 to 65535")
+
+
 def test_entering_at_a_place_that_is_not_there(jexec: Command, running: Path) -> None:
     _refused(jexec("-d", "/nowhere", "a", "true"), "jexec: chdir: /nowhere: No such file or directory")
 

@@ -58,6 +58,6 @@ def _main(argv: list[str]) -> int:
 
 
 def _of_the_host(name: str) -> User:
-    from jailng.core.passwd import of_the_host
+    from jailng.core.passwd import of_the_host_inside
 
-    return of_the_host(name)
+    return of_the_host_inside(name)

@@ -54,11 +54,15 @@ def _number(text: str) -> int:
 
 
 def find(name: str) -> User:
-    """The user of that name or uid in this process's /etc/passwd. Raises JailError: ``NAME: no such user``."""
+    """The user of that name in this process's /etc/passwd, or else of that uid.
+
+    Raises JailError: ``NAME: no such user``, or one whose ids are none of a jail's.
+    """
+    users = [fields for fields in _lines("/etc/passwd") if len(fields) >= 7]
     uid = _number(name)
-    for fields in _lines("/etc/passwd"):
-        if len(fields) < 7 or not (fields[0] == name or (uid >= 0 and _number(fields[2]) == uid)):
-            continue
+    found = [fields for fields in users if fields[0] == name]
+    found += [fields for fields in users if uid >= 0 and _number(fields[2]) == uid]
+    for fields in found:
         user, group = _number(fields[2]), _number(fields[3])
         if user < 0 or group < 0:
             continue
@@ -68,7 +72,14 @@ def find(name: str) -> User:
             if len(entry) >= 4 and fields[0] in entry[3].split(",") and (gid := _number(entry[2])) >= 0
         ]
         return User(fields[0], user, group, sorted({group, *groups}), fields[5] or "/", fields[6] or "/bin/sh")
+    for what, text in [("uid", fields[2]) for fields in found] + [("gid", fields[3]) for fields in found]:
+        if text.isascii() and text.isdigit() and len(text) < 20 and int(text) >= _UIDS:
+            raise _beyond(name, what, int(text))
     raise JailError(f"{name}: no such user")
+
+
+def _beyond(name: str, what: str, number: int) -> JailError:
+    return JailError(f"{name}: {what} {number}: a jail has 0 to {_UIDS - 1}")
 
 
 def of_the_host(name: str) -> User:
@@ -80,5 +91,18 @@ def of_the_host(name: str) -> User:
         entry = pwd.getpwnam(name)
     except KeyError:
         raise JailError(f"{name}: no such user") from None
-    groups = [group.gr_gid for group in grp.getgrall() if name in group.gr_mem]
-    return User(name, entry.pw_uid, entry.pw_gid, sorted({entry.pw_gid, *groups}), entry.pw_dir, entry.pw_shell)
+    if -1 in (entry.pw_uid, entry.pw_gid):  # which is to setresuid(2) no id, but to leave the old one
+        raise JailError(f"{name}: an id that nobody can have: {(1 << 32) - 1}")
+    groups = {entry.pw_gid, *[group.gr_gid for group in grp.getgrall() if name in group.gr_mem]}
+    home, shell = entry.pw_dir or "/", entry.pw_shell or "/bin/sh"
+    return User(name, entry.pw_uid, entry.pw_gid, sorted(groups - {-1}), home, shell)
+
+
+def of_the_host_inside(name: str) -> User:
+    """The same, for a process in a jail, which has fewer ids: groups beyond them are left out. Raises JailError."""
+    user = of_the_host(name)
+    for what, number in (("uid", user.uid), ("gid", user.gid)):
+        if number >= _UIDS:
+            raise _beyond(name, what, number)
+    user.groups = [gid for gid in user.groups if gid < _UIDS]
+    return user

@@ -43,9 +43,9 @@ def _run(
 ) -> int:
     user: str | User | None = params.text("exec.jail_user") or None
     if isinstance(user, str) and params.flag("exec.system_jail_user"):
-        from jailng.core.passwd import of_the_host
+        from jailng.core.passwd import of_the_host_inside
 
-        user = of_the_host(user)
+        user = of_the_host_inside(user)
     clean = params.flag("exec.clean")
     environment = command.inside_environment(params, names)
     wanted = attach.Command(argv, environment, user, None if clean else "/", clean, background, "exec {}")
