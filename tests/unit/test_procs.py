@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,13 @@ def test_a_jails_passwd_is_read_with_care() -> None:
     assert user_names(lines) == {0: "root", 1001: "m", 9: "l" * 32}
 
 
+def test_a_jails_users_pass_for_no_other_column() -> None:
+    """Of `jailctl ps -u`, where the pid is two columns on; nor for the uid of another, nor for nobody."""
+    names = ["x 1 1", "0", "-", "a\tb", "a\u2028b", "12a", "+nis", "é"]
+    lines = [[name, "x", str(uid), "0", "", "/", "/bin/sh"] for uid, name in enumerate(names)]
+    assert user_names(lines) == {5: "12a", 6: "+nis", 7: "é"}
+
+
 def test_columns_are_as_wide_as_they_must_be() -> None:
     headings = [Heading("USER"), Heading("PID", left=False), Heading("COMMAND")]
     rows = [["root", "1", "init"], ["monkeytest", "12345", "a long one\x1b[31m"]]
@@ -309,6 +317,13 @@ def test_netstat_prints_the_articles_lines() -> None:
     ]
     assert lines[-1].endswith(" /tmp/x\\x1b]0;y")
     assert not [line for line in netstat.table(found, netstat.parse(["-n"])) if "LISTEN" in line]
+
+
+def test_a_programs_name_is_one_word_of_sockstats() -> None:
+    """Behind it stands the pid, which somebody may go by."""
+    holder = Holder(replace(made(), comm="a 1 3 b\n", uids=(7, 7, 7, 7)), 3, 4)
+    row = sockstat._row(Socket("stream", "", 9, 3, path="/x"), holder, sockstat.parse(["-n"]))
+    assert " ".join(row).split()[:4] == ["7", "a\\x201\\x203\\x20b", "42", "4"]
 
 
 @pytest.mark.parametrize("words", ["", "-a", "-rn", "-anp", "-tulpn", "-an -p icmp", "-an -f atalk", "-an x", "-i"])

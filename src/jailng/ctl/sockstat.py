@@ -172,7 +172,9 @@ def _row(found: Socket, holder: Holder | None, options: Options) -> list[str]:
     if holder is not None:
         uid = holder.process.uid
         name = str(uid) if options.numeric else user_name(uid)
-        who = [name, holder.process.comm[:_COMM], str(holder.process.pid), str(holder.descriptor)]
+        # It is a process's own to choose, and the pid stands behind it: a column is to be one word.
+        command = holder.process.comm[:_COMM].replace(" ", "\\x20")
+        who = [name, command, str(holder.process.pid), str(holder.descriptor)]
     return [*who, found.protocol + found.version, *_ends(found)]
 
 

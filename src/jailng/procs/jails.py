@@ -19,6 +19,7 @@ from jailng.params.values import visible
 # A jail in another is below the members of that one; a broker is the host's (core/boot.py).
 _CGROUP = re.compile(r"/jailng/(?:[0-9]{1,6}/members/)*([0-9]{1,6})/(members|init|broker)(?:/|$| )")
 _BENEATH = BENEATH | RESOLVE_NO_XDEV
+_USER = r"(?![0-9]+$)[^\s-]\S*"
 _NAME = 32  # characters: login names are no longer, and a column is not to be widened at will
 
 
@@ -147,10 +148,14 @@ def _users(record: Record) -> dict[int, str]:
 
 
 def user_names(lines: list[list[str]]) -> dict[int, str]:
-    """Names by uid, of the first line for each as getpwuid(3) finds it; what is no line of passwd(5) is passed over."""
+    """Names by uid, of the first line for each as getpwuid(3) finds it; what is no line of passwd(5) is passed over.
+
+    So are names with spaces in them, or that are numbers, or begin with a dash: in a table they would be taken for
+    other columns, for another's uid, and for no user.
+    """
     found: dict[int, str] = {}
     for fields in lines:
-        if len(fields) < 7 or not fields[0] or not re.fullmatch("[0-9]{1,10}", fields[2]):
+        if len(fields) < 7 or not re.fullmatch("[0-9]{1,10}", fields[2]) or not re.fullmatch(_USER, fields[0]):
             continue
         found.setdefault(int(fields[2]), fields[0][:_NAME])
     return found
