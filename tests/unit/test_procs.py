@@ -177,6 +177,15 @@ def test_a_jails_users_pass_for_no_other_column() -> None:
     assert user_names(lines) == {5: "12a", 6: "+nis", 7: "é"}
 
 
+def test_what_does_not_fit_into_a_line_of_a_terminal_is_in_no_other() -> None:
+    """Where a process could write another process's: a Chinese character takes two places."""
+    headings = [Heading("PID", left=False), Heading("COMMAND")]
+    for text in ("漢" * 50 + "7 init", "a" * 50, "é漢" * 50, "漢" * 3):
+        row = printed.lines(headings, [["1", text]], 20)[1]
+        assert sum([2 if char == "漢" else 1 for char in row]) in (20, 19, 10)
+        assert f"  1 {text}".startswith(row)
+
+
 def test_columns_are_as_wide_as_they_must_be() -> None:
     headings = [Heading("USER"), Heading("PID", left=False), Heading("COMMAND")]
     rows = [["root", "1", "init"], ["monkeytest", "12345", "a long one\x1b[31m"]]

@@ -20,7 +20,7 @@ class Heading:
 
 
 def lines(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int = 0, titles: bool = True) -> list[str]:
-    """The lines of a table, as wide as its contents ask for; with ``width`` cut to so many characters."""
+    """The lines of a table, as wide as its contents ask for; with ``width`` cut to so many places of a terminal's."""
     table = [[heading.title for heading in headings]] if titles else []
     table += [[visible(cell) for cell in row] for row in rows]
     last = len(headings) - 1
@@ -34,8 +34,21 @@ def lines(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int
             for place, (heading, cell, wide) in enumerate(zip(headings, row, widths, strict=True))
         ]
         line = " ".join(cells)
-        made.append(line[:width] if width else line)
+        made.append(_cut(line, width) if width else line)
     return made
+
+
+def _cut(line: str, width: int) -> str:
+    """What of it a terminal has room for: what goes on in the next line would look like a line of the table there."""
+    if line.isascii():
+        return line[:width]
+    from unicodedata import east_asian_width
+
+    for at, char in enumerate(line):
+        width -= 2 if east_asian_width(char) in ("W", "F") else 1
+        if width < 0:
+            return line[:at]
+    return line
 
 
 def terminal_width() -> int:
