@@ -84,6 +84,27 @@ def test_typing_into_it(shell: Screen, checkout: Path) -> None:
         assert watch.end() == 0
 
 
+def test_what_is_watched_makes_the_terminal_do_nothing_but_draw(shell: Screen, checkout: Path) -> None:
+    """Neither answer nor write to the clipboard, unless it is to have all; and it is left as it was."""
+    said = r"a\033[6nb\033]52;c;cm0=\007c\302\2336nd\233e\033[1mf\303\266g"
+    jailctl = str(checkout / "bin/jailctl")
+    with (
+        screen(jailctl, "watch", "-t", "cell", "0") as watch,
+        screen(jailctl, "watch", "-t", "--raw", "cell", "0") as raw,
+    ):
+        for one in (watch, raw):
+            one.until("Logging Started.\r\n-+\r\n")
+        shell.type(f"printf '{said}'; echo\n")
+        assert raw.until("f\xc3\xb6g\r\n".encode("latin-1").decode())
+        watch.until("abcd\ufffde\x1b\\[1mf\xf6g\r\n")
+        assert b"\x1b[6n" in raw.shown and b"\x1b]52" in raw.shown
+        assert not [one for one in (b"\x1b[6n", b"\x1b]52", b"\xc2\x9b", b"\x9b") if one in watch.shown]
+        for one in (watch, raw):
+            one.type("\x07")
+            assert one.end() == 0
+        assert b"\x1b[m\x1b(B" in watch.shown
+
+
 def test_words(shell: Screen, jailctl: Command, shim: Shim, tmp_path: Path) -> None:
     listed = json.loads(jailctl("watch", "--json", "cell").stdout)["terminals"]
     assert [(one["jail"], one["tty"], one["user"], one["command"], one["by"]) for one in listed] == [

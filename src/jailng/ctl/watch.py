@@ -7,9 +7,7 @@ import getopt
 import os
 import re
 import select
-import shutil
 import signal
-import subprocess
 import sys
 import termios
 import time
@@ -19,8 +17,8 @@ from types import FrameType
 from jailng.core import attach, registry
 from jailng.core.registry import Record
 from jailng.ctl import listing
+from jailng.ctl.screen import Screen
 from jailng.errors import JailError, UsageError
-from jailng.linux import pty
 from jailng.observe import client, event, ptys
 from jailng.observe.client import Watching
 from jailng.observe.event import Event
@@ -29,7 +27,7 @@ from jailng.params.values import visible
 from jailng.procs import printed
 from jailng.procs.jails import named, user_name
 
-USAGE = "usage: jailctl watch [-ciotnW] [--json] jail [tty]"
+USAGE = "usage: jailctl watch [-ciotnW] [--json | --raw] jail [tty]"
 _SHIM_USAGE = "usage: watch [-ciotnW] [tty name]"
 _LETTERS = "Wciotnf:"
 _TTY = re.compile(r"(?:/dev/)?(?:pts/)?([0-9]{1,9})")
@@ -58,12 +56,13 @@ class Options:
     no_switch: bool = False
     write: bool = False
     json: bool = False
+    raw: bool = False
 
 
 def main(argv: list[str]) -> int:
     """Run ``jailctl watch``; its exit status. Raises UsageError and JailError."""
-    options, words = _parsed(argv, USAGE, ["json"])
-    if not 1 <= len(words) <= 2:
+    options, words = _parsed(argv, USAGE, ["json", "raw"])
+    if not 1 <= len(words) <= 2 or (options.json and options.raw):
         raise UsageError(USAGE, _EX_USAGE)
     record = named(words[0], lambda jid: f"jail {jid} not found")
     if options.json:
@@ -106,6 +105,7 @@ _FIELDS = {
     "-o": "reconnect_on_overflow",
     "-t": "timestamps",
     "--json": "json",
+    "--raw": "raw",
 }
 _COLUMNS = [
     listing.Column("jail"),
@@ -170,7 +170,7 @@ class _Watch:
         self.terminal: Terminal | None = None
         self.slave = -1
         self.name = ""
-        self.screen = _Screen(options.interactive)
+        self.screen = Screen(options.interactive, options.raw)
         self.heard = options.interactive  # whether standard input is read from
 
     def run(self, name: str | None) -> int:
@@ -342,7 +342,7 @@ class _Watch:
 
     def _show(self, one: Event) -> None:
         if one.kind == event.OUTPUT:
-            printed.write(one.data)
+            self.screen.show(one.data)
         elif one.kind == event.DROPPED:
             self._change(_OVERFLOWN, self.options.reconnect_on_overflow)
         elif one.kind == event.UNRECORDED:
@@ -360,42 +360,3 @@ class _Watch:
         now = time.strftime("Time: %d %b %H:%M")
         end = self.screen.end
         printed.write(end.join(["", _LINE, now, text, _LINE, ""]).encode())
-
-
-class _Screen:
-    """The caller's terminal: every key is read at once and nothing echoed while something is watched."""
-
-    def __init__(self, interactive: bool) -> None:
-        self.wanted = interactive and os.isatty(0)
-        self.saved: bytes | None = None
-        self.sequence: bytes | None = None if interactive else b""
-
-    @property
-    def end(self) -> str:
-        """What ends a line."""
-        return "\r\n" if self.saved is not None and os.isatty(1) else "\n"
-
-    def enter(self) -> None:
-        """Make it so."""
-        if self.wanted and self.saved is None:
-            self.saved = pty.attributes(0)
-            pty.set_attributes(0, pty.raw(self.saved))
-
-    def leave(self) -> None:
-        """Give it back as it was."""
-        if self.saved is not None:
-            pty.set_attributes(0, self.saved)
-            self.saved = None
-
-    def clear(self) -> None:
-        """Clear it, as terminfo says for its kind."""
-        if self.sequence is None:
-            self.sequence = _output(["tput", "clear"]) if os.isatty(1) else b""
-        printed.write(self.sequence)
-
-
-def _output(argv: list[str]) -> bytes:
-    if shutil.which(argv[0]) is None:
-        return b""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    return done.stdout if done.returncode == 0 else b""
