@@ -377,7 +377,7 @@ def test_a_passwd_that_is_none(attacked: Jail, hostile_root: Path, what: str) ->
     """The jail's user database is not believed, not waited for and not followed."""
     passwd = hostile_root / "etc/passwd"
     kept = passwd.rename(hostile_root / "etc/passwd.kept")
-    user = "root"
+    user, why = "root", "no such user"
     try:
         if what == "fifo":
             os.mkfifo(passwd)
@@ -398,8 +398,9 @@ def test_a_passwd_that_is_none(attacked: Jail, hostile_root: Path, what: str) ->
             passwd.symlink_to("../../passwd")
         else:
             passwd.write_text(f"root:x:4294967295:-1::/:/bin/sh\nroot:x:{'9' * 5000}:0::/:/bin/sh\n")
+            why = "uid 4294967295: a jail has 0 to 65535"
         entry = attacked.enter("/bin/echo", "in", user=user)
-        assert (entry.communicate(timeout=15), entry.returncode) == (("", f"jexec: {user}: no such user\n"), 1)
+        assert (entry.communicate(timeout=15), entry.returncode) == (("", f"jexec: {user}: {why}\n"), 1)
     finally:
         passwd.rmdir() if what == "directory" else passwd.unlink()
         kept.rename(passwd)
