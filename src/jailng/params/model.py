@@ -348,14 +348,15 @@ class Parameters:
 def check_name(name: str, jid: int = 0) -> None:
     """Refuse what cannot be a jail's name. ``jid`` is the jid that was asked for, or has been given, 0 for none yet.
 
-    The rules are FreeBSD's less "/" and control characters. Dots part the names of jails in jails; whether those before
-    the last dot exist is for the registry to say. Raises JailError.
+    The rules are FreeBSD's less "/" and what is not printable, bytes that are not UTF-8 excepted. Dots part the names
+    of jails in jails; whether those before the last dot exist is for the registry to say. Raises JailError.
     """
     shown = visible(name)
     parse(_row("name"), name)  # for its length
     if "/" in name:
         raise JailError(f'name "{shown}": contains "/"')
-    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 or char in "\u2028\u2029" for char in name):
+    # Also what turns the rest of a line around: names of jails in jails are names of files on the host.
+    if not name.isprintable() and not all(char.isprintable() or "\udc80" <= char <= "\udcff" for char in name):
         raise JailError(f'name "{shown}": contains a control character')
     parts = name.split(".")
     if "" in parts:
