@@ -155,6 +155,10 @@ def attached(
     try:
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
+    except JailError:
+        if not record.alive():  # of which whatever it met is a consequence
+            raise JailError(f'jail "{record.name}" not found') from None
+        raise
     finally:
         entry.close()
     if wanted.background:
