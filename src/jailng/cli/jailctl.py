@@ -72,6 +72,8 @@ def main(argv: list[str]) -> int:
     if argv[1:2] in (["-h"], ["--help"]):
         printing.say(verb.USAGE)
         return 0
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # the script's doing
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return int(verb.main(argv[1:]))
     except UsageError as error:

@@ -7,7 +7,7 @@ import posix
 from jailng.core import attach, privileges, registry, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError, explain
-from jailng.linux import cgroup, mount, ns
+from jailng.linux import cgroup, mount, ns, processid
 from jailng.linux.libc import ENOENT, ESRCH
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _SIGTERM = 15
+_LAST_MOMENT = 1.0  # seconds
 AT_ONCE = 32  # so many processes of a jail are waited for together
 
 
@@ -155,8 +156,8 @@ def attached(
     try:
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
-    except JailError:
-        if not record.alive():  # of which whatever it met is a consequence
+    except JailError as error:
+        if _has_ended(record, error):  # of which whatever it met is a consequence
             raise JailError(f'jail "{record.name}" not found') from None
         raise
     finally:
@@ -169,6 +170,12 @@ def attached(
         return waiting.wait(pid, pidfd, streams, hand_over)
     finally:
         posix.close(pidfd)
+
+
+def _has_ended(record: Record, met: JailError) -> bool:
+    # PID 1 outlives its jail's processes and cgroups for a moment.
+    on_its_way_in = str(met).startswith("jail_attach: ")
+    return not record.alive() or (on_its_way_in and processid.ends(record.init, _LAST_MOMENT))
 
 
 def _is_watched(limits: str) -> bool:
