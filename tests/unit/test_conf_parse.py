@@ -158,6 +158,7 @@ def test_values(text: str | bytes, expected: str) -> None:
         ("a = ${b\n};", "f line 1: unterminated variable"),
         ("a = ${b{c};", "f line 1: unterminated variable"),
         ('a = "${b";', "f line 1: unterminated variable"),
+        ("a = ${b\\}c;\n", "f line 1: unterminated variable"),
         ("a = \xe9;", "f line 1: \xe9: syntax error"),
         (b"a = \xff;", "f line 1: \\xff: syntax error"),
         ("a = \x1b[1m;", "f line 1: \\x1b: syntax error"),

@@ -236,7 +236,10 @@ def _unescaped(text: str, mark: str, at: int, limit: int) -> int:
 
 
 def _brace(text: str, at: int, limit: int) -> int:
-    """Where the ``}`` is that ends a variable's name, or -1. Of several that a backslash precedes, the last."""
+    """Where the ``}`` is that ends a variable's name, or -1. Of several that a backslash precedes, the last.
+
+    Such a one ends it only where nothing follows in its line that could be more of the name.
+    """
     found = -1
     for end in range(at, limit):
         if text[end] in "\n{}":
@@ -244,4 +247,7 @@ def _brace(text: str, at: int, limit: int) -> int:
                 found = end
             if text[end - 1] != "\\":
                 break
-    return found
+    else:
+        end = limit
+    line = text.find("\n", at, end)
+    return found if (line if line >= 0 else end) <= found + 1 else -1
