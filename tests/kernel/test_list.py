@@ -148,7 +148,7 @@ def test_names_that_are_not_utf_8(jail: Command, jailctl: Command, jexec: Comman
     assert (done.returncode, done.stderr) == (0, "")
     assert jailctl("list", odd).stdout.split()[8:10] == ["n\\xff\\xe9", "running"]
     (one,) = json.loads(jailctl("list", "--json").stdout)["jails"]
-    assert (one["name"], one["hostname"]) == (odd, "h\udcff")
+    assert (one["name"], one["hostname"]) == ("n\\xff\\xe9", "h\\xff")
     for verb in ("info", "top", "drops"):
         assert jailctl(verb, odd).returncode == 0
     assert "n\\xff\\xe9" in jailctl("info", "77").stdout

@@ -27,11 +27,20 @@ def test_plain_columns(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_has_the_rows_as_they_are_and_is_ascii(capfd: pytest.CaptureFixture[str]) -> None:
-    rows = [*ROWS, {"jid": 3, "name": "not\udcff"}]
+    rows = [*ROWS, {"jid": 3, "name": "日本\U0001f600"}]
     assert listing.show("jails", COLUMNS, rows, True, {"total": 2}) == 0
     out = capfd.readouterr().out
     assert out.isascii() and "\x1b" not in out
     assert json.loads(out) == {"jails": rows, "total": 2}
+
+
+def test_json_is_text_to_every_reader(capfd: pytest.CaptureFixture[str]) -> None:
+    """A surrogate by itself is none, and strict readers refuse the whole."""
+    odd = {"name": "not\udcff\U0001f600", "\udc80": ["a", {"b": "\ud800"}], "n": 1}
+    assert listing.document({"jails": [odd]}) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found == {"jails": [{"name": "not\\xff\U0001f600", "\\x80": ["a", {"b": "\\ud800"}], "n": 1}]}
+    json.dumps(found, ensure_ascii=False).encode()
 
 
 def test_options() -> None:

@@ -11,7 +11,6 @@ value is text. What could steer a terminal is shown as ``\xNN``, whoever wrote i
 from __future__ import annotations
 
 import getopt
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jailng.errors import UsageError
 from jailng.params.values import visible
-from jailng.procs import printed
+from jailng.procs import jsontext, printed
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -95,8 +94,8 @@ def show(
 
 
 def document(value: object) -> int:
-    """Print JSON, pure ASCII; bytes that are not UTF-8 are lone surrogates in it. The exit status."""
-    return printed.say([json.dumps(value, indent=2)])
+    """Print JSON, as every reader takes it. The exit status."""
+    return printed.say([jsontext.dumped(value, indent=2)])
 
 
 def lines(columns: Sequence[Column], rows: Iterable[Row], titles: bool = True, width: int = 0) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import json
 import os
 import select
 import shlex
@@ -25,6 +24,7 @@ from jailng.observe.logreader import Reader
 from jailng.observe.report import Report
 from jailng.observe.seal import Head, Key, Seal
 from jailng.params.values import visible
+from jailng.procs import jsontext
 
 USAGE = """usage: jailctl log [-f] [-n lines] [--kind kind[,...]] [--since time] [--json] jail
        jailctl log verify [--key key|file] [--head number:hash] [--json] jail
@@ -137,7 +137,7 @@ def _chosen(lines: Iterable[bytes], kinds: set[str] | None, since: str) -> Itera
 
 
 def _as_it_is(said: dict[str, Any]) -> str:
-    return json.dumps(said, separators=(",", ":"))
+    return jsontext.dumped(said, spaces=False)
 
 
 def _in_words(said: dict[str, Any]) -> str:
@@ -179,7 +179,7 @@ def _verify(argv: list[str]) -> int:
     anchors = [_head(given["--head"])] if "--head" in given else []
     report = verification.verify(folder, seal, key, anchors)
     if "--json" in given:
-        print(json.dumps(_as_json(name, report), indent=2))
+        print(jsontext.dumped(_as_json(name, report), indent=2))
     else:
         _tell(name, report)
     return report.status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
@@ -10,7 +9,7 @@ from jailng.ctl import consolelog, listing, state
 from jailng.ctl.consolelog import Place, Reader, Shown
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
-from jailng.procs import printed
+from jailng.procs import jsontext, printed
 
 USAGE = "usage: jailctl logs [-f] [-n lines] [--raw | --json] [--file file] jail ..."
 _TURN = 0.2  # seconds between two looks at files that nobody tells of
@@ -56,7 +55,7 @@ class _Source:
             text = line
         elif self._style == "json":
             said = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
-            return json.dumps({"jail": self.jail, "line": said}).encode() + b"\n"
+            return jsontext.dumped({"jail": self.jail, "line": said}).encode() + b"\n"
         else:
             text = self._shown.text(line).encode() + (b"\n" if line.endswith(b"\n") else b"")
         prefix = b"" if self._begun else self._prefix.encode()

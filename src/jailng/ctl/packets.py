@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -23,6 +22,7 @@ from jailng.observe import entry, packetfiles, packetline, pcapng, store, taps
 from jailng.observe.packetfilter import Wanted
 from jailng.observe.pcapng import Counts, Interface, Malformed, Packet
 from jailng.params.values import visible
+from jailng.procs import jsontext
 from jailng.procs.jails import named
 
 USAGE = """usage: jailctl packets [-c count] [-s snaplen] [-w file] [--json] jail [filter ...]
@@ -287,7 +287,7 @@ def _sink(given: dict[str, str]) -> Sink:
 
 
 def _json(item: Packet) -> str:
-    return json.dumps(packetline.fields(item))
+    return jsontext.dumped(packetline.fields(item))
 
 
 def _copy(source: Iterable[_Item], sink: Sink, count: int) -> int:

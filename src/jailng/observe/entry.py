@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jailng.observe import ratchet
+from jailng.procs import jsontext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,7 @@ def made(number: int, kind: str, fields: Mapping[str, object], prev: str, key: b
     stamp = fields.get("time")
     when = stamp if isinstance(stamp, int) else time.time_ns()
     rest = {name: value for name, value in fields.items() if name != "time"}
-    text = _json({"seq": number, "time": shown_time(when), "kind": kind, **rest})
+    text = jsontext.dumped({"seq": number, "time": shown_time(when), "kind": kind, **rest}, spaces=False)
     body = text[:-1].encode("ascii") + b',"prev":"%s"' % prev.encode("ascii")
     return body + b',"mac":"%s"}\n' % ratchet.mac(key, body).encode("ascii")
 
@@ -51,20 +52,6 @@ def shown_time(nanoseconds: int) -> str:
     """Nanoseconds since 1970 as RFC 3339 writes them, in UTC."""
     seconds, rest = divmod(nanoseconds, _SECOND)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
-
-
-def _json(value: Mapping[str, object]) -> str:
-    text = json.dumps(value, separators=(",", ":"))
-    # A surrogate by itself, a byte that was no UTF-8, is what readers of JSON stumble over.
-    return json.dumps(_plain(value), separators=(",", ":")) if "\\ud" in text else text
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if isinstance(value, dict):
-        return {str(_plain(name)): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Line:
