@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import struct
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -307,6 +309,23 @@ def test_a_jail_cannot_invent_sockets_of_others() -> None:
     assert [(found.path, who) for found, who in told if found.inode in (11, 99, 20)] == [
         ("/run/log", [host]), ("/tmp/x", [own]), ("/run/other", []),
     ]  # fmt: skip
+
+
+def test_of_a_jails_descriptors_so_many_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have as many as it likes, shared by thousands of processes."""
+    monkeypatch.setattr(process, "pids", lambda: [os.getpid()] * 3)
+    monkeypatch.setattr(sockets, "DESCRIPTORS", 40)
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(30)]
+        inodes = {os.fstat(one.fileno()).st_ino for one in made}
+        for jid, least, most in ((0, 90, 90), (7, 1, 40)):
+            monkeypatch.setattr(sockets, "membership", lambda _, jid=jid: (jid, False))
+            beyond: set[int] = set()
+            held = sockets.holders(beyond)
+            assert least <= sum(len(held.get(inode, [])) for inode in inodes) <= most
+            assert beyond == ({jid} if jid else set())
+    assert len(process.descriptors(os.getpid(), 3)) == 3
+    assert process.descriptors(4_194_304) == []
 
 
 def test_netstat_prints_the_articles_lines() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getopt
 import ipaddress
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from jailng.params.values import visible
 from jailng.procs import printed
 from jailng.procs.jails import Jails, user_name
 from jailng.procs.printed import Heading
-from jailng.procs.sockets import End, Holder, Socket, believed, holders, sockets
+from jailng.procs.sockets import DESCRIPTORS, End, Holder, Socket, believed, holders, sockets
 
 USAGE = """usage: jailctl sockstat [-46cLlnqsuw] [--json] [-j jail] [-p ports] [-P protocols]"""
 _HEADINGS = [
@@ -117,7 +118,12 @@ def _found(options: Options) -> Iterator[tuple[int, Socket, Holder | None]]:
     jails = Jails()
     only = jails.jids([options.jail]) if options.jail is not None else None
     listed = [found for found in sockets(jails, unix="" in options.versions) if wanted(found, options)]
-    for found, who in believed(listed, holders()):
+    beyond: set[int] = set()
+    held = holders(beyond)
+    for jid in sorted(beyond):
+        what = f"more than {DESCRIPTORS} descriptors are open: not all of them were looked at"
+        print(f"sockstat: jail {visible(jails.name(jid))}: {what}", file=sys.stderr)
+    for found, who in believed(listed, held):
         holding: list[Holder | None] = [*who] or [None]
         for holder in holding:
             jid = holder.jid if holder else found.jid

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from jailng.linux import gathering, mount, mountfd
 from jailng.observe.event import Facts
 from jailng.procs.jails import membership
+from jailng.procs.process import descriptors
+from jailng.procs.process import pids as everyone
 
 _PTMX = os.makedev(5, 2)
 _FIRST_SLAVE = 136  # majors 136 to 143, of 2^20 minors each
 _MOST = 1 << 20  # bytes of one file of /proc
 _MOST_FDS = 4096  # of one process that are looked at
+_MOST_OF_JAIL = 1 << 15  # of all processes of one jail
 _ESTABLISHED = "01"
 
 
@@ -160,10 +163,16 @@ def open_slave(pid: int, dev: int, number: int) -> int:
 
 
 def openers(dev: int) -> dict[int, Process]:
-    """Of each terminal of that devpts the first process that has its master."""
+    """Of each terminal of that devpts the first process that has its master, as far as those are looked at."""
     found: dict[int, Process] = {}
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
-        for number in _masters(pid, dev):
+    left: dict[int, int] = {}
+    for pid in everyone():
+        jid = _jid(pid)
+        room = min(_MOST_FDS, left.get(jid, _MOST_OF_JAIL)) if jid else _MOST_FDS
+        names = descriptors(pid, room)
+        if jid:
+            left[jid] = left.get(jid, _MOST_OF_JAIL) - len(names)
+        for number in _masters(pid, dev, names):
             if number not in found and (one := process(pid)):
                 found[number] = one
     return found
@@ -171,23 +180,27 @@ def openers(dev: int) -> dict[int, Process]:
 
 def is_hosts(pid: int) -> bool:
     """Whether a process is the host's, and no jail's."""
+    return _jid(pid) == 0
+
+
+def _jid(pid: int) -> int | None:
+    """The jail that a process is in, 0 for none; None: it has ended."""
     try:
         lines = _read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").split("\n")
     except OSError:
-        return False  # it has ended
-    return not any(membership(line[3:])[0] for line in lines if line.startswith("0::"))
+        return None
+    return next((jid for line in lines if line.startswith("0::") and (jid := membership(line[3:])[0])), 0)
 
 
-def _masters(pid: int, dev: int) -> list[int]:
-    """The ptys of that devpts of which a process has the master."""
+def _masters(pid: int, dev: int, names: Iterable[str]) -> list[int]:
+    """The ptys of that devpts of which a process has the master, among these descriptors."""
     found = []
-    with suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd")[:_MOST_FDS]:
-            with suppress(OSError, ValueError):
-                status = os.stat(f"/proc/{pid}/fd/{name}")
-                if status.st_rdev == _PTMX and status.st_dev == dev:
-                    info = _read(f"/proc/{pid}/fdinfo/{name}")
-                    found.append(int(info.partition(b"tty-index:")[2].split()[0]))
+    for name in names:
+        with suppress(OSError, ValueError):
+            status = os.stat(f"/proc/{pid}/fd/{name}")
+            if status.st_rdev == _PTMX and status.st_dev == dev:
+                info = _read(f"/proc/{pid}/fdinfo/{name}")
+                found.append(int(info.partition(b"tty-index:")[2].split()[0]))
     return found
 
 
@@ -207,12 +220,11 @@ def remote(pid: int) -> str:
 
 def _peer(pid: int) -> str:
     sockets = set()
-    with suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd")[:_MOST_FDS]:
-            with suppress(OSError):
-                target = os.readlink(f"/proc/{pid}/fd/{name}")
-                if target.startswith("socket:["):
-                    sockets.add(target[8:-1])
+    for name in descriptors(pid, _MOST_FDS):
+        with suppress(OSError):
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith("socket:["):
+                sockets.add(target[8:-1])
     if not sockets:
         return ""
     for table in ("tcp", "tcp6"):

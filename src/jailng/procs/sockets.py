@@ -15,11 +15,12 @@ from jailng.linux import ns, sockdiag
 from jailng.linux.netlink import Netlink
 from jailng.linux.visit import InNamespace
 from jailng.params.model import Parameters
-from jailng.procs import process
+from jailng.procs import process, signals
 from jailng.procs.jails import Jails, membership
 from jailng.procs.process import Process
 
 _MOST = 1 << 26  # bytes of one table: half a million connections
+DESCRIPTORS = 1 << 17  # of a jail, that are looked at: thousands of processes may share millions
 _STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RCVD", "FIN_WAIT_1", "FIN_WAIT_2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT",
     "LAST_ACK", "LISTEN", "CLOSING", "SYN_RCVD",
@@ -230,30 +231,37 @@ def unix_domain(table: bytes, jid: int) -> list[Socket]:
     return found
 
 
-def holders() -> dict[int, list[Holder]]:
-    """Who has which socket open, by the socket's inode: of the processes whose descriptors the caller may see."""
+def holders(beyond: set[int] | None = None) -> dict[int, list[Holder]]:
+    """Who has which socket open, by the socket's inode: of the processes whose descriptors the caller may see.
+
+    Of a jail no more than ``DESCRIPTORS`` are looked at; the jids of those that have more go into ``beyond``.
+    """
     found: dict[int, list[Holder]] = {}
+    left: dict[int, int] = {}
     for pid in process.pids():
-        inodes = _open_sockets(pid)
-        holding = process.read(pid) if inodes else None
-        if holding is None:
+        there = process.read(pid)
+        if there is None:
             continue
-        jid, _ = membership(holding.cgroup)
-        for descriptor, inode in inodes:
-            found.setdefault(inode, []).append(Holder(holding, jid, descriptor))
+        jid, _ = membership(there.cgroup)
+        names = process.descriptors(pid, left.setdefault(jid, DESCRIPTORS) + 1 if jid else None)
+        if jid:
+            if len(names) > left[jid] and beyond is not None:
+                beyond.add(jid)
+            del names[left[jid] :]
+            left[jid] -= len(names)
+        inodes = _sockets_of(pid, names)
+        holding = signals.same(there) if inodes else None
+        if holding is not None:
+            for descriptor, inode in inodes:
+                found.setdefault(inode, []).append(Holder(holding, jid, descriptor))
     return found
 
 
-def _open_sockets(pid: int) -> list[tuple[int, int]]:
-    place = f"/proc/{pid}/fd"
+def _sockets_of(pid: int, names: list[str]) -> list[tuple[int, int]]:
     found = []
-    try:
-        names = os.listdir(place)
-    except OSError:
-        return []
     for name in names:
         try:
-            link = _SOCKET.fullmatch(os.readlink(f"{place}/{name}"))
+            link = _SOCKET.fullmatch(os.readlink(f"/proc/{pid}/fd/{name}"))
         except OSError:
             continue
         if link is not None:
