@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections import defaultdict
 from pathlib import Path
 
 from jailng.ctl import ifchange, vnet
@@ -82,20 +83,26 @@ def _list(words: list[str]) -> int:
     chosen = [(ifchange.index_of(words[0]), words[0])] if words and words != ["-a"] else socket.if_nameindex()
     lines: list[str] = []
     with Netlink() as netlink:
-        known = [
-            rt.Address.read(body)
-            for family in (rt.AF_INET, rt.AF_INET6)
-            for _, body in netlink.ask(rt.get_addresses(family))
-        ]
-        everyone = [device.Device.read(body) for _, body in netlink.ask(device.everyone())]
+        # By interface, of which root inside may have made any number.
+        addresses: defaultdict[int, list[rt.Address]] = defaultdict(list)
+        for family in (rt.AF_INET, rt.AF_INET6):
+            for _, body in netlink.ask(rt.get_addresses(family)):
+                found = rt.Address.read(body)
+                addresses[found.index].append(found)
+        aliases: dict[int, bytes] = {}
+        members: defaultdict[int, list[str]] = defaultdict(list)
+        for _, body in netlink.ask(device.everyone()):
+            one = device.Device.read(body)
+            aliases[one.index] = one.alias
+            members[one.master].append(one.name)
         for index, _ in chosen:
             try:
                 interface = rt.Interface(netlink.ask(rt.get_link(index))[0][1])
             except OSError:
                 continue  # it has gone since
-            text = next((one.alias for one in everyone if one.index == index), b"").decode(errors="surrogateescape")
-            lines += describe(interface, [found for found in known if found.index == index], text)
-            lines += [f"\tmember: {one.name} {_MEMBER}" for one in everyone if one.master == index]
+            text = aliases.get(index, b"").decode(errors="surrogateescape")
+            lines += describe(interface, addresses[index], text)
+            lines += [f"\tmember: {name} {_MEMBER}" for name in members[index]]
     return printed.say([visible(line, keep="\t") for line in lines])
 
 

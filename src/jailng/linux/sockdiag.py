@@ -14,6 +14,7 @@ _ALL_STATES = 0xFFFFFFFF
 _UDIAG_SHOW_NAME = 1
 _UNIX_DIAG_NAME = 0
 _ANY = 0xFFFFFFFF
+_MOST = 1 << 19
 _HEADER = 16  # struct unix_diag_msg
 
 
@@ -40,7 +41,8 @@ class Unix:
 def unix_domain(netlink: Netlink) -> list[Unix]:
     """Those that a process has, in the network namespace in which a ``Netlink(NETLINK_SOCK_DIAG)`` was opened.
 
+    There may be as many as somebody likes to make: of more than half a million the others are not told.
     Raises OSError (ENOENT: this kernel does not tell).
     """
     request = pack("BBxxIIIII", _AF_UNIX, 0, _ALL_STATES, 0, _UDIAG_SHOW_NAME, _ANY, _ANY)
-    return [Unix.read(body) for _, body in netlink.ask((_SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request))]
+    return [Unix.read(body) for _, body in netlink.ask((_SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request))[:_MOST]]
