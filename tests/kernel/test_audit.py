@@ -67,6 +67,16 @@ def test_a_jail_without_proc_and_dev(jail: Command, jailctl: Command, small_root
     assert jail("-r", "bare").returncode == 0
 
 
+@pytest.mark.parametrize("sockets", ["unix", "none"])
+def test_a_jail_without_netlink(jail: Command, jailctl: Command, small_root: Path, sockets: str) -> None:
+    """What cannot be asked for is refused."""
+    made = jail("-c", "name=silent", f"path={small_root}", "persist", f"ng.sockets={sockets}")
+    assert made.returncode == 0, made.stderr
+    status, found = _audit(jailctl, "silent")
+    assert (status, [one for one in found["probes"] if one["state"] in ("escaped", "unknown")]) == (1, [])
+    assert jail("-r", "silent").returncode == 0
+
+
 def test_the_table(cell: str, jailctl: Command) -> None:
     done = jailctl("audit", "-c", "leaks", cell)
     assert done.returncode == 1 and done.stderr == ""

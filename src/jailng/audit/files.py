@@ -327,7 +327,11 @@ _RUNTIMES = """/run/docker.sock /var/run/docker.sock /run/containerd/containerd.
 def _sockets(facts: Facts) -> Verdict:
     """One that the host put up, and those of runtimes: at the other end is a process without a number here."""
     for path in (facts["socket"], *_RUNTIMES):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        try:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            return HELD, why(error)
+        with made:
             made.settimeout(1)
             try:
                 made.connect(path)

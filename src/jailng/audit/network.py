@@ -6,10 +6,12 @@ What changes it is asked for with a word that no such request may have, which th
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
+from contextlib import suppress
 from functools import partial
 
 from .probe import ABSENT, ESCAPED, EXPOSED, HELD, SEEN, Facts, Verdict, call, found, probe, tried, why
@@ -18,6 +20,7 @@ _REQUEST, _ACK, _CREATE, _EXCL = 1, 4, 0x400, 0x200
 _NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _NEWRULE = 16, 20, 24, 28, 32
 _NEWQDISC, _NEWNSID = 36, 88
 _UNKNOWN = ctypes.create_string_buffer(struct.pack("=II", 0x7FFFFFFF, 0))  # what no driver of ethtool's knows
+_MOST_INTERFACES = 4096
 _ADDRESS = socket.inet_aton("198.51.100.77")
 
 
@@ -37,14 +40,22 @@ def _netlink(kind: int, flags: int, body: bytes) -> int:
 
 
 def _interfaces() -> list[tuple[int, str]]:
-    return socket.if_nameindex()
+    try:
+        return socket.if_nameindex()
+    except OSError:  # there may be no netlink; the same by ioctl(2), one by one
+        names = []
+        for index in range(1, _MOST_INTERFACES):
+            with suppress(OSError):
+                names.append((index, socket.if_indextoname(index)))
+        return names
 
 
 def _refused(kind: int, flags: int, body: bytes) -> Verdict:
     try:
         _netlink(kind, flags, body)
     except OSError as error:
-        return (HELD if error.errno in (1, 13) else ESCAPED), why(error)
+        refusals = (errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT)
+        return (HELD if error.errno in refusals else ESCAPED), why(error)
     return ESCAPED, "it works"
 
 
