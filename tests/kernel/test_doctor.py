@@ -288,6 +288,15 @@ def test_a_kernel_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.what == "nf_tables: fib: No such file or directory: the kernel needs CONFIG_NFT_FIB_INET"
 
 
+def test_a_configuration_that_cannot_be_read(etc: Path, doctor: Doctor) -> None:
+    """Then nobody knows whether its roots are reached."""
+    (etc / "jail.conf").write_text("a { path = ")
+    (found,) = doctor.findings("roots")
+    assert found["what"] == "the roots of /etc/jail.conf are not known: /etc/jail.conf: unexpected EOF"
+    (etc / "jail.conf").write_text("")
+    assert doctor.findings("roots", 0) == []
+
+
 def test_what_it_does_not_understand(doctor: Doctor) -> None:
     for words in (["--fast"], ["nothing"], ["\x1b[2J"]):
         done = doctor.run(*words)
