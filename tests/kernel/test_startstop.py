@@ -79,6 +79,13 @@ def test_they_say_what_shall_be(host: Host, jail: Command, small_root: Path, tmp
     assert said[:3] == ["a prestart", "b prestart", "b poststop"] and said.count("a poststop") == 3
 
 
+def test_why_a_jail_fails_is_told_once_and_before_it_is_undone(conf: Path, checkout: Path) -> None:
+    argv = [str(checkout / "bin/jailctl"), "start", "-f", str(conf), "bad"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+    assert done.stdout == "bad: created\njailctl: bad: /bin/busybox false: failed\nbad: removed\n"
+    assert done.returncode == 1
+
+
 def test_arguments(host: Host, jailctl: Command, tmp_path: Path) -> None:
     for words in ([], ["-a", "a"], ["-x", "a"], ["--json", "a"]):
         status, out, err = host("start", *words)

@@ -51,6 +51,12 @@ class _Voice(life.Voice):
         """Always."""
         _complain(f"{visible(self.name)}: {visible(text)}")
 
+    def fail(self, error: JailError) -> None:
+        """Always."""
+        for text in messages(error):
+            self.warn(text)
+        error.told = True
+
     def _print(self, text: str) -> None:
         said = visible(f"{self.name}: {text}", keep="\n\t") + "\n"
         with suppress(OSError):  # what is done goes on, whoever listens
