@@ -54,13 +54,16 @@ DANGEROUS = {
     "keypad": "\x1b=",
     "CSI of C1": "\x9b6n",
     "single C1": "\x9a",
+    "what has scrolled away": "\x1b[3J",
+    "what has scrolled away, too": "\x1b[2;03J",
+    "what has scrolled away, selectively": "\x1b[?3J",
 }
 HARMLESS = [
     "plain\r\n\ttext \a\b é€😀",
     "\x1b[1;31mred\x1b[0m\x1b[38;2;1;2;3m\x1b[4:3m",
     "\x1b[2J\x1b[H\x1b[10;20H\x1b[K\x1b[3A\x1b[2;20r\x1b[L\x1b[P\x1b[@",
     "\x1b[?1049h\x1b[?25l\x1b[?7h\x1b[?2026h",
-    "\x1b7\x1b8\x1bM\x1bD\x1bc\x1b(0lqk\x1b(B\x0e\x0f\x1b#8",
+    "\x1b7\x1b8\x1bM\x1bD\x1b(0lqk\x1b(B\x0e\x0f\x1b#8",
     "\x1b[2 q\x1b[!p",
     "\x1b]0;root@cell: ~\x07",
 ]
@@ -84,6 +87,11 @@ def test_modes_together_and_titles() -> None:
     assert Filter().add("\x1b[?1049;1000;25h") == "\x1b[?1049;25h"
     assert Filter().add("\x1b]2;a\x1b]52;c;x\x07b\x07") == "2;ab\a"
     assert Filter().add("\x1b]2;a\nb\x9c") == "\x1b]2;ab\x07"
+
+
+def test_a_reset_leaves_what_has_scrolled_away() -> None:
+    shown = Filter().add("a\x1bcb")
+    assert shown.startswith("a\x1b[") and shown.endswith("\x1b[H\x1b[2Jb") and "\x1bc" not in shown
 
 
 def test_the_screen_is_restored() -> None:

@@ -35,7 +35,7 @@ _TYPED = re.compile(rf"[\x00-\x07\x0b-\x1f\x80-\x9f]{_REST}")
 
 _CONTROLS = frozenset("\a\b\t\n\v\f\r\x0e\x0f")
 _FINALS = frozenset("@ABCDEFGHIJKLMPSTXZ`abdefgmrsu")
-_ESCAPES = frozenset("78DEHMc")
+_ESCAPES = frozenset("78DEHM")
 _ANSI_MODES = frozenset(["4"])
 # Screen and cursor; not those of keys, mouse, focus, paste, width of the window.
 _MODES = frozenset("5 6 7 12 25 45 47 69 1047 1048 1049 2026".split())
@@ -44,6 +44,9 @@ _TITLE = 256  # characters
 _SCREENS = frozenset(["47", "1047", "1049"])
 # Attributes, character sets, margins, modes and the cursor as they are at the beginning.
 _RESET = "\x1b[?2026l\x1b[?69l\x1b[?5l\x1b[!p\x1b[m\x1b(B\x0f\x1b[?7h\x1b[?25h"
+# In place of RIS, which takes away as well what has scrolled out of sight: that is the operator's, of what came before.
+_CLEARED = f"{_RESET}\x1b[H\x1b[2J"
+_SCROLLED_AWAY = "3"
 
 
 def plain(text: str, typed: bool = False) -> str:
@@ -108,6 +111,8 @@ def _allowed(match: re.Match[str]) -> str:
     if match["final"]:
         return _csi(match["parameters"], match["between"], match["final"])
     between, final = match["intermediate"], match["escape"]
+    if final == "c" and not between:
+        return _CLEARED
     if (not between and final in _ESCAPES) or between in ("(", ")") or (between == "#" and final in "34568"):
         return f"\x1b{between}{final}"
     return ""
@@ -129,6 +134,8 @@ def _csi(parameters: str, between: str, final: str) -> str:
         modes = _MODES if private else _ANSI_MODES
         kept = [mode for mode in parameters.removeprefix("?").split(";") if mode in modes]
         return f"\x1b[{private}{';'.join(kept)}{final}" if kept else ""
+    if final == "J" and _SCROLLED_AWAY in [one.lstrip("0") for one in parameters.lstrip("?").split(";")]:
+        return ""
     if private:
         return whole if private == "?" and final in "JK" else ""
     return whole if final in _FINALS else ""
