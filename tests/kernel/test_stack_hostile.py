@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import select
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, datagrams, ip, server, set_switch
+from tests.kernel.networks import Namespace, client, datagrams, ip, server, set_switch
 from tests.kernel.stacked import (
     BOTH,
     HOST,
@@ -343,6 +344,35 @@ tell(own=attempt(lambda: u.recvmsg(99, 512, 0x2000)[0].decode()),  # MSG_ERRQUEU
         inside.process.stdin.write("\n")
         inside.process.stdin.flush()
         assert inside.next() == {"own": "own", "others": ["EAGAIN", "EAGAIN"]}
+
+
+@RAW
+def test_nobody_on_the_lan_is_told_where_the_host_is(cell: Namespace, checkout: Path) -> None:
+    """Neighbour advertisements, plain and behind an option; a ping behind that, and plain, as the control."""
+    code = f"""
+def packet(kind):
+    about = inet_pton(AF_INET6, "{HOST6}") + bytes([2, 1, 2, 0, 0, 0, 0, 7])
+    return struct.pack("!BBHI", kind, 0, 0, 0x20000000) + about
+def disguised(kind):
+    content, option = packet(kind), bytes([58, 0, 1, 4, 0, 0, 0, 0])
+    addresses = inet_pton(AF_INET6, "{ONE6}") + inet_pton(AF_INET6, "{PEER6}")
+    total = sum(struct.unpack("!40H", addresses + struct.pack("!II", len(content), 58) + content + bytes(8)))
+    content = content[:2] + struct.pack("!H", ~(total % 0xFFFF) & 0xFFFF) + content[4:]
+    return struct.pack("!IHBB", 0x60000000, 8 + len(content), 60, 255) + addresses + option + content
+one, free = made(AF_INET6, SOCK_RAW, 58), made(AF_INET6, SOCK_RAW, 255)
+one.setsockopt(41, 16, 255)  # IPV6_UNICAST_HOPS
+tell(said=[attempt(lambda: one.sendto(packet(kind), ("{PEER6}", 0))) for kind in (133, 134, 135, 136, 137)],
+    behind=attempt(lambda: free.sendto(disguised(136), ("{PEER6}", 0))),
+    ping=attempt(lambda: one.sendto(packet(128), ("{PEER6}", 0))))"""
+    told = cell.listen(PEER6, 80)
+    client(PEER6, 80).close()  # the peer knows where the host is
+    told.accept()[0].close()
+    said = ask(checkout, code)
+    assert said == {"said": ["EPERM"] * 5, "behind": "EPERM", "ping": 32}
+    with cell.entered():
+        known = subprocess.run(["ip", "-6", "neigh"], capture_output=True, text=True, check=True).stdout
+    assert HOST6 in known
+    assert "02:00:00:00:00:07" not in known
 
 
 @RAW

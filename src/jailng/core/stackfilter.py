@@ -30,6 +30,9 @@ _SKB_PROTOCOL, _SKB_SK = 16, 168
 _OPT_SK, _OPT_LEVEL, _OPT_NAME, _OPT_LENGTH = 0, 24, 28, 32
 
 _SOL_SOCKET, _IPPROTO_IP, _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_IPV6 = 1, 0, 6, 17, 41
+_IPPROTO_ICMPV6 = 58
+_DISCOVERY = range(133, 138)  # of routers and neighbours: solicitations, advertisements, redirects
+_EXTENSIONS = (0, 43, 44, 60, 135)  # options, routes, fragments, mobility
 # What does nothing, by type of socket, level and name. SO_REUSEADDR of UDP: a socket that is bound to no address would
 # share a port of the host's, and take away what is not for it. IP_RECVERR and IPV6_RECVERR of raw sockets, and their
 # RFC4884: these bind to whatever address they like, and what the LAN answers by ICMP to datagrams of the host's or of
@@ -117,6 +120,8 @@ def _packet4(code: Code, rules: Rules, source: bool) -> None:
 
 def _packet6(code: Code, rules: Rules, source: bool) -> None:
     code.label("ip6")
+    if source:
+        _no_discovery(code)
     _load_bytes(code, 8, 32)
     load6(code, FRAME, -32 if source else -16)
     for packed in rules.all(6):
@@ -136,6 +141,36 @@ def _packet6(code: Code, rules: Rules, source: bool) -> None:
     load6(code, FRAME, -16)
     jump_if6(code, LOOPBACK6, "drop")
     code.jump("pass")
+
+
+def _no_discovery(code: Code) -> None:
+    """Whose address is where on the LAN, the host's and its router's too, is for no raw socket to say: RFC 4861.
+
+    Nor by ICMP behind headers of extension, which only a raw socket has there.
+    """
+    next_header = words(b"\0\0\xff\0")[0]
+    _load_bytes(code, 4, 4)
+    code.load(R2, FRAME, -32)
+    code.mask(R2, next_header)
+    code.jump_if(R2, words(bytes((0, 0, _IPPROTO_ICMPV6, 0)))[0], "icmp6")
+    for extension in _EXTENSIONS:
+        code.jump_if(R2, words(bytes((0, 0, extension, 0)))[0], "extended6")
+    code.jump("undisguised6")
+    code.label("icmp6")
+    _load_bytes(code, 40, 4)
+    code.load(R2, FRAME, -32)
+    code.mask(R2, words(b"\xff\0\0\0")[0])
+    for kind in _DISCOVERY:
+        code.jump_if(R2, words(bytes((kind, 0, 0, 0)))[0], "drop")
+    code.jump("undisguised6")
+    code.label("extended6")
+    code.load_pointer(R1, R6, _SKB_SK)
+    code.jump_if_null(R1, "drop")
+    code.call(bpf.SK_FULLSOCK)
+    code.jump_if_null(R0, "drop")
+    code.load(R1, R0, _SK_TYPE)
+    code.jump_if(R1, _SOCK_RAW, "drop")
+    code.label("undisguised6")
 
 
 def _load_socket(code: Code, version: int) -> None:
