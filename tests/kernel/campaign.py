@@ -51,7 +51,7 @@ _ERRORS = {
     **dict.fromkeys(("prctl", "prlimit64", "setpriority", "ioprio_set"), ("EPERM", "EINVAL")),
     **dict.fromkeys(("sched_setaffinity", "sched_setscheduler"), ("EPERM", "EINVAL")),
     **dict.fromkeys(("fchmod", "fchmodat", "fchown", "fchownat", "fsetxattr", "setxattr"), ("EPERM", "ENOSPC")),
-    **dict.fromkeys(("flock",), ("EINTR", "ENOLCK")),
+    **dict.fromkeys(("flock", "fcntl"), ("EINTR", "ENOLCK")),
 }  # fmt: skip
 _USUAL = ("ENOMEM", "EACCES")
 # Of those that never fail, or whose failure nobody can do anything about.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
+from jailng.core import index, registry
 from jailng.linux import cgroup, ns
 from tests.kernel.conftest import ENVIRONMENT, Command
 
@@ -94,9 +93,9 @@ def test_every_state(jail: Command, jailctl: Command, listed: Listed, conf: Path
     assert listed()["slow"] == "half-made"
     _kill_init("other")
     assert listed()["other"] == "ended"
-    with open(f"/run/jailng/jails/{_record('other').jid}") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert listed()["other"] == "dying"
+    lock = index.hold(_record("other").jid)
+    assert listed()["other"] == "dying"
+    os.close(lock)
     assert jail("-R", "mounted").returncode == 0
     assert listed("mounted")["mounted"] == "half-removed"
     # What it shows of them, to who reads, and that it has changed nothing.

@@ -36,10 +36,9 @@ for all interfaces or none; and ``proxy:6``. Whose it is can be seen from it: an
 from __future__ import annotations
 
 import errno
-import fcntl
 import posix
 
-from jailng.core import origin, registry
+from jailng.core import index, origin, registry
 from jailng.core.index import DIRECTORY, addressed
 from jailng.errors import JailError
 from jailng.linux import nftables as nft
@@ -308,12 +307,7 @@ class Lock:
     __slots__ = ("_fd",)
 
     def __enter__(self) -> None:
-        try:
-            self._fd = posix.open(f"{DIRECTORY}/jails", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        except FileNotFoundError:  # no registry, no other jail
-            self._fd = -1
-            return
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._fd = index.hold(index.FIREWALL) if exists(DIRECTORY) else -1  # no registry, no other jail
 
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:

@@ -9,7 +9,7 @@ import fcntl
 import posix
 
 from jailng.errors import JailError
-from jailng.linux.libc import ENOSPC
+from jailng.linux.libc import ENOSPC, words
 from jailng.params.values import JAIL_MAX
 
 TYPE_CHECKING = False
@@ -25,6 +25,8 @@ _STRUCK = "#"
 _COMPACTED = 64
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
 _CREATE = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
+FIREWALL = 0  # what ``hold`` takes besides the numbers of jails
+NETWORKS = 1 << 32  # and network namespaces, by their inodes from here on
 
 
 # Whether the registry says that it is of this process's PID namespace, once that has been looked at.
@@ -149,6 +151,36 @@ def holders(address: str) -> list[int]:
     return found
 
 
+def hold(number: int, wait: bool = True) -> int:
+    """A descriptor by which this process, and whoever inherits it, holds the lock of that number until it is closed.
+
+    It is a byte of a file that root alone can open: flock(2) takes no more than to be able to read, so whoever can read
+    a record, a directory or, with the host's network, /proc/self/ns/net, could keep root waiting for as long as he
+    likes. Raises OSError, BlockingIOError if it is another's and this is not to wait.
+    """
+    fd = _lock_file()
+    try:
+        # struct flock: F_WRLCK from SEEK_SET on, start and length, and a pid, which has to be 0
+        wanted = words(1, 0, size=2) + bytes(4) + words(number, 1, 0)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, wanted)
+    except BaseException:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def _lock_file() -> int:
+    try:
+        return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
+    except FileNotFoundError:
+        for path in (DIRECTORY, f"{DIRECTORY}/jails"):
+            try:
+                posix.mkdir(path, 0o755)
+            except FileExistsError:
+                pass
+        return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
+
+
 class Index:
     """The index under its lock: ``with Index() as index:``. One line a jail: jid, uid slots, name, addresses.
 
@@ -161,15 +193,7 @@ class Index:
     __slots__ = ("_fd", "_text")
 
     def __enter__(self) -> Index:
-        try:
-            self._fd = posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
-        except FileNotFoundError:
-            for path in (DIRECTORY, f"{DIRECTORY}/jails"):
-                try:
-                    posix.mkdir(path, 0o755)
-                except FileExistsError:
-                    pass
-            self._fd = posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
+        self._fd = _lock_file()
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             _claim()

@@ -1,7 +1,8 @@
 """The registry: which jails there are. Plain text below /run/jailng.
 
-``jails/JID``  one append-only file a jail. Its flock is the jail's lock, of whoever makes or stops it.
-``index``      one line a jail (core/index.py), derived from the above; rewritten under ``lock``.
+``jails/JID``  one append-only file a jail.
+``lock``       of root alone; byte JID of it is the jail's lock, of whoever makes or stops it, all of it the index's.
+``index``      one line a jail (core/index.py), derived from the records; rewritten under its lock.
 ``last``       the last jid given out, so that jids are not reused at once.
 ``pidns``      the PID namespace (its inode) that the pids in all this are of.
 
@@ -10,12 +11,11 @@ A reader takes no lock: a line that is there is whole, and a torn last line is a
 
 from __future__ import annotations
 
-import fcntl
 import posix
 
 from jailng.core import index
 from jailng.linux import processid
-from jailng.linux.libc import ENOENT
+from jailng.linux.libc import EEXIST, ENOENT, exists
 from jailng.linux.ns import is_jailed
 from jailng.params.values import unescape
 
@@ -51,6 +51,7 @@ class Record:
 
     __slots__ = (
         "_fd",
+        "_held",
         "base",
         "boot",
         "broker",
@@ -106,7 +107,7 @@ class Record:
         self.limiting = False  # a change of ng.limits has begun, and was not settled if nobody has the lock
         self.params: dict[str, str] = {}
         self.undo: list[str] = []
-        self._fd = -1
+        self._fd = self._held = -1
 
     @property
     def members(self) -> str:
@@ -203,23 +204,24 @@ class Record:
             fd = posix.open(f"{index.DIRECTORY}/jails/{self.jid}", _APPEND)
         except FileNotFoundError:
             return False
+        held = -1
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = index.hold(self.jid, wait)
             gone = posix.fstat(fd).st_nlink == 0
             fresh = _read(self.jid, fd)
         except BaseException as error:  # this process would wait for its own lock
-            posix.close(fd)
+            _close(fd, held)
             if isinstance(error, BlockingIOError):
                 return False
             raise
         if gone:
-            posix.close(fd)
+            _close(fd, held)
             return False
         self.unlock()
-        self._fd = fd
-        _locks.add(fd)
+        self._fd, self._held = fd, held
+        _locks.update((fd, held))
         for slot in self.__slots__:
-            if slot != "_fd":
+            if slot not in ("_fd", "_held"):
                 setattr(self, slot, getattr(fresh, slot))
         return True
 
@@ -233,10 +235,8 @@ class Record:
 
     def unlock(self) -> None:
         """Let go of the jail's lock."""
-        if self._fd >= 0:
-            _locks.discard(self._fd)
-            posix.close(self._fd)
-            self._fd = -1
+        _close(self._fd, self._held)
+        self._fd = self._held = -1
 
     @property
     def locked(self) -> bool:
@@ -244,7 +244,14 @@ class Record:
         return self._fd >= 0
 
 
-_locks: set[int] = set()  # descriptors by which this process holds jails' locks
+_locks: set[int] = set()  # descriptors by which this process holds jails' locks, and of their records
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            _locks.discard(fd)
+            posix.close(fd)
 
 
 def forked() -> None:
@@ -367,7 +374,10 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
     record = Record(jid)
     path = f"{index.DIRECTORY}/jails/{jid}"
     # Locked before it can be seen: else a command that sweeps could lock it first, and then wait for the index, which
-    # is ours. The name is no jid, and whoever holds the index has it to itself.
+    # is ours. The name is no jid, and whoever holds the index has it to itself. While there is a record of that jid
+    # its lock may be held by one that waits for the index, too; when there is none, by nobody who does.
+    if exists(path):
+        raise FileExistsError(EEXIST, posix.strerror(EEXIST), path)
     new = f"{index.DIRECTORY}/jails/.new"
     flags = _APPEND | posix.O_CREAT | posix.O_EXCL
     try:
@@ -381,7 +391,8 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
     _locks.add(record._fd)
     made = [new]
     try:
-        fcntl.flock(record._fd, fcntl.LOCK_EX)
+        record._held = index.hold(jid)
+        _locks.add(record._held)
         record.append(
             [
                 f"boot {boot_id()}",

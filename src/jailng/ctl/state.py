@@ -144,7 +144,7 @@ def recorded() -> Iterator[Known]:
     if ns.is_jailed():  # the broker tells of those that there are
         yield from [Known(one.name, RUNNING, one, one.params) for one in records]
         return
-    locks: set[str] | None = None
+    locks: set[tuple[str, str]] | None = None
     for record in records:
         if record.up and record.alive():
             yield Known(record.name, FROZEN if _stands_still(record) else RUNNING, record, record.params)
@@ -162,7 +162,7 @@ def _stands_still(record: Record) -> bool:
         return False
 
 
-def _state(record: Record, locks: set[str]) -> str:
+def _state(record: Record, locks: set[tuple[str, str]]) -> str:
     """The state of a jail that is not simply there; "" if it is gone by now."""
     try:
         file = os.open(f"{DIRECTORY}/jails/{record.jid}", os.O_RDONLY | os.O_CLOEXEC)
@@ -170,7 +170,7 @@ def _state(record: Record, locks: set[str]) -> str:
         return ""
     try:
         begun = b"\nundone\n" in b"\n" + os.pread(file, os.fstat(file).st_size, 0)
-        locked = f"{_device(file)}:{os.fstat(file).st_ino}" in locks
+        locked = (f"{_device(file)}:{os.stat(f'{DIRECTORY}/lock').st_ino}", str(record.jid)) in locks
     finally:
         os.close(file)
     if not record.up and processid.is_alive(record.starter):
@@ -182,14 +182,14 @@ def _state(record: Record, locks: set[str]) -> str:
     return HALF_REMOVED if begun else ENDED
 
 
-def _locked() -> set[str]:
-    """The files that somebody has locked by flock(2), DEVICE:INODE: to ask is to disturb nobody, as trying would."""
+def _locked() -> set[tuple[str, str]]:
+    """What somebody has locked (``index.hold``), DEVICE:INODE and byte; to ask disturbs nobody, as trying would."""
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return set()
-    fields = [line.split() for line in lines]
-    return {words[5] for words in fields if len(words) > 5 and words[1] == "FLOCK"}
+    fields = [line.split() for line in lines if "->" not in line]
+    return {(words[5], words[6]) for words in fields if len(words) > 6 and words[1] == "OFDLCK"}
 
 
 def _device(file: int) -> str:

@@ -6,14 +6,14 @@ afresh for everything that is done.
 
 from __future__ import annotations
 
-import fcntl
 import posix
 
 from jailng.core import attach, privileges, registry, undo
-from jailng.core.index import DIRECTORY
+from jailng.core.index import DIRECTORY, hold
 from jailng.engine import ending, life
 from jailng.errors import JailError
 from jailng.linux import cgroup, ns
+from jailng.linux.libc import exists
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -127,14 +127,10 @@ def takes_time(jid: int, params: Parameters | None, forced: bool) -> bool:
 
 def is_busy(jid: int) -> bool:
     """Whether another process has the jail's lock."""
-    try:
-        fd = posix.open(f"{DIRECTORY}/jails/{jid}", posix.O_RDONLY | posix.O_CLOEXEC)
-    except FileNotFoundError:
+    if not exists(f"{DIRECTORY}/jails/{jid}"):
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        posix.close(hold(jid, wait=False))
     except BlockingIOError:
         return True
-    finally:
-        posix.close(fd)
     return False

@@ -9,8 +9,9 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Any
 
+from jailng.core import index
 from jailng.errors import JailError
-from jailng.linux import module, nftables
+from jailng.linux import module, nftables, ns
 from jailng.linux.libnftables import Library
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 from jailng.nat import label
@@ -26,12 +27,23 @@ _NUMBERS = {4: nftables.NFPROTO_IPV4, 6: nftables.NFPROTO_IPV6}
 _NAMESPACE = "/proc/self/ns/net"
 
 
+def _lock() -> int:
+    """That of this network namespace.
+
+    Of root of the host not its file in /proc, which a jail with ip4=inherit has, too: who can open it can lock it.
+    """
+    if not (ns.is_jailed() or os.geteuid()):
+        return index.hold(index.NETWORKS + os.stat(_NAMESPACE).st_ino)
+    lock = os.open(_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 class Table:
     """The rules of this network namespace. While it is entered no other ipnat(8) changes them.
 
     ``texts`` are the rules as they are kept, by number, in their order; ``standing`` are the families, ``ip`` or
-    ``ip6``, that have a table. The lock is on the namespace itself: there is
-    no file of ours that could be left lying about, or be another's.
+    ``ip6``, that have a table.
     """
 
     def __init__(self) -> None:
@@ -41,8 +53,7 @@ class Table:
         self.texts: dict[int, str] = {}
 
     def __enter__(self) -> Table:
-        self._lock = os.open(_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = _lock()
         try:
             self._read()
         except BaseException:
