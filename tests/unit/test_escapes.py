@@ -65,7 +65,6 @@ HARMLESS = [
     "\x1b[?1049h\x1b[?25l\x1b[?7h\x1b[?2026h",
     "\x1b7\x1b8\x1bM\x1bD\x1b(0lqk\x1b(B\x0e\x0f\x1b#8",
     "\x1b[2 q\x1b[!p",
-    "\x1b]0;root@cell: ~\x07",
 ]
 
 
@@ -86,7 +85,15 @@ def test_what_draws_does(text: str) -> None:
 def test_modes_together_and_titles() -> None:
     assert Filter().add("\x1b[?1049;1000;25h") == "\x1b[?1049;25h"
     assert Filter().add("\x1b]2;a\x1b]52;c;x\x07b\x07") == "2;ab\a"
-    assert Filter().add("\x1b]2;a\nb\x9c") == "\x1b]2;ab\x07"
+    assert Filter().add("\x1b]2;a\nb\x9c") == "\x1b[22;0t\x1b]2;ab\x07"
+
+
+def test_the_title_is_given_back() -> None:
+    shown = Filter()
+    assert shown.add("\x1b]0;root@cell: ~\x07") == "\x1b[22;0t\x1b]0;root@cell: ~\x07"
+    assert shown.add("\x1b]0;a\x07") == "\x1b]0;a\x07"
+    assert shown.end().endswith("\x1b[23;0t")
+    assert "t" not in Filter().end()
 
 
 def test_a_reset_leaves_what_has_scrolled_away() -> None:
@@ -106,7 +113,7 @@ def test_the_screen_is_restored() -> None:
 ALPHABET = st.sampled_from([*"\x1b\x9b\x9d\x07?;52$ ", "\x1b[", "\x1b]", "\x1bP", "\x1b\\"])
 TEXT = st.lists(ALPHABET | st.characters(max_codepoint=0x2FF)).map("".join)
 ALLOWED = re.compile(
-    r"\x1b\][012];[^\x00-\x1f\x7f-\x9f]*\x07|\x1b\[[0-9:;]*[@-HJ-MPSTXZ`abdefgmrsu]|\x1b\[\?[0-9;]*[hlJK]"
+    r"(?:\x1b\[22;0t)?\x1b\][012];[^\x00-\x1f\x7f-\x9f]*\x07|\x1b\[[0-9:;]*[@-HJ-MPSTXZ`abdefgmrsu]|\x1b\[\?[0-9;]*[hlJK]"
     r"|\x1b\[[4;]*[hl]|\x1b\[[0-9;:]* q|\x1b\[[0-9;:]*!p|\x1b[78DEHMc]|\x1b[()][0-Z\\-~]|\x1b#[34568]"
     r"|[^\x00-\x1f\x7f-\x9f]|[\a-\x0f]"
 )

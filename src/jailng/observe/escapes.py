@@ -47,6 +47,8 @@ _RESET = "\x1b[?2026l\x1b[?69l\x1b[?5l\x1b[!p\x1b[m\x1b(B\x0f\x1b[?7h\x1b[?25h"
 # In place of RIS, which takes away as well what has scrolled out of sight: that is the operator's, of what came before.
 _CLEARED = f"{_RESET}\x1b[H\x1b[2J"
 _SCROLLED_AWAY = "3"
+# A title that stays says of the operator's window that it is where it is not.
+_PUSH_TITLE, _POP_TITLE = "\x1b[22;0t", "\x1b[23;0t"
 
 
 def plain(text: str, typed: bool = False) -> str:
@@ -80,6 +82,7 @@ class Filter:
     def __init__(self) -> None:
         self._held = ""
         self._screen = ""  # the mode by which the other screen was chosen
+        self._titled = False
 
     def add(self, text: str) -> str:
         """The next piece, as it may be shown."""
@@ -92,10 +95,14 @@ class Filter:
 
     def end(self) -> str:
         """What makes the terminal again what it was before."""
-        return (f"\x1b[?{self._screen}l" if self._screen else "") + _RESET
+        title = _POP_TITLE if self._titled else ""
+        return (f"\x1b[?{self._screen}l" if self._screen else "") + _RESET + title
 
     def _allowed(self, match: re.Match[str]) -> str:
         allowed = _allowed(match)
+        if allowed.startswith("\x1b]") and not self._titled:
+            self._titled = True
+            return _PUSH_TITLE + allowed
         if allowed[-1:] in ("h", "l") and allowed.startswith("\x1b[?"):
             screens = [mode for mode in allowed[3:-1].split(";") if mode in _SCREENS]
             if screens:
