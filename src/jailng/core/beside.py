@@ -63,14 +63,14 @@ def named(jid: int, who: Callable[[Record], str]) -> Record | None:
 
 
 def tell(identity: str, signal: int) -> None:
-    """Send a signal to one, if it still lives. Raises OSError where there is no telling."""
+    """Send a signal to one, if it still lives. Raises OSError where there is no telling, or it cannot be sent."""
     try:
         pidfd = _open(identity)
     except ProcessLookupError:
         return
     try:
         ns.pidfd_send_signal(pidfd, signal)
-    except OSError:
+    except ProcessLookupError:
         pass  # it has ended meanwhile
     finally:
         posix.close(pidfd)

@@ -23,7 +23,10 @@ def watched(limits: list[Limit]) -> list[Limit]:
 
 
 def ensure(record: Record, limits: list[Limit]) -> None:
-    """See to it that these are watched, and if there are none that nobody watches. Needs the lock. Raises JailError."""
+    """See to it that these are watched, and if there are none that nobody watches. Needs the lock.
+
+    Raises JailError, OSError.
+    """
     if processid.is_alive(record.warden):
         beside.tell(record.warden, _SIGHUP)  # it looks for itself, and ends where there is nothing for it to do
     elif limits:

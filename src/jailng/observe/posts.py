@@ -96,7 +96,10 @@ def ensure(record: Record, kind: str) -> None:
     if complaint:
         # By itself, where it can: it waits for its worker, which would be the last in the cgroup of posts. It does not
         # know that it is to end where the worker died, or could not tell us, just when it was ready.
-        beside.tell(started, _SIGTERM)
+        try:
+            beside.tell(started, _SIGTERM)
+        except OSError:
+            pass  # it is killed then
         beside.end(started, _PATIENCE)
         raise JailError(f"{KINDS[kind]}: {visible(complaint)}")
 
