@@ -197,6 +197,23 @@ def test_what_a_jail_says_steers_no_terminal(host: Path, capsys: pytest.CaptureF
     assert len(out) < 100_000
 
 
+@pytest.mark.parametrize("words", [["a"], ["b", "a"]])
+def test_what_has_no_end_is_not_kept(host: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    """The host's /tmp is not a jail's to fill; also while another is waited for."""
+    (host / "etc/jail.conf").touch()
+    os.mkfifo(host / "over")
+    much = "head -c 3000000 /dev/zero | tr '\\0' x; echo"
+    wait = "while [ $(stat -L -c %s /proc/$$/fd/1) -gt 2000000 ] && [ $((n += 1)) -lt 600 ]; do sleep 0.05; done"
+    told = "stat -L -c %s /proc/$$/fd/1"
+    over = f"echo >{host}/over" if len(words) > 1 else ":"
+    program(host, "jail", f"case $5 in b) read x <{host}/over;; a) {much}; {wait}; {told}; {over}; exit 1;; esac")
+    rcconf.FILE.write_text("jail_parallel_start=YES\n")
+    assert rc.main(["onestart", *words]) == 1
+    out = capsys.readouterr().out
+    assert int(out.splitlines()[-2]) < 1_000_000
+    assert len(out) < 100_000
+
+
 def test_a_name_that_no_file_can_have(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The root of a jail names those in it: the others are started and stopped all the same."""
     (host / "etc/jail.conf").touch()

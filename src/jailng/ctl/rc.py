@@ -6,13 +6,14 @@ Behind it are /etc/init.d/jail and the units of systemd. Its words are FreeBSD's
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from jailng.ctl import rcconf, rcsubr, rcunit
 from jailng.ctl.rcconf import Settings
@@ -22,6 +23,8 @@ from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 
 _MOST = 1 << 16  # bytes of what a command has said that are told
+_ROOM = 1 << 20  # and that are kept
+_MOMENT = 500  # milliseconds
 
 
 class Call:
@@ -195,26 +198,49 @@ def main(argv: list[str]) -> int:
 class _Run:
     """A command whose output is told of afterwards, if at all. It has a file for that: a daemon may keep it open.
 
-    What commands in the jail have written is among it: ``said`` is the end of it, as a terminal may have it.
+    What commands in the jail have written is among it: ``said`` is the end of it, as a terminal may have it, and no
+    more is kept for long.
     """
 
+    _at_work: ClassVar[list[_Run]] = []
+
     def __init__(self, command: str, *arguments: str) -> None:
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # until it has ended
+        self._output: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # until it has ended
         self._process = subprocess.Popen(
             [_command(command), *arguments], stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
         )
+        self._before = b""
         self.said = ""
         self.failed = True
+        self._at_work.append(self)
 
     def succeeds(self) -> bool:
         """Wait for it."""
+        waiter = select.poll()
+        pidfd = os.pidfd_open(self._process.pid)
+        waiter.register(pidfd, select.POLLIN)
+        while not waiter.poll(_MOMENT):
+            for one in self._at_work:
+                one._forget_what_was()
+        os.close(pidfd)
+        self._at_work.remove(self)
         self.failed = self._process.wait() != 0
-        end = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(end - _MOST, 0))
-        said = self._output.read(_MOST).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+        said = self._before + self._end()
         self._output.close()
-        self.said = ("[...]\n" if end > _MOST else "") + visible(said, keep="\n\t")
+        text = said[-_MOST:].decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+        self.said = ("[...]\n" if len(said) > _MOST else "") + visible(text, keep="\n\t")
         return not self.failed
+
+    def _forget_what_was(self) -> None:
+        """Where there is much of it, it begins anew: it may have no end, and /tmp has."""
+        if os.fstat(self._output.fileno()).st_size > _ROOM:
+            self._before = self._end()
+            self._output.seek(0)  # for the command as well: it is one open file
+            self._output.truncate(0)
+
+    def _end(self) -> bytes:
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), _MOST + 1, max(size - _MOST - 1, 0))
 
 
 def _command(name: str) -> str:
