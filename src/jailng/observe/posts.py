@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import beside, elsewhere
-from jailng.errors import JailError
+from jailng.errors import JailError, explain
 from jailng.linux import ns, processid
 from jailng.params.values import visible
 
@@ -106,9 +106,12 @@ def ensure(record: Record, kind: str) -> None:
 
 def _hear(hears: int, started: str) -> str:
     """Why the post that has the other end is not ready, or ""."""
-    if not ns.ends_within(hears, _SECONDS):
-        return f"no answer from process {started.partition(' ')[0]} in {_SECONDS:.0f} s"
-    said = posix.read(hears, _LONGEST).decode("utf-8", "surrogateescape")
+    try:
+        if not ns.ends_within(hears, _SECONDS):
+            return f"no answer from process {started.partition(' ')[0]} in {_SECONDS:.0f} s"
+        said = posix.read(hears, _LONGEST).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        return explain(error)
     if said == "ready":
         return ""
     return said or f"process {started.partition(' ')[0]} has ended"
