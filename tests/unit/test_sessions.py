@@ -257,7 +257,8 @@ def test_replayed_on_a_terminal(record: Callable[..., Recorder], kept: Path, con
     terminal = Terminal(kept, "-s", "1000", number, controls=controls)
     seen = terminal.until(b"events")
     assert terminal.end() == 0
-    assert seen.startswith("\x1b]0;root@cell\x07$ cat é\ufffd\r\n".encode())
+    assert seen.startswith("\x1b[22;0t\x1b]0;root@cell\x07$ cat é\ufffd\r\n".encode())
+    assert b"\x1b[23;0t" in seen
     assert b"\x1b[6n" not in seen
     assert b"recorded at 100x30; this terminal is 80x24" in seen
     assert b"4.000 s: dropped: up to 2 events" in seen
