@@ -170,6 +170,15 @@ def test_a_change_that_takes_a_restart_among_jails_that_depend_on_it(configured:
     _lines(configured(text, "-qr", "*"))
 
 
+def test_a_jail_in_one_that_takes_a_restart_is_there_afterwards(configured: Configured, jls: Command) -> None:
+    text = "a { children.max = 5; VNET b { children.max = 2; c { } } d { VNET } } z { }"
+    _lines(configured(text.replace("VNET", ""), "-qc"))
+    _lines(configured(text.replace("VNET", "vnet = inherit;"), "-qcmr"))
+    _lines(configured(text.replace("VNET", "vnet;"), "-qcmr"))
+    assert sorted(jls("name").stdout.split()) == ["a", "a.b", "a.b.c", "a.d", "z"]
+    _lines(configured(text.replace("VNET", ""), "-qr", "*"))
+
+
 def test_a_wildcard_with_what_depends_on_its_jails_by_way_of_others(configured: Configured, jls: Command) -> None:
     text = "a { children.max = 5; b { children.max = 1; c { } } d { depend = x; } } x { depend = a.b; }"
     _lines(configured(text, "-qc", "a.b.c"))

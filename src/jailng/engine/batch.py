@@ -366,7 +366,7 @@ class Batch:
             if edge.met & jail.way:
                 continue
             other = edge.later if jail.stops else edge.earlier
-            met = other.record is None if jail.stops else other.record is not None
+            met = other.record is None if jail.stops else other.record is not None and not other.stops
             if other.failed:
                 if not (jail.stops and other.sought and met):
                     self._skip(jail)
@@ -406,7 +406,9 @@ class Batch:
             other.count()
         if begins:
             self._wanted += 1
-        if begins or (again and other.waiting == "open"):  # what it has waited for is not what it waits for now
+        # What it has waited for is not what it waits for now; and if it was done, it has more to do.
+        if begins or (again and (other.waiting == "open" or other.over)):
+            other.over = False
             self._make_ready(other)
 
     @staticmethod
@@ -423,10 +425,22 @@ class Batch:
         failed = jail.failed and not (jail.drawn and jail.work == SET)
         self._let_go_on(jail, way, failed, light)
         jail.over = not light
+        if not failed:
+            self._take_back(jail, way)
         if jail.failed and jail.work == START | STOP:  # it will not come to its start
             self._let_go_on(jail, START, failed, light)
         elif jail.failed and not jail.stops:  # nor, if it runs, to its end
             self._let_go_on(jail, STOP, jail.record is not None or not jail.sought, light)
+
+    @staticmethod
+    def _take_back(jail: Jail, way: int) -> None:
+        """It runs, or does not, though it may have been stopped, or started, before: whoever waits waits for more."""
+        for edge in jail.before if way == STOP else jail.after:
+            other = edge.later if way == STOP else edge.earlier
+            if edge.met & (START | STOP) & ~way and (way == STOP or jail.record is not None):
+                edge.met &= way
+                if other.way != way:
+                    other.count()
 
     def _let_go_on(self, jail: Jail, way: int, failed: bool, light: bool) -> None:
         for edge in jail.after if way == STOP else jail.before:
