@@ -333,13 +333,20 @@ def remains(text: str) -> Record | None:
     if is_jailed():
         return None
     record = _indexed(text)
-    if record is None and not index.is_number(text):
+    if record is not None or index.is_number(text):
+        return record
+    return next((one for jid in _strays() if (one := load(jid)) is not None and one.name == text), None)
+
+
+_found: list[list[int]] = []
+
+
+def _strays() -> list[int]:
+    """The jids of the records that are in no index, as it was when this process first asked."""
+    if not _found:
         listed = index.jids()
-        for jid in jids():
-            if jid not in listed and (record := load(jid)) is not None and record.name == text:
-                return record
-        return None
-    return record
+        _found.append([jid for jid in jids() if jid not in listed])
+    return _found[0]
 
 
 def _indexed(text: str) -> Record | None:
