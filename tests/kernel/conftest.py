@@ -66,9 +66,9 @@ def lan() -> Iterator[Namespace]:
 
 
 @contextmanager
-def standing(jail: Command, root: Path) -> Iterator[str]:
+def standing(jail: Command, root: Path, *parameters: str) -> Iterator[str]:
     """A jail that stays until the end, by name."""
-    made = jail("-c", "name=cell", f"path={root}", "persist")
+    made = jail("-c", "name=cell", f"path={root}", "persist", *parameters)
     assert made.returncode == 0, made.stderr
     yield "cell"
     assert jail("-r", "cell").returncode == 0

@@ -14,7 +14,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.linux import btf, ns, processid
-from jailng.observe import event, shared
+from jailng.observe import event, ptys, shared
 from tests.kernel import test_watch
 from tests.kernel.conftest import Command, standing
 from tests.kernel.terminals import PATIENCE, Observer, Screen, of, screen, shown
@@ -79,17 +79,29 @@ def test_switched_on_while_somebody_types(small_root: Path, jail: Command, check
         observer.close()
 
 
+def _keys(name: str) -> set[int]:
+    """Those of a map of the program's."""
+    found = shared.attached()
+    keys = {int.from_bytes(key, "little") for key in found.maps[name].keys()}  # noqa: SIM118
+    for fd in [*found.links, *[one.fd for one in found.maps.values()]]:
+        os.close(fd)
+    return keys
+
+
+def _worker() -> int:
+    record = registry.find("cell")
+    assert record is not None
+    supervisor = int(record.posts["tty"].split()[0])
+    return int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text())
+
+
 def test_only_processes_of_the_hosts_are_followed(small_root: Path, jail: Command, checkout: Path) -> None:
     """There is room for so many on the whole machine, which a jail does not take up by opening ptys before that."""
     with standing(jail, small_root), sitting(checkout) as shell:
         shell.type("exec 5<>/dev/ptmx; ls /dev/pts; echo op''en\n")
         assert b"1" in shell.until("open\r\n").split()
         assert jail("-m", "name=cell", "ng.watch=tty").returncode == 0
-        found = shared.attached()
-        followed = {int.from_bytes(key, "little") for key in found.maps["pids"].keys()}  # noqa: SIM118
-        for fd in [*found.links, *[one.fd for one in found.maps.values()]]:
-            os.close(fd)
-        assert followed == {shell.pid}
+        assert _keys("pids") == {shell.pid}
 
 
 def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path) -> None:
@@ -98,11 +110,7 @@ def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path
         shell.type("echo o''ne\n")
         shell.until("one\r\n")
         observer.until(lambda events: b"one\r\n" in shown(events))
-        record = registry.find("cell")
-        assert record is not None
-        supervisor = int(record.posts["tty"].split()[0])
-        children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
-        worker = int(children.read_text())
+        worker = _worker()
         os.kill(worker, signal.SIGKILL)
         shell.type("echo t''wo\n")
         shell.until("two\r\n")
@@ -112,7 +120,7 @@ def test_a_worker_that_is_killed(small_root: Path, jail: Command, checkout: Path
         shell.until("three\r\n")
         again.until(lambda events: b"three\r\n" in shown(events))
         again.close()
-        assert int(children.read_text()) != worker
+        assert _worker() != worker
         files = list(Path("/var/log/jailng/cell").glob("**/*.cast"))
         assert len(files) == 1
         kept = files[0].read_text()
@@ -162,3 +170,49 @@ def test_jails_in_jails(small_root: Path, jail: Command, checkout: Path) -> None
                 watch.until("again\r\n")
         events = observer.until_ended()
         assert len(of(events, event.START)) == 1
+
+
+def test_a_jail_that_is_made_in_one_that_is_watched_is_watched_from_the_start(
+    small_root: Path, jail: Command, checkout: Path
+) -> None:
+    """However late its post comes by: the host's jexec(8) may open a terminal there at once."""
+    with watched(jail, f"path={small_root}", "children.max=1") as observer:
+        worker = _worker()
+        os.kill(worker, signal.SIGSTOP)
+        later = threading.Timer(0.5, os.kill, (worker, signal.SIGCONT))
+        later.start()
+        try:
+            made = jail("-c", "name=cell.inner", "persist", f"path={small_root}")
+            claimed = _keys("devs")
+        finally:
+            later.join()
+        assert made.returncode == 0, made.stderr
+        record = registry.find("cell.inner")
+        assert record is not None and shared.kernel_device(ptys.present(record.init_pid)[0]) in claimed
+        with sitting(checkout, "cell.inner") as shell:
+            shell.type("echo in''side\n")
+            observer.until(lambda events: b"inside\r\n" in shown(events))
+
+
+def test_jails_that_are_in_one_already_when_it_is_watched(small_root: Path, jail: Command, checkout: Path) -> None:
+    with standing(jail, small_root, "children.max=1"):
+        made = jail("-c", "name=cell.inner", "persist", f"path={small_root}")
+        assert made.returncode == 0, made.stderr
+        with sitting(checkout, "cell.inner") as before:
+            assert jail("-m", "name=cell", "ng.watch=tty").returncode == 0
+            observer = Observer("cell")
+            with sitting(checkout, "cell.inner") as after:
+                for number, shell in enumerate((before, after)):
+                    shell.type("echo in''side\n")
+                    observer.until(lambda events, number=number: b"inside\r\n" in shown(events, number))  # type: ignore[misc]
+            os.kill(_worker(), signal.SIGKILL)
+            before.type("echo a''gain\n")
+            before.until("again\r\n")
+            observer.close()
+            observer = Observer("cell")
+            before.type("echo la''ter\n")
+            observer.until(lambda events: b"later\r\n" in shown(events))
+            observer.close()
+        files = list(Path("/var/log/jailng/cell").glob("**/*.cast"))
+        assert len(files) == 2
+        assert sum("again" in file.read_text() for file in files) == 1

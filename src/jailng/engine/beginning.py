@@ -115,6 +115,10 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
         from jailng.observe import posts
 
         posts.settle(life.there)
+    if life.there.parent and not life.there.remote and "tty" not in life.there.posts:
+        from jailng.observe import posts
+
+        posts.made(life.there)
     if life.voice.verbose > 0:
         life.voice.say(creation(life.params))
     for note in notes:

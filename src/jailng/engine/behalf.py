@@ -16,6 +16,7 @@ from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, pack, received
 from jailng.engine import broker, modify
 from jailng.errors import JailError, explain
 from jailng.linux import cgroup, mount, mountfd
+from jailng.observe import posts
 from jailng.params.model import Parameters
 from jailng.params.table import resolve
 from jailng.params.values import visible
@@ -202,6 +203,7 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
         try:
             notes = create.jail_set(params, record)
             broker.ensure(record)
+            posts.made(record)
             _signal.alarm(0)
         except BaseException:
             _signal.alarm(0)

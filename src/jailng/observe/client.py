@@ -41,12 +41,16 @@ class Watching:
         """Have no more events for now. Raises OSError."""
         self._ask(False)
 
+    def made(self) -> None:
+        """Have it take in the jails that have been made in its own. Raises OSError."""
+        self._ask(False, made=True)
+
     def typed(self, dev: int, number: int, text: bytes) -> None:
         """Have it recorded that this has been typed into a terminal. Raises OSError."""
         self._say({"watch": [dev, number], "typed": text.hex()})
 
-    def _ask(self, wanted: list[int] | bool | None) -> None:
-        self._say({"watch": wanted})
+    def _ask(self, wanted: list[int] | bool | None, **more: bool) -> None:
+        self._say({"watch": wanted, **more})
         while (message := self.connection.recv(_LONGEST)) != watchers.HEARD:  # else it is what was wanted before
             if not message:
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
@@ -108,6 +112,20 @@ def keep(record: Record) -> None:
         pass  # it is there, and does not get to it
     except OSError:
         processid.ends(record.posts.get(_KIND, ""), _SECONDS)
+
+
+def made_in(record: Record) -> None:
+    """Nothing on the terminals of jails that have been made in this one escapes its post when this returns.
+
+    One that does not answer, or has ended, finds them by itself.
+    """
+    with suppress(OSError):
+        made = _connected(record)
+        try:
+            made.connection.settimeout(_SECONDS)
+            made.made()
+        finally:
+            made.close()
 
 
 def _connected(record: Record) -> Watching:

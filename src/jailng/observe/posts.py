@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import beside, elsewhere
+from jailng.core import beside, elsewhere, registry
 from jailng.errors import JailError, explain
 from jailng.linux import ns, processid
 from jailng.params.values import visible
@@ -129,6 +129,16 @@ def follow(record: Record, wait: bool = True) -> None:
             taps.wait(record, _PATIENCE)
         except (JailError, OSError):
             pass  # the jail has ended, or what it was lent is gone again
+
+
+def made(record: Record) -> None:
+    """A jail has been made: where it is in one whose terminals are watched, so are its own from now on."""
+    for one in registry.upwards(registry.load(record.parent)):
+        if processid.is_alive(one.posts.get("tty", "")):
+            from jailng.observe import client
+
+            client.made_in(one)
+            return
 
 
 def look_after(record: Record) -> None:

@@ -10,6 +10,7 @@ import mmap
 import os
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ class _Work:
         dev = tracker.know(duty.record.init_pid, own=True)
         if dev is not None:
             tracker.take_up(dev, self._going_on())
+        self._take_in_below(self._going_on())
         self.held.told[3] = 1
         duty.ready()
         if duty.again:
@@ -152,18 +154,19 @@ class _Work:
         now = time.monotonic()
         if now - self.tracker.grown > _GROWING:
             return False
-        name = self.duty.record.name
-        for jid in registry.jids_below(name):
-            record = registry.load(jid)
-            if record is not None and record.init and not record.posts.get("tty") and record.alive():
-                self._take_in(record.init_pid)
+        self._take_in_below()
         return True
 
-    def _take_in(self, init: int) -> None:
-        known = set(self.tracker.devs)
-        dev = self.tracker.know(init)
-        if dev is not None and dev not in known:
-            self.tracker.take_up(dev)
+    def _take_in_below(self, going_on: Iterable[tuple[int, int]] = ()) -> None:
+        """The terminals of the jails in this one, but for those that have a post of their own."""
+        for jid in registry.jids_below(self.duty.record.name):
+            record = registry.load(jid)
+            if record is None or record.posts.get("tty") or not record.alive():
+                continue
+            known = set(self.tracker.devs)
+            dev = self.tracker.know(record.init_pid)
+            if dev is not None and dev not in known:
+                self.tracker.take_up(dev, going_on)
 
     def _read(self) -> bool:
         """Empty the ring, or much of it; whether there is more."""
@@ -230,6 +233,8 @@ class _Work:
                 pid = _peer(watcher)
                 self._tell(Event(event.now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
         else:
+            if "made" in words:
+                self._take_in_below()
             watcher.want(wants, key is not False)
 
     def close(self) -> None:
