@@ -101,6 +101,30 @@ def test_a_reset_leaves_what_has_scrolled_away() -> None:
     assert shown.startswith("a\x1b[") and shown.endswith("\x1b[H\x1b[2Jb") and "\x1bc" not in shown
 
 
+def test_a_reset_shows_the_first_screen_as_of_a_terminal() -> None:
+    shown = Filter()
+    assert shown.add("\x1b[?1049h\x1bc").startswith("\x1b[?1049h\x1b[?1049l")
+    assert "1049" not in shown.end()
+
+
+@pytest.mark.parametrize(
+    ("changed", "back"),
+    [
+        ("\x1b[3g", "\x1b[3g\x1b[8C\x1bH"),
+        ("\x1bH", "\x1b[3g\x1b[8C\x1bH"),
+        ("\x1b[6 q", "\x1b[0 q"),
+        ("\x1b[?5;6h", "\x1b[?6l"),
+        ("\x1b[2;4r", "\x1b7\x1b[r\x1b8"),
+        ("\x1b[4h", "\x1b[4l"),
+    ],
+)
+def test_what_is_changed_is_put_back(changed: str, back: str) -> None:
+    """Also on terminals that do not know DECSTR, as tmux's."""
+    shown = Filter()
+    assert shown.add(f"{changed}a\x1b[He") == f"{changed}a\x1b[He"
+    assert back in shown.end()
+
+
 def test_the_screen_is_restored() -> None:
     shown = Filter()
     assert "1049" not in shown.end()

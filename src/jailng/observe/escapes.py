@@ -42,8 +42,12 @@ _MODES = frozenset("5 6 7 12 25 45 47 69 1047 1048 1049 2026".split())
 _TITLES = ("0", "1", "2")
 _TITLE = 256  # characters
 _SCREENS = frozenset(["47", "1047", "1049"])
-# Attributes, character sets, margins, modes and the cursor as they are at the beginning.
-_RESET = "\x1b[?2026l\x1b[?69l\x1b[?5l\x1b[!p\x1b[m\x1b(B\x0f\x1b[?7h\x1b[?25h"
+# Attributes, character sets, margins, modes and the cursor as they are at the beginning. Not every terminal knows
+# DECSTR, which is all of it: tmux keeps margins and insert mode.
+_RESET = "\x1b[?2026l\x1b[?69l\x1b[?5l\x1b[!p\x1b[4l\x1b[m\x1b(B\x0f\x1b7\x1b[r\x1b8\x1b[?7h\x1b[?25h"
+# What that leaves as it is, and what puts it back: tab stops, as far as a line goes; the cursor's shape; the origin,
+# with which the cursor goes away from where it is.
+_TABS, _SHAPE, _ORIGIN = "\x1b7\r\x1b[3g" + "\x1b[8C\x1bH" * 32 + "\x1b8", "\x1b[0 q", "\x1b[?6l\x1b[999H"
 # In place of RIS, which takes away as well what has scrolled out of sight: that is the operator's, of what came before.
 _CLEARED = f"{_RESET}\x1b[H\x1b[2J"
 _SCROLLED_AWAY = "3"
@@ -83,6 +87,7 @@ class Filter:
         self._held = ""
         self._screen = ""  # the mode by which the other screen was chosen
         self._titled = False
+        self._lasting: dict[str, None] = {}  # what puts back what has been changed
 
     def add(self, text: str) -> str:
         """The next piece, as it may be shown."""
@@ -96,17 +101,31 @@ class Filter:
     def end(self) -> str:
         """What makes the terminal again what it was before."""
         title = _POP_TITLE if self._titled else ""
-        return (f"\x1b[?{self._screen}l" if self._screen else "") + _RESET + title
+        return self._left() + _RESET + "".join(self._lasting) + title
+
+    def _left(self) -> str:
+        """What leaves the other screen, if it was chosen."""
+        return f"\x1b[?{self._screen}l" if self._screen else ""
 
     def _allowed(self, match: re.Match[str]) -> str:
         allowed = _allowed(match)
         if allowed.startswith("\x1b]") and not self._titled:
             self._titled = True
             return _PUSH_TITLE + allowed
+        if allowed == _CLEARED:
+            left, self._screen = self._left(), ""
+            return left + allowed
         if allowed[-1:] in ("h", "l") and allowed.startswith("\x1b[?"):
-            screens = [mode for mode in allowed[3:-1].split(";") if mode in _SCREENS]
+            modes = allowed[3:-1].split(";")
+            screens = [mode for mode in modes if mode in _SCREENS]
             if screens:
                 self._screen = screens[-1] if allowed[-1] == "h" else ""
+            if "6" in modes:
+                self._lasting[_ORIGIN] = None
+        elif allowed[-1:] == "g" or allowed == "\x1bH":
+            self._lasting[_TABS] = None
+        elif allowed[-2:] == " q":
+            self._lasting[_SHAPE] = None
         return allowed
 
 
