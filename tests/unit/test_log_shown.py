@@ -31,8 +31,9 @@ _WHEN = "2026-11-28T14:16:58.007"
         ),
         (
             {"kind": "syslog", "message": "\x1b[2J\u202e\u2028", "comm": "it's"},
-            "syslog comm='it'\"'\"'s' \\x1b[2J\\u202e\\u2028",
+            "syslog comm='it'\"'\"'s' - \\x1b[2J\\u202e\\u2028",
         ),
+        ({"kind": "syslog", "message": "remote=192.0.2.1:22", "comm": "a"}, "syslog comm=a - remote=192.0.2.1:22"),
         ({"kind": "started", "again": False, "kinds": ["syslog", "exec"]}, "started again=no kinds=syslog,exec"),
     ],
 )  # fmt: skip

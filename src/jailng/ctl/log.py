@@ -151,7 +151,7 @@ def _in_words(said: dict[str, Any]) -> str:
     parts += [f"{name}={_value(value)}" for name, value in said.items() if name not in _UNSAID]
     if "message" in said:
         where = ".".join([str(said[name]) for name in ("facility", "severity") if name in said])
-        parts += [*([where] if where else []), str(said["message"])]
+        parts += [where or "-", str(said["message"])]  # no word of its own stands where a field could
     return visible(" ".join(parts))
 
 
