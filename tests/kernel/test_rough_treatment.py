@@ -9,6 +9,7 @@ import signal
 import subprocess
 import termios
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,20 +92,22 @@ def test_no_fstab_by_a_link_of_the_jails(jail: Command, small_root: Path, tmp_pa
 # Short of descriptors
 
 
-def _limited() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+def _limited(most: int = 80) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def test_more_jails_than_descriptors(checkout: Path, conf: Write, jls: Command) -> None:
-    """Who cannot hold so many at once does with fewer."""
-    names = [f"j{number}" for number in range(60)]
+@pytest.mark.parametrize(("most", "count", "prestart"), [(80, 60, "true"), (256, 70, "sleep 1")])
+def test_more_jails_than_descriptors(
+    checkout: Path, conf: Write, jls: Command, most: int, count: int, prestart: str
+) -> None:
+    """Who cannot hold so many at once does with fewer: by what else it takes, and by what all take that wait."""
     path = conf(
-        'exec.prestart = "true"; exec.start = "sleep 1000 >/dev/null 2>&1 & true"; stop.timeout = 5;'
-        + " ".join(f"{name} {{ }}" for name in names)
+        f'exec.prestart = "{prestart}"; exec.start = "sleep 1000 >/dev/null 2>&1 & true"; stop.timeout = 5;'
+        + " ".join(f"j{number} {{ }}" for number in range(count))
     )
-    for words, there in ((["-qc"], 60), (["-qr", "*"], 0)):
+    for words, there in ((["-qc"], count), (["-qr", "*"], 0)):
         argv = [str(checkout / "bin/jail"), "-f", str(path), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, preexec_fn=_limited, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, preexec_fn=partial(_limited, most), timeout=60, check=False)
         assert _quietly(done) == ""
         assert len(jls("name").stdout.split()) == there
 

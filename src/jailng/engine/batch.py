@@ -166,9 +166,10 @@ class Batch:
     def _is_full(self) -> bool:
         """Whether another jail at work could take more descriptors than there are.
 
-        Who waits for its turn may have its record locked; who waits for a command has that and the command's pipe.
+        Who waits for its turn may have its record open and locked; who waits for a command has that and the command's
+        pipe.
         """
-        taken = self._asleep.descriptors + 2 * len(self._asleep) + len(self._turns)
+        taken = self._asleep.descriptors + 3 * len(self._asleep) + 2 * len(self._turns)
         return len(self._asleep) > 0 and taken > self._most
 
     # One jail's way
