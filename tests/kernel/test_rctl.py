@@ -8,13 +8,14 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
+from jailng.core import beside, registry
 from jailng.linux import processid
 from tests.kernel.conftest import ENVIRONMENT, Command, _command
 from tests.kernel.stage import Stage, mount, unmount
@@ -294,6 +295,22 @@ def test_what_has_been_used_up(rctl: Command, make: Command, jexec: Command, jai
     ends(watching)
     assert registry.find("cell") is None
     assert lines(rctl()) == ["jail:cell:cputime:sigxcpu=1"]
+
+
+def test_the_end_of_a_warden_waits_for_no_other(
+    make: Command, jail: Command, small_root: Path, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as others were in their cgroup, it took half a second."""
+    words = ("persist", _SLEEP, _SLEEP, "ng.limits=maxproc:log=1")
+    make(*words)
+    assert lines(jail("-c", "jid=8", "name=other", f"path={small_root}", *words)) == []
+    said = {syslog.recv(4096).decode().rpartition(" ")[2] for _ in range(2)}  # both have begun
+    assert said == {"cell", "other"}
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", lambda _: pytest.fail("waits"))
+        beside.end(load(7).warden)
+    assert not processid.is_alive(load(7).warden)
+    assert processid.is_alive(load(8).warden)
 
 
 def test_a_fork_bomb_does_not_get_away(rctl: Command, make: Command, jexec: Command) -> None:

@@ -77,7 +77,10 @@ def tell(identity: str, signal: int) -> None:
 
 
 def end(identity: str, patience: float = 0.0) -> None:
-    """Have one end: by itself within ``patience`` seconds, or killed. It leaves nothing behind."""
+    """Have one end: by itself within ``patience`` seconds, or killed. It leaves nothing behind.
+
+    One that has a worker, which dies with it, is to be given time: else that is not waited for.
+    """
     try:
         pidfd = _open(identity)
     except OSError:
@@ -87,7 +90,7 @@ def end(identity: str, patience: float = 0.0) -> None:
     try:
         if not ns.ends_within(pidfd, patience):
             ns.pidfd_send_signal(pidfd, _SIGKILL)
-            killed = True
+            killed = patience > 0
             ns.ends_within(pidfd, _SECONDS)
     except OSError:
         pass  # it was faster

@@ -45,7 +45,7 @@ _MODULES = {"tty": "jailng.observe.terminals", "packets": "jailng.observe.captur
 _READY = signal.SIGUSR1  # from a worker to its supervisor
 _SIGNALS = {signal.SIGHUP, signal.SIGCHLD, signal.SIGTERM, _READY}
 _SHORT, _PAUSE = 1.0, 2.0  # seconds: a worker that has lived no longer is followed by the next only after a pause
-_LAST = 3  # workers that may die after the jail has ended
+_LAST = 3  # workers that may die after the jail has ended, or the post was told to end
 
 
 class Duty:
@@ -148,11 +148,11 @@ class Supervisor:
         if duty.awaited:  # it has said why it could not begin
             return False
         syslog.tell(f"jail {visible(duty.record.name)}: {duty.kind}: process {self._worker} has died ({status})")
-        if duty.ended():
+        if duty.ending or duty.ended():
             self._after += 1
             if self._after > _LAST:
                 return False
-        elif time.monotonic() - self._born < _SHORT and not duty.ending:
+        elif time.monotonic() - self._born < _SHORT:
             ns.ends_within(duty.init, _PAUSE)
         duty.again = True
         self._fork()
