@@ -303,7 +303,7 @@ def test_two_at_once(rules: Load, ipnat: Command, checkout: Path) -> None:
     assert sorted(listed(ipnat)[1:]) == texts
 
 
-@pytest.mark.parametrize("call", ["sendmsg", "sendto", "recvmsg", "flock", "openat", "socket"])
+@pytest.mark.parametrize("call", ["sendmsg", "sendto", "recvmsg", "fcntl", "openat", "socket"])
 def test_killed(call: str, rules: Load, ipnat: Command, checkout: Path) -> None:
     """Whenever it is killed, there are the old rules or the new, and the next finds its way."""
     rules(_MAP)
