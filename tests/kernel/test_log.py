@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from jailng.core import registry
-from jailng.linux import ns
+from jailng.linux import ns, processid
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.stage import own_logs
 
@@ -229,6 +229,17 @@ def test_what_is_turned_off_and_on_leaves_nothing_open(
             entries("syslog", number + 1)
             found.append({pid: sorted(descriptors(pid)) for pid in post(record)})
         assert found[-1] == found[0]
+
+
+def test_a_change_that_fails_leaves_it_logged(kept: Path, jail: Command, small_root: Path) -> None:
+    """It was not until the next command came upon the jail."""
+    with running(jail, small_root, "ng.log=syslog") as record:
+        done = jail("-m", "name=lg", "ng.log=", "ng.watch=packets filter (((")
+        assert done.returncode == 1
+        changed = registry.load(record.jid)
+        assert changed is not None
+        assert changed.params["ng.log"] == "syslog"
+        assert processid.is_alive(changed.posts["log"])
 
 
 def descriptors(pid: int) -> list[str]:

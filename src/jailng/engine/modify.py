@@ -146,7 +146,10 @@ def _watch(record: Record, changed: list[str], before: dict[str, str]) -> None:
         record.append([f"param {name}={escape(text)}" for name, text in before.items() if name in changed])
         from jailng.observe import posts
 
-        posts.look_after(record)
+        try:
+            posts.settle(record)
+        except (JailError, OSError):
+            pass  # the next command that comes upon the jail tries it again
         raise
 
 
