@@ -107,7 +107,9 @@ def test_more_jails_than_descriptors(
     )
     for words, there in ((["-qc"], count), (["-qr", "*"], 0)):
         argv = [str(checkout / "bin/jail"), "-f", str(path), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, preexec_fn=partial(_limited, most), timeout=60, check=False)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, preexec_fn=partial(_limited, most), timeout=60, check=False
+        )
         assert _quietly(done) == ""
         assert len(jls("name").stdout.split()) == there
 
