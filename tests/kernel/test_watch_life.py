@@ -216,3 +216,16 @@ def test_jails_that_are_in_one_already_when_it_is_watched(small_root: Path, jail
         files = list(Path("/var/log/jailng/cell").glob("**/*.cast"))
         assert len(files) == 2
         assert sum("again" in file.read_text() for file in files) == 1
+
+
+def test_a_jail_that_is_not_watched_itself_any_more(small_root: Path, jail: Command, checkout: Path) -> None:
+    with watched(jail, f"path={small_root}", "children.max=1") as observer:
+        made = jail("-c", "name=cell.inner", "persist", f"path={small_root}", "ng.watch=tty")
+        assert made.returncode == 0, made.stderr
+        record = registry.find("cell.inner")
+        assert record is not None
+        assert jail("-m", "name=cell.inner", "ng.watch=").returncode == 0
+        assert processid.ends(record.posts["tty"], PATIENCE)
+        with sitting(checkout, "cell.inner") as shell:
+            shell.type("echo in''side\n")
+            observer.until(lambda events: b"inside\r\n" in shown(events))

@@ -41,15 +41,15 @@ class Watching:
         """Have no more events for now. Raises OSError."""
         self._ask(False)
 
-    def made(self) -> None:
-        """Have it take in the jails that have been made in its own. Raises OSError."""
-        self._ask(False, made=True)
+    def made(self, jid: int) -> None:
+        """Have it take in a jail that is in its own. Raises OSError."""
+        self._ask(False, made=jid)
 
     def typed(self, dev: int, number: int, text: bytes) -> None:
         """Have it recorded that this has been typed into a terminal. Raises OSError."""
         self._say({"watch": [dev, number], "typed": text.hex()})
 
-    def _ask(self, wanted: list[int] | bool | None, **more: bool) -> None:
+    def _ask(self, wanted: list[int] | bool | None, **more: int) -> None:
         self._say({"watch": wanted, **more})
         while (message := self.connection.recv(_LONGEST)) != watchers.HEARD:  # else it is what was wanted before
             if not message:
@@ -114,8 +114,8 @@ def keep(record: Record) -> None:
         processid.ends(record.posts.get(_KIND, ""), _SECONDS)
 
 
-def made_in(record: Record) -> None:
-    """Nothing on the terminals of jails that have been made in this one escapes its post when this returns.
+def made_in(record: Record, jid: int) -> None:
+    """Nothing on the terminals of that jail, which is in this one, escapes its post when this returns.
 
     One that does not answer, or has ended, finds them by itself.
     """
@@ -123,7 +123,7 @@ def made_in(record: Record) -> None:
         made = _connected(record)
         try:
             made.connection.settimeout(_SECONDS)
-            made.made()
+            made.made(jid)
         finally:
             made.close()
 

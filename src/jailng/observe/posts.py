@@ -132,12 +132,12 @@ def follow(record: Record, wait: bool = True) -> None:
 
 
 def made(record: Record) -> None:
-    """A jail has been made: where it is in one whose terminals are watched, so are its own from now on."""
+    """A jail that is new, or has lost its own post for terminals, is from now on seen by that of one that it is in."""
     for one in registry.upwards(registry.load(record.parent)):
         if processid.is_alive(one.posts.get("tty", "")):
             from jailng.observe import client
 
-            client.made_in(one)
+            client.made_in(one, record.jid)
             return
 
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jailng.core import registry
-from jailng.linux import cgroup, ringbuffer
-from jailng.observe import event, post, shared, store, watchers
+from jailng.linux import cgroup, processid, ringbuffer
+from jailng.observe import event, post, posts, shared, store, watchers
 from jailng.observe.budget import Options
 from jailng.observe.event import Event
 from jailng.observe.recorder import Recorder  # whether or not it is wanted now: docs/decisions/0030-posts.md
@@ -161,12 +161,16 @@ class _Work:
         """The terminals of the jails in this one, but for those that have a post of their own."""
         for jid in registry.jids_below(self.duty.record.name):
             record = registry.load(jid)
-            if record is None or record.posts.get("tty") or not record.alive():
-                continue
-            known = set(self.tracker.devs)
-            dev = self.tracker.know(record.init_pid)
-            if dev is not None and dev not in known:
-                self.tracker.take_up(dev, going_on)
+            if record is not None and not processid.is_alive(record.posts.get("tty", "")):
+                self._take_in(record, going_on)
+
+    def _take_in(self, record: Record | None, going_on: Iterable[tuple[int, int]] = ()) -> None:
+        if record is None or not record.alive():
+            return
+        known = set(self.tracker.devs)
+        dev = self.tracker.know(record.init_pid)
+        if dev is not None and dev not in known:
+            self.tracker.take_up(dev, going_on)
 
     def _read(self) -> bool:
         """Empty the ring, or much of it; whether there is more."""
@@ -203,6 +207,7 @@ class _Work:
         elif self.recorder is not None and not self.duty.ended():
             self.recorder.close("stopped")
             self.recorder = None
+            self.begun = -_PATIENCE  # a first watcher is not awaited: there may be a post of an outer jail's
 
     def _record(self, options: Options) -> None:
         """Record within these limits."""
@@ -233,8 +238,8 @@ class _Work:
                 pid = _peer(watcher)
                 self._tell(Event(event.now(), event.INPUT, wants[1], wants[0], pid, 0, "watch", typed))
         else:
-            if "made" in words:
-                self._take_in_below()
+            if isinstance(words.get("made"), int):
+                self._take_in(registry.load(words["made"]))
             watcher.want(wants, key is not False)
 
     def close(self) -> None:
@@ -246,6 +251,8 @@ class _Work:
         with suppress(OSError):
             os.unlink(watchers.place(self.duty.record.jid))
         self.held.shared.leave(self.held.jail)
+        if not self.duty.ended():
+            posts.made(self.duty.record)  # from now on it is seen by that of the jail that it is in
 
 
 def _peer(watcher: Watcher) -> int:

@@ -77,6 +77,7 @@ class Tracker:
         dev = os.fstat(devpts).st_dev
         if dev in self.devs:
             os.close(devpts)
+            self.shared.claim(dev, self.jail, own)  # a post of that jail's own may have had it meanwhile
             return dev
         self.devs[dev] = devpts
         self._watches[self.notify.add(f"/proc/self/fd/{devpts}", _WATCHED)] = dev

@@ -7,7 +7,7 @@ from when ``HEARD`` comes back on.
     {"watch": null}            the events of all terminals
     {"watch": [dev, number]}   of one
     {"watch": false}           none for now
-    {"watch": false, "made": true}  a jail has been made in this one, whose terminals it has when that is heard
+    {"watch": false, "made": JID}  the terminals of that jail in this one are this one's when that is heard
     {"typed": "HEX", "watch": [dev, number]}  the watcher has typed that, which is recorded
 """
 
