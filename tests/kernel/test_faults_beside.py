@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,14 +58,33 @@ def test_terminals(logs: None, campaign: Campaign, words: list[str]) -> None:
 
 def test_a_worker_that_cannot_tell_that_it_is_ready(logs: None, campaign: Campaign, words: list[str]) -> None:
     """Its supervisor knows by then that it was, and is to end all the same."""
-    create = campaign.argv("jail", *words, "ng.watch=tty")
-    (call,) = [one for one in campaign.points(create) if "'ready'" in one.text]
+    _refused(campaign, [*words, "ng.watch=tty"], "'ready'", [errno.EIO, injector.KILL])
+
+
+def _refused(campaign: Campaign, create: list[str], pattern: str, faults: list[int]) -> None:
+    """A jail is not made, and leaves nothing, where the first call of that kind fails so."""
+    command = campaign.argv("jail", *create)
+    call = next(one for one in campaign.points(command) if re.search(pattern, str(one)))
     assert campaign.run("jail", "-r", "a").returncode == 0
-    for fault in (errno.EIO, injector.KILL):
-        done = campaign.injector.inject(fault, call, create)
+    for fault in faults:
+        done = campaign.injector.inject(fault, call, command)
         assert (done.fired, done.status) == (True, 1), done.err
         campaign.nothing_remains(f"{call} <- {fault}")
     campaign.verdict()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "faults"),
+    [
+        pytest.param(r"^0:openat2\(\w+, 'ptmx'", [errno.EMFILE, errno.ENOMEM], id="no pty of the jail's own"),
+        pytest.param(r"^0\.2:write\(", [errno.EIO, injector.KILL], id="nobody can tell which process it is"),
+        pytest.param(r"^0\.2\.0:prctl\(0x18", [injector.KILL], id="it is killed before it begins"),
+    ],
+)
+def test_a_console_that_nobody_keeps(
+    logs: None, guest: Path, campaign: Campaign, words: list[str], pattern: str, faults: list[int]
+) -> None:
+    _refused(campaign, [*words, "ng.init=sysv", "allow.cgroup"], pattern, faults)
 
 
 def test_packets(logs: None, campaign: Campaign, on_lan: Namespace, words: list[str]) -> None:

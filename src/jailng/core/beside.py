@@ -84,7 +84,7 @@ def end(identity: str, patience: float = 0.0) -> None:
     try:
         pidfd = _open(identity)
     except OSError:
-        clear()
+        clear(killed=not identity)  # one that died before it could be known may be there for a moment, too
         return
     killed = False
     try:

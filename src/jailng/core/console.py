@@ -11,7 +11,7 @@ import posix
 
 from jailng.core import beside, jailinit, process, program
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, ns, processid, pty
+from jailng.linux import cgroup, content, mount, ns, processid, pty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def begin(record: Record, params: Parameters, init: int) -> None:
     """Have the console of a jail that nobody is in yet, /dev/console, kept outside. Raises JailError."""
     root = posix.open(f"/proc/{init}/root", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        master, slave = pty.open_pair(root, record.owner)
+        master, slave = pty.open_pair(root, record.owner, named=True)
     except OSError as error:
         raise JailError(f"ng.init: /dev/console: {error.strerror}") from None
     finally:
@@ -67,10 +67,11 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         cgroup.make(beside.HOME)
         home = cgroup.open_directory(beside.HOME)
         given = [ends[0], file, directory, init, *ends[1:]]
+        record.append(["console "])  # which ends with PID 1, and may live before anybody can tell which process it is
         running = program.start(_laid_down(home, given, name), jailinit.path())
         started = processid.of(running.forked())
         complaint = running.complaint()
-        if not complaint and not processid.is_alive(started):
+        if not complaint and not _has_memory(started):
             complaint = f"process {started.partition(' ')[0]} has ended"
         if complaint:
             raise JailError(f"ng.init: console: {complaint}")
@@ -84,6 +85,14 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         for fd in (directory, file, init, home):
             if fd >= 0:
                 posix.close(fd)
+
+
+def _has_memory(identity: str) -> bool:
+    """Whether it lives: one that dies gives up its memory before its descriptors, by which we hear of it."""
+    try:
+        return bool(content.text(f"/proc/{identity.partition(' ')[0]}/cmdline"))
+    except OSError:
+        return False
 
 
 def _place(record: Record, params: Parameters) -> tuple[int, str]:

@@ -179,6 +179,8 @@ class Record:
             elif word == "undone":
                 self.undo.pop()
             elif word == "console":
+                if "" in self.consoles:  # one that was about to be started, and this is it
+                    self.consoles.remove("")
                 self.consoles.append(rest)
             elif word in _TEXTS:
                 setattr(self, word, rest)

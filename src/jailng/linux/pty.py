@@ -30,15 +30,22 @@ _PTMX = posix.makedev(5, 2)
 _TTY = 5
 
 
-def open_pair(root: int | None, base: int) -> tuple[int, int]:
+def open_pair(root: int | None, base: int, named: bool = False) -> tuple[int, int]:
     """A new pty as (master, slave), the slave owned by uid ``base`` with the group ``base`` + 5, ``tty``.
 
     It is one of the jail whose root is the directory fd ``root``. Where that has no devpts to give one, or the jail
     has used up all that are in it, the pty comes from an instance that has no place in any tree: it works as well, but
-    has no name inside. The master is non-blocking. Raises OSError.
+    has no name inside, which is an error if it is to be ``named``. The master is non-blocking. Raises OSError.
     """
-    master = None if root is None else _jailed_master(root)
+    try:
+        master = None if root is None else _jailed_master(root)
+    except OSError:
+        if named:
+            raise
+        master = None
     if master is None:
+        if named:
+            raise OSError(ENODEV, posix.strerror(ENODEV))
         master = _private_master(base)
     try:
         ioctl(master, _TIOCSPTLCK, bytes(4))
@@ -53,16 +60,11 @@ def open_pair(root: int | None, base: int) -> tuple[int, int]:
 
 def _jailed_master(root: int) -> int | None:
     # RESOLVE_NO_XDEV cannot lead there, since /dev is a mount, but from the file system's own root it can.
-    try:
-        directory = mountfd.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, mount.BENEATH)
-    except OSError:
-        return None
+    directory = mountfd.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, mount.BENEATH)
     try:
         if mountfd.file_system_magic(directory) != mount.DEVPTS_SUPER_MAGIC:
             return None
         return _open_master(directory)
-    except OSError:
-        return None
     finally:
         posix.close(directory)
 
