@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import resource
+import shutil
 import signal
 import subprocess
 import termios
@@ -317,3 +318,15 @@ def test_thousands_of_jails_that_cannot_start(conf: Write, jail: Command) -> Non
     assert lines[0] == "jail: j0: path /nosuch: No such file or directory"
     assert len(lines) == 10000
     assert _quietly(jail("-f", str(conf(text)), "-r", "*", timeout=60)) == ""
+
+
+def test_everybody_may_ask_which_jails_there_are(checkout: Path, jail: Command, small_root: Path) -> None:
+    """Whatever the umask of who makes the first one."""
+    shutil.rmtree("/run/jailng", ignore_errors=True)
+    argv = [f"{checkout}/bin/jail", "-c", "name=a", "jid=7", f"path={small_root}", "persist"]
+    subprocess.run(argv, umask=0o077, check=True, timeout=60)
+    top = Path("/run/jailng")
+    modes = {name: (top / name).stat().st_mode & 0o777 for name in (".", "jails", "jails/7", "index", "pidns", "lock")}
+    assert jail("-r", "a").returncode == 0
+    wanted = {".": 0o755, "jails": 0o755, "jails/7": 0o644, "index": 0o644, "pidns": 0o644, "lock": 0o600}
+    assert modes == wanted

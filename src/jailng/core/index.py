@@ -133,6 +133,7 @@ def _claim() -> None:
         return
     fd = posix.open(f"{DIRECTORY}/pidns", _CREATE, 0o644)
     try:
+        posix.fchmod(fd, 0o644)
         posix.pwrite(fd, b"%-10d\n" % _pid_namespace(), 0)
     finally:
         posix.close(fd)
@@ -176,6 +177,7 @@ def _lock_file() -> int:
         for path in (DIRECTORY, f"{DIRECTORY}/jails"):
             try:
                 posix.mkdir(path, 0o755)
+                posix.chmod(path, 0o755)  # whatever the umask: everybody may ask which jails there are, by jls(8)
             except FileExistsError:
                 pass
         return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
@@ -276,6 +278,8 @@ class Index:
         line = f"{jid}\t{slots}\t{name}\t{','.join(addresses)}\n"
         fd = posix.open(f"{DIRECTORY}/index", _CREATE | posix.O_APPEND, 0o644)
         try:
+            if not self._text:
+                posix.fchmod(fd, 0o644)
             write(fd, line, f"{DIRECTORY}/index")
         finally:
             posix.close(fd)
@@ -333,6 +337,7 @@ class Index:
         self._text = "".join(["\t".join(row) + "\n" for row in rows])
         fd = posix.open(f"{DIRECTORY}/index.new", _CREATE | posix.O_TRUNC, 0o644)
         try:
+            posix.fchmod(fd, 0o644)
             write(fd, self._text, f"{DIRECTORY}/index")
         finally:
             posix.close(fd)

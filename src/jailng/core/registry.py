@@ -400,6 +400,7 @@ def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], l
     _locks.add(record._fd)
     made = [new]
     try:
+        posix.fchmod(record._fd, 0o644)
         record._held = index.hold(jid)
         _locks.add(record._held)
         record.append(
