@@ -25,7 +25,7 @@ def running(jail: Command, small_root: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/x", ".", "..", "a/../../b", "$(touch /tmp/x)", f"a{_ESCAPES}", "a\nb", "-r", "7"]
+    "name", ["../x", "/x", ".", "..", "a/../../b", "$(touch /tmp/jailng-was-here)", f"a{_ESCAPES}", "a\nb", "-r", "7"]
 )
 def test_a_name_is_a_name(jail: Command, jls: Command, small_root: Path, stage: Stage, name: str) -> None:
     """Nothing on the host is called by it: a jail of such a name is refused, or its name is shown with escapes."""
@@ -44,7 +44,7 @@ def test_a_name_is_a_name(jail: Command, jls: Command, small_root: Path, stage: 
         assert not set(listed.stdout) & {"\x1b", "\x07"} and listed.stdout.count("\n") == 1
     finally:
         assert jail("-R", jid).returncode == 0
-    assert not Path("/tmp/x").exists()
+    assert not Path("/tmp/jailng-was-here").exists()
 
 
 def test_a_host_name_steers_no_terminal(

@@ -307,6 +307,8 @@ def test_the_host_does_not_route_for_others(lan: Namespace, jail: Jail, version:
 
 
 def test_root_inside_can_change_nothing(jail: Jail) -> None:
+    while '"UP"' not in jail.run("ip", "-j", "link", "show", "dev", "ep0"):  # the kernel tells of it a moment later
+        pass
     before = jail.run("ip", "-j", "address"), jail.run("ip", "-j", "route")
     for words in (
         "ip address add 198.51.100.99/24 dev ep0",
