@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +62,7 @@ def test_of_a_user_of_the_host(checkout: Path, cell: str, small_root: Path) -> N
             if os.stat(path).st_mode & 0o004 and path not in readable:
                 readable.append(path)
     assert f"/run/jailng/jails/{cell}" in readable
-    with holding([sys.executable, "-ISc", _LOCK, *readable], _NOBODY):
+    with holding(["/usr/bin/python3", "-ISc", _LOCK, *readable], _NOBODY):
         _quickly(checkout, "jail", "-m", "name=cell", "securelevel=0")
         _quickly(checkout, "jail", "-c", "name=other", f"path={small_root}", "persist", "ip4.addr=192.0.2.7")
         _quickly(checkout, "jail", "-r", "other")
