@@ -84,19 +84,19 @@ def end(identity: str, patience: float = 0.0) -> None:
     try:
         pidfd = _open(identity)
     except OSError:
-        clear(killed=not identity)  # one that died before it could be known may be there for a moment, too
+        clear(dying=not identity)  # one that died before it could be known
         return
-    killed = False
+    dying = False
     try:
         if not ns.ends_within(pidfd, patience):
             ns.pidfd_send_signal(pidfd, _SIGKILL)
-            killed = patience > 0
+            dying = patience > 0
             ns.ends_within(pidfd, _SECONDS)
     except OSError:
         pass  # it was faster
     finally:
         posix.close(pidfd)
-    clear(killed)
+    clear(dying)
 
 
 def _open(identity: str) -> int:
@@ -137,18 +137,15 @@ def own_cgroup() -> str:
     return next((line[4:] for line in lines if line.startswith("0::/")), "")
 
 
-def clear(killed: bool = False) -> None:
-    """Remove ``HOME``, and what it lies in, if nobody is in there.
-
-    Where one was ``killed``, a worker of its own, which dies with it, may be there for a moment longer.
-    """
+def clear(dying: bool = False) -> None:
+    """Remove ``HOME``, and what it lies in, if nobody is in there; ``dying``: after a moment for one that is."""
     until = time.monotonic() + _MOMENT
     for directory in (HOME, HOME.partition("/")[0]):
-        while not _removed(directory, killed) and time.monotonic() < until:
+        while not _removed(directory, dying) and time.monotonic() < until:
             time.sleep(_MOMENT / 100)
 
 
-def _removed(directory: str, killed: bool) -> bool:
+def _removed(directory: str, dying: bool) -> bool:
     """Whether that has come to an end: the kernel may count a process that has ended for a moment longer."""
     try:
         posix.rmdir(directory, dir_fd=cgroup.unified_root())
@@ -156,7 +153,7 @@ def _removed(directory: str, killed: bool) -> bool:
         pass
     except OSError:
         try:
-            return bool(cgroup.directories_in(directory) or (cgroup.members(directory) and not killed))
+            return bool(cgroup.directories_in(directory) or (cgroup.members(directory) and not dying))
         except OSError:
             pass  # somebody else was faster
     return True

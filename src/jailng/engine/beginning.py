@@ -243,10 +243,8 @@ def starting(life: Life) -> Walk:
     if not any(life.params.strings(step) for step in ("exec.prepare", "exec.prestart")):
         # Else these may be what makes the directory; jail_set looks at it in any case.
         check_path(life.params, life.voice)
-    if (
-        life.params.text("ng.init") != "none"
-    ):  # what the way back takes is here before there is anything to go back from
-        from jailng.core import guest  # noqa: F401
+    if life.params.text("ng.init") != "none":
+        from jailng.core import guest  # noqa: F401  # the way back takes it, and may be for want of modules
     try:
         life.record = create.reserve(life.params)
     except JailError as error:

@@ -11,6 +11,7 @@ from _struct import error, pack  # type: ignore[attr-defined]  # typeshed has it
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any, Protocol
 
@@ -27,6 +28,18 @@ ENOENT, ESRCH, EBADF, EAGAIN, EBUSY, EEXIST, ENODEV, ENOTDIR, EOPNOTSUPP = 2, 3,
 EINVAL, ENOSPC, ENOSYS, ELOOP, ENODATA = 22, 28, 38, 40, 61
 # ENOMEM, ENFILE, EMFILE: what was asked for may be there all the same, so that nothing may follow from its absence.
 SHORTAGES = (12, 23, 24)
+
+
+def keep_if(fd: int, holds: Callable[[int], bool]) -> int:
+    """``fd`` if that holds of it; else it is closed, and -1. Raises what ``holds`` does, and closes it then, too."""
+    try:
+        if holds(fd):
+            return fd
+    except BaseException:
+        posix.close(fd)
+        raise
+    posix.close(fd)
+    return -1
 
 
 def exists(path: str, above: int | None = None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from jailng.linux.libc import SHORTAGES, buffer, syscall, words
+from jailng.linux.libc import SHORTAGES, buffer, keep_if, syscall, words
 from jailng.linux.mount import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -141,14 +141,7 @@ def open_mounted(tree: int, path: bytes, flags: int, magic: int) -> int:
         if error.errno in SHORTAGES:
             raise
         return -1
-    try:
-        if file_system_magic(fd) == magic:
-            return fd
-    except BaseException:
-        posix.close(fd)
-        raise
-    posix.close(fd)
-    return -1
+    return keep_if(fd, lambda fd: file_system_magic(fd) == magic)
 
 
 def make_private() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux.libc import EINVAL, ENOENT, ESRCH
+from jailng.linux.libc import EINVAL, ENOENT, ESRCH, keep_if
 from jailng.linux.ns import ends_within, pidfd_open
 
 _NO_PROCESS = (ESRCH, EINVAL, ENOENT)  # the latter two: the number is a thread's, which depends on the kernel
@@ -58,11 +58,4 @@ def open_process(identity: str) -> int:
         if error.errno not in _NO_PROCESS:
             raise
         return -1
-    try:
-        if str(posix.fstat(fd).st_ino) == inode:
-            return fd
-    except BaseException:
-        posix.close(fd)
-        raise
-    posix.close(fd)
-    return -1
+    return keep_if(fd, lambda fd: str(posix.fstat(fd).st_ino) == inode)

@@ -37,15 +37,14 @@ def open_pair(root: int | None, base: int, named: bool = False) -> tuple[int, in
     has used up all that are in it, the pty comes from an instance that has no place in any tree: it works as well, but
     has no name inside, which is an error if it is to be ``named``. The master is non-blocking. Raises OSError.
     """
-    try:
-        master = None if root is None else _jailed_master(root)
-    except OSError:
-        if named:
-            raise
-        master = None
-    if master is None:
-        if named:
-            raise OSError(ENODEV, posix.strerror(ENODEV))
+    master = -1
+    if root is not None:
+        try:
+            master = _jailed_master(root)
+        except OSError:
+            if named:
+                raise
+    if master < 0:
         master = _private_master(base)
     try:
         ioctl(master, _TIOCSPTLCK, bytes(4))
@@ -58,12 +57,12 @@ def open_pair(root: int | None, base: int, named: bool = False) -> tuple[int, in
     return master, slave
 
 
-def _jailed_master(root: int) -> int | None:
+def _jailed_master(root: int) -> int:
     # RESOLVE_NO_XDEV cannot lead there, since /dev is a mount, but from the file system's own root it can.
     directory = mountfd.openat2(root, b"dev/pts", mount.O_PATH | posix.O_DIRECTORY, mount.BENEATH)
     try:
         if mountfd.file_system_magic(directory) != mount.DEVPTS_SUPER_MAGIC:
-            return None
+            raise OSError(ENODEV, posix.strerror(ENODEV))
         return _open_master(directory)
     finally:
         posix.close(directory)
