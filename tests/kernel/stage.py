@@ -1,8 +1,8 @@
 """The stage: a host of its own for the kernel tests, made of namespaces around the test process.
 
 On it the tests may change addresses, routes, firewall, mounts and cgroups as root of a machine would, see exactly what
-a jail leaves behind, and cannot be disturbed by another test run. It has an empty network (lo is up), a /run and a
-/dev/shm of its own, and in every cgroup hierarchy the root is a directory that only this test process is in.
+a jail leaves behind, and cannot be disturbed by another test run. It has an empty network (lo is up), a /run, a
+/dev/shm and a /var/log of its own, and in every cgroup hierarchy the root is a directory that only this process is in.
 Whatever a bare chroot lacks (/sys, cgroups, pseudo-terminals) is mounted here, and it is no chroot any more.
 
 ``python3 -m tests.kernel.stage COMMAND...`` runs a command with that last part alone.
@@ -64,7 +64,6 @@ def unmount(target: str | Path) -> None:
 @contextmanager
 def own_logs(options: str = "") -> Iterator[Path]:
     """A /var/log of the test's own, mounted with these options; the directory in it of what is kept of jails."""
-    Path("/var/log").mkdir(exist_ok=True)
     mount("none", "/var/log", "tmpfs", 0, options)
     try:
         yield Path("/var/log/jailng")
@@ -153,6 +152,8 @@ class Stage:
         stage._empty_root()
         _furnish_run()
         mount("none", "/dev/shm", "tmpfs", 0, "mode=1777")
+        Path("/var/log").mkdir(exist_ok=True)
+        mount("none", "/var/log", "tmpfs")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return stage
 
