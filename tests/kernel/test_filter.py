@@ -33,7 +33,7 @@ EPERM = """
     add_key request_key keyctl io_uring_setup io_uring_enter io_uring_register userfaultfd bpf perf_event_open kcmp
     lsm_get_self_attr lsm_set_self_attr lsm_list_modules init_module finit_module delete_module kexec_load
     kexec_file_load reboot swapon swapoff acct settimeofday clock_settime clock_adjtime adjtimex syslog vhangup
-    ioprio_set modify_ldt iopl ioperm process_madvise move_pages migrate_pages mbind set_mempolicy
+    ioprio_set sched_setattr modify_ldt iopl ioperm process_madvise move_pages migrate_pages mbind set_mempolicy
     set_mempolicy_home_node vmsplice sethostname setdomainname ptrace process_vm_readv process_vm_writev pidfd_getfd
 """.split()
 ENOSYS = (

@@ -116,6 +116,7 @@ def plan(
             own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params, joined is not None),
             kept=kept(params),
+            limited=bool(params["ng.limits"] or record.rules) or (parent is not None and registry.is_limited(parent)),
             parent=parent,
             host=host,
             build=build,

@@ -116,6 +116,7 @@ class Boot(Operation):
         "host",
         "joined",
         "kept",
+        "limited",
         "make_gate",
         "meanwhile",
         "new_ipc",
@@ -142,6 +143,7 @@ class Boot(Operation):
         parent: Record | None,
         confinement: Confinement,
         kept: int,
+        limited: bool,
         host: list[Operation],
         build: list[Operation],
         joined: str,
@@ -152,7 +154,8 @@ class Boot(Operation):
         ``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
 
         ``kept`` is how many ranges of uids there are for the jails to be made in this one, ``parent`` that in which it
-        is made itself. ``gate`` makes what PID 1 waits at before it becomes the guest's.
+        is made itself, ``limited`` whether either has limits (core/timeslice.py). ``gate`` makes what PID 1 waits at
+        before it becomes the guest's.
         """
         self.cgroup = cgroup
         self.beside = beside
@@ -170,6 +173,7 @@ class Boot(Operation):
         self.build = build
         self.joined = joined
         self.kept = kept
+        self.limited = limited
         self.make_gate = gate
         self.gate: Gate | None = None
         self.meanwhile: Callable[[], None] | None = None
@@ -349,7 +353,7 @@ class Boot(Operation):
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
-        process.usual_priority(init)
+        process.usual_priority(init, self.limited)
         beside = process.open_cgroups(init, self.beside, self.cgroup)
         process.leave_keys(init)
         if copy < 0:

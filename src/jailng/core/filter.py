@@ -32,6 +32,8 @@ DENIED = (
     ("", errno.EPERM, "init_module finit_module delete_module kexec_load kexec_file_load swapon swapoff acct"),
     ("", errno.EPERM, "settimeofday clock_settime clock_adjtime adjtimex syslog vhangup ioprio_set"),
     ("", errno.EPERM, "modify_ldt iopl ioperm"),
+    # Those of a limited jail run in longer slices than others, so that these need not wait: core/timeslice.py.
+    ("", errno.EPERM, "sched_setattr"),
     # Where pages lie in the machine, and those of other processes.
     ("", errno.EPERM, "process_madvise move_pages migrate_pages mbind set_mempolicy set_mempolicy_home_node vmsplice"),
     # Its flags lie in memory, out of a filter's sight; told ENOSYS, the C library uses clone(2).
@@ -82,12 +84,14 @@ rt_tgsigqueueinfo rt_sigsuspend sigaltstack pause alarm uretprobe
 futex futex_waitv futex_wait futex_wake futex_requeue set_robust_list get_robust_list
 nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getitimer setitimer
 timer_create timer_settime timer_gettime timer_getoverrun timer_delete
-sched_yield sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_setattr sched_getattr
+sched_yield sched_setparam sched_getparam sched_getscheduler sched_getattr
 sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_setaffinity sched_getaffinity
 getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sysinfo
 """
 
-BY_ARGUMENT = "socket socketpair setsockopt clone ioctl fcntl personality setrlimit prlimit64 mount umount2"
+BY_ARGUMENT = (
+    "socket socketpair setsockopt clone ioctl fcntl personality setrlimit prlimit64 mount umount2 sched_setscheduler"
+)
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
@@ -172,6 +176,7 @@ _MS_REMOUNT, _MS_BIND, _MS_MOVE = 0x20, 0x1000, 0x2000
 _MS_PROPAGATION = 0x20000 | 0x40000 | 0x80000 | 0x100000  # unbindable, private, slave, shared
 _MS_MGC_VAL, _MS_MGC_MSK = 0xC0ED0000, 0xFFFF0000  # of before Linux 2.4; mount(8) adds it still, the kernel drops it
 
+_SCHED_RESET_ON_FORK = 0x40000000  # what is forked has the kernel's own slice again
 _RLIMIT_CORE = 4
 _PERSONALITY_QUERY = 0xFFFFFFFF
 _PERSONALITIES = 0x8 | 0x20000 | 0x40000  # PER_LINUX32, UNAME26 (setarch), ADDR_NO_RANDOMIZE (gdb)
@@ -372,6 +377,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "prlimit64": _ALLOW if "core" in lifted else _core_limit(2, 3),
         "mount": _mount(lifted),
         "umount2": _unmount(lifted),
+        "sched_setscheduler": _load(1) + _when((_SCHED_RESET_ON_FORK,), _deny(errno.EPERM), _JSET) + _ALLOW,
     }
 
 

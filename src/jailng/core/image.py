@@ -16,7 +16,7 @@ from jailng.core import registry
 from jailng.errors import JailError
 from jailng.linux import loop, mountfd
 from jailng.linux import mount as m
-from jailng.linux.libc import ELOOP, ENODEV, ENOENT
+from jailng.linux.libc import ELOOP, ENODEV, ENOENT, EPERM
 from jailng.params.values import escape_word, unescape, visible
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ _BLOCK = 4096
 _SUPERBLOCK, _BLOCKS_LOW, _MAGIC, _STATE, _BLOCKS_HIGH = 1024, 4, 0x38, 0x3A, 0x150
 _ERRORS = 2
 _FILE, _TREE = 100, 101  # what mkfs.ext4 is given, by these numbers
-_ENXIO, _EPERM = 6, 1
+_ENXIO = 6
 _PATIENCE = 3.0  # seconds
 
 
@@ -239,7 +239,7 @@ def _grow(image: int, root: int, size: int, file: str) -> None:
         loop.resize_ext4(top, size // _BLOCK)
     except OSError as error:
         lacks = ""
-        if error.errno == _EPERM:
+        if error.errno == EPERM:
             posix.ftruncate(image, before)
             loop.grown(over)
             lacks = " (it takes CAP_SYS_RESOURCE)"

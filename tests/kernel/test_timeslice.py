@@ -1,0 +1,176 @@
+"""The slice of those in a limited jail: longer than that of all others, and theirs for good (core/timeslice.py)."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jailng.core import process
+from jailng.linux.libc import NR
+from tests.kernel.conftest import Command
+from tests.kernel.networks import run
+from tests.kernel.stage import Stage
+
+PYTHON = "/usr/bin/python3"
+LIMIT = "ng.limits=maxproc:deny=100"
+SIZE = 48
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# A thread besides the first, of which nobody is told.
+STAYS = """
+import os, threading, time
+if os.fork() == 0:
+    os.setsid()
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    os.open("/dev/null", os.O_RDWR)
+    for number in range(3): os.dup2(3, number)
+    time.sleep(1000)
+time.sleep(0.2)
+"""
+TRIES = f"""
+import ctypes, json, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(do):
+    try: do()
+    except OSError as error: return error.strerror
+    return "done"
+def asked(length):
+    wanted = struct.pack("=IIQiIQQQ", {SIZE}, 0, 0, 0, 0, length, 0, 0)
+    if libc.syscall({NR["sched_setattr"]}, 0, wanted, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+said = [attempt(lambda: asked(100000))]
+none = os.sched_param(0)
+said.append(attempt(lambda: os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, none)))
+for policy in (os.SCHED_BATCH, os.SCHED_OTHER):
+    said.append(attempt(lambda: os.sched_setscheduler(0, policy, none)))
+os.nice(3)
+child = os.fork()
+if child == 0:
+    found = ctypes.create_string_buffer({SIZE})
+    libc.syscall({NR["sched_getattr"]}, 0, found, {SIZE}, 0)
+    print(json.dumps([said, int.from_bytes(found.raw[24:32], "little")]), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def slice_of(thread: int) -> int:
+    """In nanoseconds, by sched_getattr(2)."""
+    found = ctypes.create_string_buffer(SIZE)
+    assert _libc.syscall(NR["sched_getattr"], thread, found, SIZE, 0) == 0
+    return int.from_bytes(found.raw[24:32], "little")
+
+
+def ask_for(length: int) -> None:
+    """Have this process's slice be so long, in nanoseconds."""
+    wanted = process.scheduling(os.SCHED_OTHER, 0, length)
+    assert _libc.syscall(NR["sched_setattr"], 0, wanted, 0) == 0
+
+
+class Slices:
+    """Jails with a process that stays, and the slices of all in them."""
+
+    def __init__(self, stage: Stage, jail: Command, jexec: Command) -> None:
+        self.stage = stage
+        self.jail = jail
+        self.jexec = jexec
+
+    def make(self, name: str, *words: str) -> None:
+        made = self.jail("-c", f"name={name}", "path=/", "persist", *words)
+        assert (made.returncode, made.stderr) == (0, "")
+
+    def stays(self, name: str) -> None:
+        entered = self.jexec(name, PYTHON, "-ISc", STAYS)
+        assert (entered.returncode, entered.stderr) == (0, "")
+
+    def all_of(self, name: str) -> set[int]:
+        """Of PID 1, all others and all their threads."""
+        jid = run("jls", "-j", name, "jid").strip()
+        (top,) = [path for path in self.stage.cgroup2.glob(f"jailng/**/{jid}") if path.is_dir()]
+        files = [
+            top / "init/cgroup.threads",
+            *top.glob("members/cgroup.threads"),
+            *top.glob("members/own/cgroup.threads"),
+        ]
+        return {slice_of(int(thread)) for file in files for thread in file.read_text().split()}
+
+
+@pytest.fixture
+def slices(
+    stage: Stage, jail: Command, jexec: Command, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Slices]:
+    if slice_of(0) == 0:
+        pytest.skip("this kernel has one slice for all (Linux 6.12)")
+    monkeypatch.setenv("PATH", f"{checkout}/bin:{os.environ['PATH']}")
+    yield Slices(stage, jail, jexec)
+    jail("-R", "a")
+
+
+def test_it_comes_and_goes_with_limits(slices: Slices) -> None:
+    usual = {slice_of(0)}
+    limited = {process.LIMITED_SLICE}
+    assert slice_of(0) < process.LIMITED_SLICE
+    slices.make("a")
+    slices.stays("a")
+    assert slices.all_of("a") == usual
+    slices.jail("-m", "name=a", LIMIT)
+    assert slices.all_of("a") == limited
+    slices.stays("a")
+    assert slices.all_of("a") == limited
+    run("rctl", "-a", "jail:a:openfiles:deny=500")
+    slices.jail("-m", "name=a", "ng.limits=")
+    assert slices.all_of("a") == limited
+    run("rctl", "-r", "jail:a")
+    assert slices.all_of("a") == usual
+    slices.stays("a")
+    assert slices.all_of("a") == usual
+
+
+def test_from_its_start(slices: Slices) -> None:
+    slices.make("a", LIMIT)
+    slices.stays("a")
+    assert slices.all_of("a") == {process.LIMITED_SLICE}
+
+
+def test_of_a_jail_in_a_limited_one(slices: Slices) -> None:
+    usual = {slice_of(0)}
+    limited = {process.LIMITED_SLICE}
+    slices.make("a", "children.max=2")
+    slices.make("a.b")
+    slices.make("a.c", LIMIT)
+    for name in ("a", "a.b", "a.c"):
+        slices.stays(name)
+    assert [slices.all_of(name) for name in ("a", "a.b", "a.c")] == [usual, usual, limited]
+    slices.jail("-m", "name=a", LIMIT)
+    assert [slices.all_of(name) for name in ("a", "a.b", "a.c")] == [limited, limited, limited]
+    slices.jail("-m", "name=a", "ng.limits=")
+    assert [slices.all_of(name) for name in ("a", "a.b", "a.c")] == [usual, usual, limited]
+    slices.jail("-m", "name=a", LIMIT)
+    slices.jail("-r", "a.b")
+    slices.make("a.b")
+    slices.stays("a.b")
+    assert slices.all_of("a.b") == limited
+
+
+def test_no_other_can_be_had_inside(slices: Slices) -> None:
+    slices.make("a", LIMIT)
+    said, has = json.loads(slices.jexec("a", PYTHON, "-ISc", TRIES).stdout)
+    assert said == ["Operation not permitted", "Operation not permitted", "done", "done"]
+    assert has == process.LIMITED_SLICE
+
+
+def test_that_of_the_caller_stays_outside(slices: Slices) -> None:
+    usual = {slice_of(0)}
+    ask_for(100_000)
+    try:
+        slices.make("a")
+        slices.stays("a")
+        assert slices.all_of("a") == usual
+    finally:
+        ask_for(0)
+    assert {slice_of(0)} == usual
