@@ -19,7 +19,7 @@ from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
 # Checks of which the outcome is the machine's.
-MACHINES = ("confinement", "hardening", "quota")
+MACHINES = ("confinement", "limits", "hardening", "quota")
 DROPPING = """
 table inet filter {
     chain input { type filter hook input priority filter; policy accept; }

@@ -35,6 +35,11 @@ def give(record: Record, limited: bool) -> None:
             return
 
 
+def are_known() -> bool:
+    """Whether the kernel has a slice for each process. Raises OSError."""
+    return _now(0)[2] != 0
+
+
 def _threads(pid: int) -> list[int]:
     try:
         return [int(name) for name in posix.listdir(f"/proc/{pid}/task")]

@@ -16,6 +16,7 @@ from jailng.ctl import (
     hardening,
     hostnetwork,
     lent,
+    limitable,
     listing,
     netkernel,
     reached,
@@ -37,6 +38,7 @@ USAGE = "usage: jailctl doctor [--json] [check ...]"
 CHECKS: dict[str, tuple[str, Callable[[Jails], Iterable[Finding]]]] = {
     "path": ("jail, jls and jexec are jailng's wherever PATH looks first", commands.check),
     "confinement": ("the kernel has what confines a jail, and what its parameters take", corekernel.check),
+    "limits": ("what jails use can be limited, by ng.limits and rctl(8)", limitable.check),
     "hardening": ("no setting of the host's weakens what stands around jails", hardening.check),
     "roots": ("no other user of the host reaches the root of a jail", reached.check),
     "kernel": ("the kernel has what networks of jails take", netkernel.check),
