@@ -68,8 +68,8 @@ def _run(program: str, *arguments: str) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def _set_off(name: str, top: Path, limits: str, neighbour: Neighbour) -> list[float]:
-    _run("jail", "-c", "name=bomb", *bombs.words(bombs.root(top / name)), limits, "persist")
+def _set_off(name: str, top: Path, params: list[str], neighbour: Neighbour) -> list[float]:
+    _run("jail", "-c", "name=bomb", *bombs.words(bombs.root(top / name)), *params, "persist")
     before = neighbour.measured()
     argv = [f"{CHECKOUT}/bin/jexec", "bomb", "/usr/bin/python3", "-ISc", bombs.program(name)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as bomb:
@@ -82,8 +82,10 @@ def _set_off(name: str, top: Path, limits: str, neighbour: Neighbour) -> list[fl
     return [*before, *during, during[0] / before[0], during[1] / before[1], entered, removed]
 
 
-def main(names: list[str]) -> None:
-    """Measure on a stage, and print a line a bomb."""
+def main(given: list[str]) -> None:
+    """Measure on a stage, and print a line a bomb; what has a "=" is a parameter of the bombs' jails."""
+    names = [word for word in given if "=" not in word]
+    params = [f"ng.limits={bombs.LIMITS}", *[word for word in given if "=" in word]]
     stage = Stage.enter()
     try:
         top = Path(tempfile.mkdtemp())
@@ -92,7 +94,7 @@ def main(names: list[str]) -> None:
             print("milliseconds           without          with        ratio of       jexec  jail -r")
             print("bomb           median   99 %  median    99 %  median   99 %")
             for name in names or bombs.BOMBS:
-                found = _set_off(name, top, f"ng.limits={bombs.LIMITS}", neighbour)
+                found = _set_off(name, top, params, neighbour)
                 form = "{:12} {:8.2f} {:6.2f} {:7.2f} {:7.2f} {:7.2f} {:6.2f} {:11.0f} {:8.0f}"
                 print(form.format(name, *found), flush=True)
         finally:

@@ -1,4 +1,4 @@
-"""The slice of those in a limited jail: longer than that of all others, and theirs for good (core/timeslice.py)."""
+"""ng.slice: how long a jail's processes run before others have their turn (core/timeslice.py)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import process
+from jailng.core import process, timeslice
+from jailng.errors import JailError
 from jailng.linux.libc import NR
+from jailng.params.model import Parameters
 from tests.kernel.conftest import Command
 from tests.kernel.networks import run
 from tests.kernel.stage import Stage
 
 PYTHON = "/usr/bin/python3"
-LIMIT = "ng.limits=maxproc:deny=100"
 SIZE = 48
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -111,57 +112,61 @@ def slices(
     jail("-R", "a")
 
 
-def test_it_comes_and_goes_with_limits(slices: Slices) -> None:
-    usual = {slice_of(0)}
-    limited = {process.LIMITED_SLICE}
-    assert slice_of(0) < process.LIMITED_SLICE
+def test_it_is_changed_while_the_jail_runs(slices: Slices) -> None:
+    usual = slice_of(0)
     slices.make("a")
     slices.stays("a")
-    assert slices.all_of("a") == usual
-    slices.jail("-m", "name=a", LIMIT)
-    assert slices.all_of("a") == limited
-    slices.stays("a")
-    assert slices.all_of("a") == limited
-    run("rctl", "-a", "jail:a:openfiles:deny=500")
-    slices.jail("-m", "name=a", "ng.limits=")
-    assert slices.all_of("a") == limited
-    run("rctl", "-r", "jail:a")
-    assert slices.all_of("a") == usual
-    slices.stays("a")
-    assert slices.all_of("a") == usual
+    assert slices.all_of("a") == {usual}
+    for text, expected in (("12", 12_000_000), ("40", 40_000_000), ("0", usual)):
+        changed = slices.jail("-m", "name=a", f"ng.slice={text}")
+        assert (changed.returncode, changed.stderr) == (0, "")
+        assert slices.all_of("a") == {expected}
+        slices.stays("a")
+        assert slices.all_of("a") == {expected}
 
 
 def test_from_its_start(slices: Slices) -> None:
-    slices.make("a", LIMIT)
+    slices.make("a", "ng.slice=12")
     slices.stays("a")
-    assert slices.all_of("a") == {process.LIMITED_SLICE}
+    assert slices.all_of("a") == {12_000_000}
 
 
-def test_of_a_jail_in_a_limited_one(slices: Slices) -> None:
-    usual = {slice_of(0)}
-    limited = {process.LIMITED_SLICE}
-    slices.make("a", "children.max=2")
-    slices.make("a.b")
-    slices.make("a.c", LIMIT)
-    for name in ("a", "a.b", "a.c"):
+def test_of_jails_in_it(slices: Slices) -> None:
+    """The nearest above that has one says it."""
+    usual = slice_of(0)
+    slices.make("a", "children.max=4")
+    slices.make("a.b", "children.max=1")
+    slices.make("a.b.d")
+    slices.make("a.c", "ng.slice=20")
+    names = ("a", "a.b", "a.b.d", "a.c")
+    for name in names:
         slices.stays(name)
-    assert [slices.all_of(name) for name in ("a", "a.b", "a.c")] == [usual, usual, limited]
-    slices.jail("-m", "name=a", LIMIT)
-    assert [slices.all_of(name) for name in ("a", "a.b", "a.c")] == [limited, limited, limited]
-    slices.jail("-m", "name=a", "ng.limits=")
-    assert [slices.all_of(name) for name in ("a", "a.b", "a.c")] == [usual, usual, limited]
-    slices.jail("-m", "name=a", LIMIT)
-    slices.jail("-r", "a.b")
-    slices.make("a.b")
-    slices.stays("a.b")
-    assert slices.all_of("a.b") == limited
+    assert [slices.all_of(name) for name in names] == [{usual}, {usual}, {usual}, {20_000_000}]
+    slices.jail("-m", "name=a", "ng.slice=8")
+    assert [slices.all_of(name) for name in names] == [{8_000_000}, {8_000_000}, {8_000_000}, {20_000_000}]
+    slices.jail("-m", "name=a.b", "ng.slice=30")
+    slices.jail("-m", "name=a", "ng.slice=10")
+    assert [slices.all_of(name) for name in names] == [{10_000_000}, {30_000_000}, {30_000_000}, {20_000_000}]
+    slices.jail("-m", "name=a.b", "ng.slice=0")
+    assert slices.all_of("a.b.d") == {10_000_000}
+    slices.jail("-r", "a.b.d")
+    slices.make("a.b.d")
+    slices.stays("a.b.d")
+    assert slices.all_of("a.b.d") == {10_000_000}
+
+
+def test_who_is_inside_may_not_set_it(slices: Slices, checkout: Path) -> None:
+    slices.make("a", "children.max=1")
+    tried = slices.jexec("a", f"{checkout}/bin/jail", "-c", "name=b", "path=/", "ng.slice=1", "persist")
+    assert (tried.returncode, tried.stdout) == (1, "")
+    assert "Operation not permitted" in tried.stderr
 
 
 def test_no_other_can_be_had_inside(slices: Slices) -> None:
-    slices.make("a", LIMIT)
+    slices.make("a", "ng.slice=12")
     said, has = json.loads(slices.jexec("a", PYTHON, "-ISc", TRIES).stdout)
     assert said == ["Operation not permitted", "Operation not permitted", "done", "done"]
-    assert has == process.LIMITED_SLICE
+    assert has == 12_000_000
 
 
 def test_that_of_the_caller_stays_outside(slices: Slices) -> None:
@@ -174,3 +179,19 @@ def test_that_of_the_caller_stays_outside(slices: Slices) -> None:
     finally:
         ask_for(0)
     assert {slice_of(0)} == usual
+
+
+@pytest.mark.parametrize("value", ["101", "-1", "1.5", "ms"])
+def test_what_is_none(slices: Slices, value: str) -> None:
+    refused = slices.jail("-c", "name=a", "path=/", "persist", f"ng.slice={value}")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "ng.slice" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_kernel_with_one_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by name, unless with ng.lenient."""
+    monkeypatch.setattr(timeslice, "_now", lambda thread: (0, 0, 0))
+    with pytest.raises(JailError, match=r"ng\.slice: this kernel has one slice for all processes \(Linux 6\.12\)"):
+        timeslice.check(Parameters.from_texts({"ng.slice": "12"}))
+    timeslice.check(Parameters.from_texts({"ng.slice": "12", "ng.lenient": "true"}))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from jailng.core import timeslice
 from jailng.ctl import limitable
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.linux import cgroup, controller
@@ -19,19 +18,13 @@ V2 = dict.fromkeys(controller.V1, "")
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     def found(
-        where: dict[str, str],
-        *,
-        handed: bytes = b"",
-        members: tuple[int, ...] = (),
-        swap: bool = True,
-        slices: bool = True,
+        where: dict[str, str], *, handed: bytes = b"", members: tuple[int, ...] = (), swap: bool = True
     ) -> list[Finding]:
         monkeypatch.setattr(controller, "hierarchy", where.get)
         monkeypatch.setattr(limitable, "exists", lambda path: swap and path.endswith("memory.memsw.limit_in_bytes"))
         monkeypatch.setattr(cgroup, "read", lambda path: {"cgroup.subtree_control": handed}[path])
         monkeypatch.setattr(cgroup, "exists", lambda path: {"cgroup.type": bool(members)}[path])
         monkeypatch.setattr(cgroup, "members", lambda path: {".": [*members]}[path])
-        monkeypatch.setattr(timeslice, "are_known", lambda: slices)
         return list(limitable.check(Jails()))
 
     return found
@@ -63,10 +56,4 @@ def test_a_container_s_root_has_processes(host: Host) -> None:
 def test_swap_is_not_counted(host: Host) -> None:
     (finding,) = host(V1, swap=False)
     assert "swapuse is refused" in finding.what
-    assert not finding.wrong
-
-
-def test_one_slice_for_all(host: Host) -> None:
-    (finding,) = host(V2, slices=False)
-    assert "Linux 6.12" in finding.what
     assert not finding.wrong

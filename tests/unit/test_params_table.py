@@ -50,6 +50,7 @@ def test_the_manual_s_parameters_and_ours_are_all_there() -> None:
             "ng.rdr",
             "ng.egress",
             "ng.limits",
+            "ng.slice",
             "ng.quota",
             "ng.init",
             "ng.watch",

@@ -68,7 +68,7 @@ class Command:
 class Entry:
     """A jail that is about to be entered: its PID 1, which is verified to be the record's, and what it confines to."""
 
-    __slots__ = ("base", "cgroup", "confinement", "init", "limited", "privileged", "record", "shared_uids", "view")
+    __slots__ = ("base", "cgroup", "confinement", "init", "privileged", "record", "shared_uids", "view")
 
     def __init__(self, record: Record, confinement: Confinement, root: str = "") -> None:
         """``root`` is a directory of the host's that is to be the root, instead of the jail's.
@@ -92,8 +92,7 @@ class Entry:
             except BaseException:
                 posix.close(self.init)
                 raise
-        self.limited = registry.is_limited(record)
-        if self.limited:
+        if is_limited(record):
             from jailng.core import limit
 
             confinement.limits = limit.entering(record)
@@ -103,6 +102,17 @@ class Entry:
         posix.close(self.init)
         if self.view is not None:
             self.view.close()
+
+
+def is_limited(record: Record) -> bool:
+    """Whether it has ng.limits, or a jail has that it is in."""
+    return any(one.params.get("ng.limits") or one.rules for one in registry.upwards(record))
+
+
+def slice_of(record: Record) -> int:
+    """Nanoseconds that a process of the jail's runs before others: its own, or that of the jail it is in; or 0."""
+    lengths = [int(one.params.get("ng.slice") or 0) for one in registry.upwards(record)]
+    return next((length for length in lengths if length), 0) * 1_000_000
 
 
 def open_init(record: Record) -> int:
@@ -217,7 +227,7 @@ def _way_in(
         held += view.fds
     way.fds += [*held, *streams.descriptors()]
     process.not_dumpable(way)
-    process.usual_priority(way, entry.limited)
+    process.usual_priority(way, slice_of(entry.record))
     process.leave_keys(way)
     if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, devfs, devicecontrol, own, privileges, procfiles, procfs, reach, registry, rootfs, share
+from jailng.core import (
+    attach,
+    boot,
+    devfs,
+    devicecontrol,
+    own,
+    privileges,
+    procfiles,
+    procfs,
+    reach,
+    registry,
+    rootfs,
+    share,
+)
 from jailng.core.index import SLOTS
 from jailng.errors import JailError
 
@@ -116,7 +129,7 @@ def plan(
             own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params, joined is not None),
             kept=kept(params),
-            limited=bool(params["ng.limits"] or record.rules) or (parent is not None and registry.is_limited(parent)),
+            slice_of=params.number("ng.slice") * 1_000_000 or (attach.slice_of(parent) if parent is not None else 0),
             parent=parent,
             host=host,
             build=build,
@@ -252,6 +265,10 @@ def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
         from jailng.core import limit
 
         limit.check_texts(params)
+    if params.number("ng.slice"):
+        from jailng.core import timeslice
+
+        timeslice.check(params)
     level, number = params.number("securelevel"), devfs.ruleset(params)
     nodes, links = dev(params)  # whatever the level is: rules with a mistake in them are an error now, not half-way
     if level > 0:

@@ -116,7 +116,6 @@ class Boot(Operation):
         "host",
         "joined",
         "kept",
-        "limited",
         "make_gate",
         "meanwhile",
         "new_ipc",
@@ -125,6 +124,7 @@ class Boot(Operation):
         "noted",
         "own_mounts",
         "parent",
+        "slice_of",
     )
 
     def __init__(
@@ -143,7 +143,7 @@ class Boot(Operation):
         parent: Record | None,
         confinement: Confinement,
         kept: int,
-        limited: bool,
+        slice_of: int,
         host: list[Operation],
         build: list[Operation],
         joined: str,
@@ -154,8 +154,8 @@ class Boot(Operation):
         ``joined`` are the namespaces that the builder enters, as /proc/PID/ns has them.
 
         ``kept`` is how many ranges of uids there are for the jails to be made in this one, ``parent`` that in which it
-        is made itself, ``limited`` whether either has limits (core/timeslice.py). ``gate`` makes what PID 1 waits at
-        before it becomes the guest's.
+        is made itself, ``slice_of`` as ``attach.slice_of`` has it. ``gate`` makes what PID 1 waits at before it becomes
+        the guest's.
         """
         self.cgroup = cgroup
         self.beside = beside
@@ -173,7 +173,7 @@ class Boot(Operation):
         self.build = build
         self.joined = joined
         self.kept = kept
-        self.limited = limited
+        self.slice_of = slice_of
         self.make_gate = gate
         self.gate: Gate | None = None
         self.meanwhile: Callable[[], None] | None = None
@@ -353,7 +353,7 @@ class Boot(Operation):
         init = program.Program()
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
-        process.usual_priority(init, self.limited)
+        process.usual_priority(init, self.slice_of)
         beside = process.open_cgroups(init, self.beside, self.cgroup)
         process.leave_keys(init)
         if copy < 0:

@@ -32,7 +32,7 @@ DENIED = (
     ("", errno.EPERM, "init_module finit_module delete_module kexec_load kexec_file_load swapon swapoff acct"),
     ("", errno.EPERM, "settimeofday clock_settime clock_adjtime adjtimex syslog vhangup ioprio_set"),
     ("", errno.EPERM, "modify_ldt iopl ioperm"),
-    # Those of a limited jail run in longer slices than others, so that these need not wait: core/timeslice.py.
+    # A shorter slice than others have is to be preferred to them, and ng.slice is not the jail's to change.
     ("", errno.EPERM, "sched_setattr"),
     # Where pages lie in the machine, and those of other processes.
     ("", errno.EPERM, "process_madvise move_pages migrate_pages mbind set_mempolicy set_mempolicy_home_node vmsplice"),

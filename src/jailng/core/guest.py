@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import boot, privileges, process, program, registry, rootfs
+from jailng.core import boot, privileges, process, program, rootfs
+from jailng.core.attach import is_limited
 from jailng.core.guesttree import Delegate, MountCgroup, MountRun
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
@@ -262,7 +263,7 @@ def _of_guest(guest: Guest, params: Parameters, record: Record) -> Program:
     for number in range(1, 3):
         way.may("dup3", Kept(1), number, 0)
     way.must("chdir", way.text("/"))
-    if registry.is_limited(record):  # as whoever enters is, since what it starts has not entered
+    if is_limited(record):  # as whoever enters is, since what it starts has not entered
         from jailng.core import limit
 
         process.limit(way, limit.entering(record))

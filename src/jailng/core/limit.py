@@ -7,7 +7,7 @@ watched, is not for here. docs/decisions/0019-limits.md. Loaded where there are 
 
 from __future__ import annotations
 
-from jailng.core import ownlimit, registry, rlimit, share, throttle, timeslice
+from jailng.core import ownlimit, registry, rlimit, share, throttle
 from jailng.core.operation import Operation
 from jailng.errors import JailError
 from jailng.linux import cgroup, controller, gathering
@@ -137,16 +137,14 @@ def set_limits(record: Record, limits: list[Limit], before: list[Limit] | None =
     check(limits, Parameters.from_texts(record.params))
     unsettled = record.limiting
     record.append(["limiting"])
-    slices = unsettled or bool(limits) != bool(before)
     try:
-        if slices:
-            _set_slices(record, bool(limits))
         _apply(record, _amounts(limits), _amounts(before), unsettled)
-    except (JailError, OSError) as error:
-        if slices:
-            _give_slices_back(record, bool(before))
+    except JailError:
         record.append(["limited"])
-        raise JailError(str(error) if isinstance(error, JailError) else f"{error.strerror}") from None
+        raise
+    except OSError as error:
+        record.append(["limited"])
+        raise JailError(f"{error.strerror}") from None
 
 
 def lift(record: Record) -> None:
@@ -285,20 +283,6 @@ def _set_own(record: Record, amounts: Amounts) -> None:
     ownlimit.apply(record, _with(amounts, _all_above(record)))
     for one in _inside(record):
         ownlimit.apply(one, _with(_limits_of(one), [amounts, *_all_above(one, record.jid)]))
-
-
-def _set_slices(record: Record, limited: bool) -> None:
-    """Of those inside too; ``limited`` is what the record is yet to tell of this one."""
-    for one in (record, *_inside(record)):
-        others = [other for other in registry.upwards(one) if other.jid != record.jid]
-        timeslice.give(one, limited or any(other.params.get("ng.limits") or other.rules for other in others))
-
-
-def _give_slices_back(record: Record, limited: bool) -> None:
-    try:
-        _set_slices(record, limited)
-    except (JailError, OSError):
-        pass  # it is what has failed
 
 
 def permit_ipc(record: Record, params: Parameters) -> None:

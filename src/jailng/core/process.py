@@ -37,7 +37,6 @@ _TOPS = 910  # and from here on: hierarchies of v1
 _PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
 _IOPRIO_WHO_PROCESS = 1
 _SCORE = "/proc/self/oom_score_adj"
-LIMITED_SLICE = 12_000_000  # nanoseconds; the kernel's own is of 3 million at most (base_slice_ns)
 _NO_PRIVILEGED_ROOT = 0b1111  # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -47,17 +46,16 @@ def not_dumpable(program: Program) -> None:
     program.must("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def usual_priority(program: Program, limited: bool = False) -> None:
+def usual_priority(program: Program, slice_of: int = 0) -> None:
     """Shed what the caller's processes are preferred by: to be called with the host's capabilities.
 
     What the caller is put back by stays where this process has not the privilege to leave it: that harms nobody.
-    ``limited`` is whoever enters a jail that has limits: core/timeslice.py.
+    ``slice_of`` is the slice in nanoseconds, 0 the kernel's own: core/timeslice.py.
     """
     program.must("sched_setaffinity", 0, _PROCESSORS, program.data(b"\xff" * _PROCESSORS))
     program.must("ioprio_set", _IOPRIO_WHO_PROCESS, 0, 0)
     nice = posix.getpriority(posix.PRIO_PROCESS, 0)
-    scheduled = scheduling(posix.SCHED_OTHER, nice, LIMITED_SLICE if limited else 0)
-    program.may("sched_setattr", 0, program.data(scheduled), 0)
+    program.may("sched_setattr", 0, program.data(scheduling(posix.SCHED_OTHER, nice, slice_of)), 0)
     if nice != 0:
         program.may("setpriority", posix.PRIO_PROCESS, 0, 0)
     score = posix.open(_SCORE, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -71,7 +69,7 @@ def usual_priority(program: Program, limited: bool = False) -> None:
 
 
 def scheduling(policy: int, nice: int, slice_of: int) -> bytes:
-    """The struct sched_attr of a process that is not of real time; a slice in nanoseconds, 0 is the kernel's own."""
+    """The struct sched_attr of a process that is not of real time."""
     return words(48 | policy << 32, 0, nice & 0xFFFFFFFF, slice_of, 0, 0)
 
 

@@ -375,11 +375,6 @@ def upwards(record: Record | None) -> Iterator[Record]:
         record = load(record.parent) if record.parent else None
 
 
-def is_limited(record: Record) -> bool:
-    """Whether it has limits, or a jail has that it is in."""
-    return any(one.params.get("ng.limits") or one.rules for one in upwards(record))
-
-
 def enter(rows: Index, jid: int, held: range, name: str, addresses: list[str], lines: list[str]) -> Record:
     """Make the record of a new jail, locked by this process, and enter it in the index, with the slots ``held``.
 

@@ -84,6 +84,10 @@ def let_die(record: Record) -> None:
 
     And who waits for a disk that is throttled does not die before it has answered.
     """
+    if record.params.get("ng.slice", "0") != "0":
+        from jailng.core import timeslice
+
+        timeslice.shorten(record)
     limits = f"{record.params.get('ng.limits', '')} {record.rules}"
     if ("pcpu:" in limits or ":throttle" in limits) and cgroup.exists(record.cgroup):  # else it has died
         from jailng.core import limit

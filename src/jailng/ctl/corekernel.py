@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+from jailng.core import timeslice
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.errors import JailError
 from jailng.linux import bpf, btf, cgroup, landlock, lsm, mount, mountfd, ns, ringbuffer, tracing
@@ -133,6 +134,7 @@ _ROWS: list[_Row] = [
         "programs that judge mounts", 'CONFIG_BPF_LSM, Linux 6.8, "bpf" in lsm= of the kernel\'s command line',
         "allow.mount.tmpfs and allow.mount.fusefs", _mount_types,
     ),
+    ("slices of a process's own", "Linux 6.12", "ng.slice", timeslice.must_be_known),
     ("seccomp filters that ask a process", "CONFIG_SECCOMP_FILTER, Linux 5.9", "ng.stack=shared",
      lambda: _action(_RET_USER_NOTIF)),
     ("programs on a cgroup's sockets", "CONFIG_CGROUP_BPF", "ng.stack=shared, and ports below 1024 with ip4=inherit",

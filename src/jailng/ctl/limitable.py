@@ -1,10 +1,9 @@
-"""Whether what jails use can be limited (``ng.limits``, rctl(8)): the controllers, swap, and the kernel's slices."""
+"""Whether what jails use can be limited (``ng.limits``, rctl(8)): the controllers, and swap."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jailng.core import timeslice
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.linux import cgroup, controller
 from jailng.linux.libc import exists
@@ -32,9 +31,6 @@ def check(_: Jails) -> Iterator[Finding]:
     if memory and not exists(f"{memory}/memory.memsw.limit_in_bytes"):
         what = "this kernel counts no swap: swapuse is refused"
         yield Finding(f"{what}; it needs CONFIG_SWAP, and swapaccount=1 on its command line", wrong=False)
-    if not timeslice.are_known():
-        what = "this kernel has one slice for all processes: who wakes beside a limited jail may wait for a tick of its"
-        yield Finding(f"{what}; it needs Linux 6.12", wrong=False)
 
 
 def _missing(name: str) -> Finding:

@@ -243,8 +243,8 @@ def _is_started(talk: _Talk, made: list[str | int | list[str]]) -> bool:
         return False
 
 
-# The host's addresses are not the jail's to give, nor are its disk and processes.
-_HOSTS_ALONE = ("ng.rdr", "ng.watch", "ng.log")
+# The host's addresses are not the jail's to give, nor are its disk and processes, and when their turn is.
+_HOSTS_ALONE = ("ng.rdr", "ng.slice", "ng.watch", "ng.log")
 
 
 def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str]:

@@ -184,6 +184,10 @@ def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
         _set_names(record, params)
     if "ng.limits" in changed or record.limiting:
         _limit(record, params)
+    if "ng.slice" in changed:
+        from jailng.core import timeslice
+
+        timeslice.change(record, params)
     if any(name in changed for name in SYSV):
         from jailng.core import limit
 
