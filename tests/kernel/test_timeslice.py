@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import process, timeslice
+from jailng.core import process, registry, timeslice, undo
 from jailng.errors import JailError
 from jailng.linux.libc import NR
 from jailng.params.model import Parameters
@@ -129,6 +129,15 @@ def test_from_its_start(slices: Slices) -> None:
     slices.make("a", "ng.slice=12")
     slices.stays("a")
     assert slices.all_of("a") == {12_000_000}
+
+
+def test_who_is_to_die_comes_to_it_as_soon_as_others(slices: Slices) -> None:
+    slices.make("a", "ng.slice=100")
+    slices.stays("a")
+    record = registry.find("a")
+    assert record is not None
+    undo.let_die(record)
+    assert slices.all_of("a") == {slice_of(0)}
 
 
 def test_of_jails_in_it(slices: Slices) -> None:
