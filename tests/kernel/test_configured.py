@@ -392,4 +392,8 @@ def test_lenient(configured: Configured, jls: Command) -> None:
     warning = "jail: a: allow.mount.zfs: not honoured on Linux: stock Linux has no ZFS\n"
     assert _said(configured(text, "-c")) == ("a: created\n", warning, 0)
     assert jls("-j", "a", "allow.mount.zfs").stdout == "false\n"
+    before = jls("-j", "a", "jid").stdout
+    for operation in ("-m", "-mr", "-cmr"):  # nothing is changed, so nothing takes a restart
+        assert _said(configured(text, operation, "a")) == ("a: updated\n", warning, 0)
+    assert jls("-j", "a", "jid").stdout == before
     assert _lines(configured(text, "-r", "a")) == ["a: removed"]

@@ -562,6 +562,11 @@ def test_a_lenient_jail_goes_without_permissions_that_linux_never_gives() -> Non
     params.settle()
     assert params.left_out == ["allow.mount.zfs: not honoured on Linux: stock Linux has no ZFS"]
     assert [params.flag(name) for name in ("allow.mount.zfs", "allow.raw_sockets")] == [False, True]
+    again = Parameters()
+    again.add("allow.mount.zfs")
+    assert params.restarts(again) == ""
+    assert (params.update(again), params.left_out, params.flag("allow.mount.zfs")) == ([], params.left_out, False)
+    assert len(params.left_out) == 1
 
 
 @pytest.mark.parametrize("word, text", [("osreldate", "5"), ("exec.fib", "1"), ("allow.nosuch", None)])

@@ -61,10 +61,13 @@ def modify(record: Record, changes: Parameters, voice: life.Voice = _NOBODY) -> 
         record.unlock()  # whatever became of it: others may be waiting, and this process may have more jails to change
 
 
-def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
+def _decide(record: Record, changes: Parameters, voice: life.Voice) -> tuple[Parameters, list[str]]:
+    """What the jail's parameters are to be, and the names of those that change."""
     tunable.load()
     params = Parameters.from_texts(record.params)
     changed = params.update(changes)
+    for sentence in params.left_out:
+        voice.warn(sentence)
     if "securelevel" in changed:
         from jailng.core import blueprint
 
@@ -73,6 +76,11 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
         from jailng.core import hierarchy
 
         hierarchy.check_change(record, params, changed)
+    return params, changed
+
+
+def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
+    params, changed = _decide(record, changes, voice)
     renamed = "name" in changed
     if renamed:
         _add_name(record, params.text("name"))

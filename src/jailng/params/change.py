@@ -28,7 +28,7 @@ def update(params: Parameters, other: Parameters) -> list[str]:
             merged._implied.discard(name)
     merged.settle()
     changed = [name for name in merged._values if merged[name] != params[name]]
-    params._values, params._implied = merged._values, merged._implied
+    params._values, params._implied, params.left_out = merged._values, merged._implied, merged.left_out
     return changed
 
 
@@ -44,6 +44,8 @@ def restarts(params: Parameters, other: Parameters) -> str:
         held |= name in SYSV and "inherit" in (value, params[name])  # the namespace is chosen at the start
         if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
             continue
+        if value is True and params.goes_without(name):
+            continue  # as it did when it was started
         if parameter.kind in ("ip4", "ip6") and isinstance(value, tuple):
             from jailng.params.address import in_order
 
