@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jailng.ctl import clone, ifchange
-from jailng.errors import JailError
+from jailng.errors import JailError, UsageError
 
 ENDLESS = "9" * 5000  # more digits than int() takes
 
@@ -17,3 +17,20 @@ def test_numbers_of_any_length_are_bad_values() -> None:
         ifchange.apply("lo", [("mtu", ENDLESS)])
     with pytest.raises(JailError, match="invalid vlan tag"):
         clone.create("vlan", ENDLESS, "lo")
+
+
+def test_an_address_without_a_verb_is_ours_beside_freebsds_words() -> None:
+    """As in exec.created of jails with vnet: ifconfig -j a epair0b 192.0.2.1/24 up descr jail:a."""
+    address, *rest = ifchange.parse(["192.0.2.1/24", "up", "descr", "jail:a"])
+    assert isinstance(address, ifchange.Change) and address.replace and address.prefix == 24
+    assert rest == [("up", ""), ("descr", "jail:a")]
+
+
+def test_an_address_without_a_verb_is_the_hosts_own_ifconfigs_where_it_has_one() -> None:
+    for words in (["192.0.2.1/24", "up"], ["192.0.2.1", "netmask", "255.255.255.0", "mtu", "1400"], ["nonsense"]):
+        with pytest.raises(UsageError):
+            ifchange.parse(words)
+    with pytest.raises(UsageError):
+        ifchange.parse(["nonsense"], alone=True)
+    address, up = ifchange.parse(["192.0.2.1/24", "up"], alone=True)
+    assert isinstance(address, ifchange.Change) and address.replace and up == ("up", "")

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jailng.core import firewall
 from jailng.ctl import clone, vnet
@@ -40,7 +40,7 @@ _MAC = re.compile("[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
 class Change:
     """An address that an interface is to have, or none any more. ``broadcast`` is empty where there is none.
 
-    ``replace``: instead of its first IPv4 address.
+    ``replace``: instead of its first IPv4 address. ``plain``: in words that are as well the host's own ifconfig's.
     """
 
     packed: bytes
@@ -48,13 +48,17 @@ class Change:
     broadcast: bytes
     remove: bool
     replace: bool = False
+    plain: bool = False
 
 
 Step = Change | tuple[str, str]
 
 
-def parse(words: list[str]) -> list[Step]:
-    """What the words behind the interface ask for. Raises JailError: bad value; UsageError: they are not FreeBSD's."""
+def parse(words: list[str], alone: bool = False) -> list[Step]:
+    """What the words behind the interface ask for. ``alone``: the host has no ifconfig of its own that might know them.
+
+    Raises JailError: bad value; UsageError: they are not FreeBSD's, or not FreeBSD's alone.
+    """
     steps: list[Step] = []
     rest = list(words)
     while rest:
@@ -65,7 +69,9 @@ def parse(words: list[str]) -> list[Step]:
             steps.append((rest.pop(0), rest.pop(0)))
         else:
             steps.append(_address(rest))
-    if all(isinstance(step, tuple) and step[0] in _EVERYBODYS for step in steps):
+    plain = any(isinstance(step, Change) and step.plain for step in steps)
+    left = (*_EVERYBODYS, "up", "down") if plain else _EVERYBODYS
+    if all(step[0] in left if isinstance(step, tuple) else step.plain for step in steps) and not (alone and plain):
         raise UsageError(f"ifconfig: {' '.join(words)}: not understood")
     return steps
 
@@ -92,10 +98,16 @@ def _address(rest: list[str]) -> Change:
             prefix = bits if slash else prefix
         else:
             raise UsageError(f"ifconfig: {word}: not understood")
+    if not address:
+        raise UsageError("ifconfig: not an address")
     # One without a verb is the host's own's too, unless it is said of what family.
-    if not address or not (verb or family):
-        raise UsageError("ifconfig: not an alias")
-    return _change(address, prefix, broadcast, family, verb)
+    plain = not verb and not family
+    try:
+        return replace(_change(address, prefix, broadcast, family, verb), plain=plain)
+    except JailError:
+        if plain:
+            raise UsageError(f"ifconfig: {visible(address)}: not understood") from None
+        raise
 
 
 def _change(address: str, prefix: str, broadcast: str, family: int, verb: str) -> Change:

@@ -49,27 +49,27 @@ _LINK_SCOPE = 253
 def answer(argv: list[str], real: str | None) -> int:
     """Run FreeBSD's ifconfig. Raises JailError, and UsageError for what the host's own, ``real``, is to answer."""
     if argv[:1] != ["-j"]:
-        return _run(argv)
+        return _run(argv, real is None)
     if len(argv) < 2:
         raise UsageError(USAGE)
     vnet.enter(argv[1])
     words = argv[2:]
     try:
-        return _run(words)
+        return _run(words, real is None)
     except UsageError:
         if real is None:
             raise
         os.execv(real, ["ifconfig", *words])  # which is in the jail's network namespace, too
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], alone: bool) -> int:
     if len(words) < 2:
         return _list(words)
     interface, *rest = words
     if interface.startswith("-"):
         raise UsageError(USAGE)
     try:
-        steps = ifchange.parse(rest)
+        steps = ifchange.parse(rest, alone)
     except UsageError:
         raise UsageError(USAGE) from None
     return ifchange.apply(interface, steps)
