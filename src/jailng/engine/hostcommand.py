@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from jailng.core import elsewhere, jailinit
+from jailng.core import elsewhere
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import child
@@ -25,13 +25,7 @@ _IGNORED = (13, 25)  # PIPE, XFSZ: by Python, and what is ignored stays so over 
 def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
     """What a command on the host is given."""
     caller = command.caller_environment()
-    if not params.flag("exec.clean"):
-        return {**caller, **names}
-    from jailng.core.attach import USUAL_PATH
-
-    shims = jailinit.place("shims", "lib/jailng/shims")  # FreeBSD's own commands, for whom has them
-    found = [directory for directory in caller.get("PATH", "").split(":") if directory == shims]
-    return {**command.clean(caller), "PATH": ":".join([*found[:1], USUAL_PATH])}
+    return command.clean(caller) if params.flag("exec.clean") else {**caller, **names}
 
 
 def user_of(params: Parameters) -> User | None:
