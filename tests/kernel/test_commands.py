@@ -68,6 +68,12 @@ def test_root_that_others_can_reach(jail: Command, small_root: Path, mode: int) 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("path", ["/usr", "/dev", "/run/", "/proc"])
+def test_nobody_is_told_to_move_the_hosts_own_directories(jail: Command, path: str) -> None:
+    done = jail("-c", f"path={path}", "persist")
+    assert done.stderr.endswith(": install -d -m 700 /jail, and a root of its own in that (or set ng.lenient)\n")
+
+
 @pytest.mark.parametrize("target", ["/dev", "/nowhere", "../../dev"])
 @pytest.mark.parametrize(("name", "parameter"), [("dev", "mount.devfs"), ("proc", "mount.procfs")])
 def test_mount_point_is_a_link(jail: Command, small_root: Path, name: str, parameter: str, target: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import posix
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +70,14 @@ def test_only_jails_with_addresses_are_looked_at() -> None:
         index.add(5, "2", "five", ["192.0.2.5", "2001:db8::5"])
         index.drop(4)
     assert list(index_file.addressed()) == [5]
+
+
+def test_a_full_disk_is_told_of_with_the_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(index_file, "_known", [])
+    monkeypatch.setattr(posix, "pwrite", full)
+    with pytest.raises(OSError, match="No space left") as caught, Index():
+        pass
+    assert caught.value.filename == f"{directory}/pidns"

@@ -131,10 +131,13 @@ def _claim() -> None:
     check_pids()
     if _known == [True]:
         return
-    fd = posix.open(f"{DIRECTORY}/pidns", _CREATE, 0o644)
+    path = f"{DIRECTORY}/pidns"
+    fd = posix.open(path, _CREATE, 0o644)
     try:
         posix.fchmod(fd, 0o644)
         posix.pwrite(fd, b"%-10d\n" % _pid_namespace(), 0)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         posix.close(fd)
     _known[:] = [True]

@@ -20,7 +20,7 @@ _S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def reachable(root: int, path: str, inside: bool = True, above: str = "") -> str:
-    """The command that mends a root in which another user of the host could run what the jail's root has made, or "".
+    """What mends a root in which another user of the host could run what the jail's root has made, a command, or "".
 
     What keeps them out is a directory of root's above it that gives nothing to group and others; the group's bits may
     be those of an access control list, which may name anybody (acl(5)). The root's own mode does not count, since the
@@ -48,6 +48,8 @@ def reachable(root: int, path: str, inside: bool = True, above: str = "") -> str
     finally:
         posix.close(here)
     parent = path.rstrip("/").rpartition("/")[0]
+    if not parent:
+        return "install -d -m 700 /jail, and a root of its own in that"  # not mv /usr /jail/
     if parent.count("/") < 2 and parent[1:] in _EVERYBODYS:
         return f"install -d -m 700 /jail && mv {path.rstrip('/')} /jail/"
     return f"chmod 0700 {parent}"
