@@ -68,6 +68,13 @@ def test_root_that_others_can_reach(jail: Command, small_root: Path, mode: int) 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("lost", ["sys_admin", "sys_ptrace", "setuid", "mknod"])
+def test_root_without_a_capability_is_told_which(checkout: Path, small_root: Path, lost: str) -> None:
+    argv = ["setpriv", f"--bounding-set=-{lost}", f"{checkout}/bin/jail", "-c", f"path={small_root}", "command=true"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    _refused(done, f"jail: jail_set: Operation not permitted: root has no CAP_{lost.upper()} here")
+
+
 @pytest.mark.parametrize("path", ["/usr", "/dev", "/run/", "/proc"])
 def test_nobody_is_told_to_move_the_hosts_own_directories(jail: Command, path: str) -> None:
     done = jail("-c", f"path={path}", "persist")

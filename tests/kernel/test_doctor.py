@@ -158,6 +158,12 @@ def test_a_policy_that_drops_is_seen_where_something_is_led_to_a_jail(cell: str,
         run("nft", "delete", "table", "inet", "filter")
 
 
+def test_root_of_a_container_is_told_what_he_lacks_and_not_what_the_kernel_lacks(doctor: Doctor) -> None:
+    doctor.argv = ["setpriv", "--bounding-set=-sys_admin,-sys_ptrace", *doctor.argv]
+    (found,) = doctor.findings("confinement")
+    assert found["what"] == "root has no CAP_SYS_PTRACE, CAP_SYS_ADMIN here, as in a container: no jail can be made"
+
+
 def test_a_jail_whose_name_a_shell_would_carry_out(
     lan: Namespace, doctor: Doctor, jail: Command, small_root: Path
 ) -> None:

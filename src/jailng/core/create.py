@@ -8,7 +8,7 @@ from jailng.core import blueprint, boot, conflicts, origin, privileges, reach, r
 from jailng.core.index import DIRECTORY, RULES, Index, holders
 from jailng.core.operation import Operation, carry_out
 from jailng.errors import JailError, explain
-from jailng.linux import cgroup, ns, processid
+from jailng.linux import caps, cgroup, ns, processid
 from jailng.linux.libc import exists
 from jailng.params.values import visible
 
@@ -79,6 +79,9 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
         return nested.reserve(params)
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
+    lacking = caps.lacking(privileges.OF_ROOT)
+    if lacking:
+        raise JailError(f"jail_set: Operation not permitted: root has no {', '.join(lacking)} here")
     parent = settle_below(params, within)
     blueprint.check_host(params)  # before a command of exec.prepare has run
     check_cores(params)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from jailng.core.confinement import Confinement
     from jailng.params.model import Parameters
 
+# What root of the host cannot do without to make any jail; in a container he may have less.
+OF_ROOT = "DAC_OVERRIDE SETGID SETUID SETPCAP SYS_CHROOT SYS_PTRACE SYS_ADMIN MKNOD"
 _CORE_PATTERN = "/proc/sys/kernel/core_pattern"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from jailng.core import timeslice
+from jailng.core import privileges, timeslice
 from jailng.ctl.diagnosis import Finding, Jails
 from jailng.errors import JailError
-from jailng.linux import bpf, btf, cgroup, landlock, lsm, mount, mountfd, ns, ringbuffer, tracing
+from jailng.linux import bpf, btf, caps, cgroup, landlock, lsm, mount, mountfd, ns, ringbuffer, tracing
 from jailng.linux.libc import ENOSYS, syscall, words
 
 _LANDLOCK_SCOPES = 6  # the ABI that has them, Linux 6.12
@@ -146,6 +146,10 @@ _ROWS: list[_Row] = [
 
 def check(_: Jails) -> Iterator[Finding]:
     """What this kernel lacks: wrong where it is needed by every jail, else worth knowing."""
+    lacking = caps.lacking(privileges.OF_ROOT)
+    if lacking:  # what is tried would fail for that, whatever the kernel has
+        yield Finding(f"root has no {', '.join(lacking)} here, as in a container: no jail can be made")
+        return
     for what, needed, parameters, attempt in _ROWS:
         why = _tried(attempt)
         if why and parameters:
