@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import (
-    attach,
-    boot,
-    devfs,
-    devicecontrol,
-    own,
-    privileges,
-    procfiles,
-    procfs,
-    reach,
-    registry,
-    rootfs,
-    share,
-)
+from jailng.core import boot, devfs, devicecontrol, own, privileges, procfiles, procfs, reach, registry, rootfs, share
 from jailng.core.index import SLOTS
 from jailng.errors import JailError
 
@@ -129,7 +116,7 @@ def plan(
             own_mounts=params.flag("allow.mount"),
             confinement=privileges.confine(params, joined is not None),
             kept=kept(params),
-            slice_of=params.number("ng.slice") * 1_000_000 or (attach.slice_of(parent) if parent is not None else 0),
+            slice_of=params.number("ng.slice") * 1_000_000 or _slice_of(parent),
             parent=parent,
             host=host,
             build=build,
@@ -238,6 +225,14 @@ def dev(params: Parameters) -> tuple[list[Node], list[Link]]:
     from jailng.core import devices
 
     return devices.shown(params, rules)
+
+
+def _slice_of(parent: Record | None) -> int:
+    if parent is None:
+        return 0
+    from jailng.core import attach  # what only enters is not loaded to print a plan
+
+    return attach.slice_of(parent)
 
 
 def check_host(params: Parameters) -> tuple[list[Node], list[Link]]:
