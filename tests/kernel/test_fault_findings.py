@@ -152,3 +152,33 @@ def test_a_jail_that_cannot_be_killed_at_once(
     cgroupend.remove(record.cgroup, undo.LEAVES)
     assert jls("-j", "a").returncode == 1
     jail("-r", "a")
+
+
+def _count(checkout: Path, what: str, *words: str) -> list[int]:
+    """Which of the calls of fcntl(2) that the command makes take a lock."""
+    argv = [f"{checkout}/bin/{what}", *words]
+    done = subprocess.run(
+        ["strace", "-qq", "-e", "trace=fcntl", *argv], capture_output=True, text=True, timeout=60, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    calls = [line for line in done.stderr.splitlines() if line.startswith("fcntl(")]
+    return [number for number, line in enumerate(calls, 1) if "F_WRLCK" in line]
+
+
+def test_no_lock_can_be_had(checkout: Path, jail: Command, small_root: Path) -> None:
+    """ENOLCK: the file is named by which the lock is, wherever it is wanted."""
+    create = ["-c", "name=a", f"path={small_root}", f"mount=t {small_root}/tmp tmpfs", "persist"]
+    wanted = "jail: /run/jailng/lock: No locks available\n"
+    makes, removes = _count(checkout, "jail", *create), _count(checkout, "jail", "-r", "a")
+    assert (len(makes), len(removes)) == (3, 2)
+    assert _failing("flock", "ENOLCK", f"{checkout}/bin/jail", *create).stderr == wanted
+    for number in makes:
+        done = _failing("fcntl", "ENOLCK", f"{checkout}/bin/jail", *create, when=str(number))
+        assert (done.stderr, done.returncode) == (wanted, 1), number
+        jail("-r", "*")
+    for number in removes:
+        assert jail(*create).returncode == 0
+        done = _failing("fcntl", "ENOLCK", f"{checkout}/bin/jail", "-r", "a", when=str(number))
+        assert (done.stderr, done.returncode) == (wanted, 1), number
+        jail("-r", "*")
+    assert not registry.jids()

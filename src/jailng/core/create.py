@@ -269,5 +269,8 @@ def _sweep() -> None:
         if record is not None and not record.alive():
             from jailng.core import undo
 
-            undo.recover(record)
+            try:
+                undo.recover(record)
+            except JailError:
+                pass  # told to who asks for that jail, or for all; this one has nothing to do with it
     del _to_look_at[:_SWEPT]

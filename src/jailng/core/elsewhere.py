@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
+_DONE = "="  # before what was returned; else it is what went wrong
 
 
 class Network:
@@ -57,17 +58,16 @@ class Network:
             self._back = -1
 
 
-def among_its_mounts(record: Record, work: Callable[[], None]) -> None:
+def among_its_mounts(record: Record, work: Callable[[], str | None]) -> str:
     """Do it in the mount namespace that the jail was made in; not at all where that has died, and all mounts with it.
 
-    Raises JailError, OSError.
+    What it returns, or "". Raises JailError, OSError.
     """
     if record.mntns in (0, inode("mnt")):
-        work()
-        return
+        return work() or ""
     there = find("mnt", record.mntns)
     if there < 0:
-        return
+        return ""
     from jailng.linux import child
 
     # In a child: who comes back from there has lost its root and its working directory.
@@ -77,19 +77,25 @@ def among_its_mounts(record: Record, work: Callable[[], None]) -> None:
         registry.forked()
         try:
             ns.setns(there, ns.CLONE_NEWNS)
-            work()
+            answer = _DONE + (work() or "")
         except BaseException as error:
-            posix.write(tell, explain(error).encode("utf-8", "surrogateescape"))
+            answer = explain(error)
+        try:
+            posix.write(tell, answer.encode("utf-8", "surrogateescape"))
         finally:
             posix._exit(0)
     posix.close(tell)
     posix.close(there)
-    complaint = posix.read(told, 4096)
+    text = bytearray()
+    while part := posix.read(told, 65536):
+        text += part
     for fd in (told, pidfd):
         posix.close(fd)
     posix.waitpid(pid, 0)
-    if complaint:
-        raise JailError(complaint.decode("utf-8", "surrogateescape"))
+    answer = text.decode("utf-8", "surrogateescape")
+    if not answer.startswith(_DONE):
+        raise JailError(answer or "a process among its mounts was killed")
+    return answer.removeprefix(_DONE)
 
 
 def find(kind: str, inode: int) -> int:

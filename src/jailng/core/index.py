@@ -21,12 +21,14 @@ RULES = f"{DIRECTORY}/rules"  # of rctl(8), if there are any (limits/database.py
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
 SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
+_LOCK = f"{DIRECTORY}/lock"
 _STRUCK = "#"
 _COMPACTED = 64
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
 _CREATE = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
 FIREWALL = 0  # what ``hold`` takes besides the numbers of jails
 NETWORKS = 1 << 32  # and network namespaces, by their inodes from here on
+MOUNTS = 2 << 32  # which mount of a jail's lies on which (core/covered.py)
 
 
 # Whether the registry says that it is of this process's PID namespace, once that has been looked at.
@@ -162,20 +164,38 @@ def hold(number: int, wait: bool = True) -> int:
     a record, a directory or, with the host's network, /proc/self/ns/net, could keep root waiting for as long as he
     likes. Raises OSError, BlockingIOError if it is another's and this is not to wait.
     """
-    fd = _lock_file()
+    fd = lock_file()
     try:
-        # struct flock: F_WRLCK from SEEK_SET on, start and length, and a pid, which has to be 0
-        wanted = words(1, 0, size=2) + bytes(4) + words(number, 1, 0)
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, wanted)
+        take(fd, number, wait)
     except BaseException:
         posix.close(fd)
         raise
     return fd
 
 
-def _lock_file() -> int:
+def take(fd: int, number: int, wait: bool = True) -> None:
+    """``hold`` by a descriptor of ``lock_file``, which may have been opened where that is not to be found any more."""
+    _fcntl(fd, 1, number, wait)
+
+
+def let_go(fd: int, number: int) -> None:
+    """Let others have the lock of that number."""
+    _fcntl(fd, 2, number, wait=False)
+
+
+def _fcntl(fd: int, kind: int, number: int, wait: bool) -> None:
+    # struct flock: F_WRLCK or F_UNLCK from SEEK_SET on, start and length, and a pid, which has to be 0
+    wanted = words(kind, 0, size=2) + bytes(4) + words(number, 1, 0)
     try:
-        return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, wanted)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _LOCK) from None
+
+
+def lock_file() -> int:
+    """A descriptor of the file of all locks, which has none of them yet. Raises OSError."""
+    try:
+        return posix.open(_LOCK, _CREATE, 0o600)
     except FileNotFoundError:
         for path in (DIRECTORY, f"{DIRECTORY}/jails"):
             try:
@@ -183,7 +203,7 @@ def _lock_file() -> int:
                 posix.chmod(path, 0o755)  # whatever the umask: everybody may ask which jails there are, by jls(8)
             except FileExistsError:
                 pass
-        return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
+        return posix.open(_LOCK, _CREATE, 0o600)
 
 
 class Index:
@@ -198,9 +218,12 @@ class Index:
     __slots__ = ("_fd", "_text")
 
     def __enter__(self) -> Index:
-        self._fd = _lock_file()
+        self._fd = lock_file()
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, _LOCK) from None
             _claim()
             self._text = _read()
             if self._text[-1:] not in ("", "\n"):  # whoever wrote the last line died in the middle of it

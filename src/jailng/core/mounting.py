@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem, hostpath, ownmounts, rootfs, trees
-from jailng.errors import JailError
+from jailng.core import filesystem, hostpath, index, ownmounts, rootfs, trees
+from jailng.errors import JailError, explain
 from jailng.linux import mount as m
 from jailng.linux import mountfd
 from jailng.linux.libc import EBUSY, ENOTDIR
@@ -22,7 +22,7 @@ from jailng.params.values import escape_word, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from jailng.conf.fstab import Entry
     from jailng.core.operation import Operation
@@ -119,7 +119,7 @@ def mount(record: Record, path: str, entry: Entry) -> str:
         if private and filesystem.maps_itself(entry.kind):
             marks += _MAPPED
         record.append([_undo_line(f"{mountfd.mount_id(tree)}{marks}", relative)])
-        mountfd.move_mount(tree, point)
+        point = _attach(tree, point, path, entry)
     except OSError as error:
         raise JailError(f"{entry.where}: {error.strerror}") from None
     finally:
@@ -127,6 +127,29 @@ def mount(record: Record, path: str, entry: Entry) -> str:
             if fd >= 0:
                 posix.close(fd)
     return warning
+
+
+def _attach(tree: int, point: int, path: str, entry: Entry) -> int:
+    """Mount it there. What is mounted there may be taken away at this moment: then the point is looked for again.
+
+    Closes that, and returns what was mounted on. Raises JailError, OSError.
+    """
+    while True:
+        lock = index.lock_file()
+        try:
+            hold(lock)
+            if mountfd.stat_mount(mountfd.mount_id(point)) is not None:
+                mountfd.move_mount(tree, point)
+                return point
+        finally:
+            posix.close(lock)
+        root = rootfs.open_root(path)
+        try:
+            again = _walk(root, _relative(root, path, entry), entry)
+        finally:
+            posix.close(root)
+        posix.close(point)
+        point = again
 
 
 def _undo_line(what: str, relative: str) -> str:
@@ -277,29 +300,47 @@ def shared_memory(record: Record) -> str:
 # Undoing
 
 
-def _undo(words: list[str]) -> None:
-    """``mount NUMBER PATH``, ``image NUMBER FILE``: unmount that mount, wherever it is; it may be gone.
+def unmount(what: str, lock: int) -> str:
+    """Unmount what a record of ``mount`` or ``image`` calls that, wherever it is; it may be gone: "".
 
-    Raises JailError, OSError.
+    Else nothing is done, for something is mounted on it or below: the number of what covers it, or 0, then those of all
+    that is there, and its path. ``lock`` is of ``index.lock_file``, and is held from then on. Raises JailError,
+    OSError.
 
     It goes at once for everybody (MNT_DETACH): the jail's processes are dead, and who else has a file open there keeps
-    it until he closes that. What others have mounted on it or below is not taken away (EBUSY); what came with it, as by
-    rbind, is. A word for a number is what the jail had of its own: nothing on the host.
+    it until he closes that. What others have mounted on it or below is not taken away; what came with it, as by rbind,
+    is. A word for a number is what the jail had of its own: nothing on the host.
     """
-    text = words[0].rstrip(_RECURSIVE + _MAPPED)
-    if not text.isdigit():
-        return
-    number = int(text)
-    found = mountfd.stat_mount(number)
-    if found is None:
-        return
-    fd = mountfd.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
+    number = number_of(what)
+    while number and (found := mountfd.stat_mount(number)) is not None:
+        fd = mountfd.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
+        try:
+            hold(lock)  # not while a server is waited for that may be on the way
+            top = above = mountfd.mount_id(fd)
+            if above == number and (_RECURSIVE in what or not mountfd.mounts_below(number)):
+                mountfd.unmount(fd, m.MNT_DETACH)
+                return ""
+        finally:
+            posix.close(fd)
+        cover = 0
+        while above not in (0, number):
+            cover, above = above, mountfd.parent_mount(above)
+        if above or mountfd.stat_mount(top) is not None:  # else that was taken away before the lock was had
+            numbers = [cover if above else 0, *mountfd.mounts_below(number)]
+            return f"{' '.join(map(str, numbers))} {visible(found[0].decode('utf-8', 'replace'))}"
+        index.let_go(lock, index.MOUNTS)
+    return ""
+
+
+def hold(lock: int) -> None:
+    """Have no jail's mount be put on another, or taken from it, until ``lock`` is closed. Raises JailError."""
     try:
-        if mountfd.mount_id(fd) != number or (_RECURSIVE not in words[0] and mountfd.has_mounts_below(number)):
-            raise JailError(f"mount: {visible(found[0].decode('utf-8', 'replace'))}: {posix.strerror(EBUSY)}")
-        mountfd.unmount(fd, m.MNT_DETACH)
-    finally:
-        posix.close(fd)
+        index.take(lock, index.MOUNTS)
+    except OSError as error:
+        raise JailError(explain(error)) from None
 
 
-UNDO: dict[str, Callable[[list[str]], None]] = {"image": _undo, "mount": _undo}
+def number_of(what: str) -> int:
+    """The number in a record's word for a mount; 0 where it has none."""
+    text = what.rstrip(_RECURSIVE + _MAPPED)
+    return int(text) if text.isdigit() else 0

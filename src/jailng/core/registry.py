@@ -3,6 +3,7 @@
 ``jails/JID``  one append-only file a jail.
 ``lock``       of root alone; byte JID of it is the jail's lock, of whoever makes or stops it, all of it the index's.
 ``index``      one line a jail (core/index.py), derived from the records; rewritten under its lock.
+``beneath``    which jail's mount another jail's lies on, after the first has ended (core/covered.py).
 ``last``       the last jid given out, so that jids are not reused at once.
 ``pidns``      the PID namespace (its inode) that the pids in all this are of.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _ON_THE_NETWORK = ("addresses", "alias", "firewall", "joined", "policy", "vnet")
-_AMONG_MOUNTS = ("image", "mount", "netns", "quota")
+_AMONG_MOUNTS = ("netns", "quota")
 _PATIENCE = 5.0  # seconds that those who watch a jail have to write down the last of it
 AROUND = ("alias", "image", "mount")  # made before jail_set, and gone after exec.poststop
 LEAVES = ("init", "members/own", "members/guest", "members", "broker", "sockets")  # of a jail's cgroup
@@ -37,10 +37,6 @@ def _function(kind: str) -> Callable[[list[str]], None]:
         from jailng.core import mountable
 
         return mountable.UNDO[kind]
-    if kind in ("image", "mount"):
-        from jailng.core import mounting
-
-        return mounting.UNDO[kind]
     if kind == "policy":
         start.load_more("policed")
         from jailng.core import ruleset
@@ -61,6 +57,11 @@ def _function(kind: str) -> Callable[[list[str]], None]:
 
 def _undo(record: Record, kind: str, words: list[str]) -> None:
     """Where it was done: what died with a namespace of the host's needs no undoing."""
+    if kind in ("image", "mount"):
+        from jailng.core import covered
+
+        covered.undo(record, words[0])
+        return
     function = _function(kind)
     if kind == "cgroup":
         for name in record.controllers.split():
@@ -168,7 +169,10 @@ def recover(record: Record) -> bool:
     if record.alive():
         record.unlock()
         return False
-    walk(record)
+    try:
+        walk(record)
+    finally:
+        record.unlock()
     return True
 
 

@@ -276,6 +276,8 @@ class Batch:
                 raise JailError("still running")
             self._done(jail)
             return
+        if jail.record is not None and jail.wild and not (jail.killed or jail.record.alive()):
+            jail.record = None  # it has ended since it was found to run
         if self.plan is not None and (jail.record is not None or jail.clean):
             from jailng.engine import plan
 

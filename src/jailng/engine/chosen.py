@@ -7,7 +7,7 @@ from jailng.core import registry
 from jailng.engine import ending
 from jailng.engine.batch import Batch
 from jailng.engine.dependency import STOP, Jail, connect
-from jailng.errors import JailError
+from jailng.errors import JailError, Mistakes, messages
 from jailng.params.model import Parameters
 from jailng.params.table import resolve
 from jailng.params.values import visible
@@ -132,7 +132,13 @@ def _running(batch: Batch, record: Record) -> Jail:
 
 
 def clear_remains() -> None:
-    """Clear away whatever jails have left. Raises JailError where it cannot be."""
+    """Clear away whatever jails have left. Raises JailError, of all where it cannot be."""
+    wrong: list[str] = []
     for record in registry.records():
         if not record.alive():
-            ending.clear_away(str(record.jid))
+            try:
+                ending.clear_away(str(record.jid))
+            except JailError as error:
+                wrong += messages(error)
+    if wrong:
+        raise Mistakes(wrong)

@@ -27,6 +27,7 @@ from jailng.linux.mount import (
 _FSPICK_CLOEXEC = 1
 _FSPICK_EMPTY_PATH = 8
 _STATX_MNT_ID_UNIQUE = 0x4000
+_STATMOUNT_MNT_BASIC = 0x2
 _STATMOUNT_MNT_POINT = 0x10
 _STATMOUNT_FS_TYPE = 0x20
 
@@ -112,10 +113,28 @@ def stat_mount(number: int) -> tuple[bytes, str] | None:
     return content[point : content.index(b"\0", point)], content[kind : content.index(b"\0", kind)].decode()
 
 
-def has_mounts_below(number: int) -> bool:
-    """Whether anything is mounted below the mount of that ``mount_id`` or on it: listmount(2). Raises OSError."""
-    request = words(24, number, 0)
-    return syscall("listmount", request, buffer(8), 1, 0) > 0
+def parent_mount(number: int) -> int:
+    """The number of the mount that the mount of that ``mount_id`` lies on; 0: on none, or it is not there.
+
+    Raises OSError.
+    """
+    result = buffer(0x400)
+    try:
+        syscall("statmount", words(24, number, _STATMOUNT_MNT_BASIC), result, 0x400, 0)
+    except FileNotFoundError:
+        return 0
+    parent = int.from_bytes(result.raw[48:56], sys.byteorder)
+    return parent if parent != number else 0
+
+
+def mounts_below(number: int, most: int = 64) -> list[int]:
+    """What is mounted below the mount of that ``mount_id`` or on it, at any depth, the first ``most``: listmount(2).
+
+    Raises OSError.
+    """
+    result = buffer(8 * most)
+    found = syscall("listmount", words(24, number, 0), result, most, 0)
+    return [int.from_bytes(result.raw[at : at + 8], sys.byteorder) for at in range(0, 8 * found, 8)]
 
 
 def unmount(fd: int, flags: int = 0) -> None:
