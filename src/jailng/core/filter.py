@@ -145,11 +145,12 @@ _IOCTLS_OF_HARDWARE = (
     *range(0x89F0, 0x8A00),  # SIOCDEVPRIVATE
 )
 # What is of the host's file system as a whole, by type and number, since the size is part of the rest: its UUID, label,
-# name or devices, what of it is in use, and keys that it keeps when the jail has gone (fscrypt).
+# name or devices, what of it is in use and where, and keys that it keeps when the jail has gone (fscrypt).
 _IOCTLS_OF_FILE_SYSTEM = (
     0x1500,  # FS_IOC_GETFSUUID
     0x1501,  # FS_IOC_GETFSSYSFSPATH
     0x583B,  # FS_IOC_GETFSMAP
+    *(0x660B, 0x662A, 0x5826, 0x5838),  # FS_IOC_FIEMAP, EXT4_IOC_GET_ES_CACHE, XFS_IOC_GETBMAP(X): where a file lies
     0x6614,  # FS_IOC_GET_ENCRYPTION_PWSALT: where there is none yet it is written into the superblock
     0x6617,  # FS_IOC_ADD_ENCRYPTION_KEY
     0x662C,  # EXT4_IOC_GETFSUUID
@@ -159,6 +160,7 @@ _IOCTLS_OF_FILE_SYSTEM = (
     *(0x5868, 0x5869, 0x586A),  # XFS_IOC_PATH_TO_FSHANDLE, PATH_TO_HANDLE, FD_TO_HANDLE: the UUID is in them
     *(0x9414, 0x941E, 0x941F, 0x9434),  # BTRFS_IOC_SPACE_INFO, DEV_INFO, FS_INFO, GET_DEV_STATS
     *(0x943C, 0x943D),  # BTRFS_IOC_GET_SUBVOL_INFO, GET_SUBVOL_ROOTREF: names and UUIDs of the host's subvolumes
+    0x9412,  # BTRFS_IOC_INO_LOOKUP: the number of the subvolume, too
     0x9431,  # FS_IOC_GETFSLABEL
 )
 # F_SETLEASE and F_SETDELEG of fcntl(2): who opens the file, on the host too, waits up to 45 seconds for it to be given

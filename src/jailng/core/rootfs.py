@@ -312,7 +312,10 @@ class MountDev(Operation):
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         pts = b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5)
         mount(way, b"devpts", b"pts", b"devpts", quiet, pts)
-        shm = b"%s,mode=1777,uid=%d,gid=%d" % ((self.shm or "size=512m").encode(), owner, owner)
+        size = self.shm or "size=512m"
+        if "nr_inodes" not in size:  # the kernel's own number is half of the machine's pages, as statvfs(3) tells
+            size += ",nr_inodes=128k"
+        shm = b"%s,mode=1777,uid=%d,gid=%d" % (size.encode(), owner, owner)
         mount(way, b"tmpfs", b"shm", b"tmpfs", m.MS_NOSUID | m.MS_NODEV, shm)
         mount(way, b"mqueue", b"mqueue", b"mqueue", quiet | m.MS_NODEV)
         way.skip(found)
