@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from jailng.errors import JailError
 from jailng.linux.libc import NR
 from jailng.params.model import Parameters
 from tests.kernel.conftest import Command
-from tests.kernel.networks import run
+from tests.kernel.networks import Namespace, run
 from tests.kernel.stage import Stage
 
 PYTHON = "/usr/bin/python3"
@@ -60,6 +62,32 @@ os.waitpid(child, 0)
 """
 
 
+# Four that live as long as a fork takes, each the parent of the next, until there is a file; then it says what it has.
+COMETS = f"""
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+for number in range(4):
+    if os.fork() == 0:
+        os.setsid()
+        while not os.path.exists(sys.argv[1]):
+            if libc.fork(): os._exit(0)
+        found = ctypes.create_string_buffer({SIZE})
+        libc.syscall({NR["sched_getattr"]}, 0, found, {SIZE}, 0)
+        print(int.from_bytes(found.raw[24:32], "little"), flush=True)
+        os._exit(0)
+"""
+# It is idle; then it says what it has.
+IDLES = f"""
+import ctypes, os, time
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+print("idle", flush=True)
+input()
+found = ctypes.create_string_buffer({SIZE})
+ctypes.CDLL(None).syscall({NR["sched_getattr"]}, 0, found, {SIZE}, 0)
+print(os.sched_getscheduler(0) == os.SCHED_IDLE, int.from_bytes(found.raw[24:32], "little"), flush=True)
+"""
+
+
 def slice_of(thread: int) -> int:
     """In nanoseconds, by sched_getattr(2)."""
     found = ctypes.create_string_buffer(SIZE)
@@ -97,6 +125,7 @@ class Slices:
             top / "init/cgroup.threads",
             *top.glob("members/cgroup.threads"),
             *top.glob("members/own/cgroup.threads"),
+            *[path for name in ("broker", "sockets") for path in top.glob(f"{name}/cgroup.threads")],
         ]
         return {slice_of(int(thread)) for file in files for thread in file.read_text().split()}
 
@@ -176,6 +205,44 @@ def test_no_other_can_be_had_inside(slices: Slices) -> None:
     said, has = json.loads(slices.jexec("a", PYTHON, "-ISc", TRIES).stdout)
     assert said == ["Operation not permitted", "Operation not permitted", "done", "done"]
     assert has == 12_000_000
+
+
+def test_whoever_forks_and_ends_all_the_time_is_not_missed(slices: Slices, tmp_path: Path) -> None:
+    slices.make("a")
+    enough = tmp_path / "enough"
+    comets = subprocess.Popen(["jexec", "a", PYTHON, "-ISc", COMETS, enough], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.3)  # by then they are on their way
+    for _ in range(8):
+        assert slices.jail("-m", "name=a", "ng.slice=0").returncode == 0
+        assert slices.jail("-m", "name=a", "ng.slice=12").returncode == 0
+    enough.touch()
+    said, _ = comets.communicate(timeout=60)
+    assert said.split() == [str(12_000_000)] * 4
+
+
+def test_who_is_idle_has_it_too(slices: Slices) -> None:
+    slices.make("a")
+    words = ["jexec", "a", PYTHON, "-ISc", IDLES]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as idle:
+        assert idle.stdin is not None and idle.stdout is not None
+        assert idle.stdout.readline() == "idle\n"
+        assert slices.jail("-m", "name=a", "ng.slice=12").returncode == 0
+        idle.stdin.write("\n")
+        idle.stdin.flush()
+        assert idle.stdout.readline() == f"True {12_000_000}\n"
+
+
+@pytest.mark.parametrize("word", ["children.max=2", "ng.stack=shared"])
+def test_those_who_work_for_it_have_it_too(slices: Slices, lan: Namespace, word: str) -> None:
+    usual, longer = {slice_of(0)}, {12_000_000}
+    slices.make("a", "ip4.addr=198.51.100.1", word, "ng.slice=12")
+    if "children" in word:  # who answers is there
+        assert slices.jexec("a", "/dev/.jailng/commands/jls").returncode == 0
+    assert slices.all_of("a") == longer
+    slices.jail("-m", "name=a", "ng.slice=0")
+    assert slices.all_of("a") == usual
+    slices.jail("-m", "name=a", "ng.slice=12")
+    assert slices.all_of("a") == longer
 
 
 def test_that_of_the_caller_stays_outside(slices: Slices) -> None:

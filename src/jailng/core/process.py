@@ -130,14 +130,14 @@ def join_later(program: Program, tops: list[tuple[str, Kept]], path: str) -> Non
         program.skip(opening)
 
 
-def orphan(program: Program, home: int, given: Sequence[int], label: str = "") -> None:
+def orphan(program: Program, home: int, given: Sequence[int], label: str = "", slice_of: int = 0) -> None:
     """Go on in a child of init's, born into the cgroup ``home``, in a session of its own and the host's /.
 
-    ``given`` are its descriptors from 0 on. The others stay, with the one by which it tells what has failed. Raises
-    OSError.
+    ``given`` are its descriptors from 0 on. The others stay, with the one by which it tells what has failed.
+    ``slice_of`` is that of the jail that it works for. Raises OSError.
     """
     program.fds += given
-    usual_priority(program)
+    usual_priority(program, slice_of)
     program.fork(0, home, label=label, orphan=True)
     program.must("setsid")
     program.must("chdir", program.text("/"))

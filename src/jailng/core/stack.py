@@ -223,6 +223,8 @@ def _revived(record: Record) -> int:
 
 def _start(record: Record, init: int) -> None:
     """Start the broker in the network namespace of this process. Needs the jail's lock. Raises JailError, OSError."""
+    from jailng.core import attach
+
     receiving, sending = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     home = cgroup.open_directory(_cgroup(record))
     try:
@@ -230,7 +232,8 @@ def _start(record: Record, init: int) -> None:
         sending.sendmsg([_terms(record)], beside(asking.fileno()))
         asking.close()
         way = program.Program()
-        running = program.start(_laid_down(way, home, (init, receiving.fileno(), sending.fileno())), jailinit.path())
+        given = (init, receiving.fileno(), sending.fileno())
+        running = program.start(_laid_down(way, home, given, attach.slice_of(record)), jailinit.path())
         pid = running.forked()
         complaint = running.complaint()
         if complaint:
@@ -248,8 +251,8 @@ def _asking(init: int) -> socket:
         return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
 
 
-def _laid_down(way: program.Program, home: int, given: tuple[int, int, int]) -> program.Program:
-    process.orphan(way, home, given, "ng.stack=shared: clone3")
+def _laid_down(way: program.Program, home: int, given: tuple[int, int, int], slice_of: int) -> program.Program:
+    process.orphan(way, home, given, "ng.stack=shared: clone3", slice_of)
     way.may("prlimit64", 0, _RLIMIT_NOFILE, way.data(words(_LISTENERS, _LISTENERS)), 0)
     process.bound(way, caps.mask(_CAPABILITIES))
     way.execute([jailinit.path(), "sockets"], {"PATH": ""})

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, process, registry
+from jailng.core import attach, halt, process, registry
 from jailng.errors import JailError
-from jailng.linux import gathering
+from jailng.linux import cgroup, gathering
 from jailng.linux.libc import ENOSYS, ESRCH, buffer, syscall
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SIZE = 48  # SCHED_ATTR_SIZE_VER0
 _POLICIES = (posix.SCHED_OTHER, posix.SCHED_BATCH, posix.SCHED_IDLE)
+# The kernel leaves the slice of who is idle as it is (fair_policy(), kernel/sched/sched.h); a group's follows from it.
+_WAYS = {posix.SCHED_IDLE: (posix.SCHED_BATCH, posix.SCHED_IDLE)}
 _MOST_PASSES = 1000
 
 
@@ -43,12 +45,14 @@ def check(params: Parameters) -> None:
 def change(record: Record, params: Parameters) -> None:
     """Give all in a jail that runs the slice of ``params``, and those in it that have none of their own.
 
+    They stand still meanwhile: who does nothing but fork and end would be missed, and so would all that come of him.
     Raises JailError; then all is as it was.
     """
     before = attach.slice_of(record)
     try:
         check(params)
-        _give_below(record, params.number("ng.slice") * 1_000_000 or _above(record))
+        with halt.Halted(record):
+            _give_below(record, params.number("ng.slice") * 1_000_000 or _above(record))
     except OSError as error:
         try:
             _give_below(record, before)
@@ -63,6 +67,13 @@ def shorten(record: Record) -> None:
         _give(record, 0)
     except OSError:
         pass  # it has ended
+
+
+def take(record: Record) -> None:
+    """Have this process, which works for those in the jail and is in its cgroup, run as they do. Raises OSError."""
+    wanted = attach.slice_of(record)
+    if wanted:
+        _give_to(0, wanted)
 
 
 def _above(record: Record) -> int:
@@ -84,9 +95,21 @@ def _give(record: Record, wanted: int) -> None:
     Raises OSError.
     """
     for _ in range(_MOST_PASSES):  # they may fork meanwhile
-        given = [_give_to(thread, wanted) for pid in gathering.members(record.cgroup) for thread in _threads(pid)]
-        if True not in given:
+        pids = gathering.members(record.cgroup) | _brokers(record)
+        if True not in [_give_to(thread, wanted) for pid in pids for thread in _threads(pid)]:
             return
+
+
+def _brokers(record: Record) -> set[int]:
+    """Of the jail and of those in it: root inside keeps them busy; a group has the shortest slice of what is in it."""
+    found: set[int] = set()
+    for one in (record, *registry.below(record.name)):
+        for name in gathering.HOSTS:
+            try:
+                found.update(cgroup.members(f"{one.cgroup}/{name}"))
+            except FileNotFoundError:
+                continue
+    return found
 
 
 def _threads(pid: int) -> list[int]:
@@ -102,7 +125,8 @@ def _give_to(thread: int, wanted: int) -> bool:
         policy, nice, before = _now(thread)
         if policy not in _POLICIES or before == wanted:
             return False
-        syscall("sched_setattr", thread, process.scheduling(policy, nice, wanted), 0)
+        for way in _WAYS.get(policy, (policy,)):
+            syscall("sched_setattr", thread, process.scheduling(way, nice, wanted), 0)
         return _now(thread)[2] != before
     except OSError as error:
         if error.errno != ESRCH:  # it has ended

@@ -9,7 +9,7 @@ from jailng.linux.libc import EBUSY, ESRCH
 
 _MOST_PASSES = 1000
 _GUESTS = "guest"
-_HOSTS = ("broker", "sockets")  # leaves of a jail's cgroup for processes of the host's
+HOSTS = ("broker", "sockets")  # leaves of a jail's cgroup for processes of the host's
 
 
 def gather(path: str, directory: str) -> None:
@@ -45,7 +45,7 @@ def members(path: str) -> set[int]:
         except FileNotFoundError:
             continue
         # What lies below the guest's own a jailed root has named.
-        hosts = () if _GUESTS in name.split("/") else _HOSTS
+        hosts = () if _GUESTS in name.split("/") else HOSTS
         names += [f"{name}/{one}" for one in cgroup.directories_in(name) if one not in hosts]
     return found
 
