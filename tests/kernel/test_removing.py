@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
+from jailng.linux import processid
 from tests.kernel.conftest import Command
 
 _FOREVER = "sleep 1000"
@@ -37,6 +39,32 @@ def start(checkout: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def _ready(made: subprocess.Popen[str]) -> None:
     assert made.stdout is not None
     assert made.stdout.readline() == "ready\n"
+
+
+def test_to_enter_one_that_was_killed(
+    start: Callable[..., subprocess.Popen[str]],
+    jail: Command,
+    jexec: Command,
+    small_root: Path,
+) -> None:
+    """Its PID 1 is dead, and may not end before somebody outside has reaped what he has in there."""
+    assert jail("-c", "name=cell", f"path={small_root}", "persist").returncode == 0
+    entered = start("jexec", "cell", "/bin/sh", "-c", f"echo ready; exec {_FOREVER}")
+    _ready(entered)
+    record = registry.find("cell")
+    assert record is not None and not processid.is_ending(record.init)
+    entered.send_signal(signal.SIGSTOP)
+    assert os.waitid(os.P_PID, entered.pid, os.WSTOPPED) is not None
+    os.kill(record.init_pid, signal.SIGKILL)
+    assert processid.is_ending(record.init)  # at once
+    done = jexec("cell", "/bin/true")
+    assert (done.stderr, done.returncode) == ('jexec: jail "cell" not found\n', 1)
+    assert processid.is_alive(record.init)
+    entered.send_signal(signal.SIGCONT)
+    assert entered.wait(timeout=30) == -signal.SIGKILL
+    assert processid.ends(record.init, 30)
+    assert processid.is_ending(record.init)
+    jail("-r", "*")
 
 
 @pytest.mark.parametrize("flag", ["-r", "-R"])

@@ -30,7 +30,7 @@ def test_what_a_command_meets_when_its_jail_has_ended(
 
     monkeypatch.setattr(attach, "Entry", lambda *_: SimpleNamespace(base=0, close=lambda: None))
     monkeypatch.setattr(attach, "jail_attach", jail_attach)
-    monkeypatch.setattr(processid, "ends", lambda *_: late)
+    monkeypatch.setattr(processid, "is_ending", lambda *_: late)
     monkeypatch.setattr(privileges, "confine", lambda *_: None)
     monkeypatch.setattr(inside, "_streams", lambda *_: None)
     with pytest.raises(JailError) as met:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _SIGTERM = 15
-_LAST_MOMENT = 1.0  # seconds
+_ON_THE_WAY = ("jail_attach: ", "jailinit died")  # what is said of a way into a jail that leads nowhere
 AT_ONCE = 32  # so many processes of a jail are waited for together
 
 
@@ -157,8 +157,8 @@ def attached(
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
     except JailError as error:
-        if _has_ended(record, error):  # of which whatever it met is a consequence
-            raise JailError(f'jail "{record.name}" not found') from None
+        if (str(error).startswith(_ON_THE_WAY) and processid.is_ending(record.init)) or not record.alive():
+            raise JailError(f'jail "{record.name}" not found') from None  # of which whatever it met is a consequence
         raise
     finally:
         entry.close()
@@ -170,12 +170,6 @@ def attached(
         return waiting.wait(pid, pidfd, streams, hand_over)
     finally:
         posix.close(pidfd)
-
-
-def _has_ended(record: Record, met: JailError) -> bool:
-    # PID 1 outlives its jail's processes and cgroups for a moment.
-    on_its_way_in = str(met).startswith("jail_attach: ")
-    return not record.alive() or (on_its_way_in and processid.ends(record.init, _LAST_MOMENT))
 
 
 def _is_watched(limits: str) -> bool:

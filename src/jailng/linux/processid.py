@@ -7,6 +7,8 @@ import posix
 from jailng.linux.libc import EINVAL, ENOENT, ESRCH, keep_if
 from jailng.linux.ns import ends_within, pidfd_open
 
+_GOING = 0x4 | 0x400  # PF_EXITING, PF_SIGNALED of include/linux/sched.h
+_KILLED = 1 << 8  # SIGKILL
 _NO_PROCESS = (ESRCH, EINVAL, ENOENT)  # the latter two: the number is a thread's, which depends on the kernel
 
 
@@ -40,6 +42,31 @@ def ends(identity: str, seconds: float) -> bool:
     try:
         # A zombie has a pidfd too, but one that is readable: it is no longer alive.
         return ends_within(fd, seconds)
+    finally:
+        posix.close(fd)
+
+
+def is_ending(identity: str) -> bool:
+    """Whether the process of that identity runs no more of its program: it has ended, is about to, or was killed.
+
+    Whoever kills it, and whatever goes with it, is not before this can be told. Raises as ``is_alive`` does.
+    """
+    fd = open_process(identity)
+    if fd < 0:
+        return True
+    from jailng.linux import content
+
+    try:
+        place = f"/proc/{identity.partition(' ')[0]}"
+        # In this order: when the signal is no longer pending, the flags say so.
+        status = content.read(f"{place}/status")
+        flags = int(content.read(f"{place}/stat").rpartition(b")")[2].split()[6])
+        pending = [int(line[8:], 16) for line in status.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+        return bool(flags & _GOING or any(signals & _KILLED for signals in pending)) or ends_within(fd, 0)
+    except OSError as error:
+        if error.errno not in _NO_PROCESS:
+            raise
+        return True
     finally:
         posix.close(fd)
 
