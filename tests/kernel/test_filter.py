@@ -340,6 +340,13 @@ def test_personality() -> None:
     assert attempt(None, *calls) == [0] * 7
 
 
+def test_prctl() -> None:
+    """What the filter leaves out is EINVAL, as where the kernel has it not; others pass."""
+    asks = [("prctl", (number, 0, 0, 0, 0)) for number in (3, 39, 0x59616D61, 0x53564D41)]
+    assert attempt(DEFAULT, *asks) == attempt(None, *asks)
+    assert attempt(DEFAULT, ("prctl", (62, 0, 0, 0, 0)), ("prctl", (1000, 0, 0, 0, 0))) == [errno.EINVAL] * 2
+
+
 def test_the_limit_of_a_core() -> None:
     """Where a program on the host would be given a core, the limit of 1 stays, and who asks for less is not told."""
     core, other, pointer = 4, 3, 1

@@ -313,6 +313,17 @@ def test_ioctls(machine: str, command: int) -> None:
             assert ask("ioctl", 0, near) == ask("ioctl", command, near) == 0
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("high", [0, 1 << 32])
+def test_prctl(machine: str, high: int) -> None:
+    """No cookie of core scheduling, and nothing that the filter does not know, but for what is numbered by a name."""
+    ask = verdict(frozenset(filters.LIFTS), machine)
+    for option in (62, 79, 100, 0x7FFFFFFF, 0xFFFFFFFF):
+        assert ask("prctl", option | high) == errno.EINVAL
+    for option in (1, 15, 22, 36, 38, 47, 61, 63, 78, 0x53564D41, 0x59616D61):
+        assert ask("prctl", option | high) == 0
+
+
 def test_personality() -> None:
     """What gdb(1), setarch(8) -R, linux32(8) and uname26 ask for; no page at 0, no executable data."""
     ask = verdict(filters.LIFTS)

@@ -75,7 +75,7 @@ sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
 mmap munmap mremap mprotect msync mincore madvise brk remap_file_pages mseal map_shadow_stack
 mlock mlock2 munlock mlockall munlockall pkey_mprotect pkey_alloc pkey_free membarrier get_mempolicy
 fork vfork execve execveat exit exit_group wait4 waitid process_mrelease pidfd_open pidfd_send_signal
-getpid getppid gettid getpgid getpgrp setpgid getsid setsid set_tid_address arch_prctl prctl rseq restart_syscall
+getpid getppid gettid getpgid getpgrp setpgid getsid setsid set_tid_address arch_prctl rseq restart_syscall
 getuid geteuid getgid getegid setuid setgid setreuid setregid setresuid setresgid getresuid getresgid
 setfsuid setfsgid getgroups setgroups capget capset seccomp
 landlock_create_ruleset landlock_add_rule landlock_restrict_self
@@ -90,7 +90,8 @@ getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sy
 """
 
 BY_ARGUMENT = (
-    "socket socketpair setsockopt clone ioctl fcntl personality setrlimit prlimit64 mount umount2 sched_setscheduler"
+    "socket socketpair setsockopt clone ioctl fcntl personality prctl setrlimit prlimit64 mount umount2"
+    " sched_setscheduler"
 )
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
@@ -178,6 +179,10 @@ _MS_REMOUNT, _MS_BIND, _MS_MOVE = 0x20, 0x1000, 0x2000
 _MS_PROPAGATION = 0x20000 | 0x40000 | 0x80000 | 0x100000  # unbindable, private, slave, shared
 _MS_MGC_VAL, _MS_MGC_MSK = 0xC0ED0000, 0xFFFF0000  # of before Linux 2.4; mount(8) adds it still, the kernel drops it
 
+# Whoever has a cookie has the other threads of his core wait for him, in which time nobody else runs there.
+_PR_SCHED_CORE = 62
+_PRCTLS_BY_NAME = (0x53564D41, 0x59616D61)  # PR_SET_VMA, PR_SET_PTRACER
+_LAST_PRCTL = 78  # PR_FUTEX_HASH, of Linux 6.16: as of system calls, what is newer is not there
 _SCHED_RESET_ON_FORK = 0x40000000  # what is forked has the kernel's own slice again
 _RLIMIT_CORE = 4
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -373,6 +378,13 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
             *_load(0),
             *_when((_PERSONALITY_QUERY,), _ALLOW),
             *_when((forbidden,), _deny(errno.EPERM), _JSET),
+            *_ALLOW,
+        ],
+        "prctl": [
+            *_load(0),
+            *_when((_PR_SCHED_CORE,), _deny(errno.EINVAL)),
+            *_when(_PRCTLS_BY_NAME, _ALLOW),
+            *_when((_LAST_PRCTL,), _deny(errno.EINVAL), _JGT),
             *_ALLOW,
         ],
         "setrlimit": _ALLOW if "core" in lifted else _core_limit(1, None),
