@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import random
 import select
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.stdio_host import PATIENCE, Console, held, is_pending, state, stopped_by, until
+from tests.kernel.stdio_host import ENVIRONMENT, OUTER, PATIENCE, Console, held, state, stopped_by, until
 
 SIZE = 5_000_000
 _ECHO = "echo ready; while read x; do echo got $x; done"
@@ -92,18 +93,79 @@ def test_it_is_as_before_after_a_signal(number: int, root: str) -> None:
         assert console.settings() == before
 
 
-def test_it_is_as_before_when_the_command_was_stopped(root: str) -> None:
-    with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$") as console:
+def test_a_command_that_stops_itself_gives_the_terminal_back(root: str) -> None:
+    """As top(1) does of ^Z; on FreeBSD it is jexec(8) that stops."""
+    with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$; echo on; exec sleep 1000") as console:
         before = console.settings()
         console.order("start-front")
         command = int(console.read_until(b"\n").split()[1])
-        until(lambda: state(command) == "T", "the command stops")
+        assert stopped_by(console.status()) == signal.SIGTSTP
+        assert (state(command), console.settings()) == ("T", before)
+        console.order("front-continue")
+        console.read_until(b"on")
         assert console.is_raw()
-        console.order(f"kill-{signal.SIGHUP}")
-        until(lambda: is_pending(command, signal.SIGHUP), "the signal is passed on")
         console.order(f"kill-{signal.SIGTERM}")
         assert os.WTERMSIG(console.status()) == signal.SIGTERM
         assert console.settings() == before
+
+
+def test_a_command_that_is_stopped_ends_of_what_ends_us(root: str) -> None:
+    with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$; exec sleep 1000") as console:
+        before = console.settings()
+        console.order("start-front")
+        console.read_until(b"pid ")
+        assert stopped_by(console.status()) == signal.SIGTSTP
+        console.order(f"kill-{signal.SIGTERM}")
+        console.order("front-continue")
+        assert os.WTERMSIG(console.status()) == signal.SIGTERM
+        assert console.settings() == before
+
+
+def test_the_stop_key_stops_a_command_that_leaves_it_to_the_terminal(root: str) -> None:
+    with Console("--root", root, "sh", "-c", "echo pid $$; exec sleep 1000") as console:
+        before = console.settings()
+        console.order("start-front")
+        command = int(console.read_until(b"\n").split()[1])
+        console.type(b"\x1a")
+        assert stopped_by(console.status()) == signal.SIGTSTP
+        assert (state(command), console.settings()) == ("T", before)
+        console.order("front-continue")
+        until(lambda: state(command) == "S", "it goes on")
+        console.type(b"\x03")
+        assert os.WTERMSIG(console.status()) == signal.SIGINT
+
+
+def test_the_stop_key_is_the_commands_that_wants_it(root: str) -> None:
+    script = "trap 'echo heard' TSTP; echo ready; while :; do sleep 0.1; done"
+    with Console("--root", root, "sh", "-c", script) as console:
+        console.order("start-front")
+        console.read_until(b"ready")
+        console.type(b"\x1a")
+        console.read_until(b"heard")
+        console.type(b"\x03")
+        assert os.WTERMSIG(console.status()) == signal.SIGINT
+
+
+@pytest.mark.parametrize("trap", ["", "trap 'kill -STOP $$; echo on' TSTP; "])
+def test_the_stop_key_does_nothing_where_nobody_could_continue(root: str, trap: str) -> None:
+    """By ``ssh -t`` or in a window of its own, where no shell has it as a job, it would be the end of the terminal."""
+    pid, master = pty.fork()
+    if pid == 0:
+        script = f"{trap}echo ready; while :; do sleep 0.1; done"
+        os.execve(OUTER[0], [*OUTER, "--root", root, "sh", "-c", script], ENVIRONMENT)
+    try:
+        for key, word in (
+            (b"\x1a", b"ready"),
+            (b"\x1a", b"on" if trap else b"^Z"),
+            (b"\x03", b"on" if trap else b"^Z"),
+        ):
+            seen = b""
+            while word not in seen:
+                seen += os.read(master, 1000)
+            os.write(master, key)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGINT
+    finally:
+        os.close(master)
 
 
 def test_keys_act_on_the_inside(root: str) -> None:

@@ -100,10 +100,11 @@ def _open_anew(fd: int) -> int:
 class _Flow:
     """Bytes on their way from one end to the other, one chunk at most.
 
-    ``left`` is how many may still be read now that the command has ended; None before that.
+    ``left`` is how many may still be read now that the command has ended; None before that. ``on_move``, if there is
+    one, is told what has got through.
     """
 
-    __slots__ = ("ended", "error", "held", "inward", "left", "on_end", "paused", "sink", "source", "watched")
+    __slots__ = ("ended", "error", "held", "inward", "left", "on_end", "on_move", "paused", "sink", "source", "watched")
 
     def __init__(self, source: _End, sink: _End, inward: bool, on_end: Callable[[], None], watched: bool) -> None:
         """``on_end`` is told when nothing more will come; ``watched``: that nobody reads any more is such a case."""
@@ -116,6 +117,7 @@ class _Flow:
         self.left: int | None = None
         self.paused = self.ended = False
         self.error: OSError | None = None
+        self.on_move: Callable[[bytes], None] | None = None
 
     def wishes(self) -> list[tuple[int, int]]:
         """What to ask poll(2) for."""
@@ -140,19 +142,30 @@ class _Flow:
         self.left = left
         self._move()
 
-    def _move(self) -> None:
+    def catch_up(self) -> None:
+        """Move what can be moved at once, but no more than a pty holds: whoever else writes does not keep us."""
+        for _ in range(_ALL_THAT_A_PTY_HOLDS // _CHUNK):
+            if not self._move():
+                return
+
+    def _move(self) -> bool:
+        """Whether anything went on its way."""
+        written = 0
         try:
             while not self.ended:
                 if not self.held:
                     self._fill()
                 written = self.sink.write(self.held) if self.held else 0
+                if self.on_move is not None and written:
+                    self.on_move(bytes(self.held[:written]))
                 self.held = self.held[written:]
                 if self.left is None or not written:
-                    return
+                    break
         except OSError as error:
             if not self.sink.has_gone(error):
                 self.error = error
             self.end()
+        return written > 0
 
     def _fill(self) -> None:
         if self.source.is_terminal and not pty.in_foreground(self.source.fd):
@@ -218,16 +231,22 @@ class _Screen:
 
 
 class _Relay:
-    __slots__ = ("command", "flows", "screen")
+    """``asked``: somebody has typed ^Z."""
+
+    __slots__ = ("asked", "command", "flows", "screen")
 
     def __init__(self, command: Command, flows: list[_Flow], screen: _Screen | None) -> None:
         self.command = command
         self.flows = flows
         self.screen = screen
+        self.asked = False
+        if screen is not None:
+            flows[0].on_move = self._typed
 
     def run(self) -> None:
         """Until the command has ended and what it wrote is delivered, or a signal forbids to wait for that."""
         self._look()
+        self._see_to_stop()  # of which we may have been told before we listened
         while not self.command.reap():
             self._turn()
         self.flows = [flow for flow in self.flows if not flow.inward]
@@ -273,12 +292,41 @@ class _Relay:
         elif number == _signal.SIGTSTP:
             self.screen.leave()
             waiting.stop_here()
+        elif number == _signal.SIGCHLD:
+            self._see_to_stop()
         elif number == _signal.SIGHUP and code == signals.SI_KERNEL and self.screen.terminal.master < 0:
             pass  # the terminal has hung up, so the pty has, and the kernel has told whoever is in there
-        elif number not in (_signal.SIGCHLD, _signal.SIGWINCH):
+        elif number != _signal.SIGWINCH:
             self.command.pass_on(number, code)
         if number in (_signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH):
             self._look()
+
+    def _typed(self, data: bytes) -> None:
+        """Have ^Z stop a command that leaves that to the terminal. A job of a shell's in there is none of ours."""
+        screen = self.screen
+        assert screen is not None
+        try:
+            master = screen.terminal.master
+            if master < 0 or not pty.stops(master, data) or posix.tcgetpgrp(master) != self.command.pid:
+                return
+            self.asked = True
+            if not signals.is_minded(self.command.pid, _signal.SIGTSTP):
+                self.command.stop()
+        except OSError:
+            pass  # it has hung up, or ended
+
+    def _see_to_stop(self) -> None:
+        """If the command has been stopped, so are we, for whoever continues both. If nobody can, ^Z does nothing."""
+        if self.screen is None or self.command.reap() or not self.command.is_stopped():
+            return
+        asked, self.asked = self.asked, False
+        for flow in self.flows:
+            if not flow.inward:
+                flow.catch_up()  # with which the command has put the screen in order
+        self.screen.leave()
+        if waiting.stop_here(job=True) or asked:
+            self.command.go_on()
+        self._look()
 
 
 def carry(command: Command, streams: Streams, hand_over: bool) -> None:

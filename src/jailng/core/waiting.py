@@ -52,10 +52,9 @@ class Command:
     def hear(self, number: int, code: int) -> None:
         """Do what a signal to this process asks for: pass it on, stop, or nothing where it tells of a child."""
         if number == _signal.SIGTSTP:
-            # Nobody inside would stop of it: to the kernel the command's process group is an orphan.
-            self._send(_signal.SIGSTOP, group=True)
+            self.stop()
             stop_here()
-            self._send(_signal.SIGCONT, group=True)
+            self.go_on()
         elif number != _signal.SIGCHLD:
             self.pass_on(number, code)
 
@@ -78,6 +77,15 @@ class Command:
     def give_up(self, number: int) -> None:
         """Wait no longer, because of that signal."""
         self.status = number
+
+    def stop(self) -> None:
+        """Stop it as ^Z would."""
+        # Nobody inside would stop of SIGTSTP: to the kernel the command's process group is an orphan.
+        self._send(_signal.SIGSTOP, group=True)
+
+    def go_on(self) -> None:
+        """Let it go on after that."""
+        self._send(_signal.SIGCONT, group=True)
 
     def is_stopped(self) -> bool:
         """Whether somebody has stopped it."""
@@ -148,11 +156,15 @@ def ends(number: int) -> bool:
     return number not in _HARMLESS
 
 
-def stop_here() -> None:
-    """Stop as SIGTSTP makes a process stop, unless nobody could continue it; returns when it was continued."""
-    posix.kill(posix.getpid(), _signal.SIGTSTP)
+def stop_here(job: bool = False) -> bool:
+    """Stop as SIGTSTP makes a process stop, unless nobody could continue it; returns when it was continued.
+
+    With ``job`` all of this process's job stops, as of a terminal's ^Z. Whether there was a stop; SIGCONT is blocked.
+    """
+    posix.kill(0 if job else posix.getpid(), _signal.SIGTSTP)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGTSTP,))
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTSTP,))
+    return _signal.SIGCONT in _signal.sigpending()
 
 
 def _hand_over(streams: Streams) -> None:

@@ -23,7 +23,8 @@ _OPOST = 0x1
 _PARENB = 0x100
 _CS8 = 0x30
 _ISIG_ICANON_ECHO_ECHONL_IEXTEN = 0x1 | 0x2 | 0x8 | 0x40 | 0x8000
-_VTIME, _VMIN = 17 + 5, 17 + 6
+_ISIG = 0x1
+_VTIME, _VMIN, _VSUSP = 17 + 5, 17 + 6, 17 + 10
 
 _OPEN = posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
 _PTMX = posix.makedev(5, 2)
@@ -113,6 +114,13 @@ def raw(termios: bytes) -> bytes:
     made = bytearray(b"".join([flags.to_bytes(4, order) for flags in (iflag, oflag, cflag, lflag)]) + termios[16:])
     made[_VTIME], made[_VMIN] = 0, 1
     return bytes(made)
+
+
+def stops(fd: int, typed: bytes) -> bool:
+    """Whether the terminal would stop the job in its foreground because of what is ``typed``: ^Z. Raises OSError."""
+    termios = attributes(fd)
+    key = termios[_VSUSP : _VSUSP + 1]
+    return bool(int.from_bytes(termios[12:16], sys.byteorder) & _ISIG) and key != b"\0" and key in typed
 
 
 def copy_size(source: int, target: int) -> None:

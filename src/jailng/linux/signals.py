@@ -45,6 +45,17 @@ def send_to_group(pidfd: int, number: int) -> None:
     syscall("pidfd_send_signal", pidfd, number, None, _PIDFD_SIGNAL_PROCESS_GROUP)
 
 
+def is_minded(pid: int, number: int) -> bool:
+    """Whether a process catches or ignores that signal. Raises OSError."""
+    fd = posix.open(f"/proc/{pid}/status", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        status = posix.read(fd, 8192)
+    finally:
+        posix.close(fd)
+    masks = [int(status.partition(b"\n%s:" % name)[2].split(None, 1)[0], 16) for name in (b"SigIgn", b"SigCgt")]
+    return bool((masks[0] | masks[1]) >> number - 1 & 1)
+
+
 def die_of(number: int) -> NoReturn:
     """End this process by the signal, without a core, so that its parent sees the same as if it had been the command.
 
