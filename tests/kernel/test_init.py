@@ -378,6 +378,24 @@ def test_one_that_does_not_shut_down_is_killed(jail: Command, jexec: Command, sm
     assert done.stderr == "".join([f"jail: guest: {what}\n" for what in said])
 
 
+def test_one_that_is_left_alone_is_not_waited_for(
+    jail: Command, jexec: Command, small_root: Path, logs: Path, tmp_path: Path
+) -> None:
+    """Where the shutdown hangs, SIGTERM ends all of it but PID 1, which nothing would have end: as with OpenRC's."""
+    _small_init(small_root, "trap - TERM; echo up >/tmp/up")  # which a PID 1 is not ended by, but what it starts
+    os.mkfifo(small_root / "tmp/up")
+    (small_root / "sbin/poweroff").write_text("#!/bin/sh\nsleep 1000 &\n")
+    (small_root / "sbin/poweroff").chmod(0o755)
+    conf = tmp_path / "jail.conf"
+    text = 'guest {{ path = "{}"; ng.init = sysv; exec.timeout = 1; stop.timeout = 1000; }}\n'
+    conf.write_text(text.format(small_root))
+    assert jail("-f", str(conf), "-c", "guest").returncode == 0
+    assert (small_root / "tmp/up").read_text() == "up\n"
+    done = jail("-v", "-f", str(conf), "-r", "guest", timeout=_PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "jail: guest: ng.init=sysv: /sbin/init: timed out\n")
+    assert "guest: sent SIGTERM to: " in done.stdout
+
+
 def test_a_flood_on_the_console_is_kept_within_bounds(
     jail: Command, small_root: Path, logs: Path, tmp_path: Path
 ) -> None:

@@ -12,9 +12,12 @@ from jailng.linux.libc import EBUSY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
+    from jailng.core.registry import Record
     from jailng.engine.life import Life, Steps, Walk
+
+_MOMENT = 1.0  # seconds
 
 
 def _guest(life: Life, _: str) -> Walk:
@@ -29,23 +32,37 @@ def _terminate(life: Life, _: str) -> Walk:
     record = life.there
     if seconds == 0 or not record.init:
         return
+    from jailng.engine import inside
+
+    deaf = inside.deaf_init(record)
+    signalled, pidfds = inside.terminate(record, deaf)
+    if signalled:
+        life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
+    others = [pid for pid in signalled if pid != deaf]
+    if (yield from _wait_for(record, others, pidfds, seconds)) and deaf in signalled:
+        # It has had its time to shut down; but what has kept it from that may have gone just now.
+        yield from _wait_for(record, [deaf], inside.members(record, [deaf]), min(seconds, _MOMENT))
+
+
+def _wait_for(
+    record: Record, pids: list[int], pidfds: list[int], seconds: float
+) -> Generator[command.Wait, bool, bool]:
+    """Until these members have ended, of the first of which these are pidfds; whether they have in so many seconds."""
     import time
 
     from jailng.engine import inside
 
-    signalled, pidfds = inside.terminate(record)
-    if signalled:
-        life.voice.say(f"sent SIGTERM to: {' '.join(map(str, signalled))}")
     until = time.monotonic() + seconds
     while pidfds:
         left = until - time.monotonic()
         try:
             if left <= 0 or (yield command.Wait(pidfds, left, counts=False)):
-                return
+                return False
         finally:
             for pidfd in pidfds:
                 posix.close(pidfd)
-        pidfds = inside.members(record, signalled)
+        pidfds = inside.members(record, pids)
+    return True
 
 
 def _remove(life: Life, _: str) -> Iterable[command.Wait]:

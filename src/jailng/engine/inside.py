@@ -259,8 +259,22 @@ def _check_path(below: int, root: str, path: str) -> None:
             posix.close(fd)
 
 
-def terminate(record: Record) -> tuple[list[int], list[int]]:
-    """Send SIGTERM to every member of the jail: the pids that have got it, and pidfds of the first of them.
+def deaf_init(record: Record) -> int:
+    """The pid of a guest's PID 1 that SIGTERM does nothing to, since it has no handler for that; else 0."""
+    if record.remote or " " not in record.guest:
+        return 0
+    from jailng.linux import content
+
+    try:
+        status = content.read(f"/proc/{record.init_pid}/status")
+    except OSError:  # it has ended
+        return 0
+    caught = int(status.partition(b"\nSigCgt:")[2].split()[0], 16)
+    return 0 if caught & 1 << _SIGTERM - 1 else record.init_pid
+
+
+def terminate(record: Record, deaf: int = 0) -> tuple[list[int], list[int]]:
+    """Send SIGTERM to every member of the jail: the pids that have got it, and pidfds of the first but ``deaf``.
 
     A jail may have more processes than this one may have descriptors; ``members`` is for the others.
     """
@@ -276,7 +290,7 @@ def terminate(record: Record) -> tuple[list[int], list[int]]:
             posix.close(pidfd)
             continue
         signalled.append(pid)
-        if len(pidfds) < AT_ONCE:
+        if len(pidfds) < AT_ONCE and pid != deaf:
             pidfds.append(pidfd)
         else:
             posix.close(pidfd)
