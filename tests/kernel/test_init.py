@@ -378,6 +378,17 @@ def test_one_that_does_not_shut_down_is_killed(jail: Command, jexec: Command, sm
     assert done.stderr == "".join([f"jail: guest: {what}\n" for what in said])
 
 
+def test_a_root_without_run(jail: Command, small_root: Path, logs: Path) -> None:
+    _small_init(small_root, "echo up >/tmp/up")
+    os.mkfifo(small_root / "tmp/up")
+    if (small_root / "run").exists():
+        (small_root / "run").rmdir()
+    done = jail("-c", "name=guest", f"path={small_root}", "ng.init=sysv")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert (small_root / "tmp/up").read_text() == "up\n"
+    assert jail("-R", "guest").returncode == 0
+
+
 def test_one_that_is_left_alone_is_not_waited_for(
     jail: Command, jexec: Command, small_root: Path, logs: Path, tmp_path: Path
 ) -> None:

@@ -41,10 +41,10 @@ class MountRun(Operation):
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
         for path, mode, size in self.places:
             options = [(b"source", b"tmpfs"), (b"mode", mode), (b"size", size), (b"uid", owner), (b"gid", owner)]
-            found = way.here()
             label = f"jail_set: openat2 {path.decode()}"
             if b"/" in path:  # in one that is a moment old
                 way.may("mkdirat", Kept(TREE), way.text(path), 0o755)
+            found = way.here()
             way.must("openat2", Kept(TREE), way.text(path), *how, keep=_POINT, label=label, unless=ENOENT)
             new_file_system(way, b"tmpfs", options, _ATTRIBUTES, _RUN)
             attach(way, _RUN, Kept(_POINT))
