@@ -25,6 +25,7 @@ from tests.kernel.stage import CLONE_NEWNET, unshare
 DEFAULT = frozenset({"debug", "inet4", "inet6", "core"})
 ALL = (1 << 64) - 1
 HIGH = 0xDEADBEEF << 32
+NAME = ctypes.create_string_buffer(b"name")
 NR = filters.numbers(filters.PERMITTED + filters.BY_ARGUMENT + " " + " ".join([row[2] for row in filters.DENIED]))
 
 EPERM = """
@@ -345,6 +346,14 @@ def test_prctl() -> None:
     asks = [("prctl", (number, 0, 0, 0, 0)) for number in (3, 39, 0x59616D61, 0x53564D41)]
     assert attempt(DEFAULT, *asks) == attempt(None, *asks)
     assert attempt(DEFAULT, ("prctl", (62, 0, 0, 0, 0)), ("prctl", (1000, 0, 0, 0, 0))) == [errno.EINVAL] * 2
+
+
+def test_huge_pages_of_the_host_s_pool() -> None:
+    """As where there are none. What is asked for is one, of the size that the machine has."""
+    of_pool = ("memfd_create", (ctypes.addressof(NAME), 4))
+    mapped = ("mmap", (0, 1, 3, 0x40022, ALL, 0))
+    assert attempt(DEFAULT, of_pool, mapped) == [errno.ENOSYS, errno.ENOMEM]
+    assert attempt(DEFAULT | {"huge"}, of_pool)[0] == attempt(None, of_pool)[0] != errno.EFAULT
 
 
 def test_the_limit_of_a_core() -> None:

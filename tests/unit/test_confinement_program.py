@@ -182,7 +182,7 @@ def test_the_kernel_takes_the_program(lifted: frozenset[str]) -> None:
     """bpf_check_classic(): its length, and no jump out of it; above 4096 instructions it is refused."""
     program = filters.build(lifted)
     count = len(program) // 8
-    assert count < 320
+    assert count < 340
     for index in range(count):
         code, yes, no, _ = struct.unpack_from("<HBBI", program, 8 * index)
         if code in (0x15, 0x25, 0x35, 0x45):
@@ -322,6 +322,22 @@ def test_prctl(machine: str, high: int) -> None:
         assert ask("prctl", option | high) == errno.EINVAL
     for option in (1, 15, 22, 36, 38, 47, 61, 63, 78, 0x53564D41, 0x59616D61):
         assert ask("prctl", option | high) == 0
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("high", [0, 1 << 32])
+def test_huge_pages(machine: str, high: int) -> None:
+    """MAP_HUGETLB and MFD_HUGETLB, with whatever size: they are of the host's pool, and of nobody's memory."""
+    without = verdict(frozenset(filters.LIFTS - {"huge"}), machine)
+    with_it = verdict(frozenset({"huge"}), machine)
+    for flags in (0x40000, 0x22 | 0x40000, 0x40022 | 21 << 26):
+        assert without("mmap", 0, 4096, 3, flags | high, 0, 0) == errno.ENOMEM
+        assert with_it("mmap", 0, 4096, 3, flags | high, 0, 0) == 0
+    assert without("mmap", 0, 4096, 3, 0x22 | high, 0, 0) == 0
+    for flags in (4, 5, 4 | 30 << 26):
+        assert without("memfd_create", 1, flags | high) == errno.ENOSYS
+        assert with_it("memfd_create", 1, flags | high) == 0
+    assert without("memfd_create", 1, 3 | high) == 0
 
 
 def test_personality() -> None:

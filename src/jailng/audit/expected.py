@@ -76,7 +76,8 @@ OPENED: dict[str, str] = {
     # What the jail has among its own processes it parts; of what it has nothing is there to be written to.
     "allow.cgroup": """cgroups: write cgroup.procs|cgroups: write cgroup.subtree_control|cgroups: make one
         sys: write fs/cgroup/cgroup.procs|sys: read fs/cgroup|proc: /sys""",
-    "allow.mlock": "resources: mlock|resources: mlockall|resources: memory locked by MAP_LOCKED",
+    "allow.mlock": """resources: mlock|resources: mlockall|resources: memory locked by MAP_LOCKED
+        resources: huge pages of the host's pool""",
     "allow.sysvipc": _SYSVIPC,
     "sysvmsg=inherit": _SYSVIPC,
     "sysvsem=inherit": _SYSVIPC,

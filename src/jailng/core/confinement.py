@@ -57,7 +57,7 @@ ROWS: dict[str, Row] = {
     "socket_af": ("", "families", 0, None),
     # Without: mlock(2) fails with EPERM for everyone (can_do_mlock, mm/mlock.c). With: the limit is the one that the
     # jail was started with. CAP_IPC_LOCK would add nothing, the kernel asks for it in the host's user namespace.
-    "mlock": ("", "", 0, (_RLIMIT_MEMLOCK, 0, 0)),
+    "mlock": ("", "huge", 0, (_RLIMIT_MEMLOCK, 0, 0)),
     # Without: nobody can trace, root neither, for a filter cannot see who asks. Writing through /proc/PID/mem is a file
     # operation that no filter sees, and stays open between processes of one user.
     "proc_debug": ("", "debug", 0, None),

@@ -59,7 +59,7 @@ DENIED = (
 
 PERMITTED = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile splice tee copy_file_range
-open openat openat2 creat close close_range dup dup2 dup3 flock pipe pipe2 memfd_create
+open openat openat2 creat close close_range dup dup2 dup3 flock pipe pipe2
 stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 getcwd chdir fchdir chroot umask
 getdents getdents64 rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir
 readlink readlinkat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat
@@ -72,7 +72,7 @@ eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_getti
 mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
 bind connect listen accept accept4 shutdown getsockname getpeername getsockopt
 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
-mmap munmap mremap mprotect msync mincore madvise brk remap_file_pages mseal map_shadow_stack
+munmap mremap mprotect msync mincore madvise brk remap_file_pages mseal map_shadow_stack
 mlock mlock2 munlock mlockall munlockall pkey_mprotect pkey_alloc pkey_free membarrier get_mempolicy
 fork vfork execve execveat exit exit_group wait4 waitid process_mrelease pidfd_open pidfd_send_signal
 getpid getppid gettid getpgid getpgrp setpgid getsid setsid set_tid_address arch_prctl rseq restart_syscall
@@ -91,13 +91,13 @@ getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sy
 
 BY_ARGUMENT = (
     "socket socketpair setsockopt clone ioctl fcntl personality prctl setrlimit prlimit64 mount umount2"
-    " sched_setscheduler"
+    " sched_setscheduler mmap memfd_create"
 )
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
 LIFTS = frozenset(
     [group for group, _, _ in DENIED if group]
-    + "raw families inet4 inet6 core bind fs vnet stack uevents nounix noroute hostnet".split()
+    + "raw families inet4 inet6 core bind fs vnet stack uevents nounix noroute hostnet huge".split()
 )
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
@@ -183,6 +183,9 @@ _MS_MGC_VAL, _MS_MGC_MSK = 0xC0ED0000, 0xFFFF0000  # of before Linux 2.4; mount(
 _PR_SCHED_CORE = 62
 _PRCTLS_BY_NAME = (0x53564D41, 0x59616D61)  # PR_SET_VMA, PR_SET_PTRACER
 _LAST_PRCTL = 78  # PR_FUTEX_HASH, of Linux 6.16: as of system calls, what is newer is not there
+# Huge pages are of one pool, that the host's administrator has set aside, and of no jail's memory (hugetlb is a
+# controller of its own). Who finds it empty is told ENOMEM; where the kernel has none memfd_create(2) is told ENOSYS.
+_MAP_HUGETLB, _MFD_HUGETLB = 0x40000, 0x4
 _SCHED_RESET_ON_FORK = 0x40000000  # what is forked has the kernel's own slice again
 _RLIMIT_CORE = 4
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -359,7 +362,11 @@ def _core_limit(new: int, old: int | None) -> Block:
 def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
     """The system calls that are judged by their arguments, each with a block that ends in a return."""
     forbidden = 0xFFFFFFFF & ~_PERSONALITIES
+    huge = "huge" in lifted
     return {
+        # The first, as it is asked for most.
+        "mmap": _ALLOW if huge else _load(3) + _when((_MAP_HUGETLB,), _deny(errno.ENOMEM), _JSET) + _ALLOW,
+        "memfd_create": _ALLOW if huge else _load(1) + _when((_MFD_HUGETLB,), _deny(errno.ENOSYS), _JSET) + _ALLOW,
         "socket": _socket(lifted),
         "socketpair": _socketpair(lifted),
         "setsockopt": _setsockopt(lifted),
@@ -417,10 +424,10 @@ def _prologue(lifted: frozenset[str], machine: str) -> Block:
     # A tracer writes -1 over a call that it answers itself; an errno of ours would overwrite the answer.
     code += _when((0xFFFFFFFF,), _ALLOW)
     code += _when((max(known),), missing, _JGT)  # x32's numbers, from 0x40000000 up, are among these
-    for low, high in _gaps(known):
-        code += [(_JGE, 0, 2, low), (_JGT, 1, 0, high), *missing]
     for name, block in _by_argument(lifted).items():
         code += _when((numbers(name, machine)[name],), block)
+    for low, high in _gaps(known):  # last: these are asked for least
+        code += [(_JGE, 0, 2, low), (_JGT, 1, 0, high), *missing]
     return code
 
 
