@@ -356,6 +356,13 @@ def test_huge_pages_of_the_host_s_pool() -> None:
     assert attempt(DEFAULT | {"huge"}, of_pool)[0] == attempt(None, of_pool)[0] != errno.EFAULT
 
 
+def test_no_flow_labels_to_keep() -> None:
+    """EPERM comes before the kernel asks what is wanted."""
+    calls = [("setsockopt", (ALL, 41 | high, 32 | high, 0, 0)) for high in (0, HIGH)]
+    assert attempt(filters.LIFTS, *calls) == [errno.EPERM] * 2
+    assert attempt(None, *calls) == [errno.EBADF] * 2
+
+
 def test_the_limit_of_a_core() -> None:
     """Where a program on the host would be given a core, the limit of 1 stays, and who asks for less is not told."""
     core, other, pointer = 4, 3, 1

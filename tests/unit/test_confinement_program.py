@@ -441,3 +441,13 @@ def test_programs_for_sockets(machine: str) -> None:
             assert ask("setsockopt", 3, 1 | high, option | high) == expected
             assert ask("setsockopt", 3, 6 | high, option | high) == 0  # of TCP, say
         assert [ask("setsockopt", 3, 1, option) for option in range(100) if option not in programs] == [0] * 96
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_flow_labels(machine: str) -> None:
+    """There are 4096 for the machine, and a jail could have half of them. Other options of IPv6's pass."""
+    for lifted in (DEFAULT, filters.LIFTS):
+        ask = verdict(frozenset(lifted), machine)
+        assert [ask("setsockopt", 3, 41 | high, 32 | high) for high in (0, HIGH)] == [errno.EPERM] * 2
+        assert [ask("setsockopt", 3, 41, option) for option in range(100) if option != 32] == [0] * 99
+        assert ask("setsockopt", 3, 0, 32) == 0

@@ -141,5 +141,7 @@ for _name, _five in {
     "IP_TRANSPARENT": (2, 2, 0, 19, _ONE),
     "IPV6_TRANSPARENT": (10, 2, 41, 75, _ONE),
     "TCP_REPAIR": (2, 1, 6, 19, _ONE),
+    # One of 4096 of the machine's, for a second.
+    "IPV6_FLOWLABEL_MGR": (10, 2, 41, 32, bytes(15) + b"\1" + struct.pack("=IBBHHHI", 0, 0, 1, 1, 1, 0, 0)),
 }.items():
     probe(f"sockets: option {_name}", light=True)(partial(_option, *_five))

@@ -121,6 +121,7 @@ _PING_PROTOCOLS = (1, 58)  # ICMP, ICMPv6
 _SOL_SOCKET = 1
 # SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
 _PROGRAMS = (26, 50, 51, 52)
+_SOL_IPV6, _IPV6_FLOWLABEL_MGR = 41, 32
 _WITH_PROGRAMS = frozenset("raw families vnet uevents".split())  # of packets, of protocols, of udev's messages
 
 # CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
@@ -313,13 +314,15 @@ def _socketpair(lifted: frozenset[str]) -> Block:
 
 
 def _setsockopt(lifted: frozenset[str]) -> Block:
-    """setsockopt(2): programs for sockets only where there are such that need them.
+    """setsockopt(2): programs for sockets only where there are such that need them, and no flow labels to keep.
 
-    What the kernel compiles them to is no jail's memory, and counted against one number for the machine.
+    What the kernel compiles these to is no jail's memory, and counted against one number for the machine; and so are
+    the labels (FL_MAX_SIZE, net/ipv6/ip6_flowlabel.c).
     """
-    if lifted & _WITH_PROGRAMS:
-        return _ALLOW
-    return _load(1) + _when((_SOL_SOCKET,), _load(2) + _when(_PROGRAMS, _deny(errno.EPERM)) + _ALLOW) + _ALLOW
+    labels = _load(2) + _when((_IPV6_FLOWLABEL_MGR,), _deny(errno.EPERM)) + _ALLOW
+    programs = _load(2) + _when(_PROGRAMS, _deny(errno.EPERM)) + _ALLOW
+    judged = _load(1) + _when((_SOL_IPV6,), labels)
+    return judged + ([] if lifted & _WITH_PROGRAMS else _when((_SOL_SOCKET,), programs)) + _ALLOW
 
 
 def _mount(lifted: frozenset[str]) -> Block:
