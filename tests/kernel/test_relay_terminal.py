@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.stdio_host import ENVIRONMENT, OUTER, PATIENCE, Console, held, state, stopped_by, until
+from tests.kernel.stdio_host import ENVIRONMENT, OUTER, PATIENCE, Console, held, is_pending, state, stopped_by, until
 
 SIZE = 5_000_000
 _ECHO = "echo ready; while read x; do echo got $x; done"
@@ -93,12 +93,27 @@ def test_it_is_as_before_after_a_signal(number: int, root: str) -> None:
         assert console.settings() == before
 
 
-def test_a_command_that_stops_itself_gives_the_terminal_back(root: str) -> None:
-    """As top(1) does of ^Z; on FreeBSD it is jexec(8) that stops."""
+def test_it_is_as_before_when_the_command_was_stopped(root: str) -> None:
+    with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$") as console:
+        before = console.settings()
+        console.order("start-front")
+        command = int(console.read_until(b"\n").split()[1])
+        until(lambda: state(command) == "T", "the command stops")
+        assert console.is_raw()
+        console.order(f"kill-{signal.SIGHUP}")
+        until(lambda: is_pending(command, signal.SIGHUP), "the signal is passed on")
+        console.order(f"kill-{signal.SIGTERM}")
+        assert os.WTERMSIG(console.status()) == signal.SIGTERM
+        assert console.settings() == before
+
+
+def test_the_stop_key_gives_the_terminal_of_a_stopped_command_back(root: str) -> None:
     with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$; echo on; exec sleep 1000") as console:
         before = console.settings()
         console.order("start-front")
         command = int(console.read_until(b"\n").split()[1])
+        until(lambda: state(command) == "T", "the command stops")
+        console.type(b"\x1a")
         assert stopped_by(console.status()) == signal.SIGTSTP
         assert (state(command), console.settings()) == ("T", before)
         console.order("front-continue")
@@ -109,16 +124,21 @@ def test_a_command_that_stops_itself_gives_the_terminal_back(root: str) -> None:
         assert console.settings() == before
 
 
-def test_a_command_that_is_stopped_ends_of_what_ends_us(root: str) -> None:
-    with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$; exec sleep 1000") as console:
+def test_a_command_that_stops_itself_of_the_stop_key_stops_us(root: str) -> None:
+    """As top(1) does, when it has put the screen in order; on FreeBSD it is jexec(8) that stops."""
+    script = "trap 'echo off; kill -STOP $$; echo on' TSTP; echo pid $$; while :; do sleep 0.1; done"
+    with Console("--root", root, "sh", "-c", script) as console:
         before = console.settings()
         console.order("start-front")
-        console.read_until(b"pid ")
+        command = int(console.read_until(b"\n").split()[1])
+        console.type(b"\x1a")
         assert stopped_by(console.status()) == signal.SIGTSTP
-        console.order(f"kill-{signal.SIGTERM}")
+        assert (state(command), console.settings()) == ("T", before)
+        assert b"off" in console.rest()
         console.order("front-continue")
-        assert os.WTERMSIG(console.status()) == signal.SIGTERM
-        assert console.settings() == before
+        console.read_until(b"on")
+        console.type(b"\x03")
+        assert os.WTERMSIG(console.status()) == signal.SIGINT
 
 
 def test_the_stop_key_stops_a_command_that_leaves_it_to_the_terminal(root: str) -> None:

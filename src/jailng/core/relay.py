@@ -246,7 +246,6 @@ class _Relay:
     def run(self) -> None:
         """Until the command has ended and what it wrote is delivered, or a signal forbids to wait for that."""
         self._look()
-        self._see_to_stop()  # of which we may have been told before we listened
         while not self.command.reap():
             self._turn()
         self.flows = [flow for flow in self.flows if not flow.inward]
@@ -293,7 +292,7 @@ class _Relay:
             self.screen.leave()
             waiting.stop_here()
         elif number == _signal.SIGCHLD:
-            self._see_to_stop()
+            self._see_to_stop(self.screen)
         elif number == _signal.SIGHUP and code == signals.SI_KERNEL and self.screen.terminal.master < 0:
             pass  # the terminal has hung up, so the pty has, and the kernel has told whoever is in there
         elif number != _signal.SIGWINCH:
@@ -313,19 +312,23 @@ class _Relay:
             if not signals.is_minded(self.command.pid, _signal.SIGTSTP):
                 self.command.stop()
         except OSError:
-            pass  # it has hung up, or ended
+            return  # it has hung up, or ended
+        self._see_to_stop(screen)
 
-    def _see_to_stop(self) -> None:
-        """If the command has been stopped, so are we, for whoever continues both. If nobody can, ^Z does nothing."""
-        if self.screen is None or self.command.reap() or not self.command.is_stopped():
+    def _see_to_stop(self, screen: _Screen) -> None:
+        """If the command stops because of ^Z so does our job, for whoever continues both. If nobody can, ^Z is nothing.
+
+        A command that stops without being asked to stops nobody else: a jailed root could keep the host's programs so.
+        """
+        if not self.asked or self.command.reap() or not self.command.is_stopped():
             return
-        asked, self.asked = self.asked, False
+        self.asked = False
         for flow in self.flows:
             if not flow.inward:
                 flow.catch_up()  # with which the command has put the screen in order
-        self.screen.leave()
-        if waiting.stop_here(job=True) or asked:
-            self.command.go_on()
+        screen.leave()
+        waiting.stop_here(job=True)
+        self.command.go_on()
         self._look()
 
 

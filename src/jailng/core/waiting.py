@@ -156,15 +156,14 @@ def ends(number: int) -> bool:
     return number not in _HARMLESS
 
 
-def stop_here(job: bool = False) -> bool:
+def stop_here(job: bool = False) -> None:
     """Stop as SIGTSTP makes a process stop, unless nobody could continue it; returns when it was continued.
 
-    With ``job`` all of this process's job stops, as of a terminal's ^Z. Whether there was a stop; SIGCONT is blocked.
+    With ``job`` all of this process's job stops, as of a terminal's ^Z.
     """
     posix.kill(0 if job else posix.getpid(), _signal.SIGTSTP)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGTSTP,))
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTSTP,))
-    return _signal.SIGCONT in _signal.sigpending()
 
 
 def _hand_over(streams: Streams) -> None:
