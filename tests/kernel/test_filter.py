@@ -343,7 +343,7 @@ def test_personality() -> None:
 
 def test_prctl() -> None:
     """What the filter leaves out is EINVAL, as where the kernel has it not; others pass."""
-    asks = [("prctl", (number, 0, 0, 0, 0)) for number in (3, 39, 0x59616D61, 0x53564D41)]
+    asks = [("prctl", (number, 0, 0, 0, 0)) for number in (3, 39, 0x41555856, 0x59616D61, 0x53564D41)]
     assert attempt(DEFAULT, *asks) == attempt(None, *asks)
     assert attempt(DEFAULT, ("prctl", (62, 0, 0, 0, 0)), ("prctl", (1000, 0, 0, 0, 0))) == [errno.EINVAL] * 2
 

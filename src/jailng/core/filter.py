@@ -182,7 +182,7 @@ _MS_MGC_VAL, _MS_MGC_MSK = 0xC0ED0000, 0xFFFF0000  # of before Linux 2.4; mount(
 
 # Whoever has a cookie has the other threads of his core wait for him, in which time nobody else runs there.
 _PR_SCHED_CORE = 62
-_PRCTLS_BY_NAME = (0x53564D41, 0x59616D61)  # PR_SET_VMA, PR_SET_PTRACER
+_PRCTLS_BY_NAME = (0x41555856, 0x53564D41, 0x59616D61)  # PR_GET_AUXV, PR_SET_VMA, PR_SET_PTRACER
 _LAST_PRCTL = 78  # PR_FUTEX_HASH, of Linux 6.16: as of system calls, what is newer is not there
 # Huge pages are of one pool, that the host's administrator has set aside, and of no jail's memory (hugetlb is a
 # controller of its own). Who finds it empty is told ENOMEM; where the kernel has none memfd_create(2) is told ENOSYS.
