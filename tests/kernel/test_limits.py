@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import limit, registry, share
+from jailng.core import limit, registry, rlimit, share
 from jailng.linux import cgroup, controller
 from jailng.params.limit import read
 from tests.kernel.conftest import Command
@@ -19,6 +19,19 @@ from tests.kernel.stage import Stage
 PER_JAIL = "jailng/88"
 FULL = "for i in $(seq 40); do sleep 1000 & done >/dev/null 2>&1"
 MIB = 1 << 20
+# Four that live as long as a fork takes, each the parent of the next, among many whom it takes longer to look at; when
+# there is a file they say how many files they may have open.
+COMETS = """
+import ctypes, os, resource, sys, time
+for number in range(600):
+    os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, file_actions=[(os.POSIX_SPAWN_CLOSE, n) for n in (1, 2)])
+for number in range(4):
+    if os.fork() == 0:
+        while not os.path.exists(sys.argv[1]):
+            if ctypes.pythonapi.fork(): os._exit(0)
+        print(resource.getrlimit(resource.RLIMIT_NOFILE)[1], flush=True)
+        os._exit(0)
+"""
 
 
 class Cell:
@@ -202,6 +215,38 @@ def test_what_each_process_may_have(cell: Cell) -> None:
     cell.change("openfiles:deny=100")
     assert cell.sh(files).returncode == 0
     assert "Max open files            10 " in Path(f"/proc/{pid}/limits").read_text()  # it is not given more
+
+
+def test_all_stand_still_meanwhile(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell.make()
+    cell.sh("sleep 1000 >/dev/null 2>&1 &")
+    seen = []
+
+    def frozen(record: registry.Record) -> bytes:
+        return cgroup.read(f"{record.cgroup}/members/cgroup.freeze")
+
+    monkeypatch.setattr(rlimit, "lower", lambda record, amounts: seen.append(frozen(record)))
+    record = registry.find("cell")
+    assert record is not None and record.lock()
+    try:
+        limit.set_limits(record, read(["openfiles:deny=50"]))
+    finally:
+        record.unlock()
+    assert (seen, frozen(record)) == ([b"1\n"], b"0\n")
+
+
+def test_who_forks_and_ends_all_the_time_is_not_missed(jail: Command, checkout: Path, tmp_path: Path) -> None:
+    assert jail("-c", "name=cell", "path=/", "persist").returncode == 0
+    words = [f"{checkout}/bin/jexec", "cell", "/usr/bin/python3", "-ISc", COMETS, f"{tmp_path}/enough"]
+    comets = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(2)  # by then they are on their way
+        for most in range(100, 90, -1):
+            assert jail("-m", "name=cell", f"ng.limits=openfiles:deny={most}").returncode == 0
+        (tmp_path / "enough").touch()
+        assert comets.communicate(timeout=60)[0].split() == ["91"] * 4
+    finally:
+        jail("-r", "cell")
 
 
 def test_what_is_its_own(cell: Cell) -> None:

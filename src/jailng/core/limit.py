@@ -7,7 +7,7 @@ watched, is not for here. docs/decisions/0019-limits.md. Loaded where there are 
 
 from __future__ import annotations
 
-from jailng.core import ownlimit, registry, rlimit, share, throttle
+from jailng.core import halt, ownlimit, registry, rlimit, share, throttle
 from jailng.core.operation import Operation
 from jailng.errors import JailError
 from jailng.linux import cgroup, controller, gathering
@@ -205,8 +205,17 @@ def place(record: Record, name: str) -> str:
     if not cgroup.exists(directory):
         record.append([f"controllers {' '.join([*record.controllers.split(), name])}"])
         controller.make(name, record.cgroup)
-        gathering.gather(record.cgroup, directory)
+        _still(record, lambda: gathering.gather(record.cgroup, directory))
     return directory
+
+
+def _still(record: Record, work: Callable[[], None]) -> None:
+    """Do what is to be done to each that is in the jail: who does nothing but fork and end would be missed."""
+    if not cgroup.populated(f"{record.cgroup}/members"):
+        work()
+        return
+    with halt.Halted(record):
+        work()
 
 
 def _set_processes(record: Record, amounts: Amounts) -> None:
@@ -276,7 +285,7 @@ def _set_room(record: Record, amounts: Amounts) -> None:
 
 def _set_rlimits(record: Record, amounts: Amounts) -> None:
     """Of those inside, nested ones too: what an outer one has lowered is lowered there."""
-    rlimit.lower(record, amounts)
+    _still(record, lambda: rlimit.lower(record, amounts))
 
 
 def _set_own(record: Record, amounts: Amounts) -> None:
