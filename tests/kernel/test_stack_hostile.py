@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -519,3 +520,106 @@ tell(bad=[raw(0), raw(8), raw(2**63 + 8), raw(2**64 - 8)])"""
     done = jail("-c", f"path={small_root}", *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"inet addr:{ONE}" in done.stdout
+
+
+@pytest.fixture
+def hops(cell: Namespace) -> Iterator[None]:
+    """The peer is a router, to networks that the host reaches by it."""
+    with cell.entered():
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+        (interface,) = [name for _, name in socket.if_nameindex() if name != "lo"]
+    routes = {_FAR: PEER, _FAR6: PEER6}
+    for target, peer in routes.items():
+        cell.run("ip", "route", "add", target, "dev", interface)
+        ip(f"route add {target} via {peer}")
+    yield
+    ip(*[f"route delete {target}" for target in routes])
+
+
+_FAR, _FAR6 = "203.0.113.9", "2001:db8:9::9"
+_ERRORS = f"""
+import ctypes
+def dissolve(one): return ctypes.CDLL(None).connect(one.fileno(), bytes(28), 28)  # AF_UNSPEC
+def raw(protocol=17, far="{_FAR}", told=True, bound=None):
+    family, ttl, queue = (AF_INET6, (41, 16), (41, 25)) if ":" in far else (AF_INET, (SOL_IP, IP_TTL), (SOL_IP, 11))
+    one = made(family, SOCK_RAW, protocol)
+    one.setsockopt(*ttl, 1)
+    if bound is not None: one.bind((bound, 0))
+    if far: one.connect((far, 0))
+    if told: one.setsockopt(*queue, 1)
+    one.setblocking(False)
+    return one
+def queued(one): return attempt(lambda: list(one.recvmsg(99, 512, 0x2000)[0]))  # MSG_ERRQUEUE
+"""
+
+
+def _told_of_an_error(source: str) -> None:
+    """The host sends a datagram from there, and has heard that it went too far."""
+    target, six = (_FAR6, True) if ":" in source else (_FAR, False)
+    with datagrams(source) as one:
+        one.setsockopt(*((41, 16) if six else (socket.SOL_IP, socket.IP_TTL)), 1)
+        one.setsockopt(*((41, 25) if six else (socket.SOL_IP, 11)), 1)
+        one.sendto(b"of others", (target, 9))
+        assert select.select([one], [], [], 20)[0]
+        assert one.recvmsg(99, 512, socket.MSG_ERRQUEUE)[0] == b"of others"
+
+
+@RAW
+def test_a_traceroute_by_raw_sockets_finds_the_hops(cell: Namespace, hops: None, checkout: Path) -> None:
+    """One is connected, and is told of errors by a queue; another reads them, and sees those of the jail's alone."""
+    code = f"""{_ERRORS}
+import select
+def echo(kind): return struct.pack("!BBHHH", kind, 0, 0xFFFF - (kind << 8) - 1, 0, 1)
+def told(one, kind):
+    one.send(echo(kind))
+    if not select.select([one], [], [], 20)[0]: return "nothing"
+    content, control, _, _ = one.recvmsg(99, 512, 0x2000)
+    (error,) = [list(data[4:7]) for _, _, data in control if len(data) >= 16][-1:]  # origin, type, code
+    return [content[0] == kind, error]
+four, six, reads = raw(1), raw(58, "{_FAR6}"), made(AF_INET, SOCK_RAW, 1)
+input()
+said = [told(four, 8), told(six, 128)]
+packet = reads.recv(512)
+message = packet[packet[0] % 16 * 4:]
+tell(said=said, read=[*message[:2], inet_ntoa(message[20:24])])"""
+    with Inside(checkout, code) as inside:
+        for source in (HOST, TWO, HOST6):
+            _told_of_an_error(source)
+        assert inside.process.stdin is not None
+        inside.process.stdin.write("\n")
+        inside.process.stdin.flush()
+        said = inside.next()
+    assert said == {"said": [[True, [2, 11, 0]], [True, [3, 3, 0]]], "read": [11, 0, ONE]}
+
+
+@RAW
+def test_raw_sockets_are_not_told_of_the_errors_of_others(cell: Namespace, hops: None, checkout: Path) -> None:
+    """Whatever they were bound to, or are in the end."""
+    code = f"""{_ERRORS}
+def bound(one, address): return attempt(lambda: one.bind((address, 0)))
+def again(one, far):
+    dissolve(one); bound(one, ""); bound(one, "{HOST}" if "." in far else "{HOST6}")
+    attempt(lambda: one.connect((far, 0)))
+    return one
+kept, six = raw(), raw(17, "{_FAR6}")
+changed = [bound(kept, ""), bound(kept, "{HOST}"), bound(kept, "{TWO}"), bound(six, "::"), bound(six, "{HOST6}")]
+ways = dict(
+    plain=raw(17, ""), any=raw(bound=""), host=raw(bound="{HOST}"), six=raw(17, "{_FAR6}", bound="{HOST6}"),
+    any6=raw(17, "{_FAR6}", bound="::"), again=again(raw(), "{_FAR}"), again6=again(raw(17, "{_FAR6}"), "{_FAR6}"),
+    late=again(raw(told=False), "{_FAR}"), shut=raw(), no=raw(far="0.0.0.0"), kept=kept, kept6=six)
+attempt(lambda: ways["shut"].shutdown(SHUT_RDWR)); bound(ways["shut"], "{HOST}")
+ways["late"].setsockopt(SOL_IP, 11, 1)
+dissolved = raw(); dissolve(dissolved); ways["dissolved"] = dissolved; bound(dissolved, "")
+tell(changed=changed)
+input()
+tell(**{{name: [queued(one), attempt(lambda: one.getsockopt(SOL_SOCKET, SO_ERROR))] for name, one in ways.items()}})"""
+    with Inside(checkout, code) as inside:
+        assert inside.next() == {"changed": ["EINVAL"] * 5}
+        for source in (HOST, TWO, HOST6):
+            _told_of_an_error(source)
+        assert inside.process.stdin is not None
+        inside.process.stdin.write("\n")
+        inside.process.stdin.flush()
+        said = inside.next()
+    assert len(said) == 13 and all(found == ["EAGAIN", 0] for found in said.values()), said

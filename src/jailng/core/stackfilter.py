@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from jailng.core.stackrules import Rules
 
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW = 1, 2, 3
+_CONNECTED = 1  # TCP_ESTABLISHED, which it is called of all sockets
 
 # Offsets in struct bpf_sock, struct __sk_buff and struct bpf_sockopt of include/uapi/linux/bpf.h.
-_SK_TYPE, _SK_PROTOCOL, _SK_SRC_IP4, _SK_SRC_IP6 = 8, 12, 24, 28
+_SK_TYPE, _SK_PROTOCOL, _SK_SRC_IP4, _SK_SRC_IP6, _SK_STATE = 8, 12, 24, 28, 72
 _SKB_PROTOCOL, _SKB_SK = 16, 168
 _OPT_SK, _OPT_LEVEL, _OPT_NAME, _OPT_LENGTH = 0, 24, 28, 32
 
@@ -35,8 +36,9 @@ _DISCOVERY = range(133, 138)  # of routers and neighbours: solicitations, advert
 _EXTENSIONS = (0, 43, 44, 60, 135)  # options, routes, fragments, mobility
 # What does nothing, by type of socket, level and name. SO_REUSEADDR of UDP: a socket that is bound to no address would
 # share a port of the host's, and take away what is not for it. IP_RECVERR and IPV6_RECVERR of raw sockets, and their
-# RFC4884: these bind to whatever address they like, and what the LAN answers by ICMP to datagrams of the host's or of
-# another jail's, with a piece of those in it, would come to them by a queue that no program looks into.
+# RFC4884, but for those that ``_tell_errors`` lets pass: these bind to whatever address they like, and what the LAN
+# answers by ICMP to datagrams of the host's or of another jail's, with a piece of those in it, would come to them by a
+# queue that no program looks into.
 _SILENT = (
     (_SOCK_DGRAM, _SOL_SOCKET, (2,)),
     (_SOCK_RAW, _IPPROTO_IP, (11, 26)),
@@ -228,11 +230,13 @@ def _option(rules: Rules) -> Code:
         code.jump_unless(R4, kind, f"not {kind} {level}")
         code.jump_unless(R2, level, f"not {kind} {level}")
         for name in names:
-            code.jump_if(R3, name, "silent")
+            code.jump_if(R3, name, f"errors {level}" if kind == _SOCK_RAW else "silent")
         code.label(f"not {kind} {level}")
+    code.label("pass")
     code.set(R1, 0)
     code.store(R6, _OPT_LENGTH, R1)  # what the caller gave, however long it is
     code.leave(1)
+    _tell_errors(code, rules)
     code.label("silent")
     code.set(R1, -1)
     code.store(R6, _OPT_LENGTH, R1)  # done, and the kernel is not asked
@@ -240,6 +244,28 @@ def _option(rules: Rules) -> Code:
     code.label("refuse")
     code.leave(0)  # EPERM
     return code
+
+
+def _tell_errors(code: Code, rules: Rules) -> None:
+    """A raw socket, in r1, that is connected from an address of the jail's may be told of errors: goes on at "pass".
+
+    The kernel gives it what quotes a datagram from its own address. While it is connected it cannot be bound to another
+    (raw_bind() in net/ipv4/raw.c), and by being disconnected it leaves the table of those that are given anything, for
+    good (__udp_disconnect() in net/ipv4/udp.c).
+    """
+    for level in (_IPPROTO_IP, _IPPROTO_IPV6):
+        code.label(f"errors {level}")
+        code.load(R2, R1, _SK_STATE)
+        code.jump_unless(R2, _CONNECTED, "silent")
+        if level == _IPPROTO_IP:
+            code.load(R2, R1, _SK_SRC_IP4)
+            for packed in rules.all(4):
+                code.jump_if(R2, words(packed)[0], "pass")
+        else:
+            load6(code, R1, _SK_SRC_IP6)
+            for packed in rules.all(6):
+                jump_if6(code, packed, "pass")
+        code.jump("silent")
 
 
 def _ingress(rules: Rules) -> Code:
