@@ -122,6 +122,7 @@ _SOL_SOCKET = 1
 # SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
 _PROGRAMS = (26, 50, 51, 52)
 _SOL_IPV6, _IPV6_FLOWLABEL_MGR = 41, 32
+_IPPROTO_TCP, _TCP_AO = 6, (38, 39, 40, 42)  # TCP_AO_ADD_KEY, _DEL_KEY, _INFO, _REPAIR (Linux 6.7)
 _WITH_PROGRAMS = frozenset("raw families vnet uevents".split())  # of packets, of protocols, of udev's messages
 
 # CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
@@ -314,14 +315,17 @@ def _socketpair(lifted: frozenset[str]) -> Block:
 
 
 def _setsockopt(lifted: frozenset[str]) -> Block:
-    """setsockopt(2): programs for sockets only where there are such that need them, and no flow labels to keep.
+    """setsockopt(2): programs for sockets only where there are such that need them, no flow labels to keep, no TCP-AO.
 
     What the kernel compiles these to is no jail's memory, and counted against one number for the machine; and so are
-    the labels (FL_MAX_SIZE, net/ipv6/ip6_flowlabel.c).
+    the labels (FL_MAX_SIZE, net/ipv6/ip6_flowlabel.c). With a key of TCP-AO comes the name of an algorithm, any that
+    the kernel has or has a module for, and no privilege is asked for (tcp_ao_key_alloc(), net/ipv4/tcp_ao.c).
     """
     labels = _load(2) + _when((_IPV6_FLOWLABEL_MGR,), _deny(errno.EPERM)) + _ALLOW
     programs = _load(2) + _when(_PROGRAMS, _deny(errno.EPERM)) + _ALLOW
     judged = _load(1) + _when((_SOL_IPV6,), labels)
+    if "families" not in lifted:  # which opens AF_ALG
+        judged += _when((_IPPROTO_TCP,), _load(2) + _when(_TCP_AO, _deny(errno.ENOPROTOOPT)) + _ALLOW)
     return judged + ([] if lifted & _WITH_PROGRAMS else _when((_SOL_SOCKET,), programs)) + _ALLOW
 
 
