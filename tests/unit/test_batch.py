@@ -59,7 +59,9 @@ class Host:
     def _record(self, name: str) -> Any:
         if name not in self.running:
             return None
-        return SimpleNamespace(name=name, undo=[], params={}, restarts=lambda _: name in self.changed)
+        return SimpleNamespace(
+            name=name, undo=[], params={}, alive=lambda: name in self.running, restarts=lambda _: name in self.changed
+        )
 
     def _starting(self, way: Any) -> Iterator[Any]:
         name = way.params.text("name")
