@@ -193,3 +193,18 @@ def test_killed(trial: Trial, jails: Jails) -> None:
         jails.remove("*")
         jails.nothing_remains()
     trial.verdict()
+
+
+def test_one_that_ends_before_its_turn(jail: Command, checkout: Path, small_root: Path, tmp_path: Path) -> None:
+    """Of all that were to be removed it is one that is."""
+    conf = tmp_path / "jail.conf"
+    hook = f"kill -9 $(cat {tmp_path}/pid); while {checkout}/bin/jls -j j71 jid 2>/dev/null; do :; done"
+    text = f'path = "{small_root}"; persist; j71 {{}} j72 {{ depend = j71; exec.poststop = "{hook}"; }}\n'
+    conf.write_text(text)
+    assert jail("-f", str(conf), "-c").returncode == 0
+    record = registry.find("j71")
+    assert record is not None
+    (tmp_path / "pid").write_text(str(record.init_pid))
+    done = jail("-q", "-f", str(conf), "-r", "*")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert not registry.jids()
