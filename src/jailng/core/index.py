@@ -21,7 +21,6 @@ RULES = f"{DIRECTORY}/rules"  # of rctl(8), if there are any (limits/database.py
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
 SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
-_LOCK = f"{DIRECTORY}/lock"
 _STRUCK = "#"
 _COMPACTED = 64
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
@@ -189,13 +188,13 @@ def _fcntl(fd: int, kind: int, number: int, wait: bool) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, wanted)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, _LOCK) from None
+        raise OSError(error.errno, error.strerror, f"{DIRECTORY}/lock") from None
 
 
 def lock_file() -> int:
     """A descriptor of the file of all locks, which has none of them yet. Raises OSError."""
     try:
-        return posix.open(_LOCK, _CREATE, 0o600)
+        return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
     except FileNotFoundError:
         for path in (DIRECTORY, f"{DIRECTORY}/jails"):
             try:
@@ -203,7 +202,7 @@ def lock_file() -> int:
                 posix.chmod(path, 0o755)  # whatever the umask: everybody may ask which jails there are, by jls(8)
             except FileExistsError:
                 pass
-        return posix.open(_LOCK, _CREATE, 0o600)
+        return posix.open(f"{DIRECTORY}/lock", _CREATE, 0o600)
 
 
 class Index:
@@ -223,7 +222,7 @@ class Index:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
             except OSError as error:
-                raise OSError(error.errno, error.strerror, _LOCK) from None
+                raise OSError(error.errno, error.strerror, f"{DIRECTORY}/lock") from None
             _claim()
             self._text = _read()
             if self._text[-1:] not in ("", "\n"):  # whoever wrote the last line died in the middle of it
