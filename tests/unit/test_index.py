@@ -18,7 +18,6 @@ from jailng.core.index import Index
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A registry of its own."""
     monkeypatch.setattr(index_file, "DIRECTORY", str(tmp_path / "jailng"))
-    monkeypatch.setattr(index_file, "_LOCK", str(tmp_path / "jailng/lock"))
     yield tmp_path / "jailng"
 
 
