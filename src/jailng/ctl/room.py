@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from jailng.core import project, quota, registry
 from jailng.ctl.diagnosis import Finding, Jails
@@ -54,12 +53,6 @@ def _file_system(fd: int, path: str, numbers: set[int]) -> Iterator[Finding]:
         number += 1
 
 
-def _may_grow() -> bool:
-    status = Path("/proc/self/status").read_text()
-    held = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(held, 16) & caps.mask("SYS_RESOURCE"))
-
-
 def _images() -> Iterator[Finding]:
     try:
         os.close(os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC))
@@ -70,5 +63,5 @@ def _images() -> Iterator[Finding]:
     if missing:
         why = f"{' and '.join(missing)}: not installed: no ng.quota=image:SIZE without"
         yield Finding(why, ("apt-get install e2fsprogs",), wrong=False)
-    if not _may_grow():
+    if caps.lacking("SYS_RESOURCE"):
         yield Finding("root has no CAP_SYS_RESOURCE here: images of ng.quota do not grow", wrong=False)
