@@ -93,12 +93,18 @@ def test_it_is_as_before_after_a_signal(number: int, root: str) -> None:
         assert console.settings() == before
 
 
+def stopped_command(console: Console) -> int:
+    """The pid of a command that tells it and then stops itself."""
+    console.order("start-front")
+    command = int(console.read_until(b"\n").split()[1])
+    until(lambda: state(command) == "T", "the command stops")
+    return command
+
+
 def test_it_is_as_before_when_the_command_was_stopped(root: str) -> None:
     with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$") as console:
         before = console.settings()
-        console.order("start-front")
-        command = int(console.read_until(b"\n").split()[1])
-        until(lambda: state(command) == "T", "the command stops")
+        command = stopped_command(console)
         assert console.is_raw()
         console.order(f"kill-{signal.SIGHUP}")
         until(lambda: is_pending(command, signal.SIGHUP), "the signal is passed on")
@@ -110,9 +116,7 @@ def test_it_is_as_before_when_the_command_was_stopped(root: str) -> None:
 def test_the_stop_key_gives_the_terminal_of_a_stopped_command_back(root: str) -> None:
     with Console("--root", root, "sh", "-c", "echo pid $$; kill -STOP $$; echo on; exec sleep 1000") as console:
         before = console.settings()
-        console.order("start-front")
-        command = int(console.read_until(b"\n").split()[1])
-        until(lambda: state(command) == "T", "the command stops")
+        command = stopped_command(console)
         console.type(b"\x1a")
         assert stopped_by(console.status()) == signal.SIGTSTP
         assert (state(command), console.settings()) == ("T", before)

@@ -308,12 +308,9 @@ def test_without_the_broker_there_are_no_sockets_and_the_next_to_enter_has_anoth
 for _ in sys.stdin:
     tell(said=attempt(lambda: made().close()), unix=attempt(lambda: made(AF_UNIX).close()))"""
     with Inside(checkout, code) as inside:
-        assert inside.process.stdin is not None
 
         def said() -> Any:
-            assert inside.process.stdin is not None
-            inside.process.stdin.write("\n")
-            inside.process.stdin.flush()
+            inside.go_on()
             return inside.next()
 
         assert said() == {"said": None, "unix": None}

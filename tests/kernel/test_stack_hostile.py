@@ -119,9 +119,7 @@ u.setblocking(False); tell(more=attempt(lambda: u.recv(99).decode()))"""
         port = inside.next()["port"]
         for address in (HOST, TWO, "127.0.0.1", ONE):
             datagrams().sendto(address.encode(), (address, port))
-        assert inside.process.stdin is not None
-        inside.process.stdin.write("\n")
-        inside.process.stdin.flush()
+        inside.go_on()
         assert (inside.next(), inside.next()) == ({"heard": ONE}, {"more": "EAGAIN"})
 
 
@@ -312,9 +310,7 @@ tell(heard=[attempt(lambda: inet_ntoa(one.recv(99)[16:20])) for one in (u, u, fr
         assert {address for _, address in _heard(heard)} == {ONE}
         for address in (HOST, TWO, ONE):
             datagrams().sendto(b"y", (address, 5300))
-        assert inside.process.stdin is not None
-        inside.process.stdin.write("\n")
-        inside.process.stdin.flush()
+        inside.go_on()
         assert inside.next()["heard"] == [ONE, "EAGAIN", "EAGAIN", "EAGAIN"]
 
 
@@ -341,9 +337,7 @@ tell(own=attempt(lambda: u.recvmsg(99, 512, 0x2000)[0].decode()),  # MSG_ERRQUEU
                 one.sendto(b"of the host's", (target, 9))
                 assert select.select([one], [], [], 20)[0]  # the control: the error has come
                 assert one.recvmsg(99, 512, socket.MSG_ERRQUEUE)[0] == b"of the host's"
-        assert inside.process.stdin is not None
-        inside.process.stdin.write("\n")
-        inside.process.stdin.flush()
+        inside.go_on()
         assert inside.next() == {"own": "own", "others": ["EAGAIN", "EAGAIN"]}
 
 
@@ -586,9 +580,7 @@ tell(said=said, read=[*message[:2], inet_ntoa(message[20:24])])"""
     with Inside(checkout, code) as inside:
         for source in (HOST, TWO, HOST6):
             _told_of_an_error(source)
-        assert inside.process.stdin is not None
-        inside.process.stdin.write("\n")
-        inside.process.stdin.flush()
+        inside.go_on()
         said = inside.next()
     assert said == {"said": [[True, [2, 11, 0]], [True, [3, 3, 0]]], "read": [11, 0, ONE]}
 
@@ -618,8 +610,6 @@ tell(**{{name: [queued(one), attempt(lambda: one.getsockopt(SOL_SOCKET, SO_ERROR
         assert inside.next() == {"changed": ["EINVAL"] * 5}
         for source in (HOST, TWO, HOST6):
             _told_of_an_error(source)
-        assert inside.process.stdin is not None
-        inside.process.stdin.write("\n")
-        inside.process.stdin.flush()
+        inside.go_on()
         said = inside.next()
     assert len(said) == 13 and all(found == ["EAGAIN", 0] for found in said.values()), said
