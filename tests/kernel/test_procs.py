@@ -108,7 +108,7 @@ def test_membership_is_not_the_pid_namespace(jailctl: Command, pair: Path) -> No
     try:
         while not (children := Path(f"/proc/{entered.pid}/task/{entered.pid}/children").read_text().split()):
             pass
-        assert rows(jailctl("ps", "-p", children[0], "-o", "jid,stat"))[1:] == [["0", "S"]]
+        assert rows(jailctl("ps", "-p", children[0], "-o", "jid,pid"))[1:] == [["0", children[0]]]
     finally:
         entered.kill()
         os.kill(int(children[0]), 9)

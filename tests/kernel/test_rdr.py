@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -280,7 +281,7 @@ def test_the_host_s_own_rules_are_obeyed_and_left_alone(lan: Namespace, cell: Ce
             chain mangle { type filter hook prerouting priority mangle; tcp dport 8082 drop; }
             chain forward { type filter hook forward priority filter;
                 tcp dport 8083 drop
-                ct original proto-dst 8084 drop
+                meta l4proto tcp ct original proto-dst 8084 drop
             }
             chain input { type filter hook input priority filter; policy drop; }
         }
@@ -389,19 +390,30 @@ def test_jails_of_one_address_have_redirects_of_their_own(lan: Namespace, jail: 
             lan.connect(HOST, 8080)
 
 
-def test_doctor_tells_what_is_not_asked_and_what_is_gone(lan: Namespace, cell: Cell, checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("rule", "ports"), [("tcp {} 8080 -> 80", "8080"), ("tcp,udp {} 8080-8085 -> 8080-8085", "8080-8085")]
+)
+def test_doctor_tells_what_is_not_asked_and_what_is_gone(
+    lan: Namespace, cell: Cell, checkout: Path, rule: str, ports: str
+) -> None:
+    rule = rule.format(HOST)
+
     def doctor() -> str:
         argv = [str(checkout / "bin/jailctl"), "doctor", "rules"]
         return subprocess.run(argv, capture_output=True, text=True).stdout
 
-    cell(f"tcp {HOST} 8080 -> 80")
+    cell(rule)
     assert doctor().startswith("ok")
     run("nft", "table inet admin { chain in { type filter hook input priority filter; policy drop; }; }")
     told = doctor()
+    run("nft", "table inet admin { chain FORWARD { type filter hook forward priority filter; }; }")
+    [advice] = re.findall(r"nft add rule .* # in a table of yours", told)
+    run("sh", "-c", advice.replace("FILTER", "admin"))
+    assert f"ct original proto-dst {ports} drop" in run("nft", "list", "table", "inet", "admin")
     run("nft", "delete", "table", "inet", "admin")
     assert told.startswith("note")
-    assert f'as to jail "cell" by tcp {HOST} 8080 -> 80, is not asked of chain in of table inet admin' in told
-    assert f'jailctl rdr add cell "tcp from NETWORK {HOST} 8080 -> 80"' in told
+    assert f'as to jail "cell" by {rule}, is not asked of chain in of table inet admin' in told
+    assert f'jailctl rdr add cell "{rule.replace(HOST, f"from NETWORK {HOST}")}"' in told
     run("nft", "delete", "table", "inet", "jailng_rdr")
     assert 'rules of jail "cell" are gone' in doctor()
 

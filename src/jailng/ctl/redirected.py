@@ -11,6 +11,7 @@ from jailng.errors import JailError
 from jailng.linux.libnftables import Library
 from jailng.params import redirect
 from jailng.params.redirect import Redirect
+from jailng.params.rules import show_ports
 
 
 def check(jails: Jails) -> Iterator[Finding]:
@@ -43,10 +44,16 @@ def _passed_by(running: list[Networked]) -> Iterator[Finding]:
         "what is led to a jail is forwarded, and not the host's input (jail(8), Redirects)",
         (
             f'jailctl rdr add {word(jail.name)} "{_from_somewhere(rule)}"   # and del the other: or, at forward,',
-            f"nft add rule inet FILTER FORWARD ct original proto-dst {rule.ports[0]} drop   # in a table of yours",
+            f"nft add rule inet FILTER FORWARD {_was_called(rule)} drop   # in a table of yours",
         ),
         wrong=False,
     )
+
+
+def _was_called(rule: Redirect) -> str:
+    # nft of Debian 12 takes no port of an original direction where no protocol is named.
+    protocols = rule.protocols[0] if len(rule.protocols) == 1 else f"'{{ {', '.join(rule.protocols)} }}'"
+    return f"meta l4proto {protocols} ct original proto-dst {show_ports(rule.ports)}"
 
 
 def _from_somewhere(rule: Redirect) -> str:
