@@ -55,10 +55,10 @@ console(const char *name, const char *old)
 			}
 			continue;
 		}
-		if (n != -EAGAIN && n != -EINTR)
+		if (n == 0 || ended)
 			return;
-		if (ended)
-			return;
+		if (n != -EAGAIN && n != -EINTR)	/* not for long: the guest's console is to last as long as the guest */
+			call(SYS_nanosleep, (long)pause, 0, 0, 0, 0, 0);
 		call(SYS_ppoll, (long)ends, 2, 0, 0, 0, 0);
 		ended = ends[1].revents != 0;	/* what was written before that is still to be read */
 	}

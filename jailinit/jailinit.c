@@ -99,7 +99,10 @@ run(int fd)
 	char *data;
 
 	size = call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
-	program = (struct program *)call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	result = call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	if (size < 0 || (result < 0 && result > -4096))
+		return;		/* nor is there anything to tell it by but the end of this process */
+	program = (struct program *)result;
 	c = (struct call_ *)(program + 1);
 	address = (unsigned long *)(c + program->calls);
 	data = (char *)(address + program->addresses);

@@ -41,7 +41,7 @@ def guest(small_root: Path) -> Path:
         ("etc/rc", "sleep 1000 >/dev/null 2>&1 &\nuntil grep -q sleep /proc/$!/comm; do :; done"),
         ("etc/rc.shutdown", "echo goes"),
         ("sbin/init", "trap 'exit 0' TERM\nwhile :; do sleep 1000 & wait $!; done"),
-        ("sbin/poweroff", "kill -TERM 1"),
+        ("sbin/poweroff", "while kill -TERM 1; do sleep 1; done"),  # the first may come before PID 1 heeds it
     ):
         (small_root / script).write_text(f"#!/bin/sh\n{text}\n")
         (small_root / script).chmod(0o755)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -193,3 +194,10 @@ def test_whoever_forks_in_its_turn_may_be_the_first_to_tell() -> None:
     os.close(say)
     assert program.Running(done[0], said, way).forked() == 4711
     os.close(said)
+
+
+def test_a_program_that_cannot_be_read_ends_it() -> None:
+    """Not by a signal: under a tracer, a PID 1 whom the kernel sends one would go on for ever."""
+    for stdin in (subprocess.DEVNULL, subprocess.PIPE):  # that has no memory to map, and that has no length
+        done = subprocess.run([jailinit.path(), "run", "0"], stdin=stdin, timeout=60)
+        assert done.returncode == 127

@@ -42,8 +42,16 @@ class MountRun(Operation):
         for path, mode, size in self.places:
             options = [(b"source", b"tmpfs"), (b"mode", mode), (b"size", size), (b"uid", owner), (b"gid", owner)]
             label = f"jail_set: openat2 {path.decode()}"
+            above = way.here()
             if b"/" in path:  # in one that is a moment old
-                way.may("mkdirat", Kept(TREE), way.text(path), 0o755)
+                way.must(
+                    "mkdirat",
+                    Kept(TREE),
+                    way.text(path),
+                    0o755,
+                    label=f"jail_set: mkdir {path.decode()}",
+                    unless=ENOENT,
+                )
             found = way.here()
             way.must("openat2", Kept(TREE), way.text(path), *how, keep=_POINT, label=label, unless=ENOENT)
             new_file_system(way, b"tmpfs", options, _ATTRIBUTES, _RUN)
@@ -51,6 +59,8 @@ class MountRun(Operation):
             way.must("close", Kept(_RUN))
             way.must("close", Kept(_POINT))
             way.skip(found)
+            if found > above:
+                way.skip(above)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

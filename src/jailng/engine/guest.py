@@ -23,6 +23,9 @@ def start(life: Life) -> Walk:
     """Have PID 1 become the guest's init, or run its start, each command as one of exec.start. Raises JailError."""
     kind, _, init = _found(life).partition(" ")
     if init:
+        for console in life.there.consoles:  # whose end nobody waits for once the guest runs
+            if not processid.is_alive(console):
+                raise JailError(f"ng.init: console: process {console.partition(' ')[0]} has ended")
         life.voice.say(f"run init in jail: {init}")
         try:
             guest.waiting.pop(life.there.jid).open()
