@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -128,7 +127,8 @@ def test_what_a_process_calls_itself_does_not_reach_the_terminal(
         assert done.returncode == 0
         text = done.stdout.decode()  # strictly
         assert all(line.isprintable() for line in text.split("\n"))
-        (line,) = [line for line in text.split("\n") if re.search(rf" {pid} ", line)]
+        where = text.split("\n", 1)[0].split().index("PID")
+        (line,) = [line for line in text.split("\n") if line.split()[where : where + 1] == [str(pid)]]
         assert "\\x1b]0;owned\\x07 a\\x0aroot 1 0.0 evil \\xff\\x9b () Z 1\\x0a\\x1b[31m)" in line
     (known,) = json.loads(jailctl("ps", "-p", str(pid), "-o", "comm,state", "--libxo", "json").stdout)[
         "process-information"
