@@ -11,7 +11,7 @@ import posix
 
 from jailng.core import beside, jailinit, process, program
 from jailng.errors import JailError
-from jailng.linux import cgroup, content, mount, ns, processid, pty
+from jailng.linux import cgroup, mount, ns, processid, pty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         running = program.start(_laid_down(home, given, name), jailinit.path())
         started = processid.of(running.forked())
         complaint = running.complaint()
-        if not complaint and not _has_memory(started):
+        if not complaint and processid.is_ending(started):  # of one that dies we hear as of one that executes
             complaint = f"process {started.partition(' ')[0]} has ended"
         if complaint:
             raise JailError(f"ng.init: console: {complaint}")
@@ -85,14 +85,6 @@ def _start(record: Record, params: Parameters, ends: list[int]) -> None:
         for fd in (directory, file, init, home):
             if fd >= 0:
                 posix.close(fd)
-
-
-def _has_memory(identity: str) -> bool:
-    """Whether it lives: one that dies gives up its memory before its descriptors, by which we hear of it."""
-    try:
-        return bool(content.text(f"/proc/{identity.partition(' ')[0]}/cmdline"))
-    except OSError:
-        return False
 
 
 def _place(record: Record, params: Parameters) -> tuple[int, str]:

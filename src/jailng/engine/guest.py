@@ -24,7 +24,7 @@ def start(life: Life) -> Walk:
     kind, _, init = _found(life).partition(" ")
     if init:
         for console in life.there.consoles:  # whose end nobody waits for once the guest runs
-            if not processid.is_alive(console):
+            if processid.is_ending(console):
                 raise JailError(f"ng.init: console: process {console.partition(' ')[0]} has ended")
         life.voice.say(f"run init in jail: {init}")
         try:
