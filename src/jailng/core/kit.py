@@ -13,7 +13,7 @@ from jailng.core.operation import Operation
 from jailng.core.program import Kept
 from jailng.linux import mount as m
 from jailng.linux import mountfd
-from jailng.linux.libc import ENOENT, words
+from jailng.linux.libc import ENOENT, SHORTAGES, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ _ATTRIBUTES = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV
 
 
 def is_wanted(path: str) -> bool:
-    """Whether a root has no jail(8) of its own. Nothing is followed that lies in there."""
+    """Whether a root has no jail(8) of its own. Nothing is followed that lies in there.
+
+    Raises OSError where there is no telling.
+    """
     try:
         root = posix.open(path, _FLAGS)
-    except OSError:
+    except OSError as error:
+        _pass_over(error)
         return False
     try:
         return not any(_has_own(root, directory) for directory in _DIRECTORIES)
@@ -43,18 +47,25 @@ def is_wanted(path: str) -> bool:
 def _has_own(root: int, directory: bytes) -> bool:
     try:
         fd = mountfd.openat2(root, directory, _FLAGS, m.BENEATH)
-    except OSError:
+    except OSError as error:
+        _pass_over(error)
         return False
     try:
         if posix.readlink("jail", dir_fd=fd).startswith(PLACE + "/"):
             return False
     except FileNotFoundError:
         return False
-    except OSError:
-        pass  # it is no link
+    except OSError as error:
+        _pass_over(error)  # it is no link
     finally:
         posix.close(fd)
     return True
+
+
+def _pass_over(error: OSError) -> None:
+    """What is wrong with the tree is its root's affair; what this process is short of is not."""
+    if error.errno in SHORTAGES:
+        raise error
 
 
 class MountKit(Operation):
@@ -96,11 +107,12 @@ class LinkCommands(Operation):
     __slots__ = ()
 
     def apply(self, slots: Slots) -> None:
-        """A root in which nothing can be made goes without: the commands can be named by their path."""
+        """A root in which nothing can be made goes without: the commands can be named by their path. Raises OSError."""
         for directory in _DIRECTORIES:
             try:
                 fd = mountfd.openat2(slots["root"], directory, _FLAGS, m.BENEATH)
-            except OSError:
+            except OSError as error:
+                _pass_over(error)
                 continue
             for command in COMMANDS:
                 try:
