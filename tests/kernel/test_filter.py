@@ -286,6 +286,13 @@ def test_no_new_namespaces() -> None:
 
 
 def test_a_plain_clone() -> None:
+def test_no_children_for_the_host() -> None:
+    """CLONE_PARENT: of whoever has entered, the parent is a process of the host's."""
+    calls = [("clone", (0x8000 | CLONE_SIGHAND | high, 0, 0, 0, 0)) for high in (0, HIGH)]
+    assert attempt(filters.LIFTS, *calls) == [errno.EPERM] * 2
+    assert attempt(None, *calls) == [errno.EINVAL] * 2
+
+
     calls = [("clone", (CLONE_SIGHAND | signal.SIGCHLD, 0, 0, 0, 0))]
     assert attempt([], *calls) == [errno.EINVAL]
 

@@ -296,6 +296,8 @@ def test_clone_makes_no_namespace(machine: str) -> None:
     glibc_fork, glibc_thread, vfork = 0x1200011, 0x3D0F00, 0x4111
     for flags in (glibc_fork, glibc_thread, vfork, 17, 17 | HIGH, 0x1000 | 17):
         assert ask("clone", flags) == 0
+    of_the_host = 0x8000  # CLONE_PARENT: of whoever has entered that is a process outside
+    assert ask("clone", of_the_host | 17) == ask("clone", of_the_host | 17 | HIGH) == errno.EPERM
     # A time namespace cannot be had from clone(2): its bit is one of the exit signal's. unshare(2) is denied.
     assert ask("clone", 0x80) == 0
 

@@ -103,6 +103,7 @@ ROWS: dict[int, tuple[str, str]] = {
     20: (
         "seeing, signalling, tracing or reading processes of the host or of a neighbour",
         """processes: others*|processes: see*|processes: the host's*|processes: signal*|processes: PID 1*
+        processes: a child*
         leaks: numbers of*|calls: kcmp*""",
     ),
     21: (

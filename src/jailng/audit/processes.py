@@ -13,6 +13,7 @@ from functools import partial
 from .probe import ESCAPED, EXPOSED, HELD, Facts, Verdict, call, found, probe, tried, why
 
 _PTRACE_ATTACH, _PTRACE_DETACH, _PTRACE_SEIZE = 16, 17, 0x4206
+_CLONE_PARENT = 0x8000
 
 
 def _pids() -> list[int]:
@@ -144,6 +145,19 @@ def _reaches(pid: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@probe("processes: a child for whoever has started the caller (CLONE_PARENT)", light=True)
+def _sibling(facts: Facts) -> Verdict:
+    """Which is a process of the host's, where the caller is the one that has entered."""
+    here = os.getpid()
+
+    def make() -> None:
+        call("clone", _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
+        if os.getpid() != here:
+            os._exit(0)
+
+    return tried(make, EXPOSED)
 
 
 @probe("processes: signal by way of a file's owner (F_SETOWN)")

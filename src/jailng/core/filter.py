@@ -127,6 +127,9 @@ _WITH_PROGRAMS = frozenset("raw families vnet uevents".split())  # of packets, o
 
 # CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
 _CLONE_NEW = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
+# Whoever has entered is a child of a process of the host's, and what he makes so is one as well: a zombie there until
+# somebody waits for it, and once that process has gone a child of the host's init, which hears of each that ends.
+_CLONE_PARENT = 0x8000
 
 _IOCTLS = (
     0x5412,  # TIOCSTI: types into a terminal
@@ -377,7 +380,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "socket": _socket(lifted),
         "socketpair": _socketpair(lifted),
         "setsockopt": _setsockopt(lifted),
-        "clone": _load(0) + _when((_CLONE_NEW,), _deny(errno.EPERM), _JSET) + _ALLOW,
+        "clone": _load(0) + _when((_CLONE_NEW | _CLONE_PARENT,), _deny(errno.EPERM), _JSET) + _ALLOW,
         "ioctl": [
             *_load(1),
             *_when(_IOCTLS, _deny(errno.EPERM)),
