@@ -329,9 +329,9 @@ def test_prctl(machine: str, high: int) -> None:
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("high", [0, 1 << 32])
 def test_huge_pages(machine: str, high: int) -> None:
-    """MAP_HUGETLB and MFD_HUGETLB, with whatever size: they are of the host's pool, and of nobody's memory."""
+    """MAP_HUGETLB and its like, with whatever size: they are of the host's pool, and of nobody's memory."""
     without = verdict(frozenset(filters.LIFTS - {"huge"}), machine)
-    with_it = verdict(frozenset({"huge"}), machine)
+    with_it = verdict(frozenset({"huge", "shm"}), machine)
     for flags in (0x40000, 0x22 | 0x40000, 0x40022 | 21 << 26):
         assert without("mmap", 0, 4096, 3, flags | high, 0, 0) == errno.ENOMEM
         assert with_it("mmap", 0, 4096, 3, flags | high, 0, 0) == 0
@@ -340,6 +340,11 @@ def test_huge_pages(machine: str, high: int) -> None:
         assert without("memfd_create", 1, flags | high) == errno.ENOSYS
         assert with_it("memfd_create", 1, flags | high) == 0
     assert without("memfd_create", 1, 3 | high) == 0
+    for flags in (0o4000, 0o5600, 0o5600 | 21 << 26):
+        assert without("shmget", 0, 4096, flags | high) == errno.EPERM
+        assert with_it("shmget", 0, 4096, flags | high) == 0
+    assert without("shmget", 0, 4096, 0o1600 | high) == 0
+    assert verdict(frozenset({"huge"}), machine)("shmget", 0, 4096, 0o1600) == errno.ENOSYS
 
 
 def test_personality() -> None:

@@ -77,7 +77,7 @@ OPENED: dict[str, str] = {
     "allow.cgroup": """cgroups: write cgroup.procs|cgroups: write cgroup.subtree_control|cgroups: make one
         sys: write fs/cgroup/cgroup.procs|sys: read fs/cgroup|proc: /sys""",
     "allow.mlock": """resources: mlock|resources: mlockall|resources: memory locked by MAP_LOCKED
-        resources: huge pages of the host's pool""",
+        resources: huge pages of the host's pool*""",
     "allow.sysvipc": _SYSVIPC,
     "sysvmsg=inherit": _SYSVIPC,
     "sysvsem=inherit": _SYSVIPC,

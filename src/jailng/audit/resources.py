@@ -22,6 +22,7 @@ _LIMITS = {
     "RTPRIO": resource.RLIMIT_RTPRIO,
     "SIGPENDING": resource.RLIMIT_SIGPENDING,
 }
+_SHM_HUGETLB, _RMID = 0o4000, 0
 
 
 def _raise(number: int, facts: Facts) -> Verdict:
@@ -87,6 +88,16 @@ def _map_locked(facts: Facts) -> Verdict:
 def _huge(facts: Facts) -> Verdict:
     """Of the smallest size there is: it is reserved, and given back at once."""
     return tried(lambda: mapped(2 << 20, 0x40000), EXPOSED)
+
+
+@probe("resources: huge pages of the host's pool, by System V")
+def _huge_segment(facts: Facts) -> Verdict:
+    """With the host's group 0 no limit stands before it (can_do_hugetlb_shm() in fs/hugetlbfs/inode.c)."""
+
+    def take() -> None:
+        call("shmctl", call("shmget", 0, 2 << 20, _SHM_HUGETLB | 0o1600), _RMID, None)
+
+    return tried(take, EXPOSED)
 
 
 def _is_limited(seen: str, facts: Facts) -> Verdict:

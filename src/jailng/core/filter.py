@@ -54,7 +54,7 @@ DENIED = (
     # FreeBSD's answer where sysvmsg, sysvsem, sysvshm are "disable".
     ("msg", errno.ENOSYS, "msgget msgsnd msgrcv msgctl"),
     ("sem", errno.ENOSYS, "semget semop semtimedop semctl"),
-    ("shm", errno.ENOSYS, "shmget shmat shmdt shmctl"),
+    ("shm", errno.ENOSYS, "shmat shmdt shmctl"),
 )
 
 PERMITTED = """
@@ -91,7 +91,7 @@ getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sy
 
 BY_ARGUMENT = (
     "socket socketpair setsockopt clone ioctl fcntl personality prctl setrlimit prlimit64 mount umount2"
-    " sched_setscheduler mmap memfd_create"
+    " sched_setscheduler mmap memfd_create shmget"
 )
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
@@ -190,7 +190,7 @@ _PRCTLS_BY_NAME = (0x41555856, 0x53564D41, 0x59616D61)  # PR_GET_AUXV, PR_SET_VM
 _LAST_PRCTL = 78  # PR_FUTEX_HASH, of Linux 6.16: as of system calls, what is newer is not there
 # Huge pages are of one pool, that the host's administrator has set aside, and of no jail's memory (hugetlb is a
 # controller of its own). Who finds it empty is told ENOMEM; where the kernel has none memfd_create(2) is told ENOSYS.
-_MAP_HUGETLB, _MFD_HUGETLB = 0x40000, 0x4
+_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000
 _SCHED_RESET_ON_FORK = 0x40000000  # what is forked has the kernel's own slice again
 _RLIMIT_CORE = 4
 _PERSONALITY_QUERY = 0xFFFFFFFF
@@ -369,6 +369,13 @@ def _core_limit(new: int, old: int | None) -> Block:
     return _load(new - 1) + _when((_RLIMIT_CORE,), unchanged) + _ALLOW
 
 
+def _shmget(lifted: frozenset[str]) -> Block:
+    """shmget(2): none at all, or none of huge pages, which whoever is in the host's group 0 may have without a limit."""
+    if "shm" not in lifted:
+        return _deny(errno.ENOSYS)
+    return _ALLOW if "huge" in lifted else _load(2) + _when((_SHM_HUGETLB,), _deny(errno.EPERM), _JSET) + _ALLOW
+
+
 def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
     """The system calls that are judged by their arguments, each with a block that ends in a return."""
     forbidden = 0xFFFFFFFF & ~_PERSONALITIES
@@ -408,6 +415,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "prlimit64": _ALLOW if "core" in lifted else _core_limit(2, 3),
         "mount": _mount(lifted),
         "umount2": _unmount(lifted),
+        "shmget": _shmget(lifted),
         "sched_setscheduler": _load(1) + _when((_SCHED_RESET_ON_FORK,), _deny(errno.EPERM), _JSET) + _ALLOW,
     }
 
