@@ -86,6 +86,18 @@ def _numbered(facts: Facts) -> Verdict:
         os.close(fd)
 
 
+def _as_many(seen: str, facts: Facts) -> Verdict:
+    """Of the machine: all of them, in whatever namespace, and some directories."""
+    many = int(seen) >= int(facts["running"]) // 2
+    return (EXPOSED, f"{seen} processes, about") if many else (HELD, "not of these")
+
+
+@probe("leaks: how many processes there are, by the links of /proc", _as_many, light=True)
+def _linked(facts: Facts) -> Verdict:
+    """Which stat(2) counts."""
+    return SEEN, str(os.stat("/proc").st_nlink)
+
+
 @probe("leaks: how many mounts and network namespaces there were", light=True)
 def _identities(facts: Facts) -> Verdict:
     """STATX_MNT_ID_UNIQUE (6.8), which begins at 2^31, and SO_NETNS_COOKIE."""

@@ -19,6 +19,7 @@ KNOWN = {
     "leaks: how long the host has been up, by times": "times(2) knows no namespace",
     "leaks: how long the host has been up, by when an address was given": "netlink of its own addresses",
     "leaks: how many processes there were, by a pidfd": "its inode is the process's own",
+    "leaks: how many processes there are, by the links of /proc": "stat(2) of the root of a procfs counts them all",
     "leaks: how many mounts and network namespaces there were": "the identities of what is its own",
     "leaks: neighbours of the machine by netlink": "one table of the kernel's for all network namespaces",
     "leaks: packets of the machine in /proc/net/softnet_stat": "/proc/net is a process's own directory",

@@ -265,6 +265,7 @@ def _known(root: str) -> dict[str, str]:
         "memory": Path("/proc/meminfo").read_text().split()[1],
         "blocks": " ".join(str(os.statvfs(where).f_blocks) for where in {above, *filter(os.path.exists, others)}),
         "started": stat["processes"],
+        "running": str(sum(name.isdigit() for name in os.listdir("/proc"))),
         "btime": stat["btime"],
         "threads": Path("/proc/loadavg").read_text().split()[3].partition("/")[2],
         "uptime": Path("/proc/uptime").read_text().split()[0],

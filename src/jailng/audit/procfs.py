@@ -16,7 +16,7 @@ _TOLD = (
     "interrupts softirqs diskstats partitions pressure kallsyms iomem ioports modules slabinfo "
     "vmallocinfo pagetypeinfo kpagecount kpageflags kpagecgroup zoneinfo buddyinfo swaps config.gz kmsg "
     "mtrr locks schedstat vmstat bootconfig driver fs irq bus tty dma misc consoles execdomains "
-    "sysrq-trigger mdstat allocinfo dynamic_debug lockdep lock_stat cgroups crypto devices fb vmcore"
+    "sysrq-trigger mdstat allocinfo dynamic_debug lockdep lock_stat cgroups crypto devices fb vmcore spl"
 ).split()
 # What is in every procfs and tells of the machine no more than uname(2) or cpuid does, or of the jail alone.
 _KNOWN = frozenset(

@@ -370,7 +370,7 @@ def _core_limit(new: int, old: int | None) -> Block:
 
 
 def _shmget(lifted: frozenset[str]) -> Block:
-    """shmget(2): none at all, or none of huge pages, which whoever is in the host's group 0 may have without a limit."""
+    """shmget(2): none at all, or no huge pages, which whoever is in the host's group 0 may have without a limit."""
     if "shm" not in lifted:
         return _deny(errno.ENOSYS)
     return _ALLOW if "huge" in lifted else _load(2) + _when((_SHM_HUGETLB,), _deny(errno.EPERM), _JSET) + _ALLOW

@@ -36,9 +36,9 @@ MASKED_FILES = (
     b"zoneinfo buddyinfo swaps config.gz kmsg mtrr locks schedstat vmstat bootconfig dma misc consoles execdomains "
     b"sysrq-trigger mdstat allocinfo cgroups crypto devices fb vmcore lock_stat lockdep lockdep_chains lockdep_stats"
 ).split()
-MASKED_DIRECTORIES = b"acpi asound scsi pressure fs irq bus tty dynamic_debug".split()
-# Directories below /proc/sys: of the machine's drives, and counters of quotas.
-MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota")
+MASKED_DIRECTORIES = b"acpi asound scsi pressure fs irq bus tty dynamic_debug spl".split()  # spl: of ZFS
+# Directories below /proc/sys: of the machine's drives, counters of quotas, and the number that ZFS has for the host.
+MASKED_SYSCTLS = (b"sys/dev", b"sys/fs/quota", b"sys/kernel/spl")
 # Below /proc, for whose root has a network stack: directories of which the kernel keeps a copy for each namespace, and
 # shows what is the machine's as read-only there (ensure_safe_net_sysctl() in net/sysctl_net.c, Linux 5.12). Not
 # sys/net/netfilter: nf_hooks_lwtunnel in it is the machine's, and anybody's to switch on for good.
