@@ -59,6 +59,17 @@ def harmless(environment: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key in _HARMLESS or key.startswith("LC_")}
 
 
+def user_of(params: Parameters, name: str) -> str:
+    """The user that a parameter names, "" where it is not given.
+
+    Raises JailError where it names nobody, which is not to mean root.
+    """
+    user = params.text(name)
+    if not user and params.given(name):
+        raise JailError(": no such user")
+    return user
+
+
 class Wait:
     """What a jail on its way waits for: these processes, ``seconds`` at most (0: without end).
 

@@ -30,7 +30,7 @@ def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
 
 def user_of(params: Parameters) -> User | None:
     """Whom a command on the host runs as, None for who runs jail(8). Raises JailError: no such user."""
-    name = params.text("exec.system_user")
+    name = command.user_of(params, "exec.system_user")
     if not name and not params.flag("exec.clean"):
         return None
     from jailng.core.passwd import of_the_host

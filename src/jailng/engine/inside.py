@@ -42,7 +42,7 @@ def run(
 def _run(
     params: Parameters, running: Parameters, record: Record, names: dict[str, str], argv: list[str], background: bool
 ) -> int:
-    user: str | User | None = params.text("exec.jail_user") or None
+    user: str | User | None = command.user_of(params, "exec.jail_user") or None
     if isinstance(user, str) and params.flag("exec.system_jail_user"):
         from jailng.core.passwd import of_the_host_inside
 

@@ -68,7 +68,7 @@ def prepare(
     Raises JailError.
     """
     fds = (0, 1, 2)
-    if params.text("exec.jail_user") or params.text("exec.consolelog"):
+    if params.given("exec.jail_user") or params.text("exec.consolelog"):
         return None
     if not all(_is_callers(fd) for fd in fds) or stdio.needs_tree(fds):
         return None
