@@ -152,6 +152,7 @@ def test_find(small_root: Path, jail: Command) -> None:
         ({"path": "/no/such"}, "/no/such: No such file or directory"),
         ({"path": "/etc/passwd"}, "Not a directory"),
         ({"path": "/", "persist": False}, "new jail must persist or attach"),
+        ({"path": "/", "depend": ["no-such"]}, 'depends on nonexistent jail "no-such"'),
     ],
 )
 def test_what_cannot_be_started(parameters: dict[str, object], sentence: str) -> None:
@@ -341,6 +342,61 @@ def test_hooks_run_though_the_program_was_killed(checkout: Path, tmp_path: Path)
     assert not (tmp_path / "never").exists()
     assert jailng.jails() == []
     Path("/tmp/stopped").unlink()
+
+
+def test_jails_end_though_nobody_reads_what_is_said_of_it(checkout: Path) -> None:
+    body = "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)\n"
+    body += "jails = [jailng.Jail(path='/', exec_prestop='false').start() for _ in range(2)]; print(flush=True)\n"
+    assert Program(checkout, body + "sys.stdin.read()").go_on() == 0
+    assert jailng.jails() == []
+
+
+def test_a_program_that_has_closed_its_streams(checkout: Path, small_root: Path, tmp_path: Path) -> None:
+    """What is opened next has their numbers, and is none of its streams: least of all the socket to the worker."""
+    body = f"import sys; sys.path.append({str(checkout / 'src')!r}); import os; os.closerange(0, 3); import jailng\n"
+    body += f"jail = jailng.Jail(path={str(small_root)!r}, name='cell', exec_created='readlink /proc/self/fd/1 >&2')\n"
+    body += f"with jail, open({str(tmp_path / 'said')!r}, 'w') as said:\n"
+    body += "    links = 'links=$(for n in 0 1 2; do readlink /proc/$$/fd/$n; done); cat; echo $links > /tmp/links'\n"
+    body += "    done = jail.run(['sh', '-c', links], input=b'x', timeout=20)\n"
+    body += "    got = jail.run(['cat'], input=b'x', capture_output=True, timeout=20).stdout\n"
+    body += "    print(done.returncode, got, jail.alive, file=said)\n"
+    subprocess.run([sys.executable, "-c", body], check=True, timeout=60)
+    assert (tmp_path / "said").read_text() == "0 b'x' True\n"
+    first, *others = (small_root / "tmp/links").read_text().split()
+    assert (first[:5], others) == ("pipe:", ["/dev/null", "/dev/null"])
+
+
+_FULL = """
+import os, resource, socket
+from jailng.core.wire import Words, pack
+from jailng.engine import worker
+here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+made = worker.Worker(here.detach(), os.pidfd_open(os.getpid()))
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+def ask(more):
+    # The answer to a request, where there is room for so many descriptors.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        socket.send_fds(there, [pack("stop", "", 7, "1 2")], [theirs.fileno(), 0, 0])
+        highest = theirs.fileno()
+        theirs.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + more, before[1]))
+        made._hear()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        return ours.recv(100).decode().replace(chr(0), " ")
+
+said = [ask(0), ask(1), ask(50)]
+assert said == ["", "error 1 Too many open files", "ok"], said
+assert not made.over
+"""
+
+
+def test_a_worker_without_room_for_a_request_goes_on(checkout: Path) -> None:
+    """It took that for the end of the program, and removed its jails."""
+    argv = ["/usr/bin/python3", "-c", _FULL]
+    done = subprocess.run(argv, env={"PYTHONPATH": f"{checkout}/src"}, timeout=30, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_two_programs(checkout: Path) -> None:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from jailng.core.wire import pack
 from jailng.engine.command import harmless
+from jailng.errors import JailError
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Arguments = Argument | Sequence[Argument]
@@ -29,7 +30,10 @@ class Command:
         cwd: Argument | None,
         user: str | int | None,
     ) -> None:
-        """``jail`` is its jid and the identity of its PID 1. Raises ValueError: no words, no name of a variable."""
+        """``jail`` is its jid and the identity of its PID 1.
+
+        Raises ValueError: no words, no name of a variable; JailError: no name of a user.
+        """
         self.args = args
         words = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
         self._argv = [os.fsdecode(word) for word in words]
@@ -41,6 +45,8 @@ class Command:
         if any(not name or "=" in name for name in self._env[::2]):
             raise ValueError("illegal environment variable name")
         self._user = "" if user is None else str(user)
+        if user is not None and not self._user:
+            raise JailError(": no such user")  # and none is root
         self._cwd = "" if cwd is None else os.fsdecode(cwd)
         self._jail = jail
 
@@ -116,20 +122,29 @@ class Pipes:
         elif wanted == STDOUT and index == 2:
             self.numbers.append(self.numbers[1])
         elif wanted is None:
-            self._lend(index)
+            self._lend_own(index)
         else:
             self._lend(wanted if isinstance(wanted, int) else wanted.fileno())
+
+    def _lend_own(self, fd: int) -> None:
+        """The stream of the program itself, if it has that.
+
+        As for subprocess.Popen no other is one than what would survive exec: where a program has closed 0, 1 or 2, a
+        file or socket of its own may be there, or of ours, down to the one by which the worker is told what to do.
+        """
+        try:
+            is_stream = os.get_inheritable(fd)
+        except OSError:
+            is_stream = False
+        if is_stream:
+            self._lend(fd)
+        else:
+            self.numbers.append("")
 
     def _lend(self, fd: int) -> None:
         if fd < 0:
             raise ValueError(f"not a stream: {fd}")
-        try:
-            os.fstat(fd)
-        except OSError:
-            if fd > 2:
-                raise
-            self.numbers.append("")  # a program without standard streams has none to hand on
-            return
+        os.fstat(fd)
         self.numbers.append(str(len(self.fds)))
         self.fds.append(fd)
 

@@ -36,7 +36,7 @@ class Worker:
 
     def __init__(self) -> None:
         """Start it. Raises JailError where that cannot be done."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _pair()
         self.socket = ours
         # Numbers above 2: in a program that has closed its own streams they would be taken for the worker's.
         program = os.pidfd_open(os.getpid())
@@ -133,7 +133,7 @@ class Channel:
         Raises JailError where there can be no worker, BlockingIOError where it cannot be sent at once and not ``wait``.
         """
         flags = 0 if wait else socket.MSG_DONTWAIT
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket, theirs = _pair()
         try:
             with theirs:
                 _send(packet, [theirs.fileno(), *fds], flags)
@@ -185,6 +185,17 @@ def ask(packet: bytes) -> Words:
         return answer
     finally:
         channel.close()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """A socketpair, with numbers above 2: in a program that has closed its streams somebody might write to those."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if min(ours.fileno(), theirs.fileno()) > 2:
+        return ours, theirs
+    with ours, theirs:
+        fds = [fcntl(end.fileno(), F_DUPFD_CLOEXEC, 3) for end in (ours, theirs)]
+        first, second = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd) for fd in fds]
+        return first, second
 
 
 def _send(packet: bytes, fds: list[int], flags: int) -> None:

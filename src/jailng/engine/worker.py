@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import posix
 import sys
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, socket
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, socket
 
-from jailng.core import create, registry  # noqa: F401  # an errand finds loaded what it needs
+from jailng.core import create, registry, stdio  # noqa: F401  # an errand finds loaded what it needs
 from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs, received
 from jailng.engine import beginning, held, life, modify
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
-from jailng.errors import JailError, explain
+from jailng.errors import JailError, Mistakes, explain
 from jailng.linux import processid
 from jailng.params.model import Parameters
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from jailng.engine.loop import Kind, Outcome
 
 _SIGKILL = 9
+_EMFILE = 24
 _BEFORE = ("exec.prepare", "exec.prestart", "exec.created", "exec.start", "command", "exec.poststart")
 
 
@@ -63,16 +65,20 @@ class Worker:
     def _hear(self) -> None:
         room = CMSG_SPACE(4 * MOST_DESCRIPTORS)
         try:
-            packet, controls, _, _ = self.requests.recvmsg(LARGEST, room, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+            packet, controls, flags, _ = self.requests.recvmsg(LARGEST, room, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
         except BlockingIOError:
             return
         fds = received(controls)
-        if not fds:
+        if not packet:
             self._stop_hearing()
+            return
+        if not fds:  # there is no room here for the channel: it is closed, of which the program hears
             return
         channel = fds.pop(0)
         posix.set_blocking(channel, False)
         try:
+            if flags & MSG_CTRUNC:
+                raise OSError(_EMFILE, posix.strerror(_EMFILE))
             request = Words(packet if packet != ELSEWHERE else from_memfd(fds.pop()))
             _VERBS[request.word()](self, request, channel, fds)
         except Exception as error:
@@ -113,6 +119,9 @@ class Worker:
         params = Parameters()
         for name, text in pairs(request.words()):
             params.add(name, text)
+        lacking = [name for name in params.strings("depend") if registry.find(name) is None]
+        if lacking:
+            raise Mistakes([f'depends on nonexistent jail "{visible(name)}"' for name in lacking])
         life.settle(params)
         beginning.check_path(params, life.Voice())
 
@@ -280,12 +289,16 @@ def _check_privilege(call: str) -> None:
 
 def _lament(jail: held.Jail, error: Exception) -> None:
     text = f"jailng: {jail.record.name}: {explain(error)}\n"
-    posix.write(2, text.encode("utf-8", "backslashreplace"))
+    try:
+        posix.write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody listens
 
 
 def main(requests: int, program: int) -> None:
     """Be the worker. ``requests`` is its end of the socket, ``program`` a pidfd of the program. Does not return."""
     try:
+        stdio.occupy()  # a program may have closed its streams, and what it starts is not to have ours for them
         for fd in (requests, program):
             posix.set_inheritable(fd, False)
         Worker(requests, program).serve()
