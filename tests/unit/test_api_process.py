@@ -11,6 +11,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -303,16 +305,24 @@ def test_the_environment_says_nothing_of_the_host(jail: Jail, monkeypatch: pytes
     assert "LANG=C.UTF-8" in printed
 
 
-def test_a_program_without_standard_streams(jail: Jail) -> None:
-    kept = [os.dup(fd) for fd in (0, 1, 2)]
+@contextmanager
+def _without_streams() -> Iterator[None]:
+    kept = [fcntl(fd, F_DUPFD_CLOEXEC, 100) for fd in (0, 1, 2)]
+    os.closerange(0, 3)
     try:
-        for fd in (0, 1, 2):
-            os.close(fd)
-        done = jail.run(sh("cat; echo x"))
+        yield
     finally:
+        worker: object = connection._worker
+        if isinstance(worker, FakeWorker):
+            worker.end()  # it has some of the numbers
         for fd, copy in enumerate(kept):
             os.dup2(copy, fd)
             os.close(copy)
+
+
+def test_a_program_without_standard_streams(jail: Jail) -> None:
+    with _without_streams():
+        done = jail.run(sh("cat; echo x"))
     assert done.returncode == 0
 
 
@@ -331,6 +341,71 @@ def test_a_start_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.read(worker.kept, 100) == b"9"
     assert time.monotonic() - started < 30
     os.close(worker.kept)
+
+
+def test_an_interrupt_while_it_starts_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf(FakeWorker):
+        def send(self, packet: bytes, fds: list[int], flags: int = 0) -> None:
+            self.kept = os.dup(fds[0])
+
+    def interrupted(channel: connection.Channel, seconds: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    worker = Deaf()
+    monkeypatch.setattr(connection, "_worker", worker)
+    monkeypatch.setattr(connection.Channel, "listen", interrupted)
+    made = Jail(path="/")
+    made._jid, made._identity = 7, "100 200"
+    for call in (made.run, made.popen):
+        with pytest.raises(KeyboardInterrupt):
+            call(["/bin/sleep", "1000"])
+        assert os.read(worker.kept, 100) == b"9"
+        os.close(worker.kept)
+
+
+def test_what_is_no_stream_of_the_program(jail: Jail, tmp_path: Path) -> None:
+    """Where it has closed them, files and sockets of its own may have their numbers."""
+    (tmp_path / "secret").write_text("secret")
+    with _without_streams():
+        assert os.open(tmp_path / "secret", os.O_RDWR) == 0
+        done = jail.run(sh("cat; echo x >&2"), stdout=PIPE)
+        os.close(0)
+        both = jail.run(["/bin/cat"], input=b"x", timeout=30)
+    assert (done.returncode, done.stdout, both.returncode) == (0, b"", 0)
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def test_sockets_to_the_worker_have_no_number_of_a_stream() -> None:
+    with _without_streams():
+        ours, theirs = connection._pair()
+        numbers = [ours.fileno(), theirs.fileno()]
+        with ours, theirs:
+            ours.send(b"x")
+            received = theirs.recv(10)
+    assert received == b"x"
+    assert min(numbers) > 2
+
+
+def test_input_that_has_been_closed(jail: Jail) -> None:
+    process = jail.popen(["/bin/cat"], stdin=PIPE, stdout=PIPE)
+    assert process.stdin
+    process.stdin.write(b"x")
+    process.stdin.close()
+    assert process.communicate() == (b"x", None)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e12])
+def test_a_time_that_does_not_end(jail: Jail, seconds: float) -> None:
+    assert jail.run(["/bin/echo", "x"], timeout=seconds, stdout=PIPE).stdout == b"x\n"
+    process = jail.popen(["/bin/true"])
+    assert process.wait(seconds) == 0
+
+
+def test_a_user_without_a_name_is_not_root(jail: Jail) -> None:
+    with pytest.raises(JailError, match=r"^: no such user$"):
+        jail.run(["/bin/true"], user="")
+    with pytest.raises(JailError, match=r"^: no such user$"):
+        asyncio.run(jail.arun(["/bin/true"], user=""))
 
 
 def test_a_worker_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from jailng.api.connection import Channel, Died
 from jailng.errors import JailError
 
 CHUNK = 65536
+_FOR_EVER = 10**9  # seconds, which no call of the kernel could be given
 
 
 class Deadline:
@@ -23,7 +24,7 @@ class Deadline:
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
+        self._until = None if seconds is None or seconds > _FOR_EVER else time.monotonic() + seconds
 
     def left(self) -> float | None:
         """Seconds that are left, not less than 0; None for no end."""
@@ -70,10 +71,10 @@ class Process:
         try:
             answer = self._channel.listen(deadline.left())
             if answer is None:
-                self._channel.say(str(int(signal.SIGKILL)))
                 raise deadline.expired(self.args)
             return answer.number()
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt, too: nobody will have the command
+            self._channel.say(str(int(signal.SIGKILL)))
             self._channel.close()
             raise
 
@@ -179,7 +180,7 @@ class Process:
         for stream in (self.stdout, self.stderr):
             if stream is not None:
                 self._output.setdefault(stream, [])
-        if self.stdin is None or self._input is not None:
+        if self.stdin is None or self.stdin.closed or self._input is not None:
             return
         try:
             self.stdin.flush()
