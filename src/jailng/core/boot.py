@@ -233,6 +233,10 @@ class Boot(Operation):
             slots["init.pid"] = pid = init.pid
             slots["init"] = ns.pidfd_open(pid)
             self._map_ids(pid, outer)
+            if not self.ids:
+                from jailng.core import formats
+
+                formats.have_none(slots["init"])
             posix.close(mapped)  # PID 1 goes on, before the builder does: it has less left to do
             mapped = -1
             tree.begin(pid)
