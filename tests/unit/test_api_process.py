@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -22,6 +23,7 @@ import pytest
 import jailng
 from jailng.api import connection
 from jailng.api.jail import Jail
+from jailng.engine.loop import Task
 from jailng.engine.order import Order
 from jailng.errors import JailError, Mistakes, UsageError, messages
 from tests.unit.fake_worker import FakeWorker
@@ -68,6 +70,53 @@ def test_a_command_for_a_jail_whose_first_process_is_on_its_way_out() -> None:
     order.jail, order.numbers, order.ours = gone, (-1, -1, -1), []
     with pytest.raises(JailError, match="jail 9 not found"):
         order._streams(0)
+
+
+def _order() -> tuple[Order, socket.socket, list[int]]:
+    """An order whose child has told nothing yet, the program's end of its channel, and what its child is sent."""
+    order = Order.__new__(Order)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sent: list[int] = []
+    loop: Any = SimpleNamespace(
+        signal=lambda _, number: sent.append(number), close=os.close, ignore=lambda _: None, send_off=lambda *_: None
+    )
+    gone: Any = SimpleNamespace(jid=999999, identity="")
+    order.loop, order.jail, order.channel, order._fds = loop, gone, theirs.detach(), []
+    order.pending, order.inner = [], -1
+    return order, ours, sent
+
+
+def test_a_command_that_is_given_up_when_its_user_has_just_been_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up has ended, and the worker does not know of that yet: the command ran, and nobody waited for it."""
+    order, program, sent = _order()
+    monkeypatch.setattr(Order, "_enter", lambda *_: pytest.fail("it enters"))
+    order.task = Task("look-up", 999999, 0, lambda _: None)
+    with program:
+        program.send(b"9")
+        order._heard()
+        outcome: Any = SimpleNamespace(words=lambda: ["alice", "1", "1", "/", "/bin/sh", "1"])
+        order._looked_up(outcome)
+        assert program.recv(100).startswith(b"error")
+    assert (sent, order.channel) == ([9], -1)
+
+
+def test_a_command_that_is_given_up_when_its_attendant_has_just_started_it() -> None:
+    """An attendant that was killed then left it in the jail."""
+    order, program, sent = _order()
+    order.task = Task("attendant", 999999, 0, lambda _: None)
+    command = subprocess.Popen(["/bin/sleep", "1000"])
+    inner = os.pidfd_open(command.pid)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with program, ours, theirs:
+        program.send(b"9")
+        order._heard()
+        socket.send_fds(ours, [b"born"], [inner])
+        order._born(theirs)
+        assert command.wait(30) == -signal.SIGKILL
+        order._let_go()
+        order._stop_telling()
+    os.close(inner)
+    assert sent == []
 
 
 def sh(text: str) -> list[str]:

@@ -42,10 +42,12 @@ class Order:
     ``numbers`` are the descriptors of the three streams, -1 for the null device; ``ours`` the streams for which the
     program has made a pipe; ``group`` the program's process group. ``channel`` is -1 once nobody listens. ``task`` is
     the child that is at it now, ``inner`` a pidfd of the command where an attendant has started it, and ``running`` is
-    there until the command has been executed.
+    there until the command has been executed. ``pending`` are signals for a command that is not there yet.
     """
 
-    __slots__ = ("_fds", "channel", "command", "group", "inner", "jail", "loop", "numbers", "ours", "running", "task")
+    __slots__ = (
+        "_fds", "channel", "command", "group", "inner", "jail", "loop", "numbers", "ours", "pending", "running", "task",
+    )  # fmt: skip
 
     def __init__(self, loop: Loop, jail: held.Jail, request: Words, channel: int, fds: list[int]) -> None:
         """Read it from a request. ``fds`` are those that came beside it, and are closed when the command has them."""
@@ -60,6 +62,7 @@ class Order:
         self.task: Task | None = None
         self.inner = -1
         self.running: Running | None = None
+        self.pending: list[int] = []
         self._fds = fds
 
     def begin(self) -> None:
@@ -82,8 +85,15 @@ class Order:
 
     def _signal(self, task: Task, number: int) -> None:
         if self.inner < 0:
-            self.loop.signal(task, number)
+            # A look-up may be over, and an attendant have a command, of which this process has not heard yet.
+            if task.kind in ("look-up", "attendant"):
+                self.pending.append(number)
+            if task.kind != "attendant":
+                self.loop.signal(task, number)
             return
+        self._signal_inner(number)
+
+    def _signal_inner(self, number: int) -> None:
         try:
             ns.pidfd_send_signal(self.inner, number)
         except OSError:
@@ -125,6 +135,8 @@ class Order:
         try:
             name, uid, gid, home, shell, *groups = outcome.words()
             user = passwd.User(name, int(uid), int(gid), [int(group) for group in groups], home, shell)
+            if self.pending:
+                _give_up()
         except (JailError, OSError) as error:
             self._fail(error)
         else:
@@ -228,6 +240,8 @@ class Order:
             return
         for inner in received(controls):
             self.inner = inner
+            for number in self.pending:
+                self._signal_inner(number)
             if self.task is None:
                 self._let_go()
         self.loop.ignore(end.fileno())
