@@ -390,6 +390,13 @@ def test_usage(cell: Cell, neighbour: Callable[[str], str]) -> None:
     assert limit.usage(_record("neighbour"))["maxproc"] == 0
 
 
+def test_what_goes_through_pipes_is_no_use_of_disks(cell: Cell) -> None:
+    cell.make()
+    cell.sh("{ while :; do echo x; done | cat; } >/dev/null 2>&1 &")
+    used = limit.usage(_record())
+    assert (used["readiops"], used["writeiops"]) == (0, 0)
+
+
 def _resources() -> list[str]:
     from jailng.params.limit import RESOURCES
 

@@ -364,6 +364,27 @@ def test_what_only_the_jail_s_own_files_tell(make: Command, jexec: Command, sysl
     assert 'rule "jail:cell:shmsize:log=4096" matched by pid 0' in syslog.recv(4096).decode()
 
 
+def test_what_is_not_counted_keeps_nothing_else_from_being_watched(make: Command, syslog: socket.socket) -> None:
+    """A jail without a quota has no use of the disk."""
+    make("persist", _SLEEP, "ng.limits=disk:log=0,maxproc:log=0")
+    assert "maxproc:log=0" in syslog.recv(4096).decode()
+
+
+def test_whom_the_administrator_has_stopped(make: Command, rctl: Command, stage: Stage, syslog: socket.socket) -> None:
+    make("persist", _SLEEP, _SLEEP)
+    stops = stage.cgroup2 / "jailng/7/members/cgroup.freeze"
+    stops.write_text("1")
+    sleeping = [os.pidfd_open(pid) for pid in members(stage)]
+    assert lines(rctl("-a", "jail:cell:maxproc:log=0")) == []
+    assert "maxproc:log=0" in syslog.recv(4096).decode()
+    assert stops.read_text() == "1\n"
+    assert lines(rctl("-a", "jail:cell:maxproc:sigkill=1")) == []
+    for pidfd in sleeping:
+        ends(pidfd)
+    assert stops.read_text() == "1\n"
+    stops.write_text("0")
+
+
 def test_a_warden_that_was_killed_is_replaced(rctl: Command, make: Command, jexec: Command, jail: Command) -> None:
     make("persist", "ng.limits=wallclock:log=100000")
     for again in (rctl, jexec):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 _WINDOW = 0.05  # seconds over which a rate is measured, where nobody has asked before
+_SECTOR = 512
 _TICKS = 100  # of /proc/PID/stat in a second: USER_HZ
 _STATUS = {
     "VmRSS": "memoryuse", "VmSwap": "swapuse", "VmSize": "vmemoryuse", "VmData": "datasize", "VmStk": "stacksize",
@@ -60,8 +61,12 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
             used["maxproc"] = len(halt.members(record))
         used.update(held)
         if wanted(*OWN):
-            for one in [record, *_inside(record)]:
-                _add_own(one, used)
+            _add_own(record, used)
+            for one in _inside(record):
+                try:
+                    _add_own(one, used)
+                except (FileNotFoundError, ProcessLookupError, JailError):
+                    pass  # it has just ended
         if wanted("disk") and any(line.startswith(("quota ", "image ")) for line in record.undo):
             from jailng.core import quota
 
@@ -196,10 +201,10 @@ def counters(record: Record, disks: bool) -> dict[str, int]:
             lines = content.text(f"/proc/{pid}/io").split("\n")
         except OSError:
             continue
-        for line in lines:
-            key, _, value = line.partition(": ")
-            if key in _IO:
-                counted[_IO[key]] += int(value)
+        found = {_IO[key]: int(value) for key, _, value in [line.partition(": ") for line in lines] if key in _IO}
+        for what in ("read", "write"):  # calls are of pipes, too, and no disk gives less than a sector
+            counted[f"{what}bps"] += found.get(f"{what}bps", 0)
+            counted[f"{what}iops"] += min(found.get(f"{what}iops", 0), found.get(f"{what}bps", 0) // _SECTOR)
     return counted
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 1000  # milliseconds: one that waits for a disk, or for the child of a vfork(2), does not stop before that
 _ROUNDS = 8  # in which those are found that were born while others were signalled
+_STOPPED = b"user.jailng.stopped"
 _AT_ONCE = 256  # so many are held at a time
 
 
@@ -44,6 +45,40 @@ class Halted:
         if not self._was:
             thaw(self._record)
             self._record.append(["halted "])
+
+
+class Stopped:
+    """``Halted`` for the warden, which has not the lock: it marks the cgroup. Raises OSError."""
+
+    __slots__ = ("_record", "_was")
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._was = False
+
+    def __enter__(self) -> None:
+        self._was = cgroup.read(_file(self._record)).strip() == b"1"
+        if not self._was:
+            cgroup.mark(f"{self._record.cgroup}/members", _STOPPED)
+            try:
+                freeze(self._record)
+            except BaseException:
+                resume(self._record)
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        if not self._was:
+            resume(self._record)
+
+
+def resume(record: Record) -> None:
+    """Let those go on whom a warden has stopped, be it dead by now. Nothing where the jail has ended."""
+    try:
+        if cgroup.is_marked(f"{record.cgroup}/members", _STOPPED):
+            thaw(record)
+            cgroup.unmark(f"{record.cgroup}/members", _STOPPED)
+    except FileNotFoundError:
+        pass
 
 
 def recover(record: Record) -> None:

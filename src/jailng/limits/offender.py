@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from jailng.linux import content
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from jailng.core.registry import Record
-
 _MOST_LOOKED_AT = 1000  # a jail may have far more processes than anybody wants to read /proc for
 _TIMES = ("cputime", "pcpu")
 _SIZES = ("datasize", "memoryuse", "memorylocked", "stacksize", "swapuse", "vmemoryuse")
@@ -26,7 +22,7 @@ class Offender:
         self.uid = uid
 
 
-def worst(record: Record, pids: list[int], resource: str) -> Offender:
+def worst(pids: list[int], resource: str) -> Offender:
     """The process among these to be named: the one with most of the resource, or, where that is not known, the newest.
 
     Where all have ended it is pid 0.
@@ -44,8 +40,7 @@ def worst(record: Record, pids: list[int], resource: str) -> Offender:
             value = fields[_STARTED]
         best = max(best, (value, pid))
     pid = best[1]
-    comm = _stat(pid)[0] if pid else ""
-    return Offender(pid, comm, _uid(pid) - (record.base if record.owner else 0) if pid else 0)
+    return Offender(pid, _stat(pid)[0], _uid(pid)) if pid else Offender(0, "", 0)
 
 
 def _stat(pid: int) -> tuple[str, list[int]]:
@@ -61,10 +56,14 @@ def _stat(pid: int) -> tuple[str, list[int]]:
 
 
 def _uid(pid: int) -> int:
-    for line in _read(f"/proc/{pid}/status").split(b"\n"):
-        if line.startswith(b"Uid:"):
-            return int(line.split()[2])
-    return 0
+    """As its own jail has it, which may be one in the jail that is watched."""
+    lines = _read(f"/proc/{pid}/status").split(b"\n")
+    uid = next((int(line.split()[2]) for line in lines if line.startswith(b"Uid:")), 0)
+    for line in _read(f"/proc/{pid}/uid_map").split(b"\n")[:-1]:
+        inside, outside, count = [int(word) for word in line.split()]
+        if outside <= uid < outside + count:
+            return uid - outside + inside
+    return uid
 
 
 def _read(path: str) -> bytes:

@@ -147,7 +147,7 @@ class Warden:
         names = {one.limit.resource for one in self.watches}
         apart = names.intersection(consumption.OWN) if self.record.params.get("allow.mount") == "true" else set()
         found = kernel.usage(self.record, names - apart) if names - apart else {}
-        used = {name: found[name] for name in names - apart}
+        used = {name: found[name] for name in names - apart if name in found}  # disk is there with a quota alone
         if apart:
             used.update(_asked_by_another(self.record, apart))
         return used
@@ -164,7 +164,7 @@ class Warden:
 
     def _tell(self, one: Watch) -> None:
         record = self.record
-        found = offender.worst(record, halt.members(record), one.limit.resource)
+        found = offender.worst(halt.members(record), one.limit.resource)
         syslog.tell(
             f'rule "{of_jail(visible(record.name), one.limit).text}" matched by pid {found.pid} '
             f"({visible(found.comm)}), uid {found.uid}, jail {visible(record.name)}"
@@ -181,11 +181,8 @@ class Warden:
         if number != _signal.SIGKILL:
             self._send_to_all(one, number)
             return
-        try:
-            halt.freeze(self.record)
+        with halt.Stopped(self.record):
             self._send_to_all(one, number)
-        finally:
-            halt.thaw(self.record)
 
     def _send_to_all(self, one: Watch, number: int) -> None:
         there = set(halt.members(self.record))
@@ -242,7 +239,7 @@ def main(jid: int, pid: int, inode: int) -> None:
             if posix.fstat(init).st_ino == inode:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
                 before = beside.enter()
-                halt.thaw(record)  # the last one may have been killed before it could
+                halt.resume(record)  # the last one may have been killed before it could
                 Warden(record, init).serve(hears)
                 beside.leave(before)
     except ProcessLookupError:

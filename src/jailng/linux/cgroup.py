@@ -132,6 +132,33 @@ def set_persist(events: int, persist: bool) -> None:
     posix.setxattr(events, _PERSIST, b"1" if persist else b"0")  # type: ignore[attr-defined, unused-ignore]
 
 
+def mark(path: str, name: bytes) -> None:
+    """Note something on the cgroup ``path``, by an attribute that goes with it. Raises OSError."""
+    fd = open_directory(path)
+    try:
+        posix.setxattr(fd, name, b"1")  # type: ignore[attr-defined, unused-ignore]
+    finally:
+        posix.close(fd)
+
+
+def is_marked(path: str, name: bytes) -> bool:
+    """Whether that is noted there. Raises OSError."""
+    fd = open_directory(path)
+    try:
+        return name.decode() in posix.listxattr(fd)  # type: ignore[attr-defined, unused-ignore]
+    finally:
+        posix.close(fd)
+
+
+def unmark(path: str, name: bytes) -> None:
+    """Take the note away. Raises OSError."""
+    fd = open_directory(path)
+    try:
+        posix.removexattr(fd, name)  # type: ignore[attr-defined, unused-ignore]
+    finally:
+        posix.close(fd)
+
+
 def tells_of_processes(events: int) -> bool:
     """Whether a process lives in the cgroup of this cgroup.events, or below."""
     return b"populated 1" in posix.pread(events, 64, 0)
