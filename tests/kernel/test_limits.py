@@ -269,6 +269,48 @@ def test_what_is_its_own(cell: Cell) -> None:
     assert ",size=524288k," in cell.says("grep /dev/shm /proc/mounts")
 
 
+def test_none_at_all_is_lifted_again(cell: Cell) -> None:
+    """As what sysvshm=disable shuts while the jail runs looks, and is not."""
+    values = "cd /proc/sys/kernel; echo $(cat shmmni sem msgmni)"
+    cell.make("sysvshm=new", "sysvsem=new", "sysvmsg=new")
+    before = cell.says(values)
+    cell.change("nshm:deny=0,nmsgq:deny=0,nsem:deny=0")
+    assert cell.says(values) == "0 32000 0 500 32000 0"
+    cell.change("")
+    assert cell.says(values) == before
+    changed = cell.jail("-m", "name=cell", "sysvshm=disable", "ng.limits=nmsgq:deny=7")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert cell.says(values).split()[0] == "0"
+    cell.change("nmsgq:deny=8")
+    assert cell.says(values).split()[::5] == ["0", "8"]
+    changed = cell.jail("-m", "name=cell", "sysvshm=new", "ng.limits=nshm:deny=3")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert cell.says(values).split()[0] == "3"
+
+
+def test_as_many_as_there_can_be(cell: Cell) -> None:
+    cell.make("ng.limits=pseudoterminals:deny=1G")
+    assert ",max=1024 " not in cell.says("grep /dev/pts /proc/mounts")
+
+
+def test_of_memory_a_quarter_is_left_to_processes(cell: Cell) -> None:
+    cell.make("sysvshm=new", "ng.limits=memoryuse:deny=64M")
+    assert cell.says("cat /proc/sys/kernel/shmall") == str((16 << 20) // 4096)
+    assert ",size=32768k," in cell.says("grep /dev/shm /proc/mounts")
+
+
+def test_a_change_that_fails_leaves_all_as_it_was(cell: Cell) -> None:
+    cell.make("sysvshm=new", "ng.limits=maxproc:deny=9", "ng.slice=5")
+    told = "echo $(cat /proc/sys/kernel/shmmni)"
+    before = cell.says(told)
+    words = ("ng.limits=maxproc:deny=3,openfiles:deny=50", "ng.slice=20", "sysvshm=disable", "ng.quota=1G")
+    refused = cell.jail("-m", "name=cell", *words)
+    assert (refused.returncode, refused.stderr.startswith("jail: ng.quota: ")) == (1, True)
+    assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(9)
+    assert cell.says(told) == before
+    assert not _record().limiting
+
+
 def test_disks(cell: Cell) -> None:
     if controller.hierarchy("io") is None:
         pytest.skip("the stage has not the controller io")
@@ -285,6 +327,8 @@ def test_disks(cell: Cell) -> None:
     cell.is_entered()
     cell.change("readbps:throttle=1G")
     assert str(MIB << 10) in cell.counter("io", "blkio.throttle.read_bps_device", "io.max")
+    cell.change("readiops:throttle=4G")  # more than the kernel counts to
+    assert cell.counter("io", "blkio.throttle.read_iops_device", "io.max") == ""
     cell.change("")
     assert cell.counter("io", "blkio.throttle.read_bps_device", "io.max") == ""
     assert cell.counter("io", "blkio.throttle.write_iops_device", "io.max") == ""
@@ -314,7 +358,11 @@ def test_what_cannot_be_limited_is_refused_by_name(cell: Cell, words: str, why: 
 
 def test_lenience(cell: Cell) -> None:
     """What can be limited is."""
-    words = ("persist", "ng.lenient", "ng.limits=maxproc:deny=7,msgqqueued:deny=5,nshm:deny=3")
+    words = (
+        "persist",
+        "ng.lenient",
+        "ng.limits=maxproc:deny=7,swapuse:deny=0,msgqqueued:deny=5,nshm:deny=3,memoryuse:deny=64M",
+    )
     made = cell.jail("-c", "jid=88", "name=cell", f"path={cell.root}", *words)
     assert made.returncode == 0
     assert (
@@ -360,6 +408,21 @@ def test_a_jail_in_it_has_no_more(cell: Cell, jail: Command, jexec: Command) -> 
     used = limit.usage(_record())
     assert used["maxproc"] == len(inner.read_text().split())
     assert jail("-r", "cell.inner").returncode == 0
+
+
+def test_what_is_its_own_in_jails_in_it(cell: Cell, jail: Command, jexec: Command) -> None:
+    """Each has that for itself, with or without limits of its own, and however deep it lies."""
+    cell.make("children.max=3", "ng.limits=nshm:deny=3,shmsize:deny=1M,pseudoterminals:deny=2")
+    told = "cat /proc/sys/kernel/shmmni; grep -o 'shm.*size=[0-9]*k' /proc/mounts; grep -o ',max=[0-9]*' /proc/mounts"
+    expected = cell.says(told)
+    for name, words in (("cell.inner", ["children.max=1"]), ("cell.inner.most", ["ng.limits=openfiles:deny=99"])):
+        made = jail("-c", f"name={name}", f"path={cell.root}", "persist", *words)
+        assert (made.returncode, made.stderr) == (0, "")
+        assert jexec(name, "sh", "-c", told).stdout.strip() == expected
+    changed = jail("-m", "name=cell.inner", "ng.limits=nsem:deny=7")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert jexec("cell.inner.most", "sh", "-c", told).stdout.strip() == expected
+    assert jexec("cell.inner.most", "cat", "/proc/sys/kernel/sem").stdout.split()[1] == "7"
 
 
 def test_a_jail_that_is_full_is_given_a_jail(cell: Cell, jail: Command, jexec: Command) -> None:

@@ -167,6 +167,13 @@ REFUSED = [
         ),
     ),
     (
+        "-a jail:c:readiops:throttle=0",
+        (
+            "failed to add rule 'jail:c:readiops:throttle=0': Operation not supported: "
+            "readiops: 0: who waits for a disk for ever cannot even be ended"
+        ),
+    ),
+    (
         "-a process:1:nthr:deny=1",
         (
             "failed to add rule 'process:1:nthr:deny=1': Operation not supported: "

@@ -95,7 +95,7 @@ def plan(
         from jailng.core import mountable
 
         after += mountable.operations(params, record.cgroup, base)
-    if params["ng.limits"] or record.rules:
+    if params["ng.limits"] or record.rules or _is_limited(parent):
         from jailng.core import limit
 
         after += limit.operations(params, record)
@@ -225,6 +225,14 @@ def dev(params: Parameters) -> tuple[list[Node], list[Link]]:
     from jailng.core import devices
 
     return devices.shown(params, rules)
+
+
+def _is_limited(parent: Record | None) -> bool:
+    if parent is None:
+        return False
+    from jailng.core import attach  # what only enters is not loaded to print a plan
+
+    return attach.is_limited(parent)
 
 
 def _slice_of(parent: Record | None) -> int:

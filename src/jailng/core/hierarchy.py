@@ -185,14 +185,14 @@ def pass_down(record: Record, outer: str, params: Parameters, changed: list[str]
     From the outermost inwards, each while the one above it is locked: what is made in there meanwhile sees the change.
     """
     for inner in registry.below(outer):
-        if inner.parent == record.jid and _lock_if_made(inner):
+        if inner.parent == record.jid and lock_if_made(inner):
             try:
                 _pass_to(inner, record, outer, params, changed)
             finally:
                 inner.unlock()
 
 
-def _lock_if_made(inner: Record) -> bool:
+def lock_if_made(inner: Record) -> bool:
     """Lock a jail whose outer one is locked; not one in the making, whose maker waits for that lock (``create``)."""
     if inner.lock(wait=False):
         return True

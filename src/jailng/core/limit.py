@@ -59,7 +59,7 @@ class SetLimits(Operation):
 
     def _apply_each(self) -> None:
         applied: list[Limit] = []
-        for limit in self.limits:
+        for limit in in_turn(self.limits):
             try:
                 set_limits(self.record, [*applied, limit], before=applied)
                 applied.append(limit)
@@ -75,9 +75,55 @@ class SetLimits(Operation):
         return self.refused
 
 
+class HoldInner(Operation):
+    """Hold a jail in another, in which nobody is yet, to what that may have of what each has for itself."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def apply(self, slots: Slots) -> None:
+        """All of it goes with the jail. Raises JailError, OSError."""
+        above = _with({}, _all_above(self.record))
+        if any(name in above for name in _OWN):
+            ownlimit.apply(self.record, above)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "limit it as the jail is that it is in"
+
+
 def of(record: Record) -> list[Limit]:
     """What a jail is held to: its own limits, and the rules of rctl(8) about its name. Raises JailError."""
-    return with_rules(limits_of.read([record.params.get("ng.limits", "")]), record)
+    return with_rules(own(record), record)
+
+
+def own(record: Record) -> list[Limit]:
+    """Those of its parameter; with ng.lenient as far as this kernel can hold a jail to them. Raises JailError."""
+    from jailng.params.model import Parameters
+
+    limits = limits_of.read([record.params.get("ng.limits", "")])
+    if record.params.get("ng.lenient") != "true":
+        return limits
+    return possible(limits, Parameters.from_texts(record.params))
+
+
+def possible(limits: list[Limit], params: Parameters) -> list[Limit]:
+    """Those of them that this kernel can hold a jail to."""
+    found: list[Limit] = []
+    for limit in in_turn(limits):
+        try:
+            check([*found, limit], params)
+            found.append(limit)
+        except JailError:
+            pass
+    return found
+
+
+def in_turn(limits: list[Limit]) -> list[Limit]:
+    """With those last that may need others."""
+    return sorted(limits, key=lambda limit: limit.resource == "swapuse")
 
 
 def with_rules(limits: list[Limit], record: Record) -> list[Limit]:
@@ -88,9 +134,8 @@ def with_rules(limits: list[Limit], record: Record) -> list[Limit]:
 def operations(params: Parameters, record: Record) -> list[Operation]:
     """What applies ng.limits, and rules of rctl(8), to a new jail."""
     limits = with_rules(limits_of.read(params.strings("ng.limits")), record)
-    if not limits:
-        return []
-    return [SetLimits(record, limits, params.flag("ng.lenient"))]
+    made: list[Operation] = [HoldInner(record)] if record.parent else []
+    return [*made, SetLimits(record, limits, params.flag("ng.lenient"))] if limits else made
 
 
 def check_texts(params: Parameters) -> None:
@@ -118,6 +163,9 @@ def check(limits: list[Limit], params: Parameters) -> None:
             raise JailError(f"{resource}: {why}")
     if amounts.get("pcpu") == 0:
         raise JailError("pcpu: 0: a jail without any processor cannot even be ended")
+    for resource in throttle.RESOURCES:
+        if amounts.get(resource) == 0:  # which cgroup v1 takes for no limit
+            raise JailError(f"{resource}: 0: who waits for a disk for ever cannot even be ended")
     if "swapuse" in amounts and "memoryuse" not in amounts and controller.hierarchy("memory"):
         raise JailError("swapuse: cgroup v1 limits memory and swap together: memoryuse is needed as well")
 
@@ -289,17 +337,20 @@ def _set_rlimits(record: Record, amounts: Amounts) -> None:
 
 
 def _set_own(record: Record, amounts: Amounts) -> None:
-    ownlimit.apply(record, _with(amounts, _all_above(record)))
+    above = _all_above(record)
+    ownlimit.apply(record, _with(amounts, above))
     for one in _inside(record):
-        ownlimit.apply(one, _with(_limits_of(one), [amounts, *_all_above(one, record.jid)]))
+        ownlimit.apply(one, _with(_limits_of(one), [amounts, *_all_above(one, record.jid), *above]))
 
 
 def permit_ipc(record: Record, params: Parameters) -> None:
     """Have a jail that runs, and those in it, make what System V IPC ``params`` let it. Raises JailError or OSError."""
     texts = {name: params.text(name) for name in SYSV}
-    for one in (record, *_inside(record)):
-        own = texts if one is record else _less(one.params, texts)
-        ownlimit.permit(one, _with(_limits_of(one), _all_above(one)), own)
+    amounts, above = _amounts(with_rules(limits_of.read(params.strings("ng.limits")), record)), _all_above(record)
+    ownlimit.permit(record, _with(amounts, above), texts)
+    for one in _inside(record):
+        held = _with(_limits_of(one), [amounts, *_all_above(one, record.jid), *above])
+        ownlimit.permit(one, held, _less(one.params, texts))
 
 
 def _less(params: Mapping[str, str], above: Mapping[str, str]) -> dict[str, str]:
@@ -357,12 +408,13 @@ def _write(resource: str, path: str, text: bytes) -> None:
         raise JailError(f"{resource}: {why.get(error.errno or 0, error.strerror)}") from None
 
 
+_OWN = ("memoryuse", *ownlimit.RESOURCES)
 _MECHANISMS: list[tuple[tuple[str, ...], Callable[[Record, Amounts], None]]] = [
     (("maxproc", "nthr"), _set_processes),
     (("memoryuse", "swapuse"), _set_memory),
     (("pcpu",), _set_processors),
     (tuple(throttle.RESOURCES), _set_disks),
-    (("memoryuse", *ownlimit.RESOURCES), _set_own),
+    (_OWN, _set_own),
     (tuple(rlimit.RESOURCES), _set_rlimits),
     (("disk",), _set_room),
 ]

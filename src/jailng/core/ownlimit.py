@@ -27,6 +27,7 @@ SYSV = ("shmsize", "nshm", "nsem", "nsemop", "msgqsize", "nmsgq")
 RESOURCES = ("pseudoterminals", *SYSV)
 TERMINALS = 1024  # of a jail of which nothing is said; core/rootfs.py
 SHM = 512 << 20  # bytes of its /dev/shm, alike
+_MOST_TERMINALS = 1 << 20  # NR_UNIX98_PTY_MAX
 _PAGE = 4096
 _LARGEST = 2**64 - 1 - (1 << 24)  # SHMMAX
 _INT = 2**31 - 1
@@ -38,21 +39,20 @@ _COUNTS = {"kernel/shmmni": "sysvshm", "kernel/sem": "sysvsem", "kernel/msgmni":
 def apply(record: Record, amounts: Amounts) -> None:
     """Set all that depends on these amounts; what is not among them is as in a new jail.
 
-    Half of memoryuse at most is shared memory: that stays when its processes are killed for want of memory, and then
-    nobody could enter. Raises JailError where more than that is in use, or OSError.
+    Half of memoryuse at most is in /dev/shm, and a quarter in System V segments: these stay when their processes are
+    killed for want of memory, and then nobody could enter. Raises JailError where more than that is in use, or OSError.
     """
-    shared = _shared(amounts)
     tree = attach.open_tree_of(record)
     try:
         if not processid.is_alive(record.init):
             raise JailError(f'jail "{record.name}" not found')
         _set_option(tree, b"dev/pts", mount.DEVPTS_SUPER_MAGIC, _of_terminals(record, amounts), "pseudoterminals")
-        size = min(shared, _size_of_shm(record)) // _PAGE * _PAGE
+        size = min(_shared(amounts, 2), _size_of_shm(record)) // _PAGE * _PAGE
         _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, [(b"size", b"%d" % max(size, _PAGE))], "shmsize")
     finally:
         posix.close(tree)
     if record.params.get("sysvshm") != "inherit":
-        _write_sysctls(record, _sysctls(amounts, shared), keep_shut=True)
+        _write_sysctls(record, _sysctls(amounts), keep_shut=True)
 
 
 def permit(record: Record, amounts: Amounts, params: Mapping[str, str]) -> None:
@@ -63,7 +63,7 @@ def permit(record: Record, amounts: Amounts, params: Mapping[str, str]) -> None:
     """
     if params.get("sysvshm") != "inherit":
         shut = [name for name, parameter in _COUNTS.items() if params.get(parameter, "disable") == "disable"]
-        values = _sysctls(amounts, _shared(amounts))
+        values = _sysctls(amounts)
         _write_sysctls(record, [(name, _none(value) if name in shut else value) for name, value in values])
 
 
@@ -71,13 +71,14 @@ def _none(value: str) -> str:
     return "\t".join([*value.split("\t")[:-1], "0"])
 
 
-def _shared(amounts: Amounts) -> int:
-    return min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", 2 * _LARGEST) // 2)
+def _shared(amounts: Amounts, part: int) -> int:
+    """What may be shared in one of both ways: of memoryuse one ``part``."""
+    return min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", part * _LARGEST) // part)
 
 
 def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]:
     """Options that are not given again are forgotten (parse_mount_options() in fs/devpts/inode.c)."""
-    most = min(amounts.get("pseudoterminals", TERMINALS), _INT)
+    most = min(amounts.get("pseudoterminals", TERMINALS), _MOST_TERMINALS)
     return [
         (b"mode", b"620"),
         (b"ptmxmode", b"666"),
@@ -113,11 +114,12 @@ def _set_option(tree: int, path: bytes, magic: int, options: list[tuple[bytes, b
         posix.close(where)
 
 
-def _sysctls(amounts: Amounts, shared: int) -> list[tuple[str, str]]:
+def _sysctls(amounts: Amounts) -> list[tuple[str, str]]:
     """Of a namespace: path below /proc/sys, and what to write."""
     semaphores = [*_SEM]
     semaphores[1] = min(amounts.get("nsem", _SEM[1]), _INT)
     semaphores[2] = min(amounts.get("nsemop", _SEM[2]), _INT)
+    shared = _shared(amounts, 4)
     queues, queue = min(amounts.get("nmsgq", 32000), 32768), min(amounts.get("msgqsize", 16384), _INT)
     return [
         ("kernel/shmmax", str(min(shared, _LARGEST))),
@@ -138,13 +140,19 @@ def _write_sysctls(record: Record, values: list[tuple[str, str]], keep_shut: boo
     init = attach.open_init(record)
     try:
         with InNamespace(init, ns.CLONE_NEWIPC):
-            shut = [name for name in _COUNTS if keep_shut and _read(name)[-1:] == ["0"]]
+            shut = _shut(record) if keep_shut else []
             with AsUser(record.owner):
                 for name, value in values:
                     if name not in shut:
                         _write(name, value)
     finally:
         posix.close(init)
+
+
+def _shut(record: Record) -> list[str]:
+    """What ``permit`` has shut. A limit of none looks the same, and is lifted again."""
+    refused = [name for name, parameter in _COUNTS.items() if record.params.get(parameter, "disable") == "disable"]
+    return [name for name in refused if _read(name)[-1:] == ["0"]]
 
 
 def _read(name: str) -> list[str]:

@@ -25,6 +25,7 @@ RESOURCES = {
 }
 _DEVICES = "/sys/dev/block"
 _DEPTH = 8  # of file systems in file systems
+_MOST_OPERATIONS = 2**32 - 1  # v1 takes no more than the lower bits of what is above
 _LAYERS = ("lowerdir", "upperdir", "lowerdir+", "datadir+")  # options of overlayfs that have paths
 
 
@@ -42,6 +43,8 @@ def apply(record: Record, place: str, wanted: dict[str, int]) -> None:
             path = f"{place}/blkio.throttle.{file}"
             for device in dict.fromkeys([*_named_in(path), *devices]):
                 amount = wanted.get(name, 0) if device in devices else 0
+                if name.endswith("iops"):
+                    amount = min(amount, _MOST_OPERATIONS)
                 _write(name, path, f"{device} {amount}")
         return
     for device in dict.fromkeys([*_named_in(f"{place}/io.max"), *devices]):

@@ -7,7 +7,7 @@ import posix
 from jailng.core import fresh, ownfile, registry, remove, tunable
 from jailng.core.index import RULES, Index
 from jailng.engine import life
-from jailng.errors import JailError
+from jailng.errors import JailError, explain
 from jailng.linux import ns
 from jailng.linux.libc import exists
 from jailng.linux.visit import InNamespace
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jailng.core.registry import Record
+
+    _Step = Callable[[Record, Parameters], None]
 
 _NOBODY = life.Voice()
 _POSTS = ("ng.watch", "ng.log")
@@ -84,12 +86,13 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
     renamed = "name" in changed
     if renamed:
         _add_name(record, params.text("name"))
+    done: list[_Step] = []
     try:
         _take_rules(record, params.text("name"), changed)
-        _carry_out(record, params, changed)
+        _carry_out(record, params, changed, done)
         policed = _police(record, params, changed)
     except BaseException:  # a module that cannot be loaded, too
-        _give_names_back(record, changed)
+        _give_back(record, changed, done)
         if renamed:
             for one in (record, *registry.below(record.name)):
                 _keep_name(one)
@@ -101,7 +104,7 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
     try:
         record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
     except BaseException:
-        _give_names_back(record, changed)
+        _give_back(record, changed, done)
         raise
     policed(record)
     if renamed:
@@ -115,6 +118,8 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
         from jailng.core import hierarchy
 
         hierarchy.pass_down(record, outer, params, changed)
+        if renamed:
+            _follow_below(record, voice)
     if "children.max" in changed:
         from jailng.engine import broker
 
@@ -140,6 +145,24 @@ def _follow(record: Record, changed: list[str]) -> None:
         from jailng.limits import standing
 
         standing.settle(record)
+
+
+def _follow_below(record: Record, voice: life.Voice) -> None:
+    """The jails in one that has been renamed have other names, too, and the rules of these."""
+    from jailng.core import hierarchy
+
+    for inner in sorted(registry.below(record.name), key=lambda one: one.name.count(".")):
+        if not (inner.rules or exists(RULES)) or not hierarchy.lock_if_made(inner):
+            continue
+        try:
+            if inner.alive():
+                from jailng.limits import standing
+
+                standing.settle(inner)
+        except (JailError, OSError) as error:
+            voice.warn(f"{visible(inner.name)}: rctl(8) has rules for it: {explain(error)}")
+        finally:
+            inner.unlock()
 
 
 def _watch(record: Record, changed: list[str], before: dict[str, str]) -> None:
@@ -187,39 +210,66 @@ def _give_rules_back(record: Record, changed: list[str]) -> None:
             pass  # what it says is what has been said; whoever comes next tries it again
 
 
-def _carry_out(record: Record, params: Parameters, changed: list[str]) -> None:
+def _carry_out(record: Record, params: Parameters, changed: list[str], done: list[_Step]) -> None:
+    """Each step that has been taken is then among those ``done``; one that fails leaves all as it was."""
     if "host.hostname" in changed or "host.domainname" in changed:
         _set_names(record, params)
-    if "ng.limits" in changed or record.limiting:
-        _limit(record, params)
-    if "ng.slice" in changed:
-        from jailng.core import timeslice
+    for names, step in _STEPS:
+        if any(name in changed for name in names) or (step is _limit and record.limiting):
+            step(record, params)
+            done.append(step)
 
-        timeslice.change(record, params)
-    if any(name in changed for name in SYSV):
-        from jailng.core import limit
 
-        limit.permit_ipc(record, params)
-    if "ip4.addr" in changed:
-        from jailng.core import readdress
+def _give_back(record: Record, changed: list[str], done: list[_Step]) -> None:
+    """Have a jail that could not be changed be what it was."""
+    _give_names_back(record, changed)
+    for step in reversed(done):
+        try:
+            step(record, Parameters.from_texts(record.params))
+            if step is _limit:
+                record.append(["limited"])
+        except (JailError, OSError):
+            pass  # what has failed is told of
 
-        readdress.change(record, params)
-    if "ng.sockets" in changed:
-        from jailng.core import sockets
 
-        sockets.permit(record, params)
-    if "ng.quota" in changed:
-        from jailng.core import quota
+def _slice(record: Record, params: Parameters) -> None:
+    from jailng.core import timeslice
 
-        quota.change(record, params)
+    timeslice.change(record, params)
+
+
+def _permit_ipc(record: Record, params: Parameters) -> None:
+    from jailng.core import limit
+
+    limit.permit_ipc(record, params)
+
+
+def _readdress(record: Record, params: Parameters) -> None:
+    from jailng.core import readdress
+
+    readdress.change(record, params)
+
+
+def _permit_sockets(record: Record, params: Parameters) -> None:
+    from jailng.core import sockets
+
+    sockets.permit(record, params)
+
+
+def _quota(record: Record, params: Parameters) -> None:
+    from jailng.core import quota
+
+    quota.change(record, params)
 
 
 def _limit(record: Record, params: Parameters) -> None:
     from jailng.core import limit
     from jailng.params.limit import read
 
+    texts = params.strings("ng.limits")
+    same = texts == Parameters.from_texts(record.params).strings("ng.limits")
     try:
-        limit.set_limits(record, limit.with_rules(read(params.strings("ng.limits")), record))
+        limit.set_limits(record, limit.of(record) if same else limit.with_rules(read(texts), record))
     except JailError as error:
         raise JailError(f"ng.limits: {error}") from None
 
@@ -279,3 +329,13 @@ def _set_names(record: Record, params: Parameters) -> None:
         raise JailError(f"host.hostname: {error.strerror}") from None
     finally:
         posix.close(init)
+
+
+_STEPS: tuple[tuple[tuple[str, ...], _Step], ...] = (
+    (("ng.limits",), _limit),
+    (("ng.slice",), _slice),
+    (tuple(SYSV), _permit_ipc),
+    (("ip4.addr",), _readdress),
+    (("ng.sockets",), _permit_sockets),
+    (("ng.quota",), _quota),
+)
