@@ -247,6 +247,43 @@ def test_a_rule_comes_from_a_command_of_the_jail_s_own(
     assert lines(jexec("cell", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["99"]
 
 
+def test_it_counts_for_what_the_jail_then_runs(rctl: Command, make: Command, checkout: Path) -> None:
+    """Without another look the command would have what there was when the jail was made."""
+    created = f"exec.created={checkout}/bin/rctl -a jail:cell:openfiles:deny=97"
+    assert lines(make(created, "command=/bin/busybox", "sh", "-c", "ulimit -n")) == ["97"]
+
+
+def test_the_last_command_of_a_jail_removes_them(
+    rctl: Command, jail: Command, small_root: Path, checkout: Path, tmp_path: Path
+) -> None:
+    """The jail is locked until what is mounted for it has been unmounted."""
+    conf = tmp_path / "conf"
+    conf.write_text(
+        f'cell {{ path={small_root}; persist; mount="tmpfs {small_root}/tmp tmpfs rw 0 0"; '
+        f'exec.prestart="{checkout}/bin/rctl -a jail:cell:nthr:deny=64"; '
+        f'exec.poststop="{checkout}/bin/rctl -r jail:cell"; }}'
+    )
+    (small_root / "tmp").mkdir(exist_ok=True)
+    assert jail("-f", str(conf), "-qc", "cell").returncode == 0
+    assert lines(rctl()) == ["jail:cell:nthr:deny=64"]
+    assert lines(jail("-f", str(conf), "-qr", "cell", timeout=_PATIENCE)) == lines(rctl()) == []
+
+
+def test_what_the_jail_has_of_its_own_counts(rctl: Command, make: Command) -> None:
+    """With cgroup v1, swap is limited together with memory."""
+    make("persist", "ng.limits=memoryuse:deny=64M")
+    assert lines(rctl("-a", "jail:cell:swapuse:deny=0")) == []
+    assert lines(rctl("-r", "jail:cell")) == []
+
+
+def test_a_jail_that_goes_without_has_rules(rctl: Command, jail: Command, small_root: Path, stage: Stage) -> None:
+    words = (f"path={small_root}", "persist", "ng.lenient", "ng.limits=msgqqueued:deny=5,maxproc:deny=9")
+    assert jail("-c", "jid=7", "name=cell", *words).returncode == 0
+    assert lines(rctl("-a", "jail:cell:openfiles:deny=99", "jail:cell:wallclock:log=100000")) == []
+    assert jail("-m", "jid=7", "name=other").returncode == 0
+    assert lines(rctl("-r", ":")) == lines(jail("-r", "other")) == []
+
+
 def test_a_rule_that_another_needs_stays(rctl: Command, make: Command, stage: Stage) -> None:
     """With cgroup v1, swap is limited together with memory."""
     if "memory" in (stage.cgroup2 / "cgroup.controllers").read_text():
@@ -415,6 +452,31 @@ def test_rules_follow_the_name(rctl: Command, make: Command, jail: Command, jexe
     assert lines(rctl("-l", "jail:other")) == [*rules[:0:-1], "jail:other:stacksize:deny=4194304"]
     ends_with = warden()
     os.close(ends_with)
+
+
+def test_rules_follow_the_name_of_the_jail_around(
+    rctl: Command, make: Command, jail: Command, jexec: Command, small_root: Path
+) -> None:
+    make("persist", "children.max=2")
+    inner = jail("-c", "jid=8", "name=cell.in", f"path={small_root}", "persist")
+    assert (inner.returncode, inner.stderr) == (0, "")
+    rules = ["jail:cell.in:openfiles:deny=99", "jail:other.in:openfiles:deny=77", "jail:other.in:wallclock:log=100000"]
+    assert lines(rctl("-a", *rules)) == []
+    assert jail("-m", "jid=7", "name=other").returncode == 0
+    assert lines(jexec("other.in", "/bin/busybox", "sh", "-c", "ulimit -n")) == ["77"]
+    os.close(warden(8))
+    assert lines(rctl("-a", "jail:third.in:disk:deny=9M")) == []
+    renamed = jail("-m", "jid=7", "name=third")
+    assert renamed.returncode == 0
+    assert renamed.stderr.startswith("jail: third.in: rctl(8) has rules for it: disk: ")
+
+
+def test_whose_process_it_is(make: Command, jail: Command, small_root: Path, syslog: socket.socket) -> None:
+    """Uids are those of the jail that it is in."""
+    make("persist", "children.max=2", "ng.limits=maxproc:log=0")
+    inner = jail("-c", "jid=8", "name=cell.in", f"path={small_root}", _SLEEP)
+    assert (inner.returncode, inner.stderr) == (0, "")
+    assert syslog.recv(4096).decode().endswith("), uid 0, jail cell")
 
 
 def test_jails_in_jails(rctl: Command, make: Command, jail: Command, small_root: Path, stage: Stage) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import tunable
+from jailng.core import registry, tunable
 from jailng.engine import command
 from jailng.errors import JailError
 
@@ -228,6 +228,7 @@ def run_inside(life: Life, argv: list[str], background: bool) -> Walk:
         ready, life.ready = life.ready, None
         command.judge(" ".join(argv), ready.run())
         return
+    _look_again(life)
     from jailng.engine import inside
 
     if background or not (life.crowded or life.params.number("exec.timeout")):
@@ -235,6 +236,16 @@ def run_inside(life: Life, argv: list[str], background: bool) -> Walk:
         return
     task = inside.Attended()
     task.end((yield task.begin(life.params, life.running, life.there, life.names, argv)))
+
+
+def _look_again(life: Life) -> None:
+    """Of a jail whose lock was let go of, others may have changed what whoever enters has to keep to: rctl(8)."""
+    record = life.there
+    if record.remote or record.locked:
+        return
+    found = registry.load(record.jid)
+    if found is not None and found.init == record.init:
+        life.record = found
 
 
 def creation(params: Parameters) -> str:

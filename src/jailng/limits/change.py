@@ -15,6 +15,7 @@ from jailng.params.model import Parameters
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.limits.rule import Rule
+    from jailng.params.limit import Limit
 
 # Why rules are about jails alone.
 _SUBJECTS = {
@@ -51,11 +52,17 @@ def _check(rule: Rule) -> None:
     why = _SUBJECTS.get(rule.subject) or unsupported(limit)
     if limit.action == more and not why:
         try:
-            kernel.check([*[other.limit for other in database.of_jail(rule.id)], limit], Parameters())
+            kernel.check([*_beside(rule), limit], Parameters())
         except JailError as error:
             why = str(error)
     if why:
         raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {why}")
+
+
+def _beside(rule: Rule) -> list[Limit]:
+    """What else there is for the jail: one limit may need another."""
+    record = registry.find(rule.id)
+    return [*[other.limit for other in database.of_jail(rule.id)], *(kernel.own(record) if record is not None else [])]
 
 
 def remove(rule: Rule) -> None:
@@ -93,7 +100,10 @@ def _carry_out(name: str) -> None:
     One that is being made looks for itself once it is there, and until then commands of its own may run.
     """
     record = registry.remains(name)
-    if record is None or record.name != name or not record.created or not record.lock_again():
+    if record is None or record.name != name or not record.created:
+        return
+    # One that has been removed is locked as long as its exec.poststop runs, of which this command may be one.
+    if not record.alive() or not record.lock_again():
         return
     try:
         if record.alive() and record.name == name:
