@@ -182,6 +182,23 @@ def test_environment_on_the_host(environment: Env, small_root: Path) -> None:
     assert found.items() >= {"SECRET": "x", "JID": "7", "JNAME": "a", "JPATH": str(small_root)}.items()
 
 
+@pytest.mark.parametrize(("given", "found"), [({}, []), ({"LC_CTYPE": "C.UTF-8"}, ["LC_CTYPE=C.UTF-8"] * 3)])
+def test_the_locale_of_a_caller_without_one(
+    checkout: Path, small_root: Path, jail: Command, given: dict[str, str], found: list[str]
+) -> None:
+    """As cron and service managers are: Python gives itself an LC_CTYPE, and would give it to what it starts."""
+    say = "env | grep LC_; true"
+    argv = [str(checkout / "bin/jail"), "-c", "name=a", f"path={small_root}", "persist"]
+    argv += [f"exec.created={say}", f"exec.start={say}"]
+    caller = {"PATH": "/usr/bin:/bin", **given}
+    made = subprocess.run(argv, capture_output=True, text=True, env=caller)
+    inside = [str(checkout / "bin/jexec"), "a", "sh", "-c", say]
+    entered = subprocess.run(inside, capture_output=True, text=True, env=caller)
+    assert _ok(jail("-r", "a")) == ""
+    assert (made.stderr, entered.stderr) == ("", "")
+    assert (made.stdout + entered.stdout).split() == found
+
+
 def test_environment_on_the_host_clean(environment: Env) -> None:
     """What the caller is by uid, and not what its environment says: get_user_info in command.c."""
     found = environment("exec.clean", step="exec.created")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # A command with one of these is for sh; any other is split at white space and executed as it stands.
 _FOR_SHELL = frozenset("!\"$&'()*;<>?[\\]`{|}~")
 _CLEAN_PATH = "/bin:/usr/bin"
+_PYTHONS = "C.UTF-8"
 # Of the caller's environment a jail sees no more than this unless exec.clean is switched off by name.
 _HARMLESS = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES")
 
@@ -28,11 +29,27 @@ def split(text: str) -> tuple[list[str], bool]:
 
 
 def caller_environment() -> dict[str, str]:
-    """This process's environment as text."""
-    return {
+    """This process's environment as text, as its caller has made it."""
+    made = {
         key.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
         for key, value in posix.environ.items()
     }
+    if made.get("LC_CTYPE") == _PYTHONS and _is_pythons_own():
+        del made["LC_CTYPE"]
+    return made
+
+
+def _is_pythons_own() -> bool:
+    """Whether this process was started without an LC_CTYPE.
+
+    Without a locale Python gives itself one, and whom it starts as well (PEP 538): one that a jail need not have.
+    """
+    from jailng.linux import content
+
+    try:
+        return b"\0LC_CTYPE=" not in b"\0" + content.read("/proc/self/environ")
+    except OSError:
+        return False
 
 
 def inside_environment(params: Parameters, names: dict[str, str]) -> dict[str, str]:
