@@ -22,6 +22,7 @@ import pytest
 import jailng
 from jailng.api import connection
 from jailng.api.jail import Jail
+from jailng.core.interpreter import PYTHON
 from tests.kernel.stage import Stage
 from tests.kernel.stdio_host import until
 
@@ -65,6 +66,14 @@ def test_status_and_signal(jail: Jail) -> None:
     assert jail.run(sh("kill -USR1 $$")).returncode == -signal.SIGUSR1
     with pytest.raises(subprocess.CalledProcessError):
         jail.run(["false"], check=True)
+
+
+def test_a_command_that_asks_to_be_traced(nothing_left_behind: None) -> None:
+    """By its parent, the worker (PTRACE_TRACEME): it goes on, and what is told is how it ends."""
+    traced = "import ctypes, os; ctypes.CDLL(None).ptrace(0, 0, None, None); os.kill(os.getpid(), 15)"
+    with jailng.Jail(path="/") as made:
+        assert made.run([PYTHON, "-IS", "-c", traced]).returncode == -signal.SIGTERM
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core.interpreter import PYTHON
 from tests.kernel.stdio_host import OUTER, Console, is_pending, started, state, stopped_by, until, until_held
 
 
@@ -177,3 +178,19 @@ def test_pid_one_ends_with_the_status_of_a_shell() -> None:
     """Signals that it sends itself do not reach PID 1 of a namespace."""
     argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *OUTER, "sh", "-c", "kill -TERM $$"]
     assert subprocess.run(argv, stderr=subprocess.DEVNULL).returncode == 128 + signal.SIGTERM
+
+
+_TRACED = """
+import ctypes, os, signal, sys
+signal.signal(signal.SIGUSR1, lambda number, frame: print("heard", flush=True))
+ctypes.CDLL(None).ptrace(0, 0, None, None)
+os.kill(os.getpid(), signal.SIGUSR1)
+os.execv(sys.executable, [sys.executable, "-IS", "-c", "import sys; print('executed', flush=True); sys.exit(3)"])
+"""
+
+
+def test_a_command_that_asks_to_be_traced_goes_on(output: object) -> None:
+    """By its parent, PTRACE_TRACEME: that is the stand-in, which is told of each signal and each exec as of an end."""
+    with started(PYTHON, "-IS", "-c", _TRACED, stdout=subprocess.PIPE, stderr=output) as process:
+        said, _ = process.communicate()
+    assert (said.split(), process.returncode) == ([b"heard", b"executed"], 3)

@@ -45,7 +45,7 @@ class Command:
         """Whether the command has ended; its status is known then."""
         if self.status is None:
             pid, status = posix.waitpid(self.pid, posix.WNOHANG)
-            if pid:
+            if pid and (not posix.WIFSTOPPED(status) or _is_end(pid, status)):
                 self.status = status
         return self.status is not None
 
@@ -142,6 +142,12 @@ def wait(
         streams.close()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     return command.status or 0
+
+
+def _is_end(pid: int, status: int) -> bool:
+    from jailng.linux import child  # which nobody needs whose command is not traced
+
+    return child.is_end(pid, status)
 
 
 def finish(status: int) -> NoReturn:

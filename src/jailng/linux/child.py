@@ -21,6 +21,8 @@ _SIGCHLD = 17
 _VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PTRACE_DETACH = 17
+_SIGTRAP = 5  # of an exec, and no signal that anybody has sent
 
 
 def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
@@ -57,7 +59,24 @@ def reaped() -> Iterator[tuple[int, int]]:
             return
         if pid == 0:
             return
-        yield pid, status
+        if is_end(pid, status):
+            yield pid, status
+
+
+def is_end(pid: int, status: int) -> bool:
+    """Whether a child has ended that waitpid(2) told of, which was not asked for those that have stopped.
+
+    It tells of one that has as well, if it asked to be traced by its parent: ptrace(2), PTRACE_TRACEME. What runs in a
+    jail can do that, and goes on then, with the signal at which it stopped, and traced by nobody.
+    """
+    if not posix.WIFSTOPPED(status):
+        return True
+    signal = posix.WSTOPSIG(status)
+    try:
+        syscall("ptrace", _PTRACE_DETACH, pid, 0, 0 if signal == _SIGTRAP else signal)
+    except OSError:  # it has ended meanwhile, which is still to be heard
+        pass
+    return False
 
 
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:

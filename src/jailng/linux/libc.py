@@ -73,6 +73,7 @@ _TABLE = {
     "mount": (165, 40),
     "umount2": (166, 39),
     "umask": (95, 166),
+    "ptrace": (101, 117),
     "setsid": (112, 157),
     "setitimer": (38, 103),
     "execve": (59, 221),
