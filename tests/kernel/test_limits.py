@@ -293,10 +293,27 @@ def test_as_many_as_there_can_be(cell: Cell) -> None:
     assert ",max=1024 " not in cell.says("grep /dev/pts /proc/mounts")
 
 
-def test_of_memory_a_quarter_is_left_to_processes(cell: Cell) -> None:
+def test_of_memory_a_part_is_left_to_processes(cell: Cell) -> None:
     cell.make("sysvshm=new", "ng.limits=memoryuse:deny=64M")
-    assert cell.says("cat /proc/sys/kernel/shmall") == str((16 << 20) // 4096)
+    assert cell.says("cat /proc/sys/kernel/shmall") == str((8 << 20) // 4096)
     assert ",size=32768k," in cell.says("grep /dev/shm /proc/mounts")
+
+
+def test_a_guest_that_has_filled_its_run_lives(cell: Cell) -> None:
+    """Of a fifth of the machine's memory it has what its limit leaves."""
+    for name in ("sbin", "etc", "run"):
+        (cell.root / name).mkdir(exist_ok=True)
+    (cell.root / "sbin/init").symlink_to("/bin/busybox")
+    (cell.root / "etc/inittab").write_text("::respawn:/bin/busybox sleep 1000\n")
+    cell.make("ng.init=sysv", "ng.limits=memoryuse:deny=64M")
+    size = "grep -o ' /run .*size=[0-9]*k' /proc/mounts | cut -d= -f2"
+    assert cell.says(size) == "8192k"
+    assert "No space left" in cell.sh("dd if=/dev/zero of=/run/x bs=64k").stderr
+    cell.is_entered()
+    refused = cell.jail("-m", "name=cell", "ng.limits=memoryuse:deny=32M")
+    assert refused.stderr == "jail: ng.limits: memoryuse: more is in use, in /run\n"
+    cell.change("")
+    assert int(cell.says(size).rstrip("k")) > 8192
 
 
 def test_a_change_that_fails_leaves_all_as_it_was(cell: Cell) -> None:

@@ -277,15 +277,18 @@ def _of_guest(guest: Guest, params: Parameters, record: Record) -> Program:
 class Note(Operation):
     """Write down what was decided, for those who come later."""
 
-    __slots__ = ("guest", "record")
+    __slots__ = ("emptied", "guest", "record")
 
     def __init__(self, guest: Guest, record: Record) -> None:
         self.guest = guest
         self.record = record
+        self.emptied: list[str] = []
 
     def apply(self, slots: Slots) -> None:
         """Raises OSError."""
         self.record.append([f"guest {self.guest.name} {self.guest.init}".rstrip()])
+        if self.emptied:
+            self.record.append([f"emptied {' '.join(self.emptied)}"])
         if self.guest.parts:
             self.record.append([f"home {self.record.cgroup}/members/own"])
 
@@ -321,13 +324,14 @@ class OpenConsole(Operation):
 class Layout(boot.Layout):
     """With ``ng.init``."""
 
-    __slots__ = ("_base", "_guest")
+    __slots__ = ("_base", "_guest", "_note")
 
     def __init__(self, guest: Guest, params: Parameters, record: Record, base: int, home: str) -> None:
         super().__init__(home)
         self._guest = guest
         self._base = base
-        self.after.append(Note(guest, record))
+        self._note = Note(guest, record)
+        self.after.append(self._note)
         if not guest.init:
             return
         self.leaf = home
@@ -344,6 +348,7 @@ class Layout(boot.Layout):
         if not self._guest.init:
             return []
         places = [place for place in _EMPTY[self._guest.name == "systemd"] if place[0].partition(b"/")[0] not in below]
+        self._note.emptied = [path.decode() for path, _, _ in places if b"/" not in path]
         found: list[Operation] = [MountRun(places, self._base)]
         if self._guest.parts:
             found.append(MountCgroup(has_sys))

@@ -29,6 +29,8 @@ TERMINALS = 1024  # of a jail of which nothing is said; core/rootfs.py
 SHM = 512 << 20  # bytes of its /dev/shm, alike
 _MOST_TERMINALS = 1 << 20  # NR_UNIX98_PTY_MAX
 _PAGE = 4096
+_PART = 8
+_PERCENT = {"run": 20, "tmp": 50}  # of the machine's memory, as core/guest.py has it
 _LARGEST = 2**64 - 1 - (1 << 24)  # SHMMAX
 _INT = 2**31 - 1
 _SEM = (32000, 1024000000, 500, 32000)  # SEMMSL, SEMMNS, SEMOPM, SEMMNI of a new namespace
@@ -39,8 +41,9 @@ _COUNTS = {"kernel/shmmni": "sysvshm", "kernel/sem": "sysvsem", "kernel/msgmni":
 def apply(record: Record, amounts: Amounts) -> None:
     """Set all that depends on these amounts; what is not among them is as in a new jail.
 
-    Half of memoryuse at most is in /dev/shm, and a quarter in System V segments: these stay when their processes are
-    killed for want of memory, and then nobody could enter. Raises JailError where more than that is in use, or OSError.
+    Half of memoryuse at most is in /dev/shm, and an eighth in System V segments, and in each tmpfs that a guest begins
+    with: these stay when processes are killed for want of memory, and then nobody could enter. Raises JailError where
+    more than that is in use, or OSError.
     """
     tree = attach.open_tree_of(record)
     try:
@@ -49,6 +52,8 @@ def apply(record: Record, amounts: Amounts) -> None:
         _set_option(tree, b"dev/pts", mount.DEVPTS_SUPER_MAGIC, _of_terminals(record, amounts), "pseudoterminals")
         size = min(_shared(amounts, 2), _size_of_shm(record)) // _PAGE * _PAGE
         _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, [(b"size", b"%d" % max(size, _PAGE))], "shmsize")
+        for name in record.emptied.split():
+            _set_option(tree, name.encode(), mount.TMPFS_MAGIC, [(b"size", _size_of(name, amounts))], "memoryuse")
     finally:
         posix.close(tree)
     if record.params.get("sysvshm") != "inherit":
@@ -74,6 +79,11 @@ def _none(value: str) -> str:
 def _shared(amounts: Amounts, part: int) -> int:
     """What may be shared in one of both ways: of memoryuse one ``part``."""
     return min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", part * _LARGEST) // part)
+
+
+def _size_of(name: str, amounts: Amounts) -> bytes:
+    machine = posix.sysconf("SC_PHYS_PAGES") * _PAGE * _PERCENT[name] // 100
+    return b"%d" % max(min(machine, amounts.get("memoryuse", _LARGEST) // _PART) // _PAGE * _PAGE, _PAGE)
 
 
 def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]:
@@ -119,7 +129,7 @@ def _sysctls(amounts: Amounts) -> list[tuple[str, str]]:
     semaphores = [*_SEM]
     semaphores[1] = min(amounts.get("nsem", _SEM[1]), _INT)
     semaphores[2] = min(amounts.get("nsemop", _SEM[2]), _INT)
-    shared = _shared(amounts, 4)
+    shared = _shared(amounts, _PART)
     queues, queue = min(amounts.get("nmsgq", 32000), 32768), min(amounts.get("msgqsize", 16384), _INT)
     return [
         ("kernel/shmmax", str(min(shared, _LARGEST))),

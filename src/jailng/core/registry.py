@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from jailng.core.index import Index
 
-_TEXTS = frozenset("init starter boot broker cgroup controllers guest halted home keeper rules sockets warden".split())
+_TEXTS = frozenset(
+    "init starter boot broker cgroup controllers emptied guest halted home keeper rules sockets warden".split()
+)
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
 
@@ -61,6 +63,7 @@ class Record:
         "controllers",
         "cookie",
         "created",
+        "emptied",
         "guest",
         "halted",
         "home",
@@ -92,6 +95,7 @@ class Record:
         self.controllers = ""  # of v1, in whose hierarchies it has a directory from its start (core/share.py)
         self.home = ""
         self.guest = ""  # what ng.init has found (core/guest.py), and where it is PID 1 the path of its init
+        self.emptied = ""  # where in the guest's tree a tmpfs of its own is
         self.consoles: list[str] = []  # who keeps what it writes on its console (core/console.py)
         self.halted = ""  # by whom its members are kept from running (core/halt.py)
         self.starter = ""
