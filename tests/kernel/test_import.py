@@ -336,6 +336,14 @@ def test_an_end_in_the_middle(jailctl: Command, place: Path, number: signal.Sign
     assert sorted(entry.name for entry in place.iterdir()) == ["a.tar", "root"]
 
 
+def test_what_is_too_deep_is_taken_away(jailctl: Command, place: Path) -> None:
+    """As deep as a path can be, which is more directories than a process may have open."""
+    path = archive(place / "a.tar", member("d/" * 2000, tarfile.DIRTYPE), member("/etc/out"))
+    done = jailctl("import", str(path), f"{place}/root")
+    assert (done.returncode, done.stderr) == (1, f"jailctl: import: {path}: /etc/out: leads out of the archive\n")
+    assert [entry.name for entry in place.iterdir()] == ["a.tar"]
+
+
 def test_a_place_that_others_can_reach(jailctl: Command, place: Path) -> None:
     path = archive(place / "a.tar", member("f"))
     mount("none", "/mnt", "tmpfs", 0, "mode=755")

@@ -97,15 +97,16 @@ def _place(record: Record, params: Parameters) -> tuple[int, str]:
     if not path.startswith("/"):
         raise JailError(f"exec.consolelog: {path}: not an absolute pathname")
     above, _, name = path.rpartition("/")
-    root = posix.open(record.params.get("path", "/"), mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        from jailng.core import hostpath
-        from jailng.linux import mountfd
+    from jailng.core import hostpath, rootfs
+    from jailng.linux import mountfd
 
-        rest = hostpath.beneath(root, above or "/") if record.params.get("path", "/") != "/" else None
+    own = record.params.get("path", "/")
+    root = rootfs.open_root(own)
+    try:
+        rest = hostpath.beneath(root, above or "/") if own != "/" else None
         flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
         if rest is None:
-            return posix.open(above or "/", flags), name
+            return hostpath.opened(above or "/", flags), name
         return mountfd.openat2(root, (rest or ".").encode("utf-8", "surrogateescape"), flags, mount.BENEATH), name
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None

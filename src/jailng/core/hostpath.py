@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import posix
 
+from jailng.linux import mount as m
+from jailng.linux import mountfd, ns
 from jailng.linux.libc import ELOOP, SHORTAGES
-from jailng.linux.mount import O_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 _S_IFMT, _S_IFLNK = 0o170000, 0o120000
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
+_DIRECTORY = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
 
 def beneath(root: int, path: str) -> str | None:
@@ -21,8 +27,82 @@ def beneath(root: int, path: str) -> str | None:
     None where it does not come there, or ends before. No link in the tree of ``root`` has been followed then. Raises
     OSError (ELOOP, or there was no telling).
     """
-    top = posix.fstat(root)
-    here = posix.open("/", O_PATH | posix.O_CLOEXEC)
+    found = _come_to({_identity(root)}, path)
+    if found is None:
+        return None
+    posix.close(found[0])
+    return found[1]
+
+
+def opened(path: str, flags: int, mode: int = 0) -> int:
+    """open(2) of a path of the host's, by no link in the tree of a running jail. Raises OSError (ELOOP: by one)."""
+    name = _bytes(path)
+    try:
+        return mountfd.openat2(m.AT_FDCWD, name, flags, m.RESOLVE_NO_SYMLINKS, mode)
+    except OSError as error:
+        if error.errno != ELOOP:
+            raise OSError(error.errno, error.strerror, path) from None
+    found = _in_a_tree(path)
+    if found is None:  # the links are the host's
+        return posix.open(path, flags | posix.O_CLOEXEC, mode)
+    try:
+        return mountfd.openat2(found[0], _bytes(found[1] or "."), flags, m.BENEATH, mode)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        posix.close(found[0])
+
+
+def owner(path: str) -> str:
+    """The name of the running jail whose tree a path of the host's leads into, whether it ends there or not, or ""."""
+    found = _in_a_tree(path)
+    if found is None:
+        return ""
+    posix.close(found[0])
+    return found[2]
+
+
+def wait_for(fd: int) -> None:
+    """Wait for what is to be read of a FIFO or the like that was opened with O_NONBLOCK, which it is no longer then."""
+    from select import POLLIN, poll
+
+    waiter = poll()
+    waiter.register(fd, POLLIN)
+    waiter.poll()
+    posix.set_blocking(fd, True)
+
+
+def _in_a_tree(path: str) -> tuple[int, str, str] | None:
+    """The root of a running jail that a path comes to, as a descriptor, what is left of it there, and the jail's name.
+
+    Raises OSError where there was no telling.
+    """
+    if ns.is_jailed():
+        return None  # the trees of the jails in this one are for the host to know
+    from jailng.core import registry
+
+    names: dict[tuple[int, int], str] = {}
+    for record in registry.jails():
+        try:
+            # By no link: a root that is in the tree of another jail may be one, to anywhere.
+            root = mountfd.openat2(
+                m.AT_FDCWD, _bytes(record.params.get("path", "/")), _DIRECTORY, m.RESOLVE_NO_SYMLINKS
+            )
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
+            continue
+        names.setdefault(_identity(root), record.name)
+        posix.close(root)
+    top = posix.stat("/")
+    names.pop((top.st_dev, top.st_ino), None)  # such a jail confines no files
+    found = _come_to(names, path if path.startswith("/") else f"{posix.getcwd()}/{path}")
+    return None if found is None else (*found, names[_identity(found[0])])
+
+
+def _come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | None:
+    """The first of the roots that an absolute path comes to, as a descriptor, and what is left of it there."""
+    here = posix.open("/", m.O_PATH | posix.O_CLOEXEC)
     rest = path.split("/")[::-1]
     links = 0
     try:
@@ -31,13 +111,12 @@ def beneath(root: int, path: str) -> str | None:
             if name in ("", "."):
                 continue
             try:
-                found = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=here)
+                found = posix.open(name, m.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=here)
             except OSError as error:
                 if error.errno in SHORTAGES:
                     raise
                 return None
-            status = posix.fstat(found)
-            if status.st_mode & _S_IFMT == _S_IFLNK:
+            if posix.fstat(found).st_mode & _S_IFMT == _S_IFLNK:
                 posix.close(found)
                 target = posix.readlink(name, dir_fd=here)
                 links += 1
@@ -46,12 +125,21 @@ def beneath(root: int, path: str) -> str | None:
                 rest += target.split("/")[::-1]
                 if not target.startswith("/"):
                     continue
-                found = posix.open("/", O_PATH | posix.O_CLOEXEC)
-                status = posix.fstat(found)
+                found = posix.open("/", m.O_PATH | posix.O_CLOEXEC)
             posix.close(here)
             here = found
-            if (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
-                return "/".join([name for name in rest[::-1] if name not in ("", ".")])
+            if _identity(here) in roots:
+                arrived, here = here, posix.dup(here)
+                return arrived, "/".join([name for name in rest[::-1] if name not in ("", ".")])
     finally:
         posix.close(here)
     return None
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = posix.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

@@ -33,9 +33,20 @@ _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 
 
 def open_root(path: str) -> int:
-    """The directory ``path`` as an O_PATH descriptor. Raises JailError in FreeBSD's words."""
+    """The directory ``path`` as an O_PATH descriptor, by no link that a running jail's root has made.
+
+    Raises JailError in FreeBSD's words.
+    """
+    flags = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
-        return posix.open(path, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        root = posix.open(path, flags)
+        place = f"/proc/self/fd/{root}"
+        if path.startswith("/proc/self/fd/") or posix.readlink(place) == path:
+            return root
+        posix.close(root)
+        from jailng.core import hostpath  # a link was on the way, or the path is spelled in another way
+
+        return hostpath.opened(path, flags)
     except OSError as error:
         raise JailError(f"path {path}: {error.strerror}") from None
 

@@ -45,7 +45,7 @@ class Place:
     def _open(self) -> int:
         for root in self.roots:
             try:
-                below = os.open(root, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                below = hostpath.opened(root, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             try:
@@ -54,7 +54,7 @@ class Place:
                     return openat2(below, (rest or ".").encode("utf-8", "surrogateescape"), _FLAGS, BENEATH)
             finally:
                 os.close(below)
-        return os.open(self.path, _FLAGS)
+        return hostpath.opened(self.path, _FLAGS)
 
 
 def place(known: state.All, name: str) -> Place:

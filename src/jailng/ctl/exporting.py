@@ -6,7 +6,7 @@ import getopt
 import os
 import sys
 
-from jailng.core import registry
+from jailng.core import hostpath, registry
 from jailng.ctl import carrier, sizes
 from jailng.ctl.carrier import Carrier, Pump
 from jailng.ctl.tarout import Reader, Wanted
@@ -16,6 +16,7 @@ from jailng.linux import ns
 from jailng.params.values import visible
 
 USAGE = "usage: jailctl export [--max-files number] [--max-size bytes] [-o file] jail | path"
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def main(argv: list[str]) -> int:
@@ -36,13 +37,22 @@ def main(argv: list[str]) -> int:
         if sys.stdout.isatty():
             raise JailError("export: an archive is not for a terminal")
         return _export(words[0], limits, 1)
-    new = f"{output}.{os.getpid()}"
-    to = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    above, _, name = output.rpartition("/")
+    there = hostpath.opened(above or ("/" if output.startswith("/") else "."), _DIRECTORY)
     try:
-        status = _export(words[0], limits, to)
-        os.rename(new, output)
+        return _export_into(words[0], limits, there, name)
+    finally:
+        os.close(there)
+
+
+def _export_into(word: str, limits: Limits, there: int, name: str) -> int:
+    new = f"{name}.{os.getpid()}"
+    to = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=there)
+    try:
+        status = _export(word, limits, to)
+        os.rename(new, name, src_dir_fd=there, dst_dir_fd=there)
     except BaseException:
-        os.unlink(new)
+        os.unlink(new, dir_fd=there)
         raise
     finally:
         os.close(to)
@@ -70,7 +80,7 @@ def _reader(word: str, limits: Limits, to: int) -> Carrier:
             reader.end()
 
     if "/" in word:
-        top = os.open(word, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = hostpath.opened(word, _DIRECTORY)
         try:
             return carrier.on_host("host", lambda told: read(top, told), (to, top), top)
         finally:
@@ -78,5 +88,4 @@ def _reader(word: str, limits: Limits, to: int) -> Carrier:
     record = registry.find(word)
     if record is None:
         raise JailError(f'export: "{visible(word)}" not found (a root of such a name is ./{visible(word)})')
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    return carrier.in_jail(record, lambda told: read(os.open("/", flags), told), (to,))
+    return carrier.in_jail(record, lambda told: read(os.open("/", _DIRECTORY), told), (to,))

@@ -9,6 +9,7 @@ import lzma
 import os
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -17,11 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from jailng.core import hostpath
 from jailng.ctl import carrier, place, sizes, stanza
 from jailng.ctl.tarin import Manner, Writer
 from jailng.ctl.told import Limits, Told
 from jailng.errors import JailError, UsageError
 from jailng.linux import mount, mountfd, ns
+from jailng.params.values import visible
 
 USAGE = """\
 usage: jailctl import [--jail name [--address address,...]] [--hostname name]
@@ -86,9 +89,20 @@ def main(argv: list[str]) -> int:
         raise JailError("import: only the host's root can")
     if wanted.jail:
         stanza.check_free(wanted.jail, "import")
-    source = 0 if wanted.archive == "-" else os.open(wanted.archive, os.O_RDONLY | os.O_CLOEXEC)
+    source = 0 if wanted.archive == "-" else _opened(wanted.archive)
     with place.taken(wanted.path, "import"):
         return _make(wanted, source)
+
+
+def _opened(path: str) -> int:
+    """The archive. A pipe of the host's may be waited for, and in a jail's tree there is none. Raises JailError."""
+    source = hostpath.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(source).st_mode):
+        owner = hostpath.owner(path)
+        if owner:
+            raise JailError(f"import: {visible(path)}: in the tree of jail {visible(owner)}, and no file")
+        hostpath.wait_for(source)
+    return source
 
 
 def _make(wanted: Wanted, source: int) -> int:
@@ -126,9 +140,12 @@ def _make(wanted: Wanted, source: int) -> int:
 
 def _remove(partial: Path) -> None:
     if os.path.lexists(partial):
-        if os.path.ismount(partial) or partial.is_symlink() or not shutil.rmtree.avoids_symlink_attacks:
+        if os.path.ismount(partial) or partial.is_symlink():
             raise JailError(f"import: {partial}: is there already")
-        shutil.rmtree(partial)
+        # It may be deeper than a process can have directories open.
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", str(partial)], capture_output=True)
+        if os.path.lexists(partial):
+            raise JailError(f"import: {partial}: cannot be removed")
 
 
 def _unpack(wanted: Wanted, source: int, top: int) -> carrier.Carrier:

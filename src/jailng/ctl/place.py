@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from jailng.core import reach, rootfs
+from jailng.core import hostpath, reach, rootfs
 from jailng.errors import JailError
+from jailng.params.values import visible
 
 
 def partial(path: Path) -> Path:
@@ -45,6 +46,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _make_above(path: Path, verb: str) -> list[Path]:
     """What was made, the lowest first."""
+    owner = hostpath.owner(str(path))
+    if owner:
+        why = f"in the tree of jail {visible(owner)}, whose root could change the way there: stop it first"
+        raise JailError(f"{verb}: {path}: {why}")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise JailError(f"{verb}: {path}: File exists")
     if path == Path("/") or (path.is_dir() and any(path.iterdir())):

@@ -34,7 +34,7 @@ class Files:
         first, self._first = self._first, False
         if path == "-":
             return _all(0, path)
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | (0 if first else posix.O_NONBLOCK))
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK)
         try:
             kind = posix.fstat(fd).st_mode & _FORMAT
             if kind == _DIRECTORY:
@@ -43,6 +43,8 @@ class Files:
                 raise OSError(22, "not a regular file", path)
             if kind == _REGULAR:
                 self._check(path, fd)
+            else:
+                _wait(path, fd)
             return _all(fd, path)
         finally:
             posix.close(fd)
@@ -95,6 +97,18 @@ def _exists(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _wait(path: str, fd: int) -> None:
+    """Wait for what comes out of a pipe or terminal that is the host's. Raises OSError for a jail's."""
+    from jailng.core import hostpath
+
+    owner = hostpath.owner(path)
+    if owner:
+        from jailng.params.values import visible
+
+        raise OSError(13, f"in the tree of jail {visible(owner)}, whose root can write to it", path)
+    hostpath.wait_for(fd)
 
 
 def _all(fd: int, path: str) -> bytes:

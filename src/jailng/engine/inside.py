@@ -7,8 +7,8 @@ import posix
 from jailng.core import attach, privileges, registry, stdio, waiting
 from jailng.engine import command
 from jailng.errors import JailError, explain
-from jailng.linux import cgroup, mount, ns, processid
-from jailng.linux.libc import ENOENT, ESRCH
+from jailng.linux import cgroup, ns, processid
+from jailng.linux.libc import ESRCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,60 +203,17 @@ class _Output:
             return 0, 1, 2
         if not self.path.startswith("/"):
             raise JailError(f"exec.consolelog: {self.path}: not an absolute pathname")
+        from jailng.engine import logfile
+
         try:
-            self.fd = self._open()
+            self.fd = logfile.opened(self.path, self.record.params.get("path", "/"))
         except OSError as error:
             raise JailError(f"open {self.path}: {error.strerror}") from None
         return 0, self.fd, self.fd
 
-    def _open(self) -> int:
-        """What lies below the jail's root is the jail's, links too: there, no link is followed."""
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
-        root = self.record.params.get("path", "/")
-        if root == "/":
-            return posix.open(self.path, flags, 0o666)
-        from jailng.core import hostpath
-
-        below = posix.open(root, mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        try:
-            rest = hostpath.beneath(below, self.path)
-            if rest is None:
-                return posix.open(self.path, flags, 0o666)
-            try:
-                return _openat(below, rest or ".", flags | posix.O_NONBLOCK, 0o666)
-            except OSError:
-                _check_path(below, root, rest)
-                raise
-        finally:
-            posix.close(below)
-
     def __exit__(self, *_: object) -> None:
         if self.fd >= 0:
             posix.close(self.fd)
-
-
-def _openat(below: int, path: str, flags: int, mode: int = 0) -> int:
-    from jailng.linux import mountfd
-
-    return mountfd.openat2(below, path.encode("utf-8", "surrogateescape"), flags, mount.BENEATH, mode)
-
-
-def _check_path(below: int, root: str, path: str) -> None:
-    """Say, as check_path of jail(8) does, which part of a way that could not be gone is a link, or is not there."""
-    parts = path.split("/")
-    for number in range(1, len(parts) + 1):
-        way = "/".join(parts[:number])
-        try:
-            fd = _openat(below, way, mount.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-        except OSError as error:
-            if number == len(parts) and error.errno == ENOENT:
-                return
-            raise JailError(f"exec.consolelog: {root}/{way}: {error.strerror}") from None
-        try:
-            if posix.fstat(fd).st_mode & 0o170000 == 0o120000:  # S_ISLNK
-                raise JailError(f"exec.consolelog: {root}/{way} is a symbolic link")
-        finally:
-            posix.close(fd)
 
 
 def deaf_init(record: Record) -> int:
