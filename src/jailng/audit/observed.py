@@ -7,13 +7,16 @@ from pathlib import Path
 
 from jailng.core import reach
 
+_LONGEST = 1 << 16  # bytes of a command line: a process may call all of its address space that (PR_SET_MM_MAP)
+
 
 def of(mark: str) -> dict[str, str]:
     """The facts of the process that has that word on its command line; none where there is no such process."""
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    words = file.read(_LONGEST).split(b"\0")
                 if words[:2] == [b"/bin/sh", b"-c"] and mark.encode() in words:
                     return _facts(Path("/proc", name))
             except OSError:

@@ -27,6 +27,7 @@ CACHE = Path("/var/cache/jailng/roots")
 # Days, after which one is told how old a kept copy is.
 _FRESH = 7
 _MARK = "JAILNG_BOOTSTRAP"
+_ENVIRONMENT = 1 << 20  # bytes of one that are looked at
 _ARCHIVES = "var/cache/apt/archives"
 _NEEDED = (("mmdebstrap", "mmdebstrap"), ("apt-get", "apt"), ("dpkg", "dpkg"), ("tar", "tar"))
 # What apt is told about its way to the archive holds for the host alone, so it goes again when the root is there.
@@ -231,7 +232,8 @@ def _kill(mark: str) -> None:
         for entry in os.scandir("/proc"):
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 with suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as file:
-                    if wanted in b"\0" + file.read():
+                    # What a process calls its environment may be all of its address space (PR_SET_MM_MAP).
+                    if wanted in b"\0" + file.read(_ENVIRONMENT):
                         found.append(int(entry.name))
         if not found:
             return

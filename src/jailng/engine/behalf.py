@@ -15,7 +15,7 @@ from jailng.core import attach, create, hierarchy, nested, passwd, privileges, r
 from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, pack, received
 from jailng.engine import broker, modify
 from jailng.errors import JailError, explain
-from jailng.linux import cgroup, mount, mountfd
+from jailng.linux import cgroup, content, mount, mountfd
 from jailng.observe import posts
 from jailng.params.model import Parameters
 from jailng.params.table import resolve
@@ -329,15 +329,9 @@ def _members(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
 def _pid_at(pid: int, depth: int) -> str:
     """What a process is called in the pid namespace that is so many below the host's; "" if it has ended."""
     try:
-        file = posix.open(f"/proc/{pid}/status", posix.O_RDONLY | posix.O_CLOEXEC)
+        text = content.read(f"/proc/{pid}/status").decode("ascii", "replace")  # after the groups, which may be many
     except OSError:
         return ""
-    try:
-        text = posix.read(file, 8192).decode("ascii", "replace")
-    except OSError:
-        return ""
-    finally:
-        posix.close(file)
     numbers = text.partition("\nNSpid:")[2].partition("\n")[0].split()
     return numbers[depth] if len(numbers) > depth else ""
 

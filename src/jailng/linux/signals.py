@@ -47,11 +47,9 @@ def send_to_group(pidfd: int, number: int) -> None:
 
 def is_minded(pid: int, number: int) -> bool:
     """Whether a process catches or ignores that signal. Raises OSError."""
-    fd = posix.open(f"/proc/{pid}/status", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        status = posix.read(fd, 8192)
-    finally:
-        posix.close(fd)
+    from jailng.linux import content
+
+    status = content.read(f"/proc/{pid}/status")  # all: the groups of a process may take most of a megabyte
     masks = [int(status.partition(b"\n%s:" % name)[2].split(None, 1)[0], 16) for name in (b"SigIgn", b"SigCgt")]
     return bool((masks[0] | masks[1]) >> number - 1 & 1)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from jailng.linux import content
+
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -114,7 +116,7 @@ def read(pid: int) -> Process | None:
     place = f"/proc/{pid}"
     try:
         stat = _file(f"{place}/stat")
-        status = _status(_file(f"{place}/status"))
+        status = _status(content.read(f"{place}/status"))
         cgroup = _unified(_file(f"{place}/cgroup"))
         arguments = _file(f"{place}/cmdline")
         return parse(pid, stat, status, cgroup, arguments)
@@ -166,6 +168,9 @@ def _words(line: bytes) -> tuple[str, ...]:
 
 
 def _status(text: bytes) -> dict[str, str]:
+    # Groups, of which a process may have 65,536, are of no use here, and of many processes a lot of memory.
+    head, _, rest = text.partition(b"\nGroups:")
+    text = head + b"\n" + rest.partition(b"\n")[2]
     pairs = [line.partition(":") for line in text.decode("utf-8", "surrogateescape").split("\n")]
     found: dict[str, str] = {}
     for name, _, value in pairs:
