@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -354,6 +355,28 @@ def test_a_process_that_is_stopped_keeps_nobody(root: Path, there: Path, checkou
             assert copying.returncode != 0
             while set(beside.read_text().split()) - first:
                 pass
+
+
+def test_a_process_that_is_stopped_again_and_again(root: Path, there: Path, checkout: Path, stage: Stage) -> None:
+    """It is let go on; but root inside could have it take as long as he likes, so after some times one is told."""
+    beside = next(stage.cgroup2.glob("jailng/*/init/cgroup.procs"))
+    first = set(beside.read_text().split())
+    (root / "tmp/much").write_bytes(b"x" * (4 << 20))  # more than there is room for until it is read
+    argv = [str(checkout / "bin/jailctl"), "cp", "-r", "x:/tmp/much", "-"]
+    for again in (False, True):
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as copying:
+            while not (pids := set(beside.read_text().split()) - first):
+                assert copying.poll() is None
+            pid = int(pids.pop())
+            os.kill(pid, signal.SIGSTOP)
+            while again and copying.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    copying.wait(timeout=0.1)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            _, said = copying.communicate(timeout=PATIENCE)
+            told = b"jailctl: x: is stopped by its root, again and again\n"
+            assert (copying.returncode, said) == ((1, told) if again else (0, b"")), again
 
 
 def test_a_jail_that_does_not_answer(root: Path, there: Path, stage: Stage) -> None:

@@ -50,6 +50,9 @@ def begin(record: Record, root: int, path: str, quota: Quota) -> str:
     said = ""
     image = _open(file)
     if image < 0:
+        from jailng.core import project
+
+        project.check_alone(record, root, path)  # mkfs.ext4 goes by names, as root
         _make(root, file, quota)
         said = f"ng.quota: {visible(file)} was made of {visible(path)}, which stays as it is, and unused"
         image = _open(file)

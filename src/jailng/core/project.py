@@ -41,7 +41,7 @@ def begin(record: Record, root: int, path: str, size: int, inodes: int) -> None:
     With its undo record written before. Needs the jail's lock. Raises JailError, OSError.
     """
     project = number(posix.fstat(root).st_ino)
-    _check_alone(record, root, path)
+    check_alone(record, root, path)
     tree = mountfd.open_tree(root)
     top = -1
     try:
@@ -85,7 +85,7 @@ def _is_enrolled(fd: int, project: int) -> bool:
 # What is not ours to take
 
 
-def _check_alone(record: Record, root: int, path: str) -> None:
+def check_alone(record: Record, root: int, path: str) -> None:
     """Refuse a tree that another jail has, or lives in. Raises JailError."""
     real = posix.readlink(f"/proc/self/fd/{root}")
     for other in registry.records():

@@ -36,6 +36,7 @@ from jailng.params.values import visible
 _CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 31
 _MEMORY = 1 << 30  # bytes of address space: an archive that takes more to be read is none
 PATIENCE = 60  # seconds without a sign of life
+_STOPS = 5  # times that one is found stopped
 _SHOWN = 20  # files of which a command tells one by one
 _LINE = 1 << 16
 _PIECE = 1 << 16
@@ -61,6 +62,7 @@ class Carrier:
     skipped: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     last: float = 0.0
+    stops: int = 0
 
     def hear(self) -> None:
         """Take in what it has said. What is not understood is not believed."""
@@ -278,6 +280,9 @@ def stop(carriers: list[Carrier]) -> None:
 
 def _check(left: list[Carrier], pump: Pump | None) -> None:
     now = time.monotonic()
+    for one in left:
+        if one.jailed and _is_stopped(one):
+            _let_go_on(one)
     if pump is not None and pump.outside:
         for one in left:
             one.last = now
@@ -285,6 +290,21 @@ def _check(left: list[Carrier], pump: Pump | None) -> None:
     if stopped and len(stopped) == len(left):
         first = next((one for one in stopped if one.jailed), stopped[0])
         raise JailError(f"{first.side}: nothing has moved for {PATIENCE} seconds")
+
+
+def _is_stopped(one: Carrier) -> bool:
+    try:
+        return os.waitid(os.P_PID, one.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False  # it has ended
+
+
+def _let_go_on(one: Carrier) -> None:
+    """Root of its jail has stopped it, and could have it take as long as he likes. Raises JailError."""
+    one.stops += 1
+    if one.stops > _STOPS:
+        raise JailError(f"{one.side}: is stopped by its root, again and again")
+    signal.pidfd_send_signal(one.pidfd, signal.SIGCONT)
 
 
 def _end(one: Carrier) -> None:
