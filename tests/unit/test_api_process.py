@@ -450,11 +450,16 @@ def test_a_time_that_does_not_end(jail: Jail, seconds: float) -> None:
     assert process.wait(seconds) == 0
 
 
-def test_a_user_without_a_name_is_not_root(jail: Jail) -> None:
-    with pytest.raises(JailError, match=r"^: no such user$"):
-        jail.run(["/bin/true"], user="")
-    with pytest.raises(JailError, match=r"^: no such user$"):
-        asyncio.run(jail.arun(["/bin/true"], user=""))
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), [({"user": ""}, ": no such user"), ({"cwd": ""}, "chdir: : No such file or directory")]
+)
+def test_a_name_that_is_empty_is_not_root_and_not_its_directory(
+    jail: Jail, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(JailError, match=f"^{sentence}$"):
+        jail.run(["/bin/true"], **arguments)
+    with pytest.raises(JailError, match=f"^{sentence}$"):
+        asyncio.run(jail.arun(["/bin/true"], **arguments))
 
 
 def test_a_worker_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import locale
 import os
@@ -32,7 +33,7 @@ class Command:
     ) -> None:
         """``jail`` is its jid and the identity of its PID 1.
 
-        Raises ValueError: no words, no name of a variable; JailError: no name of a user.
+        Raises ValueError: no words, no name of a variable; JailError: no name of a user, or of a directory.
         """
         self.args = args
         words = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
@@ -48,6 +49,8 @@ class Command:
         if user is not None and not self._user:
             raise JailError(": no such user")  # and none is root
         self._cwd = "" if cwd is None else os.fsdecode(cwd)
+        if cwd is not None and not self._cwd:
+            raise JailError(f"chdir: : {os.strerror(errno.ENOENT)}")
         self._jail = jail
 
     def packet(self, pipes: Pipes) -> bytes:

@@ -182,6 +182,7 @@ def _main(argv: list[str]) -> int:
         configured = not options.has("R") and _is_configured(options)
         if configured or len(words) > 1 or "*" in words[0]:
             return _configured().remove(options, words, configured)
+        empty_jid_file(options)
         _standing().remove(options, words[0])
         return 0
     if len(words) > 1 or any("=" in word for word in words):
@@ -261,6 +262,7 @@ def _from_command_line(options: Options, params: Parameters) -> int:
             return create(options, params)
         raise JailError(f'"{printing.visible(wanted)}" not found' if wanted else "no jail specified")
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
+        empty_jid_file(options)
         _standing().modify(options, there, params)
         return 0
     if not options.has("r"):
@@ -314,6 +316,15 @@ def open_jid_file(options: Options) -> int:
         return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o666)
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None
+
+
+def empty_jid_file(options: Options) -> None:
+    """The file of -J, where nothing is started: what was in it of another time is not to be taken for an answer.
+
+    Raises JailError.
+    """
+    if not options.plan and (file := open_jid_file(options)) >= 0:
+        posix.close(file)
 
 
 def write_line(fd: int, line: str) -> None:
