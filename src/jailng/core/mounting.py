@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _LARGEST_FILE = 1 << 20
 # After a mount's number in a record: others came with it; its ids are mapped already.
 _RECURSIVE, _MAPPED = "+", "="
-_S_IFMT, _S_IFDIR, _S_IFLNK, _S_IFREG = 0o170000, 0o040000, 0o120000, 0o100000
+_S_IFMT, _S_IFCHR, _S_IFDIR, _S_IFLNK, _S_IFREG = 0o170000, 0o020000, 0o040000, 0o120000, 0o100000
+_NULL = posix.makedev(1, 3)
 
 
 def entries(params: Parameters) -> list[tuple[str, Entry]]:
@@ -56,6 +57,8 @@ def _read(file: str, path: str) -> str:
         raise JailError(f"mount.fstab: {visible(file)}: {getattr(error, 'strerror', error)}") from None
     try:
         status = posix.fstat(fd)
+        if (status.st_mode & _S_IFMT, status.st_rdev) == (_S_IFCHR, _NULL):
+            return ""
         if status.st_mode & _S_IFMT != _S_IFREG:
             raise JailError(f"mount.fstab: {file}: not a regular file")
         if status.st_size > _LARGEST_FILE:
