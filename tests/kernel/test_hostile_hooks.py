@@ -60,7 +60,8 @@ SHAPES = (
     "env LD_PRELOAD=$T/bin/x true", "export PYTHONPATH=$T/bin; true", "find $T/bin -name x -exec {} +", "make -C $T",
     "find $T/bin/x -exec {} \\;", "find $T -name x -exec sh {} +", "env -C $T/bin ./x", "env PATH=$T/bin x",
     "$P/*/bin/x; true", "setarch x86_64 $T/bin/x", "sh -c -e $T/bin/x", "script -c $T/bin/x /dev/null",
-    "trap $T/bin/x 0;", "cd $T && python3 -c 1",
+    "trap $T/bin/x 0;", "cd $T && python3 -c 1", "flock $L.lock -c '$T/bin/x y'", "runuser --command='$T/bin/x y' root",
+    "/usr/bin/time $T/bin/x", "start-stop-daemon --start --exec=$T/bin/x",
 )  # fmt: skip
 
 

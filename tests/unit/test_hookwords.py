@@ -37,10 +37,20 @@ def seen(text: str, hits: bool = True, **known: str) -> list[tuple[int, str, str
         ("eval 'a b'", ["/bin/sh", "eval", "a"]),
         ("env X=1 nice -n a b", ["env", "nice", "nice", "a", "a"]),
         ("\\a 'b", ["/bin/sh", "a"]),
+        ("/usr/bin/time a", ["/usr/bin/time", "a", "a"]),
+        ("su --command='a b' root", ["/bin/sh", "su", "a"]),
+        ("start-stop-daemon --start --exec=/a -- b", ["start-stop-daemon", "/a", "b", "b"]),
+        ("start-stop-daemon -x/a", ["start-stop-daemon", "/a"]),
     ],
 )
 def test_commands(text: str, words: list[str]) -> None:
     assert [word for kind, word, _ in seen(text) if kind == hookwords.PROGRAM] == words
+
+
+@pytest.mark.parametrize("text", ["flock l -c 'a b'", "runuser -c 'a b' root", "watch -g 'a b'", "sg root 'a b'"])
+def test_a_line_for_a_shell(text: str) -> None:
+    assert (hookwords.PROGRAM, "a", "/cwd") in seen(text, hits=False)
+    assert (hookwords.PROGRAM, "a", "/cwd") not in seen("env X='a b' c", hits=False)
 
 
 def test_where() -> None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # Before a command, which follows: words of the shell's, and programs that execute one of their operands.
 _KEYWORDS = frozenset("! { } ( ) if then elif else while until do time coproc".split())
 _RUNNERS = frozenset(
-    "builtin busybox choom chrt command doas env eval exec flock i386 ionice linux32 linux64 ltrace nice nohup "
-    "nsenter numactl parallel prlimit runuser setarch setpriv setsid start-stop-daemon stdbuf strace su sudo "
-    "systemd-run taskset timeout toybox unshare watch x86_64 xargs".split()
+    "builtin busybox choom chrt chronic command doas env eval exec flock i386 ionice linux32 linux64 ltrace nice nohup "
+    "nsenter numactl parallel prlimit runuser setarch setpriv setsid sg start-stop-daemon stdbuf strace su sudo "
+    "systemd-run taskset time timeout toybox unshare watch x86_64 xargs".split()
 )
 # Programs that do what the first file among their operands says, and the letters of options that give that text itself.
 _SHELLS = frozenset("sh ash bash dash ksh mksh zsh".split())
@@ -33,6 +33,8 @@ _LOADED = frozenset(
     "BASH_ENV ENV LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD PERL5LIB PERLLIB PYTHONHOME PYTHONPATH RUBYLIB".split()
 )
 _DECLARING = frozenset("declare export local readonly typeset".split())
+# Options of those that have the program, or a line for a shell, in the same word.
+_GLUED = ("--command=", "--exec=", "--startas=")
 _FINDS = ("-exec", "-execdir", "-ok", "-okdir")
 _OPERATORS = ";&|\n()"
 _DEEPEST = 4  # sh -c in sh -c
@@ -199,6 +201,9 @@ class _State:
                     inner = _State(dict(self.known), self.cwd)
                     inner._be_given(operands[operands.index(text) + 1 :], 0)
                     yield from inner.script(text, depth + 1)
+            for word in operands:
+                if word and word.startswith(_GLUED):
+                    yield from self._told(name, word, depth)
             if name == "su":
                 yield from self._as_another(operands, path)
         elif name == "find":
@@ -229,7 +234,21 @@ class _State:
             elif word and word[0] != "-" and "=" not in word and (yield PROGRAM, word, state.cwd, path):
                 yield from state.command(operands[at:], depth + 1)
                 return
+            else:
+                yield from state._told(name, word, depth)
             before = word
+
+    def _told(self, name: str, word: str, depth: int) -> Found:
+        """What is executed by a word that is no program: a line for a shell, as flock(1) takes it, or a part of it."""
+        text = ""
+        if word.startswith(_GLUED):
+            text = word.partition("=")[2]
+        elif name == "start-stop-daemon" and word[:2] in ("-x", "-a"):
+            text = word[2:]
+        elif word[:1] != "-" and len(word.split()) > 1 and "=" not in word.split()[0]:
+            text = word
+        if text:
+            yield from _State(dict(self.known), self.cwd).script(text, depth + 1)
 
     def _as_another(self, operands: list[str | None], path: str) -> Found:
         """The shell that su(1) is told, and the script that it hands on to one."""
