@@ -408,6 +408,20 @@ def test_what_only_the_jail_s_own_files_tell(make: Command, jexec: Command, sysl
     assert 'rule "jail:cell:shmsize:log=4096" matched by pid 0' in syslog.recv(4096).decode()
 
 
+def test_nothing_of_the_caller_s_is_kept_open(rctl: Command, make: Command, checkout: Path) -> None:
+    """A lock that he holds, say, or a pipe at whose end somebody waits: by the warden, by the broker."""
+    make("persist")
+    for words in (
+        ("rctl", "-a", "jail:cell:wallclock:log=100000"),
+        ("jail", "-c", "jid=8", "name=other", "path=/", "persist", "children.max=1"),
+    ):
+        hears, tells = os.pipe()
+        subprocess.run([checkout / "bin" / words[0], *words[1:]], pass_fds=[tells], check=True, env=ENVIRONMENT)
+        os.close(tells)
+        ends(hears)
+    os.close(warden())
+
+
 def test_what_is_not_counted_keeps_nothing_else_from_being_watched(make: Command, syslog: socket.socket) -> None:
     """A jail without a quota has no use of the disk."""
     make("persist", _SLEEP, "ng.limits=disk:log=0,maxproc:log=0")

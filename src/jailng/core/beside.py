@@ -28,24 +28,43 @@ _ROUNDS = 8
 _PATIENCE, _TRIES = 1.0, 50
 
 
-def start(record: Record, module: str, *numbers: int, blocked: tuple[int, ...] = ()) -> str:
+def start(
+    record: Record, module: str, *numbers: int, blocked: tuple[int, ...] = (), handed: tuple[int, ...] = ()
+) -> str:
     """Start ``main`` of a module with the jid, PID 1's pid, its pidfd's inode and more numbers; which process that is.
 
-    These signals wait until it wants them. Raises JailError.
+    These signals wait until it wants them; it has these descriptors by their numbers. Raises JailError.
     """
     pid, _, inode = record.init.partition(" ")
-    return spawn(interpreter.command(module, record.jid, int(pid), int(inode), *numbers), blocked)
+    return spawn(interpreter.command(module, record.jid, int(pid), int(inode), *numbers), blocked, handed)
 
 
-def spawn(argv: list[str], blocked: tuple[int, ...] = ()) -> str:
+def spawn(argv: list[str], blocked: tuple[int, ...] = (), handed: tuple[int, ...] = ()) -> str:
     """Start the interpreter in a session of its own; which process that is (linux/processid.py). Raises JailError."""
-    # None of the caller's streams: who waits for their end would wait for the jail's.
-    streams = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
     try:
-        started = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=streams, setsid=True, setsigmask=blocked)
+        # Nothing of the caller's: who waits for his streams' end, or for a lock of his, would wait for the jail's.
+        files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            *[(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)],
+            *[(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inherited() if fd > 2 and fd not in handed],
+        ]
+        for fd in handed:
+            posix.set_inheritable(fd, True)
+        started = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=files, setsid=True, setsigmask=blocked)
         return processid.of(started)
     except OSError as error:
         raise JailError(f"{interpreter.PYTHON}: {error.strerror}") from None
+
+
+def _inherited() -> list[int]:
+    """The descriptors that outlive an exec."""
+    found: list[int] = []
+    for name in posix.listdir("/proc/self/fd"):
+        try:
+            if posix.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:  # by which they were listed
+            pass
+    return found
 
 
 def named(jid: int, who: Callable[[Record], str]) -> Record | None:

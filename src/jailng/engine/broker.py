@@ -31,9 +31,8 @@ def ensure(record: Record) -> None:
         cgroup.make(f"{record.cgroup}/broker")  # now, while nobody can take the jail's away
         deviceprogram.free(f"{record.cgroup}/broker")  # it makes the device nodes of other jails
         argv = interpreter.command("jailng.engine.brokerage", listening.fileno(), record.jid)
-        posix.set_inheritable(listening.fileno(), True)
         with elsewhere.Network(record):  # in which it makes jails
-            started = beside.spawn(argv)
+            started = beside.spawn(argv, handed=(listening.fileno(),))
     except (JailError, OSError) as error:
         raise JailError(f"children.max: {explain(error)}") from None
     finally:

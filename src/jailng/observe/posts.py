@@ -81,12 +81,11 @@ def ensure(record: Record, kind: str) -> None:
         return
     hears, tells = posix.pipe2(posix.O_CLOEXEC)
     try:
-        posix.set_inheritable(tells, True)
         again = int(kind in record.posts)
         try:
             with elsewhere.Network(record):
-                number = list(KINDS).index(kind)
-                started = beside.start(record, "jailng.observe.post", number, tells, again, blocked=(_SIGHUP,))
+                numbers = (list(KINDS).index(kind), tells, again)
+                started = beside.start(record, "jailng.observe.post", *numbers, blocked=(_SIGHUP,), handed=(tells,))
         finally:
             posix.close(tells)
         record.append([f"post {kind} {started}"])
