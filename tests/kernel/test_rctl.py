@@ -283,6 +283,15 @@ def test_a_jail_that_goes_without_has_rules(rctl: Command, jail: Command, small_
     assert jail("-m", "jid=7", "name=other").returncode == 0
     assert lines(rctl("-r", ":")) == lines(jail("-r", "other")) == []
 
+    assert lines(rctl("-a", "jail:cell:nshm:deny=5", "jail:cell:nthr:deny=64")) == []
+    shared = ("sysvshm=inherit", "sysvsem=inherit", "sysvmsg=inherit")
+    assert jail("-c", "jid=7", "name=cell", *words, *shared).returncode == 0
+    assert lines(rctl("-a", "jail:cell:openfiles:deny=99")) == []
+    assert jail("-m", "jid=7", "ng.limits=maxproc:deny=8").returncode == 0
+    assert rctl("-a", "jail:cell:nsem:deny=5", "jail:cell:msgqqueued:deny=5").returncode == 2
+    assert jail("-m", "jid=7", "ng.limits=msgqqueued:deny=6").returncode == 1
+    assert lines(jail("-r", "cell")) == []
+
 
 def test_a_rule_that_another_needs_stays(rctl: Command, make: Command, stage: Stage) -> None:
     """With cgroup v1, swap is limited together with memory."""

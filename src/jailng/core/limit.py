@@ -96,14 +96,13 @@ class HoldInner(Operation):
 
 def of(record: Record) -> list[Limit]:
     """What a jail is held to: its own limits, and the rules of rctl(8) about its name. Raises JailError."""
-    return with_rules(own(record), record)
+    return held(with_rules(limits_of.read([record.params.get("ng.limits", "")]), record), record)
 
 
-def own(record: Record) -> list[Limit]:
-    """Those of its parameter; with ng.lenient as far as this kernel can hold a jail to them. Raises JailError."""
+def held(limits: list[Limit], record: Record) -> list[Limit]:
+    """These, for a jail with ng.lenient as far as this kernel can hold it to them."""
     from jailng.params.model import Parameters
 
-    limits = limits_of.read([record.params.get("ng.limits", "")])
     if record.params.get("ng.lenient") != "true":
         return limits
     return possible(limits, Parameters.from_texts(record.params))

@@ -269,7 +269,12 @@ def _limit(record: Record, params: Parameters) -> None:
     texts = params.strings("ng.limits")
     same = texts == Parameters.from_texts(record.params).strings("ng.limits")
     try:
-        limit.set_limits(record, limit.of(record) if same else limit.with_rules(read(texts), record))
+        if same:
+            limit.set_limits(record, limit.of(record))
+            return
+        wanted = limit.with_rules(read(texts), record)
+        limit.check([*limit.held(limit.with_rules([], record), record), *read(texts)], params)
+        limit.set_limits(record, limit.held(wanted, record))
     except JailError as error:
         raise JailError(f"ng.limits: {error}") from None
 

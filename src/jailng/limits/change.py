@@ -15,7 +15,6 @@ from jailng.params.model import Parameters
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.limits.rule import Rule
-    from jailng.params.limit import Limit
 
 # Why rules are about jails alone.
 _SUBJECTS = {
@@ -52,17 +51,21 @@ def _check(rule: Rule) -> None:
     why = _SUBJECTS.get(rule.subject) or unsupported(limit)
     if limit.action == more and not why:
         try:
-            kernel.check([*_beside(rule), limit], Parameters())
+            _check_kernel(rule)
         except JailError as error:
             why = str(error)
     if why:
         raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {why}")
 
 
-def _beside(rule: Rule) -> list[Limit]:
-    """What else there is for the jail: one limit may need another."""
-    record = registry.find(rule.id)
-    return [*[other.limit for other in database.of_jail(rule.id)], *(kernel.own(record) if record is not None else [])]
+def _check_kernel(rule: Rule) -> None:
+    """With what else there is for the jail, since one limit may need another. Raises JailError."""
+    limits, record = [other.limit for other in database.of_jail(rule.id)], registry.find(rule.id)
+    if record is None:
+        kernel.check([*limits, rule.limit], Parameters())
+    else:
+        there = kernel.held([*limits, *standing.own(record)], record)
+        kernel.check([*there, rule.limit], Parameters.from_texts(record.params))
 
 
 def remove(rule: Rule) -> None:

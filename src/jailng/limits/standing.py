@@ -68,7 +68,7 @@ def rename(record: Record, name: str) -> None:
 
     now = _texts(name)
     if now != record.rules or record.limiting:
-        limit.set_limits(record, [*limit.own(record), *read([now])])
+        limit.set_limits(record, limit.held([*own(record), *read([now])], record))
         record.append([f"rules {now}", "limited"])
         fresh.resize(record)
 
