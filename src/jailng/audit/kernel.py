@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -93,8 +94,19 @@ def _lacks_resource(what: str) -> bool:
         return not _capabilities() >> _CAP_SYS_RESOURCE & 1
     if what.startswith("huge pages"):
         return all(_number(f"/proc/sys/vm/{file}") == 0 for file in ("nr_hugepages", "nr_overcommit_hugepages"))
+    if what.startswith("other threads of the core"):
+        return _has_no_cookies()
     if what.startswith("wake the machine up by"):
         return not os.path.isdir("/sys/class/rtc") or not os.listdir("/sys/class/rtc")
+    return False
+
+
+def _has_no_cookies() -> bool:
+    """Whether the kernel, or the machine, has no core scheduling: PR_SCHED_CORE_GET."""
+    try:
+        call("prctl", 62, 0, 0, 0, ctypes.create_string_buffer(8))
+    except OSError:
+        return True
     return False
 
 

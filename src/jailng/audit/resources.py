@@ -23,6 +23,7 @@ _LIMITS = {
     "SIGPENDING": resource.RLIMIT_SIGPENDING,
 }
 _SHM_HUGETLB, _RMID = 0o4000, 0
+_PR_SCHED_CORE, _PR_SCHED_CORE_CREATE = 62, 1
 
 
 def _raise(number: int, facts: Facts) -> Verdict:
@@ -60,6 +61,25 @@ for _name, _number in (("SCHED_FIFO", os.SCHED_FIFO), ("SCHED_RR", os.SCHED_RR))
 def _deadline(facts: Facts) -> Verdict:
     attributes = struct.pack("=IIQiIQQQ", 48, 6, 0, 0, 0, 10_000_000, 100_000_000, 100_000_000)
     return tried(lambda: call("sched_setattr", 0, attributes, 0))
+
+
+@probe("resources: a shorter slice than others have")
+def _slice(facts: Facts) -> Verdict:
+    """Whoever wants less of it at a time comes first (Linux 6.12)."""
+    attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, 1_000_000, 0, 0)
+    return tried(lambda: call("sched_setattr", 0, attributes, 0), EXPOSED)
+
+
+@probe("resources: the kernel's own slice for what is forked (SCHED_RESET_ON_FORK)")
+def _reset(facts: Facts) -> Verdict:
+    policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+    return tried(lambda: os.sched_setscheduler(0, policy, os.sched_param(0)), EXPOSED)
+
+
+@probe("resources: other threads of the core kept idle (core scheduling)")
+def _core(facts: Facts) -> Verdict:
+    """A cookie of its own, which goes with the process."""
+    return tried(lambda: call("prctl", _PR_SCHED_CORE, _PR_SCHED_CORE_CREATE, 0, 0, 0), EXPOSED)
 
 
 @probe("resources: real-time input and output")
