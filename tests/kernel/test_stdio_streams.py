@@ -63,6 +63,17 @@ def _opened(kind: str, directory: Path) -> Iterator[int]:
             os.close(open_fd)
 
 
+def test_a_pipe_is_opened_anew(tmp_path: Path) -> None:
+    """Whoever writes there next is not told to try again later, whatever was made of it inside."""
+    argv = ["/usr/bin/python3", "-IS", "-c", "import os\nfor fd in (0, 1, 2): os.set_blocking(fd, False)"]
+    ends = [os.pipe(), os.pipe()]
+    with started(*argv, stdin=ends[0][0], stdout=ends[1][1], stderr=ends[1][1]) as process:
+        assert process.wait() == 0
+    assert os.get_blocking(ends[0][0]) and os.get_blocking(ends[1][1])
+    for fd in (*ends[0], *ends[1]):
+        os.close(fd)
+
+
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["terminal", "fifo", "tcp", "file", "zero", "null"])
 def test_a_descriptor_of_the_host_never_goes_in(kind: str, index: int, tmp_path: Path) -> None:

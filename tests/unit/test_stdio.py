@@ -100,7 +100,8 @@ def test_what_leads_to_one_peer_goes_in_as_it_is(kind: str, opened: Opened, null
     for fds in ((fd, null, null), (null, fd, null), (null, null, fd)):
         with prepared(*fds) as streams:
             index = fds.index(fd)
-            assert streams.inside[index] == fd
+            assert os.path.samestat(os.fstat(streams.inside[index]), os.fstat(fd))
+            assert (streams.inside[index] == fd) is (kind != "pipe")  # which is opened anew
             assert streams.passed == [index]
             assert not any(streams.owned)
             assert not streams.pumps
@@ -178,6 +179,8 @@ def test_nothing_is_overwritten_on_the_way_in(opened: Opened) -> None:
         with prepared(1, 0, 0) as streams:
             assert min(streams.inside) > 2
             assert all(os.path.samestat(os.fstat(fd), os.fstat(pipe)) for fd in streams.inside)
+        for fd in (0, 1):
+            os.dup2(opened.pair(socket.SOCK_STREAM), fd)
         with prepared(0, 1, 0) as streams:
             assert streams.inside[:2] == [0, 1]
     finally:
@@ -190,7 +193,7 @@ def test_unattended_there_is_nothing_to_attend_to(opened: Opened, tmp_path: Path
     pipe, file, root = opened.pipe(), opened.file(tmp_path / "file"), opened.keep(os.open("/", os.O_PATH))
     for fd in (file, opened.terminal()):
         streams = stdio.prepare(root, os.getuid(), (pipe, fd, fd), attended=False)
-        assert streams.inside[0] == pipe
+        assert os.path.samestat(os.fstat(streams.inside[0]), os.fstat(pipe))
         assert {os.fstat(fd).st_rdev for fd in streams.inside[1:]} == {os.makedev(1, 3)}
         assert not streams.pumps
         streams.close()

@@ -30,6 +30,7 @@ _S_IFSOCK = 0o140000
 _TIOCSCTTY = 0x540E
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
+_MODES = {0: posix.O_RDONLY, 0o400: posix.O_RDONLY, 0o200: posix.O_WRONLY, 0o600: posix.O_RDWR}
 NEWBORN = -1  # for the root of a jail whose tree is being made, and that nobody has entered
 ELSEWHERE = -2  # for that of one to which the descriptors are sent (core/nested.py)
 _NULL = posix.makedev(1, 3)
@@ -188,7 +189,7 @@ def _give(streams: Streams, index: int, status: list[stat_result | None], root: 
         else:
             streams.inside[index] = _null_of(streams, root)
     elif _leads_nowhere_else(fd, own):
-        streams.inside[index] = fd
+        streams.inside[index] = _anew(streams, fd, own)
         streams.passed.append(index)
     elif index == 2 and streams.owned[1] and _is_same_file(streams.host, status):
         streams.inside[2] = streams.inside[1]
@@ -205,6 +206,20 @@ def _leads_nowhere_else(fd: int, status: stat_result) -> bool:
     if kind == _S_IFIFO:  # one with a name can be opened, and has an owner, mode and path of the host's
         return posix.readlink(f"/proc/self/fd/{fd}").startswith("pipe:[")  # a path begins with a slash
     return kind == _S_IFSOCK and _is_connected_unix(fd)
+
+
+def _anew(streams: Streams, fd: int, status: stat_result) -> int:
+    """A pipe opened anew: what fcntl(2) makes of it inside (O_NONBLOCK) is not for all on the host who share ``fd``."""
+    if status.st_mode & _S_IFMT != _S_IFIFO:
+        return fd
+    place = f"/proc/self/fd/{fd}"
+    try:
+        # The link's mode is the descriptor's (proc_pid_fd(5)); fcntl(2) would be a module more.
+        anew = posix.open(place, _MODES[posix.lstat(place).st_mode & 0o600] | posix.O_CLOEXEC)
+    except OSError:
+        return fd  # another user's, as where this is inside a jail
+    streams.temporary.append(anew)
+    return anew
 
 
 def _is_connected_unix(fd: int) -> bool:
