@@ -19,6 +19,7 @@ from jailng.core import image, project, quota, registry
 from jailng.errors import JailError
 from jailng.linux import loop
 from jailng.linux import quota as kernel
+from jailng.params.model import Parameters
 from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.debian import small
@@ -507,3 +508,12 @@ def test_what_has_no_quota_tells_of_none(small_root: Path, jail: Command) -> Non
 def test_a_program_that_is_missing_is_named() -> None:
     with pytest.raises(JailError, match=r"^mkfs\.none is not installed \(package e2fsprogs\)$"):
         image._run(["mkfs.none"], [])
+
+
+def test_of_two_limits_the_last_counts() -> None:
+    params = Parameters()
+    params.add("ng.limits", "disk:deny=16M,disk:log=1M,disk:deny=64M")
+    asked = quota.wanted(params)
+    assert asked is not None and asked.bytes == 64 * M
+    least = quota.wanted(params, f"disk:deny={8 * M}")
+    assert least is not None and least.bytes == 8 * M

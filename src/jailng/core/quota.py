@@ -12,6 +12,7 @@ from jailng.core import rootfs
 from jailng.errors import JailError, explain
 from jailng.linux import mountfd
 from jailng.linux import quota as kernel
+from jailng.params.limit import read
 from jailng.params.quota import Quota, parse
 from jailng.params.values import visible
 
@@ -27,8 +28,8 @@ _DISK = "disk:deny="
 
 def wanted(params: Parameters, rules: str = "") -> Quota | None:
     """What ng.quota asks for, with the least that a limit of ``disk`` leaves of it; ``rules`` are those of rctl(8)."""
-    texts = [text for given in (*params.strings("ng.limits"), rules) for text in given.split(",")]
-    limits = [int(text.removeprefix(_DISK)) for text in texts if text.startswith(_DISK)]
+    given = [*read(params.strings("ng.limits")), *read([rules])]
+    limits = [limit.amount for limit in given if limit.text.startswith(_DISK)]
     text = params.text("ng.quota")
     quota = parse(text) if text else Quota(min(limits)) if limits else None
     return _less(quota, min(limits)) if quota is not None and limits else quota
