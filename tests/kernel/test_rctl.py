@@ -180,6 +180,20 @@ REFUSED = [
             "a process is limited by setrlimit(2): see prlimit(1)"
         ),
     ),
+    (
+        "-a jail:0:maxproc:deny=5",
+        (
+            "failed to add rule 'jail:0:maxproc:deny=5': Operation not supported: "
+            "jail 0 is the host, and it is jails that are limited, and what they use that is counted"
+        ),
+    ),
+    (
+        "-u jail:0",
+        (
+            "failed to show resource consumption for 'jail:0': Operation not supported: "
+            "jail 0 is the host, and it is jails that are limited, and what they use that is counted"
+        ),
+    ),
     ("user:nobody-here", "malformed rule 'user:nobody-here': unknown user 'nobody-here'"),
     ("-l :", "failed to get limits for ':': Invalid argument"),
     ("-l user:0", "failed to get limits for 'user:0': Operation not supported"),
@@ -232,6 +246,15 @@ def test_a_rule_is_there_before_the_jail_and_after_it(
         assert "can't fork" in jexec("cell", "/bin/busybox", "sh", "-c", _FORK).stderr
         assert jail("-r", "cell").returncode == 0
         assert lines(rctl()) == [rule]
+
+
+def test_a_number_by_which_none_ran(rctl: Command, make: Command) -> None:
+    rules = ["jail:cell:openfiles:deny=88", "jail:7:openfiles:deny=99"]
+    assert lines(rctl("-a", rules[1])) == []
+    make("persist")
+    assert lines(rctl("-a", "jail:7:openfiles:deny=88")) == []
+    assert lines(rctl("jail:7")) == rules
+    assert lines(rctl("-r", "jail:7")) == lines(rctl()) == []
 
 
 def test_a_rule_comes_from_a_command_of_the_jail_s_own(

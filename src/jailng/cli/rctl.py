@@ -13,7 +13,7 @@ from jailng.core import index, registry
 from jailng.errors import JailError, UsageError, explain
 from jailng.limits import database
 from jailng.limits.change import add, remove
-from jailng.limits.rule import expanded, humanized, parse
+from jailng.limits.rule import Rule, expanded, humanized, parse
 from jailng.limits.shown import applying, usage
 from jailng.linux import ns
 from jailng.params.values import visible
@@ -63,17 +63,26 @@ def _serve(mode: str, text: str, human: bool) -> None:
     if os.geteuid() != 0 or ns.is_jailed():
         raise _error(errno.EPERM)
     rule = parse(text)
+    given = rule.id
     if rule.subject == "jail":
-        rule.id = _name_of(rule.id)
+        rule.id = _name_of(given)
+    # A rule that was added when no jail ran by that number is about a jail of that name.
+    by_number = parse(text) if rule.id != given else None
     if mode == "a":
         add(rule)
     elif mode == "r":
-        remove(rule)
+        there = [one for one in (rule, by_number) if one is not None and any(map(one.matches, database.read()))]
+        for one in there or [rule]:
+            remove(one)
     elif mode == "u":
         _say([f"{name}={humanized(used) if human else used}" for name, used in usage(rule).items()])
     else:
-        rules = applying(rule) if mode == "l" else database.in_order(list(filter(rule.matches, database.read())))
-        _say([one.shown(human) for one in rules])
+        _say([one.shown(human) for one in (applying(rule) if mode == "l" else _matched(rule, by_number))])
+
+
+def _matched(rule: Rule, other: Rule | None) -> list[Rule]:
+    found = [one for one in database.read() if rule.matches(one) or (other is not None and other.matches(one))]
+    return database.in_order(found)
 
 
 def _name_of(name: str) -> str:

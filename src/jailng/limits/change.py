@@ -24,6 +24,9 @@ _SUBJECTS = {
 }
 
 
+HOST = "jail 0 is the host, and it is jails that are limited, and what they use that is counted"
+
+
 def add(rule: Rule) -> None:
     """Add a rule; where the jail runs it counts at once. Raises JailError, OSError; nothing has changed then."""
     rule.per = rule.per or rule.subject
@@ -48,7 +51,7 @@ def _check(rule: Rule) -> None:
     more = RESOURCES[limit.resource][1]
     if limit.action in ("deny", "throttle") and limit.action != more:
         raise _error(errno.EOPNOTSUPP)
-    why = _SUBJECTS.get(rule.subject) or unsupported(limit)
+    why = _SUBJECTS.get(rule.subject) or (HOST if rule.id == "0" else "") or unsupported(limit)
     if limit.action == more and not why:
         try:
             _check_kernel(rule)

@@ -8,6 +8,7 @@ import posix
 from jailng.core import limit as kernel
 from jailng.core import registry
 from jailng.limits import database, standing
+from jailng.limits.change import HOST
 from jailng.linux import membership, ns
 from jailng.params.limit import RESOURCES
 
@@ -56,6 +57,8 @@ def usage(rule: Rule) -> dict[str, int]:
         raise _error(errno.EINVAL)
     if rule.subject != "jail":
         raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: what is counted is what jails use")
+    if rule.id == "0":
+        raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {HOST}")
     record = registry.find(rule.id)
     if record is None:
         return dict.fromkeys(RESOURCES, 0)
