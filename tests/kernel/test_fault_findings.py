@@ -12,7 +12,7 @@ import pytest
 
 from jailng.core import outfit, registry, undo
 from jailng.errors import JailError
-from jailng.linux import cgroup, cgroupend, controller
+from jailng.linux import cgroup, cgroupend, controller, ns
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.networks import Namespace, ip, run
 
@@ -137,7 +137,7 @@ def test_no_memory_to_be_root_again(checkout: Path, jail: Command, small_root: P
 def test_a_jail_that_cannot_be_killed_at_once(
     jail: Command, jls: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies all the same: PID 1 is killed by itself, and takes the others along."""
+    """It dies all the same: PID 1 is killed by itself, and takes the others along, before they are come to."""
     start = "exec.start=sleep 100 >/dev/null 2>&1 &"
     assert jail("-c", "name=a", f"path={small_root}", "persist", start).returncode == 0
     record = registry.find("a")
@@ -149,7 +149,12 @@ def test_a_jail_that_cannot_be_killed_at_once(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         write(path, text)
 
+    def slowly(pidfd: int, number: int) -> None:
+        ns.pidfd_send_signal(pidfd, number)
+        assert ns.ends_within(pidfd, 10)
+
     monkeypatch.setattr(cgroup, "write", refusing)
+    monkeypatch.setattr(cgroupend, "pidfd_send_signal", slowly)
     cgroupend.remove(record.cgroup, undo.LEAVES)
     assert jls("-j", "a").returncode == 1
     jail("-r", "a")

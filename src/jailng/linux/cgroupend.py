@@ -40,7 +40,10 @@ def kill(path: str, leaves: tuple[str, ...]) -> None:
         if error.errno == ENOENT or not dying:
             raise
         for fd in dying:
-            pidfd_send_signal(fd, _SIGKILL)
+            try:
+                pidfd_send_signal(fd, _SIGKILL)
+            except ProcessLookupError:
+                pass  # PID 1, which was killed before it, has taken it along
 
 
 def _hurry(path: str) -> None:
