@@ -351,6 +351,31 @@ def test_disks(cell: Cell) -> None:
     assert cell.counter("io", "blkio.throttle.write_iops_device", "io.max") == ""
 
 
+def test_disks_of_jails_in_it(cell: Cell, jail: Command, jexec: Command) -> None:
+    """Whether they were made before the limit or after it, and have one of their own, or had one before the outer."""
+    if controller.hierarchy("io") is None:
+        pytest.skip("the stage has not the controller io")
+    cell.make("children.max=3")
+    for name in ("before", "own", "after"):
+        if name == "after":
+            cell.sh("sleep 1000 >/dev/null 2>&1 &")
+            cell.change("readbps:throttle=1M")
+        words = ["ng.limits=readbps:throttle=1G"] if name == "own" else []
+        made = jail("-c", f"name=cell.{name}", f"path={cell.root}", "persist", *words)
+        assert (made.returncode, made.stderr) == (0, "")
+    for name in ("cell", "cell.before", "cell.own", "cell.after"):
+        assert jexec(name, "sh", "-c", "sleep 1000 >/dev/null 2>&1 &").returncode == 0
+        record = _record(name)
+        for pid in [*cgroup.members(record.members), *([] if name == "cell" else [record.init_pid])]:
+            assert f"/{PER_JAIL}" in _cgroup_of(pid, "blkio" if controller.hierarchy("io") else ""), name
+    assert cell.jail("-r", "cell.own").returncode == 0
+
+
+def _cgroup_of(pid: int, name: str) -> str:
+    lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    return next(path for _, names, path in lines if name in names.split(","))
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

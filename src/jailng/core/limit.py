@@ -85,6 +85,7 @@ class HoldInner(Operation):
 
     def apply(self, slots: Slots) -> None:
         """All of it goes with the jail. Raises JailError, OSError."""
+        _join_outer(self.record)
         above = _with({}, _all_above(self.record))
         if any(name in above for name in _OWN):
             ownlimit.apply(self.record, above)
@@ -249,11 +250,19 @@ def place(record: Record, name: str) -> str:
             controller.hand_down(record.cgroup, [name])
         return record.cgroup
     directory = controller.directory(name, record.cgroup)
-    if not cgroup.exists(directory):
+    if name not in record.controllers.split():  # the directory may be there for that of a jail in it
         record.append([f"controllers {' '.join([*record.controllers.split(), name])}"])
         controller.make(name, record.cgroup)
         _still(record, lambda: gathering.gather(record.cgroup, directory))
     return directory
+
+
+def _join_outer(record: Record) -> None:
+    """Have PID 1 of a jail in another be throttled with that: in v1 it was born where its maker is. Raises OSError."""
+    if controller.hierarchy("io"):
+        there = [found for path in controller.outwards(record.cgroup) if (found := controller.existing("io", path))]
+        if there:
+            gathering.gather(record.cgroup, there[0])
 
 
 def _still(record: Record, work: Callable[[], None]) -> None:
@@ -321,7 +330,10 @@ def _set_disks(record: Record, amounts: Amounts) -> None:
     wanted = {name: amounts[name] for name in throttle.RESOURCES if name in amounts}
     if not wanted and controller.hierarchy("io") and not controller.existing("io", record.cgroup):
         return  # it never had any
-    throttle.apply(record, place(record, "io"), wanted)
+    here = place(record, "io")
+    if wanted and controller.hierarchy("io"):
+        _still(record, lambda: gathering.gather(record.cgroup, here))
+    throttle.apply(record, here, wanted)
 
 
 def _set_room(record: Record, amounts: Amounts) -> None:

@@ -116,18 +116,19 @@ def open_later(program: Program, controllers: list[str]) -> list[tuple[str, Kept
 
 
 def join_later(program: Program, tops: list[tuple[str, Kept]], path: str) -> None:
-    """Join the jail's directories there, those that it has by now.
+    """Join the jail's directories there, those that it has by now; if it has none, that of the jail that it is in.
 
     To be called with the host's privileges by a process that is a member already: whoever gives the jail a directory
     makes it first, and then moves the members that there are.
     """
     for name, top in tops:
-        tasks = program.text(f"{controller.below(name, '.', path)}/tasks")
-        opening = program.here()
-        label = f"cgroup {name}"
-        program.must("openat", top, tasks, posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=_TASKS, unless=ENOENT, label=label)
-        join_cgroups(program, [Kept(_TASKS)])
-        program.skip(opening)
+        how = posix.O_WRONLY | posix.O_CLOEXEC
+        for directory in dict.fromkeys([controller.below(name, ".", one) for one in controller.outwards(path)[::-1]]):
+            tasks = program.text(f"{directory}/tasks")
+            opening = program.here()
+            program.must("openat", top, tasks, how, 0, keep=_TASKS, unless=ENOENT, label=f"cgroup {name}")
+            join_cgroups(program, [Kept(_TASKS)])
+            program.skip(opening)
 
 
 def orphan(program: Program, home: int, given: Sequence[int], label: str = "", slice_of: int = 0) -> None:

@@ -76,6 +76,12 @@ def below(name: str, top: str, path: str) -> str:
     return f"{top}/{path.replace('/members/', '/')}"
 
 
+def outwards(path: str) -> list[str]:
+    """The cgroup2 path of a jail, and those of the jails that it is in, the outermost last."""
+    parts = path.split("/members/")
+    return ["/members/".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
 def held(directory: str) -> int:
     """The descriptor that a path leads by, of a hierarchy that this process has mounted; -1: by none."""
     number = directory.removeprefix("/proc/self/fd/").partition("/")[0]
