@@ -322,6 +322,33 @@ def test_rules_are_there_again_after_a_flush(lan: Namespace, cell: Cell) -> None
         assert peer_of(there.listen(JAIL), lan.connect(HOST, 8080)) == PEER
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_rules_change_after_a_flush(lan: Namespace, cell: Cell, alone: bool) -> None:
+    """And all else is there again: the change did not find the table to which it belongs, and was refused."""
+
+    def change(rule: str) -> None:
+        done = cell.jail("-m", "name=cell", f"ng.rdr={rule}")
+        assert (done.returncode, done.stderr) == (0, "")
+
+    cell(f"tcp {HOST} 8080 -> 80")
+    if not alone:
+        cell(f"tcp {HOST} 9090 -> 80", name="other", words=("ip4.addr=198.51.100.11",))
+    before = ruleset()
+    run("nft", "flush", "ruleset")
+    change(f"tcp {HOST} 8081 -> 80")
+    with inside("cell") as there:
+        listener = there.listen(JAIL)
+        assert peer_of(listener, lan.connect(HOST, 8081)) == PEER
+        with pytest.raises(ConnectionRefusedError):
+            lan.connect(HOST, 8080)
+    run("nft", "flush", "ruleset")
+    change("")
+    assert ("table inet jailng_rdr" in ruleset()) is not alone
+    change(f"tcp {HOST} 8080 -> 80")
+    after = ruleset()
+    assert sorted(after.replace(",", "").split()) == sorted(before.replace(",", "").split())
+
+
 def test_nft_reads_what_it_lists(lan: Namespace, cell: Cell, tmp_path: Path) -> None:
     cell("tcp,udp on ep0 from 203.0.113.0/24 any 8000-8010 -> 8000-8010 log web group 5", f"tcp {HOST} 80 -> 80")
     listed = ruleset()

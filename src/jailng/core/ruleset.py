@@ -159,6 +159,7 @@ def change(record: Record, params: Parameters) -> None:
         return
     if before.differs(after):
         _check_alone(after)
+    firewall.hold([])  # where somebody has flushed all rules, what the records tell of stands again first
     below = [one for one in registry.below(record.name) if one.alive() and one.netns == record.netns]
     policies = [after, *[policy.of(one, record, params) for one in below]]
     settled = all(policy.is_settled(one) for one in (record, *below))
