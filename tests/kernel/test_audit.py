@@ -186,3 +186,41 @@ def test_killed(cell: str, jailctl: Command, checkout: Path) -> None:
     assert list(PLACES.iterdir())
     planted.clear()
     assert not list(PLACES.iterdir())
+
+
+def test_links_in_its_way(jailctl: Command, small_root: Path) -> None:
+    """Who may write to /tmp does not have root take away what a link there leads to."""
+    kept = small_root / "kept/file"
+    kept.parent.mkdir()
+    kept.write_text("")
+    # Of the pids to come, of which one was the audit's own.
+    last = int(Path("/proc/sys/kernel/ns_last_pid").read_text())
+    links = [small_root / f"tmp/.jailng-probe-{pid}" for pid in range(last, last + 300)]
+    for link in links:
+        link.symlink_to("/kept")
+    _audit(jailctl, "-c", "files", "--", "chroot", str(small_root))
+    there = kept.exists(), all(link.is_symlink() for link in links)
+    for link in links:
+        link.unlink(missing_ok=True)
+    shutil.rmtree(kept.parent)
+    assert there == (True, True)
+
+
+def test_what_killed_attempts_have_left(jailctl: Command, small_root: Path) -> None:
+    """It is taken away where nobody else could write to it; what a living one has stays, without a /proc, too."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = small_root / f"tmp/.jailng-probe-{gone.pid}-0"
+    left.mkdir(0o700)
+    (left / "file").write_text("")
+    (left / "point").mkdir()
+    used = [small_root / f"tmp/.jailng-probe-{os.getpid()}-0", small_root / f"tmp/.jailng-audit.{os.getpid()}"]
+    used.append(small_root / f"tmp/.jailng-probe-{gone.pid}-1")  # anybody may have written to this one
+    for directory in used:
+        directory.mkdir(0o700)
+    used[-1].chmod(0o777)
+    _audit(jailctl, "-c", "cgroups", "--", "chroot", str(small_root))
+    there = [directory.exists() for directory in [left, *used]]
+    for directory in used:
+        shutil.rmtree(directory, ignore_errors=True)
+    assert there == [False, True, True, True]

@@ -27,7 +27,9 @@ INSIDE = """__init__ probe numbers inside calls counters devices files ipc leaks
 SCRIPT = """\
 umask 077
 for top in /dev/shm /tmp /var/tmp /run /root; do
-    for old in $top/.jailng-audit.*; do [ -d $old ] && [ ! -d /proc/${old##*.} ] && rm -rf $old; done
+    for old in $top/.jailng-audit.*; do
+        [ -d "$old" ] && [ ! -d "/proc/${old##*.}" ] && ! kill -0 "${old##*.}" 2>&- && rm -rf "$old"
+    done
     here=$top/.jailng-audit.$$
     mkdir $here 2>&- || { here=; continue; }
     printf '#!/bin/sh\\nexit 0\\n' 2>&- >$here/try && chmod 700 $here/try && $here/try 2>&- && break

@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from .numbers import NUMBERS
@@ -33,6 +34,8 @@ _MOST = 1 << 18  # bytes that a probe may say
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.mmap.restype = ctypes.c_long
+_OWN = ".jailng-probe-"
+_DIRECTORIES = ("/tmp", "/var/tmp", "/root")
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 
 Argument = int | bytes | ctypes.Array[ctypes.c_char] | None
@@ -171,6 +174,8 @@ def alone() -> bool:
 
 def run_all(facts: Facts, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Make every attempt whose name begins so: (name, verdict, line)."""
+    for where in _DIRECTORIES:
+        _sweep(where)
     together: list[Probe] = []
     for one in [probe for name, probe in PROBES.items() if name.startswith(prefix)]:
         if one.light:
@@ -240,10 +245,10 @@ def _say(pipe: int, verdict: Verdict) -> None:
 
 def _directory(facts: Facts) -> str:
     """An empty one, where most programs have theirs: on the file system that is to be looked at. Raises OSError."""
-    for where in ("/tmp", "/var/tmp", "/root", facts.get("directory", ".")):
-        path = f"{where}/.jailng-probe-{os.getpid()}"
+    for where in (*_DIRECTORIES, facts.get("directory", ".")):
+        # A name that nobody can guess: who may write there too could have put a link to elsewhere in its place.
+        path = f"{where}/{_OWN}{os.getpid()}-{os.urandom(8).hex()}"
         try:
-            _clear(path)
             os.mkdir(path, 0o700)
         except OSError:
             continue
@@ -251,19 +256,42 @@ def _directory(facts: Facts) -> str:
     raise FileNotFoundError(errno.ENOENT, "no directory that can be written to")
 
 
+def _sweep(where: str) -> None:
+    """Take away the directories of attempts that were killed."""
+    try:
+        for name in os.listdir(where):
+            if name.startswith(_OWN) and _is_left(f"{where}/{name}", name.removeprefix(_OWN).partition("-")[0]):
+                _take_away(f"{where}/{name}", os.listdir(f"{where}/{name}"))
+    except OSError:
+        pass
+
+
+def _is_left(path: str, pid: str) -> bool:
+    """Whether nobody else can have written to a directory, and who made it is gone."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o777 == 0o700 and status.st_uid == os.geteuid():
+            os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        pass  # it has just gone, or its name is another's
+    return False
+
+
 def _clear(directory: str) -> None:
     """Take away what a probe has made, as far as that goes."""
     for where, below, names in os.walk(directory, topdown=False):
-        for name in names + below:
-            path = f"{where}/{name}"
-            try:
-                os.rmdir(path) if name in below and not os.path.islink(path) else os.unlink(path)
-            except OSError:
-                pass
-    try:
-        os.rmdir(directory)
-    except OSError:
-        pass
+        _take_away(where, names + below)
+
+
+def _take_away(directory: str, names: list[str]) -> None:
+    """Remove it with what is in it, but for directories with something in them: these may be mounts."""
+    for path in [*(f"{directory}/{name}" for name in names), directory]:
+        try:
+            os.rmdir(path) if stat.S_ISDIR(os.lstat(path).st_mode) else os.unlink(path)
+        except OSError:
+            pass
 
 
 def _heard(reading: int) -> tuple[bytes, bool]:
