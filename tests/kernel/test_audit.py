@@ -146,6 +146,7 @@ def test_what_cannot_be_tried(jailctl: Command, small_root: Path) -> None:
         ([], 64, "usage: jailctl audit"),
         (["-c", "none", "cell"], 64, "jailctl: audit: no class of that name: none"),
         (["--pid", "99999999"], 69, "jailctl: audit: the probes came to no end: pid 99999999: No such process"),
+        (["--pid", "9" * 5000], 69, "jailctl: audit: pid 99999999999999999999: No such process"),
         (["--", "/nonexistent"], 69, "jailctl: audit: /nonexistent: No such file or directory"),
         (["--", "true"], 69, "jailctl: audit: the probes came to no end: "),
     ):
@@ -186,6 +187,17 @@ def test_killed(cell: str, jailctl: Command, checkout: Path) -> None:
     assert list(PLACES.iterdir())
     planted.clear()
     assert not list(PLACES.iterdir())
+
+
+def test_few_descriptors(jail: Command, jailctl: Command, small_root: Path) -> None:
+    """What could not be tried for want of a descriptor was not refused, and did not succeed."""
+    made = jail("-c", "name=poor", f"path={small_root}", "persist", "ng.limits=openfiles:deny=12")
+    assert made.returncode == 0, made.stderr
+    status, found = _audit(jailctl, "poor")
+    assert jail("-r", "poor").returncode == 0
+    wanting = [one for one in found["probes"] if "Too many open files" in one["said"]]
+    assert status == 1 and wanting and {one["state"] for one in wanting} == {"unknown"}
+    assert found["counts"]["escaped"] == 0
 
 
 def test_links_in_its_way(jailctl: Command, small_root: Path) -> None:

@@ -102,7 +102,9 @@ def mapped(size: int, flags: int) -> int:
 
 
 def why(error: OSError) -> str:
-    """The kernel's word for it."""
+    """The kernel's word for it. Raises the error where there was no descriptor to try with, which refuses nothing."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
     return os.strerror(error.errno or 0)
 
 

@@ -134,6 +134,8 @@ def _foreign(command: list[str], facts: dict[str, str], prefix: str) -> Said:
 
 
 def _joining(pid: str) -> list[str]:
+    if len(pid) > 9:  # than any that there can be
+        raise JailError(f"audit: pid {pid[:20]}: No such process")
     source = str(Path(__file__).resolve().parents[2])
     program = "import sys; sys.path.insert(0, sys.argv[1]); from jailng.audit.join import main; main(sys.argv[2:])"
     return [PYTHON, "-ISB", "-c", program, source, pid]
