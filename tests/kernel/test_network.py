@@ -6,6 +6,7 @@ import json
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -82,6 +83,27 @@ def _exchange(listener: socket.socket, caller: socket.socket) -> str:
 @both
 def test_lan_reaches_jail(lan: Namespace, jail: Jail, version: int) -> None:
     assert _exchange(jail.listen(JAIL[version]), lan.connect(JAIL[version])) == LAN[version]
+
+
+@both
+def test_a_cable_that_is_pulled_out_and_put_back(lan: Namespace, jail: Jail, version: int) -> None:
+    """With the carrier the kernel forgets for whom the host answers, but for what is permanent."""
+    own = {4: "198.51.100.99", 6: "2001:db8:1::99"}[version]  # an administrator's
+    run("ip", "neighbour", "add", "proxy", own, "dev", "ep0", "nud", "permanent")
+    answered = run("ip", f"-{version}", "neighbour", "show", "proxy")
+    for state in ("DOWN", "UP"):
+        lan.run("ip", "link", "set", "ep0", state.lower())
+        while json.loads(run("ip", "-j", "link", "show", "ep0"))[0]["operstate"] != state:
+            time.sleep(0.01)
+    left = run("ip", f"-{version}", "neighbour", "show", "proxy")
+    if own not in left:
+        pytest.skip("this kernel forgets whatever it is told")
+    assert left == answered
+    if version == 6:  # which goes from an interface that is taken down
+        lan.run("ip", "address", "add", f"{LAN[6]}/64", "dev", "ep0", "nodad")
+    lan.run("ip", "neighbour", "flush", "dev", "ep0")
+    assert _exchange(jail.listen(JAIL[version]), lan.connect(JAIL[version])) == LAN[version]
+    assert _exchange(lan.listen(LAN[version], 81), jail.connect(LAN[version], 81)) == JAIL[version]
 
 
 @both

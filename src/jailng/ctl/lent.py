@@ -58,7 +58,7 @@ def _check_way(
         if (index, packed) not in proxies:
             yield Finding(
                 f'jail "{jail.name}": nobody answers for {address} on {interface}',
-                (f"ip neighbour add proxy {address} dev {interface}",),
+                (f"ip neighbour add proxy {address} dev {interface} nud permanent",),
             )
         if (index, packed) not in carried:
             yield Finding(
