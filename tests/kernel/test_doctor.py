@@ -158,6 +158,22 @@ def test_a_policy_that_drops_is_seen_where_something_is_led_to_a_jail(cell: str,
         run("nft", "delete", "table", "inet", "filter")
 
 
+def test_without_sys(doctor: Doctor) -> None:
+    """No jail can be made, as what it is shown of the processors is made from there."""
+    doctor.argv = ["unshare", "-m", "sh", "-c", 'umount -l /sys && exec "$@"', "sh", *doctor.argv]
+    assert doctor.findings("confinement")[0]["what"] == (
+        "what /sys tells of the machine: No such file or directory: the kernel needs CONFIG_SYSFS, mounted at /sys"
+    )
+
+
+@pytest.mark.parametrize("program", ["jail", "jls", "jexec", "jailctl", "rctl", "ipnat"])
+def test_without_proc(checkout: Path, program: str) -> None:
+    """A sentence, and no traceback."""
+    hidden = ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", str(checkout / "bin" / program)]
+    done = subprocess.run(hidden, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"{program}: /proc/self/fd: No such file or directory\n")
+
+
 def test_root_of_a_container_is_told_what_he_lacks_and_not_what_the_kernel_lacks(doctor: Doctor) -> None:
     doctor.argv = ["setpriv", "--bounding-set=-sys_admin,-sys_ptrace", *doctor.argv]
     (found,) = doctor.findings("confinement")

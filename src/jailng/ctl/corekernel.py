@@ -117,8 +117,9 @@ def _looks_on() -> None:
 
 
 # What is tried, what the kernel needs for it, and what cannot be had without; "" is no jail at all.
-_Row = tuple[str, str, str, Callable[[], None]]
+_Row = tuple[str, str, str, Callable[[], object]]
 _ROWS: list[_Row] = [
+    ("what /sys tells of the machine", "CONFIG_SYSFS, mounted at /sys", "", lambda: os.stat("/sys/devices/system/cpu")),
     ("user namespaces", "CONFIG_USER_NS, and sysctl user.max_user_namespaces above 0", "", _user_namespace),
     *[(name, needed, "", lambda flag=flag: ns.unshare(flag)) for name, flag, needed in _NAMESPACES],
     ("seccomp filters", "CONFIG_SECCOMP_FILTER", "", lambda: _action(_RET_ERRNO)),
@@ -158,7 +159,7 @@ def check(_: Jails) -> Iterator[Finding]:
             yield Finding(f"{what}: {why}: the kernel needs {needed}")
 
 
-def _tried(attempt: Callable[[], None]) -> str:
+def _tried(attempt: Callable[[], object]) -> str:
     """Why it fails, or "": by a child, since what succeeds cannot be taken back."""
     told, tell = os.pipe()
     pid = os.fork()
