@@ -55,6 +55,8 @@ def run(command: str, file: int = -1) -> NoReturn:
     """
     if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:  # Python's own, for a command that has yet nothing to undo
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:  # by the caller: of no child could be heard how it ended
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     file = _occupy(file)
     if file >= 0 and sys.pycache_prefix is None:
         _load_built_in()

@@ -202,5 +202,6 @@ def run() -> None:
     """The command: what the script calls."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, no child could be waited for
     gc.disable()  # a thousand rules are some ten thousand objects, and all of them are needed to the end
     sys.exit(main(sys.argv[1:]))

@@ -90,6 +90,7 @@ def run() -> None:
     """The command: what the script calls."""
     if sys.argv[1:2] not in [[verb] for verb in _WHOLE]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by the caller, it would hide how a child has ended
     _occupy()
     status = main(sys.argv[1:])
     try:
