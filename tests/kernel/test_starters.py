@@ -65,3 +65,64 @@ def test_a_caller_that_waits_for_no_child(run: Run, word: str) -> None:
     assert _quiet(run(prepare, "rctl", "-a", "jail:cell:openfiles:deny=100", "jail:cell:maxproc:log=5")) == ""
     _quiet(run(prepare, "jailctl", "cp", "/etc/hostname", "cell:/"))
     assert _quiet(run(prepare, "rctl", "-r", "jail:cell")) == ""
+
+
+def test_what_is_open_above_a_lowered_limit(run: Run, wire: str) -> None:
+    """A lock of the shell's by number 90, say, and ulimit -n 80: what looks after a jail is there all the same."""
+    hears, tells = os.pipe()
+
+    def prepare() -> None:
+        os.dup2(tells, 90, inheritable=True)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+
+    _quiet(run(prepare, "jail", *_BESIDE, "vnet", f"vnet.interface={wire}", "exec.start=true"))
+    record = _load()
+    for which in (record.warden, record.broker, record.posts.get("tty", ""), record.keeper):
+        assert processid.is_alive(which)
+    os.close(tells)
+    assert os.read(hears, 1) == b"", "somebody holds what the starter had"
+    os.close(hears)
+
+
+def test_the_broker_of_sockets_above_a_lowered_limit(run: Run, wire: str) -> None:
+    subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", wire], check=True)
+
+    def prepare() -> None:
+        os.dup2(1, 90, inheritable=True)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+        resource.setrlimit(resource.RLIMIT_CPU, (30, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+    _quiet(run(prepare, "jail", "ng.stack=shared", "ip4.addr=192.0.2.7", "exec.start=true"))
+    assert processid.is_alive(_load().sockets)
+    soft, hard = resource.prlimit(int(_load().sockets.partition(" ")[0]), resource.RLIMIT_CPU)
+    assert soft == hard, "it would be killed in the middle of the jail's life"
+
+
+def test_what_looks_after_a_jail_is_not_as_its_starter_was(run: Run) -> None:
+    """A limit of files would end its log, one of processor time itself; and it is no more to be killed than another."""
+
+    def prepare() -> None:
+        for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_CPU):
+            resource.setrlimit(which, (30 << 20, resource.getrlimit(which)[1]))
+        os.nice(5)
+        os.sched_setaffinity(0, {0})
+        os.umask(0o777)
+        Path("/proc/self/oom_score_adj").write_text("300")
+        for number in (signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
+
+    _quiet(run(prepare, "jail", *_BESIDE))
+    record = _load()
+    masks = {record.warden: "0022", record.broker: "0022", record.posts["tty"]: "0077"}
+    for which, mask in masks.items():
+        pid = int(which.partition(" ")[0])
+        place = Path(f"/proc/{pid}")
+        status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
+        assert status["Umask"].strip() == mask
+        assert not int(status["SigIgn"], 16) & (1 << signal.SIGUSR2 - 1 | 1 << signal.SIGALRM - 1)
+        assert (place / "oom_score_adj").read_text() == "0\n"
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)
+        if which != record.broker:  # who makes jails has the limits for these
+            for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CPU):
+                soft, hard = resource.prlimit(pid, limit)
+                assert soft == hard

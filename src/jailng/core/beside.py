@@ -10,9 +10,10 @@ from __future__ import annotations
 import posix
 import time
 
-from jailng.core import interpreter, registry
+from jailng.core import interpreter, process, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, content, ns, processid
+from jailng.linux.libc import syscall, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 HOME = "jailng/beside"  # the cgroup of all of them
 _SIGKILL = 9
+_SIGNALS = [number for number in range(1, 65) if number not in (9, 19, 32, 33)]  # without KILL, STOP, and libc's own
 _SECONDS = 5.0
 _MOMENT = 0.5
 _ROUNDS = 8
@@ -41,18 +43,30 @@ def start(
 
 def spawn(argv: list[str], blocked: tuple[int, ...] = (), handed: tuple[int, ...] = ()) -> str:
     """Start the interpreter in a session of its own; which process that is (linux/processid.py). Raises JailError."""
+    # Nothing of the caller's: who waits for his streams' end, or for a lock of his, would wait for the jail's.
+    files = [(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)]
+    kept: list[int] = []
     try:
-        # Nothing of the caller's: who waits for his streams' end, or for a lock of his, would wait for the jail's.
-        files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            *[(posix.POSIX_SPAWN_OPEN, fd, "/dev/null", posix.O_RDWR, 0) for fd in (0, 1, 2)],
-            *[(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inherited() if fd > 2 and fd not in handed],
-        ]
+        kept = [fd for fd in _inherited() if fd > 2 and fd not in handed]
+        for fd in kept:  # POSIX_SPAWN_CLOSE refuses what is above a limit (RLIMIT_NOFILE) that has been lowered since
+            posix.set_inheritable(fd, False)
         for fd in handed:
             posix.set_inheritable(fd, True)
-        started = posix.posix_spawn(interpreter.PYTHON, argv, {}, file_actions=files, setsid=True, setsigmask=blocked)
+        started = posix.posix_spawn(
+            interpreter.PYTHON,
+            argv,
+            {},
+            file_actions=files,
+            setsid=True,
+            setsigmask=blocked,
+            setsigdef=_SIGNALS,
+        )
         return processid.of(started)
     except OSError as error:
         raise JailError(f"{interpreter.PYTHON}: {error.strerror}") from None
+    finally:
+        for fd in kept:
+            posix.set_inheritable(fd, True)
 
 
 def _inherited() -> list[int]:
@@ -65,6 +79,35 @@ def _inherited() -> list[int]:
         except OSError:  # by which they were listed
             pass
     return found
+
+
+def shed(limits: bool = True) -> None:
+    """Have nothing of whoever has started this process, which outlives him: to be called first of all.
+
+    That is his keys, what he is preferred or put back by, and his mask for new files. His ``limits`` would end this
+    process, or what it writes; who makes jails keeps them, for these.
+    """
+    posix.chdir("/")
+    posix.umask(0o022)
+    calls: list[tuple[str, tuple[int | bytes | None, ...]]] = [
+        ("keyctl", (process.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)),
+        ("sched_setaffinity", (0, process.PROCESSORS, b"\xff" * process.PROCESSORS)),
+        ("sched_setattr", (0, process.scheduling(posix.SCHED_OTHER, 0, 0), 0)),
+        ("ioprio_set", (process.IOPRIO_WHO_PROCESS, 0, 0)),
+    ]
+    if limits:
+        calls += [("prlimit64", (0, which, words(size, size), None)) for which, size in process.lifted_limits()]
+    for name, arguments in calls:
+        try:
+            syscall(name, *arguments)
+        except OSError:
+            pass  # in a container, say, it is not this process's to change
+    try:
+        score = posix.open(process.SCORE, posix.O_WRONLY | posix.O_CLOEXEC)
+        posix.write(score, b"0")
+        posix.close(score)
+    except OSError:
+        pass
 
 
 def named(jid: int, who: Callable[[Record], str]) -> Record | None:

@@ -7,10 +7,11 @@ namespace is still held, since no_new_privs would take su and sudo away from the
 from __future__ import annotations
 
 import posix
+import sys
 
 from jailng.core.program import Kept
 from jailng.linux import caps, controller
-from jailng.linux.libc import ENOENT, ENOSYS, words
+from jailng.linux.libc import EMFILE, ENOENT, ENOSYS, buffer, syscall, words
 from jailng.linux.mount import O_PATH
 
 TYPE_CHECKING = False
@@ -27,16 +28,18 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
-_KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
 # SECCOMP_FILTER_FLAG_NEW_LISTENER, and _WAIT_KILLABLE_RECV (Linux 5.19): what is being answered no signal interrupts.
 _LISTENED = 8 | 32
 _SOL_SOCKET, _SCM_RIGHTS, _MSG_NOSIGNAL = 1, 1, 0x4000
 _TASKS = 900  # and from here on what is kept: the files by which a process joins cgroups of v1
 _TOPS = 910  # and from here on: hierarchies of v1
-_PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
-_IOPRIO_WHO_PROCESS = 1
-_SCORE = "/proc/self/oom_score_adj"
+PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
+IOPRIO_WHO_PROCESS = 1
+SCORE = "/proc/self/oom_score_adj"
+_ENDING = (0, 1, 2, 9)  # RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS: who meets one is ended, or his work is
+_NO_LIMIT = 0xFFFFFFFFFFFFFFFF
 _NO_PRIVILEGED_ROOT = 0b1111  # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -52,19 +55,19 @@ def usual_priority(program: Program, slice_of: int = 0) -> None:
     What the caller is put back by stays where this process has not the privilege to leave it: that harms nobody.
     ``slice_of`` is the slice in nanoseconds, 0 the kernel's own: core/timeslice.py.
     """
-    program.must("sched_setaffinity", 0, _PROCESSORS, program.data(b"\xff" * _PROCESSORS))
-    program.must("ioprio_set", _IOPRIO_WHO_PROCESS, 0, 0)
+    program.must("sched_setaffinity", 0, PROCESSORS, program.data(b"\xff" * PROCESSORS))
+    program.must("ioprio_set", IOPRIO_WHO_PROCESS, 0, 0)
     nice = posix.getpriority(posix.PRIO_PROCESS, 0)
     program.may("sched_setattr", 0, program.data(scheduling(posix.SCHED_OTHER, nice, slice_of)), 0)
     if nice != 0:
         program.may("setpriority", posix.PRIO_PROCESS, 0, 0)
-    score = posix.open(_SCORE, posix.O_RDONLY | posix.O_CLOEXEC)
+    score = posix.open(SCORE, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         usual = posix.read(score, 8) == b"0\n"
     finally:
         posix.close(score)
     if not usual:
-        program.must("openat", -1, program.text(_SCORE), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
+        program.must("openat", -1, program.text(SCORE), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
         program.may("write", Kept(1), program.text("0"), 1)
 
 
@@ -76,7 +79,7 @@ def scheduling(policy: int, nice: int, slice_of: int) -> bytes:
 def leave_keys(program: Program) -> None:
     """Shed the caller's keys: while the real uid is still root's, who has a million, and 200 has everybody else."""
     # A kernel without keys has none to leave.
-    program.must("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, label="session keyring", unless=ENOSYS)
+    program.must("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, label="session keyring", unless=ENOSYS)
 
 
 def open_cgroups(program: Program, controllers: list[str], path: str) -> list[Kept]:
@@ -139,15 +142,50 @@ def orphan(program: Program, home: int, given: Sequence[int], label: str = "", s
     """
     program.fds += given
     usual_priority(program, slice_of)
+    program.may("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+    for which, amount in lifted_limits():
+        program.may("prlimit64", 0, which, program.data(words(amount, amount)), 0)
     program.fork(0, home, label=label, orphan=True)
     program.must("setsid")
     program.must("chdir", program.text("/"))
-    # Not where the one is by which it tells what has failed: that lies above all there are now, if not in a gap.
-    above = max(map(int, posix.listdir("/proc/self/fd"))) + _ROOM
-    for number, fd in enumerate(given):
-        program.must("dup3", fd, above + number, 0)
-    for number in range(len(given)):
-        program.must("dup3", above + number, number, 0)
+    program.must("umask", 0o022)
+    aside = _high(len(given))
+    for number, fd in zip(aside, given, strict=True):
+        program.must("dup3", fd, number, 0)
+    for number, fd in enumerate(aside):
+        program.must("dup3", fd, number, 0)
+
+
+def lifted_limits() -> list[tuple[int, int]]:
+    """Limits, soft and hard, for what outlives this process, to be taken one after the other as far as may be.
+
+    Without CAP_SYS_RESOURCE that is as far as this process's own hard ones.
+    """
+    wanted = []
+    for which in _ENDING:
+        found = buffer(16)
+        syscall("prlimit64", 0, which, None, found)
+        soft, hard = (int.from_bytes(found.raw[at : at + 8], sys.byteorder) for at in (0, 8))
+        wanted += [(which, amount) for amount in (hard, _NO_LIMIT) if soft != amount and soft != _NO_LIMIT]
+    return wanted
+
+
+def _high(count: int) -> list[int]:
+    """So many numbers of descriptors that are not open.
+
+    Not one for that by which a program tells what has failed: it will have the lowest. Nor one above RLIMIT_NOFILE,
+    which what is open may be, since that can be lowered.
+    """
+    opened = {int(name) for name in posix.listdir("/proc/self/fd")}
+    number = min(max(opened) + _ROOM + count, posix.sysconf("SC_OPEN_MAX"))
+    found: list[int] = []
+    while len(found) < count and number > 0:
+        number -= 1
+        if number not in opened:
+            found.append(number)
+    if len(found) < count:
+        raise OSError(EMFILE, posix.strerror(EMFILE))
+    return found
 
 
 def leave_the_caller(program: Program, confinement: Confinement) -> None:

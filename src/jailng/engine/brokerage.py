@@ -9,7 +9,7 @@ import time
 from _socket import MSG_DONTWAIT, SO_PEERCRED, SOL_SOCKET, socket
 from select import EPOLLHUP, EPOLLIN, epoll
 
-from jailng.core import attach, registry
+from jailng.core import attach, beside, registry
 from jailng.core.wire import pack
 from jailng.engine import behalf
 from jailng.errors import JailError
@@ -182,7 +182,7 @@ def _be_slow(record: Record) -> None:
 def main(listening: int, jid: int) -> None:
     """Be the broker of that jail, on a socket that listens. Does not return."""
     try:
-        posix.chdir("/")
+        beside.shed(limits=False)
         posix.set_inheritable(listening, False)
         record = registry.load(jid)
         if record is not None:

@@ -232,7 +232,7 @@ def main(jid: int, pid: int, inode: int) -> None:
     _signal.signal(_signal.SIGHUP, lambda *_: None)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     try:
-        posix.chdir("/")
+        beside.shed()
         record = beside.named(jid, lambda record: record.warden)
         if record is not None and record.init == f"{pid} {inode}":
             init = ns.pidfd_open(pid)

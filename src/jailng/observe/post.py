@@ -199,7 +199,7 @@ def main(jid: int, pid: int, inode: int, kind: int, tells: int, again: int) -> N
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     os.set_inheritable(tells, False)
-    os.chdir("/")
+    beside.shed()
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     name = list(posts.KINDS)[kind]
