@@ -200,6 +200,15 @@ def test_few_descriptors(jail: Command, jailctl: Command, small_root: Path) -> N
     assert found["counts"]["escaped"] == 0
 
 
+def test_enough_descriptors(jail: Command, jailctl: Command, small_root: Path) -> None:
+    """An attempt that goes up the tree keeps one at a time."""
+    made = jail("-c", "name=modest", f"path={small_root}", "persist", "ng.limits=openfiles:deny=40")
+    assert made.returncode == 0, made.stderr
+    _, found = _audit(jailctl, "modest")
+    assert jail("-r", "modest").returncode == 0
+    assert [one["id"] for one in found["probes"] if one["state"] == "unknown"] == []
+
+
 def test_links_in_its_way(jailctl: Command, small_root: Path) -> None:
     """Who may write to /tmp does not have root take away what a link there leads to."""
     kept = small_root / "kept/file"
@@ -236,3 +245,15 @@ def test_what_killed_attempts_have_left(jailctl: Command, small_root: Path) -> N
     for directory in used:
         shutil.rmtree(directory, ignore_errors=True)
     assert there == [False, True, True, True]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_ended(jailctl: Command, checkout: Path, number: signal.Signals) -> None:
+    """It takes away itself what it has made."""
+    argv = [str(checkout / "bin/jailctl"), "audit", "--", "sh", "-c", "echo; exec sleep 100"]
+    running = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    while not list(PLACES.glob("*/socket")):
+        assert running.poll() is None
+    running.send_signal(number)
+    assert running.wait(30) == 128 + number
+    assert not list(PLACES.iterdir())

@@ -69,8 +69,16 @@ def _moved_out(facts: Facts) -> Verdict:
 def _dots(facts: Facts) -> Verdict:
     here = os.open("/", os.O_PATH)
     for _ in range(64):
-        here = os.open("..", os.O_PATH, dir_fd=here)
+        here = _above(here)
     return (ESCAPED, "the host's tree is above") if sees_secret(facts, here) else (HELD, "the root is its own parent")
+
+
+def _above(directory: int) -> int:
+    """What is above a directory, instead of it. Raises OSError."""
+    try:
+        return os.open("..", os.O_PATH, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _through_proc(name: str, facts: Facts) -> Verdict:
@@ -85,9 +93,11 @@ def _through_proc(name: str, facts: Facts) -> Verdict:
             if sees_secret(facts, there):
                 return ESCAPED, f"/proc/{pid}/{name}"
             try:
-                there = os.open("..", os.O_PATH, dir_fd=there)
+                there = _above(there)
             except OSError:
                 break
+        else:
+            os.close(there)
     return HELD, refused
 
 

@@ -73,6 +73,9 @@ def _run(argv: list[str]) -> int:
     is_command = "--" in argv and words == argv[argv.index("--") + 1 :]
     if not _is_one(given.get("--pid"), words, is_command):
         raise UsageError(USAGE)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # what was to run may be gone, and has said why
     if os.geteuid() != 0 or ns.is_jailed():
         raise JailError("audit: only the host's root can try this")
@@ -84,6 +87,13 @@ def _run(argv: list[str]) -> int:
     else:
         written = printed.say(_plain(about, results, "-a" in given))
     return report.status(results) or written
+
+
+def _end(number: int, _: object) -> None:
+    """Take away what was made, which another signal does not keep it from."""
+    for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _is_one(pid: str | None, words: list[str], is_command: bool) -> bool:
