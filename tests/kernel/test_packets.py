@@ -544,3 +544,12 @@ def test_sockets_on_the_host_s_stack(
         addresses = {socket.inet_ntoa(one.data[26:30]): one.direction for one in found}
         assert addresses == {own: pcapng.OUT, LAN: pcapng.IN}
         assert not any(b"the host" in one.data for one in found)
+
+
+def test_a_file_that_is_none_of_packets(kept: Path, checkout: Path) -> None:
+    """The others are read all the same, and the status tells of it."""
+    kept.mkdir(parents=True)
+    (kept / "00000001-20261129T005655Z.pcapng").write_bytes(b"no packets of anybody's" * 10)
+    done = subprocess.run([checkout / "bin/jailctl", "packets", "-r", "pk"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(".pcapng: no pcapng: it does not begin with a section\n")

@@ -62,8 +62,9 @@ def main(argv: list[str]) -> int:
     try:
         if live is not None:
             return _follow(live, sink, count)
-        _copy(_read(files, wanted), sink, count)
-        return 0
+        spoilt: list[Path] = []
+        _copy(_read(files, wanted, spoilt), sink, count)
+        return int(bool(spoilt))
     finally:
         sink.close()
 
@@ -113,8 +114,11 @@ def _row(path: Path, found: packetfiles.Look) -> dict[str, object]:
 _Item = pcapng.Section | Interface | Packet | pcapng.Statistics | None
 
 
-def _read(files: list[Path], wanted: Wanted) -> Iterator[_Item]:
-    """All that is in the files, but for packets that are not wanted. What goes meanwhile was the oldest."""
+def _read(files: list[Path], wanted: Wanted, spoilt: list[Path]) -> Iterator[_Item]:
+    """All that is in the files, but for packets that are not wanted. What goes meanwhile was the oldest.
+
+    Of those that are no pcapng it says so, and names them in ``spoilt``.
+    """
     for path in files:
         with suppress(FileNotFoundError), open(path, "rb") as file:
             try:
@@ -127,6 +131,7 @@ def _read(files: list[Path], wanted: Wanted) -> Iterator[_Item]:
                     yield one
             except Malformed as error:
                 print(f"jailctl: {visible(str(path))}: {error}", file=sys.stderr)
+                spoilt.append(path)
 
 
 # What comes
