@@ -42,7 +42,7 @@ LOADED = {
         jailng.engine.plan""",  # the last for --plan
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",
     "jexec": f"""{_MAKE_OR_ENTER}
-        jailng.linux.signals jailng.core.attach jailng.core.stdio jailng.core.waiting
+        jailng.linux.filekind jailng.linux.signals jailng.core.attach jailng.core.stdio jailng.core.waiting
         jailng.engine.inside jailng.cli.jexec""",
 }
 

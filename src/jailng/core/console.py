@@ -11,7 +11,7 @@ import posix
 
 from jailng.core import beside, jailinit, process, program
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, ns, processid, pty
+from jailng.linux import cgroup, filekind, mount, ns, processid, pty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 NAME = "console.log"
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
 _CONSOLE = posix.makedev(136, 0)  # pts/0, the first of an instance
 _APPEND = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK
 
@@ -120,7 +119,7 @@ def _open(directory: int, name: str, path: str) -> int:
         file = posix.open(name, _APPEND | posix.O_NOFOLLOW, 0o600, dir_fd=directory)
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None
-    if posix.fstat(file).st_mode & _S_IFMT != _S_IFREG:
+    if filekind.of(posix.fstat(file)) != filekind.REGULAR:
         posix.close(file)
         raise JailError(f"open {path}: not a regular file")
     return file

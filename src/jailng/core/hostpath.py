@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import posix
 
+from jailng.linux import filekind, mountfd, ns
 from jailng.linux import mount as m
-from jailng.linux import mountfd, ns
 from jailng.linux.libc import ELOOP, SHORTAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
-_S_IFMT, _S_IFLNK = 0o170000, 0o120000
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
 _DIRECTORY = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
@@ -116,7 +115,7 @@ def _come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | 
                 if error.errno in SHORTAGES:
                     raise
                 return None
-            if posix.fstat(found).st_mode & _S_IFMT == _S_IFLNK:
+            if filekind.of(posix.fstat(found)) == filekind.LINK:
                 posix.close(found)
                 target = posix.readlink(name, dir_fd=here)
                 links += 1

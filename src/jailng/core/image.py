@@ -14,7 +14,7 @@ from _struct import unpack_from
 
 from jailng.core import registry
 from jailng.errors import JailError
-from jailng.linux import loop, mountfd
+from jailng.linux import filekind, loop, mountfd
 from jailng.linux import mount as m
 from jailng.linux.libc import ELOOP, ENODEV, ENOENT, EPERM
 from jailng.params.values import escape_word, unescape, visible
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jailng.params.quota import Quota
 
 _READ_WRITE = posix.O_RDWR | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
 _BLOCK = 4096
 _SUPERBLOCK, _BLOCKS_LOW, _MAGIC, _STATE, _BLOCKS_HIGH = 1024, 4, 0x38, 0x3A, 0x150
 _ERRORS = 2
@@ -117,7 +116,7 @@ def _open(file: str) -> int:
         why = "is a symbolic link" if error.errno == ELOOP else error.strerror
         raise JailError(f"ng.quota: {visible(file)}: {why}") from None
     status = posix.fstat(fd)
-    if status.st_mode & _S_IFMT != _S_IFREG:
+    if filekind.of(status) != filekind.REGULAR:
         why = "not a regular file"
     elif status.st_uid or status.st_mode & 0o077 or status.st_nlink != 1:
         why = f"has to be root's alone: chown root {visible(file)} && chmod 0600 {visible(file)}"

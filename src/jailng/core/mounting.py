@@ -15,8 +15,8 @@ import posix
 
 from jailng.core import filesystem, hostpath, index, ownmounts, rootfs, trees
 from jailng.errors import JailError, explain
+from jailng.linux import filekind, mountfd
 from jailng.linux import mount as m
-from jailng.linux import mountfd
 from jailng.linux.libc import EBUSY, ENOTDIR
 from jailng.params.values import escape_word, unescape, visible
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _LARGEST_FILE = 1 << 20
 # After a mount's number in a record: others came with it; its ids are mapped already.
 _RECURSIVE, _MAPPED = "+", "="
-_S_IFMT, _S_IFCHR, _S_IFDIR, _S_IFLNK, _S_IFREG = 0o170000, 0o020000, 0o040000, 0o120000, 0o100000
 _NULL = posix.makedev(1, 3)
 
 
@@ -57,9 +56,9 @@ def _read(file: str, path: str) -> str:
         raise JailError(f"mount.fstab: {visible(file)}: {getattr(error, 'strerror', error)}") from None
     try:
         status = posix.fstat(fd)
-        if (status.st_mode & _S_IFMT, status.st_rdev) == (_S_IFCHR, _NULL):
+        if (filekind.of(status), status.st_rdev) == (filekind.CHARACTER, _NULL):
             return ""
-        if status.st_mode & _S_IFMT != _S_IFREG:
+        if filekind.of(status) != filekind.REGULAR:
             raise JailError(f"mount.fstab: {file}: not a regular file")
         if status.st_size > _LARGEST_FILE:
             raise JailError(f"mount.fstab: {file}: {posix.strerror(27)}")  # EFBIG
@@ -236,7 +235,7 @@ def _complaint(root: int, relative: str, entry: Entry, error: OSError) -> str:
         try:
             name = "/".join(parts[:count]).encode("utf-8", "surrogateescape")
             fd = mountfd.openat2(root, name, m.O_PATH | posix.O_NOFOLLOW, m.BENEATH)
-            link = posix.fstat(fd).st_mode & _S_IFMT == _S_IFLNK
+            link = filekind.of(posix.fstat(fd)) == filekind.LINK
             posix.close(fd)
         except OSError as found:
             return f"{entry.parameter}: {visible(shown)}: {found.strerror}"
@@ -246,7 +245,7 @@ def _complaint(root: int, relative: str, entry: Entry, error: OSError) -> str:
 
 
 def _is_directory(fd: int) -> bool:
-    return posix.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
+    return filekind.of(posix.fstat(fd)) == filekind.DIRECTORY
 
 
 # What a record tells of

@@ -12,7 +12,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from jailng.linux import mount
+from jailng.linux import filekind, mount
 from jailng.linux.libc import EBADF, words
 
 TYPE_CHECKING = False
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from jailng.core.program import Program
     from jailng.core.pump import Pump, Terminal
 
-_S_IFMT = 0o170000
-_S_IFIFO = 0o010000
-_S_IFCHR = 0o020000
-_S_IFSOCK = 0o140000
 _TIOCSCTTY = 0x540E
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
 
@@ -168,7 +164,7 @@ def _status(fd: int) -> stat_result | None:
 
 def _is_one_terminal(fds: tuple[int, int, int], status: list[stat_result | None]) -> bool:
     for one in status:
-        if one is None or one.st_mode & _S_IFMT != _S_IFCHR or one.st_rdev == _NULL:
+        if one is None or filekind.of(one) != filekind.CHARACTER or one.st_rdev == _NULL:
             return False
     if not (posix.isatty(fds[0]) and posix.isatty(fds[1]) and posix.isatty(fds[2])):
         return False
@@ -180,7 +176,7 @@ def _is_one_terminal(fds: tuple[int, int, int], status: list[stat_result | None]
 def _give(streams: Streams, index: int, status: list[stat_result | None], root: int | None, base: int) -> None:
     own = status[index]
     fd = streams.host[index]
-    if own is None or (own.st_mode & _S_IFMT == _S_IFCHR and own.st_rdev == _NULL):
+    if own is None or (filekind.of(own) == filekind.CHARACTER and own.st_rdev == _NULL):
         if root == NEWBORN:
             streams.later.append(index)
         elif root == ELSEWHERE:
@@ -202,15 +198,15 @@ def _give(streams: Streams, index: int, status: list[stat_result | None], root: 
 
 
 def _leads_nowhere_else(fd: int, status: stat_result) -> bool:
-    kind = status.st_mode & _S_IFMT
-    if kind == _S_IFIFO:  # one with a name can be opened, and has an owner, mode and path of the host's
+    kind = filekind.of(status)
+    if kind == filekind.FIFO:  # one with a name can be opened, and has an owner, mode and path of the host's
         return posix.readlink(f"/proc/self/fd/{fd}").startswith("pipe:[")  # a path begins with a slash
-    return kind == _S_IFSOCK and _is_connected_unix(fd)
+    return kind == filekind.SOCKET and _is_connected_unix(fd)
 
 
 def _anew(streams: Streams, fd: int, status: stat_result) -> int:
     """A pipe opened anew: what fcntl(2) makes of it inside (O_NONBLOCK) is not for all on the host who share ``fd``."""
-    if status.st_mode & _S_IFMT != _S_IFIFO:
+    if filekind.of(status) != filekind.FIFO:
         return fd
     place = f"/proc/self/fd/{fd}"
     try:

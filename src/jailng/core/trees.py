@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng.linux import filekind
 from jailng.linux.libc import ELOOP
 from jailng.linux.mount import O_PATH
 from jailng.params.values import visible
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from posix import stat_result
 
-_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 _STICKY = 0o1000
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
 # Where the host's own programs and settings are. For a path that passes nothing else not every record is read.
@@ -55,7 +55,7 @@ class Way:
                 if name in ("", "."):
                     continue
                 found = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=here)
-                if posix.fstat(found).st_mode & _S_IFMT == _S_IFLNK:
+                if filekind.of(posix.fstat(found)) == filekind.LINK:
                     try:
                         target = posix.readlink("", dir_fd=found)
                     finally:
@@ -96,7 +96,7 @@ def _is_loose(status: stat_result) -> bool:
     if status.st_uid not in (0, posix.geteuid()):
         return True
     others = 0o002 if status.st_gid == 0 else 0o022
-    if status.st_mode & _S_IFMT == _S_IFDIR and status.st_mode & _STICKY:
+    if filekind.of(status) == filekind.DIRECTORY and status.st_mode & _STICKY:
         return False
     return status.st_mode & others != 0
 

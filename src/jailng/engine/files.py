@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posix
 
+from jailng.linux import filekind
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 
 _LARGEST = 64 << 20  # bytes of one file: some hundred thousand jails
 _PIECE = 1 << 16
-_FORMAT, _DIRECTORY, _REGULAR = 0o170000, 0o040000, 0o100000  # S_IFMT, S_IFDIR, S_IFREG
 
 
 class Files:
@@ -36,12 +37,12 @@ class Files:
             return _all(0, path)
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK)
         try:
-            kind = posix.fstat(fd).st_mode & _FORMAT
-            if kind == _DIRECTORY:
+            kind = filekind.of(posix.fstat(fd))
+            if kind == filekind.DIRECTORY:
                 raise IsADirectoryError(21, "Is a directory", path)
-            if kind != _REGULAR and not first:
+            if kind != filekind.REGULAR and not first:
                 raise OSError(22, "not a regular file", path)
-            if kind == _REGULAR:
+            if kind == filekind.REGULAR:
                 self._check(path, fd)
             else:
                 _wait(path, fd)

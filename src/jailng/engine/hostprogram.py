@@ -6,13 +6,13 @@ import posix
 
 from jailng.core import trees
 from jailng.engine import files, hookwords
+from jailng.linux import filekind
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.trees import Trees, Way
 
-_S_IFMT, _S_IFREG, _S_IFDIR = 0o170000, 0o100000, 0o040000
 _LINE = 256  # of a script, the kernel's own (BINPRM_BUF_SIZE)
 _NESTED = 5  # interpreters that are scripts
 
@@ -75,7 +75,7 @@ def _look_up(word: str, cwd: str, path: str, enemies: Trees) -> tuple[Program | 
         way = _way(candidate, cwd)
         if way is None:
             continue
-        if way.status.st_mode & _S_IFMT != _S_IFREG or not way.status.st_mode & 0o111:
+        if filekind.of(way.status) != filekind.REGULAR or not way.status.st_mode & 0o111:
             way.close()
             continue
         try:
@@ -152,7 +152,7 @@ def _operand(kind: int, word: str, cwd: str, enemies: Trees) -> tuple[bool, str]
     if way is None:
         return False, ""
     try:
-        if way.status.st_mode & _S_IFMT != (_S_IFDIR if kind == hookwords.ROOT else _S_IFREG):
+        if filekind.of(way.status) != (filekind.DIRECTORY if kind == hookwords.ROOT else filekind.REGULAR):
             return False, ""
         name = enemies.owner(way)
         return True, _refusal(visible(word), name) if name else ""

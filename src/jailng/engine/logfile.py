@@ -6,11 +6,10 @@ import posix
 
 from jailng.core import hostpath, rootfs
 from jailng.errors import JailError
-from jailng.linux import mount, mountfd
+from jailng.linux import filekind, mount, mountfd
 from jailng.linux.libc import ENOENT
 
 _FLAGS = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
-_S_IFMT, _S_IFREG, _S_IFLNK = 0o170000, 0o100000, 0o120000
 _ENXIO = 6  # a FIFO that nobody reads
 
 
@@ -46,7 +45,7 @@ def _elsewhere(path: str) -> int:
         if error.errno != _ENXIO or hostpath.owner(path):
             raise
         return posix.open(path, _FLAGS, 0o666)  # the host's own, whose reader is waited for
-    if posix.fstat(fd).st_mode & _S_IFMT == _S_IFREG:
+    if filekind.of(posix.fstat(fd)) == filekind.REGULAR:
         return fd
     if hostpath.owner(path):
         return _regular(fd, path)
@@ -55,7 +54,7 @@ def _elsewhere(path: str) -> int:
 
 
 def _regular(fd: int, path: str) -> int:
-    if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
+    if filekind.of(posix.fstat(fd)) != filekind.REGULAR:
         posix.close(fd)
         raise JailError(f"exec.consolelog: {path}: not a regular file")
     return fd
@@ -77,7 +76,7 @@ def _check_path(below: int, root: str, path: str) -> None:
                 return
             raise JailError(f"exec.consolelog: {root}/{way}: {error.strerror}") from None
         try:
-            if posix.fstat(fd).st_mode & _S_IFMT == _S_IFLNK:
+            if filekind.of(posix.fstat(fd)) == filekind.LINK:
                 raise JailError(f"exec.consolelog: {root}/{way} is a symbolic link")
         finally:
             posix.close(fd)
