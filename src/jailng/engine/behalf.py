@@ -329,10 +329,9 @@ def _members(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
 def _pid_at(pid: int, depth: int) -> str:
     """What a process is called in the pid namespace that is so many below the host's; "" if it has ended."""
     try:
-        text = content.read(f"/proc/{pid}/status").decode("ascii", "replace")  # after the groups, which may be many
+        numbers = content.field(content.read(f"/proc/{pid}/status"), b"NSpid").decode().split()
     except OSError:
         return ""
-    numbers = text.partition("\nNSpid:")[2].partition("\n")[0].split()
     return numbers[depth] if len(numbers) > depth else ""
 
 

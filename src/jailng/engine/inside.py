@@ -226,7 +226,7 @@ def deaf_init(record: Record) -> int:
         status = content.read(f"/proc/{record.init_pid}/status")
     except OSError:  # it has ended
         return 0
-    caught = int(status.partition(b"\nSigCgt:")[2].split()[0], 16)
+    caught = int(content.field(status, b"SigCgt"), 16)
     return 0 if caught & 1 << _SIGTERM - 1 else record.init_pid
 
 

@@ -57,8 +57,8 @@ def _stat(pid: int) -> tuple[str, list[int]]:
 
 def _uid(pid: int) -> int:
     """As its own jail has it, which may be one in the jail that is watched."""
-    lines = _read(f"/proc/{pid}/status").split(b"\n")
-    uid = next((int(line.split()[2]) for line in lines if line.startswith(b"Uid:")), 0)
+    uids = content.field(_read(f"/proc/{pid}/status"), b"Uid").split()
+    uid = int(uids[1]) if uids else 0
     for line in _read(f"/proc/{pid}/uid_map").split(b"\n")[:-1]:
         inside, outside, count = [int(word) for word in line.split()]
         if outside <= uid < outside + count:

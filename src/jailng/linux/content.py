@@ -25,6 +25,14 @@ def text(path: str) -> str:
     return read(path).decode("utf-8", "surrogateescape")
 
 
+def field(status: bytes, name: bytes) -> bytes:
+    """What stands on the line of that name in a text like /proc/PID/status, whose first line is another's; b"": none.
+
+    A name of a process has no newline there, whatever it is called (proc(5)).
+    """
+    return status.partition(b"\n%s:" % name)[2].partition(b"\n")[0].strip()
+
+
 def replace(path: str, made: bytes, mode: int) -> None:
     """Make a file that is whole or not there, whenever this is killed; what is there goes. Raises OSError.
 

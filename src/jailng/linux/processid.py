@@ -61,7 +61,7 @@ def is_ending(identity: str) -> bool:
         # In this order: when the signal is no longer pending, the flags say so.
         status = content.read(f"{place}/status")
         flags = int(content.read(f"{place}/stat").rpartition(b")")[2].split()[6])
-        pending = [int(line[8:], 16) for line in status.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+        pending = [int(content.field(status, name), 16) for name in (b"SigPnd", b"ShdPnd")]
         return bool(flags & _GOING or any(signals & _KILLED for signals in pending)) or ends_within(fd, 0)
     except OSError as error:
         if error.errno not in _NO_PROCESS:

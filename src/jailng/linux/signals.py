@@ -50,7 +50,7 @@ def is_minded(pid: int, number: int) -> bool:
     from jailng.linux import content
 
     status = content.read(f"/proc/{pid}/status")  # all: the groups of a process may take most of a megabyte
-    masks = [int(status.partition(b"\n%s:" % name)[2].split(None, 1)[0], 16) for name in (b"SigIgn", b"SigCgt")]
+    masks = [int(content.field(status, name), 16) for name in (b"SigIgn", b"SigCgt")]
     return bool((masks[0] | masks[1]) >> number - 1 & 1)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jailng.linux import gathering, mount, mountfd
+from jailng.linux import content, gathering, mount, mountfd
 from jailng.observe.event import Facts
 from jailng.procs.jails import membership
 from jailng.procs.process import descriptors
@@ -82,9 +82,8 @@ def process(pid: int) -> Process | None:
         return None
     begin, end = stat.find(b"("), stat.rfind(b")")
     fields = stat[end + 2 :].split()
-    for line in status.splitlines():
-        if line.startswith(b"Uid:"):
-            uid = int(line.split()[1])
+    uids = content.field(status, b"Uid").split()
+    uid = int(uids[0]) if uids else uid
     device = int(fields[4])
     major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
     terminal = (major - _FIRST_SLAVE << 20) + minor if _FIRST_SLAVE <= major < _FIRST_SLAVE + 8 else -1
