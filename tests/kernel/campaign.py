@@ -22,6 +22,7 @@ from tests.kernel.stage import Stage
 
 # In a normal check one call in so many, others each time; all of them, and all that may happen to each, for a release.
 EVERY = int(os.environ.get("JAILNG_TEST_EVERY") or (1 if os.environ.get("JAILNG_TEST_THOROUGH") else 300))
+_MOMENT = 2.0  # seconds
 # What a call may plausibly fail with; another on other runs, all of them when there is time.
 _NEW = ("ENOMEM", "ENOSYS")
 _FD = ("EMFILE", "ENOMEM")
@@ -240,8 +241,10 @@ class Campaign:
         return _NUMBERS.sub("N", found.replace(",uuid=on", ""))  # which the kernel finds out with the first one
 
     def same(self, what: object, name: str, *wanted: str) -> None:
-        """The jail is one of these."""
-        facts = self.facts(name)
+        """The jail is one of these, or is in a moment: what its init has just forked may not have executed yet."""
+        until = time.monotonic() + _MOMENT
+        while (facts := self.facts(name)) not in wanted and time.monotonic() < until:
+            time.sleep(_MOMENT / 10)
         if facts not in wanted:
             lines = difflib.unified_diff(wanted[0].splitlines(), facts.splitlines(), n=0, lineterm="")
             self.note(what, "another jail: " + "\n      ".join([line[:200] for line in lines][2:10]))
