@@ -124,7 +124,7 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 @contextmanager
-def attach(interface: str, here: tuple[str, str], there: tuple[str, str]) -> Iterator[Namespace]:
+def attach(interface: str, here: tuple[str, ...], there: tuple[str, str]) -> Iterator[Namespace]:
     """Another machine, on a LAN behind a new interface of the host, until the end; addresses with prefix length."""
     machine = Namespace.new()
     try:
@@ -137,7 +137,7 @@ def attach(interface: str, here: tuple[str, str], there: tuple[str, str]) -> Ite
         machine.close()
 
 
-def _connect(machine: Namespace, interface: str, here: tuple[str, str], there: tuple[str, str]) -> None:
+def _connect(machine: Namespace, interface: str, here: tuple[str, ...], there: tuple[str, str]) -> None:
     # ip(8) knows namespaces by name or by a process; a process that enters one can pass itself on.
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     with machine.entered():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach, ip, run, set_switch, switch
+from tests.kernel.networks import Namespace, attach, counter, ip, run, set_switch, switch
 from tests.kernel.test_doctor import Doctor
 
 JAIL = "198.51.100.10"
+_BRIDGED = "bridge/bridge-nf-call-iptables"
 # As Docker 27 leaves iptables(8), with one container that has a port published.
 DOCKER = """
 *filter
@@ -176,6 +178,67 @@ def test_docker(container: Namespace, lan: Namespace, jail: Command, small_root:
     listener.close()
     assert _ruleset() == before
     assert switch("ipv4/ip_forward") == "1"
+
+
+def test_docker_that_comes_later(lan: Namespace, jail: Command, small_root: Path) -> None:
+    """It switches on forwarding, and who is then led on by it, or begins something, is not the guard's business."""
+    if shutil.which("iptables-restore") is None:
+        pytest.skip("needs iptables(8)")
+    with (
+        serving(jail, small_root),
+        attach("docker0", ("198.18.17.1/24", "2001:db8:17::1/64"), ("198.18.17.2/24", "2001:db8:17::2/64")) as made,
+    ):
+        with made.entered():
+            ip("route add default via 198.18.17.1")
+        ours = run("nft", "list", "table", "inet", "jailng")
+        subprocess.run(["iptables-restore"], input=DOCKER, text=True, check=True)
+        set_switch("ipv4/ip_forward", "1")
+        for listener, caller in (
+            (made.listen("198.18.17.2"), lan.connect("198.51.100.1", 8080)),
+            (lan.listen("198.51.100.2"), made.connect("198.51.100.2")),
+        ):
+            served, _ = listener.accept()
+            with listener, caller, served:
+                served.sendall(b"here")
+                assert caller.recv(4) == b"here"
+        assert "@guarded" in ours
+        set_switch("ipv4/ip_forward", "0")
+        for table in ("filter", "nat"):
+            run("iptables", "-t", table, "-F")
+            run("nft", "delete", "table", "ip", table)
+
+
+def test_what_a_bridge_of_the_hosts_hands_on(jail: Command, small_root: Path) -> None:
+    """With br_netfilter it comes to the hooks of routing. What the host would have to route is still not for others."""
+    if not Path("/proc/sys/net/bridge").exists():
+        pytest.skip("needs br_netfilter")
+    before = switch(_BRIDGED)
+    with (
+        attach("port1", (), ("198.51.100.2/24", "2001:db8:1::2/64")) as one,
+        attach("port2", (), ("198.51.100.3/24", "2001:db8:1::3/64")) as two,
+    ):
+        ip("link add br0 type bridge", "link set br0 up", f"address add {JAIL}/24 dev br0")
+        ip("address add 198.51.100.1/24 dev br0", *[f"link set port{number} master br0" for number in (1, 2)])
+        set_switch(_BRIDGED, "1")
+        try:
+            with serving(jail, small_root):
+                assert _said(one, JAIL) == "web"
+                listener = two.listen("198.51.100.3")
+                with one.connect("198.51.100.3") as caller:
+                    served, _ = listener.accept()
+                    with served, listener:
+                        served.sendall(b"here")
+                        assert caller.recv(4) == b"here"
+                dropped = counter("unrouted")
+                elsewhere = two.datagrams("198.51.100.3", 9)
+                with one.entered():
+                    ip("route add 198.51.100.3/32 via 198.51.100.1")
+                one.datagrams().sendto(b"by way of the host", ("198.51.100.3", 9))
+                assert counter("unrouted") > dropped  # sendto(2) returns when the packet has been all the way
+                assert not select.select([elsewhere], [], [], 0)[0]
+        finally:
+            set_switch(_BRIDGED, before)
+            ip("link delete br0")
 
 
 @pytest.mark.parametrize("text", [LIBVIRT, OWN], ids=["libvirt", "own"])

@@ -20,6 +20,9 @@
             type filter hook forward priority filter
             iifname "jng*" accept
             oifname "jng*" accept
+            ct state established,related accept
+            ct status dnat accept       # whoever leads others on by rules of his own means the host to route
+            iifname . oifname @bridged iifname . ether daddr != @own accept  # core/bridged.py
             meta nfproto . iifname @guarded counter name unrouted drop
             meta nfproto @everywhere counter name unrouted drop
         }
@@ -37,6 +40,7 @@ from __future__ import annotations
 
 import errno
 import posix
+from sys import byteorder
 
 from jailng.core import index, origin, registry
 from jailng.core.index import DIRECTORY, addressed
@@ -47,7 +51,7 @@ from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from jailng.linux.netlink import Message
 
@@ -55,6 +59,7 @@ TABLE = "jailng"
 TALLIES = ("spoofers", "deniers")
 _REMEMBERED = 30 * 86400  # seconds: of interfaces that are gone nobody asks
 _JAILS = b"jng"
+_ETHERNET = b"\1\0" if byteorder == "little" else b"\0\1"  # ARPHRD_ETHER
 _LOOPBACK, _LINK_LOCAL = bytes([127, 0, 0, 0]), b"\xfe\x80" + bytes(14)
 # Of such a switch the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
 # (force_forwarding takes only 0 and 1: there it is ours if the table guards it.)
@@ -86,6 +91,9 @@ def _rules() -> Iterator[Message]:
     answers = nft.connection_state(nft.ESTABLISHED | nft.RELATED)
     allowed = [nft.load(nft.L4PROTO), nft.load_destination_port(nft.SECOND), nft.look_up("allowed")]
     judged = [nft.load(nft.IIFNAME), nft.look_up("judged")]
+    bridged = [nft.load(nft.IIFNAME), nft.load(nft.OIFNAME, nft.BEHIND_NAME), nft.look_up("bridged")]
+    bridged += [nft.load(nft.IIFTYPE), nft.compare(nft.EQUAL, _ETHERNET), nft.load(nft.IIFNAME)]
+    bridged += [nft.load_frame_destination(nft.BEHIND_NAME), nft.look_up("own", inverted=True)]
     guarded_lan = [nft.load(nft.NFPROTO), nft.load(nft.IIFNAME, nft.SECOND), nft.look_up("guarded")]
     guarded_family = [nft.load(nft.NFPROTO), nft.look_up("everywhere")]
     accept, drop = nft.verdict(nft.ACCEPT), nft.verdict(nft.DROP)
@@ -103,6 +111,9 @@ def _rules() -> Iterator[Message]:
         ("input", denied),
         ("forward", [*from_jail, accept]),
         ("forward", [*to_jail, accept]),
+        ("forward", [*answers, accept]),
+        ("forward", [*nft.connection_status(nft.DNATTED), accept]),
+        ("forward", [*bridged, accept]),
         ("forward", [*guarded_lan, nft.count("unrouted"), drop]),
         ("forward", [*guarded_family, nft.count("unrouted"), drop]),
     ]
@@ -123,7 +134,9 @@ def table() -> list[Message]:
         nft.new_set(TABLE, "allowed", 2, joined(nft.TYPE_INET_PROTO, nft.TYPE_INET_SERVICE), 8),
         nft.new_set(TABLE, "everywhere", 3, nft.TYPE_NFPROTO, 1),
         nft.new_set(TABLE, "judged", 4, nft.TYPE_IFNAME, 16),
-        *[nft.new_tally(TABLE, name, number, _REMEMBERED) for number, name in enumerate(TALLIES, 5)],
+        nft.new_set(TABLE, "bridged", 5, joined(nft.TYPE_IFNAME, nft.TYPE_IFNAME), 32),
+        nft.new_set(TABLE, "own", 6, joined(nft.TYPE_IFNAME, nft.TYPE_ETHERADDR), 24),
+        *[nft.new_tally(TABLE, name, number, _REMEMBERED) for number, name in enumerate(TALLIES, 7)],
         nft.new_chain(TABLE, "prerouting", nft.PREROUTING, nft.RAW),
         nft.new_chain(TABLE, "input", nft.INPUT, nft.FILTER),
         nft.new_chain(TABLE, "forward", nft.FORWARD, nft.FILTER),
@@ -217,6 +230,16 @@ def check_advertisements() -> None:
 def can_forward_one() -> bool:
     """Whether this kernel can forward IPv6 for one interface (Linux 6.17)."""
     return exists("/proc/sys/net/ipv6/conf/all/force_forwarding")
+
+
+def _guards(switches: Iterable[str], netlink: Netlink | None = None) -> list[Message]:
+    """What has the table guard these switches. ``netlink``, of NETLINK_NETFILTER, where that stands already."""
+    from jailng.core import bridged
+
+    made = [nft.new_element(TABLE, *_key(switch)) for switch in sorted(switches)]
+    if netlink is not None and not bridged.is_known(netlink, TABLE):
+        return made
+    return made + bridged.spare(TABLE, {switch.partition(":")[2] for switch in switches})
 
 
 def _guarded_now() -> set[str] | None:
@@ -352,16 +375,15 @@ def hold(switches: list[str]) -> None:
             # Also after `nft flush ruleset`: then other jails' switches are unguarded too.
             present = {switch for switch in _recorded().union(switches) if switch != _PROXY}
             try:
-                netlink.transaction(table() + [nft.new_element(TABLE, *_key(switch)) for switch in sorted(present)])
+                netlink.transaction(table() + _guards(present))
             except OSError as error:
                 raise JailError(f"nf_tables: {error.strerror}") from None
         states = {switch: state(switch) for switch in sorted(present.union(switches))}
-        changes = []
-        for switch, its in states.items():
-            if its == "theirs" and switch in present:
-                changes.append(nft.delete_element(TABLE, *_key(switch)))
-            elif its != "theirs" and switch not in present and switch != _PROXY:
-                changes.append(nft.new_element(TABLE, *_key(switch)))
+        theirs = {switch for switch, its in states.items() if its == "theirs"}
+        missing = states.keys() - theirs - present - {_PROXY}
+        changes = [nft.delete_element(TABLE, *_key(switch)) for switch in sorted(present & theirs)]
+        if missing:
+            changes += _guards(missing, netlink)
         if changes:
             netlink.transaction(changes)
         for switch in switches:

@@ -91,7 +91,7 @@ def table() -> list[Message]:
     rules = [*_leading("prerouting", _TIERS), *_leading("output", [tier for tier in _TIERS if "on" not in tier])]
     hairpin = nfr.Key().meta(nft.IIFNAME, 16).meta(nft.OIFNAME, 16).is_in(HAIRPINS)
     for six in (False, True):
-        translated = [*nfr.has_status(nfr.DNATTED), *nfr.family_is(six)]
+        translated = [*nft.connection_status(nft.DNATTED), *nfr.family_is(six)]
         rules.append(("postrouting", [*hairpin, *translated, *nfr.snat_to_original(six)]))
     rules += [*_judging("forward"), *_judging("input")]
     return made + [nft.new_rule(TABLE, chain, *expressions) for chain, expressions in rules]
@@ -122,7 +122,7 @@ def _judging(chain: str) -> list[tuple[str, list[bytes]]]:
     rules = []
     for family in _FAMILIES:
         six = family == 6
-        translated = [*nfr.has_status(nfr.DNATTED), *nfr.family_is(six)]
+        translated = [*nft.connection_status(nft.DNATTED), *nfr.family_is(six)]
         there = nfr.Key().destination(six).protocol().destination_port().led_by(f"targets_{family}")
         back = nfr.Key().source(six).protocol().source_port().led_by(f"targets_{family}")
         rules.append((chain, [*translated, *nfr.goes(nfr.FROM_BEGINNER), *there]))

@@ -22,15 +22,17 @@ NFPROTO_IPV6 = 10
 PREROUTING, INPUT, FORWARD = 0, 1, 2
 RAW, FILTER = -300, 0
 
-# What a packet is asked for, and the registers that answers go to: a key of two parts takes the first and the second.
-IIFNAME, OIFNAME, NFPROTO, L4PROTO = 6, 7, 15, 16
-FIRST, SECOND = 1, 9
+# What a packet is asked for, and the registers that answers go to: a key of two parts takes the first and the second,
+# or where the first is a name, that and the one behind a name.
+IIFNAME, OIFNAME, IIFTYPE, NFPROTO, L4PROTO = 6, 7, 8, 15, 16
+FIRST, SECOND, BEHIND_NAME = 1, 9, 2
 EQUAL, UNEQUAL = 0, 1
 ACCEPT, DROP = b"\0\0\0\1", b"\0\0\0\0"
 ESTABLISHED, RELATED = 2, 4
+DNATTED = 1 << 5  # of the status of a connection: IPS_DST_NAT
 
 # nft's own numbers for types, with which it shows the keys of sets; two that are joined are six bits apart.
-TYPE_NFPROTO, TYPE_INET_PROTO, TYPE_INET_SERVICE, TYPE_IFINDEX, TYPE_IFNAME = 2, 12, 13, 20, 41
+TYPE_NFPROTO, TYPE_ETHERADDR, TYPE_INET_PROTO, TYPE_INET_SERVICE, TYPE_IFINDEX, TYPE_IFNAME = 2, 9, 12, 13, 20, 41
 TYPE_BITS = 6
 
 _NEWTABLE, GETTABLE, _DELTABLE, NEWCHAIN, _NEWRULE, NEWSET = 0xA00, 0xA01, 0xA02, 0xA03, 0xA06, 0xA09
@@ -43,7 +45,7 @@ DATA_VALUE, DATA_VERDICT = 1, 2
 _FIB_OIF, FIB_TYPE = 1, 3  # what is asked for
 _FIB_SADDR, FIB_DADDR, _FIB_IIF, _FIB_PRESENT = 1, 2, 8, 32
 RTN_LOCAL = pack("I", 2)
-_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
+_LINK_HEADER, _NETWORK_HEADER, _TRANSPORT_HEADER = 0, 1, 2
 _IIF = 4  # of meta
 _TIMED_OUT, _DYNAMIC = 0x10, 0x20
 _UPDATE = 1
@@ -192,15 +194,30 @@ def not_ours() -> list[bytes]:
 
 def connection_state(mask: int) -> list[bytes]:
     """``ct state``: go on only if one of these bits, in the machine's order, is set."""
-    state = expression("ct", number(2, 0), number(1, FIRST))
+    return _of_connection(0, mask)
+
+
+def connection_status(mask: int) -> list[bytes]:
+    """``ct status``: the same of what has become of the connection."""
+    return _of_connection(2, mask)
+
+
+def _of_connection(what: int, mask: int) -> list[bytes]:
+    asked = expression("ct", number(2, what), number(1, FIRST))
     words = (nested(4, attribute(DATA_VALUE, pack("I", mask))), nested(5, attribute(DATA_VALUE, bytes(4))))
     masked = expression("bitwise", number(1, FIRST), number(2, FIRST), number(3, 4), *words)
-    return [state, masked, compare(UNEQUAL, bytes(4))]
+    return [asked, masked, compare(UNEQUAL, bytes(4))]
 
 
-def look_up(table_set: str) -> bytes:
-    """Go on only if what the registers hold is in the set."""
-    return expression("lookup", text(1, table_set), number(2, FIRST))
+def look_up(table_set: str, inverted: bool = False) -> bytes:
+    """Go on only if what the registers hold is in the set; ``inverted``: is not."""
+    flags = [number(5, 1)] if inverted else []
+    return expression("lookup", text(1, table_set), number(2, FIRST), *flags)
+
+
+def load_frame_destination(register: int) -> bytes:
+    """``ether daddr``, of what comes by Ethernet."""
+    return expression("payload", number(1, register), number(2, _LINK_HEADER), number(3, 0), number(4, 6))
 
 
 def count(counter: str) -> bytes:

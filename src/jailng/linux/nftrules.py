@@ -20,7 +20,6 @@ POSTROUTING, OUTPUT = 4, 3  # hooks, as nft.PREROUTING
 DSTNAT, SRCNAT = -100, 100
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 TYPE_IPV4, TYPE_IPV6 = 7, 8
-DNATTED = 1 << 5  # of the status of a connection: IPS_DST_NAT
 FROM_BEGINNER, ANSWER = 0, 1  # directions
 
 _GETCHAIN, _DELCHAIN, _GETRULE, _DELRULE = 0xA04, 0xA05, 0xA07, 0xA08
@@ -312,12 +311,6 @@ def interface_name(name: str) -> bytes:
 def is_local() -> list[bytes]:
     """``fib daddr type local``: go on only if the host itself has the address."""
     return [nft.fib(nft.FIB_DADDR, nft.FIB_TYPE), nft.compare(nft.EQUAL, nft.RTN_LOCAL)]
-
-
-def has_status(mask: int) -> list[bytes]:
-    """``ct status``: go on only if one of these bits is set."""
-    status = expression("ct", number(2, 2), number(1, nft.FIRST))
-    return [status, *_masked(pack("I", mask)), nft.compare(nft.UNEQUAL, bytes(4))]
 
 
 def goes(direction: int) -> list[bytes]:

@@ -30,6 +30,7 @@ IFF_UP = 1
 IFF_LOOPBACK = 8
 IFF_NOARP = 0x80
 
+IFA_F_TEMPORARY = 1  # of IPv6: a privacy address (RFC 8981), gone within days
 IFA_F_NODAD = 2
 IFA_F_DEPRECATED = 0x20
 IFA_F_NOPREFIXROUTE = 0x200
@@ -54,7 +55,7 @@ _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _RTM_NEWRULE = 32
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC = 1, 3, 4, 18, 19, 26
-_IFLA_NET_NS_FD = 28
+_IFLA_MASTER, _IFLA_NET_NS_FD = 10, 28
 _IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 29, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 1, 8
@@ -67,7 +68,7 @@ _FOREVER = 0xFFFFFFFF
 
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 2, 4, 5, 7, 15
 _RTA_MULTIPATH, _RTA_VIA, _RTA_NH_ID = 9, 18, 30
-_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_RTN_UNICAST, _RTN_LOCAL, _RTN_BROADCAST = 1, 2, 3
 _RTPROT_KERNEL = 2
 _RTM_F_FIB_MATCH = 0x2000
 _RTNH_F_ONLINK = 4
@@ -159,10 +160,19 @@ def get_link(index: int = 0, name: str = "") -> Message:
     return _RTM_GETLINK, 0, _link(index, 0, 0, which, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
 
 
-class Interface:
-    """An answer to ``get_link``. ``address`` is the MAC address, empty where there is none."""
+def get_links() -> Message:
+    """Ask for all interfaces. Answered by what ``Interface`` reads."""
+    return _RTM_GETLINK, NLM_F_DUMP, _link(0, 0, 0, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
 
-    __slots__ = ("address", "flags", "index", "mtu", "name")
+
+class Interface:
+    """An answer to ``get_link``. ``address`` is the MAC address, empty where there is none.
+
+    ``kind`` is that of whoever made it ("bridge"), "" for hardware and lo; ``master`` is the number of the bridge that
+    it is a port of, 0 for none.
+    """
+
+    __slots__ = ("address", "flags", "index", "kind", "master", "mtu", "name")
 
     def __init__(self, body: bytes) -> None:
         kind, self.index, self.flags = unpack_from("xxHiI", body)
@@ -171,6 +181,9 @@ class Interface:
         self.mtu: int = unpack_from("I", found[_IFLA_MTU])[0]
         address = found.get(_IFLA_ADDRESS, b"")
         self.address = address if kind == _ARPHRD_ETHER and any(address) else b""
+        made = attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
+        self.kind = made.rstrip(b"\0").decode()
+        self.master: int = unpack_from("I", found[_IFLA_MASTER])[0] if _IFLA_MASTER in found else 0
 
 
 def new_address(
@@ -331,11 +344,12 @@ def get_route(target: bytes, matched: bool = False) -> Message:
 class Found:
     """An answer to ``get_route``. ``preferred``: the source address, empty if it names none."""
 
-    __slots__ = ("index", "local", "preferred", "protocol")
+    __slots__ = ("broadcast", "index", "local", "preferred", "protocol")
 
     def __init__(self, body: bytes) -> None:
         self.protocol = body[5]
         self.local = body[7] == _RTN_LOCAL
+        self.broadcast = body[7] == _RTN_BROADCAST
         found = attributes(body, 12)
         self.index: int = unpack_from("i", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
         self.preferred = found.get(_RTA_PREFSRC, b"")
