@@ -380,7 +380,14 @@ def test_an_address_while_the_jail_runs(
             done = jailctl("sysctl", f"{variable}={wrong}")
             assert (done.returncode, why in done.stderr) == (1, True), done.stderr
         assert answered("198.51.100.7")  # as it was
-        said(jail("-r", "other"))
+        other = registry.find("other")
+        assert other is not None
+        os.kill(other.init_pid, signal.SIGKILL)  # and nobody clears up after it
+        while other.alive():
+            pass
+        now = "198.51.100.7,198.51.100.9"
+        assert said(jailctl("sysctl", f"{variable}={now}")) == f"{variable}: {before} -> {now}\n"
+        assert registry.find("other") is None
         there.child.kill()
         there.end()
     ip("address del 198.51.100.7/24 dev ep0", "address del 198.51.100.8/24 dev ep0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import alias, attach, network, origin, privileges, registry
+from jailng.core import alias, attach, network, origin, privileges, registry, undo
 from jailng.core.index import Index, holders
 from jailng.core.joining import is_loopback
 from jailng.core.link import Link
@@ -36,7 +36,7 @@ def change(record: Record, params: Parameters) -> None:
     link = _surveyed(record, params)  # which refuses what cannot be, while all is as it was
     init = attach.open_init(record)
     try:
-        _lend(record.jid, [*_addresses(before), *_addresses(params)])
+        _lend(record.jid, [*_addresses(before), *_addresses(params)], alone=True)
         try:
             _exchange(record, link, init)
         except (JailError, OSError):
@@ -78,16 +78,31 @@ def _check(record: Record, before: Parameters, params: Parameters) -> None:
         raise JailError(f"ip4.addr cannot be changed after creation {why}")
     if not origin.is_here(record):
         raise JailError("ip4.addr: the jail was made in another network namespace: change it from there")
-    for address in _addresses(params) + _addresses(before):
-        others = [registry.load(jid) for jid in holders(address.bare) if jid != record.jid]
-        if not is_loopback(address.bare) and any(other is not None and origin.is_here(other) for other in others):
-            raise JailError(
-                f"ip4.addr: {address.bare}: another jail has it, too: only a restart shares it, or parts it"
-            )
+    given = [*_addresses(before), *_addresses(params)]
+    for other in [other for address in given for other in _others(record.jid, address)]:
+        undo.recover(other)  # one that has ended by itself has none
+    _check_alone(record.jid, given)
     for address in params.addresses("ip4.addr"):
         if address.interface and not alias.exists(address.interface, address):
             raise JailError(
                 f"ip4.addr: {address.bare}: not on {visible(address.interface)}: only a restart puts it there"
+            )
+
+
+def _others(jid: int, address: Address) -> list[Record]:
+    """The other jails of this network namespace that have the address."""
+    if is_loopback(address.bare):
+        return []
+    found = [registry.load(other) for other in holders(address.bare) if other != jid]
+    return [other for other in found if other is not None and origin.is_here(other)]
+
+
+def _check_alone(jid: int, addresses: list[Address]) -> None:
+    """Refuse an address that another jail has as well. Raises JailError."""
+    for address in addresses:
+        if _others(jid, address):
+            raise JailError(
+                f"ip4.addr: {address.bare}: another jail has it, too: only a restart shares it, or parts it"
             )
 
 
@@ -96,9 +111,11 @@ def _inner(jid: int) -> bool:
     return record is not None and bool(record.params.get("ip4.addr") or record.params.get("ip6.addr"))
 
 
-def _lend(jid: int, addresses: list[Address]) -> None:
-    """Enter the jail in the index with these addresses."""
+def _lend(jid: int, addresses: list[Address], alone: bool = False) -> None:
+    """Enter the jail in the index with these addresses. Raises JailError if ``alone`` and another has one."""
     with Index() as index:
+        if alone:  # who came between the first look and this
+            _check_alone(jid, addresses)
         index.set_addresses(jid, list(dict.fromkeys([address.bare for address in addresses])))
 
 
