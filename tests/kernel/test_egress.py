@@ -169,6 +169,18 @@ def test_honeypot(lan: Namespace, world: Namespace, cell: Cell) -> None:
     assert counted(f"{chain_of('cell')}-host", "rest") > 0
 
 
+@pytest.mark.parametrize("place", ["lan", "world"])
+def test_half_of_the_world_is_no_lan(lan: Namespace, world: Namespace, cell: Cell, place: str) -> None:
+    """A tunnel has such routes, without a gateway, to go before the default route."""
+    halves = ("0.0.0.0/1", "128.0.0.0/1", "2000::/3")
+    ip(*[f"route add {half} dev ep0" for half in halves])
+    cell(f"pass tcp to {place} port 80")
+    with inside("cell") as there:
+        assert [reaches(there, address, 80) for address in (WORLD, WORLD6)] == [place == "world"] * 2
+        assert [reaches(there, address, 80) for address in (PEER, PEER6)] == [place == "lan"] * 2
+    ip(*[f"route del {half} dev ep0" for half in halves])
+
+
 def test_a_preset_is_extended(lan: Namespace, world: Namespace, cell: Cell) -> None:
     cell("honeypot", f"pass udp to {PEER} port 53")
     with inside("cell") as there:

@@ -35,6 +35,7 @@ _TABLES = {
 }
 _JUDGED = "judged"  # the set of core/firewall.py
 _OWN = "ng.rdr: two of the jail's redirects are for the same packets"
+_WIDEST = {4: 8, 16: 16}  # bits of the widest network that is one, by the length of an address
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -245,13 +246,17 @@ def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes
 
 
 def _connected() -> list[rules.Network]:
-    """The networks that the host is in: routes that lead through no gateway."""
+    """The networks that the host is in: routes that lead through no gateway.
+
+    One to half of the world, or to all that is global of IPv6, is the way to the world, as tunnels have it.
+    """
     from jailng.core.link import PROTOCOL
     from jailng.linux import rtnetlink as rt
 
     with Netlink() as netlink:
         found = [rt.Entry(body) for family in (2, 10) for _, body in netlink.ask(rt.get_routes(family))]
-    return [(entry.target, entry.bits) for entry in found if entry.on_link and entry.protocol != PROTOCOL]
+    near = [entry for entry in found if entry.on_link and entry.bits >= _WIDEST[len(entry.target)]]
+    return [(entry.target, entry.bits) for entry in near if entry.protocol != PROTOCOL]
 
 
 class _Conflict(Exception):
