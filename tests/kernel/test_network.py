@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from jailng.core import network
+from jailng.core import network, registry
+from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
 from jailng.linux import netdevice
 from jailng.params.address import addresses
@@ -33,6 +36,7 @@ from tests.kernel.networks import (
     undo,
 )
 
+_JAILS, _INDEX = Path(DIRECTORY, "jails"), Path(DIRECTORY, "index")
 HOST = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 JAIL = {4: "198.51.100.10", 6: "2001:db8:1::10"}
 LAN = {4: "198.51.100.2", 6: "2001:db8:1::2"}
@@ -367,20 +371,38 @@ def test_a_host_whose_only_addresses_are_a_jails_reaches_it() -> None:
     ip("address delete 192.0.2.77/32 dev lo", "address delete 2001:db8:9::77/128 dev lo")
 
 
-def test_the_host_does_not_speak_to_a_jail_from_a_jail_address() -> None:
+@pytest.mark.parametrize("order", [(7, 8), (8, 7)])
+def test_the_host_does_not_speak_to_a_jail_from_a_jail_address(order: tuple[int, int]) -> None:
     # The first address of the first interface is what the kernel would take: here, both times, a jail's.
+    given = {7: ("192.0.2.77", "2001:db8:9::77"), 8: ("192.0.2.78", "")}
     with attach("ep0", ("192.0.2.77/32", "2001:db8:9::77/128"), ("192.0.2.1/32", "2001:db8:9::1/128")):
         ip("address add 192.0.2.78/32 dev ep0")
-        first, second, departures = Jail(), Jail(), Departures()
-        links = first.set_up(7, "192.0.2.77", "2001:db8:9::77"), second.set_up(8, "192.0.2.78")
-        for jail, address in ((first, "192.0.2.77"), (first, "2001:db8:9::77"), (second, "192.0.2.78")):
-            listener = jail.listen(address)
-            seen = _exchange(listener, client(address))
-            assert seen.partition("%")[0] in ("169.254.1.1", "fe80::1")
-        for jail, link in zip((second, first), reversed(links), strict=True):
-            undo(link)
+        departures = Departures()
+        jails = {jid: Jail() for jid in order}
+        for jid, jail in jails.items():
+            link = jail.set_up(jid, *given[jid])
+            _record(jid, network.undo_lines(link), [address for address in given[jid] if address])
+        for jid, jail in jails.items():
+            for address in filter(None, given[jid]):
+                listener = jail.listen(address)
+                seen = _exchange(listener, client(address))
+                assert seen.partition("%")[0] in ("169.254.1.1", "fe80::1")
+        for jid, jail in reversed(jails.items()):
+            assert jail.link is not None
+            undo(jail.link)
+            (_JAILS / str(jid)).unlink()
             jail.end()
         departures.wait("jng7", "jng8")
+    _INDEX.unlink()
+
+
+def _record(jid: int, undo: list[str], addresses: list[str]) -> None:
+    """A jail's record and its line in the index, as far as they matter to others."""
+    _JAILS.mkdir(parents=True, exist_ok=True)
+    lines = [f"boot {registry.boot_id()}", f"netns {os.stat('/proc/self/ns/net').st_ino}", *[f"undo {u}" for u in undo]]
+    (_JAILS / str(jid)).write_text("".join([f"{line}\n" for line in lines]))
+    with _INDEX.open("a") as index:
+        index.write(f"{jid}\t{jid}\tjail{jid}\t{','.join(addresses)}\n")
 
 
 def test_every_jail_has_its_own_loopback(lan: Namespace) -> None:
@@ -402,6 +424,30 @@ def test_the_address_that_the_host_speaks_with_is_refused(lan: Namespace, versio
         JailError, match=rf"^ip{version}\.addr: {HOST[version]} is the address by which the host itself"
     ):
         network.survey(7, wanted)
+
+
+def test_the_host_does_not_speak_to_a_jail_from_an_address_that_passes(lan: Namespace) -> None:
+    """A privacy address is gone within days, and with it the host would be to the jail whoever that is itself."""
+    set_switch("ipv6/conf/ep0/use_tempaddr", "2")
+    ip(f"address del {HOST[6]}/64 dev ep0", f"address add {HOST[6]}/64 dev ep0 mngtmpaddr nodad")
+    ip(f"route add default via {LAN[6]} dev ep0")
+    while "temporary" not in run("ip", "address", "show", "dev", "ep0") or "tentative" in run("ip", "address"):
+        time.sleep(0.01)
+    assert f"src {HOST[6]} " not in run("ip", "route", "get", FAR[6])  # the control
+    (place,) = network.survey(7, addresses("ip6", "x", JAIL[6])).addresses
+    assert place.source == socket.inet_pton(socket.AF_INET6, HOST[6])
+
+
+@both
+def test_it_is_refused_where_bogons_are_discarded_too(lan: Namespace, version: int) -> None:
+    """A host may have no way to the addresses that are nobody's, and one to the world all the same."""
+    discarded = {4: "192.0.0.0/24", 6: "100::/64"}[version]
+    ip(f"route add default via {LAN[version]} dev ep0", f"route add blackhole {discarded}")
+    try:
+        with pytest.raises(JailError, match="is the address by which the host itself speaks to the world"):
+            network.survey(7, addresses(f"ip{version}", "x", HOST[version]))
+    finally:
+        ip(f"route del blackhole {discarded}")
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,40 @@ def test_an_alias_on_each_of_two_interfaces(lans: tuple[Namespace, Namespace], j
     assert host_addresses() == before
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("ip4.addr=198.51.100.255", "198.51.100.255: the broadcast address of a network that the host is in"),
+        ("ip4.addr=ep0|198.51.100.255", "198.51.100.255: the broadcast address of a network that the host is in"),
+        ("ip4.addr=ep0|198.51.100.20/0", "interface ep0: 198.51.100.20/0: a network of all addresses"),
+        ("ip6.addr=ep0|2001:db8:1::20/0", "interface ep0: 2001:db8:1::20/0: a network of all addresses"),
+    ],
+)
+def test_what_would_take_from_the_host(
+    lans: tuple[Namespace, Namespace], jail: Command, small_root: Path, words: str, said: str
+) -> None:
+    """What is for all of a network comes to the host, and its own way to the world goes before no other."""
+    before = host_addresses(), run("ip", "-6", "route"), run("ip", "route", "show", "table", "all")
+    done = jail("-c", f"path={small_root}", words, "command=true")
+    assert (done.returncode, done.stderr) == (1, f"jail: {said}\n")
+    assert (host_addresses(), run("ip", "-6", "route"), run("ip", "route", "show", "table", "all")) == before
+
+
+def test_an_alias_by_another_name_of_the_interface(
+    lans: tuple[Namespace, Namespace], jail: Command, small_root: Path
+) -> None:
+    """As systemd-udevd gives them: the interface is found by it, and nothing below /proc/sys is."""
+    ip("link property add dev ep0 altname enp0s7")
+    before = host_addresses()
+    words = ("interface=enp0s7", "ip4.addr=198.51.100.20/24", "ip6.addr=2001:db8:1::20/64", "persist")
+    done = jail("-c", "name=other", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "198.51.100.20" in run("ip", "address", "show", "ep0")
+    done = jail("-r", "other")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert host_addresses() == before
+
+
 def test_an_alias_beside_one_that_is_lent(lans: tuple[Namespace, Namespace]) -> None:
     """The kernel makes no route to another address of a network of which the first is led into a jail."""
     ip("address add 192.0.2.10/24 dev ep0")

@@ -38,6 +38,14 @@ def test_jail_runs_with_its_address_and_leaves_nothing(lan: Namespace, jail: Com
     assert "jailng" not in run("nft", "list", "ruleset")
 
 
+def test_a_host_that_has_ipv6_off_for_interfaces_to_come(lan: Namespace, jail: Command, small_root: Path) -> None:
+    set_switch("ipv6/conf/default/disable_ipv6", "1")
+    words = ("ip6.addr=2001:db8:1::10", "command=/bin/busybox", "ping", "-c1", "-W5", "2001:db8:1::2")
+    done = jail("-c", f"path={small_root}", "allow.raw_sockets", *words)
+    set_switch("ipv6/conf/default/disable_ipv6", "0")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(firewall.can_forward_one(), reason="from Linux 6.17 on IPv6 is forwarded for one interface")
 def test_a_kernel_that_forwards_ipv6_for_all_or_none(lan: Namespace, jail: Command, small_root: Path) -> None:
     """Whether the host's interfaces go on taking router advertisements is the administrator's to decide, once."""

@@ -455,6 +455,16 @@ def test_an_interface_that_is_not_there(lan: Namespace, jail: Command, small_roo
     )
 
 
+def test_another_name_of_an_interface(lan: Namespace, jail: Command, small_root: Path) -> None:
+    """No packet is told to have come by it."""
+    ip("link property add dev ep0 altname enp0s7")
+    done = jail("-c", f"path={small_root}", f"ip4.addr={JAIL}", "ng.rdr=tcp on enp0s7 any 80 -> 80", "command=true")
+    assert (done.returncode, done.stderr) == (
+        1,
+        'jail: ng.rdr: "tcp on enp0s7 any 80 -> 80": enp0s7 is another name of ep0, by which packets come\n',
+    )
+
+
 def test_a_configuration_has_lists(
     lan: Namespace, jail: Command, jls: Command, small_root: Path, tmp_path: Path
 ) -> None:

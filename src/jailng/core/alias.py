@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from _socket import AF_INET, AF_INET6, inet_pton
+from _socket import AF_INET, AF_INET6, if_indextoname, inet_pton
 
 from jailng.core import firewall
 from jailng.core.link import PROTOCOL, Host
@@ -44,6 +44,8 @@ def add(interface: str, address: Address) -> None:
     if not index:
         raise JailError(f"interface {interface} does not exist")
     prefix = address.prefix
+    if not prefix:  # of IPv6 the kernel would make it a route, which goes before the host's default route
+        raise JailError(f"interface {interface}: {address.bare}/0: a network of all addresses")
     if len(address.packed) == 4:
         hosts = (1 << (32 - prefix)) - 1
         last = (int.from_bytes(address.packed, "big") | hosts).to_bytes(4, "big") if prefix < 31 else b""
@@ -70,7 +72,8 @@ def remove(words: list[str]) -> None:
     if not index:
         return
     # Else the kernel removes with the first address of a network all others of it: aliases of other jails.
-    switch = f"ipv4/conf/{interface}/promote_secondaries"
+    # What was given may be another name of the interface (altname of ip-link(8)), and of those sysctls know nothing.
+    switch = f"ipv4/conf/{if_indextoname(index)}/promote_secondaries"
     promoting = ":" in text or firewall.read_switch(switch) == 1
     if not promoting:
         firewall.write_switch(switch, 1)

@@ -36,9 +36,13 @@ if TYPE_CHECKING:
 PROTOCOL = 106  # 'j', which /etc/iproute2/rt_protos gives to nobody: whose routes these are, on the host
 # The jail's way out, by family. The host need not have these addresses: the jail knows their MAC address.
 GATEWAY = {4: bytes([169, 254, 1, 1]), 6: b"\xfe\x80" + bytes(13) + b"\1"}
-# Targets that nobody has, to ask for the source address of a packet that leaves by the default route: RFC 7600's dummy
-# address, and RFC 6666's discard prefix.
-_ELSEWHERE = {4: bytes([192, 0, 0, 8]), 6: b"\1" + bytes(14) + b"\1"}
+# Targets to ask for the source address of a packet that leaves by the default route. That nobody has: RFC 7600's dummy
+# address, and RFC 6666's discard prefix. To these a host may have a route that discards, and then those of AS112 tell,
+# which are everywhere (RFC 7535).
+_ELSEWHERE = {
+    4: (bytes([192, 0, 0, 8]), bytes([192, 31, 196, 1])),
+    6: (b"\1" + bytes(14) + b"\1", b"\x26\x20\0\x4f\x80\0" + bytes(9) + b"\1"),
+}
 
 
 class Place:
@@ -165,7 +169,10 @@ class Host:
             raise
 
     def alias(self, packed: bytes) -> rt.Address | None:
-        """The address, if an interface has it; an IPv4 address only if that is up."""
+        """The address, if an interface has it; an IPv4 address only if that is up.
+
+        Raises JailError for the broadcast address of a network of the host's: what is for all of that is for the host.
+        """
         if len(packed) == 16:
             try:
                 return rt.Address.read(self.netlink.ask(rt.get_address(packed))[0][1])
@@ -174,6 +181,8 @@ class Host:
                     return None
                 raise
         route = self.route(packed, matched=True)
+        if route is not None and route.broadcast:
+            raise JailError(f"{_text(packed)}: the broadcast address of a network that the host is in")
         if route is None or not (route.local or route.protocol == PROTOCOL):
             return None
         if route.local:
@@ -311,7 +320,7 @@ def _choose_source(host: Host, places: list[Place]) -> int:
     """
     family = places[0].family
     ours = [place.packed for place in places]
-    route = host.route(_ELSEWHERE[family])
+    route = host.route(_ELSEWHERE[family][0]) or host.route(_ELSEWHERE[family][1])
     by = route.index if route is not None else 0
     speaking = route.preferred if route is not None else b""
     if speaking in ours:
@@ -322,8 +331,10 @@ def _choose_source(host: Host, places: list[Place]) -> int:
     if family == 4:
         return by  # the kernel takes the first address of the first interface: see core/network.py
     # To an address that it has the host speaks from that very address (RFC 6724, rule 1), which the jail would take for
-    # its own. A route outlives the address that it names here.
-    source = speaking or _any_other(host, ours)
+    # its own. A route outlives the address that it names here, and speaks from the jail's then: so no temporary one.
+    named = host.alias(speaking) if speaking else None
+    lasting = speaking if named is not None and not named.flags & rt.IFA_F_TEMPORARY else b""
+    source = lasting or _any_other(host, ours) or speaking
     for place in places:
         place.source = source or GATEWAY[6]
     return by
@@ -343,7 +354,8 @@ def _outward(host: Host, places: list[Place], speaking: int) -> list[str]:
 
 def _any_other(host: Host, ours: list[bytes]) -> bytes:
     for found in host.aliases(AF_INET6):
-        usable = found.scope == rt.RT_SCOPE_UNIVERSE and not found.flags & rt.IFA_F_DEPRECATED
+        passing = found.flags & (rt.IFA_F_DEPRECATED | rt.IFA_F_TEMPORARY)
+        usable = found.scope == rt.RT_SCOPE_UNIVERSE and not passing
         if usable and found.packed not in ours:
             return found.packed
     return b""

@@ -74,8 +74,12 @@ def host_side(link: Link, pid: int) -> None:
 def _lead_to(netlink: Netlink, end: End) -> None:
     """Make the host's end ready, and lead the addresses there."""
     index = if_nametoindex(end.host_name)
-    if end.of(6) and firewall.can_forward_one():
-        firewall.write_switch(f"ipv6/conf/{end.host_name}/force_forwarding", 1)
+    if end.of(6):
+        if firewall.can_forward_one():
+            firewall.write_switch(f"ipv6/conf/{end.host_name}/force_forwarding", 1)
+        off = f"ipv6/conf/{end.host_name}/disable_ipv6"
+        if firewall.read_switch(off):  # as somebody's sysctl.conf has it for interfaces to come
+            firewall.write_switch(off, 0)
     conf = {
         rt.IPV4_DEVCONF_FORWARDING: 1,
         rt.IPV4_DEVCONF_RP_FILTER: 1,  # the second line, behind the table's source filter
@@ -108,6 +112,13 @@ def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
     ours = [GATEWAY[4], *[place.packed for place in places]]
     if not source or source in ours or not rt.Found(netlink.ask(rt.get_route(source))[0][1]).local:
         netlink.batch([rt.new_address(index, GATEWAY[4], 32)])
+    if source in ours[1:]:
+        # By which the host has spoken to the others until now.
+        lines = [line.split(" ") for jid in addressed() if (record := registry.load(jid)) for line in record.undo]
+        links = [netdevice.index(words[1]) for words in lines if words[0] == "addresses"]
+        messages = [rt.new_address(other, GATEWAY[4], 32) for other in links if other not in (0, index)]
+        if messages:
+            netlink.batch(messages, ignored=(*GONE, errno.EEXIST))
 
 
 def _has_ipv6() -> bool:

@@ -137,6 +137,10 @@ def switches(leads: list[forward.Lead]) -> list[str]:
                     if error.errno == ENODEV:
                         raise JailError(f'ng.rdr: "{lead.rule.text}": interface {name} does not exist') from None
                     raise
+                if interface.name != name:
+                    raise JailError(
+                        f'ng.rdr: "{lead.rule.text}": {name} is another name of {interface.name}, by which packets come'
+                    )
                 if leads_outside(interface):
                     found += [one for one in firewall.switches_for(lead.family, name) if one not in found]
     return found
