@@ -6,7 +6,16 @@ import posix
 
 from jailng.core import registry, remove, undo
 from jailng.engine import command
-from jailng.engine.life import drive, host_commands, jail_commands, tell_of_unmounting, teller, walk
+from jailng.engine.life import (
+    drive,
+    host_commands,
+    jail_commands,
+    raise_all,
+    tell_of_failure,
+    tell_of_unmounting,
+    teller,
+    walk,
+)
 from jailng.errors import JailError
 from jailng.linux.libc import EBUSY
 
@@ -87,18 +96,36 @@ def _take_down(life: Life, _: str) -> Iterable[command.Wait]:
     return ()
 
 
+def _each_host_command(life: Life, step: str) -> Walk:
+    yield from host_commands(life, step, to_the_last=True)
+
+
 STOP: Steps = (
     ("exec.prestop", host_commands),
     ("exec.stop", jail_commands),
     ("ng.init", _guest),
     ("stop.timeout", _terminate),
     ("jail_remove", _remove),
-    ("exec.poststop", host_commands),
+    ("exec.poststop", _each_host_command),
     ("undo", _take_down),
-    ("exec.release", host_commands),
+    ("exec.release", _each_host_command),
 )
 
-CLEAN: Steps = STOP[STOP.index(("exec.poststop", host_commands)) :]
+CLEAN: Steps = STOP[STOP.index(("exec.poststop", _each_host_command)) :]
+
+
+def _clean(life: Life) -> Walk:
+    """Walk CLEAN to its end, whatever fails on the way: what was made around a jail that is gone is to go, too.
+
+    FreeBSD: next_command in usr.sbin/jail/command.c. Raises JailError, of all that has failed.
+    """
+    failed: list[JailError] = []
+    for name, step in CLEAN:
+        try:
+            yield from step(life, name)
+        except (JailError, OSError) as error:
+            failed.append(tell_of_failure(life, error))
+    raise_all(failed)
 
 
 def stopping(life: Life) -> Walk:
@@ -108,7 +135,8 @@ def stopping(life: Life) -> Walk:
     """
     _check_there(life)
     try:
-        yield from walk(life, STOP)
+        yield from walk(life, STOP[: -len(CLEAN)])
+        yield from _clean(life)
     finally:
         life.there.unlock()
 
@@ -140,7 +168,7 @@ def cleaning(life: Life) -> Walk:
             raise JailError(f'"{record.name}" already exists')
         if record is not None:  # exec.poststop finds on the host what the jail was lent, as if it had been removed
             undo.walk(record, undo.AROUND)
-        yield from walk(life, CLEAN)
+        yield from _clean(life)
     finally:
         if record is not None:
             record.unlock()

@@ -11,13 +11,16 @@ import posix
 
 from jailng.core import registry, tunable
 from jailng.engine import command
-from jailng.errors import JailError
+from jailng.errors import JailError, Mistakes, explain, messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
+    from jailng.core.passwd import User
     from jailng.core.registry import Record
+    from jailng.core.trees import Trees
+    from jailng.engine.hostcommand import HostCommand
     from jailng.engine.ready import Ready
     from jailng.params.model import Parameters
 
@@ -181,31 +184,64 @@ def walk(life: Life, steps: Steps) -> Walk:
         yield from step(life, name)
 
 
-def host_commands(life: Life, step: str) -> Walk:
-    """The commands of a parameter, one after the other, on the host."""
+def host_commands(life: Life, step: str, to_the_last: bool = False) -> Walk:
+    """The commands of a parameter, one after the other, on the host: up to one that fails, or ``to_the_last``.
+
+    What has failed then is told at once, and raised at the end.
+    """
     texts = life.params.strings(step)
     if not texts:
         return
     from jailng.engine import hostcommand, hostprogram
 
     user = hostcommand.user_of(life.params)
-    at_home = life.params.flag("exec.clean")
     enemies = hostprogram.trees_of(life.names.get("JNAME", ""), life.running.text("path"))
+    failed: list[JailError] = []
     for text in texts:
         task = hostcommand.HostCommand(text)
         if not task.argv:
             continue
-        yield command.TURN
-        life.voice.say(f"run command{_as(life.params.text('exec.system_user'))}: {task.line}")
-        environment = hostcommand.environment_of(life.params, life.names)
-        refusal = task.check(environment, user, at_home, enemies)
-        if refusal:
-            if not life.params.flag("ng.lenient"):
-                raise JailError(f"{step}: {refusal}")
-            life.voice.warn(f"{step}: {refusal}")
-        wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home, life.record)
-        if wait is not None:
-            task.end((yield wait))
+        try:
+            yield from _host_command(life, step, task, user, enemies)
+        except (JailError, OSError) as error:
+            if not to_the_last:
+                raise
+            failed.append(tell_of_failure(life, error))
+    raise_all(failed)
+
+
+def _host_command(life: Life, step: str, task: HostCommand, user: User | None, enemies: Trees) -> Walk:
+    from jailng.engine import hostcommand
+
+    yield command.TURN
+    life.voice.say(f"run command{_as(life.params.text('exec.system_user'))}: {task.line}")
+    environment = hostcommand.environment_of(life.params, life.names)
+    at_home = life.params.flag("exec.clean")
+    refusal = task.check(environment, user, at_home, enemies)
+    if refusal:
+        if not life.params.flag("ng.lenient"):
+            raise JailError(f"{step}: {refusal}")
+        life.voice.warn(f"{step}: {refusal}")
+    wait = task.begin(environment, user, life.params.number("exec.timeout"), at_home, life.record)
+    if wait is not None:
+        task.end((yield wait))
+
+
+def tell_of_failure(life: Life, error: JailError | OSError) -> JailError:
+    """Tell what has failed while there is more to be done; what is to be raised in the end."""
+    failed = error if isinstance(error, JailError) else JailError(explain(error))
+    if not failed.told:
+        life.voice.fail(failed)
+    return failed
+
+
+def raise_all(failed: list[JailError]) -> None:
+    """Raise these as one, with the lines of those of which nobody has been told; none: nothing. Raises JailError."""
+    if not failed:
+        return
+    together = Mistakes([text for error in failed for text in messages(error)])
+    together.told = not together.messages
+    raise together if len(failed) > 1 else failed[0]
 
 
 def _as(user: str) -> str:
