@@ -11,6 +11,7 @@
  * its memory but the calls that it has to make; every decision was taken before, by src/jailng/core/program.py.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/poll.h>
 #include <linux/prctl.h>
 #include <stdio.h>
@@ -64,7 +65,8 @@ struct call_ {
 	unsigned short number, keep;	/* keep: where the result goes, 0 for nowhere */
 	unsigned char kind, pointers, kept, unused;
 	long argument[6];
-	int expected, skip;	/* MUST: an error to pass over, with so many of the calls that follow; NOTE: any, but told */
+	/* MUST: an error to pass over, with so many of the calls that follow; NOTE: any, but told; EXEC: 1 for execvp(3) */
+	int expected, skip;
 };
 enum { MUST, MAY, FORK, EXPECT, EXEC, NOTE };
 enum { KEPT = 1024 };
@@ -87,6 +89,40 @@ report(int fd, long what, long value)
 
 	if (call(SYS_write, fd, (long)message, sizeof(message), 0, 0, 0) != sizeof(message))
 		call(SYS_exit_group, 126, 0, 0, 0, 0, 0);	/* who waits for it is not to wait for what was forked */
+}
+
+/* Whether a file is text by its beginning: what has a format, though none that this kernel knows, is no script. */
+static int
+is_text(long path)
+{
+	char head[64];
+	long fd, n;
+
+	fd = call(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0, 0, 0);
+	n = call(SYS_read, fd, (long)head, sizeof(head), 0, 0, 0);
+	if (fd >= 0)
+		call(SYS_close, fd, 0, 0, 0, 0, 0);
+	if (n < 0)
+		return 0;
+	while (n-- > 0)
+		if (head[n] == 0 || head[n] == 0x7f)	/* as ELF has both */
+			return 0;
+	return 1;
+}
+
+/* What has no format is a script of sh's, as to execvp(3). Before the vector there is a place for one more word. */
+static long
+script(const long *argument)
+{
+	static const char shell[] = "/bin/sh";
+	long *vector = (long *)argument[1], result;
+
+	if (!is_text(argument[0]))
+		return -ENOEXEC;
+	vector[-1] = (long)shell;
+	vector[0] = argument[0];
+	result = call(SYS_execve, (long)shell, (long)(vector - 1), argument[2], 0, 0, 0);
+	return result == -ENOENT ? -ENOEXEC : result;
 }
 
 static void
@@ -131,6 +167,8 @@ run(int fd)
 		} else if (c->kind == EXPECT && result != c->expected) {
 			return;
 		} else if (c->kind == EXEC) {		/* execvp(3): the next directory of PATH may have it */
+			if (result == -ENOEXEC && c->expected)
+				result = script(argument);
 			if (failed == 0 || (result != -ENOENT && result != -ENOTDIR))
 				failed = result;
 			if (result != -ENOENT && result != -ENOTDIR && result != -EACCES)

@@ -94,6 +94,11 @@ class Program:
         places = [self.text(string) for string in strings]
         return self.data(words(*places, 0), tuple(range(0, 8 * len(places), 8)))
 
+    def _vector_with_room(self, strings: list[str]) -> Data:
+        """The same with a word before it, which jailinit fills in where the program turns out to be a script."""
+        places = [self.text(string) for string in strings]
+        return Data(self.data(words(0, *places, 0), tuple(range(8, 8 * len(places) + 8, 8))) + 8)
+
     def _add(
         self, kind: int, name: str, arguments: tuple[int | Data | Kept, ...], label: str, keep: int, value: int
     ) -> None:
@@ -198,19 +203,19 @@ class Program:
         self.expect(0, "ppoll", self._watched, 1, self.data(bytes(16)), 0, 0)
 
     def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}", last: int = 2) -> None:
-        """execvp(3), with the PATH of ``environment``. No descriptor above ``last`` outlives it.
+        """execvp(3), with the PATH of ``environment``: a script that names no interpreter is sh's.
 
-        ``{}`` in the label is the program.
+        No descriptor above ``last`` outlives it. ``{}`` in the label is the program.
         """
         self._close_on_exec(last)
-        vector = self._vector(argv)
+        vector = self._vector_with_room(argv)
         variables = self._vector([f"{key}={value}" for key, value in environment.items()])
         label = label.format(argv[0])
         candidates = [argv[0]] if "/" in argv[0] else []
         if not candidates and argv[0]:
             candidates = [f"{directory or '.'}/{argv[0]}" for directory in environment["PATH"].split(":")]
         for candidate in candidates or [""]:
-            self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 0)
+            self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 1)
 
     def execute_fd(self, fd: int | Kept, argv: list[str]) -> None:
         """fexecve(3) with an empty environment. No descriptor above 2 outlives it."""

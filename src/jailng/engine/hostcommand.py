@@ -9,6 +9,7 @@ from jailng.core import elsewhere
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import child
+from jailng.linux.libc import ENOEXEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 1 << 16  # of a complaint, bytes
 _IGNORED = (13, 25)  # PIPE, XFSZ: by Python, and what is ignored stays so over exec
+_SHELL = "/bin/sh"
+_HEAD = 64  # bytes of a file
 
 
 def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
@@ -99,7 +102,7 @@ class HostCommand:
                     posix.chdir(user.home)
                     failing = f"exec {self.argv[0]}"
             if self._program is not None and self._program.fd >= 0:
-                posix.execve(self._program.fd, self.argv, environment)
+                _become(self._program.fd, self._program.path, self.argv, environment)
             _execute(self.argv, environment)
         except OSError as error:
             text = f"{failing}: {error.strerror}"
@@ -137,10 +140,30 @@ def _execute(argv: list[str], environment: dict[str, str]) -> None:
     last: OSError | None = None
     for candidate in candidates:
         try:
-            posix.execve(candidate, argv, environment)
+            _become(candidate, candidate, argv, environment)
         except FileNotFoundError as error:
             last = last or error
         except OSError as error:
             last = error
     assert last is not None
     raise last
+
+
+def _become(program: str | int, path: str, argv: list[str], environment: dict[str, str]) -> None:
+    """execve(2) of a file, also by its descriptor; to execvp(3) what has no format is a script of sh's."""
+    try:
+        posix.execve(program, argv, environment)
+    except OSError as error:
+        if error.errno != ENOEXEC or not _is_text(path):
+            raise
+        posix.execve(_SHELL, [_SHELL, path, *argv[1:]], environment)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file is text by its beginning: what has a format, though none that this kernel knows, is no script."""
+    try:
+        file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
+        head = posix.read(file, _HEAD)
+    except OSError:
+        return False
+    return b"\0" not in head and b"\x7f" not in head  # ELF has both
