@@ -92,13 +92,25 @@ def _aliases(life: Life, _: str) -> Iterable[command.Wait]:
 def _own_mounts(life: Life, step: str) -> Iterable[command.Wait]:
     """jail_set mounts these in the jail itself; who asks for them by name is told where FreeBSD would have done it."""
     if life.params.given(step) and life.params.flag(step):
-        if not life.rooted:
-            raise JailError(f"{step}: no jail root path defined")
+        check_own_mount(life.params, step, life.rooted)
         from jailng.engine import shown
 
         life.voice.say(f"run command: {shown.own_mount(step, life.params)}")
         life.mounted.append(step)
     return ()
+
+
+def check_own_mount(params: Parameters, name: str, rooted: bool) -> None:
+    """Refuse a mount that is asked for by name and has no place: FreeBSD's would fail. Raises JailError."""
+    if not rooted:
+        raise JailError(f"{name}: no jail root path defined")
+    place = f"{params.text('path').rstrip('/')}/{'proc' if name == 'mount.procfs' else 'dev'}"
+    if params.text("ng.root") == "none":
+        return
+    try:
+        posix.stat(place, follow_symlinks=False)
+    except OSError as error:
+        raise JailError(f"{name}: {place}: {error.strerror}") from None
 
 
 def _create(life: Life, _: str) -> Iterable[command.Wait]:

@@ -18,6 +18,7 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
     for sentence in params.left_out:
         voice.warn(sentence)
     beginning.check_path(params, voice)
+    _check_own_mounts(params)
     jid = params.number("jid") or 1
     parent = create.settle_below(params)
     base = parent.base if parent is not None else uid_base(0)
@@ -42,6 +43,14 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
         elif name.startswith("exec."):
             lines += [f"{name}: {text}" for text in params.strings(name)]
     return lines
+
+
+def _check_own_mounts(params: Parameters) -> None:
+    if any(params.strings(step) for step in ("exec.prepare", "mount", "mount.fstab")):
+        return  # which may make the directories
+    for name, _ in beginning.START:
+        if name in ("mount.devfs", "mount.fdescfs", "mount.procfs") and params.given(name) and params.flag(name):
+            beginning.check_own_mount(params, name, params.given("path"))
 
 
 def _guest(kind: str, way: int) -> list[str]:
