@@ -25,7 +25,9 @@ def split(text: str) -> tuple[list[str], bool]:
         text = text[:-1]
     if _FOR_SHELL & set(text):
         return ["/bin/sh", "-c", text], background
-    return text.split(), background
+    # Of bytes white space is what it is to C, and not what else Unicode calls so: text from the web has it in words.
+    words = text.encode("utf-8", "surrogateescape").split()
+    return [word.decode("utf-8", "surrogateescape") for word in words], background
 
 
 def caller_environment() -> dict[str, str]:
