@@ -261,6 +261,7 @@ def _from_command_line(options: Options, params: Parameters) -> int:
         if options.has("c") and (options.has("m") or not options.has("r")):
             return create(options, params)
         raise JailError(f'"{printing.visible(wanted)}" not found' if wanted else "no jail specified")
+    life.spell_path(params, there)
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
         empty_jid_file(options)
         _standing().modify(options, there, params)

@@ -211,6 +211,8 @@ class Batch:
     def _decide(self, jail: Jail, params: Parameters) -> None:
         """Combinations of -c, -m and -r come to one of these by whether the jail runs."""
         there = jail.record is not None
+        if jail.record is not None and jail.work & SET:
+            life.spell_path(params, jail.record)
         if jail.work == START | SET:
             jail.work = SET if there else START
         elif jail.work in (SET | STOP, _ALL):

@@ -12,6 +12,7 @@ import posix
 from jailng.core import registry, tunable
 from jailng.engine import command
 from jailng.errors import JailError, Mistakes, explain, messages
+from jailng.linux.mount import O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +69,22 @@ def settle(params: Parameters, voice: Voice | None = None, old_form: bool = Fals
         if voice is not None:
             tell_of_refusal(voice, creation(params), error)
         raise
+
+
+def spell_path(params: Parameters, record: Record) -> None:
+    """Have ``path`` be spelled as the record of a jail that runs has it, where both are one directory's."""
+    path, there = params.text("path"), record.params.get("path", "/")
+    if path == there or not params.given("path") or not path.startswith("/"):
+        return
+    try:
+        root = posix.open(path, O_PATH | posix.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if posix.readlink(f"/proc/self/fd/{root}") == there:
+            params.set("path", there)
+    finally:
+        posix.close(root)
 
 
 class Voice:
