@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import socket
 import struct
 import subprocess
@@ -158,8 +159,13 @@ def test_without_vnet_none_of_it_is_written_to(jail: Command) -> None:
 
 def test_what_it_is_told(jail: Command, jls: Command, small_root: Path) -> None:
     assert jail("-c", "name=v", f"path={small_root}", "vnet", "persist").returncode == 0
-    assert jls("-j", "v", "-n", "vnet", "ip4", "devfs_ruleset").stdout == "vnet=new ip4=new devfs_ruleset=0\n"
+    assert jls("-j", "v", "-n", "vnet", "ip4", "devfs_ruleset").stdout == "vnet=new ip4=inherit devfs_ruleset=0\n"
     assert jail("-m", "name=v", "devfs_ruleset=5").returncode == 0
+    settings = shlex.split(jls("-s", "-j", "v").stdout)
+    assert jail("-r", "v").returncode == 0
+    made = jail("-c", *settings)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert shlex.split(jls("-s", "-j", "v").stdout) == settings
     assert jail("-r", "v").returncode == 0
     script = "cat /dev/.jailng/self"
     done = jail("-c", f"path={small_root}", "vnet", "command=/bin/sh", "-c", script)

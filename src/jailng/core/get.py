@@ -178,6 +178,8 @@ def _known(record: Record, asked: Column) -> str:
         import posix
 
         return posix.uname().release
+    if name in ("ip4", "ip6") and record.params.get("vnet") == "new":
+        return "inherit"  # the stack is the jail's, of which nothing is kept from it: jail(8) takes nothing else there
     # A jail without addresses has ip4=new all the same, and one with addresses too: that is what was set, and what
     # jls -s has to print for jail(8). FreeBSD's jail_get tests for "disable" first, by the very flag that "new" sets,
     # and so reads both back as ip4=disable; its pr_flag_jailsys table has still that order in main.
