@@ -13,7 +13,7 @@ comma = ,
 PLACES = "$(PACKAGES)"$(if $(filter-out $(DEBIAN),$(PACKAGES)),$(comma) "$(DEBIAN)")
 COMMANDS = jail jls jexec jailctl ipnat rctl
 COMPLETED = jls jexec ipnat rctl jailctl
-MODULES = $(shell cd src && find jailng -name '*.py' | LC_ALL=C sort)
+MODULES = $(shell cd src && find jailng -name '*.py' -o -name py.typed | LC_ALL=C sort)
 PAGES = $(wildcard man/*.[1-9])
 SHIMS = $(wildcard shims/*)
 USERLAND = $(shell find userland -type f | LC_ALL=C sort)

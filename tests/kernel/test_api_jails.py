@@ -126,6 +126,8 @@ def test_changes(small_root: Path, jail: Command) -> None:
         probe = ["sh", "-c", "grep CapBnd /proc/self/status"]
         before = mine.run(probe, capture_output=True).stdout
         assert jail("-m", "name=two", "allow.raw_sockets").returncode == 0
+        assert jail("-m", f"jid={mine.jid}", "name=again").returncode == 0
+        assert (mine.name, repr(mine)) == ("again", f"<jailng.Jail 'again' jid={mine.jid}>")
         assert mine.run(probe, capture_output=True).stdout != before
         asyncio.run(mine.aset({"host.hostname": "third"}))
         assert mine.run(["hostname"], capture_output=True, text=True).stdout == "third\n"
@@ -421,6 +423,28 @@ def test_a_forked_program_has_a_worker_of_its_own(small_root: Path) -> None:
                 os._exit(status)
         assert os.waitpid(pid, 0)[1] == 0
         assert jail.run(["true"]).returncode == 0
+
+
+def test_a_forked_program_that_leaves_with(small_root: Path) -> None:
+    """The jail is its parent's: as where one is forked for each piece of work, and ends by sys.exit."""
+
+    def leave(jail: jailng.Jail) -> None:
+        jail.__exit__(None, None, None)
+
+    def leave_in_a_loop(jail: jailng.Jail) -> None:
+        asyncio.run(jail.__aexit__(None, None, None))
+
+    for use in (leave, leave_in_a_loop):
+        with jailng.Jail(path=small_root) as jail:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    use(jail)
+                finally:
+                    os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert lives(jail)
+        assert not lives(jail)
 
 
 def test_a_worker_that_is_killed(small_root: Path) -> None:

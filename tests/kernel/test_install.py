@@ -74,7 +74,9 @@ def test_installed_commands_load_nothing_of_the_checkout(checkout: Path, system:
 def test_installed_modules_are_compiled(checkout: Path, system: None) -> None:
     """A module that is not costs its compilation at every start, where nobody may write beside it."""
     _make(checkout, "install")
-    modules = list(Path("/usr/lib/python3/dist-packages/jailng").glob("**/*.py"))
+    package = Path("/usr/lib/python3/dist-packages/jailng")
+    modules = list(package.glob("**/*.py"))
     assert modules
+    assert (package / "py.typed").exists()  # PEP 561: else no type checker takes the annotations
     for module in modules:
         assert list((module.parent / "__pycache__").glob(f"{module.stem}.cpython-*.pyc")), module

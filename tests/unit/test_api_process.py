@@ -443,7 +443,22 @@ def test_input_that_has_been_closed(jail: Jail) -> None:
     assert process.communicate() == (b"x", None)
 
 
-@pytest.mark.parametrize("seconds", [float("inf"), 1e12])
+@pytest.mark.parametrize("text", [None, True])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_was_read_behind_a_line_is_communicated(jail: Jail, stream: str, text: bool | None) -> None:
+    """The file object reads as much as there is."""
+    command = sh(f"exec 3>&{1 if stream == 'stdout' else 2}; printf 'one\ntwo\nthree\n' >&3")
+    found = []
+    starts: list[Any] = [jail.popen, subprocess.Popen]
+    for start in starts:
+        process = start(command, text=text, **{stream: PIPE})
+        process.wait()
+        found.append((getattr(process, stream).readline(), process.communicate(), process.returncode))
+    assert found[0] == found[1]
+    assert len(found[0][1][stream == "stderr"]) == len("two\nthree\n")
+
+
+@pytest.mark.parametrize("seconds", [2**31 // 1000, 1e7, 1e9, 1e12, float("inf")])
 def test_a_time_that_does_not_end(jail: Jail, seconds: float) -> None:
     assert jail.run(["/bin/echo", "x"], timeout=seconds, stdout=PIPE).stdout == b"x\n"
     process = jail.popen(["/bin/true"])

@@ -53,6 +53,14 @@ def test_values_of_a_list_added_together() -> None:
     assert len(parameters.addresses("ip4.addr")) == 3
 
 
+def test_what_has_a_value_of_its_own_is_a_mapping() -> None:
+    parameters = made("name=web", "ip4.addr=ep0|192.0.2.1/24", "persist")
+    found = dict(parameters)
+    (address,) = parameters.addresses("ip4.addr")
+    assert found == {"name": "web", "ip4.addr": (address,), "persist": True, "ip4": "new"}
+    assert str(address) == "ep0|192.0.2.1/24"
+
+
 def test_defaults() -> None:
     empty = made()
     assert len(empty) == 0

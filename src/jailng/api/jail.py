@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from subprocess import PIPE, CalledProcessError, CompletedProcess
 from types import TracebackType
@@ -46,6 +47,7 @@ class Jail:
         self._jid = 0
         self._identity = ""
         self._keep = keep
+        self._program = 0  # the process that has started it
 
     @classmethod
     def find(cls, jail: str | int) -> Self:
@@ -62,6 +64,7 @@ class Jail:
         made = cls.__new__(cls)
         made._given = {name: [text] for name, text in record.params.items()}
         made._name, made._jid, made._identity, made._keep = record.name, record.jid, record.init, True
+        made._program = 0
         return made
 
     # What it is
@@ -75,8 +78,9 @@ class Jail:
 
     @property
     def name(self) -> str:
-        """Its name, which is the jid where none was given; "" before it has been started then."""
-        return self._name
+        """Its name now, which is the jid where none was given; "" before it has been started then."""
+        record = self._record() if self._jid else None
+        return self._name if record is None else record.name
 
     @property
     def keep(self) -> bool:
@@ -97,7 +101,7 @@ class Jail:
         return Parameters.from_texts(record.params)
 
     def __repr__(self) -> str:
-        name = f" {self._name!r}" if self._name else ""
+        name = f" {self.name!r}" if self.name else ""
         return f"<jailng.Jail{name} jid={self._jid}>" if self._jid else f"<jailng.Jail{name} not started>"
 
     def _record(self) -> Record | None:
@@ -140,6 +144,11 @@ class Jail:
 
     def _started(self, answer: Words) -> None:
         self._jid, self._name, self._identity = answer.number(), answer.word(), answer.word()
+        self._program = os.getpid()
+
+    def _is_to_end(self) -> bool:
+        """Whether the end of ``with`` is its end: not in a process that was forked from the program meanwhile."""
+        return not self._keep and self._program == os.getpid()
 
     def stop(self) -> None:
         """Stop it as ``jail -r`` does: exec.prestop, exec.stop, SIGTERM, stop.timeout, removal, exec.poststop and
@@ -193,7 +202,7 @@ class Jail:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._keep:
+        if self._is_to_end():
             self.stop()
 
     async def __aenter__(self) -> Self:
@@ -202,7 +211,7 @@ class Jail:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._keep:
+        if self._is_to_end():
             await self.astop()
 
     # Commands in it

@@ -16,7 +16,7 @@ from jailng.api.connection import Channel, Died
 from jailng.errors import JailError
 
 CHUNK = 65536
-_FOR_EVER = 10**9  # seconds, which no call of the kernel could be given
+_FOR_EVER = 2**31 // 1000  # seconds, 24 days: more milliseconds than poll(2) takes
 
 
 class Deadline:
@@ -166,6 +166,13 @@ class Process:
 
     def exchange(self, input: Any, deadline: Deadline) -> tuple[Any, Any]:
         """``communicate`` with a deadline."""
+        alone = self._alone(deadline)
+        if alone is not None:
+            read = alone.read()
+            _close(alone)
+            self._await(deadline)
+            self._ended(deadline)
+            return (read, None) if alone is self.stdout else (None, read)
         self._begin(input)
         complete = self._carry(deadline)
         if complete:
@@ -175,6 +182,14 @@ class Process:
             raise deadline.expired(self.args, *read)
         self._ended(deadline, *read)
         return self._decoded(read[0]), self._decoded(read[1])
+
+    def _alone(self, deadline: Deadline) -> IO[Any] | None:
+        """The output that is the only pipe, and is read to its end whenever that is: then what its file object has read
+        already, behind a line that the caller took from it, counts too, as with subprocess.
+        """
+        pipes = [stream for stream in (self.stdin, self.stdout, self.stderr) if stream is not None]
+        begun = bool(self._output) or deadline.left() is not None
+        return None if begun or len(pipes) != 1 or pipes[0] is self.stdin else pipes[0]
 
     def _begin(self, given: Any) -> None:
         for stream in (self.stdout, self.stderr):

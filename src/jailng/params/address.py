@@ -51,6 +51,9 @@ class Address:
     def __hash__(self) -> int:
         return hash(self.text)
 
+    def __str__(self) -> str:
+        return self.text
+
     def __repr__(self) -> str:
         return f"<Address {self.text}>"
 

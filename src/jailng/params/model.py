@@ -67,6 +67,10 @@ class Parameters:
     def __len__(self) -> int:
         return len(self._values)
 
+    def keys(self) -> list[str]:
+        """The names, for ``dict(parameters)``."""
+        return list(self._values)
+
     def given(self, name: str) -> bool:
         """Whether the parameter was given, rather than implied by another or the default."""
         return (name in self._values and name not in self._implied) or name in self._keys
