@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.cli.jailctl import _MODULES, VERBS
+from jailng.cli.jailctl import _MODULES, VERBS, main
 
 MANUAL = (Path(__file__).resolve().parents[2] / "man/jailctl.8").read_text()
 SYNOPSIS, DESCRIPTION = MANUAL.split(".Sh DESCRIPTION", 1)
@@ -38,3 +38,12 @@ def test_a_verb_is_in_the_manual(verb: str) -> None:
 @pytest.mark.parametrize("verb", LISTINGS)
 def test_a_listing_has_json(verb: str) -> None:
     assert "--json" in usage(verb)
+
+
+def test_h_alone_asks_for_the_usage(capfd: pytest.CaptureFixture[str]) -> None:
+    """With more behind it it is the verb's own: sysctl's -h."""
+    for words in (["cp", "-h"], ["cp", "--help"], ["cp", "--help", "more"], ["sysctl", "-h"]):
+        assert main(words) == 0
+        assert capfd.readouterr().out == usage(words[0]) + "\n"
+    assert main(["sysctl", "-h", "security.jail.jail_max_af_ips"]) == 0
+    assert capfd.readouterr().out == "security.jail.jail_max_af_ips: 255\n"

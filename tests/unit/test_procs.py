@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -85,6 +86,14 @@ def test_any_name_and_line_come_out_printable(name: bytes) -> None:
 def test_command(comm: str, line: bytes, shown: str) -> None:
     assert made(comm, line).command == shown
     assert made(comm, line, _NUMBERS.replace("S", "Z", 1)).command == "<defunct>"
+
+
+def test_json_is_ascii(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(ps, "processes", lambda: [made("größe\udcff", cgroup="/jailng/7/members")])
+    assert ps.show(ps.parse(["--json", "-o", "comm"], {}), jails.Jails(), None, of_jails=True) == 0
+    out = capfd.readouterr().out
+    assert out.isascii()
+    assert json.loads(out) == {"process-information": {"process": [{"command": "größe\\xff"}]}}
 
 
 @pytest.mark.parametrize("cut", range(0, 100, 7))

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     if argv[0] not in VERBS:
         return printing.complain(f"jailctl: {argv[0]}: no such verb: jailctl help has them all")
     verb = importlib.import_module(f"jailng.ctl.{_MODULES.get(argv[0], argv[0])}")
-    if argv[1:2] in (["-h"], ["--help"]):
+    if argv[1:2] == ["--help"] or argv[1:] == ["-h"]:  # with more behind it -h is the verb's own: sysctl
         printing.say(verb.USAGE)
         return 0
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # the script's doing

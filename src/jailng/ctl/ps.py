@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getopt
-import json
 import os
 import pwd
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from jailng.core import registry
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
-from jailng.procs import columns, printed
+from jailng.procs import columns, jsontext, printed
 from jailng.procs.columns import Column, short_terminal
 from jailng.procs.jails import Jails, membership
 from jailng.procs.process import Process, processes, terminal_name
@@ -269,4 +268,4 @@ def _json(options: Options, rows: list[list[str]]) -> int:
     # libxo has all of it as text, and so have we: clients compare "pid":"2138".
     names = [known.field for _, known in options.columns]
     listed = [dict(zip(names, [visible(cell).strip() for cell in row], strict=True)) for row in rows]
-    return printed.say([json.dumps({"process-information": {"process": listed}}, ensure_ascii=False)])
+    return printed.say([jsontext.dumped({"process-information": {"process": listed}})])
