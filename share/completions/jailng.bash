@@ -223,12 +223,18 @@ _jailng_jailctl() {
     elif [[ $before == -[jJ] ]]; then
         _jailng_offer "$current" < <(_jailng_running)
     elif [[ $current == -* ]]; then
-        _jailng_offer "$current" < <(jailctl "$verb" --help 2>/dev/null | grep -o -- '--[a-z-]*\|-[A-Za-z]\>')
+        # Letters that stand together, as in [-aLr], are taken apart first.
+        _jailng_offer "$current" < <(jailctl "$verb" --help 2>/dev/null |
+            sed -E ':a; s/\[-(\w)(\w+)\]/-\1 [-\2]/; ta' | grep -o -- '--[a-z-]*\|-[A-Za-z0-9]\>')
     elif [[ $verb == @(audit|console|destroy|join|signal|watch) && $COMP_CWORD == 2 ]]; then
         _jailng_offer "$current" < <(_jailng_running)
     elif [[ $before == --file || $before == -f && $verb == @(info|list|restart|start|stop) ]]; then
         _jailng_files -f "$current"
-    elif [[ $verb == @(drops|packets|top) ]]; then
+    elif [[ $verb == @(egress|rdr) && $COMP_CWORD == 2 ]]; then
+        _jailng_offer "$current" < <([[ $verb == egress ]] || printf '%s\n' add del clear; echo list)
+    elif [[ $verb == log && $COMP_CWORD == 2 ]]; then
+        _jailng_offer "$current" < <(_jailng_running; printf '%s\n' verify key)
+    elif [[ $verb == @(drops|egress|log|packets|rdr|top) ]]; then
         _jailng_offer "$current" < <(_jailng_running)
     elif [[ $verb == @(info|list|logs|restart|start|stop) ]]; then
         _jailng_offer "$current" < <({ [[ $verb == start ]] || _jailng_running; _jailng_configured; } | sort -u)

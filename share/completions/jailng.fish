@@ -171,7 +171,9 @@ function __jailng_verbs
 end
 
 function __jailng_verb_options
-    jailctl (commandline -opc)[2] --help 2>/dev/null | string match -ra -- '(?<![\w-])(?:--[a-z-]+|-[A-Za-z]\b)'
+    # Letters that stand together, as in [-aLr], are taken apart first.
+    jailctl (commandline -opc)[2] --help 2>/dev/null | sed -E ':a; s/\[-(\w)(\w+)\]/-\1 [-\2]/; ta' \
+        | string match -ra -- '(?<![\w-])(?:--[a-z-]+|-[A-Za-z0-9]\b)'
 end
 
 complete -c jailctl -n 'test (count (commandline -opc)) = 1' -f -a '(__jailng_verbs)'
@@ -179,6 +181,10 @@ complete -c jailctl -n 'test (count (commandline -opc)) -gt 1' -a '(__jailng_ver
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = cp' -a '(__jailng_running):' -d 'in that jail'
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = export' -a '(__jailng_running)' -d 'running jail'
 complete -c jailctl -n 'test (count (commandline -opc)) -gt 1; and test (commandline -opc)[2] = sessions' -f -a '(__jailng_running)' -d 'running jail'
-complete -c jailctl -n 'contains -- (commandline -opc)[2] console destroy drops info join list logs packets restart signal stop top watch' -f -a '(__jailng_running)' -d 'running jail'
+complete -c jailctl -n 'contains -- (commandline -opc)[2] console destroy drops info join list log logs packets restart signal stop top watch' -f -a '(__jailng_running)' -d 'running jail'
 complete -c jailctl -n 'contains -- (commandline -opc)[2] info list logs restart start stop' -f -a '(__jailng_configured)' -d 'configured jail'
+complete -c jailctl -n 'contains -- (commandline -opc)[-1] log' -f -a 'verify key' -d 'what to do'
+complete -c jailctl -n 'contains -- (commandline -opc)[-1] egress rdr' -f -a list -d 'what to do'
+complete -c jailctl -n 'contains -- (commandline -opc)[-1] rdr' -f -a 'add del clear' -d 'what to do'
+complete -c jailctl -n 'test (count (commandline -opc)) -gt 2; and contains -- (commandline -opc)[2] egress rdr' -f -a '(__jailng_running)' -d 'running jail'
 complete -c jailctl -n 'contains -- (commandline -opc)[-1] -j -J audit' -x -a '(__jailng_running)' -d 'running jail'

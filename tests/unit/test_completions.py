@@ -173,6 +173,14 @@ def _bash(place: Path, *words: str) -> list[str]:
         ("jailctl|top|ce", ["cell"]),
         ("jailctl|logs|-f|ce", ["cell"]),
         ("jailctl|audit|c", ["cell"]),
+        ("jailctl|cp|-", ["--max-files", "--max-size", "-L", "-a", "-r"]),
+        ("jailctl|sockstat|-4", ["-4"]),
+        ("jailctl|signal|-", ["-s"]),
+        ("jailctl|log|", ["cell", "key", "verify", "web\\ one"]),
+        ("jailctl|log|verify|ce", ["cell"]),
+        ("jailctl|rdr|", ["add", "clear", "del", "list"]),
+        ("jailctl|rdr|add|ce", ["cell"]),
+        ("jailctl|egress|l", ["list"]),
     ],
 )
 def test_bash(place: Path, words: str, offered: list[str]) -> None:
@@ -220,6 +228,11 @@ def zsh(place: Path, tmp_path: Path) -> Iterator[Zsh]:
         ("jailctl boot", "jailctl bootstrap "),
         ("jailctl bootstrap --no", "jailctl bootstrap --no-cache "),
         ("jailctl ps -J ce", "jailctl ps -J cell "),
+        ("jailctl cp --max-s", "jailctl cp --max-size "),
+        ("jailctl cp -L", "jailctl cp -L "),
+        ("jailctl log ver", "jailctl log verify "),
+        ("jailctl rdr cl", "jailctl rdr clear "),
+        ("jailctl rdr add ce", "jailctl rdr add cell "),
     ],
 )
 def test_zsh(zsh: Zsh, typed: str, line: str) -> None:
@@ -249,6 +262,10 @@ def test_zsh(zsh: Zsh, typed: str, line: str) -> None:
         ("rctl -a jail:cell:maxproc:de", {"jail:cell:maxproc:deny="}),
         ("jailctl boot", {"bootstrap"}),
         ("jailctl bootstrap --no", {"--no-cache"}),
+        ("jailctl cp -", {"--max-files", "--max-size", "-L", "-a", "-r"}),
+        ("jailctl log ke", {"key"}),
+        ("jailctl rdr ", {"--json", "add", "clear", "del", "list"}),
+        ("jailctl rdr add ce", {"cell"}),
     ],
 )
 def test_fish(place: Path, tmp_path: Path, typed: str, offered: set[str]) -> None:
