@@ -117,6 +117,8 @@ def _check_string(parameter: Parameter, name: str, text: str) -> None:
         return
     if name in ("host.hostname", "host.domainname"):
         raise JailError(f"{name}: longer than {parameter.most} bytes, which is all that Linux holds")
+    if name == "interface":
+        return  # Parameters.settle says what is wrong with it, after what is wrong with any address
     if name == "osrelease":
         raise JailError(f"osrelease string must be 1-{parameter.most} bytes long")
     raise JailError(f"{name}: File name too long")
