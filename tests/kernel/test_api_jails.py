@@ -16,6 +16,7 @@ import pytest
 
 import jailng
 from jailng.api import connection
+from jailng.core.interpreter import PYTHON
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
 from tests.kernel.stage import Stage
@@ -445,6 +446,18 @@ def test_a_forked_program_that_leaves_with(small_root: Path) -> None:
             assert os.waitpid(pid, 0)[1] == 0
             assert lives(jail)
         assert not lives(jail)
+
+
+def test_inside_a_jail(checkout: Path, jail: Command, jexec: Command) -> None:
+    """One was made in it, of which the worker then could not take care: it stayed when the program had ended."""
+    assert jail("-c", "name=outer", "path=/", "children.max=2", "persist").returncode == 0
+    body = f"import sys; sys.path.append({str(checkout / 'src')!r}); import jailng\n"
+    body += "try: jailng.Jail(path='/', name='inner').start()\nexcept jailng.JailError as error: print(error)\n"
+    done = jexec("outer", PYTHON, "-c", body)
+    said = "only on the host: inside a jail there are jail(8) and jexec(8)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    assert [one.name for one in jailng.jails()] == ["outer"]
+    assert jail("-r", "outer").returncode == 0
 
 
 def test_a_worker_that_is_killed(small_root: Path) -> None:

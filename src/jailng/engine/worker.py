@@ -23,7 +23,7 @@ from jailng.engine import beginning, held, life, modify
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
 from jailng.errors import JailError, Mistakes, explain
-from jailng.linux import processid
+from jailng.linux import ns, processid
 from jailng.params.model import Parameters
 from jailng.params.values import visible
 
@@ -45,6 +45,7 @@ class Worker:
         """``requests`` is its end of the socket, ``program`` a pidfd of the program."""
         self.loop = Loop()
         self.jails: dict[int, held.Jail] = {}
+        self.inside = ns.is_jailed()
         self.requests = socket(fileno=requests)
         self.program = program
         self.over = False
@@ -79,6 +80,8 @@ class Worker:
         try:
             if flags & MSG_CTRUNC:
                 raise OSError(_EMFILE, posix.strerror(_EMFILE))
+            if self.inside:  # what is done here takes the host's cgroups and namespaces, and no broker would do it
+                raise JailError("only on the host: inside a jail there are jail(8) and jexec(8)")
             request = Words(packet if packet != ELSEWHERE else from_memfd(fds.pop()))
             _VERBS[request.word()](self, request, channel, fds)
         except Exception as error:
@@ -272,8 +275,8 @@ class Worker:
                 held.stop(jail.jid, jail.identity, jail.params, True)
             return ""
 
-        apart = self._apart(jail.jid, jail.params, forced)
         try:
+            apart = self._apart(jail.jid, jail.params, forced)
             self._do(apart, jail.jid, -1, remove, lambda _: self._let_go(jail))
         except (JailError, OSError) as error:
             _lament(jail, error)
