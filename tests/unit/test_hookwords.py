@@ -122,6 +122,14 @@ def test_scripts_and_roots() -> None:
         ("/lib64/ld-linux-x86-64.so.2 --list /r/a", hookwords.PROGRAM, "/r/a"),
         ("make -s -C /r", hookwords.ROOT, "/r"),
         ("awk -f /r/x /dev/null", hookwords.SCRIPT, "/r/x"),
+        ("make --file a", hookwords.SCRIPT, "a"),
+        ("cd /r && make", hookwords.ROOT, "."),
+        ("useradd -m -R /r bob", hookwords.ROOT, "/r"),
+        ("chpasswd --root=/r", hookwords.ROOT, "/r"),
+        ("start-stop-daemon -S --chroot /r -x /a", hookwords.ROOT, "/r"),
+        ("ip netns exec test a", hookwords.PROGRAM, "a"),
+        ("run-parts --test /r", hookwords.ROOT, "/r"),
+        ("crontab -u root /r/x", hookwords.SCRIPT, "/r/x"),
     ],
 )
 def test_what_else_says_what_is_done(text: str, kind: int, word: str) -> None:
@@ -131,6 +139,8 @@ def test_what_else_says_what_is_done(text: str, kind: int, word: str) -> None:
 def test_what_says_nothing() -> None:
     told = seen("cat <a; ls /r/*; find /r -name x; sh 2>&1 >b; echo LD_PRELOAD; cat <<E")
     assert {word for _, word, _ in told} == {"/bin/sh", "cat", "ls", "find", "sh", "echo"}
+    told = seen("useradd -d /r/home bob; start-stop-daemon -K --pidfile=/r/x; ip link add r type veth; make -C /a")
+    assert not {"/r/home", "/r/x", "."} & {word for _, word, _ in told}, told
 
 
 @given(st.text(alphabet="ab/ ;&|()`*?[$\"'\\{}<>=#\n-csh!cd ", max_size=60), st.booleans())

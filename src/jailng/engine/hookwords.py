@@ -6,36 +6,27 @@ variable that is not in the environment, what a command prints, what a script do
 
 from __future__ import annotations
 
+from jailng.engine.hooktables import (
+    CHANGERS,
+    DECLARING,
+    FINDS,
+    GLUED,
+    KEYWORDS,
+    LOADED,
+    LOCAL,
+    OBEDIENT,
+    READERS,
+    RUNNERS,
+    SHELLS,
+    TOLD,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     Found = Generator[tuple[int, str, str, str], bool, None]
 
-# Before a command, which follows: words of the shell's, and programs that execute one of their operands.
-_KEYWORDS = frozenset("! { } ( ) if then elif else while until do time coproc".split())
-_RUNNERS = frozenset(
-    "builtin busybox choom chrt chronic command doas env eval exec flock i386 ionice linux32 linux64 ltrace nice nohup "
-    "nsenter numactl parallel prlimit runuser setarch setpriv setsid sg start-stop-daemon stdbuf strace su sudo "
-    "systemd-run taskset time timeout toybox unshare watch x86_64 xargs".split()
-)
-# Programs that do what the first file among their operands says, and the letters of options that give that text itself.
-_SHELLS = frozenset("sh ash bash dash ksh mksh zsh".split())
-_READERS = dict.fromkeys(_SHELLS, "c") | dict.fromkeys(
-    ". source csh tcsh expect fish lua node perl php python ruby tclsh".split(), "cem"
-)
-# Programs that execute what is in a directory which is one of their operands.
-_CHANGERS = frozenset("arch-chroot bwrap chroot nsenter systemd-nspawn unshare".split())
-# Programs that do what a file says which follows one of these letters, or is in the directory that does.
-_TOLD = {"awk": "f", "gawk": "f", "gmake": "Cf", "make": "Cf", "mawk": "f", "sed": "f"}
-# Variables that name what is loaded into a program, or is read by it first.
-_LOADED = frozenset(
-    "BASH_ENV ENV LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD PERL5LIB PERLLIB PYTHONHOME PYTHONPATH RUBYLIB".split()
-)
-_DECLARING = frozenset("declare export local readonly typeset".split())
-# Options of those that have the program, or a line for a shell, in the same word.
-_GLUED = ("--command=", "--exec=", "--startas=")
-_FINDS = ("-exec", "-execdir", "-ok", "-okdir")
 _OPERATORS = ";&|\n()"
 _DEEPEST = 4  # sh -c in sh -c
 
@@ -83,7 +74,7 @@ class _State:
         operands = words[at + 1 :]
         name = first.rpartition("/")[2]
         unversioned = name.rstrip("0123456789.")  # python3.13, tclsh8.6
-        name = unversioned if unversioned in _READERS else name
+        name = unversioned if unversioned in READERS else name
         if first == "function":  # name { command
             yield from self.command(operands[1:], depth)
             return
@@ -93,7 +84,7 @@ class _State:
             yield from self._matched(first, path)
         else:
             yield PROGRAM, first, self.cwd, path
-        if name in _READERS:
+        if name in READERS:
             yield from self._read(name, operands, given, path)
         yield from self._obeyed(name, operands, path)
         yield from self._nested(name, operands, path, depth)
@@ -104,7 +95,7 @@ class _State:
             self._change(operands)
         elif first in ("builtin", "command") and operands and operands[0] in ("cd", "pushd"):
             self._change(operands[1:])
-        elif first in _DECLARING:
+        elif first in DECLARING:
             for word in operands:
                 name, equals, value = (word or "").partition("=")
                 if equals:
@@ -130,7 +121,7 @@ class _State:
         """What variables among the words have loaded, or read first."""
         for word in words:
             variable, _, value = (word or "").partition("=")
-            if variable in _LOADED:
+            if variable in LOADED:
                 for part in filter(None, value.replace(" ", ":").split(":")):
                     yield SCRIPT, part, self.cwd, path
                     yield ROOT, part, self.cwd, path
@@ -139,7 +130,7 @@ class _State:
         """The script of an interpreter."""
         if given:
             yield SCRIPT, given, self.cwd, path
-        if _has_option(operands, _READERS[name]):
+        if _has_option(operands, READERS[name]):
             if name == "python" and not _has_option(operands, "IP"):
                 yield ROOT, ".", self.cwd, path  # where it looks for modules first
             return
@@ -155,27 +146,27 @@ class _State:
 
     def _obeyed(self, name: str, operands: list[str | None], path: str) -> Found:
         """Directories and files among the operands that say what is executed."""
-        if name in _CHANGERS:
+        if name in CHANGERS:
             for word in operands:
                 if word:
                     yield ROOT, _value_of(word), self.cwd, path
-        if name in _TOLD:
-            for at, word in enumerate(operands):
-                if not word:
-                    continue
-                if at == 0 or not _has_option([operands[at - 1]], _TOLD[name]):
-                    if word[0] != "-":
-                        continue
-                    word = _value_of(word) if word[1:2] == "-" else word[2:]
-                yield SCRIPT, word, self.cwd, path
-                yield ROOT, word, self.cwd, path
+        if name in OBEDIENT:
+            for word in operands:
+                if word:
+                    yield SCRIPT, word, self.cwd, path
+        if name in LOCAL and not _has_option(operands, "C"):
+            yield ROOT, ".", self.cwd, path
+        if name in TOLD:
+            for told in filter(None, _of_options(operands, *TOLD[name])):
+                yield SCRIPT, told, self.cwd, path
+                yield ROOT, told, self.cwd, path
 
     def _begin(self, words: list[str | None]) -> tuple[int, str]:
         """Where a command begins behind keywords and assignments, and the PATH that it is looked up in."""
         path = self.known.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         for at, word in enumerate(words):
             name, equals, value = (word or "").partition("=")
-            if word in _KEYWORDS:
+            if word in KEYWORDS:
                 continue
             if not equals or not name.isidentifier():
                 return at, path
@@ -194,7 +185,7 @@ class _State:
             yield from self.script(" ".join([word for word in operands if word]), depth + 1)
         elif name == "trap" and operands and operands[0]:
             yield from _State(dict(self.known), self.cwd).script(operands[0], depth + 1)
-        elif name in _SHELLS or name in ("script", "su"):
+        elif name in SHELLS or name in ("script", "su"):
             for at, word in enumerate(operands[:-1]):
                 text = next((other for other in operands[at + 1 :] if not other or other[0] not in "-+"), None)
                 if word and text and _has_option([word], "c"):
@@ -202,18 +193,22 @@ class _State:
                     inner._be_given(operands[operands.index(text) + 1 :], 0)
                     yield from inner.script(text, depth + 1)
             for word in operands:
-                if word and word.startswith(_GLUED):
+                if word and word.startswith(GLUED):
                     yield from self._told(name, word, depth)
             if name == "su":
                 yield from self._as_another(operands, path)
         elif name == "find":
             yield from self._found(operands, path, depth)
-        elif name in _RUNNERS or name.startswith("ld-linux"):
+        elif name in RUNNERS or name.startswith("ld-linux"):
             yield from self._run(name, operands, path, depth)
 
     def _run(self, name: str, operands: list[str | None], path: str, depth: int) -> Found:
         """What a program executes that executes one of its operands, which env(1) does elsewhere, by another PATH."""
         state = _State({**self.known, "PATH": path}, self.cwd)
+        if name == "ip":
+            if "exec" in operands:  # in a network namespace
+                yield from state.command(operands[operands.index("exec") + 2 :], depth + 1)
+            return
         before = ""
         for at, word in enumerate(operands):
             if word is None:
@@ -241,7 +236,7 @@ class _State:
     def _told(self, name: str, word: str, depth: int) -> Found:
         """What is executed by a word that is no program: a line for a shell, as flock(1) takes it, or a part of it."""
         text = ""
-        if word.startswith(_GLUED):
+        if word.startswith(GLUED):
             text = word.partition("=")[2]
         elif name == "start-stop-daemon" and word[:2] in ("-x", "-a"):
             text = word[2:]
@@ -269,7 +264,7 @@ class _State:
         """What find(1) executes: a command, or what it finds below one of its first operands."""
         for at, word in enumerate(operands[:-1]):
             follows = operands[at + 1]
-            if word not in _FINDS or not follows:
+            if word not in FINDS or not follows:
                 continue
             words = operands[at + 1 :]
             yield from self.command([*words], depth + 1)
@@ -301,6 +296,20 @@ class _State:
 def _has_option(words: list[str | None], letters: str) -> bool:
     """Whether one of these letters is among the options that are letters."""
     return any(word and word[0] == "-" and word[1:2] != "-" and set(letters) & set(word) for word in words)
+
+
+def _of_options(words: list[str | None], letters: str, names: tuple[str, ...]) -> Iterator[str]:
+    """What these options are given, in a word of its own or in theirs."""
+    before: str | None = None
+    for word in words:
+        option, _, value = (word or "").partition("=")
+        if _has_option([before], letters) or before in [f"--{name}" for name in names]:
+            yield word or ""
+        elif option[:2] == "--":
+            yield value if option[2:] in names else ""
+        elif word and word[0] == "-" and word[1:2] in [*letters]:
+            yield word[2:]
+        before = word
 
 
 def _parted(inner: str) -> tuple[str, str | None]:
