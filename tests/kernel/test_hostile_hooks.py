@@ -18,6 +18,8 @@ def tree(small_root: Path) -> Path:
     mark = small_root.parent / "mark"
     (small_root / "bin/x").write_text(f"#!/bin/sh\necho run > {mark}\n")
     (small_root / "bin/x").chmod(0o755)
+    (small_root / "parts").mkdir()
+    (small_root / "parts/x").symlink_to("../bin/x")
     (small_root / "out").symlink_to("/bin/true")
     (small_root.parent / "link").symlink_to(small_root / "bin/x")
     host = small_root.parent / "host"
@@ -61,7 +63,10 @@ SHAPES = (
     "find $T/bin/x -exec {} \\;", "find $T -name x -exec sh {} +", "env -C $T/bin ./x", "env PATH=$T/bin x",
     "$P/*/bin/x; true", "setarch x86_64 $T/bin/x", "sh -c -e $T/bin/x", "script -c $T/bin/x /dev/null",
     "trap $T/bin/x 0;", "cd $T && python3 -c 1", "flock $L.lock -c '$T/bin/x y'", "runuser --command='$T/bin/x y' root",
-    "/usr/bin/time $T/bin/x", "start-stop-daemon --start --exec=$T/bin/x",
+    "/usr/bin/time $T/bin/x", "start-stop-daemon --start --exec=$T/bin/x", "run-parts $T/parts", "useradd -R $T bob",
+    "passwd --root $T root", "chpasswd --root=$T", "ip netns exec test $T/bin/x", "make --directory $T",
+    "cd $T && make", "git -C $T/bin pull", "start-stop-daemon --chroot $T -S -x /bin/x", "dpkg --root=$T -i x.deb",
+    "crontab $T/bin/x",
 )  # fmt: skip
 
 
@@ -84,6 +89,31 @@ def test_the_tree_of_another_jail(jail: Command, tree: Path, tmp_path: Path) -> 
         assert made.returncode == 1 and "in the tree of jail y" in made.stderr, made
     finally:
         jail("-R", "y")
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's", "a configured one's"])
+def test_what_is_mounted_to_be_written_to(jail: Command, tree: Path, etc: Path, tmp_path: Path, whose: str) -> None:
+    """A directory of the host's, by its own path: what is in there a jail's root has written."""
+    (tree / "mnt").mkdir()
+    (tmp_path / "other").mkdir()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "x").write_bytes((tree / "bin/x").read_bytes())
+    (shared / "x").chmod(0o755)
+    mounted = f"{shared} {tree}/mnt nullfs rw"
+    hook = f"exec.prepare={shared}/x"
+    start = ["-c", "name=x", "persist", f"path={tmp_path}/other", hook]
+    if whose == "its own":
+        start = ["-c", "name=x", "persist", f"path={tree}", f"mount={mounted}", hook]
+    elif whose == "another's":
+        assert jail("-c", "name=y", "persist", f"path={tree}", f"mount={mounted}").returncode == 0
+    else:
+        (etc / "jail.conf").write_text(f'y {{ path = "{tree}"; mount = "{mounted}"; }}')
+    made = jail(*start)
+    jail("-r", "y")
+    name = "x" if whose == "its own" else "y"
+    assert made.returncode == 1 and f"in the tree of jail {name}, whose root" in made.stderr, made
+    assert not (tree.parent / "mark").exists()
 
 
 def test_the_tree_of_a_configured_jail(jail: Command, tree: Path, etc: Path, tmp_path: Path) -> None:

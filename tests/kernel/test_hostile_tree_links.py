@@ -95,6 +95,51 @@ def test_nothing_is_mounted_behind_a_link(jail: Command, tree: Path, tmp_path: P
     assert done.returncode == 1 and not seen.exists(), done
 
 
+@pytest.fixture
+def shared(jail: Command, small_root: Path, tmp_path: Path) -> Iterator[Path]:
+    """A directory of the host's that a running jail, ``x``, has been mounted, with a link in it of its root's, out."""
+    tmp_path.chmod(0o700)
+    made = tmp_path / "shared"
+    (made / "way").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").write_text("secret")
+    (small_root / "mnt").mkdir()
+    started = jail("-c", "name=x", "persist", f"path={small_root}", f"mount={made} {small_root}/mnt nullfs rw")
+    assert started.returncode == 0, started.stderr
+    (made / "out").symlink_to(tmp_path / "outside")
+    yield made
+    jail("-r", "x")
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+
+
+def test_what_is_mounted_into_a_jail(
+    jail: Command, jailctl: Command, shared: Path, small_root: Path, other: Path, tmp_path: Path
+) -> None:
+    """By its own path: no link that root inside has made there is followed."""
+    start = ("-c", "name=y", f"path={other}", "exec.start=echo out")
+    for place in ("out", "way"):
+        code, why = (1, _LINKS) if place == "out" else (0, "")
+        done = jail(*start, f"exec.consolelog={shared}/{place}/y", "command=/bin/true")
+        assert (done.returncode, why in done.stderr) == (code, True), done
+        done = jail("-J", f"{shared}/{place}/id", *start, "command=/bin/true")
+        assert (done.returncode, why in done.stderr) == (code, True), done
+        done = jailctl("cp", "x:/bin/busybox", f"{shared}/{place}/")
+        assert (done.returncode, why in done.stderr) == (code, True), done
+        done = jailctl("export", "-o", f"{shared}/{place}/x.tar", "x")
+        assert (done.returncode, why in done.stderr) == (code, True), done
+        done = jail("-c", "name=z", f"path={shared}/{place}", "command=/bin/true")
+        assert done.returncode == 1 and why in done.stderr, done
+    assert sorted(path.name for path in (shared / "way").iterdir()) == ["busybox", "id", "x.tar", "y"]
+    done = jailctl("cp", f"{shared}/out/file", "x:/tmp/")
+    assert (done.returncode, _LINKS in done.stderr) == (1, True), done
+    done = jailctl("cp", "-L", f"{shared}/out/file", "x:/tmp/")
+    assert done.returncode == 1 and "in the tree of jail x" in done.stderr, done
+    assert not (small_root / "tmp/file").exists()
+    (shared / "jail.conf").write_text(f'z {{ path = "{other}"; command = "/bin/true"; }}')
+    done = jail("-f", f"{shared}/jail.conf", "-c", "z")
+    assert done.returncode == 1 and "in the tree of jail x, whose root can write to it" in done.stderr, done
+
+
 def _archive() -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:

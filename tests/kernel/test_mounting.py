@@ -13,6 +13,7 @@ from jailng.conf import fstab
 from jailng.core import create, mounting, registry, undo
 from jailng.errors import JailError
 from jailng.params.model import Parameters
+from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.stage import MS_BIND, MS_REC, Mount, mount, mounts, unmount
 
@@ -294,6 +295,60 @@ def test_a_source_in_a_jails_tree(make: Callable[..., Made], root: Path) -> None
     assert error(make, "ROOT/usr/data ROOT/mnt nullfs") == f"mount: {root}/usr/data: Too many levels of symbolic links"
     assert error(make, "ROOT/usr/../tmp ROOT/mnt nullfs").endswith("Too many levels of symbolic links")
     assert error(make, "ROOT/usr/data/ssl ROOT/mnt nullfs").endswith("Too many levels of symbolic links")
+
+
+_LINKS = "Too many levels of symbolic links"
+
+
+@pytest.mark.parametrize("written", ["{data} {root}/mnt nullfs rw", "{data} {root}/usr/ports unionfs rw"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_source_in_what_the_jail_writes(
+    jail: Command, root: Path, data: Path, tmp_path: Path, written: str, first: bool
+) -> None:
+    """Another line mounts a directory of the host's to be written to; its root has put links in there since."""
+    (tmp_path / "secret").mkdir()
+    (data / "up").symlink_to(tmp_path / "secret")
+    (root / "up").mkdir()
+    lines = [f"{data}/up {root}/up nullfs rw", written.format(data=data, root=root)]
+    given = [f"mount={line}" for line in (reversed(lines) if first else lines)]
+    done = jail("-c", f"path={root}", *given, "command=/bin/true")
+    assert (done.returncode, done.stderr) == (1, f"jail: mount: {data}/up: {_LINKS}\n")
+    (data / "up").unlink()
+    (data / "up").mkdir()
+    done = jail("-c", f"path={root}", *given, "command=/bin/true")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines[1] = lines[1].replace("rw", "ro")
+    (data / "link").symlink_to("up")
+    given = [f"mount={line.replace('data/up', 'data/link')}" for line in lines]
+    done = jail("-c", f"path={root}", *given, "command=/bin/true")
+    assert (done.returncode, done.stderr) == (0, ""), "whom nobody inside can write to has links of the host's"
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_source_in_what_another_jail_writes(
+    jail: Command, root: Path, data: Path, etc: Path, tmp_path: Path, configured: bool
+) -> None:
+    """One that runs, or that has, and is in the configuration."""
+    other = roots.small(tmp_path / "other")
+    (other / "mnt").mkdir()
+    (etc / "fstab.o").write_text(f"{data} {other}/mnt nullfs rw\n")
+    (etc / "jail.conf").write_text(f'o {{ path = "{other}"; mount.fstab = /etc/fstab.o; persist; }}')
+    assert jail("-c", "o").returncode == 0
+    (tmp_path / "secret").mkdir()
+    (data / "up").symlink_to(tmp_path / "secret")
+    (tmp_path / "data-too").symlink_to(data)
+    if configured:
+        assert jail("-r", "o").returncode == 0
+    else:
+        (etc / "jail.conf").unlink()
+    try:
+        for source in (f"{data}/up", f"{tmp_path}/data-too/up"):
+            done = jail("-c", f"path={root}", f"mount={source} {root}/mnt nullfs ro", "command=/bin/true")
+            assert (done.returncode, done.stderr) == (1, f"jail: mount: {source}: {_LINKS}\n")
+        done = jail("-c", f"path={root}", f"mount={tmp_path}/data-too {root}/mnt nullfs ro", "command=/bin/true")
+        assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        jail("-r", "o")
 
 
 def test_entries(root: Path, tmp_path: Path) -> None:

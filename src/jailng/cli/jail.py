@@ -312,9 +312,11 @@ def open_jid_file(options: Options) -> int:
     """The file of -J, emptied; -1 where there is none. Raises JailError."""
     if "J" not in options.arguments:
         return -1
+    from jailng.core import hostpath
+
     path = options.arguments["J"]
     try:
-        return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o666)
+        return hostpath.opened(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o666)
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import reach, registry, rootfs
+from jailng.core import hostpath, reach, rootfs
 from jailng.core.apart import apart
 from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd
-from jailng.linux.libc import ELOOP
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jailng.conf.fstab import Entry
 
@@ -63,27 +62,59 @@ _ATTRIBUTES = {
 }
 _TMPFS = {"size": "size", "inodes": "nr_inodes", "nr_inodes": "nr_inodes", "mode": "mode", "uid": "uid", "gid": "gid"}
 _OTHER_CALLS = frozenset("bind rbind move remount private shared slave unbindable rprivate rshared rslave".split())
-_S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 class Place:
     """What a file system is mounted for: the jail's root and where in it, as O_PATH descriptors, and its first uid.
 
-    ``base`` is 0 where it has the host's uids. ``lenient`` is ng.lenient.
+    ``base`` is 0 where it has the host's uids. ``lenient`` is ng.lenient. ``enemies`` tells where links are jails' own
+    (``trees.Trees.all``), of others than those that run. ``written`` are device and inode of what of the host's
+    will be written in there beside the mount's root.
     """
 
-    __slots__ = ("base", "lenient", "point", "root")
+    __slots__ = ("base", "enemies", "lenient", "point", "root", "written")
 
-    def __init__(self, root: int, point: int, base: int, lenient: bool) -> None:
+    def __init__(
+        self,
+        root: int,
+        point: int,
+        base: int,
+        lenient: bool,
+        enemies: Callable[[], Mapping[tuple[int, int], str]] = dict,
+    ) -> None:
         self.root = root
         self.point = point
         self.base = base
         self.lenient = lenient
+        self.enemies = enemies
+        self.written: list[tuple[int, int]] = []
+
+    def of_jails(self) -> dict[tuple[int, int], str]:
+        """Device and inode of what only jails' roots say where links in it lead, and whose it is."""
+        return {**self.enemies(), identity(self.root): ""}
 
 
 def linux_kind(kind: str) -> str:
     """A type in Linux's spelling."""
     return _LINUX.get(kind, kind)
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """Device and inode."""
+    status = posix.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def written(entry: Entry) -> list[str]:
+    """The paths of the host's in which the jail's root will write by that entry."""
+    kind = linux_kind(entry.kind)
+    if attributes(entry)[0] & m.MOUNT_ATTR_RDONLY or kind in OWN or kind in IN_DEV:
+        return []
+    if kind == "overlay":
+        upper = [word.partition("=")[2] for word in entry.options if word.startswith("upperdir=")]
+        return [entry.device] if entry.kind == "unionfs" and "below" not in entry.options else upper
+    return [entry.device] if entry.device.startswith("/") else []
 
 
 def maps_itself(kind: str) -> bool:
@@ -131,39 +162,17 @@ def refuse(entry: Entry, word: str) -> JailError:
     return JailError(f"{entry.where}: {entry.kind}: unknown option {word}")
 
 
-def open_source(entry: Entry, path: str, root: int) -> int:
+def open_source(entry: Entry, path: str, place: Place) -> int:
     """A file or directory of the host's that an entry names, as an O_PATH descriptor. Raises JailError.
 
-    Symbolic links are followed, but for those in the tree of this jail, or of one that runs: an enemy has made these.
+    Symbolic links are followed, but for those that an enemy may have made: in the tree of this jail or of one that
+    runs, and in what was mounted into one to be written to.
     """
     try:
-        return _open_source(path, root)
+        return hostpath.opened(path, m.O_PATH | posix.O_CLOEXEC, more=place.of_jails)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise JailError(f"{entry.parameter}: {visible(path)}: {why}") from None
-
-
-def _open_source(path: str, root: int) -> int:
-    flags = m.O_PATH | posix.O_CLOEXEC
-    here = posix.open("/" if path.startswith("/") else ".", flags)
-    for part in [part for part in path.split("/") if part]:
-        above = here
-        try:
-            here = posix.open(part, flags | posix.O_NOFOLLOW, dir_fd=above)
-            if posix.fstat(here).st_mode & _S_IFMT == _S_IFLNK or part == "..":
-                posix.close(here)
-                if _is_enemys(above, root):
-                    raise OSError(ELOOP, posix.strerror(ELOOP), path)
-                here = posix.open(part, flags, dir_fd=above)
-        finally:
-            posix.close(above)
-    return here
-
-
-def _is_enemys(directory: int, root: int) -> bool:
-    """Whether a directory is in the tree of the jail with that root, or of one that runs."""
-    trees = [_real(root), *[record.params.get("path", "/") for record in registry.jails()]]
-    return any(tree != "/" and f"{_real(directory)}/".startswith(f"{tree}/") for tree in trees)
 
 
 def _real(fd: int) -> str:
@@ -209,7 +218,7 @@ def _bind(entry: Entry, place: Place) -> tuple[int, str]:
             raise refuse(entry, word)
     if entry.kind == "none" and not {"bind", "rbind"} & set(others):
         raise JailError(f"{entry.where}: a file system of type none without bind or rbind")
-    source = open_source(entry, entry.device, place.root)
+    source = open_source(entry, entry.device, place)
     try:
         check_shown(entry, source, entry.device)
         writable = not flags & m.MOUNT_ATTR_RDONLY

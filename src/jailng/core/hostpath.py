@@ -1,5 +1,7 @@
 """Paths of the host's that may lead into a jail's tree, where its root decides what they mean.
 
+Or into a directory of the host's that was mounted into a jail and that its root writes in: no tree, but its as well.
+
 ``exec.consolelog=/jail/web/var/log/console`` is a path of the administrator's until it comes to the jail's root, and an
 enemy's from there on; and it may come there by another spelling, or by a link of the host's.
 """
@@ -14,7 +16,7 @@ from jailng.linux.libc import ELOOP, SHORTAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container, Mapping
 
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
 _DIRECTORY = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -33,18 +35,28 @@ def beneath(root: int, path: str) -> str | None:
     return found[1]
 
 
-def opened(path: str, flags: int, mode: int = 0) -> int:
-    """open(2) of a path of the host's, by no link in the tree of a running jail. Raises OSError (ELOOP: by one)."""
+def opened(
+    path: str, flags: int, mode: int = 0, more: Callable[[], Mapping[tuple[int, int], str]] | None = None
+) -> int:
+    """open(2) of a path of the host's, by no link in the tree of a running jail. Raises OSError (ELOOP: by one).
+
+    With ``more``, nor by one in what that tells of (``trees.Trees.all``), nor by ``..`` there, since what lies above a
+    directory is an enemy's to say as well.
+    """
     name = _bytes(path)
-    try:
-        return mountfd.openat2(m.AT_FDCWD, name, flags, m.RESOLVE_NO_SYMLINKS, mode)
-    except OSError as error:
-        if error.errno != ELOOP:
-            raise OSError(error.errno, error.strerror, path) from None
-    found = _in_a_tree(path)
+    upwards = more is not None and ".." in path.split("/")
+    if not upwards:
+        try:
+            return mountfd.openat2(m.AT_FDCWD, name, flags, m.RESOLVE_NO_SYMLINKS, mode)
+        except OSError as error:
+            if error.errno != ELOOP:
+                raise OSError(error.errno, error.strerror, path) from None
+    found = _in_a_tree(path, more)
     if found is None:  # the links are the host's
         return posix.open(path, flags | posix.O_CLOEXEC, mode)
     try:
+        if upwards and ".." in found[1].split("/"):
+            raise OSError(ELOOP, posix.strerror(ELOOP))
         return mountfd.openat2(found[0], _bytes(found[1] or "."), flags, m.BENEATH, mode)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
@@ -71,17 +83,28 @@ def wait_for(fd: int) -> None:
     posix.set_blocking(fd, True)
 
 
-def _in_a_tree(path: str) -> tuple[int, str, str] | None:
-    """The root of a running jail that a path comes to, as a descriptor, what is left of it there, and the jail's name.
+def _in_a_tree(
+    path: str, more: Callable[[], Mapping[tuple[int, int], str]] | None = None
+) -> tuple[int, str, str] | None:
+    """What of a running jail's a path comes to, as a descriptor, what is left of it there, and the jail's name.
 
     Raises OSError where there was no telling.
     """
-    if ns.is_jailed():
-        return None  # the trees of the jails in this one are for the host to know
+    names = {**more()} if more is not None else {}
+    if not ns.is_jailed():  # else the trees of the jails in this one are for the host to know
+        _add_running(names)
+    top = posix.stat("/")
+    names.pop((top.st_dev, top.st_ino), None)  # such a jail confines no files
+    found = _come_to(names, path if path.startswith("/") else f"{posix.getcwd()}/{path}")
+    return None if found is None else (*found, names[_identity(found[0])])
+
+
+def _add_running(names: dict[tuple[int, int], str]) -> None:
     from jailng.core import registry
 
-    names: dict[tuple[int, int], str] = {}
     for record in registry.jails():
+        for place in record.places:
+            names.setdefault(place, record.name)
         try:
             # By no link: a root that is in the tree of another jail may be one, to anywhere.
             root = mountfd.openat2(
@@ -93,10 +116,6 @@ def _in_a_tree(path: str) -> tuple[int, str, str] | None:
             continue
         names.setdefault(_identity(root), record.name)
         posix.close(root)
-    top = posix.stat("/")
-    names.pop((top.st_dev, top.st_ino), None)  # such a jail confines no files
-    found = _come_to(names, path if path.startswith("/") else f"{posix.getcwd()}/{path}")
-    return None if found is None else (*found, names[_identity(found[0])])
 
 
 def _come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | None:
@@ -127,12 +146,16 @@ def _come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | 
                 found = posix.open("/", m.O_PATH | posix.O_CLOEXEC)
             posix.close(here)
             here = found
-            if _identity(here) in roots:
+            if _identity(here) in roots and _is_directory(here):  # a file has nothing in it that could lead away
                 arrived, here = here, posix.dup(here)
                 return arrived, "/".join([name for name in rest[::-1] if name not in ("", ".")])
     finally:
         posix.close(here)
     return None
+
+
+def _is_directory(fd: int) -> bool:
+    return filekind.of(posix.fstat(fd)) == filekind.DIRECTORY
 
 
 def _identity(fd: int) -> tuple[int, int]:

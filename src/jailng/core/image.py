@@ -99,11 +99,11 @@ def grow(record: Record, root: int, size: int, inodes: int) -> None:
 
 def _check_place(root: int, path: str) -> None:
     """Refuse an image where a running jail's root writes, who would be the author of its blocks. Raises JailError."""
-    real = posix.readlink(f"/proc/self/fd/{root}")
-    for other in registry.jails():
-        theirs = other.params.get("path", "/")
-        if theirs != "/" and f"{real}/".startswith(f"{theirs}/") and real != theirs:
-            raise JailError(f'ng.quota: {visible(file_of(path))}: in the tree of jail "{visible(other.name)}"')
+    from jailng.core import hostpath
+
+    owner = hostpath.owner(posix.readlink(f"/proc/self/fd/{root}").rpartition("/")[0] or "/")
+    if owner:
+        raise JailError(f'ng.quota: {visible(file_of(path))}: in the tree of jail "{visible(owner)}"')
 
 
 def _open(file: str) -> int:

@@ -22,11 +22,12 @@ from jailng.params.values import escape_word, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from jailng.conf.fstab import Entry
     from jailng.core.operation import Operation
     from jailng.core.registry import Record
+    from jailng.core.trees import Trees
     from jailng.params.model import Parameters
 
 _LARGEST_FILE = 1 << 20
@@ -94,9 +95,15 @@ def check_targets(path: str, found: list[Entry]) -> None:
         posix.close(root)
 
 
-def mount(record: Record, path: str, entry: Entry) -> str:
+def written(found: Iterable[Entry]) -> list[str]:
+    """The paths of the host's in which the jail's root will write by these."""
+    return [path for entry in found for path in filesystem.written(entry)]
+
+
+def mount(record: Record, path: str, entry: Entry, enemies: Trees | None = None) -> str:
     """Mount it for the jail whose root is ``path``, with its undo record written before. A warning, or "".
 
+    No link is followed where ``enemies`` make them, and where jails that run do.
     What the jail has of its own (a devfs on /dev, a procfs on /proc) is there without: that is not mounted on the host.
     Needs the jail's lock. Raises JailError.
     """
@@ -114,13 +121,15 @@ def mount(record: Record, path: str, entry: Entry) -> str:
             return ""
         private = record.params.get("ng.uids") != "shared"
         place = filesystem.Place(root, point, record.base if private else 0, record.params.get("ng.lenient") == "true")
+        if enemies is not None:
+            place.enemies = enemies.all
         tree, warning = filesystem.detached(entry, place)
         if _is_directory(tree) is not _is_directory(point):
             raise JailError(f"{entry.where}: {posix.strerror(ENOTDIR)}")
         marks = _RECURSIVE if "rbind" in entry.options else ""
         if private and filesystem.maps_itself(entry.kind):
             marks += _MAPPED
-        record.append([_undo_line(f"{mountfd.mount_id(tree)}{marks}", relative)])
+        record.append([*_given(entry, tree, place), _undo_line(f"{mountfd.mount_id(tree)}{marks}", relative)])
         point = _attach(tree, point, path, entry)
     except OSError as error:
         raise JailError(f"{entry.where}: {error.strerror}") from None
@@ -129,6 +138,15 @@ def mount(record: Record, path: str, entry: Entry) -> str:
             if fd >= 0:
                 posix.close(fd)
     return warning
+
+
+def _given(entry: Entry, tree: int, place: filesystem.Place) -> list[str]:
+    """What the record tells of the host's files in which the jail's root may make links from now on."""
+    if filesystem.attributes(entry)[0] & m.MOUNT_ATTR_RDONLY:
+        return []
+    top = posix.stat("/")  # who has that has the host, and all of its links would be his
+    found = [one for one in (filesystem.identity(tree), *place.written) if one != (top.st_dev, top.st_ino)]
+    return [f"given {device} {inode}" for device, inode in found]
 
 
 def _attach(tree: int, point: int, path: str, entry: Entry) -> int:

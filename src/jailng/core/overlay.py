@@ -60,6 +60,8 @@ def detached(entry: Entry, place: Place) -> tuple[int, str]:
     try:
         (_unionfs if entry.kind == "unionfs" else _overlay)(layers, entry, place, others)
         warning = ""
+        if layers.upper >= 0:
+            place.written.append(filesystem.identity(layers.upper))
         if layers.upper >= 0 and not flags & m.MOUNT_ATTR_RDONLY and not _in(place.root, layers.upper):
             warning = filesystem.guard(entry, layers.upper, _real(layers.upper), place.lenient)
         return _mount(entry, place, layers, flags), warning
@@ -75,7 +77,7 @@ def _unionfs(layers: _Layers, entry: Entry, place: Place, others: list[str]) -> 
     for word in others:
         if word not in ("below", "above"):
             raise filesystem.refuse(entry, word)
-    source = layers.keep(filesystem.open_source(entry, entry.device, place.root))
+    source = layers.keep(filesystem.open_source(entry, entry.device, place))
     if "below" not in others:
         layers.lower, layers.upper = [place.point], source
         directory, _, name = _real(source).rpartition("/")
@@ -96,11 +98,11 @@ def _overlay(layers: _Layers, entry: Entry, place: Place, others: list[str]) -> 
     for word in others:
         key, equals, value = word.partition("=")
         if key == "lowerdir":
-            layers.lower = [layers.keep(filesystem.open_source(entry, path, place.root)) for path in value.split(":")]
+            layers.lower = [layers.keep(filesystem.open_source(entry, path, place)) for path in value.split(":")]
         elif key == "upperdir":
-            layers.upper = layers.keep(filesystem.open_source(entry, value, place.root))
+            layers.upper = layers.keep(filesystem.open_source(entry, value, place))
         elif key == "workdir":
-            layers.work = layers.keep(filesystem.open_source(entry, value, place.root))
+            layers.work = layers.keep(filesystem.open_source(entry, value, place))
         else:
             layers.others.append((key.encode(), value.encode("utf-8", "surrogateescape") if equals else None))
     if not layers.lower or (layers.upper < 0) is not (layers.work < 0):

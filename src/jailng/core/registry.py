@@ -64,6 +64,7 @@ class Record:
         "cookie",
         "created",
         "emptied",
+        "given",
         "guest",
         "halted",
         "home",
@@ -112,6 +113,7 @@ class Record:
         self.limiting = False  # a change of ng.limits has begun, and was not settled if nobody has the lock
         self.params: dict[str, str] = {}
         self.undo: list[str] = []
+        self.given: list[str] = []  # what of the host's it was mounted to write in: device, inode (core/mounting.py)
         self._fd = self._held = -1
 
     @property
@@ -157,6 +159,11 @@ class Record:
         return self.up or (self.created and processid.is_alive(self.starter))
 
     @property
+    def places(self) -> list[tuple[int, int]]:
+        """Device and inode of what else of the host's its root writes in, beside its tree: links there are its own."""
+        return [(int(device), int(inode)) for device, _, inode in [line.partition(" ") for line in self.given]]
+
+    @property
     def shares_network(self) -> bool:
         """Whether the jail is in the host's network namespace (core/privileges.py decides it for a new one)."""
         inherited = "inherit" in (self.params.get("ip4"), self.params.get("ip6"))
@@ -179,8 +186,8 @@ class Record:
             if word == "param":
                 key, _, value = rest.partition("=")
                 self.params[key] = unescape(value)
-            elif word == "undo":
-                self.undo.append(rest)
+            elif word in ("undo", "given"):
+                getattr(self, word).append(rest)
             elif word == "undone":
                 self.undo.pop()
             elif word == "console":

@@ -1,5 +1,7 @@
 """Whose tree a path of the host's leads through: a jail's, where its root decides what it means, or nobody's.
 
+So it does in a directory of the host's that was mounted into a jail and that its root writes in, by whichever path.
+
 A program or a configuration that the host is told of by such a path is the enemy's. A tree is known by device and inode
 of its root, so that a link of the host's, another spelling and a bind mount of the root lead into it as well.
 """
@@ -104,17 +106,24 @@ def _is_loose(status: stat_result) -> bool:
 class Trees:
     """The trees of a jail by that name and root (a path, or ""), and of all that run and that ``more`` tells of.
 
-    ``more`` yields name and root. A root that is / is nobody's: such a jail confines no files.
+    ``own`` are paths of what else that jail writes in, and ``more`` yields name and path. A root that is / is nobody's:
+    such a jail confines no files. With ``alone`` it is about trees, and not about what is mounted in them.
     """
 
-    __slots__ = ("_common", "_more", "_others", "_own")
+    __slots__ = ("_alone", "_common", "_more", "_others", "_own")
 
     def __init__(
-        self, name: str = "", path: str = "", more: Callable[[], Iterable[tuple[str, str]]] | None = None
+        self,
+        name: str = "",
+        path: str = "",
+        more: Callable[[], Iterable[tuple[str, str]]] | None = None,
+        own: Iterable[str] = (),
+        alone: bool = False,
     ) -> None:
-        identity = _identity(path) if path else None
-        self._own = {identity: name} if identity is not None else {}
+        found = [_identity(one) for one in (path, *own) if one]
+        self._own = {identity: name for identity in found if identity is not None}
         self._more = more
+        self._alone = alone
         self._others: dict[tuple[int, int], str] | None = None
         self._common = {_identity(path) for path in _COMMON} | {_of(posix.stat("/"))}
 
@@ -125,17 +134,23 @@ class Trees:
                 return self._own[each]
         if all(each in self._common for each in way.passed[:-1]):
             return ""
+        others = self._of_others()
+        return next((others[each] for each in way.passed if each in others), "")
+
+    def all(self) -> dict[tuple[int, int], str]:
+        """Device and inode of each, and whose it is."""
+        return {**self._of_others(), **self._own}
+
+    def _of_others(self) -> dict[tuple[int, int], str]:
         if self._others is None:
             self._others = self._known()
-        for each in way.passed:
-            if each in self._others:
-                return self._others[each]
-        return ""
+        return self._others
 
     def _known(self) -> dict[tuple[int, int], str]:
         from jailng.core import registry
 
-        found = [(record.name, record.params.get("path", "/")) for record in registry.jails()]
+        jails = registry.jails()
+        found = [(record.name, record.params.get("path", "/")) for record in jails]
         if self._more is not None:
             found += self._more()
         known: dict[tuple[int, int], str] = {}
@@ -146,6 +161,10 @@ class Trees:
             identity = _identity(path)
             if identity is not None:
                 known.setdefault(identity, name)
+        if not self._alone:
+            for record in jails:
+                for place in record.places:
+                    known.setdefault(place, record.name)
         return known
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from jailng.core import registry, trees
+from jailng.core import hostpath, registry, trees
 from jailng.core.registry import Record
 from jailng.ctl import carrier, sizes
 from jailng.ctl.carrier import Carrier, Pump
@@ -147,7 +147,8 @@ def _reader(asked: Asked, to: int) -> Carrier:
 
 def _host_reader(asked: Asked, to: int) -> Carrier:
     """What is named may lie anywhere on the host, so each is opened before its process has another root."""
-    found = [_located(_checked(end.path), asked, fifos=False) for end in asked.sources]
+    paths = [_checked(end.path, asked.follow) for end in asked.sources]
+    found = [_located(path, asked, fifos=False, opened=hostpath.opened) for path in paths]
 
     def run(told: Told) -> None:
         with os.fdopen(to, "wb", carrier.BUFFER) as stream:
@@ -164,7 +165,7 @@ def _host_reader(asked: Asked, to: int) -> Carrier:
             os.close(wanted.top)
 
 
-def _located(path: str, asked: Asked, fifos: bool) -> Wanted:
+def _located(path: str, asked: Asked, fifos: bool, opened: Callable[[str, int], int] = os.open) -> Wanted:
     """A source, as it is seen from where this process is: the directory that it is in, and its name there.
 
     FreeBSD, cp(1): of a directory whose name ends in a slash it is the content.
@@ -178,16 +179,19 @@ def _located(path: str, asked: Asked, fifos: bool) -> Wanted:
             raise NotADirectoryError(20, os.strerror(20), path)
         above, name = path, "."
     try:
-        top = os.open(above or ("/" if path.startswith("/") else "."), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = opened(above or ("/" if path.startswith("/") else "."), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     return Wanted(top, name, deep=asked.deep, fifos=fifos)
 
 
-def _checked(path: str) -> str:
-    """A path of the host's. Raises JailError for one by way of a jail's tree, where its root says what it means."""
+def _checked(path: str, follow: bool = False) -> str:
+    """A path of the host's. Raises JailError for one by way of a jail's tree, where its root says what it means.
+
+    In what of the host's is mounted in a jail no link is followed: so not with ``follow``.
+    """
     full = path if path.startswith("/") else f"{os.getcwd()}/{path}"
-    known = trees.Trees()
+    known = trees.Trees(alone=not follow)
     for one in (full, full.rstrip("/").rpartition("/")[0]):
         try:
             way = trees.Way(one or "/")
@@ -206,7 +210,7 @@ def _checked(path: str) -> str:
 def _writer(asked: Asked, source: int) -> Carrier:
     end = asked.target
     if end.record is None:
-        top, manner = _place(_checked(end.path), asked)
+        top, manner = _place(_checked(end.path), asked, hostpath.opened)
         manner.special = False  # a set-user-ID file of a jail's would be one of the host's
         try:
             return carrier.on_host("host", _writing(asked, source, lambda: (top, manner)), (source, top), top)
@@ -224,12 +228,12 @@ def _writing(asked: Asked, source: int, place: Callable[[], tuple[int, Manner]])
     return run
 
 
-def _place(path: str, asked: Asked) -> tuple[int, Manner]:
+def _place(path: str, asked: Asked, opened: Callable[[str, int], int] = os.open) -> tuple[int, Manner]:
     """Where to write, as it is seen from where this process is."""
     manner = Manner(owners=asked.archive, special=asked.archive, fifos=asked.target.record is not None)
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        return os.open(path, flags), manner
+        return opened(path, flags), manner
     except FileNotFoundError:
         pass
     except NotADirectoryError:
@@ -241,4 +245,4 @@ def _place(path: str, asked: Asked) -> tuple[int, Manner]:
     if name in ("", ".", ".."):
         raise FileNotFoundError(2, os.strerror(2), path)
     manner.rename, manner.directory = name, path.endswith("/")
-    return os.open(above or ("/" if path.startswith("/") else "."), flags), manner
+    return opened(above or ("/" if path.startswith("/") else "."), flags), manner

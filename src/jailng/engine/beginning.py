@@ -210,11 +210,15 @@ def _quota(life: Life, _: str) -> Iterable[command.Wait]:
 
 def _mounts(life: Life, _: str) -> Iterable[command.Wait]:
     if life.params.strings("mount") or life.params.strings("mount.fstab"):
-        from jailng.core import mounting
+        from jailng.core import mounting, trees
+        from jailng.engine import files
 
-        for _, entry in mounting.entries(life.params):
+        found = [entry for _, entry in mounting.entries(life.params)]
+        path = life.params.text("path")
+        enemies = trees.Trees(life.there.name, path, files.configured_places, mounting.written(found))
+        for entry in found:
             life.voice.say(f"run command: {entry.command}")
-            warning = mounting.mount(life.there, life.params.text("path"), entry)
+            warning = mounting.mount(life.there, path, entry, enemies)
             if warning:
                 life.voice.warn(warning)
     return ()

@@ -8,8 +8,9 @@ from jailng.linux import filekind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from jailng.conf.config import Setting
     from jailng.core.trees import Trees
 
 _LARGEST = 64 << 20  # bytes of one file: some hundred thousand jails
@@ -125,6 +126,38 @@ def _all(fd: int, path: str) -> bytes:
 
 def configured_roots(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
     """Name and path of each jail that a configuration has, as far as it can be read; what is wrong is not told."""
+    for name, setting in _settings(file):
+        if setting.name == "path":
+            yield name, setting.values[-1]
+
+
+def configured_places(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
+    """The same, and name and path of what else of the host's each has mounted to write in."""
+    for name, setting in _settings(file):
+        if setting.name == "path":
+            yield name, setting.values[-1]
+        elif setting.name in ("mount", "mount.fstab"):
+            for path in places(setting.name, setting.values):
+                yield name, path
+
+
+def places(parameter: str, values: Iterable[str]) -> list[str]:
+    """The paths of the host's in which a jail writes that mounts these, as far as they can be read."""
+    from jailng.core import mounting
+    from jailng.errors import JailError
+    from jailng.params.model import Parameters
+
+    params = Parameters()
+    try:
+        for value in values:
+            params.add(parameter, value, append=True)
+        return mounting.written([entry for _, entry in mounting.entries(params)])
+    except (JailError, OSError):
+        return []
+
+
+def _settings(file: str) -> Iterator[tuple[str, Setting]]:
+    """The key of a jail, and what is set for it, for each that has a value."""
     from jailng.conf import config
     from jailng.errors import JailError
 
@@ -133,6 +166,4 @@ def configured_roots(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
     except (JailError, OSError):
         return
     for jail in jails:
-        for setting in jail.sound():
-            if setting.name == "path" and setting.values:
-                yield jail.key, setting.values[-1]
+        yield from ((jail.key, setting) for setting in jail.sound() if setting.values)

@@ -12,6 +12,7 @@ from jailng.params.values import visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.trees import Trees, Way
+    from jailng.params.model import Parameters
 
 _LINE = 256  # of a script, the kernel's own (BINPRM_BUF_SIZE)
 _NESTED = 5  # interpreters that are scripts
@@ -35,9 +36,18 @@ class Program:
             posix.close(self.fd)
 
 
-def trees_of(name: str, path: str) -> Trees:
-    """The trees that nothing on the host may be executed from: that of a jail, and all others."""
-    return trees.Trees(name, path, files.configured_roots)
+def trees_of(name: str, path: str, params: Parameters) -> Trees:
+    """The trees that nothing on the host may be executed from: that of a jail, and all others.
+
+    So is what they have mounted to write in: that jail by its ``params``.
+    """
+    own = [
+        written
+        for parameter in ("mount", "mount.fstab")
+        if (values := params.strings(parameter))
+        for written in files.places(parameter, values)
+    ]
+    return trees.Trees(name, path, files.configured_places, own)
 
 
 def find(argv: list[str], environment: dict[str, str], cwd: str, enemies: Trees) -> tuple[Program | None, str]:

@@ -212,7 +212,7 @@ def host_commands(life: Life, step: str, to_the_last: bool = False) -> Walk:
     from jailng.engine import hostcommand, hostprogram
 
     user = hostcommand.user_of(life.params)
-    enemies = hostprogram.trees_of(life.names.get("JNAME", ""), life.running.text("path"))
+    enemies = hostprogram.trees_of(life.names.get("JNAME", ""), life.running.text("path"), life.params)
     failed: list[JailError] = []
     for text in texts:
         task = hostcommand.HostCommand(text)
