@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+import tracemalloc
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_a_process_is_read() -> None:
     assert (found.user, found.system, found.nice, found.threads) == (7.0, 0.2, 0, 3)
     assert (found.virtual, found.resident, found.processor) == (4096000, 50 * process.PAGE, 1)
     assert (found.uid, found.gids[1], found.arguments) == (1001, 100, ("/bin/sh", "-c", "true"))
+
+
+def test_a_command_line_takes_its_own_size() -> None:
+    """A jail has thousands of processes, each with as many words as it likes, and a listing has all of them."""
+    line = b"\xff\0" * 8192
+    made(line=line)  # what is loaded for it
+    tracemalloc.start()
+    found = made(line=line)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 2 * len(line)
+    assert len(found.arguments) == 8192
 
 
 def test_a_name_may_hold_what_ends_a_name() -> None:
@@ -195,6 +208,18 @@ def test_what_does_not_fit_into_a_line_of_a_terminal_is_in_no_other() -> None:
         row = printed.lines(headings, [["1", text]], 20)[1]
         assert sum([2 if char == "漢" else 1 for char in row]) in (20, 19, 10)
         assert f"  1 {text}".startswith(row)
+
+
+def test_what_does_not_fit_goes_on_in_its_column() -> None:
+    """In the first columns of the lines below stands nothing that anybody inside has written."""
+    headings = [Heading("PID", left=False), Heading("COMMAND")]
+    for text in ("x" * 40, "漢" * 25, "é漢" * 20, ""):
+        _, first, *below = printed.lines(headings, [["1", text]], 30, folded=True)
+        assert first.startswith("  1 ")
+        assert "".join([line[4:] for line in (first, *below)]) == text
+        assert all(line.startswith("    ") for line in below)
+        assert all(sum([2 if char == "漢" else 1 for char in line]) <= 30 for line in (first, *below))
+    assert [len(line) for line in printed.lines(headings, [["1" * 40, "x" * 40]], 30, folded=True)] == [30, 30]
 
 
 def test_columns_are_as_wide_as_they_must_be() -> None:

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     console = listing.terminal()
     if console is not None:
         return listing.draw(console, [listing.table(_COLUMNS, rows, titles=False)])
-    return printed.say(listing.lines(_COLUMNS, rows, titles=False))
+    return printed.say(listing.lines(_COLUMNS, rows, titles=False, width=listing.shown_width(), folded=True))
 
 
 def _rows(facts: dict[str, Any], everything: bool) -> list[tuple[str, str]]:

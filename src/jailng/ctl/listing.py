@@ -90,7 +90,12 @@ def show(
     console = terminal()
     if console is not None and _short(columns, rows) <= console.width:
         return draw(console, [table(columns, rows, titles)])
-    return printed.say(lines(columns, rows, titles))
+    return printed.say(lines(columns, rows, titles, shown_width(), folded=True))
+
+
+def shown_width() -> int:
+    """How wide the terminal is that standard output is; 0 where it is none."""
+    return printed.terminal_width() if os.isatty(1) else 0
 
 
 def document(value: object) -> int:
@@ -98,11 +103,13 @@ def document(value: object) -> int:
     return printed.say([jsontext.dumped(value, indent=2)])
 
 
-def lines(columns: Sequence[Column], rows: Iterable[Row], titles: bool = True, width: int = 0) -> list[str]:
-    """The lines of plain columns, cut to ``width`` where that is not 0."""
+def lines(
+    columns: Sequence[Column], rows: Iterable[Row], titles: bool = True, width: int = 0, folded: bool = False
+) -> list[str]:
+    """The lines of plain columns, cut to ``width`` where that is not 0, or ``folded``."""
     headings = [printed.Heading(column.heading, column.left, column.least) for column in columns]
     cells = [[column.text(row) for column in columns] for row in rows]
-    return [line.rstrip() for line in printed.lines(headings, cells, width, titles)]
+    return [line.rstrip() for line in printed.lines(headings, cells, width, titles, folded)]
 
 
 def terminal() -> Console | None:

@@ -217,7 +217,8 @@ def _as_called(process: Process, options: Options) -> Process:
     """This process as whoever called a shim knows it, and not as an interpreter's."""
     if process.pid != os.getpid() or not options.called:
         return process
-    return replace(process, comm=options.called[0], arguments=options.called)
+    line = "\0".join(options.called).encode("utf-8", "surrogateescape")
+    return replace(process, comm=options.called[0], line=line)
 
 
 def _selected(process: Process, jid: int, options: Options, chosen: set[int] | None) -> bool:

@@ -46,6 +46,7 @@ class Options:
     numeric: bool
     quiet: bool
     state: bool
+    wide: bool
 
 
 def main(argv: list[str]) -> int:
@@ -90,6 +91,7 @@ def parse(argv: list[str]) -> Options:
         numeric="n" in letters,
         quiet="q" in letters,
         state="s" in letters,
+        wide="w" in letters,
     )
 
 
@@ -155,7 +157,8 @@ def _show(options: Options, with_jid: bool) -> int:
         [*([str(jid)] if with_jid else []), *_row(found, holder, options), *([found.state] if options.state else [])]
         for jid, found, holder in _found(options)
     ]
-    return printed.say([line.rstrip() for line in printed.lines(headings, rows, titles=not options.quiet)])
+    width = 0 if options.wide else listing.shown_width()
+    return printed.say([line.rstrip() for line in printed.lines(headings, rows, width, titles=not options.quiet)])
 
 
 def wanted(found: Socket, options: Options) -> bool:

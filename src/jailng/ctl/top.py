@@ -183,7 +183,8 @@ def _batch(view: _View, delay: float, times: int, as_json: bool) -> int:
             status = listing.document({view.title: rows})
         else:
             between = [""] if number else []
-            status = printed.say([*between, view.summary(), *listing.lines(view.columns, rows)])
+            lines = listing.lines(view.columns, rows, width=listing.shown_width(), folded=True)
+            status = printed.say([*between, view.summary(), *lines])
         number += 1
         if status or number == times:
             return status

@@ -152,7 +152,8 @@ def visible(text: str, keep: str = "") -> str:
     """
     if is_visible(text):
         return text
-    return "".join([char if is_visible(char) or char in keep else _escaped(char) for char in text])
+    hidden = [char for char in set(text) if not is_visible(char) and char not in keep]  # of what may be megabytes
+    return text.translate({ord(char): _escaped(char) for char in hidden})
 
 
 def is_visible(text: str) -> bool:

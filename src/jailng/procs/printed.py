@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from jailng.params.values import visible
 
+_FOLDED = 16  # places that there must be for a column to be folded
+
 
 @dataclass(frozen=True)
 class Heading:
@@ -19,8 +21,18 @@ class Heading:
     least: int = 0
 
 
-def lines(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int = 0, titles: bool = True) -> list[str]:
-    """The lines of a table, as wide as its contents ask for; with ``width`` cut to so many places of a terminal's."""
+def lines(
+    headings: Sequence[Heading],
+    rows: Sequence[Sequence[str]],
+    width: int = 0,
+    titles: bool = True,
+    folded: bool = False,
+) -> list[str]:
+    """The lines of a table, as wide as its contents ask for; with ``width`` cut to so many places of a terminal's.
+
+    Where there is room for it, and it is to be ``folded``, what the last column has goes on in the lines below, in its
+    place: what a terminal goes on with by itself begins where lines of the table do.
+    """
     table = [[heading.title for heading in headings]] if titles else []
     table += [[visible(cell) for cell in row] for row in rows]
     last = len(headings) - 1
@@ -33,19 +45,40 @@ def lines(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int
             cell.rjust(wide) if not heading.left else cell if place == last else cell.ljust(wide)
             for place, (heading, cell, wide) in enumerate(zip(headings, row, widths, strict=True))
         ]
-        line = " ".join(cells)
-        made.append(_cut(line, width) if width else line)
+        front = " ".join([*cells[:-1], ""])
+        indent = _places(front)
+        if folded and width - indent >= _FOLDED:
+            first, *more = _parted(cells[-1], width - indent)
+            made += [front + first, *[" " * indent + part for part in more]]
+        else:
+            made.append(_cut(front + cells[-1], width) if width else front + cells[-1])
     return made
+
+
+def _parted(text: str, room: int) -> list[str]:
+    """In parts that a terminal has room for."""
+    parts = []
+    while text:
+        parts.append(_cut(text, room))
+        text = text[len(parts[-1]) :]
+    return parts or [""]
+
+
+def _places(text: str) -> int:
+    """How many it takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width
+
+    return sum([2 if east_asian_width(char) in ("W", "F") else 1 for char in text])
 
 
 def _cut(line: str, width: int) -> str:
     """What of it a terminal has room for: what goes on in the next line would look like a line of the table there."""
     if line.isascii():
         return line[:width]
-    from unicodedata import east_asian_width
-
     for at, char in enumerate(line):
-        width -= 2 if east_asian_width(char) in ("W", "F") else 1
+        width -= _places(char)
         if width < 0:
             return line[:at]
     return line

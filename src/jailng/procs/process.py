@@ -51,7 +51,14 @@ class Process:
     gids: tuple[int, ...]
     status: dict[str, str]
     cgroup: str
-    arguments: tuple[str, ...]
+    line: bytes  # taken apart when it is asked for: of one byte a word, words take thirty times the memory
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Its command line's words."""
+        # What a process has written over its arguments (setproctitle) may end in many zeros.
+        words = self.line.rstrip(b"\0").decode("utf-8", "surrogateescape").split("\0")
+        return () if words == [""] else tuple(words)
 
     @property
     def uid(self) -> int:
@@ -78,12 +85,13 @@ class Process:
         """Its command line, with its program's name behind it where that differs: fmt_argv of FreeBSD's bin/ps."""
         if self.state == "Z":
             return "<defunct>"
-        if not self.arguments:
+        words = self.arguments
+        if not words:
             return f"[{self.comm}]"
-        line = " ".join(self.arguments)
+        line = " ".join(words)
         # Of a script Linux keeps the script's name, and FreeBSD the interpreter's: that one is no surprise to read.
-        called = {word.rpartition("/")[2][:_COMM] for word in self.arguments}
-        return line if self.comm in called else f"{line} ({self.comm})"
+        called = self.comm in line and any(word.rpartition("/")[2][:_COMM] == self.comm for word in words)
+        return line if called else f"{line} ({self.comm})"
 
 
 def pids() -> list[int]:
@@ -118,13 +126,12 @@ def read(pid: int) -> Process | None:
         stat = _file(f"{place}/stat")
         status = _status(content.read(f"{place}/status"))
         cgroup = _unified(_file(f"{place}/cgroup"))
-        arguments = _file(f"{place}/cmdline")
-        return parse(pid, stat, status, cgroup, arguments)
+        return parse(pid, stat, status, cgroup, _file(f"{place}/cmdline"))
     except (OSError, ValueError, KeyError, IndexError):  # what ends while it is read may be cut short
         return None
 
 
-def parse(pid: int, stat: bytes, status: dict[str, str], cgroup: str, arguments: bytes) -> Process:
+def parse(pid: int, stat: bytes, status: dict[str, str], cgroup: str, line: bytes) -> Process:
     """A process from the text of its files. Raises ValueError, IndexError or KeyError where that is cut short."""
     # The name stands in parentheses and may hold some itself, and spaces and newlines: the last one ends it.
     opened, closed = stat.index(b"("), stat.rindex(b")")
@@ -157,14 +164,8 @@ def parse(pid: int, stat: bytes, status: dict[str, str], cgroup: str, arguments:
         gids=tuple([int(word) for word in status["Gid"].split()]),
         status=status,
         cgroup=cgroup,
-        arguments=_words(arguments),
+        line=line,
     )
-
-
-def _words(line: bytes) -> tuple[str, ...]:
-    # What a process has written over its arguments (setproctitle) may end in many zeros.
-    words = line.rstrip(b"\0").decode("utf-8", "surrogateescape").split("\0")
-    return () if words == [""] else tuple(words)
 
 
 def _status(text: bytes) -> dict[str, str]:
