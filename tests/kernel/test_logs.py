@@ -142,6 +142,17 @@ def test_a_log_in_the_tree_of_the_jail(jailctl: Command, jail: Command, small_ro
     log.unlink()
     os.mkfifo(log)
     assert logs() == (1, "", f"jailctl: web: {log}: not a regular file\n")
+    log.unlink()
+    log.write_text("first\n")
+    with log.open("r+b") as hole:  # 1 TB, or as much as the file system lets him
+        hole.seek(1 << 40)
+        hole.write(b"last\n")
+    status, out, err = logs()
+    assert (status, err) == (0, "") and out.startswith("first\n") and out.endswith("last\n") and len(out) < 1 << 20
+    with log.open("r+b") as hole:
+        hole.truncate(1 << 43)
+    done = jailctl("logs", "-n", "3", "--file", str(file), "web", timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def _session(checkout: Path, argv: list[str], typed: bytes) -> tuple[int, str]:

@@ -6,6 +6,7 @@ What lies below the jail's root is its enemy's: there no link is followed, and n
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from jailng.params.values import visible
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _PIECE = 1 << 16
 _LONGEST = 1 << 13  # characters of a line that are kept until it ends
+_FURTHEST = 1 << 30  # bytes at the end of a file among which its last lines are looked for
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class Reader:
         if os.fstat(self._fd).st_size < self._at:  # copied and truncated
             self._at = 0
         while piece := os.pread(self._fd, _PIECE, self._at):
+            if not piece.strip(b"\0") and (at := _behind_hole(self._fd, self._at)) > self._at:
+                self._at = at
+                continue
             self._at += len(piece)
             if lines := self._lines.take(piece):
                 return lines
@@ -144,14 +149,23 @@ class _Lines:
         return [rest] if rest else []
 
 
+def _behind_hole(fd: int, at: int) -> int:
+    """Where there is data again, if at that place there is none: nobody has written it, and it may be 8 EB long."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        return os.fstat(fd).st_size if error.errno == errno.ENXIO else at
+
+
 def _offset(fd: int, lines: int) -> int:
     """Where the last so many lines of a file begin; the last need not have an end."""
     end = os.fstat(fd).st_size
+    furthest = max(end - _FURTHEST, 0)
     if end and os.pread(fd, 1, end - 1) == b"\n":
         lines += 1
     at = end
-    while at > 0:
-        start = max(at - _PIECE, 0)
+    while at > furthest:
+        start = max(at - _PIECE, furthest)
         piece = os.pread(fd, at - start, start)
         found = piece.count(b"\n")
         if found >= lines:
@@ -161,7 +175,7 @@ def _offset(fd: int, lines: int) -> int:
             return start + place + 1 if lines else end
         lines -= found
         at = start
-    return 0
+    return furthest
 
 
 class Shown:
