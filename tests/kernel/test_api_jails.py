@@ -354,6 +354,15 @@ def test_jails_end_though_nobody_reads_what_is_said_of_it(checkout: Path) -> Non
     assert jailng.jails() == []
 
 
+def test_what_a_jails_passwd_says_steers_no_terminal(checkout: Path, small_root: Path) -> None:
+    """The end of a program tells of commands of exec.stop that fail, and why may be a home directory's name."""
+    (small_root / "etc/passwd").write_text("bob:x:1:1::/\x1b]0;title\x07:/bin/sh\n")
+    body = f"import sys; sys.path.append({str(checkout / 'src')!r}); import jailng\n"
+    body += f"jailng.Jail(path={str(small_root)!r}, exec_clean=True, exec_jail_user='bob', exec_stop='true').start()"
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "chdir /\\x1b]0;title\\x07: No such file" in done.stderr, done
+
+
 def test_a_program_that_has_closed_its_streams(checkout: Path, small_root: Path, tmp_path: Path) -> None:
     """What is opened next has their numbers, and is none of its streams: least of all the socket to the worker."""
     body = f"import sys; sys.path.append({str(checkout / 'src')!r}); import os; os.closerange(0, 3); import jailng\n"
@@ -371,6 +380,7 @@ def test_a_program_that_has_closed_its_streams(checkout: Path, small_root: Path,
 
 _FULL = """
 import os, resource, socket
+from types import SimpleNamespace
 from jailng.core.wire import Words, pack
 from jailng.engine import worker
 here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -391,6 +401,10 @@ def ask(more):
 
 said = [ask(0), ask(1), ask(50)]
 assert said == ["", "error 1 Too many open files", "ok"], said
+made.jails[7] = SimpleNamespace(jid=7, identity="1 2", init=os.dup(0), leave=lambda: None)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+made._jail_ended(made.jails[7])
+assert not made.jails
 assert not made.over
 """
 

@@ -106,7 +106,7 @@ def clear_away(record: Record) -> None:
     """What ``core.undo`` does for a jail that has ended; what cannot be done now is left to the next command."""
     try:
         undo.recover(record)
-    except JailError:
+    except (JailError, OSError):
         pass
 
 

@@ -220,7 +220,10 @@ class Worker:
         """PID 1 has ended: by itself, or because another command has removed the jail."""
         if self.jails.get(jail.jid) is jail:
             self._let_go(jail)
-            record = registry.load(jail.jid)
+            try:
+                record = registry.load(jail.jid)
+            except OSError:  # no descriptor left: the next command clears it away
+                return
             if record is not None and record.init == jail.identity:
                 held.clear_away(record)
 
@@ -291,7 +294,7 @@ def _check_privilege(call: str) -> None:
 
 
 def _lament(jail: held.Jail, error: Exception) -> None:
-    text = f"jailng: {jail.record.name}: {explain(error)}\n"
+    text = visible(f"jailng: {jail.record.name}: {explain(error)}") + "\n"  # which may name what a jail's passwd has
     try:
         posix.write(2, text.encode("utf-8", "backslashreplace"))
     except OSError:
