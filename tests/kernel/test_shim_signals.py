@@ -186,6 +186,8 @@ def test_pkill_kills_in_the_jail_alone(shim: Shim, jails: dict[str, str], starte
         held.callback(os.close, ends)
         listed = shim("pkill", "-0", "-l", "-j", "cell", "wanted")
         assert (listed.stdout, listed.stderr, listed.returncode) == (f"kill -0 {one}\n", "", 0)
+        handled = shim("pkill", "-0", "-H", "-j", "cell", "wanted")  # which is no signal that one could catch
+        assert (handled.stdout, handled.stderr, handled.returncode) == ("", "", 1)
         asked = shim("pkill", "-I", "-j", "cell", "wanted", stdin="n\n")
         assert (asked.stdout, asked.returncode) == (f"kill {one} wanted? ", 0)
         assert not select.select([ends], [], [], 0)[0]

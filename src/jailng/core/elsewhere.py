@@ -125,7 +125,10 @@ def _places(kind: str, inode: int) -> Iterator[str]:
         if _leads_to(f"/proc/{pid}/ns/{kind}", name):
             yield f"/proc/{pid}/ns/{kind}"
     yield from _mounted(name)
+    here = posix.readlink("/proc/self/ns/user")
     for pid in pids:
+        if not _leads_to(f"/proc/{pid}/ns/user", here):
+            continue  # in a jail nobody has one of the host's, and thousands of processes may share millions of others
         try:
             descriptors = posix.listdir(f"/proc/{pid}/fd")
         except OSError as error:

@@ -184,7 +184,7 @@ def _found(options: Options, there: dict[int, Process], jids: set[int], matched:
         right = right and not (jid == 0 and pid in standing)
         if (right and pid in matched) == options.has("v"):
             continue
-        if options.has("H") and not int(known.status["SigCgt"], 16) >> (options.signal - 1) & 1:
+        if options.has("H") and not int(known.status["SigCgt"], 16) << 1 >> options.signal & 1:
             continue
         now = signals.same(known)
         if now is not None:
