@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import beside, registry
+from jailng.core import beside, halt, registry
 from jailng.linux import processid
 from tests.kernel.conftest import ENVIRONMENT, Command, _command
 from tests.kernel.stage import Stage, mount, unmount
@@ -292,6 +292,18 @@ def test_the_last_command_of_a_jail_removes_them(
     assert lines(jail("-f", str(conf), "-qr", "cell", timeout=_PATIENCE)) == lines(rctl()) == []
 
 
+def test_a_rule_about_the_disk_that_was_there_first(rctl: Command, jail: Command, small_root: Path) -> None:
+    """It is carried out before the tree is mounted, or what the file system lacks is told: here it is a tmpfs."""
+    mount("none", str(small_root / "tmp"), "tmpfs")
+    try:
+        assert lines(rctl("-a", "jail:cell:disk:deny=9M")) == []
+        refused = jail("-c", "jid=7", "name=cell", f"path={small_root}/tmp", "persist")
+    finally:
+        unmount(str(small_root / "tmp"))
+    assert refused.returncode == 1
+    assert "tmpfs has no quotas of projects" in refused.stderr
+
+
 def test_what_the_jail_has_of_its_own_counts(rctl: Command, make: Command) -> None:
     """With cgroup v1, swap is limited together with memory."""
     make("persist", "ng.limits=memoryuse:deny=64M")
@@ -486,6 +498,24 @@ def test_a_warden_that_was_killed_is_replaced(rctl: Command, make: Command, jexe
     assert jail("-m", "name=cell", "ng.limits=maxproc:deny=100").returncode == 0
     ends(watching)
     assert load(7).warden == ""
+
+
+def test_one_that_was_killed_while_the_jail_stood_still(rctl: Command, make: Command, stage: Stage) -> None:
+    """And then there is nothing to be watched any more: no other lets the jail go on."""
+    make("persist", _SLEEP)
+    rule = "jail:cell:wallclock:log=100000"
+    for end in ("before", "after"):
+        assert lines(rctl("-a", rule)) == []
+        watching = warden()
+        if end == "after":  # it was told, and has not come to it
+            signal.pidfd_send_signal(watching, signal.SIGSTOP)
+            assert lines(rctl("-r", ":")) == []
+        halt.Stopped(load(7)).__enter__()
+        signal.pidfd_send_signal(watching, signal.SIGKILL)
+        ends(watching)
+        assert lines(rctl(*(["-r", ":"] if end == "before" else ["-l", "jail:cell"]))) == []
+        assert (stage.cgroup2 / "jailng/7/members/cgroup.freeze").read_text() == "0\n"
+        assert load(7).warden == ""
 
 
 def test_rules_follow_the_name(rctl: Command, make: Command, jail: Command, jexec: Command) -> None:

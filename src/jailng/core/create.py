@@ -146,7 +146,7 @@ def jail_set(
         from jailng.core import nested
 
         return nested.make(record, params)
-    _note_rules(record)
+    note_rules(record)
     root, _ = open_path(params)
     slots = {"root": root}
     parent = joined = None
@@ -195,7 +195,8 @@ def _told(operations: list[Operation], warn: Callable[[str], None] | None) -> li
     return [note for operation in operations for note in operation.notes([])]
 
 
-def _note_rules(record: Record) -> None:
+def note_rules(record: Record) -> None:
+    """Have the record of a jail that is being made say which rules of rctl(8) there are for it. Raises OSError."""
     if exists(RULES):
         from jailng.limits import standing
 

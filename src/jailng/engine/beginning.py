@@ -198,6 +198,8 @@ def _settle(life: Life, _: str) -> Iterable[command.Wait]:
 
 
 def _quota(life: Life, _: str) -> Iterable[command.Wait]:
+    if not life.there.remote:
+        create.note_rules(life.there)  # one may be about the disk; jail_set, which asks for all of them, is too late
     limits = [*life.params.strings("ng.limits"), life.there.rules]
     if life.params["ng.quota"] or any("disk:" in limit for limit in limits):
         from jailng.core import quota

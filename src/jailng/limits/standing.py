@@ -86,7 +86,7 @@ def look_after(record: Record) -> None:
 
     done = _texts(record.name) == record.rules and not record.limiting
     limits = watch.watched([rule.limit for rule in rules(record)])
-    if done and (not limits or processid.is_alive(record.warden)):
+    if done and (processid.is_alive(record.warden) or not (limits or record.warden)):
         return
     if record.lock(wait=False):
         try:

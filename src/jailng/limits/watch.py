@@ -6,7 +6,7 @@ jail starts it anew.
 
 from __future__ import annotations
 
-from jailng.core import beside
+from jailng.core import beside, halt
 from jailng.linux import processid
 
 TYPE_CHECKING = False
@@ -32,3 +32,6 @@ def ensure(record: Record, limits: list[Limit]) -> None:
     elif limits:
         # Until it listens, what tells it to look again waits.
         record.append([f"warden {beside.start(record, 'jailng.limits.warden', blocked=(_SIGHUP,))}"])
+    elif record.warden:
+        halt.resume(record)  # it may have been killed while all in the jail stood still for it
+        record.append(["warden "])
