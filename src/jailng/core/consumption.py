@@ -114,6 +114,8 @@ def memory(record: Record) -> dict[str, int]:
         if cgroup.exists(f"{place}/memory.memsw.usage_in_bytes"):
             both = int(cgroup.read(f"{place}/memory.memsw.usage_in_bytes"))
             used["swapuse"] = max(both - used["memoryuse"], 0)
+        if used and cgroup.exists(f"{place}/{controller.BUFFERS}.usage_in_bytes"):
+            used["memoryuse"] += int(cgroup.read(f"{place}/{controller.BUFFERS}.usage_in_bytes"))
         return used
     if cgroup.exists(f"{record.cgroup}/memory.current"):
         used["memoryuse"] = int(cgroup.read(f"{record.cgroup}/memory.current"))

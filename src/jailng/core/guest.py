@@ -30,10 +30,10 @@ _GATE = 9
 CONSOLE = 0  # its pty: the first
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
-# Below the root: what is to be empty when the guest starts, its mode and size, by whether it is systemd, which would
-# mount a tmpfs on each.
-_RUN_DIRECTORIES = [(b"run", b"755", b"20%"), (b"run/lock", b"1777", b"5m")]
-_EMPTY = {False: _RUN_DIRECTORIES, True: [*_RUN_DIRECTORIES, (b"tmp", b"1777", b"50%")]}
+# Below the root: what is to be empty when the guest starts, its mode, size and files, by whether it is systemd, which
+# would mount a tmpfs on each.
+_RUN_DIRECTORIES = [(b"run", b"755", b"20%", b"800k"), (b"run/lock", b"1777", b"5m", b"1k")]
+_EMPTY = {False: _RUN_DIRECTORIES, True: [*_RUN_DIRECTORIES, (b"tmp", b"1777", b"50%", b"1m")]}
 
 
 class Kind:
@@ -348,7 +348,7 @@ class Layout(boot.Layout):
         if not self._guest.init:
             return []
         places = [place for place in _EMPTY[self._guest.name == "systemd"] if place[0].partition(b"/")[0] not in below]
-        self._note.emptied = [path.decode() for path, _, _ in places if b"/" not in path]
+        self._note.emptied = [path.decode() for path, *_ in places if b"/" not in path]
         found: list[Operation] = [MountRun(places, self._base)]
         if self._guest.parts:
             found.append(MountCgroup(has_sys))

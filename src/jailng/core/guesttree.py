@@ -30,8 +30,8 @@ class MountRun(Operation):
 
     __slots__ = ("base", "places")
 
-    def __init__(self, places: list[tuple[bytes, bytes, bytes]], base: int) -> None:
-        """``places`` are paths below the root, mode and size; ``base`` is the first of the jail's uids."""
+    def __init__(self, places: list[tuple[bytes, bytes, bytes, bytes]], base: int) -> None:
+        """``places`` are paths below the root, mode, size and files; ``base`` is the first of the jail's uids."""
         self.places = places
         self.base = base
 
@@ -39,8 +39,9 @@ class MountRun(Operation):
         """Nothing is done where the root has no such directory."""
         owner = b"%d" % self.base
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
-        for path, mode, size in self.places:
-            options = [(b"source", b"tmpfs"), (b"mode", mode), (b"size", size), (b"uid", owner), (b"gid", owner)]
+        for path, mode, size, files in self.places:
+            options = [(b"source", b"tmpfs"), (b"mode", mode), (b"size", size), (b"nr_inodes", files)]
+            options += [(b"uid", owner), (b"gid", owner)]
             label = f"jail_set: openat2 {path.decode()}"
             above = way.here()
             if b"/" in path:  # in one that is a moment old
@@ -64,7 +65,7 @@ class MountRun(Operation):
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
-        return "mount a tmpfs on " + ", ".join([f"/{path.decode()}" for path, _, _ in self.places])
+        return "mount a tmpfs on " + ", ".join([f"/{path.decode()}" for path, *_ in self.places])
 
 
 class MountCgroup(Operation):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PERIOD = 100_000  # microseconds; of these a jail has its part of a processor's time
 _NO_LIMIT = 1 << 62
+_BUFFERS = 4  # of memoryuse, for buffers of sockets, where these are counted by themselves
 _CONTROLLERS = {"memoryuse": "memory", "swapuse": "memory", "maxproc": "pids", "nthr": "pids", "pcpu": "cpu"}
 # What the kernel keeps by itself, and by which action.
 ENFORCED: dict[str, str] = {
@@ -88,7 +89,7 @@ class HoldInner(Operation):
         _join_outer(self.record)
         above = _with({}, _all_above(self.record))
         if any(name in above for name in _OWN):
-            ownlimit.apply(self.record, above)
+            _hold(self.record, above)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -349,9 +350,26 @@ def _set_rlimits(record: Record, amounts: Amounts) -> None:
 
 def _set_own(record: Record, amounts: Amounts) -> None:
     above = _all_above(record)
-    ownlimit.apply(record, _with(amounts, above))
+    _hold(record, _with(amounts, above))
     for one in _inside(record):
-        ownlimit.apply(one, _with(_limits_of(one), [amounts, *_all_above(one, record.jid), *above]))
+        _hold(one, _with(_limits_of(one), [amounts, *_all_above(one, record.jid), *above]))
+
+
+def _hold(record: Record, amounts: Amounts) -> None:
+    """Hold a jail to the least of what it, and those that it is in, may have of what each has for itself."""
+    ownlimit.apply(record, amounts)
+    _limit_buffers(record, amounts)
+
+
+def _limit_buffers(record: Record, amounts: Amounts) -> None:
+    """Of the sockets of TCP and UDP, which cgroup v1 counts apart, and only in a cgroup that has a limit of its own."""
+    place = controller.existing("memory", record.cgroup) if controller.hierarchy("memory") else ""
+    file = f"{place}/{controller.BUFFERS}.limit_in_bytes"
+    if not place or not cgroup.exists(file):
+        return
+    memory = amounts.get("memoryuse", _NO_LIMIT)
+    if memory < _NO_LIMIT or int(cgroup.read(file)) < _NO_LIMIT:  # else they would be counted for nothing
+        _write("memoryuse", file, _number(memory if memory >= _NO_LIMIT else memory // _BUFFERS, b"-1"))
 
 
 def permit_ipc(record: Record, params: Parameters) -> None:

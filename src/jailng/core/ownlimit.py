@@ -30,7 +30,16 @@ SHM = 512 << 20  # bytes of its /dev/shm, alike
 _MOST_TERMINALS = 1 << 20  # NR_UNIX98_PTY_MAX
 _PAGE = 4096
 _PART = 8
-_PERCENT = {"run": 20, "tmp": 50}  # of the machine's memory, as core/guest.py has it
+# Of what a guest begins with: parts of the machine's memory, and files, as core/guest.py has them.
+_PERCENT = {"run": 20, "tmp": 50}
+_FILES = {"shm": 128 << 10, "run": 800 << 10, "tmp": 1 << 20, "dev": 4 << 10}
+_FEWEST = {"dev": 1 << 10}  # since the rules of devfs(8) may show so many
+# What the kernel keeps of these, at most, goes beyond their content, stays when processes are killed as well, and no
+# size tells of it: so many bytes of memoryuse for each. m: a file 1.5 kB, a queue of messages of a byte 1 MB, a set of
+# one semaphore 600 bytes. (POSIX queues of all of a jail's users have 819200 bytes together: RLIMIT_MSGQUEUE.)
+_FOR_FILE = {"shm": 32 << 10}
+_FOR_OTHER_FILE = 64 << 10
+_FOR_QUEUE, _FOR_SEMAPHORE = 16 << 20, 40 << 10
 _LARGEST = 2**64 - 1 - (1 << 24)  # SHMMAX
 _INT = 2**31 - 1
 _SEM = (32000, 1024000000, 500, 32000)  # SEMMSL, SEMMNS, SEMOPM, SEMMNI of a new namespace
@@ -42,18 +51,24 @@ def apply(record: Record, amounts: Amounts) -> None:
     """Set all that depends on these amounts; what is not among them is as in a new jail.
 
     Half of memoryuse at most is in /dev/shm, and an eighth in System V segments, and in each tmpfs that a guest begins
-    with: these stay when processes are killed for want of memory, and then nobody could enter. Raises JailError where
-    more than that is in use, or OSError.
+    with: these stay when processes are killed for want of memory, and then nobody could enter. So do queues, sets of
+    semaphores and empty files, of which there are as many as take a small part of it. Raises JailError where more than
+    that is in use, or OSError.
     """
     tree = attach.open_tree_of(record)
     try:
         if not processid.is_alive(record.init):
             raise JailError(f'jail "{record.name}" not found')
         _set_option(tree, b"dev/pts", mount.DEVPTS_SUPER_MAGIC, _of_terminals(record, amounts), "pseudoterminals")
-        size = min(_shared(amounts, 2), _size_of_shm(record)) // _PAGE * _PAGE
-        _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, [(b"size", b"%d" % max(size, _PAGE))], "shmsize")
+        size, files = _of_shm(record)
+        size = min(_shared(amounts, 2), size)
+        _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, [_bytes(size)], "shmsize")
+        _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, _files("shm", amounts, files), "memoryuse")
+        if record.params.get("mount.devfs", "true") == "true":
+            _set_option(tree, b"dev", mount.TMPFS_MAGIC, _files("dev", amounts), "memoryuse")
         for name in record.emptied.split():
-            _set_option(tree, name.encode(), mount.TMPFS_MAGIC, [(b"size", _size_of(name, amounts))], "memoryuse")
+            options = [_size_of(name, amounts), *_files(name, amounts)]
+            _set_option(tree, name.encode(), mount.TMPFS_MAGIC, options, "memoryuse")
     finally:
         posix.close(tree)
     if record.params.get("sysvshm") != "inherit":
@@ -81,9 +96,21 @@ def _shared(amounts: Amounts, part: int) -> int:
     return min(amounts.get("shmsize", _LARGEST), amounts.get("memoryuse", part * _LARGEST) // part)
 
 
-def _size_of(name: str, amounts: Amounts) -> bytes:
+def _size_of(name: str, amounts: Amounts) -> tuple[bytes, bytes]:
     machine = posix.sysconf("SC_PHYS_PAGES") * _PAGE * _PERCENT[name] // 100
-    return b"%d" % max(min(machine, amounts.get("memoryuse", _LARGEST) // _PART) // _PAGE * _PAGE, _PAGE)
+    return _bytes(min(machine, amounts.get("memoryuse", _LARGEST) // _PART))
+
+
+def _bytes(size: int) -> tuple[bytes, bytes]:
+    return b"size", b"%d" % max(size // _PAGE * _PAGE, _PAGE)
+
+
+def _files(name: str, amounts: Amounts, usual: int = -1) -> list[tuple[bytes, bytes]]:
+    """How many a tmpfs may hold. One that was made for any number cannot be held to one (shmem_reconfigure())."""
+    if usual == 0:
+        return []
+    most = max(amounts.get("memoryuse", _LARGEST) // _FOR_FILE.get(name, _FOR_OTHER_FILE), _FEWEST.get(name, 256))
+    return [(b"nr_inodes", b"%d" % min(usual if usual > 0 else _FILES[name], most))]
 
 
 def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]:
@@ -97,16 +124,14 @@ def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]
     ]
 
 
-def _size_of_shm(record: Record) -> int:
-    """As the jail was made with."""
+def _of_shm(record: Record) -> tuple[int, int]:
+    """Bytes and files, as the jail was made with."""
     from jailng.core import mounting
     from jailng.params import limit
 
-    for option in mounting.shared_memory(record).split(","):
-        key, _, value = option.partition("=")
-        if key == "size":
-            return limit.expand(value) or SHM
-    return SHM
+    said = dict([option.split("=", 1) for option in mounting.shared_memory(record).split(",") if option])
+    files = limit.expand(said["nr_inodes"]) if "nr_inodes" in said else None
+    return limit.expand(said.get("size", "")) or SHM, _FILES["shm"] if files is None else files
 
 
 def _set_option(tree: int, path: bytes, magic: int, options: list[tuple[bytes, bytes]], resource: str) -> None:
@@ -126,11 +151,13 @@ def _set_option(tree: int, path: bytes, magic: int, options: list[tuple[bytes, b
 
 def _sysctls(amounts: Amounts) -> list[tuple[str, str]]:
     """Of a namespace: path below /proc/sys, and what to write."""
+    memory = amounts.get("memoryuse", _LARGEST)
     semaphores = [*_SEM]
-    semaphores[1] = min(amounts.get("nsem", _SEM[1]), _INT)
+    semaphores[1] = min(amounts.get("nsem", min(max(memory // _FOR_SEMAPHORE, 1), _SEM[1])), _INT)
     semaphores[2] = min(amounts.get("nsemop", _SEM[2]), _INT)
     shared = _shared(amounts, _PART)
-    queues, queue = min(amounts.get("nmsgq", 32000), 32768), min(amounts.get("msgqsize", 16384), _INT)
+    queues = min(amounts.get("nmsgq", min(max(memory // _FOR_QUEUE, 1), 32000)), 32768)
+    queue = min(amounts.get("msgqsize", 16384), _INT)
     return [
         ("kernel/shmmax", str(min(shared, _LARGEST))),
         ("kernel/shmall", str(min(shared // _PAGE, _LARGEST))),

@@ -19,6 +19,7 @@ V1 = {"pids": "pids", "cpu": "cpu", "memory": "memory", "io": "blkio", "cpuset":
 NEEDED = ("pids", "cpu")
 WANTED = ("pids", "cpu", "memory")
 LATER = ("io", "cpuset")  # what a jail of v1 has when it is asked for
+BUFFERS = "memory.kmem.tcp"  # of v1: those of sockets of TCP and UDP, which it does not count as memory
 # By the custom of cgroups(7); the second is for whoever has a /sys of its own.
 _TOPS = ("/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup")
 _found: dict[str, str | None] = {}
