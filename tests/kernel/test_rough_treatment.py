@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Command
+from tests.kernel.stage import Stage
 
 PIPE = subprocess.PIPE
 Write = Callable[[str], Path]
@@ -330,3 +331,21 @@ def test_everybody_may_ask_which_jails_there_are(checkout: Path, jail: Command, 
     assert jail("-r", "a").returncode == 0
     wanted = {".": 0o755, "jails": 0o755, "jails/7": 0o644, "index": 0o644, "pidns": 0o644, "lock": 0o600}
     assert modes == wanted
+
+
+def test_cgroups_and_settings_are_the_same_whatever_the_umask(checkout: Path, stage: Stage, small_root: Path) -> None:
+    """A guest's users need what its cgroup file system begins with; and everybody may ask what has been set."""
+    for words in (
+        ["jail", "-c", "name=a", "jid=7", f"path={small_root}", "persist"],
+        ["rctl", "-a", "jail:a:maxproc:deny=50"],
+        ["jailctl", "sysctl", "security.jail.meta_maxbufsize=4096"],
+    ):
+        subprocess.run([f"{checkout}/bin/{words[0]}", *words[1:]], umask=0o077, check=True, stdout=PIPE, timeout=60)
+    places = [*(stage.cgroup2 / "jailng" / name for name in (".", "7", "7/members", "7/init"))]
+    found = {str(place): place.stat().st_mode & 0o777 for place in places}
+    files = [Path("/run/jailng", name).stat().st_mode & 0o777 for name in ("rules", "sysctl")]
+    for words in (["jail", "-r", "a"], ["rctl", "-r", ":"]):
+        subprocess.run([f"{checkout}/bin/{words[0]}", *words[1:]], check=True, timeout=60)
+    Path("/run/jailng/sysctl").unlink()
+    assert found == dict.fromkeys(found, 0o755)
+    assert files == [0o644, 0o644]

@@ -20,6 +20,7 @@ def change(changes: dict[str, str]) -> None:
         text = f"boot {registry.boot_id()}\n" + "".join([f"{name}={value}\n" for name, value in held.items()])
         fd = posix.open(f"{tunable.PATH}.new", _CREATE, 0o644)
         try:
+            posix.fchmod(fd, 0o644)
             posix.write(fd, text.encode())
         finally:
             posix.close(fd)

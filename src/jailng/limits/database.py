@@ -55,6 +55,7 @@ def change(changed: Callable[[list[Rule]], list[Rule]]) -> list[Rule]:
         text = "".join([f"{line}\n" for line in (f"boot {registry.boot_id()}", *[rule.text for rule in after])])
         fd = posix.open(f"{RULES}.new", _CREATE, 0o644)
         try:
+            posix.fchmod(fd, 0o644)
             rest = text.encode("utf-8", "surrogateescape")
             while rest:
                 rest = rest[posix.write(fd, rest) :]

@@ -48,6 +48,14 @@ def unified_root() -> int:
 
 def make(path: str) -> None:
     """Make the cgroup2 directory ``path`` (relative to the root) and its ancestors. Raises OSError."""
+    before = posix.umask(0o022)  # whatever that of the caller is
+    try:
+        _make(path)
+    finally:
+        posix.umask(before)
+
+
+def _make(path: str) -> None:
     root = unified_root()
     try:
         posix.mkdir(path, 0o755, dir_fd=root)
@@ -57,8 +65,8 @@ def make(path: str) -> None:
         above = path.rpartition("/")[0]
         if not above:
             raise
-        make(above)
-        make(path)  # whoever removes the last one in there may have taken it away again
+        _make(above)
+        _make(path)  # whoever removes the last one in there may have taken it away again
 
 
 def open_directory(path: str) -> int:

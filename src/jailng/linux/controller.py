@@ -117,7 +117,11 @@ def read(name: str, path: str, file: str, old_file: str) -> bytes:
 def make(name: str, path: str) -> str:
     """Make that directory, and those above it; its path. Raises OSError."""
     made = directory(name, path)
-    _make(made)
+    before = posix.umask(0o022)  # whatever that of the caller is
+    try:
+        _make(made)
+    finally:
+        posix.umask(before)
     return made
 
 
