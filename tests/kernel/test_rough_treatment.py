@@ -282,6 +282,18 @@ def test_a_reader_that_has_gone(checkout: Path, conf: Write, jail: Command, jls:
     _quietly(jail("-qr", "*"))
 
 
+def test_no_room_for_the_jids(conf: Write, jail: Command, jls: Command, small_root: Path) -> None:
+    """The jails are there all the same, each of them."""
+    path = conf("a { } b { exec.prestart = 'true'; } c { }")
+    done = jail("-f", str(path), "-J", "/dev/full", "-qc")
+    assert (done.returncode, done.stderr) == (1, 3 * "jail: /dev/full: No space left on device\n")
+    assert sorted(jls("name").stdout.split()) == ["a", "b", "c"]
+    _quietly(jail("-qr", "*"))
+    done = jail("-J", "/dev/full", "-c", "name=a", f"path={small_root}", "persist")
+    assert (done.returncode, done.stderr) == (1, "jail: /dev/full: No space left on device\n")
+    _quietly(jail("-qr", "a"))
+
+
 # At the same time
 
 

@@ -103,13 +103,22 @@ def _run(options: Options, batch: Batch) -> int:
     if options.has("i"):
         batch.created = cli.say_jid
     if output >= 0:
-        batch.started = lambda jail, record: cli.write_line(output, jidline.line(record.jid, _known(jail)))
+        batch.started = lambda jail, record: _note_jid(options, batch, output, jidline.line(record.jid, _known(jail)))
     if len(batch.jails) > 1:
         import gc
 
         gc.disable()  # to look for what only refers to itself took a fifth of the time, and there is next to none
     batch.run()
     return int(batch.failed)
+
+
+def _note_jid(options: Options, batch: Batch, output: int, line: str) -> None:
+    """Where there is no room for it, the jail is there all the same, and others are still to be started."""
+    try:
+        cli.write_line(options, output, line)
+    except JailError as error:
+        printing.complain(f"jail: {error}")
+        batch.failed = True
 
 
 def _known(jail: Jail) -> Parameters:

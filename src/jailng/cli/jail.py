@@ -293,7 +293,7 @@ def create(options: Options, params: Parameters, old_style: bool = False) -> int
     if output >= 0:
         from jailng.cli import jidline
 
-        write_line(output, jidline.line(jail.there.jid, params, old_style))
+        write_line(options, output, jidline.line(jail.there.jid, params, old_style))
     return 0
 
 
@@ -330,6 +330,9 @@ def empty_jid_file(options: Options) -> None:
         posix.close(file)
 
 
-def write_line(fd: int, line: str) -> None:
-    """A line of -J. Raises OSError."""
-    posix.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
+def write_line(options: Options, fd: int, line: str) -> None:
+    """A line of -J. Raises JailError: of a jail that is there, and stays."""
+    try:
+        posix.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise JailError(f"{options.arguments['J']}: {error.strerror}") from None
