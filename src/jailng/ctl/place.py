@@ -80,12 +80,16 @@ def alone(path: Path, verb: str, clear: Callable[[], None]) -> Iterator[None]:
     ``clear`` takes away what an earlier one has left, and what this one leaves. Raises JailError.
     """
     mark = partial(path).with_name(partial(path).name + ".lock")
-    lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise JailError(f"{verb}: {path}: is being made by another jailctl") from None
+    lock = -1
+    while lock < 0 or not _is_at(mark, lock):  # else who had it has just taken it away
+        if lock >= 0:
+            os.close(lock)
+        lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise JailError(f"{verb}: {path}: is being made by another jailctl") from None
     try:
         clear()
         yield
@@ -95,3 +99,10 @@ def alone(path: Path, verb: str, clear: Callable[[], None]) -> Iterator[None]:
         finally:
             mark.unlink(missing_ok=True)
             os.close(lock)
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
