@@ -102,7 +102,12 @@ class Loop:
         """Have a child do some work; ``done`` is called when it has ended. Raises OSError."""
         said, say = posix.pipe2(posix.O_CLOEXEC)
         posix.set_blocking(said, False)
-        pid, pidfd = child.clone3()
+        try:
+            pid, pidfd = child.clone3()
+        except OSError:  # no process is left: this one lives on, and is asked again
+            posix.close(said)
+            posix.close(say)
+            raise
         if pid == 0:
             try:
                 self.be_a_child()
