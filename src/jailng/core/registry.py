@@ -222,7 +222,7 @@ class Record:
         try:
             held = index.hold(self.jid, wait)
             gone = posix.fstat(fd).st_nlink == 0
-            fresh = _read(self.jid, fd)
+            fresh = _read(self.jid, fd, mend=not gone)
         except BaseException as error:  # this process would wait for its own lock
             _close(fd, held)
             if isinstance(error, BlockingIOError):
@@ -274,10 +274,14 @@ def forked() -> None:
         posix.close(_locks.pop())
 
 
-def _read(jid: int, fd: int) -> Record:
+def _read(jid: int, fd: int, mend: bool = False) -> Record:
+    """The record in that file. ``mend``, which needs its lock: what is appended next is a line of its own."""
     record = Record(jid)
     size = posix.fstat(fd).st_size
-    record.read(posix.pread(fd, size, 0).decode("utf-8", "surrogateescape"))
+    content = posix.pread(fd, size, 0)
+    if mend and content[-1:] not in (b"", b"\n"):  # whoever wrote the last line was killed in the middle of it
+        posix.ftruncate(fd, content.rfind(b"\n") + 1)
+    record.read(content.decode("utf-8", "surrogateescape"))
     return record
 
 

@@ -149,12 +149,20 @@ def _walk_inner(jid: int, outer: Record, wait: bool) -> None:
     Not waited for while the outer one's lock is held: whoever makes the inner one waits for that with its own.
     """
     record = registry.load(jid)
-    if record is not None and record.lock(wait):
+    if record is not None and _lies_in(record, outer) and record.lock(wait):
         try:
-            if record.name.startswith(outer.name + ".") or record.parent == outer.jid:
+            if _lies_in(record, outer):
                 walk(record)
         finally:
             record.unlock()
+
+
+def _lies_in(record: Record, outer: Record) -> bool:
+    """Whether a jail is in ``outer``: not by its name, which is that of another where ``outer`` was struck out before.
+
+    Who did that was killed then, and the name has been given to a new jail with jails in it.
+    """
+    return record.parent == outer.jid or record.cgroup.startswith(f"{outer.cgroup}/members/")
 
 
 def recover(record: Record) -> bool:
