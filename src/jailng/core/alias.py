@@ -15,6 +15,7 @@ from jailng.linux.netlink import Netlink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.link import Address
+    from jailng.linux.netlink import Message
 
 _GONE = (errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
 
@@ -71,19 +72,15 @@ def remove(words: list[str]) -> None:
     index = netdevice.index(interface)
     if not index:
         return
-    # Else the kernel removes with the first address of a network all others of it: aliases of other jails.
+    if ":" in text:
+        _delete(rt.delete_address(index, inet_pton(AF_INET6, text), int(prefix)))
+        return
+    packed = inet_pton(AF_INET, text)
     # What was given may be another name of the interface (altname of ip-link(8)), and of those sysctls know nothing.
-    switch = f"ipv4/conf/{if_indextoname(index)}/promote_secondaries"
-    promoting = ":" in text or firewall.read_switch(switch) == 1
-    if not promoting:
-        firewall.write_switch(switch, 1)
-    packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
-    messages = [rt.delete_address(index, packed, int(prefix))]
-    if len(packed) == 4:
-        messages.append(rt.delete_local(index, packed, PROTOCOL))
-    try:
-        with Netlink() as netlink:
-            netlink.batch(messages, ignored=_GONE)
-    finally:
-        if not promoting:
-            firewall.write_switch(switch, 0)
+    with firewall.Promoting(if_indextoname(index)):
+        _delete(rt.delete_address(index, packed, int(prefix)), rt.delete_local(index, packed, PROTOCOL))
+
+
+def _delete(*messages: Message) -> None:
+    with Netlink() as netlink:
+        netlink.batch([*messages], ignored=_GONE)

@@ -51,7 +51,7 @@ from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from jailng.linux.netlink import Message
 
@@ -337,6 +337,38 @@ class Lock:
             posix.close(self._fd)
 
 
+class Promoting:
+    """``with Promoting(interface)``: with its first IPv4 address of a network the kernel removes no others of it.
+
+    These are aliases of other jails. It is switched on for the moment, by one command at a time: the first to be done
+    would switch it off under the next one. Raises OSError.
+    """
+
+    __slots__ = ("_lock", "_switch", "_was")
+
+    def __init__(self, interface: str) -> None:
+        self._switch = f"ipv4/conf/{interface}/promote_secondaries"
+        self._lock = Lock()
+        self._was = False
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+        try:
+            self._was = read_switch(self._switch) == 1
+            if not self._was:
+                write_switch(self._switch, 1)
+        except BaseException:
+            self._lock.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if not self._was:
+                write_switch(self._switch, 0)
+        finally:
+            self._lock.__exit__()
+
+
 def _records(besides: int = 0) -> Iterator[set[str]]:
     """The switches of each jail with a network of its own in this network namespace, but for that jid's."""
     for jid in addressed():
@@ -401,29 +433,37 @@ def _are_policed() -> bool:
     return any(line.startswith("policy ") for record in records for line in record.undo)
 
 
-def release(words: list[str]) -> None:
-    """Undo ``hold`` for the jail whose jid is the first word, as far as no other jail needs it. Raises OSError."""
+def release(words: list[str], done: Callable[[], None] = lambda: None) -> None:
+    """Undo ``hold`` for the jail whose jid is the first word, as far as no other jail needs it. Raises OSError.
+
+    ``done`` has the record tell so before another command may ask it: of two that go at once each would leave what
+    there is to the other.
+    """
     jid, *switches = words
-    unused = set(switches)
-    alone = True
     with Netfilter() as netlink, Lock():
-        for others in _records(besides=int(jid)):
-            alone = False
-            unused -= others
-            if not unused:
-                return
-        for switch in sorted(unused):
-            _switch_off(switch)
-        present = guarded(netlink)
-        if present is None:
+        _release(netlink, int(jid), set(switches))
+        done()
+
+
+def _release(netlink: Netlink, jid: int, unused: set[str]) -> None:
+    alone = True
+    for others in _records(besides=jid):
+        alone = False
+        unused -= others
+        if not unused:
             return
-        if alone:
-            changes = [nft.delete_table(TABLE)]
-        else:
-            changes = [nft.delete_element(TABLE, *_key(switch)) for switch in sorted(unused & present)]
-        if changes:
-            try:
-                netlink.transaction(changes)
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    raise
+    for switch in sorted(unused):
+        _switch_off(switch)
+    present = guarded(netlink)
+    if present is None:
+        return
+    if alone:
+        changes = [nft.delete_table(TABLE)]
+    else:
+        changes = [nft.delete_element(TABLE, *_key(switch)) for switch in sorted(unused & present)]
+    if changes:
+        try:
+            netlink.transaction(changes)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise

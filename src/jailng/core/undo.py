@@ -62,7 +62,7 @@ def _undo(record: Record, kind: str, words: list[str]) -> None:
 
         covered.undo(record, words[0])
         return
-    function = _function(kind)
+    function = _release(record) if kind == "firewall" else _function(kind)
     if kind == "cgroup":
         for name in record.controllers.split():
             controller.hierarchy(name)  # which need not be where custom has it
@@ -78,6 +78,17 @@ def _undo(record: Record, kind: str, words: list[str]) -> None:
                 function(words)
     else:
         function(words)
+
+
+def _release(record: Record) -> Callable[[list[str]], None]:
+    from jailng.core import firewall
+
+    return lambda words: firewall.release(words, lambda: _mark(record))
+
+
+def _mark(record: Record) -> None:
+    """Note that the last line is undone."""
+    record.append(["undone"])
 
 
 def let_die(record: Record) -> None:
@@ -121,11 +132,13 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
             return
         if tell is not None and kind in AROUND:
             tell(record.undo[-1])
+        left = len(record.undo)
         try:
             _undo(record, kind, words)
         except OSError as error:
             raise JailError(f"{' '.join([kind, *words])}: {error.strerror}") from None
-        record.append(["undone"])
+        if len(record.undo) == left:  # else that has been noted
+            _mark(record)
     if record.current:
         _end_those_beside(record)
     for jid in registry.forget(record):  # also those that were reserved meanwhile: by now their makers are dead

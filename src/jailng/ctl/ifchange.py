@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from jailng.core import firewall
@@ -240,17 +241,12 @@ def _remove(interface: str, index: int, change: Change) -> None:
         if known is None:
             raise _refused("SIOCDIFADDR", OSError(errno.EADDRNOTAVAIL, ""))
         # Else the kernel removes with the first address of a network all others of it, which FreeBSD's leaves alone.
-        switch = f"ipv4/conf/{interface}/promote_secondaries"
-        promoting = len(change.packed) == 16 or firewall.read_switch(switch) == 1
+        guard = nullcontext() if len(change.packed) == 16 else firewall.Promoting(interface)
         try:
-            if not promoting:
-                firewall.write_switch(switch, 1)
-            netlink.batch([rt.delete_address(index, change.packed, known.prefix)])
+            with guard:
+                netlink.batch([rt.delete_address(index, change.packed, known.prefix)])
         except OSError as error:
             raise _refused("SIOCDIFADDR", error) from None
-        finally:
-            if not promoting and os.geteuid() == 0:
-                firewall.write_switch(switch, 0)
 
 
 # The interface itself

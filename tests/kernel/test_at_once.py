@@ -1,0 +1,125 @@
+"""Several commands at once: what one finds that another is in the middle of, on the same jail or beside it."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jailng.core import create, firewall, index, registry, undo
+from jailng.engine import modify
+from jailng.errors import JailError
+from jailng.linux import ns
+from jailng.params.model import Parameters
+from tests.kernel.conftest import ENVIRONMENT, Command
+from tests.kernel.networks import Namespace, ip, run, set_switch
+from tests.kernel.stage import mount, unmount
+
+_MOMENT = 0.5  # seconds: who does not wait is done by then, or nearly always
+
+
+def _made(jail: Command, *words: str) -> registry.Record:
+    done = jail("-c", *words, "persist")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = registry.find(words[0].partition("=")[2])
+    assert record is not None
+    return record
+
+
+def _end(record: registry.Record) -> None:
+    """Have a jail end by itself, as it were: nobody clears away what it had."""
+    init = ns.pidfd_open(record.init_pid)
+    os.kill(record.init_pid, signal.SIGKILL)
+    assert ns.ends_within(init, 10)
+    os.close(init)
+
+
+@contextmanager
+def _begun(*argv: str, stdout: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(argv, stdout=stdout, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def _is_done(running: subprocess.Popen[str], seconds: float = _MOMENT) -> bool:
+    try:
+        running.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+# What jails share
+
+
+def test_the_last_two_with_addresses_go_at_once(
+    lan: Namespace, checkout: Path, jail: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the host has switched on for them goes with the second; neither leaves it to the other."""
+    words = (f"path={small_root}", "interface=ep0")
+    set_switch("ipv4/conf/ep0/forwarding", "0")
+    record = _made(jail, "name=a", "ip4.addr=198.51.100.10", *words)
+    _made(jail, "name=b", "ip4.addr=198.51.100.11", *words)
+    append = registry.Record.append
+    other: list[subprocess.Popen[str]] = []
+
+    def slowly(self: registry.Record, lines: list[str]) -> None:
+        if self.undo[-1].startswith("firewall ") and lines == ["undone"] and not other:
+            removal = [f"{checkout}/bin/jail", "-r", "b"]
+            other.append(subprocess.Popen(removal, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT))
+            _is_done(other[0], 2)
+        append(self, lines)
+
+    monkeypatch.setattr(registry.Record, "append", slowly)
+    assert record.lock()
+    undo.walk(record)
+    with other[0] as running:
+        assert running.wait(20) == 0
+    assert "jailng" not in run("nft", "list", "tables")
+    assert firewall.read_switch("ipv4/conf/ep0/forwarding") == 0
+
+
+_REMOVAL = """
+import sys
+sys.path.append(sys.argv[1])
+from jailng.core import alias, firewall
+read = firewall.read_switch
+def slowly(path):
+    found = read(path)
+    print("read", flush=True)
+    sys.stdin.readline()
+    return found
+firewall.read_switch = slowly
+alias.remove(["ep0", "203.0.113.10/24"])
+"""
+
+
+def test_two_take_aliases_of_one_network_away(lan: Namespace, checkout: Path) -> None:
+    """The third stays: the first does not switch off in the middle what has the kernel keep it."""
+    switch = "ipv4/conf/ep0/promote_secondaries"
+    set_switch(switch, "0")
+    set_switch("ipv4/conf/all/promote_secondaries", "0")
+    ip(*[f"address add 203.0.113.{number}/24 dev ep0" for number in (10, 11)])
+    argv = [sys.executable, "-c", _REMOVAL, str(checkout / "src")]
+    Path("/run/jailng").mkdir(exist_ok=True)
+    with firewall.Lock():  # of whoever has just switched it on
+        set_switch(switch, "1")
+        running = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert running.stdin and running.stdout
+        select.select([running.stdout], [], [], 2 * _MOMENT)
+        set_switch(switch, "0")
+    running.communicate(b"go\n" * 9, timeout=20)
+    assert running.returncode == 0
+    assert "203.0.113.11" in run("ip", "address", "show", "dev", "ep0")
+    assert firewall.read_switch(switch) == 0
+    ip("address del 203.0.113.11/24 dev ep0")
