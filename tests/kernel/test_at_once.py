@@ -123,3 +123,45 @@ def test_two_take_aliases_of_one_network_away(lan: Namespace, checkout: Path) ->
     assert "203.0.113.11" in run("ip", "address", "show", "dev", "ep0")
     assert firewall.read_switch(switch) == 0
     ip("address del 203.0.113.11/24 dev ep0")
+
+
+# Locks
+
+
+def test_a_jail_is_not_kept_by_whoever_hears_that_it_is_there(
+    checkout: Path, jail: Command, jls: Command, small_root: Path, tmp_path: Path
+) -> None:
+    """The reader of what jail(8) says may take its time; the jail can be changed and removed meanwhile."""
+    (tmp_path / "jail.conf").write_text(f'a {{ path = "{small_root}"; persist; }}\n')
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    try:
+        while True:
+            os.write(writes, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writes, True)
+    with _begun(f"{checkout}/bin/jail", "-f", f"{tmp_path}/jail.conf", "-c", "a", stdout=writes) as running:
+        for _ in range(200):
+            if jls("-j", "a").returncode == 0:
+                break
+        assert not _is_done(running, 0.1)
+        assert jail("-m", "name=a", "host.hostname=other", timeout=10).returncode == 0
+        assert jail("-r", "a", timeout=10).returncode == 0
+        os.close(reads)
+        running.wait(20)
+    os.close(writes)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
+def test_a_hook_that_never_gets_to_its_program_holds_no_lock(checkout: Path, jail: Command, small_root: Path) -> None:
+    """Its user's home does not answer, and it is left to itself when its time is over."""
+    words = ("name=a", "jid=7", f"path={small_root}", "persist")
+    hook = ("exec.clean", "exec.system_user=root", "exec.prestart=/bin/true", "exec.timeout=1")
+    late = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=chdir", "-e", "inject=chdir:delay_enter=20s")
+    with _begun(*late, f"{checkout}/bin/jail", "-c", *words, *hook) as running:
+        assert running.stderr
+        assert running.stderr.readline() == "jail: /bin/true: timed out\n"
+        done = jail("-c", *words, timeout=15)
+        running.send_signal(signal.SIGTERM)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jail("-r", "a").returncode == 0

@@ -131,6 +131,8 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
         from jailng.observe import posts
 
         posts.made(life.there)
+    # A jail that is there can be removed, whatever it runs, and whoever reads what is said of it.
+    life.there.unlock()
     if life.voice.verbose > 0:
         life.voice.say(creation(life.params))
     for note in notes:
@@ -138,8 +140,6 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
     if life.created is not None:
         life.created(life.there)
     life.voice.note("created")
-    # A jail that is there can be removed, whatever it runs and however long that takes.
-    life.there.unlock()
     return ()
 
 

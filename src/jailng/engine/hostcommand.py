@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from jailng.core import elsewhere
+from jailng.core import elsewhere, registry
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import child
@@ -88,6 +88,7 @@ class HostCommand:
     ) -> None:
         failing = f"exec {self.argv[0]}"
         try:
+            registry.forked()  # a home that is not answered for keeps this process, and it no lock
             if record is not None and not record.remote:
                 elsewhere.Network(record).__enter__()  # for good
             for number in _IGNORED:
