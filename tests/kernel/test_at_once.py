@@ -165,3 +165,48 @@ def test_a_hook_that_never_gets_to_its_program_holds_no_lock(checkout: Path, jai
         running.send_signal(signal.SIGTERM)
     assert (done.returncode, done.stderr) == (0, "")
     assert jail("-r", "a").returncode == 0
+
+
+# No room
+
+
+@pytest.fixture
+def small_run() -> Iterator[Path]:
+    """A /run/jailng that is soon full."""
+    place = Path("/run/jailng")
+    place.mkdir(exist_ok=True)
+    mount("none", place, "tmpfs", 0, "size=128k,mode=755")
+    yield place
+    unmount(place)
+
+
+def _fill(place: Path, *records: int) -> None:
+    """Let there be no room for another line of these records, nor for anything else."""
+    for jid in records:
+        with open(place / f"jails/{jid}", "ab") as file:
+            file.write(b"filler %s\n" % (b"." * (-(file.tell() + 8) % 4096)))
+            assert file.tell() % 4096 == 0
+    with open(place / "filler", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("struck", [0, 80])
+def test_jails_go_where_there_is_no_room(
+    jail: Command, jls: Command, small_root: Path, small_run: Path, struck: int
+) -> None:
+    for name, jid in (("a", 7), ("b", 8), ("c", 9)):
+        _made(jail, f"name={name}", f"jid={jid}", f"path={small_root}")
+    with open(small_run / "index", "ab") as file:
+        file.write(b"".join([b"#00\t5\tgone\t\n"] * struck))
+    _fill(small_run, 7, 8, 9)
+    _end(registry.load(9) or registry.Record(9))
+    for words in (["-r", "a"], ["-R", "b"]):
+        done = jail(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+    jail("-r", "*")
+    assert jls("name").stdout == ""
+    assert [*(small_run / "jails").iterdir()] == []

@@ -21,6 +21,7 @@ RULES = f"{DIRECTORY}/rules"  # of rctl(8), if there are any (limits/database.py
 FIRST_UID = 0x70000000
 UIDS_PER_JAIL = 65536
 SLOTS = range(0x8FFD)  # the last range ends below 0xFFFE0000: ids 0xFFFF and 0xFFFFFFFF have meanings of their own
+FULL = (27, 28, 122)  # EFBIG (RLIMIT_FSIZE), ENOSPC, EDQUOT: there is no room for more
 _STRUCK = "#"
 _COMPACTED = 64
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
@@ -313,8 +314,12 @@ class Index:
     def drop(self, jid: int) -> None:
         """Strike a jail out."""
         if self._text.count("\n" + _STRUCK) > _COMPACTED:
-            self._rewrite([row for row in self.rows() if row[0] != str(jid)])
-            return
+            try:
+                self._rewrite([row for row in self.rows() if row[0] != str(jid)])
+                return
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
         while True:
             first = self._text.startswith(f"{jid}\t")
             at = 0 if first else self._text.find(f"\n{jid}\t") + 1
@@ -359,14 +364,15 @@ class Index:
         self._rewrite([row for row in self.rows() if row[0] != str(jid) or row[2] == name])
 
     def _rewrite(self, rows: list[list[str]]) -> None:
-        self._text = "".join(["\t".join(row) + "\n" for row in rows])
+        text = "".join(["\t".join(row) + "\n" for row in rows])
         fd = posix.open(f"{DIRECTORY}/index.new", _CREATE | posix.O_TRUNC, 0o644)
         try:
             posix.fchmod(fd, 0o644)
-            write(fd, self._text, f"{DIRECTORY}/index")
+            write(fd, text, f"{DIRECTORY}/index")
         finally:
             posix.close(fd)
         posix.rename(f"{DIRECTORY}/index.new", f"{DIRECTORY}/index")
+        self._text = text
 
 
 def slots(text: str) -> range:

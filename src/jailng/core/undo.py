@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jailng import start
 from jailng.core import origin, registry
+from jailng.core.index import FULL
 from jailng.errors import JailError
 from jailng.linux import cgroup, cgroupend, controller, processid
 
@@ -87,8 +88,13 @@ def _release(record: Record) -> Callable[[list[str]], None]:
 
 
 def _mark(record: Record) -> None:
-    """Note that the last line is undone."""
-    record.append(["undone"])
+    """Note that the last line is undone. Where there is no room for that it is undone once more, if need be."""
+    try:
+        record.append(["undone"])
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        record.undo.pop()
 
 
 def let_die(record: Record) -> None:
