@@ -59,6 +59,69 @@ def _is_done(running: subprocess.Popen[str], seconds: float = _MOMENT) -> bool:
     return True
 
 
+# A jail that has ended, and another command comes upon it as well
+
+
+def test_what_is_being_cleared_away_is_waited_for(checkout: Path, jail: Command, small_root: Path) -> None:
+    """It is no jail any more, so that one of its name is not said to exist."""
+    _end(_made(jail, "name=a", "jid=7", f"path={small_root}"))
+    lock = index.hold(7)
+    with _begun(f"{checkout}/bin/jail", "-c", "name=a", f"path={small_root}", "persist") as running:
+        _is_done(running)
+        os.close(lock)
+        assert running.wait(20) == 0, running.stderr and running.stderr.read()
+    assert jail("-r", "a").returncode == 0
+
+
+def test_more_dead_jails_in_the_way_than_are_swept(jail: Command, lan: Namespace, small_root: Path) -> None:
+    """Each has an address of those that the new one is to have alone."""
+    given = [f"198.51.100.{number}" for number in range(10, 22)]
+    words = (f"path={small_root}", "interface=ep0")
+    records = [_made(jail, f"name=j{address[-2:]}", f"ip4.addr={address}", *words) for address in given]
+    for record in records:
+        _end(record)
+    done = jail("-c", "name=all", f"ip4.addr={','.join(given)}", *words, "persist")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jail("-r", "*").returncode == 0
+
+
+def test_a_jail_made_since_stays_in_the_index(jail: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has found that a jail is gone strikes out no other that has its jid by now."""
+    _made(jail, "name=a", "jid=7", f"path={small_root}")
+    load, answers = registry.load, [None]
+    monkeypatch.setattr(registry, "load", lambda jid: answers.pop() if answers else load(jid))
+    create._make_way(Parameters(), 7, "jail 7 already exists")
+    assert index.names_of(7) == ["a"]
+    assert jail("-r", "a").returncode == 0
+
+
+# Names
+
+
+def test_a_name_of_a_jail_that_has_ended(jail: Command, jls: Command, small_root: Path) -> None:
+    _made(jail, "name=a", "jid=70", f"path={small_root}")
+    _end(_made(jail, "name=b", f"path={small_root}"))
+    done = jail("-m", "jid=70", "name=b")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jls("jid", "name").stdout == "70 b\n"
+    assert jail("-r", "b").returncode == 0
+
+
+def test_a_jail_that_is_renamed_while_it_is_waited_for(jail: Command, jls: Command, small_root: Path) -> None:
+    """Who has asked for it by its old name finds that there is none of that, and does not rename it again."""
+    _made(jail, "name=a", "jid=70", f"path={small_root}")
+    found = registry.find("a")
+    assert found is not None
+    assert jail("-m", "jid=70", "name=b").returncode == 0
+    changes = Parameters()
+    changes.add("name", "a")
+    changes.add("meta", "new")
+    with pytest.raises(JailError, match=r'^"a" not found$'):
+        modify.modify(found, changes)
+    assert jls("-j", "70", "name", "meta").stdout.split() == ["b", '""']
+    assert jail("-r", "b").returncode == 0
+
+
 # What jails share
 
 

@@ -45,3 +45,68 @@ def test_a_record_that_is_struck_out_already(jail: Command, jls: Command, small_
     assert not Path("/run/jailng/jails/7").exists()
     assert jls("name").stdout.split() == ["a", "a.b"]
     assert jail("-r", "a").returncode == 0
+
+
+def test_renaming(trial: Trial, small_root: Path) -> None:
+    """The jail has one name, and those in it are called after it; the other is for whoever wants it."""
+    words = (f"path={small_root}", "persist")
+    create, inner = ("-c", "name=a", "jid=7", *words, "children.max=3"), ("-c", "name=a.x", "jid=8", *words)
+    _make(trial, create, inner)
+    steps = trial.steps("jail", "-m", "jid=7", "name=b")
+    trial.jail("-r", "b")
+    for step in steps:
+        _make(trial, create, inner)
+        trial.kill(step, "jail", "-m", "jid=7", "name=b")
+        name = trial.jls("-j", "7", "name").stdout.strip()
+        other = {"a": "b", "b": "a"}.get(name, "")
+        if not other:
+            trial.note(step, f"it is called {name!r}")
+        trial.expect(step, "-c", f"name={other}", "jid=9", *words)
+        trial.expect(step, "-c", f"name={name}.y", *words)
+        found = trial.jls("-j", "8", "name").stdout.strip()
+        if found != f"{name}.x":
+            trial.note(step, f"the one in {name} is called {found!r}")
+        trial.expect(step, "-m", "jid=9", "name=c")
+        trial.expect(step, "-m", "jid=7", f"name={other}")
+        trial.expect(step, "-r", "c")
+        trial.expect(step, "-r", other)
+        trial.nothing_remains(step)
+    trial.verdict()
+
+
+def test_no_longer_to_persist(trial: Trial, small_root: Path) -> None:
+    """Said again, the jail ends that nobody lives in."""
+    create, modify = ("-c", "name=a", "jid=7", f"path={small_root}", "persist"), ("-m", "name=a", "nopersist")
+    _make(trial, create)
+    for step in trial.steps("jail", *modify):
+        trial.jail(*create)
+        record = registry.load(7)
+        assert record is not None
+        init = ns.pidfd_open(record.init_pid)
+        trial.kill(step, "jail", *modify)
+        trial.jail(*modify)
+        if not ns.ends_within(init, 5):
+            trial.note(step, "it lives on")
+            os.kill(record.init_pid, signal.SIGKILL)
+        os.close(init)
+    trial.jail("-r", "*")
+    trial.verdict()
+
+
+def test_a_permission_taken_from_jails_in_it_as_well(trial: Trial, small_root: Path) -> None:
+    """Said again, none of them has it."""
+    words = (f"path={small_root}", "persist", "allow.raw_sockets")
+    create, inner = ("-c", "name=a", "jid=7", *words, "children.max=3"), ("-c", "name=a.x", "jid=8", *words)
+    modify = ("-m", "name=a", "allow.noraw_sockets")
+    _make(trial, create, inner)
+    steps = trial.steps("jail", *modify)
+    trial.jail("-r", "a")
+    for step in steps:
+        _make(trial, create, inner)
+        trial.kill(step, "jail", *modify)
+        trial.expect(step, *modify)
+        found = trial.jls("allow.raw_sockets").stdout.split()
+        if found != ["false", "false"]:
+            trial.note(step, f"allow.raw_sockets: {found}")
+        trial.expect(step, "-r", "a")
+    trial.verdict()

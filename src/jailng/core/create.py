@@ -86,23 +86,26 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
     blueprint.check_host(params)  # before a command of exec.prepare has run
     check_cores(params)
     _sweep()
-    sentence = ""
-    for _ in range(3):
+    while True:
         with Index() as index:
             conflict = conflicts.find(params, index, parent)
             if conflict is None:
                 return _enter(params, index, parent)
-        jid, sentence = conflict
-        record = registry.load(jid)
-        if record is None:  # whoever struck it out died before the index was written
-            with Index() as index:
-                index.drop(jid)
-            continue
-        from jailng.core import undo
+        _make_way(params, *conflict)
 
-        if not undo.recover(record):
-            break
-    raise JailError(sentence)
+
+def _make_way(params: Parameters, jid: int, sentence: str) -> None:
+    """Clear away what is in the way of a new jail, and is none any more. Raises JailError with that if it is one."""
+    record = registry.load(jid)
+    if record is None:  # whoever struck it out died before the index was written
+        with Index() as index:
+            if registry.load(jid) is None:  # nor has another command made one of that jid since
+                index.drop(jid)
+        return
+    from jailng.core import leftover
+
+    if not leftover.settled(record, params.text("name")):
+        raise JailError(sentence)
 
 
 def settle_below(params: Parameters, within: Record | None = None) -> Record | None:
@@ -115,6 +118,8 @@ def settle_below(params: Parameters, within: Record | None = None) -> Record | N
     from jailng.core import hierarchy
 
     parent = hierarchy.parent_of(params, within)
+    if hierarchy.finish_renaming(parent):
+        parent = hierarchy.parent_of(params, within)
     if params["ng.quota"] or params["ng.limits"]:
         from jailng.core import quota
 

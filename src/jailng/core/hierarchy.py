@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import devfs, ownfile, privileges, registry, rootfs, undo
-from jailng.core.index import Index
+from jailng.core.index import Index, names_of
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd
 from jailng.params import sockets, table
@@ -198,6 +198,58 @@ def lock_if_made(inner: Record) -> bool:
         return True
     found = registry.load(inner.jid)
     return found is not None and found.created and inner.lock()
+
+
+def finish_renaming(record: Record) -> bool:
+    """Carry on where who renamed the jail, or one that it is in, was killed; whether that was so, and now is not.
+
+    Not while another command is at work on one of them, which may be renaming it. Raises JailError, OSError.
+    """
+    chain = list(registry.upwards(record))
+    if all(_is_named(one) for one in chain):
+        return False
+    locked: list[Record] = []
+    try:
+        for one in reversed(chain):
+            if not one.lock(wait=False):
+                return False
+            locked.append(one)
+            settle_names(one)
+    finally:
+        for one in locked:
+            one.unlock()
+    return all(_is_named(one) for one in chain)
+
+
+def settle_names(record: Record) -> None:
+    """Have the jails in a jail be called after it, and each stand in the index by its own name alone. Needs its lock.
+
+    It is otherwise where a command was killed that renamed it. Raises OSError.
+    """
+    names = {record.jid: record.name}
+    for inner in sorted(registry.below(record.name), key=lambda one: one.name.count(".")):
+        if inner.parent not in names:
+            continue
+        name = f"{names[inner.parent]}.{inner.name.rpartition('.')[2]}"
+        if inner.name != name:
+            if not lock_if_made(inner):
+                continue
+            try:
+                inner.append([f"param name={escape(name)}"])
+                ownfile.rewrite(inner)
+            finally:
+                inner.unlock()
+        names[inner.jid] = name
+    for jid, name in names.items():
+        if names_of(jid) != [name]:
+            with Index() as index:
+                index.keep_name(jid, name)
+
+
+def _is_named(record: Record) -> bool:
+    """Whether it stands in the index by its name alone, and those in it are called after it."""
+    below = registry.below(record.name)
+    return names_of(record.jid) == [record.name] and all(one.name.startswith(record.name + ".") for one in below)
 
 
 def _pass_to(inner: Record, record: Record, outer: str, params: Parameters, changed: list[str]) -> None:

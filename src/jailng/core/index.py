@@ -78,6 +78,11 @@ def jid_of(name: str) -> int | None:
     return None
 
 
+def names_of(jid: int) -> list[str]:
+    """The names in the index of the jail of that jid: one, or several while it is renamed."""
+    return [line.split("\t", 2)[1] for line in ("\n" + _read()).split(f"\n{jid}\t")[1:]]
+
+
 def below(name: str) -> list[int]:
     """The jids in the index of the jails in the jail of that name, to any depth."""
     return _below(_read(), name)
@@ -361,7 +366,15 @@ class Index:
 
     def keep_name(self, jid: int, name: str) -> None:
         """Strike a jail out under every name but this."""
-        self._rewrite([row for row in self.rows() if row[0] != str(jid) or row[2] == name])
+        text = "\n" + self._text
+        kept = False
+        at = text.find(f"\n{jid}\t")
+        while at >= 0:
+            if kept or text[at + 1 :].split("\t", 3)[2] != name:
+                self._strike(at)
+            else:
+                kept = True
+            at = text.find(f"\n{jid}\t", at + 1)
 
     def _rewrite(self, rows: list[list[str]]) -> None:
         text = "".join(["\t".join(row) + "\n" for row in rows])

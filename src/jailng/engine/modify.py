@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import fresh, ownfile, registry, remove, tunable
-from jailng.core.index import RULES, Index
+from jailng.core.index import RULES, Index, jid_of, names_of
 from jailng.engine import life
 from jailng.errors import JailError, explain
 from jailng.linux import ns
@@ -54,13 +54,24 @@ def modify(record: Record, changes: Parameters, voice: life.Voice = _NOBODY) -> 
         return
     if posix.geteuid() != 0:
         raise JailError("jail_set: Operation not permitted")
+    name = record.name
     locked = record.lock()
     try:
-        if not locked or not record.alive():
-            raise JailError(f'"{record.name}" not found')
+        # By now another command may have renamed it, and this one is not to take that back.
+        if not locked or not record.alive() or _is_anothers(record, name, changes):
+            raise JailError(f'"{name}" not found')
+        if names_of(record.jid) != [record.name] or registry.jids_below(record.name):
+            from jailng.core import hierarchy
+
+            hierarchy.settle_names(record)
         _change(record, changes, voice)
     finally:
         record.unlock()  # whatever became of it: others may be waiting, and this process may have more jails to change
+
+
+def _is_anothers(record: Record, name: str, changes: Parameters) -> bool:
+    """Whether the jail that was found by that name has been given another by now."""
+    return name != record.name and changes["name"] == name and not changes.number("jid")
 
 
 def _decide(record: Record, changes: Parameters, voice: life.Voice) -> tuple[Parameters, list[str]]:
@@ -84,13 +95,17 @@ def _decide(record: Record, changes: Parameters, voice: life.Voice) -> tuple[Par
 def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
     params, changed = _decide(record, changes, voice)
     renamed = "name" in changed
-    if renamed:
-        _add_name(record, params.text("name"))
+    outer = record.name
+    before = {name: record.params.get(name, "") for name in _POSTS}
     done: list[_Step] = []
     try:
+        if renamed:
+            _add_name(record, params.text("name"))
         _take_rules(record, params.text("name"), changed)
         _carry_out(record, params, changed, done)
         policed = _police(record, params, changed)
+        settled = ["limited"] if record.limiting else []
+        record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
     except BaseException:  # a module that cannot be loaded, too
         _give_back(record, changed, done)
         if renamed:
@@ -98,33 +113,26 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
                 _keep_name(one)
             _give_rules_back(record, changed)
         raise
-    outer = record.name
-    settled = ["limited"] if record.limiting else []
-    before = {name: record.params.get(name, "") for name in _POSTS}
-    try:
-        record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
-    except BaseException:
-        _give_back(record, changed, done)
-        raise
     policed(record)
     if renamed:
         _keep_name(record)
     # A command that asked for the same may have been killed here: what is given is seen to, changed or not.
-    asked = [*changed, *[name for name in ("ng.limits", *_POSTS) if changes.given(name)]]
+    given = [name for name in changes if changes.given(name) and name not in ("jid", "name")]
+    asked = [*changed, *[name for name in ("ng.limits", *_POSTS) if name in given]]
     _follow(record, asked)
     _watch(record, asked, before)
     _tell_inside(record, changed, voice)
     if registry.jids_below(outer):
         from jailng.core import hierarchy
 
-        hierarchy.pass_down(record, outer, params, changed)
+        hierarchy.pass_down(record, outer, params, [*changed, *[name for name in given if name not in changed]])
         if renamed:
             _follow_below(record, voice)
     if "children.max" in changed:
         from jailng.engine import broker
 
         broker.ensure(record)
-    if "persist" in changed:
+    if "persist" in (*changed, *given):
         remove.set_persist(record, params.flag("persist"))
 
 
@@ -298,6 +306,11 @@ def _add_name(record: Record, name: str) -> None:
     head, _, _ = name.rpartition(".")
     if head != record.name.rpartition(".")[0]:
         raise JailError("cannot change jail's parent")
+    holder = jid_of(name)
+    if holder not in (None, record.jid) and (there := registry.load(holder)) is not None:
+        from jailng.core import leftover
+
+        leftover.settled(there, name)  # if it is no jail, or its name no longer
     with Index() as index:
         index.add_name(record.jid, name)
         below = record.name + "."  # no other may take the names that the jails in it will have
