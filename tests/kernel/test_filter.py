@@ -20,6 +20,7 @@ import pytest
 from jailng.core import filter as filters
 from tests.kernel import confined
 from tests.kernel.confined import call, child
+from tests.kernel.networks import Socket
 from tests.kernel.stage import CLONE_NEWNET, unshare
 
 DEFAULT = frozenset({"debug", "inet4", "inet6", "core"})
@@ -320,6 +321,37 @@ def test_the_host_s_file_system_as_a_whole(command: int) -> None:
     calls = [("ioctl", (ALL, command | high, 0)) for high in (0, HIGH)]
     assert attempt(filters.LIFTS, *calls) == [errno.ENOTTY] * 2
     assert attempt(None, *calls) == [errno.EBADF] * 2
+
+
+# SIOCGIFBR SIOCSIFBR SIOCGIFVLAN SIOCSIFVLAN SIOCBRADDBR SIOCBRDELBR
+OF_MODULES = [0x8940, 0x8941, 0x8982, 0x8983, 0x89A0, 0x89A1]
+
+
+@pytest.mark.parametrize("command", OF_MODULES)
+def test_no_module_for_bridges_or_vlans(command: int) -> None:
+    """The kernel would look for one whoever asks, by a socket of any family."""
+    with Socket(AF_UNIX) as made:
+        calls = [("ioctl", (made.fileno(), command | high, 0)) for high in (0, HIGH)]
+        assert attempt(DEFAULT, *calls) == [errno.EPERM] * 2
+        assert errno.EPERM not in attempt(None, calls[0]) or command in (0x89A0, 0x89A1)
+
+
+def test_a_connection_stays_one_of_tcp() -> None:
+    """TCP_ULP makes one of another protocol of it, if it is there: SMC, ESP, TLS."""
+    with Socket() as made:
+        calls = [("setsockopt", (made.fileno(), 6, 31, ctypes.addressof(NAME), 4))]
+        assert attempt(DEFAULT, *calls) == [errno.ENOPROTOOPT]
+        assert attempt(DEFAULT | {"families"}, *calls) == attempt(None, *calls) == [errno.ENOENT]
+
+
+@pytest.mark.parametrize(("family", "protocol", "level"), [(AF_INET, 2, 0), (AF_INET6, 58, 41)])
+def test_who_has_a_raw_socket_routes_no_multicast(family: int, protocol: int, level: int) -> None:
+    """MRT_INIT, MRT6_INIT: the kernel asks for no more than the socket, and from then on for nothing."""
+    mrt_init = 200
+    with Socket(family, RAW, protocol) as made:
+        calls = [("setsockopt", (made.fileno(), level, mrt_init, ctypes.addressof(NAME), 1))]  # too short a value
+        assert attempt(DEFAULT | {"raw"}, *calls) == [errno.EPERM]
+        assert attempt(DEFAULT | {"raw", "vnet"}, *calls) == attempt(None, *calls) == [errno.EINVAL]
 
 
 def test_no_leases() -> None:

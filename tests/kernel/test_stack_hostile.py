@@ -172,6 +172,7 @@ tell(broadcast=tried(SOL_SOCKET, 6, 1), ttl=tried(SOL_IP, 2, 9), buffer=tried(SO
     with Inside(checkout, code) as inside:
         refused = inside.next()
         assert refused.pop("debug") == "EACCES"  # the kernel's own word
+        assert refused.pop("ulp") == "ENOPROTOOPT"  # of every jail's filter
         assert set(refused.values()) == {"EPERM"}, refused
         assert set(inside.next().values()) == {None}
     with datagrams() as control:
@@ -339,6 +340,24 @@ tell(own=attempt(lambda: u.recvmsg(99, 512, 0x2000)[0].decode()),  # MSG_ERRQUEU
                 assert one.recvmsg(99, 512, socket.MSG_ERRQUEUE)[0] == b"of the host's"
         inside.go_on()
         assert inside.next() == {"own": "own", "others": ["EAGAIN", "EAGAIN"]}
+
+
+@RAW
+def test_multicast_is_the_host_s_to_route(cell: Namespace, checkout: Path) -> None:
+    """Whoever is the first to ask for it may route it between the host's interfaces."""
+    mrt_init = 200
+    code = f"""
+four, six = made(AF_INET, SOCK_RAW, 2), made(AF_INET6, SOCK_RAW, 58)
+tell(said=[attempt(lambda: one.setsockopt(level, {mrt_init}, 1)) for one, level in ((four, SOL_IP), (six, 41))])
+input()"""
+    switches = [Path(f"/proc/sys/net/{family}/conf/all/mc_forwarding") for family in ("ipv4", "ipv6")]
+    with Inside(checkout, code) as inside:
+        assert inside.next() == {"said": ["EPERM", "EPERM"]}
+        assert [switch.read_text() for switch in switches if switch.exists()] == ["0\n"] * 2
+        inside.go_on()
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, 2) as control:
+        control.setsockopt(socket.SOL_IP, mrt_init, 1)
+        assert switches[0].read_text() == "1\n"
 
 
 @RAW

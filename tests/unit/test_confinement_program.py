@@ -451,16 +451,46 @@ def test_programs_for_sockets(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_no_algorithm_by_name(machine: str) -> None:
-    """TCP-AO would have the kernel load a module for it. Others of TCP's pass: TCP_MD5SIG is FreeBSD's as well."""
-    ao = (38, 39, 40, 42)
+def test_no_algorithm_and_no_protocol_by_name(machine: str) -> None:
+    """TCP-AO would have the kernel load a module for it, and TCP_ULP make SMC of a connection.
+
+    Others of TCP's pass: TCP_MD5SIG is FreeBSD's as well.
+    """
+    ao = (31, 38, 39, 40, 42)
     for lifted in (DEFAULT, filters.LIFTS - {"families"}, frozenset({"vnet"})):
         ask = verdict(frozenset(lifted), machine)
         for option, high in product(ao, (0, HIGH)):
             assert ask("setsockopt", 3, 6 | high, option | high) == errno.ENOPROTOOPT
             assert ask("setsockopt", 3, 17 | high, option | high) == 0
-        assert [ask("setsockopt", 3, 6, option) for option in range(100) if option not in ao] == [0] * 96
-    assert verdict(frozenset({"families"}), machine)("setsockopt", 3, 6, 38) == 0
+        assert [ask("setsockopt", 3, 6, option) for option in range(100) if option not in ao] == [0] * 95
+    assert [verdict(frozenset({"families"}), machine)("setsockopt", 3, 6, option) for option in ao] == [0] * 5
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_multicast_is_routed_by_vnet_alone(machine: str) -> None:
+    """MRT_INIT and MRT6_INIT: whoever has a raw socket and is the first may do all the rest."""
+    for lifted in (DEFAULT | {"raw"}, filters.LIFTS - {"vnet"}, filters.LIFTS):
+        ask = verdict(frozenset(lifted), machine)
+        expected = 0 if "vnet" in lifted else errno.EPERM
+        for level, high in product((0, 41), (0, HIGH)):
+            assert ask("setsockopt", 3, level | high, 200 | high) == expected
+        assert [ask("setsockopt", 3, 0, option) for option in range(200)] == [0] * 200
+        assert ask("setsockopt", 3, 6, 200) == 0
+
+
+MODULES = [0x8940, 0x8941, 0x8982, 0x8983, 0x89A0, 0x89A1]
+
+
+@pytest.mark.parametrize("command", MODULES)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_bridges_and_vlans(machine: str, command: int) -> None:
+    """A module is loaded for who asks; not where there is a vnet, whose jail has none loaded."""
+    for lifted in (DEFAULT, frozenset(), filters.LIFTS - {"vnet"}):
+        ask = verdict(frozenset(lifted), machine)
+        assert ask("ioctl", 0, command) == ask("ioctl", 0, command | HIGH) == errno.EPERM
+    ask = verdict(DEFAULT, machine)
+    assert [ask("ioctl", 0, near) for near in (command - 1, command + 1) if near not in MODULES][:1] == [0]
+    assert verdict(DEFAULT | {"vnet"}, machine)("ioctl", 0, command) == 0
 
 
 @pytest.mark.parametrize("machine", MACHINES)

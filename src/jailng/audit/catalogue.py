@@ -202,7 +202,7 @@ ROWS: dict[int, tuple[str, str]] = {
     ),
     42: (
         "modules that a socket, a mount or a terminal loads",
-        "sockets: family*|sockets: netlink*|sockets: other*|mounts: mount *|devices: TIOCSETD*",
+        "sockets: family*|sockets: netlink*|sockets: other*|mounts: mount *|devices: TIOCSETD*|network: SIOCGIFBR",
     ),
     43: (
         "the audit system",

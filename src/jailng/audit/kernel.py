@@ -40,6 +40,8 @@ def lacks(name: str) -> bool:
         return not os.path.exists(path)
     if kind == "leaks" and verb == "counter":
         return not os.path.exists(f"/proc/sys/{path}")
+    if name == "network: SIOCGIFBR":
+        return _loads_modules()  # then it is not tried
     if kind == "sockets" and not _loads_modules():
         return _lacks_socket(what)
     if kind == "mounts" and what.split()[1:2] and "/proc/" in what:

@@ -14,7 +14,7 @@ import struct
 from contextlib import suppress
 from functools import partial
 
-from .probe import ABSENT, ESCAPED, EXPOSED, HELD, SEEN, Facts, Verdict, call, found, probe, tried, why
+from .probe import ABSENT, ESCAPED, EXPOSED, HELD, SEEN, Facts, Verdict, asked, call, found, probe, tried, why
 
 _REQUEST, _ACK, _CREATE, _EXCL = 1, 4, 0x400, 0x200
 _NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _NEWRULE = 16, 20, 24, 28, 32
@@ -177,6 +177,15 @@ for _name, _request, _content in (
     ("SIOCETHTOOL", 0x8946, struct.pack("=Q", ctypes.addressof(_UNKNOWN))),
 ):
     probe(f"network: {_name}", light=True)(partial(_ioctl, _request, _content))
+
+
+@probe("network: SIOCGIFBR", light=True)
+def _bridges(facts: Facts) -> Verdict:
+    """Without a pointer. The kernel has the module for bridges loaded for it, whoever asks."""
+    if facts["modules"]:
+        return ABSENT, "not tried where it would load a module"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        return asked(lambda: call("ioctl", made.fileno(), 0x8940, None))
 
 
 def _connect(address: str, port: str, facts: Facts) -> Verdict:

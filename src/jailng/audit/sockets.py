@@ -126,6 +126,26 @@ def _option(family: int, kind: int, level: int, name: int, value: bytes, facts: 
     return ESCAPED, "it works"
 
 
+def _looked_at(family: int, kind: int, protocol: int, level: int, name: int, verdict: str, facts: Facts) -> Verdict:
+    """With a value of no length, which is wrong (EINVAL) once it is looked at."""
+    try:
+        with socket.socket(family, kind, protocol) as made:
+            made.setsockopt(level, name, b"")
+    except OSError as error:
+        return (verdict if error.errno == errno.EINVAL else HELD), why(error)
+    return verdict, "it works"
+
+
+for _name, _six in {
+    # Another protocol in the place of TCP: SMC, ESP, TLS.
+    "TCP_ULP": (2, 1, 0, 6, 31, EXPOSED),
+    # Whoever is the first may route multicast between the interfaces from then on, without any privilege.
+    "MRT_INIT": (2, 3, 2, 0, 200, ESCAPED),
+    "MRT6_INIT": (10, 3, 58, 41, 200, ESCAPED),
+}.items():
+    probe(f"sockets: option {_name}", light=True)(partial(_looked_at, *_six))
+
+
 _ONE = struct.pack("=i", 1)
 # struct sock_fprog of one instruction, "take all of it": what the kernel compiles is no jail's memory, and counted
 # against one number for the machine.

@@ -122,7 +122,10 @@ _SOL_SOCKET = 1
 # SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF
 _PROGRAMS = (26, 50, 51, 52)
 _SOL_IPV6, _IPV6_FLOWLABEL_MGR = 41, 32
-_IPPROTO_TCP, _TCP_AO = 6, (38, 39, 40, 42)  # TCP_AO_ADD_KEY, _DEL_KEY, _INFO, _REPAIR (Linux 6.7)
+# TCP_ULP, which makes another protocol of a connection (smc, espintcp, tls); TCP_AO_ADD_KEY, _DEL_KEY, _INFO, _REPAIR
+# (Linux 6.7)
+_IPPROTO_TCP, _TCP_OTHERS = 6, (31, 38, 39, 40, 42)
+_IPPROTO_IP, _MRT_INIT = 0, 200  # and MRT6_INIT
 _WITH_PROGRAMS = frozenset("raw families vnet uevents".split())  # of packets, of protocols, of udev's messages
 
 # CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
@@ -149,6 +152,16 @@ _IOCTLS_OF_HARDWARE = (
     0x8949,  # SIOCSMIIREG
     0x894A,  # SIOCWANDEV
     *range(0x89F0, 0x8A00),  # SIOCDEVPRIVATE
+)
+# Bridges and VLANs, by a socket of whatever family: without the code for them the kernel has a module loaded before it
+# asks for any privilege (sock_ioctl() and br_ioctl_call(), net/socket.c). With vnet none is loaded (core/modules.py).
+_IOCTLS_OF_MODULES = (
+    0x8940,  # SIOCGIFBR
+    0x8941,  # SIOCSIFBR
+    0x8982,  # SIOCGIFVLAN
+    0x8983,  # SIOCSIFVLAN
+    0x89A0,  # SIOCBRADDBR
+    0x89A1,  # SIOCBRDELBR
 )
 # What is of the host's file system as a whole, by type and number, since the size is part of the rest: its UUID, label,
 # name or devices, what of it is in use and where, and keys that it keeps when the jail has gone (fscrypt).
@@ -318,17 +331,22 @@ def _socketpair(lifted: frozenset[str]) -> Block:
 
 
 def _setsockopt(lifted: frozenset[str]) -> Block:
-    """setsockopt(2): programs for sockets only where there are such that need them, no flow labels to keep, no TCP-AO.
+    """setsockopt(2): programs for sockets only where there are such that need them, no flow labels to keep, no TCP-AO,
+    no other protocol in the place of TCP, and no routing of multicast but with vnet.
 
     What the kernel compiles these to is no jail's memory, and counted against one number for the machine; and so are
     the labels (FL_MAX_SIZE, net/ipv6/ip6_flowlabel.c). With a key of TCP-AO comes the name of an algorithm, any that
-    the kernel has or has a module for, and no privilege is asked for (tcp_ao_key_alloc(), net/ipv4/tcp_ao.c).
+    the kernel has or has a module for, and no privilege is asked for (tcp_ao_key_alloc(), net/ipv4/tcp_ao.c). Nor is it
+    for TCP_ULP, nor, of who has a raw socket, for MRT_INIT, after which he may route (net/ipv4/ipmr.c).
     """
-    labels = _load(2) + _when((_IPV6_FLOWLABEL_MGR,), _deny(errno.EPERM)) + _ALLOW
-    programs = _load(2) + _when(_PROGRAMS, _deny(errno.EPERM)) + _ALLOW
-    judged = _load(1) + _when((_SOL_IPV6,), labels)
-    if "families" not in lifted:  # which opens AF_ALG
-        judged += _when((_IPPROTO_TCP,), _load(2) + _when(_TCP_AO, _deny(errno.ENOPROTOOPT)) + _ALLOW)
+    refused = _deny(errno.EPERM)
+    routing = () if "vnet" in lifted else (_MRT_INIT,)
+    judged = _load(1) + _when((_SOL_IPV6,), _load(2) + _when((_IPV6_FLOWLABEL_MGR, *routing), refused) + _ALLOW)
+    if routing:
+        judged += _when((_IPPROTO_IP,), _load(2) + _when(routing, refused) + _ALLOW)
+    if "families" not in lifted:  # which opens AF_ALG, and SMC
+        judged += _when((_IPPROTO_TCP,), _load(2) + _when(_TCP_OTHERS, _deny(errno.ENOPROTOOPT)) + _ALLOW)
+    programs = _load(2) + _when(_PROGRAMS, refused) + _ALLOW
     return judged + ([] if lifted & _WITH_PROGRAMS else _when((_SOL_SOCKET,), programs)) + _ALLOW
 
 
@@ -391,7 +409,11 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "ioctl": [
             *_load(1),
             *_when(_IOCTLS, _deny(errno.EPERM)),
-            *(_when(_IOCTLS_OF_HARDWARE, _deny(errno.EOPNOTSUPP)) if "vnet" in lifted else []),
+            *(
+                _when(_IOCTLS_OF_HARDWARE, _deny(errno.EOPNOTSUPP))
+                if "vnet" in lifted
+                else _when(_IOCTLS_OF_MODULES, _deny(errno.EPERM))
+            ),
             *(_of_interfaces() if "stack" in lifted else []),
             (_AND, 0, 0, 0xFFFF),
             *_when(_IOCTLS_OF_FILE_SYSTEM, _deny(errno.ENOTTY)),

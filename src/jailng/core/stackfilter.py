@@ -44,17 +44,17 @@ _SILENT = (
     (_SOCK_RAW, _IPPROTO_IP, (11, 26)),
     (_SOCK_RAW, _IPPROTO_IPV6, (25, 31)),
 )
-# What would lead past the host's routes, tell of its interfaces, take what it forwards or feed its IPsec, and groups,
-# which would be silent.
+# What would lead past the host's routes, tell of its interfaces, take or route what it forwards or feed its IPsec, and
+# groups, which would be silent.
 _REFUSED_OPTIONS = {
     _SOL_SOCKET: (25, 62),  # SO_BINDTODEVICE, SO_BINDTOIFINDEX
     # IP_OPTIONS (source routes), IP_ROUTER_ALERT, IP_UNICAST_IF, IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP,
-    # MCAST_JOIN_*
-    _IPPROTO_IP: (4, 5, 50, 35, 39, 42, 46),
+    # MCAST_JOIN_*, MRT_INIT
+    _IPPROTO_IP: (4, 5, 50, 35, 39, 42, 46, 200),
     _IPPROTO_TCP: (31,),  # TCP_ULP: espintcp, and TLS, which programs can do themselves
     _IPPROTO_UDP: (100,),  # UDP_ENCAP
-    # IPV6_ROUTER_ALERT, IPV6_UNICAST_IF, IPV6_ADD_MEMBERSHIP, IPV6_JOIN_ANYCAST, MCAST_JOIN_*
-    _IPPROTO_IPV6: (22, 76, 20, 27, 42, 46),
+    # IPV6_ROUTER_ALERT, IPV6_UNICAST_IF, IPV6_ADD_MEMBERSHIP, IPV6_JOIN_ANYCAST, MCAST_JOIN_*, MRT6_INIT
+    _IPPROTO_IPV6: (22, 76, 20, 27, 42, 46, 200),
 }
 
 

@@ -158,7 +158,7 @@ _ROWS: dict[str, Row] = {
         "syslog(2) needs CAP_SYSLOG in the initial user namespace, and a jail has its own"),
     "allow.socket_af": ("bool", False, "", "now", "new", None, None,
         "sockets of other families than unix, inet, inet6 and route",
-        "the filter lets other families pass, AF_ALG and AF_VSOCK among them; AF_PACKET needs allow.raw_sockets too"),
+        "the filter lets all pass, AF_ALG and AF_VSOCK too, and modules are loaded; AF_PACKET takes allow.raw_sockets"),
     "allow.mlock": ("bool", False, "", "now", "new", None, None,
         "processes may lock memory",
         "RLIMIT_MEMLOCK, which is 0 without this, and MAP_HUGETLB, which is ENOMEM. memfd_secret(2) stays shut"),
