@@ -15,7 +15,7 @@ import pytest
 from tests.kernel import hostile
 from tests.kernel.confined import child, judges_types, needs_a_judge
 from tests.kernel.conftest import Command
-from tests.kernel.stage import CLONE_NEWNS, Stage, mount, mounts, unshare
+from tests.kernel.stage import CLONE_NEWNS, Stage, mount, mounts, unmount, unshare
 
 RDONLY, NOSUID, NODEV, REMOUNT, BIND, MOVE, REC = 1, 2, 4, 32, 0x1000, 0x2000, 0x4000
 UNBINDABLE, PRIVATE, SLAVE, SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
@@ -356,6 +356,29 @@ mount -t ramfs none /mnt || echo no ramfs
     expected = ["/mnt/passwd", "init", "no propagation", "no ramfs", *["tmpfs"][: len(also)]]
     assert done.stdout.split("\n")[:-1] == expected, done.stderr
     assert done.returncode == 0
+
+
+def test_a_file_system_of_the_hosts_keeps_its_size(jail: Command, jexec: Command, root: Path, tmp_path: Path) -> None:
+    """Mounted by root inside where each jail has one of its own, whose size is what a limit changes."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mount("none", shared, "tmpfs", 0, "size=64m")
+    try:
+        (shared / "part").mkdir()
+        made = jail("-c", "name=cell", f"path={root}", "persist", *NULLFS, f"mount={shared} {root}/mnt nullfs")
+        assert (made.returncode, made.stderr) == (0, "")
+        assert jexec("cell", "mount", "--bind", "/mnt/part", "/dev/shm").returncode == 0
+        refused = jail("-m", "name=cell", "ng.limits=shmsize:deny=1M")
+        assert (shared_size := os.statvfs(shared)).f_blocks * shared_size.f_frsize == 64 << 20
+        why = "ng.limits: shmsize: /dev/shm in the jail is not what the host has mounted there"
+        assert (refused.returncode, refused.stderr) == (1, f"jail: {why}\n")
+        assert jexec("cell", "umount", "/dev/shm").returncode == 0
+        changed = jail("-m", "name=cell", "ng.limits=shmsize:deny=1M")
+        assert (changed.returncode, changed.stderr) == (0, "")
+        assert "size=1024k" in jexec("cell", "grep", " /dev/shm ", "/proc/self/mountinfo").stdout
+    finally:
+        jail("-r", "cell")
+        unmount(shared)
 
 
 def test_the_number_of_mounts_is_limited(inside: Inside, jail: Command, root: Path) -> None:

@@ -94,7 +94,7 @@ def plan(
     if params.flag("allow.mount"):
         from jailng.core import mountable
 
-        after += mountable.operations(params, record.cgroup, base)
+        after += mountable.operations(params, record, base)
     if params["ng.limits"] or record.rules or _is_limited(parent):
         from jailng.core import limit
 

@@ -14,6 +14,7 @@ from jailng.errors import JailError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.operation import Slots
+    from jailng.core.registry import Record
     from jailng.params.model import Parameters
 
 _TYPES = {"allow.mount.tmpfs": b"tmpfs", "allow.mount.fusefs": b"fuse"}
@@ -57,6 +58,32 @@ class JudgeMounts(Operation):
         return "let root mount " + ", ".join([_TYPES[name].decode() for name in self.names])
 
 
+class NoteFileSystems(Operation):
+    """Write down which file systems of a jail's own are where, while nobody is in it who could cover them.
+
+    What is on top there may later be one of the host's, which is not to be limited for this jail (core/ownlimit.py).
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def apply(self, slots: Slots) -> None:
+        """Raises OSError."""
+        from jailng.core import ownlimit
+
+        root = posix.open(f"/proc/{slots['init.pid']}/root", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            self.record.append([f"devices {ownlimit.devices(root, self.record)}"])
+        finally:
+            posix.close(root)
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return "note which file systems are the jail's own"
+
+
 def _load(names: list[str]) -> int:
     from jailng.linux import lsm
 
@@ -86,10 +113,11 @@ def check(params: Parameters) -> None:
         posix.close(_load(names))
 
 
-def operations(params: Parameters, cgroup: str, base: int) -> list[Operation]:
+def operations(params: Parameters, record: Record, base: int) -> list[Operation]:
     """What a jail that may mount needs besides a mount namespace of its own; ``base`` is the first of its uids."""
     names = _named(params)
-    return [JudgeMounts(cgroup, names, base)] if names else []
+    judged: list[Operation] = [JudgeMounts(record.cgroup, names, base)] if names else []
+    return [*judged, NoteFileSystems(record)]
 
 
 def _end_servers(words: list[str]) -> None:

@@ -59,16 +59,16 @@ def apply(record: Record, amounts: Amounts) -> None:
     try:
         if not processid.is_alive(record.init):
             raise JailError(f'jail "{record.name}" not found')
-        _set_option(tree, b"dev/pts", mount.DEVPTS_SUPER_MAGIC, _of_terminals(record, amounts), "pseudoterminals")
+        _set_option(record, tree, "dev/pts", _of_terminals(record, amounts), "pseudoterminals")
         size, files = _of_shm(record)
         size = min(_shared(amounts, 2), size)
-        _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, [_bytes(size)], "shmsize")
-        _set_option(tree, b"dev/shm", mount.TMPFS_MAGIC, _files("shm", amounts, files), "memoryuse")
+        _set_option(record, tree, "dev/shm", [_bytes(size)], "shmsize")
+        _set_option(record, tree, "dev/shm", _files("shm", amounts, files), "memoryuse")
         if record.params.get("mount.devfs", "true") == "true":
-            _set_option(tree, b"dev", mount.TMPFS_MAGIC, _files("dev", amounts), "memoryuse")
+            _set_option(record, tree, "dev", _files("dev", amounts), "memoryuse")
         for name in record.emptied.split():
             options = [_size_of(name, amounts), *_files(name, amounts)]
-            _set_option(tree, name.encode(), mount.TMPFS_MAGIC, options, "memoryuse")
+            _set_option(record, tree, name, options, "memoryuse")
     finally:
         posix.close(tree)
     if record.params.get("sysvshm") != "inherit":
@@ -134,19 +134,46 @@ def _of_shm(record: Record) -> tuple[int, int]:
     return limit.expand(said.get("size", "")) or SHM, _FILES["shm"] if files is None else files
 
 
-def _set_option(tree: int, path: bytes, magic: int, options: list[tuple[bytes, bytes]], resource: str) -> None:
-    """Nothing is done where the jail has no such file system there. Raises JailError or OSError."""
-    where = mountfd.open_mounted(tree, path, mount.O_PATH, magic)
-    if where < 0:
-        return
+def _set_option(record: Record, tree: int, path: str, options: list[tuple[bytes, bytes]], resource: str) -> None:
+    """Nothing is done where the jail has no such file system. Raises JailError or OSError.
+
+    Root inside may have mounted one of the host's there, which came with the tree or by ``mount``.
+    """
+    where = _open_mounted(tree, path)
     try:
-        mountfd.reconfigure(where, options)
+        if record.params.get("allow.mount") == "true":
+            own = dict([word.split("=") for word in record.devices.split()]).get(path)
+            if own != (str(posix.fstat(where).st_dev) if where >= 0 else None):
+                raise JailError(f"{resource}: /{path} in the jail is not what the host has mounted there")
+        if where >= 0:
+            mountfd.reconfigure(where, options)
     except OSError as error:
         if error.errno != EINVAL:
             raise
-        raise JailError(f"{resource}: more is in use, in /{path.decode()}") from None
+        raise JailError(f"{resource}: more is in use, in /{path}") from None
     finally:
-        posix.close(where)
+        if where >= 0:
+            posix.close(where)
+
+
+def _open_mounted(tree: int, path: str) -> int:
+    """The descriptor of the jail's file system of that kind; -1 where there is none. Raises OSError."""
+    magic = mount.DEVPTS_SUPER_MAGIC if path == "dev/pts" else mount.TMPFS_MAGIC
+    return mountfd.open_mounted(tree, path.encode(), mount.O_PATH, magic)
+
+
+def devices(tree: int, record: Record) -> str:
+    """Which file systems are mounted where limits are set, in a jail in which nobody is yet: ``Record.devices``.
+
+    Raises OSError.
+    """
+    found = []
+    for path in ("dev", "dev/pts", "dev/shm", *record.emptied.split()):
+        where = _open_mounted(tree, path)
+        if where >= 0:
+            found.append(f"{path}={posix.fstat(where).st_dev}")
+            posix.close(where)
+    return " ".join(found)
 
 
 def _sysctls(amounts: Amounts) -> list[tuple[str, str]]:

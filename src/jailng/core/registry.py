@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jailng.core.index import Index
 
 _TEXTS = frozenset(
-    "init starter boot broker cgroup controllers emptied guest halted home keeper rules sockets warden".split()
+    "init starter boot broker cgroup controllers devices emptied guest halted home keeper rules sockets warden".split()
 )
 _APPEND = posix.O_RDWR | posix.O_APPEND | posix.O_CLOEXEC
 
@@ -63,6 +63,7 @@ class Record:
         "controllers",
         "cookie",
         "created",
+        "devices",
         "emptied",
         "given",
         "guest",
@@ -94,6 +95,7 @@ class Record:
         self.boot = ""
         self.cgroup = f"jailng/{jid}"  # its cgroup2 directory, relative to the hierarchy's root
         self.controllers = ""  # of v1, in whose hierarchies it has a directory from its start (core/share.py)
+        self.devices = ""  # the numbers of its own file systems, where its root may mount others on them
         self.home = ""
         self.guest = ""  # what ng.init has found (core/guest.py), and where it is PID 1 the path of its init
         self.emptied = ""  # where in the guest's tree a tmpfs of its own is
