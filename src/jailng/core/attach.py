@@ -11,7 +11,7 @@ import posix
 from jailng import start
 from jailng.core import jailinit, process, program, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, mount, ns, processid
+from jailng.linux import cgroup, ns, processid
 from jailng.linux.libc import EAGAIN, words
 
 TYPE_CHECKING = False
@@ -128,7 +128,7 @@ def open_init(record: Record) -> int:
 
 def open_tree_of(record: Record) -> int:
     """The jail's root as an O_PATH descriptor, by way of its PID 1. Raises OSError."""
-    return posix.open(f"/proc/{record.init_pid}/root", mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    return ns.open_root(record.init_pid)
 
 
 def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import posix
 
 from jailng.core import machine, procfiles, registry
 from jailng.core.process import NOBODYS
-from jailng.linux import cgroup, controller, mount, mountfd, processid
+from jailng.linux import cgroup, controller, mount, mountfd, ns, processid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def resize(record: Record) -> None:
 
 def _open(record: Record) -> int:
     """The directory that is open to the host alone. Raises OSError."""
-    root = posix.open(f"/proc/{record.init_pid}/root", _DIRECTORY)
+    root = ns.open_root(record.init_pid)
     try:
         place = mountfd.openat2(root, b"proc/" + procfiles.PLACE, _DIRECTORY, mount.BENEATH)
     finally:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import posix
 
+from jailng.core import attach
 from jailng.errors import JailError
-from jailng.linux import cgroup, content, controller
+from jailng.linux import cgroup, content, controller, mount, ns
 from jailng.linux.libc import ENODEV
+from jailng.linux.visit import InNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ RESOURCES = {
     "writeiops": ("wiops", "write_iops_device"),
 }
 _DEVICES = "/sys/dev/block"
+_DIRECTORY = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 _DEPTH = 8  # of file systems in file systems
 _MOST_OPERATIONS = 2**32 - 1  # v1 takes no more than the lower bits of what is above
 _LAYERS = ("lowerdir", "upperdir", "lowerdir+", "datadir+")  # options of overlayfs that have paths
@@ -70,13 +73,35 @@ def _write(name: str, path: str, text: str) -> None:
 def disks(record: Record) -> list[str]:
     """The whole disks, as MAJOR:MINOR, that the file systems lie on which the jail sees. Raises OSError."""
     found: dict[str, None] = {}
-    text = content.text(f"/proc/{record.init_pid}/mountinfo")
+    text = _mounts_of(record)
     here = content.text("/proc/self/mountinfo")
     for line in text.split("\n"):
         if line:
             for device in _under(line, here, _DEPTH):
                 found[device] = None
     return list(found)
+
+
+def _mounts_of(record: Record) -> str:
+    """The mountinfo of the jail, and not of its PID 1: a guest's own may have called chroot(2)."""
+    init, root = attach.open_init(record), attach.open_tree_of(record)
+    own, top, here = [posix.open(path, _DIRECTORY) for path in ("/proc/self", "/", ".")]
+    try:
+        try:
+            with InNamespace(init, ns.CLONE_NEWNS):
+                _be_below(root)  # and below what root inside may have mounted on it
+                return content.text("mountinfo", own)
+        finally:
+            _be_below(top)
+            posix.fchdir(here)
+    finally:
+        for fd in (init, root, own, top, here):
+            posix.close(fd)
+
+
+def _be_below(root: int) -> None:
+    posix.fchdir(root)
+    posix.chroot(".")
 
 
 def _under(line: str, here: str, depth: int) -> list[str]:

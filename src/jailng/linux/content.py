@@ -8,9 +8,9 @@ _AT_ONCE = 1 << 16
 _NAMELESS = posix.O_TMPFILE | posix.O_WRONLY | posix.O_CLOEXEC
 
 
-def read(path: str) -> bytes:
-    """The content of a file. Raises OSError."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+def read(path: str, directory: int | None = None) -> bytes:
+    """The content of a file; a path that is not absolute is one in the ``directory``, a descriptor. Raises OSError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=directory)
     parts = []
     try:
         while part := posix.read(fd, _AT_ONCE):
@@ -20,9 +20,9 @@ def read(path: str) -> bytes:
     return b"".join(parts)
 
 
-def text(path: str) -> str:
+def text(path: str, directory: int | None = None) -> str:
     """The same as text, in which what is no UTF-8 stands as surrogates. Raises OSError."""
-    return read(path).decode("utf-8", "surrogateescape")
+    return read(path, directory).decode("utf-8", "surrogateescape")
 
 
 def field(status: bytes, name: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from jailng.linux.libc import syscall
+from jailng.linux.libc import buffer, syscall
 
 CLONE_NEWTIME = 0x80
 CLONE_PIDFD = 0x1000
@@ -21,6 +21,10 @@ CLONE_INTO_CGROUP = 0x200000000
 LONGEST = 2**31 - 1  # milliseconds that poll(2) takes
 _PIDFD_GET_PID_NAMESPACE = 0xFF05  # Linux 6.11
 _NS_GET_TGID_FROM_PIDNS = 0x8004B707  # Linux 6.11
+_AT_EMPTY_PATH, _STATX_INO, _STATX_MNT_ID_UNIQUE = 0x1000, 0x100, 0x4000
+_O_PATH = 0o10000000  # linux/mount.py has it, which most commands do without
+_DIRECTORY = _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+_FAR_UP = "../" * 1000
 
 
 _jailed: list[bool] = []
@@ -49,6 +53,36 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """setns(2): ``fd`` is a namespace, or a pidfd with the flags of every namespace to take over. Raises OSError."""
     syscall("setns", fd, flags)
+
+
+def open_root(pid: int) -> int:
+    """The root of the mount namespace that a process is in, as an O_PATH descriptor. Raises OSError.
+
+    Not what the process has made its root by chroot(2), as PID 1 of a guest may (ng.init): from there it goes up, and
+    above the root of a namespace is nothing but that root.
+    """
+    found = posix.open(f"/proc/{pid}/root", _DIRECTORY)
+    way = ".."
+    while True:
+        try:
+            above = posix.open(way, _DIRECTORY, dir_fd=found)
+        except PermissionError:  # a FUSE file system of the jail's own lets no process of the host's go anywhere in it
+            return found
+        except BaseException:
+            posix.close(found)
+            raise
+        is_top = _place(above) == _place(found)
+        posix.close(found)
+        if is_top:
+            return above
+        found, way = above, _FAR_UP
+
+
+def _place(fd: int) -> bytes:
+    """The mount, device and inode of a descriptor."""
+    result = buffer(256)
+    syscall("statx", fd, b"", _AT_EMPTY_PATH, _STATX_INO | _STATX_MNT_ID_UNIQUE, result)
+    return result.raw[0x20:0x28] + result.raw[0x88:0x98]  # stx_ino; stx_dev_major, stx_dev_minor, stx_mnt_id
 
 
 def pidfd_open(pid: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jailng.linux import content, gathering, mount, mountfd
+from jailng.linux import content, gathering, mount, mountfd, ns
 from jailng.observe.event import Facts
 from jailng.procs.jails import membership
 from jailng.procs.process import descriptors
@@ -32,7 +32,7 @@ def directory(pid: int) -> int:
     The tree is its jail's: nothing in it is followed.
     """
     try:
-        tree = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        tree = ns.open_root(pid)
     except OSError:
         return -1
     try:
