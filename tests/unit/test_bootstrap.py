@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jailng.ctl import bootstrap, recipe, roots, stanza
+from jailng.ctl import bootstrap, importing, recipe, roots, stanza
 from jailng.ctl.progress import Progress
 from jailng.ctl.recipe import Recipe, Source
 from jailng.errors import JailError, UsageError
@@ -66,6 +66,13 @@ def test_the_command_line() -> None:
 def test_words_that_make_no_command(line: str) -> None:
     with pytest.raises(UsageError, match="usage: jailctl bootstrap"):
         bootstrap.parse(line.split())
+
+
+@pytest.mark.parametrize("line", ["/a", "--address 192.0.2.1 /a.tar /a", "--hostname a.example.org /a.tar /a"])
+def test_words_that_import_nothing(line: str) -> None:
+    """A host name is for the stanza: it was taken without one, and told nobody."""
+    with pytest.raises(UsageError, match="usage: jailctl import"):
+        importing.parse(line.split())
 
 
 @pytest.mark.parametrize(

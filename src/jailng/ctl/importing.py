@@ -27,7 +27,7 @@ from jailng.linux import mount, mountfd, ns
 from jailng.params.values import visible
 
 USAGE = """\
-usage: jailctl import [--jail name [--address address,...]] [--hostname name]
+usage: jailctl import [--jail name [--address address,...] [--hostname name]]
                       [--max-files number] [--max-size bytes] [--strip number]
                       archive | - path"""
 _OPTIONS = ["jail=", "address=", "hostname=", "strip=", *sizes.OPTIONS]
@@ -63,8 +63,9 @@ def parse(argv: list[str]) -> Wanted:
     for option, value in options:
         if not sizes.take("import", wanted.limits, option, value):
             _take(wanted, option, value)
-    if wanted.addresses and not wanted.jail:
-        raise UsageError(f"jailctl: import: --address is for a jail's stanza, so it needs --jail\n{USAGE}")
+    for option, given in (("--address", wanted.addresses), ("--hostname", wanted.hostname)):
+        if given and not wanted.jail:
+            raise UsageError(f"jailctl: import: {option} is for a jail's stanza, so it needs --jail\n{USAGE}")
     return wanted
 
 
