@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -155,6 +156,17 @@ def test_what_a_guest_logs_is_kept_outside(
     with running(jail, small_root, "ng.log=syslog"):
         assert len(entries("started", 2)) == 2
     assert jailctl("log", "verify", "lg").returncode == 0
+
+
+def test_a_log_whose_key_nobody_got_is_none(jailctl: Command, checkout: Path, kept: Path) -> None:
+    argv = [str(checkout / "bin/jailctl"), "log", "key", "--setup", "lg"]
+    for _ in range(2):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        assert (done.returncode, done.stderr) == (1, "jailctl: log: No space left on device\n")
+    made = jailctl("log", "key", "--setup", "lg")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert jailctl("log", "verify", "--key", made.stdout.strip(), "lg").returncode == 0
 
 
 def test_whatever_is_done_to_it_is_found(
@@ -346,6 +358,34 @@ def test_what_root_inside_makes_of_the_socket(
         assert jailctl("log", "verify", "lg").returncode == 0
 
 
+def test_a_socket_of_the_host_s_is_connected_to_as_the_jail_s_root(
+    jail: Command, jexec: Command, kept: Path, small_root: Path, tmp_path: Path
+) -> None:
+    """One that is mounted in the jail, and knows whom it serves by his uid: root inside says that it is its syslogd."""
+    (tmp_path / "sockets").mkdir()
+    (small_root / "mnt").mkdir()
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(tmp_path / "sockets/service"))
+        os.chmod(tmp_path / "sockets/service", 0o666)
+        service.listen()
+        service.settimeout(SECONDS)
+        mounted = f"mount={tmp_path}/sockets {small_root}/mnt nullfs rw 0 0"
+        with running(jail, small_root, "ng.log=syslog", mounted) as record:
+            assert jexec("lg", "ln", "-sf", "/mnt/service", "/dev/log").returncode == 0
+            eventually(lambda: jexec("lg", "test", "-S", "/dev/log", "-a", "!", "-h", "/dev/log").returncode == 0)
+            eventually(lambda: jexec("lg", "logger", "to whom?").returncode == 0)
+            connection, _ = service.accept()
+            with connection:
+                told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+                assert struct.unpack("=iII", told)[1:] == (record.owner, record.owner)
+                connection.settimeout(SECONDS)
+                assert jexec("lg", "logger", "and now?").returncode == 0
+                while b"now?" not in (said := connection.recvmsg(1 << 16, 64))[0]:
+                    pass
+                assert struct.unpack("=iII", said[1][0][2])[1:] == (record.owner, record.owner)
+
+
 def test_a_flood_is_counted(
     jail: Command, jexec: Command, jailctl: Command, kept: Path, debian_python: Path, entries: Callable[..., Any]
 ) -> None:
@@ -378,6 +418,21 @@ s.send(b"\\xff\\x00<>\\n" * 10)
         assert jailctl("log", "verify", "lg").returncode == 0
 
 
+def test_long_lines_count_as_several(
+    jail: Command, jexec: Command, kept: Path, debian_python: Path, entries: Callable[..., Any]
+) -> None:
+    """A few hundred would else make all of the log anew."""
+    many = """
+import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect("/dev/log")
+for number in range(50): s.send(b"\\xff" * 60000)
+"""
+    with running(jail, debian_python, "ng.log=syslog,rate=100", "ng.lenient"):
+        assert jexec("lg", "python3", "-c", many).returncode == 0
+        eventually(lambda: sum(one["count"] for one in entries("dropped", 0)) + len(entries("syslog")) == 50)
+        assert 0 < len(entries("syslog")) < 25
+
+
 def test_killed_it_goes_on_and_nothing_is_lost(
     jail: Command, jexec: Command, jailctl: Command, jls: Command, kept: Path, small_root: Path, checkout: Path,
     entries: Callable[..., Any],
@@ -400,19 +455,21 @@ def test_killed_it_goes_on_and_nothing_is_lost(
         assert post(record)[0] == supervisor
         eventually(lambda: [one["again"] for one in entries("started")] == [False, True, True, True])
         assert len(entries("resumed")) == 3
-        # Both: the next command that comes upon the jail starts them anew, and the guest's syslogd is found again.
-        supervisor, worker = post(record)
-        pidfds = [os.pidfd_open(pid) for pid in (supervisor, worker)]
-        for pid in (supervisor, worker):
-            os.kill(pid, signal.SIGKILL)
-        for pidfd in pidfds:
-            assert ns.ends_within(pidfd, SECONDS)
-            os.close(pidfd)
-        eventually(lambda: jexec("lg", "true").returncode == 0 and post(record)[0] != supervisor)
-        assert len(entries("started", 5)) == 5
-        assert jexec("lg", "logger", "again").returncode == 0
-        assert messages(entries("syslog", already + 151))[-1] == "again"
-        eventually(lambda: "again" in file.read_text())
+        # Both, or the one with which the other dies: the next command that comes upon the jail starts them anew, and
+        # the guest's syslogd is found again.
+        for number, many in enumerate((2, 1), 1):
+            supervisor, worker = post(record)
+            pidfds = [os.pidfd_open(pid) for pid in (supervisor, worker)]
+            for pid in (supervisor, worker)[:many]:
+                os.kill(pid, signal.SIGKILL)
+            for pidfd in pidfds:
+                assert ns.ends_within(pidfd, SECONDS)
+                os.close(pidfd)
+            eventually(lambda before=supervisor: jexec("lg", "true").returncode == 0 and post(record)[0] != before)  # type: ignore[misc]
+            assert len(entries("started", 4 + number)) == 4 + number
+            assert jexec("lg", "logger", f"again{number}").returncode == 0
+            assert messages(entries("syslog", already + 150 + number))[-1] == f"again{number}"
+            eventually(lambda word=f"again{number}": word in file.read_text())  # type: ignore[misc]
         assert jailctl("log", "verify", "lg").returncode == 0
 
 

@@ -6,10 +6,12 @@ import calendar
 import os
 import select
 import shlex
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -118,15 +120,16 @@ def _number(text: str) -> int:
 
 def _since(text: str) -> str:
     """A time as entries have it: of ``2026-11-25 22:15``, ``22:15``, ``90m`` or RFC 3339. Raises UsageError."""
-    if text[-1:] in _UNITS and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 8:
-        when = datetime.now().astimezone() - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
-    else:
-        today = time.strftime("%Y-%m-%d")
-        try:
+    try:
+        if text[-1:] in _UNITS and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 8:
+            when = datetime.now().astimezone() - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        else:
+            today = time.strftime("%Y-%m-%d")
             when = datetime.fromisoformat(text if "-" in text else f"{today} {text}").astimezone()
-        except (ValueError, OverflowError):
-            raise UsageError(USAGE) from None
-    return entry.shown_time(calendar.timegm(when.utctimetuple()) * 10**9 + when.microsecond * 1000)
+        seconds = calendar.timegm(when.utctimetuple())
+    except (ValueError, OverflowError):
+        raise UsageError(USAGE) from None
+    return entry.shown_time(seconds * 10**9 + when.microsecond * 1000)
 
 
 def _chosen(lines: Iterable[bytes], kinds: set[str] | None, since: str) -> Iterator[dict[str, Any]]:
@@ -261,12 +264,16 @@ def _set_up(name: str) -> int:
     folder, seal = chain_of(name)
     if seal.state() is not None:
         raise JailError(f"{visible(name)}: there is a log of that name, with a key of its own")
-    chain = Chain(folder, seal, {"jail": name, "jid": 0}, keep_key=False)
-    try:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    with closing(Chain(folder, seal, {"jail": name, "jid": 0}, keep_key=False)) as chain:
         if chain.key is None:
             raise JailError(f"{visible(name)}: there is a log of that name, with a key of its own")
-        print(chain.key.text)
+        key = chain.key.text
+    try:
+        print(key)
         sys.stdout.flush()
-    finally:
-        chain.close()
+    except OSError:  # a log whose key nobody has is no use
+        (folder / entry.file_name(0)).unlink()
+        seal.discard()
+        raise
     return 0

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 _SIGCHLD = 17
 _VERSION_3 = 0x20080522
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
 _PR_SET_DUMPABLE = 4
 _PTRACE_DETACH = 17
 _SIGTRAP = 5  # of an exec, and no signal that anybody has sent
+_UNCHANGED = 0xFFFFFFFF  # of an id
 
 
 def clone3(flags: int = 0, cgroup: int | None = None) -> tuple[int, int]:
@@ -91,6 +92,50 @@ def set_fs_ids(uid: int) -> None:
     """Have this thread do what it does to files as that uid and gid, without root's privileges there: setfsuid(2)."""
     syscall("setfsgid", uid)
     syscall("setfsuid", uid)
+
+
+class Guise:
+    """For as long as this lasts this thread is that uid and gid to files (``set_fs_ids``), or to those it connects to.
+
+    What ``die_with_parent`` has asked for holds afterwards, too, of which the kernel forgets with each change of ids.
+    """
+
+    __slots__ = ("_connects", "_parent", "_signal", "_uid")
+
+    def __init__(self, uid: int, connects: bool = False) -> None:
+        self._uid = uid
+        self._connects = connects
+
+    def __enter__(self) -> None:
+        if not self._uid:
+            return
+        asked = buffer(4)
+        syscall("prctl", _PR_GET_PDEATHSIG, asked, 0, 0, 0)
+        self._signal = int.from_bytes(asked.raw, sys.byteorder)
+        self._parent = posix.getppid()
+        if self._connects:
+            self._take(self._uid)
+            set_fs_ids(0)
+        else:
+            set_fs_ids(self._uid)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._uid:
+            return
+        if self._connects:
+            self._take(0)
+        else:
+            set_fs_ids(0)
+        if self._signal:
+            die_with_parent(self._signal)
+            if posix.getppid() != self._parent:  # it has ended meanwhile
+                posix.kill(posix.getpid(), self._signal)
+
+    @staticmethod
+    def _take(uid: int) -> None:
+        """What SO_PEERCRED says at the other end: the effective ids. As root first, and last."""
+        for name in ("setresgid", "setresuid") if uid else ("setresuid", "setresgid"):
+            syscall(name, _UNCHANGED, uid, _UNCHANGED)
 
 
 def capset(granted: int, permitted: int | None = None) -> None:

@@ -38,6 +38,7 @@ _GRACE, _SHORT_GRACE = 0.3, 0.02  # seconds for a syslogd that has taken the nam
 _PATIENCE, _WHILE = 5, 10.0  # so many times in so many seconds it has the longer of the two
 _PAUSE = 0.05  # seconds between two looks at the name
 _RETRY = 1.0  # seconds
+_LINE = 1024  # bytes; a longer line counts as several
 _FLOOD = 5  # times the rate: what is read and counted in a second, before senders have to wait
 _WINDOW = 0.1  # seconds
 _NS_GET_TGID_IN_PIDNS = 0x8004B709  # Linux 6.11
@@ -110,7 +111,7 @@ class GuestLog:
             self._changes = inotify.Watcher()
             opened.callback(self._changes.close)
             self._changes.add(f"/proc/self/fd/{self._place.dev}", inotify.IN_NAMES)
-            self._guest = Guest()
+            self._guest = Guest(record.owner)
             opened.callback(self._guest.leave)
             before = [Receiver(socket.socket(fileno=fd)) for fd in store.get()]
             self._receiver = before[0] if before else self._taken()
@@ -225,7 +226,7 @@ class GuestLog:
                     break
                 found.append(datagram)
                 recorded |= self._put(datagram)
-            self._read += len(found)
+            self._read += sum(map(_lines, found))
             if recorded:
                 self._chain.flush()
         finally:  # what has been looked at is on record, waits in the chain for room on the disk, or is counted
@@ -240,7 +241,7 @@ class GuestLog:
         """Give it to the chain, or count it; whether the former."""
         if self._known and (shown_time(datagram.stamp), datagram.pid) in self._known:
             return False
-        if not self._records or not self._has_room():
+        if not self._records or not self._has_room(_lines(datagram)):
             self._counts.add(_RATE if self._records else _DISK)
             return False
         try:
@@ -250,13 +251,13 @@ class GuestLog:
             raise
         return True
 
-    def _has_room(self) -> bool:
+    def _has_room(self, lines: int) -> bool:
         now = time.monotonic()
         self._tokens = min(self._tokens + (now - self._filled) * self.rate, float(self.rate))
         self._filled = now
-        if self._tokens < 1:
+        if self._tokens < min(lines, self.rate):
             return False
-        self._tokens -= 1
+        self._tokens -= lines
         return True
 
     def _fields(self, datagram: Datagram) -> Fields:
@@ -338,6 +339,11 @@ class GuestLog:
         finally:
             os.close(address)
         self._guest.send()
+
+
+def _lines(datagram: Datagram) -> int:
+    """For how many it counts."""
+    return 1 + len(datagram.data) // _LINE
 
 
 def _name(pid: int) -> str:

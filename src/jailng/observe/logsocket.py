@@ -109,11 +109,10 @@ class Place:
     @contextmanager
     def _as_the_guest(self) -> Iterator[None]:
         before = os.umask(0)
-        child.set_fs_ids(self._owner)
         try:
-            yield
+            with child.Guise(self._owner):
+                yield
         finally:
-            child.set_fs_ids(0)
             os.umask(before)
 
     def _folder(self) -> int:

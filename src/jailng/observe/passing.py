@@ -13,6 +13,8 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
+from jailng.linux import child
+
 if TYPE_CHECKING:
     from jailng.observe.datagram import Datagram
 
@@ -22,9 +24,14 @@ _TYPES = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
 
 
 class Guest:
-    """The guest's syslogd, if it has one. ``lost`` counts what it did not take in time."""
+    """The guest's syslogd, if it has one. ``lost`` counts what it did not take in time.
 
-    def __init__(self) -> None:
+    ``owner`` is the jail's root as the host counts, by whose ids it is connected to: what the guest gives for its
+    syslogd may be a socket of the host's that is mounted there, which knows by them whom it serves.
+    """
+
+    def __init__(self, owner: int = 0) -> None:
+        self._owner = owner
         self.socket: socket.socket | None = None
         self.lost = 0
         self._waiting: deque[Datagram] = deque()
@@ -43,7 +50,8 @@ class Guest:
             asked = socket.socket(socket.AF_UNIX, kind)
             asked.setblocking(False)
             try:
-                asked.connect(f"/proc/self/fd/{address}")
+                with child.Guise(self._owner, connects=True):
+                    asked.connect(f"/proc/self/fd/{address}")
             except OSError as error:
                 asked.close()
                 if error.errno == errno.EPROTOTYPE:
@@ -97,16 +105,15 @@ class Guest:
         self._bytes -= len(self._waiting.popleft().data)
 
     def _send(self, to: socket.socket, datagram: Datagram) -> None:
-        if to.type == socket.SOCK_STREAM:
-            data = datagram.data.rstrip(b"\0") + b"\0"
-            if to.send(data, socket.MSG_NOSIGNAL) < len(data):
-                raise ConnectionResetError  # half a line is in its way
-            return
+        data = datagram.data.rstrip(b"\0") + b"\0" if to.type == socket.SOCK_STREAM else datagram.data
         # A process that has ended has no pid any more, and the next best is none: the kernel shows this one's as 0.
         for pid in (datagram.pid, os.getpid()):
             identity = _CREDENTIALS.pack(pid, datagram.uid, datagram.gid)
+            told = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)]
             try:
-                to.sendmsg([datagram.data], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)])
-                return
+                sent = to.sendmsg([data], told, socket.MSG_NOSIGNAL)
             except ProcessLookupError:
                 continue
+            if sent < len(data):
+                raise ConnectionResetError  # half a line is in its way
+            return

@@ -243,6 +243,11 @@ class Seal:
             os.close(fd)
         path.unlink()
 
+    def discard(self) -> None:
+        """Forget a chain that was just begun."""
+        for path in (self.directory / _STATE, self._heads / self.name):
+            path.unlink()
+
     def head(self) -> Head | None:
         """How far the chain has been since the machine was started, as far as is known."""
         try:
