@@ -269,6 +269,29 @@ def test_another_address_while_it_runs(machine: Namespace, kept: Path, jail: Com
         assert payloads(kept) == sent
 
 
+def test_a_jail_in_it_is_as_the_jail_itself(machine: Namespace, kept: Path, jail: Command, small_root: Path) -> None:
+    """It has the address then, on an interface of its own."""
+    words = [f"path={small_root}", f"ip4.addr={JAIL}", "children.max=1", "ng.watch=packets size=1M files=2"]
+    with running(jail, *words) as record:
+        sent = send(machine, 2)
+        for first in range(10, 40, 10):
+            done = jail("-c", "name=pk.in", "persist", f"path={small_root}", f"ip4.addr={JAIL}")
+            assert (done.returncode, done.stderr) == (0, "")
+            sent += send(machine, 2, first=first)
+            assert jail("-r", "pk.in").returncode == 0
+        eventually(lambda: payloads(kept) == sent, lambda: (payloads(kept), sent))
+
+        def interfaces() -> list[str]:
+            """Those of the next file: those that are gone are none of it."""
+            for path in kept.iterdir():
+                path.unlink()
+            eventually(lambda: list(kept.glob("*.pcapng")))
+            with open(next(kept.glob("*.pcapng")), "rb") as file:
+                return [one.name for one in Reader(file) if isinstance(one, pcapng.Interface)]
+
+        eventually(lambda: interfaces() == [f"jng{record.jid}", "lo"])
+
+
 def test_what_was_dropped_is_counted_by_one_process(machine: Namespace) -> None:
     """The next worker does not count again what the one before it has counted, where packets are copied by BPF."""
     try:

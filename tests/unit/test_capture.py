@@ -16,7 +16,7 @@ import pytest
 
 from jailng.limits import syslog
 from jailng.linux.packet import Frame
-from jailng.observe import packetfiles, store, taps
+from jailng.observe import packetfiles, pcapng, store, taps
 from jailng.observe.capture import Capture, Held
 from jailng.observe.packetfilter import Wanted
 from jailng.observe.pcapng import Packet, Reader
@@ -205,6 +205,34 @@ def found(directory: Path) -> tuple[list[int], int]:
             assert reader.offset == path.stat().st_size, f"{path} is torn"
         lost += packetfiles.look(path).lost
     return numbers, lost
+
+
+def test_a_file_is_written_to_for_so_long_from_its_first_packet_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A jail that is quiet makes no files without end, of which the budget of bytes would bear a million."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    head = pcapng.section() + pcapng.interface("jng7", 96)
+    sections = SimpleNamespace(begin=lambda _: head, finish=lambda: b"", finished=lambda: None)
+    files = packetfiles.Files(tmp_path, 1 << 20, 4, 10, cast("Any", sections))
+    files.open("")
+
+    def due() -> bool:
+        return files.due
+
+    for _ in range(2):
+        now[0] += 1000
+        assert not due()
+        files.write([pcapng.packet(0, 1, b"x" * 60, 60)])
+        now[0] += 9
+        files.write([pcapng.packet(0, 1, b"x" * 60, 60)])
+        assert not due()
+        now[0] += 1
+        assert due()
+        files.rotate()
+    files.close()
+    assert len(packetfiles.stored(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("many", [1, 2, 3, 8])

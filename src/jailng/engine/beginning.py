@@ -127,7 +127,7 @@ def _create(life: Life, _: str) -> Iterable[command.Wait]:
         from jailng.observe import posts
 
         posts.settle(life.there)
-    if life.there.parent and not life.there.remote and "tty" not in life.there.posts:
+    if life.there.parent and not life.there.remote:
         from jailng.observe import posts
 
         posts.made(life.there)

@@ -137,6 +137,11 @@ class Capture:
         """They are written."""
         for line in self.lines:
             line.counts = pcapng.Counts()
+        # Those that are gone, of which there may be any number, are none of the next section's.
+        held = len(self.held.sources)
+        self.lines[held:] = [line for line in self.lines[held:] if not line.gone or line in self._open_lines]
+        for number, line in enumerate(self.lines):
+            line.number = number
         self._note()
 
     def _introductions(self) -> bytes:
@@ -341,6 +346,7 @@ class Capture:
                 self._note()
             if wide > self.files.room and not self._trouble:
                 self._rotate()
+                head, tail = self._around(line, frame)  # it may have another number there
             buffers += (head, frame.data, tail)
             size += wide
             count += 1

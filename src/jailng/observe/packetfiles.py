@@ -60,8 +60,8 @@ class Sections(Protocol):
 class Files:
     """A writer of the files in ``directory``, of ``size`` bytes in all, in about that ``many``.
 
-    A file is written for ``seconds`` at most, if that is not 0. What raises OSError has left no part of a block, or
-    removes it before anything else is written.
+    A file is written for ``seconds`` at most from its first packet on, if that is not 0. What raises OSError has left
+    no part of a block, or removes it before anything else is written.
     """
 
     def __init__(self, directory: Path, size: int, many: int, seconds: int, sections: Sections) -> None:
@@ -70,7 +70,8 @@ class Files:
         self._sections = sections
         self._comment = ""  # that the next section is to have
         self._fd = -1
-        self._since = 0.0
+        self._since = 0.0  # when the first was written behind ``_head``, where the sections' beginning ends
+        self._head = 0
         self._torn = False  # there may be a part of a block behind ``offset``
         self._taken = ""  # the file's name, as long as it has the sections of others alone
         self.name = ""
@@ -90,7 +91,8 @@ class Files:
     @property
     def due(self) -> bool:
         """Whether it is time for the next file, or there was none when it was."""
-        return bool(self._comment) or (bool(self._seconds) and time.monotonic() - self._since >= self._seconds)
+        late = self.offset > self._head and time.monotonic() - self._since >= self._seconds
+        return bool(self._comment) or (bool(self._seconds) and late)
 
     @property
     def removed(self) -> bool:
@@ -176,6 +178,7 @@ class Files:
     def _begin(self) -> None:
         self.write([self._sections.begin(self._comment)])
         self._comment = ""
+        self._head = self.offset
 
     def _finish(self) -> None:
         self.write([self._sections.finish()])
@@ -186,6 +189,8 @@ class Files:
         """Append whole blocks to the file that there is. Raises OSError."""
         self._mend()
         self._torn = True
+        if self.offset == self._head:
+            self._since = time.monotonic()
         written = 0
         try:
             for first in range(0, len(buffers), _VECTOR):
@@ -222,7 +227,7 @@ class Files:
             with suppress(OSError):
                 self._mend()
             os.close(self._fd)
-        self._fd, self.name, self._taken, self.offset, self._torn = -1, "", "", 0, False
+        self._fd, self.name, self._taken, self.offset, self._head, self._torn = -1, "", "", 0, 0, False
 
 
 @dataclass

@@ -55,8 +55,9 @@ def settle(record: Record) -> None:
             if kind not in kinds and kind != "tty":  # jailctl(8) watches terminals without any parameter, too
                 beside.end(record.posts[kind], _PATIENCE)
             elif kind == "tty" and kind in kinds:
-                from jailng.observe import client
+                from jailng.observe import client, store
 
+                store.directory("")  # it could tell nobody that it cannot write there
                 client.keep(record)
     for kind in kinds:
         ensure(record, kind)
@@ -131,7 +132,15 @@ def follow(record: Record, wait: bool = True) -> None:
 
 
 def made(record: Record) -> None:
-    """A jail that is new, or has lost its own post for terminals, is from now on seen by that of one that it is in."""
+    """A jail that is new, and in another, is from now on seen by the posts of those that it is in."""
+    for one in registry.upwards(registry.load(record.parent)):
+        follow(one)
+    if "tty" not in record.posts:
+        left(record)
+
+
+def left(record: Record) -> None:
+    """A jail that has no post for terminals, or has none any more, is from now on seen by that of one that it is in."""
     for one in registry.upwards(registry.load(record.parent)):
         if processid.is_alive(one.posts.get("tty", "")):
             from jailng.observe import client

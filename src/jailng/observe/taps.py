@@ -5,6 +5,8 @@
 * An interface that was lent and has no end on the host, and the loopback of a jail with a network of its own: in there,
   by BPF (TCX), since a socket would stand in the jail's /proc/net/packet.
 * A jail on a stack that is not its own: what its sockets send and receive, by BPF on its cgroup.
+
+A jail in a jail that has an address has it on a pair of its own, which is as good as one of the outer one's.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jailng.core import attach
+from jailng.core import attach, registry
 from jailng.errors import JailError
 from jailng.linux import cgroup, interface, ns, packet, packetcopy
 from jailng.linux.netlink import Netlink, attributes
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Source = packet.Ring | packetcopy.Copies
 
 RING, COPIES = 64 << 20, 8 << 20  # bytes of memory for what nobody has written down yet
+_INNER = 4 << 20  # the same, of a jail in the jail, of which its root makes as many as children.max says
 _LOOPBACK = 1
 _ARPHRD_ETHER = 1
 _MOMENT = 0.002  # seconds
@@ -45,6 +48,7 @@ class Tap:
     outside: str = ""
     index: int = 0
     bare: bool = False  # its packets have no header of Ethernet's
+    inner: bool = False  # it is that of a jail in the jail
 
     def direction(self, frame: Frame) -> int:
         """Whether the jail has sent it or gets it: what the host's end sends comes in."""
@@ -60,14 +64,10 @@ def survey(record: Record) -> list[Tap]:
     """
     if record.shares_network or record.sockets:
         return [Tap("sockets", "what the jail's sockets send and receive on a stack that is not its own")]
-    found: list[Tap] = []
-    for line in record.undo:
-        # addresses LINK INTERFACE|ADDRESS..., joined JID LINK INTERFACE|ADDRESS... (core/network.py)
-        kind, *words = line.split(" ")
-        if kind in ("addresses", "joined"):
-            end, *carried = words[kind == "joined" :]
-            inside = next((name for one in carried if (name := one.rpartition("|")[0])), "eth0")
-            found.append(Tap(end, f"{inside}, at the host's end", end))
+    found = _ends(record)
+    for inner in registry.below(record.name):
+        if inner.alive():
+            found += [tap for tap in _ends(inner, True) if tap not in found]  # two may have one address between them
     lent = [line.split(" ") for line in record.undo if line.startswith("vnet ")]
     init = attach.open_init(record)
     try:
@@ -81,6 +81,20 @@ def survey(record: Record) -> list[Tap]:
     finally:
         os.close(init)
     return [*found, Tap("lo", "the jail's loopback", index=_LOOPBACK)]
+
+
+def _ends(record: Record, inner: bool = False) -> list[Tap]:
+    """The host's ends of the pairs by which a jail has its addresses."""
+    found = []
+    for line in record.undo:
+        # addresses LINK INTERFACE|ADDRESS..., joined JID LINK INTERFACE|ADDRESS... (core/network.py)
+        kind, *words = line.split(" ")
+        if kind in ("addresses", "joined"):
+            end, *carried = words[kind == "joined" :]
+            inside = next((name for one in carried if (name := one.rpartition("|")[0])), "eth0")
+            told = f"{inside} of a jail in it" if inner else inside
+            found.append(Tap(end, f"{told}, at the host's end", end, inner=inner))
+    return found
 
 
 def _peers(init: int) -> dict[int, str]:
@@ -142,7 +156,7 @@ def open_tap(record: Record, tap: Tap, program: bytes, most: int, room: int = RI
     """
     try:
         if tap.outside:
-            return packet.Ring(tap.outside, room, program)
+            return packet.Ring(tap.outside, min(room, _INNER) if tap.inner else room, program)
         if tap.index:
             init = attach.open_init(record)
             try:
@@ -167,7 +181,7 @@ def open_all(record: Record, program: bytes, most: int, room: int = RING) -> tup
     found: dict[Tap, Source] = {}
     missed: list[str] = []
     taps = survey(record)
-    rings = sum(bool(tap.outside) for tap in taps)
+    rings = sum(bool(tap.outside) and not tap.inner for tap in taps)
     try:
         for tap in taps:
             try:
