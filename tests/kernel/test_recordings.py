@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from jailng.core import registry
-from jailng.linux import btf
+from jailng.linux import btf, ns
 from jailng.observe import store
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
@@ -216,6 +216,84 @@ def test_another_terminal_of_the_same_number(jail: Command, checkout: Path, sess
         assert b"first" in first and b"second" in second and b"second" not in first
         [outer] = [found for found in sessions.all() if found["tty"] == "pts/0"]
         assert outer["gaps"] == 1
+
+
+@contextmanager
+def no_worker() -> Iterator[None]:
+    """The worker is killed, and there is another afterwards."""
+    supervisor, dead = post(), worker()
+    pidfd = os.pidfd_open(dead)
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(dead, signal.SIGKILL)
+        assert ns.ends_within(pidfd, PATIENCE)
+        yield
+    finally:
+        os.close(pidfd)
+        os.kill(supervisor, signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    while children.read_text().split() in ([], [str(dead)]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_jail_that_is_renamed_goes_on_where_it_began(
+    small_root: Path, jail: Command, checkout: Path, sessions: Sessions, logs: Path
+) -> None:
+    with recorded(jail, f"path={small_root}", "ng.watch=tty"), shell(checkout) as typist:
+        typist.type("echo be''fore\n")
+        sessions.seen(b"before\r\n")
+        record = registry.find("cell")
+        assert record is not None
+        with no_worker():
+            assert jail("-m", f"jid={record.jid}", "name=other").returncode == 0
+        typist.type("echo af''ter\n")
+        sessions.seen(b"after\r\n")
+        assert jail("-m", f"jid={record.jid}", "name=cell").returncode == 0
+        assert [path.name for path in logs.iterdir()] == ["cell"]
+        assert [(one["state"], one["gaps"]) for one in sessions.all()] == [("live", 1)]
+
+
+def test_a_disk_that_cannot_be_written_to(
+    small_root: Path, jail: Command, jailctl: Command, checkout: Path, sessions: Sessions
+) -> None:
+    """Whoever watches goes on; what is recorded goes on when it can; and the post leaves nothing behind."""
+    with recorded(jail, f"path={small_root}", "ng.watch=tty"), shell(checkout) as typist:
+        typist.type("echo be''fore\n")
+        sessions.seen(b"before\r\n")
+        with no_worker():  # what is open to be written keeps a file system from that
+            _remount("ro")
+        with screen(str(checkout / "bin/jailctl"), "watch", "-t", "cell", "0") as watch:
+            watch.until("Logging Started.")
+            typist.type("echo un''seen\n")
+            watch.until("unseen\r\n")
+        _remount("rw")
+        sessions.until(lambda found: len(found) == 2)
+        typist.type("echo af''ter\n")
+        sessions.seen(b"after\r\n")
+        told = json.loads(jailctl("sessions", "--json").stdout)["missing"]["cell"]
+        assert told["events"]["dropped"] > 0
+
+
+def _remount(how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", store.BASE], check=True)
+
+
+def test_what_somebody_removes_is_begun_anew(
+    small_root: Path, jail: Command, checkout: Path, sessions: Sessions, logs: Path
+) -> None:
+    """As the log and the files of packets are: one recording, and the directory of all."""
+    with recorded(jail, f"path={small_root}", "ng.watch=tty"), shell(checkout) as typist:
+        for word in ("first", "second", "third"):
+            [found] = sessions.until(lambda found: len(found) == 1)
+            typist.type(f"echo {word[:1]}''{word[1:]}\n")
+            sessions.seen(f"{word}\r\n".encode())
+            if word == "first":
+                os.unlink(found["file"])
+            elif word == "second":
+                assert found["whole"] is False
+                shutil.rmtree(logs / "cell")
 
 
 def test_limits_and_a_full_disk(

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -216,6 +217,40 @@ def test_jails_that_are_in_one_already_when_it_is_watched(small_root: Path, jail
         files = list(Path("/var/log/jailng/cell").glob("**/*.cast"))
         assert len(files) == 2
         assert sum("again" in file.read_text() for file in files) == 1
+
+
+def test_of_jails_that_have_ended_nothing_is_kept(small_root: Path, jail: Command, checkout: Path) -> None:
+    """Who makes jails in his own, one after the other, would take the room that there is for all jails' terminals."""
+    with watched(jail, f"path={small_root}", "children.max=1") as observer:
+        worker = _worker()
+        claimed, opened = _keys("devs"), len(os.listdir(f"/proc/{worker}/fd"))
+        for number in range(3):
+            made = jail("-c", "name=cell.inner", "persist", f"path={small_root}")
+            assert made.returncode == 0, made.stderr
+            with sitting(checkout, "cell.inner") as shell:
+                shell.type(f"echo in''side{number}\n")
+                observer.until(lambda events, word=b"inside%d\r\n" % number: word in shown(events))  # type: ignore[misc]
+            assert jail("-r", "cell.inner").returncode == 0
+        deadline = time.monotonic() + PATIENCE
+        while _keys("devs") != claimed or len(os.listdir(f"/proc/{worker}/fd")) > opened:
+            assert time.monotonic() < deadline, (_keys("devs"), claimed)
+            time.sleep(0.1)
+
+
+def test_what_a_post_that_was_killed_has_left_goes_with_the_next(small_root: Path, jail: Command) -> None:
+    with watched(jail, f"path={small_root}"):  # as long as one is there the kernel has all that was given to it
+        claimed, rings = _keys("devs"), _keys("rings")
+        made = jail("-c", "name=killed", "persist", f"path={small_root}", "ng.watch=tty")
+        assert made.returncode == 0, made.stderr
+        record = registry.find("killed")
+        assert record is not None
+        supervisor = os.pidfd_open(int(record.posts["tty"].split()[0]))
+        signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+        assert ns.ends_within(supervisor, PATIENCE)
+        os.close(supervisor)
+        assert jail("-r", "killed").returncode == 0
+        assert (_keys("devs"), _keys("rings")) == (claimed, rings)
+        assert not Path(f"/run/jailng/posts/{record.jid}.tty").exists()
 
 
 def test_a_jail_that_is_not_watched_itself_any_more(small_root: Path, jail: Command, checkout: Path) -> None:

@@ -194,10 +194,26 @@ class Archive:
         file.size = kept
         return self.append(file, made[same:])
 
-    def remove(self, file: File) -> None:
-        """Remove a file. Raises OSError."""
+    def is_gone(self, file: File) -> bool:
+        """Whether somebody has removed it."""
+        try:
+            if file.fd >= 0:
+                return os.fstat(file.fd).st_nlink == 0
+            os.stat(file.name, dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass  # who knows
+        return False
+
+    def leave(self, file: File) -> None:
+        """Have nothing to do with one that is gone."""
         self._release(file)
         self._size -= file.size
+
+    def remove(self, file: File) -> None:
+        """Remove a file. Raises OSError."""
+        self.leave(file)
         os.unlink(file.name, dir_fd=self._directory)
 
     def finish(self, file: File) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from jailng.errors import JailError
@@ -39,10 +40,14 @@ class Recorder:
         """Take up what a former one has left. ``directory`` is there. Raises JailError and OSError."""
         self._record = record
         self._options = options or budget.Options()
-        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._identity = "-".join([record.boot[:8], *record.init.split(" ")])
-        self._lock = self._locked()
-        self._tally = Tally(self._directory)
+        with ExitStack() as opened:
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            opened.callback(os.close, self._directory)
+            self._lock = self._locked()
+            opened.callback(os.close, self._lock)
+            self._tally = Tally(self._directory)
+            opened.pop_all()
         self._archive = Archive(self._directory, self._options)
         self._together = budget.together(self._options)
         self._live: dict[tuple[int, int], Recording] = {}
@@ -60,7 +65,6 @@ class Recorder:
         deadline = time.monotonic() + _PATIENCE
         while (lock := session.lock(self._directory, self._identity, make=True)) < 0:
             if time.monotonic() > deadline:
-                os.close(self._directory)
                 raise JailError(f"{self._record.name}: the terminals of this jail are being recorded already")
             time.sleep(_MOMENT)
         return lock
@@ -98,6 +102,11 @@ class Recorder:
         self._live[key] = taken
         self._archive.append(file, taken.gap())
 
+    @property
+    def uprooted(self) -> bool:
+        """Whether somebody has removed the directory."""
+        return os.fstat(self._directory).st_nlink == 0
+
     def limit(self, options: budget.Options) -> None:
         """Other limits from now on."""
         if options != self._options:
@@ -133,10 +142,13 @@ class Recorder:
     def tick(self, now: int) -> None:
         """Something like a second has gone by. ``now`` in nanoseconds of CLOCK_BOOTTIME. Raises OSError."""
         self._now = max(self._now, now)
-        for found in list(self._live.values()):
+        for key, found in list(self._live.items()):
             if found.file is None:
                 if not found.counted and self._now - found.start > _SECOND // 4:
                     self._make(found)
+            elif self._archive.is_gone(found.file):
+                self._archive.leave(found.file)
+                self._live[key] = self._anew(found)
             elif found.kept_back and self._now - found.noted > found.pause:
                 self._note(found)
         unfinished, self._unfinished = self._unfinished, []
@@ -150,7 +162,8 @@ class Recorder:
             self._finish(found, state)
         self._live.clear()
         self.tick(self._now)
-        session.unlock(self._directory, self._identity)
+        with suppress(OSError):  # a file system that cannot be written to any more
+            session.unlock(self._directory, self._identity)
         self._tally.close()
         os.close(self._lock)
         os.close(self._directory)
@@ -217,6 +230,13 @@ class Recorder:
             own["late"] = 1  # its beginning was not seen
         return cast.Header(timestamp=wall // _SECOND, title=f"{record.name} pts/{event.terminal}", own=own)
 
+    def _anew(self, found: Recording) -> Recording:
+        """A session whose file somebody has removed, in another file from now on."""
+        start, wall = self._now, time.time_ns()
+        own = {**found.header.own, **found.who, "id": os.urandom(4).hex(), "start": start, "wall": wall, "late": 1}
+        header = cast.Header(found.header.width, found.header.height, wall // _SECOND, found.header.title, own=own)
+        return Recording(header, self._budget(), self._lost)
+
     def _make(self, found: Recording) -> str:
         """Give a session its file: "", or why it gets none."""
         own = found.header.own
@@ -249,8 +269,8 @@ class Recorder:
         match = _SIZE.fullmatch(event.data)
         if not match or 0 in (int(match.group(1)), int(match.group(2))):
             return  # no window: nothing that can be played
+        found.header.width, found.header.height = int(match.group(1)), int(match.group(2))
         if found.file is None:
-            found.header.width, found.header.height = int(match.group(1)), int(match.group(2))
             return
         self._line(found, event, cast.RESIZE, event.data.decode())
 

@@ -14,13 +14,14 @@ import os
 import struct
 from contextlib import suppress
 
-from jailng.core import index
+from jailng.core import index, registry
 from jailng.errors import JailError, explain
 from jailng.linux import bpf, bpfmap, cgroup, content, ringbuffer, tracing
 from jailng.observe import functionexit, ringrecord, sysexit
 from jailng.observe.offsets import Offsets
 
 DIRECTORY = f"{index.DIRECTORY}/posts"
+SOCKET = ".tty"  # after a jid: where those who watch that jail ask
 _FORM = 1  # of the maps and of what is in them: the name of the file says it
 _FILE = f"{DIRECTORY}/terminals.{_FORM}"
 _ALL = "jailng"  # the cgroup of all jails
@@ -58,6 +59,12 @@ class Shared:
             flags = bpfmap.ANY if own else bpfmap.NOEXIST
             self.maps["devs"].put(_ID.pack(kernel_device(dev)), _ID.pack(jail), flags)
 
+    def release(self, dev: int, jail: int) -> None:
+        """A devpts is no jail's any more, if it was that one's."""
+        key = _ID.pack(kernel_device(dev))
+        if self.maps["devs"].get(key) == _ID.pack(jail):
+            self.maps["devs"].drop(key)
+
     def follow(self, pid: int) -> None:
         """A process of the host's holds a master of a watched jail's."""
         with suppress(OSError):
@@ -75,14 +82,18 @@ class Shared:
     def leave(self, jail: int) -> None:
         """The jail is not watched any more. The last one takes the file away."""
         with _Lock():
-            self.maps["rings"].drop(_ID.pack(jail))
-            for key in self.maps["devs"].keys():  # noqa: SIM118
-                if self.maps["devs"].get(key) == _ID.pack(jail):
-                    self.maps["devs"].drop(key)
-            self.maps["counts"].drop(_ID.pack(jail))
+            self.forget_jail(_ID.pack(jail))
             if not self.maps["rings"].keys():
                 with suppress(FileNotFoundError):
                     os.unlink(_FILE)
+
+    def forget_jail(self, jail: bytes) -> None:
+        """Have nothing of that jail in the maps any more."""
+        self.maps["rings"].drop(jail)
+        for key in self.maps["devs"].keys():  # noqa: SIM118
+            if self.maps["devs"].get(key) == jail:
+                self.maps["devs"].drop(key)
+        self.maps["counts"].drop(jail)
 
 
 class _Lock:
@@ -102,7 +113,26 @@ def attached() -> Shared:
     with _Lock():
         found = _taken_over() or _made()
         _configure(found)
+        _clear(found)
         return found
+
+
+def _clear(found: Shared) -> None:
+    """Take away what posts that were killed have left of jails that are gone."""
+    jids = registry.jids()
+    for name in os.listdir(DIRECTORY):
+        number = name.removesuffix(SOCKET)
+        if number != name and number.isdigit() and int(number) not in jids:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{DIRECTORY}/{name}")
+    known = found.maps["rings"].keys()
+    if known:
+        current = set()
+        for record in registry.records():
+            with suppress(OSError):
+                current.add(_ID.pack(cgroup.number(record.cgroup)))
+        for jail in set(known) - current:
+            found.forget_jail(jail)
 
 
 def kernel_device(dev: int) -> int:

@@ -15,13 +15,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jailng.core import registry
+from jailng.errors import JailError, explain
+from jailng.limits import syslog
 from jailng.linux import cgroup, processid, ringbuffer
-from jailng.observe import event, post, posts, shared, store, watchers
+from jailng.observe import event, post, posts, ptys, shared, store, watchers
 from jailng.observe.budget import Options
 from jailng.observe.event import Event
 from jailng.observe.recorder import Recorder  # whether or not it is wanted now: docs/decisions/0030-posts.md
 from jailng.observe.tracker import Tracker
 from jailng.params import watch
+from jailng.params.values import visible
 
 if TYPE_CHECKING:
     from jailng.core.registry import Record
@@ -33,6 +36,7 @@ _AT_ONCE = 4096  # records between two looks at everything else
 _TICK = 1.0  # seconds
 _SOON = 0.02
 _GROWING = 5.0  # in which a jail that is made has its terminals
+_LETTING_GO = 5.0  # between two looks at which of them are gone
 _DEATHS = 2  # of workers at the same record, which is then left out
 _LAST = 3.0  # seconds for a relay; one whose user does not read may have more
 _PATIENCE = 10.0  # for the first watcher, where nothing is recorded
@@ -41,11 +45,15 @@ _PATIENCE = 10.0  # for the first watcher, where nothing is recorded
 class Held:
     """What outlives a worker."""
 
-    def __init__(self, found: shared.Shared, jail: int, ring: int, listens: socket.socket, told: memoryview) -> None:
+    def __init__(
+        self, name: str, found: shared.Shared, jail: int, ring: int, listens: socket.socket, told: memoryview
+    ) -> None:
         """``told``: lost records that were told of, where the last worker began to read, how many have died there.
 
         The last is 1 as soon as there was a worker: what happens from then on is in the ring, whoever reads it.
+        ``name`` is that of the recordings' place, which stays where it is when the jail is renamed.
         """
+        self.name = name
         self.shared = found
         self.jail = jail
         self.ring = ring
@@ -59,7 +67,8 @@ def hold(record: Record) -> Held:
     jail = cgroup.number(record.cgroup)
     ring = ringbuffer.create(_RING)
     found.watch(jail, ring.fd)
-    return Held(found, jail, ring.fd, watchers.listening(record.jid), memoryview(mmap.mmap(-1, 32)).cast("Q"))
+    told = memoryview(mmap.mmap(-1, 32)).cast("Q")
+    return Held(record.name, found, jail, ring.fd, watchers.listening(record.jid), told)
 
 
 def work(duty: Duty, held: Held) -> None:
@@ -78,8 +87,10 @@ class _Work:
         self.tracker = Tracker(held.shared, held.jail, duty.record.cgroup, held.told, self._tell)
         self.recorder: Recorder | None = None
         self.wanted = True
-        self.begun = time.monotonic()
+        self.begun = self._let_go_at = time.monotonic()
         self.ticked = 0.0
+        self._failing = ""  # why nothing can be recorded
+        self._missed = 0  # events since then
 
     def serve(self) -> None:
         duty, tracker = self.duty, self.tracker
@@ -117,6 +128,7 @@ class _Work:
                 self._answer(watcher, words)
             tracker.look()
             self._tick()
+            self._let_go()
             if duty.init in ready:
                 self._hear_out()
                 tracker.end_all()
@@ -164,6 +176,15 @@ class _Work:
             if record is not None and not processid.is_alive(record.posts.get("tty", "")):
                 self._take_in(record, going_on)
 
+    def _let_go(self) -> None:
+        """Of the terminals of jails in this one that have ended."""
+        now = time.monotonic()
+        if len(self.tracker.devs) < 2 or now - self._let_go_at < _LETTING_GO:
+            return
+        self._let_go_at = now
+        below = [record.init_pid for record in registry.below(self.duty.record.name) if record.alive()]
+        self.tracker.let_go([ptys.present(pid)[0] for pid in below])
+
     def _take_in(self, record: Record | None, going_on: Iterable[tuple[int, int]] = ()) -> None:
         if record is None or not record.alive():
             return
@@ -190,21 +211,38 @@ class _Work:
     def _tell(self, one: Event) -> None:
         if self.recorder is not None:
             self.recorder.take(one)
+        elif self._failing:
+            self._missed += 1
         self.watchers.tell(one)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if self.recorder is not None and now - self.ticked >= _TICK:
-            self.ticked = now
+        if now - self.ticked < _TICK:
+            return
+        self.ticked = now
+        if self.recorder is not None:
             self.recorder.tick(event.now())
+            if self.recorder.uprooted:  # somebody has removed all that is kept
+                self.recorder.close()
+                self.recorder = None
+                self._refresh()
+        elif self._failing:
+            self._refresh()
 
     def _refresh(self) -> None:
         """Record, or do not, as the jail's parameters say."""
         self.wanted = self.duty.refresh()
         asked = watch.of(self.duty.record.params, "tty") if self.wanted else None
         if asked is not None:
-            self._record(Options(**asked.options))
-        elif self.recorder is not None and not self.duty.ended():
+            try:
+                self._record(Options(**asked.options))
+            except (JailError, OSError) as error:
+                if self.duty.awaited:
+                    raise
+                self._fail(explain(error))
+            return
+        self._failing = ""
+        if self.recorder is not None and not self.duty.ended():
             self.recorder.close("stopped")
             self.recorder = None
             self.begun = -_PATIENCE  # a first watcher is not awaited: there may be a post of an outer jail's
@@ -214,10 +252,19 @@ class _Work:
         if self.recorder is not None:
             self.recorder.limit(options)
             return
-        directory = store.directory(self.duty.record.name, "sessions")
+        directory = store.directory(self.held.name, "sessions")
         self.recorder = Recorder(self.duty.record, str(directory), options)
+        if self._missed:
+            self.recorder.take(Event(event.now(), event.DROPPED, count=self._missed))
+        self._failing, self._missed = "", 0
         for session in self.tracker.sessions.values():
             self.recorder.take(session.start)
+
+    def _fail(self, why: str) -> None:
+        """Those who watch go on, and it is tried again."""
+        if not self._failing:
+            syslog.tell(f"jail {visible(self.duty.record.name)}: tty: {visible(why)}")
+        self._failing = why
 
     def _may_leave(self) -> bool:
         """Whether nobody wants to know anything."""
@@ -252,7 +299,7 @@ class _Work:
             os.unlink(watchers.place(self.duty.record.jid))
         self.held.shared.leave(self.held.jail)
         if not self.duty.ended():
-            posts.made(self.duty.record)  # from now on it is seen by that of the jail that it is in
+            posts.left(self.duty.record)  # from now on it is seen by that of the jail that it is in
 
 
 def _peer(watcher: Watcher) -> int:

@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -59,6 +59,7 @@ class Tracker:
         self.sessions: dict[tuple[int, int], Session] = {}
         self.notify = inotify.Watcher()
         self.devs: dict[int, int] = {}  # st_dev of a devpts: a descriptor of it
+        self._own = -1  # the jail's, among them
         self._watches: dict[int, int] = {}  # of inotify: st_dev
         self._cgroup = self.notify.add(f"/proc/self/fd/{cgroup.unified_root()}/{path}/members", inotify.IN_CREATE)
         self.grown = 0.0  # of time.monotonic(): when a jail was last made in this one
@@ -75,6 +76,8 @@ class Tracker:
         if devpts < 0:
             return None
         dev = os.fstat(devpts).st_dev
+        if own:
+            self._own = dev
         if dev in self.devs:
             os.close(devpts)
             self.shared.claim(dev, self.jail, own)  # a post of that jail's own may have had it meanwhile
@@ -83,6 +86,17 @@ class Tracker:
         self._watches[self.notify.add(f"/proc/self/fd/{devpts}", _WATCHED)] = dev
         self.shared.claim(dev, self.jail, own)
         return dev
+
+    def let_go(self, seen: Collection[int]) -> None:
+        """Of the devpts, but for the jail's own and those that are ``seen`` in jails, that have no terminal left.
+
+        A descriptor keeps one in the kernel, and of all that are claimed there the machine has room for so many.
+        """
+        kept = {self._own, *seen, *[dev for dev, _ in self.sessions]}
+        for dev in set(self.devs) - kept:
+            os.close(self.devs.pop(dev))
+            self.shared.release(dev, self.jail)
+        self._watches = {watch: dev for watch, dev in self._watches.items() if dev in self.devs}
 
     def take_up(self, dev: int, going_on: Iterable[tuple[int, int]] = ()) -> None:
         """The terminals that are open already: they begin now, but for those that are going on."""
@@ -183,7 +197,8 @@ class Tracker:
         changed, overflown = self.notify.read()
         if any(watch == self._cgroup and name.isdecimal() for watch, name, _ in changed):
             self.grown = time.monotonic()
-        gone = [(self._watches[watch], name) for watch, name, mask in changed if mask & inotify.IN_DELETE]
+        known = self._watches
+        gone = [(known[watch], name) for watch, name, mask in changed if mask & inotify.IN_DELETE and watch in known]
         for dev, name in dict.fromkeys(gone):
             if name.isdecimal() and (dev, int(name)) in self.sessions and not self._is_there(dev, int(name)):
                 self.end(dev, int(name))

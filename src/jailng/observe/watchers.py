@@ -34,7 +34,7 @@ HEARD = b"."
 
 def place(jid: int) -> str:
     """Where the post of a jail listens."""
-    return f"{shared.DIRECTORY}/{jid}.tty"
+    return f"{shared.DIRECTORY}/{jid}{shared.SOCKET}"
 
 
 def listening(jid: int) -> socket.socket:
