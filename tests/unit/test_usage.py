@@ -178,7 +178,7 @@ def messages(command: str) -> list[str]:
 def _letters(text: str) -> int:
     for error in STRERRORS:
         text = text.replace(error, "")
-    return sum(char.isalnum() for char in re.sub(r"\b(?:[A-Z]|CMD|USER|DIR|why)\b", "", text))
+    return sum(char.isalnum() for char in re.sub(r"\b(?:[A-Z]|CMD|USER|DIR|why|mount\.\w+)\b", "", text))
 
 
 def is_said(message: str) -> bool:
