@@ -13,8 +13,8 @@ from jailng.core import hostpath, reach, rootfs
 from jailng.core.apart import apart
 from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
+from jailng.linux import filekind, mountfd
 from jailng.linux import mount as m
-from jailng.linux import mountfd
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -62,7 +62,6 @@ _ATTRIBUTES = {
 }
 _TMPFS = {"size": "size", "inodes": "nr_inodes", "nr_inodes": "nr_inodes", "mode": "mode", "uid": "uid", "gid": "gid"}
 _OTHER_CALLS = frozenset("bind rbind move remount private shared slave unbindable rprivate rshared rslave".split())
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 class Place:
@@ -192,7 +191,7 @@ def guard(entry: Entry, source: int, path: str, lenient: bool) -> str:
     A set-uid file that a jailed root makes is set-uid on the host's disk, whatever uids the jail has.
     """
     here = source
-    if posix.fstat(source).st_mode & _S_IFMT != _S_IFDIR:
+    if filekind.of(posix.fstat(source)) != filekind.DIRECTORY:
         here = posix.open(_real(source).rpartition("/")[0] or "/", m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     status, top = posix.fstat(here), posix.stat("/")
     reached = reach.reachable(here, path, here == source) or (status.st_ino, status.st_dev) == (top.st_ino, top.st_dev)

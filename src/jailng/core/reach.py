@@ -10,13 +10,13 @@ import posix
 
 from jailng.core import rootfs
 from jailng.errors import JailError
+from jailng.linux import filekind
 from jailng.linux import mount as m
 from jailng.linux.libc import SHORTAGES
 from jailng.params.values import visible
 
 # Directories that every user of the host needs.
 _EVERYBODYS = frozenset(["", *"bin etc home lib media mnt opt proc run sbin srv sys tmp usr var".split()])
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def reachable(root: int, path: str, inside: bool = True, above: str = "") -> str:
@@ -133,7 +133,7 @@ def _open(path: str, found: list[tuple[bytes, bool]], above: str = "") -> list[s
             there = posix.stat(above + door)
             if whole and (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
                 continue
-            inside = there.st_mode & _S_IFMT == _S_IFDIR
+            inside = filekind.of(there) == filekind.DIRECTORY
             directory = door if inside else door.rpartition("/")[0] or "/"
             fd = posix.open(above + directory, m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except OSError as error:

@@ -6,7 +6,7 @@ session it is in, ``execlineage`` finds out.
 
 from __future__ import annotations
 
-from jailng.linux import bpf
+from jailng.linux import bpf, filekind
 from jailng.linux.bpf import FRAME, R0, R1, R2, R3, R6, R7, R8, R9
 from jailng.observe.execlineage import KEY, Maps, descend, end, find_jail, mark, tell
 from jailng.observe.execrecord import (
@@ -57,7 +57,6 @@ _GENERATIONS, _DESCRIPTORS = 7, 16
 _ONE, _TWO, _THREE, _CHAIN = -32, -40, -48, -56
 
 _TCP, _INET, _INET6, _ESTABLISHED, _CLOSE_WAIT = 6, 2, 10, 1, 8
-_S_IFSOCK = 0xC000
 _SESSION = 8 * 3  # PIDTYPE_SID, of the pids in struct signal_struct
 
 
@@ -184,7 +183,7 @@ def _look_at(code: Trace, at: Offsets, generation: int, last: str) -> None:
     code.hop(R1, R7, at["file", "f_inode"])
     code.hop(R1, R1, at["inode", "i_mode"], 2)
     code.mask(R1, 0xF000)
-    code.jump_unless(R1, _S_IFSOCK, following)
+    code.jump_unless(R1, filekind.SOCKET, following)
     code.hop(R7, R7, at["file", "private_data"])
     code.hop(R7, R7, at["socket", "sk"])
     code.hop(R1, R7, at["sock", "sk_protocol"], 2)
