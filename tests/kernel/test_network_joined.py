@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Departures, Namespace, attach, client, host_addresses, ip, run, server
+from tests.kernel.networks import Departures, Namespace, attach, client, host_addresses, ip, run, server, settle
 
 
 class Start(Protocol):
@@ -28,6 +28,7 @@ _SERVE = "sh -c 'nc -ll -p {0} -e hostname </dev/null >/dev/null 2>&1 & until ne
 def lan() -> Iterator[Namespace]:
     with attach("ep0", ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64")) as made:
         ip(f"address add {FOUR}/24 broadcast + dev ep0", f"address add {SIX}/64 dev ep0 nodad")
+        settle("ep0")
         yield made
 
 
