@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from jailng.core import firewall
 from jailng.ctl import diagnosis, netkernel
+from jailng.linux import rtnetlink
+from jailng.linux.netlink import Netlink
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, attach, ip, run, set_switch, settle, switch
 from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
@@ -245,7 +248,8 @@ def test_an_alias_that_somebody_took_away(cell: str, doctor: Doctor) -> None:
 
 
 def test_a_proxy_and_a_route_that_somebody_took_away(cell: str, doctor: Doctor, jail: Command) -> None:
-    ip(f"neighbour delete proxy {FOUR} dev ep0")
+    with Netlink() as netlink:  # ip(8) takes none away that is of no interface
+        netlink.batch([rtnetlink.delete_proxy(0, socket.inet_aton(FOUR))])
     (found,) = doctor.findings("addresses")
     assert found["what"] == f'jail "cell": nobody answers for {FOUR} on ep0'
     doctor.mend(found)

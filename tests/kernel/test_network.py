@@ -110,6 +110,32 @@ def test_a_cable_that_is_pulled_out_and_put_back(lan: Namespace, jail: Jail, ver
     assert _exchange(lan.listen(LAN[version], 81), jail.connect(LAN[version], 81)) == JAIL[version]
 
 
+@pytest.mark.parametrize("lost", ["link", "addresses"])
+def test_an_interface_that_is_taken_down_or_loses_its_addresses(lan: Namespace, jail: Jail, lost: str) -> None:
+    """The kernel then forgets for whom the host answers on that interface."""
+    if lost == "link":
+        ip("link set ep0 down", "link set ep0 up")
+    else:  # as DHCP does with another lease
+        run("ip", "-4", "address", "flush", "dev", "ep0")
+        ip("address add 198.51.100.7/24 dev ep0")
+    lan.run("ip", "neighbour", "flush", "dev", "ep0")
+    assert _exchange(jail.listen(JAIL[4]), lan.connect(JAIL[4])) == LAN[4]
+
+
+def test_a_host_that_answers_for_what_an_interface_has_alone(lan: Namespace) -> None:
+    """So it is with the addresses of jails: not on another interface, though the host routes there."""
+    set_switch("ipv4/conf/all/arp_ignore", "1")
+    made, departures = Jail(), Departures()
+    link = made.set_up(7, JAIL[4])
+    shown = run("ip", "neighbour", "show", "proxy")
+    undo(link)
+    made.end()
+    departures.wait("jng7")
+    set_switch("ipv4/conf/all/arp_ignore", "0")
+    assert f"{JAIL[4]} dev ep0 proxy" in shown
+    assert JAIL[4] not in run("ip", "neighbour", "show", "proxy")
+
+
 @both
 def test_host_reaches_jail_from_its_own_address(jail: Jail, version: int) -> None:
     listener = jail.listen(JAIL[version])

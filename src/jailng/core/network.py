@@ -5,7 +5,7 @@ Host                                              Jail
   jng7                                              default via 169.254.1.1 dev ep0 onlink
   192.0.2.10 dev jng7 table local (first)           169.254.1.1 lladdr JNG7 permanent
   192.0.2.10 lladdr EP0 dev jng7 permanent
-  192.0.2.10 proxy dev ep0
+  192.0.2.10 proxy
 
 ``survey`` decides everything and touches nothing; ``host_side`` and ``inside`` carry it out. When the namespace dies
 the kernel takes jng7 and with it the routes, so that the host answers on the address again; what else there is to undo
@@ -91,8 +91,9 @@ def _lead_to(netlink: Netlink, end: End) -> None:
     messages = [rt.set_link(index, ipv4=conf, ipv6_silent=_has_ipv6())]
     if any(place.source == GATEWAY[6] for place in end.addresses):
         messages += [rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD), rt.new_local(index, GATEWAY[6])]
+    anywhere = bool(end.of(4)) and not firewall.read_switch("ipv4/conf/all/arp_ignore")
     for place in end.addresses:
-        messages += _lead(end, place, index)
+        messages += _lead(end, place, index, anywhere)
     try:
         netlink.batch(messages)
     except OSError as error:
@@ -151,11 +152,15 @@ def _check_left(name: str) -> None:
             raise JailError(f'{name} is the interface of jail "{record.name}", which has joined it: take another jid')
 
 
-def _lead(end: End, place: Place, index: int) -> list[Message]:
+def _lead(end: End, place: Place, index: int, anywhere: bool) -> list[Message]:
+    """``anywhere``: the host answers ARP for an address of its own by whatever interface it is asked."""
     messages = [rt.new_neighbour(index, place.packed, end.mac)]
     messages += [route.prepended() for route in _routes(place.packed, index, place.source)]
     if place.interface:
-        messages.append(rt.new_proxy(place.index, place.packed, PROTOCOL))
+        # For a jail's, then, too. Of one that it answers for on an interface the kernel forgets that when the interface
+        # is taken down, or loses the last of its addresses.
+        where = 0 if anywhere and place.family == 4 else place.index
+        messages.append(rt.new_proxy(where, place.packed, PROTOCOL))
     return messages
 
 
@@ -265,9 +270,9 @@ def _lead_back(jid: int, link: str, carried: list[str]) -> None:
             continue
         if index:
             messages += [route.deleted() for route in _routes(packed, index)]
-        proxied = netdevice.index(interface)
-        if proxied and not others:
-            messages.append(rt.delete_proxy(proxied, packed))
+        if interface and not others:
+            where = {netdevice.index(interface), 0} if len(packed) == 4 else {netdevice.index(interface)} - {0}
+            messages += [rt.delete_proxy(proxied, packed) for proxied in sorted(where)]
     if messages:
         with Netlink() as netlink:
             netlink.batch(messages, ignored=GONE)

@@ -55,7 +55,7 @@ def _check_way(
         if not index:
             yield Finding(f'jail "{jail.name}": the interface {interface}, which had {address}, is gone', again)
             continue
-        if (index, packed) not in proxies:
+        if not proxies & {(index, packed), (0, packed)}:
             yield Finding(
                 f'jail "{jail.name}": nobody answers for {address} on {interface}',
                 (f"ip neighbour add proxy {address} dev {interface} nud permanent",),

@@ -386,7 +386,8 @@ def new_neighbour(index: int, address: bytes, mac: bytes) -> Message:
 def new_proxy(index: int, address: bytes, protocol: int) -> Message:
     """Answer for ``address`` on that link: ARP where its route leaves by another interface and forwarding is on.
 
-    Permanent: else it is gone when the link has lost its carrier for a moment.
+    Of IPv4 the link may be 0: on whatever link one asks. It is permanent, as else it is gone when the link has lost its
+    carrier for a moment.
     """
     body = _neighbour(index, address, _NUD_PERMANENT, _NTF_PROXY) + attribute(_NDA_PROTOCOL, bytes([protocol]))
     return _RTM_NEWNEIGH, NLM_F_CREATE, body
