@@ -95,6 +95,31 @@ def test_a_jail_made_since_stays_in_the_index(jail: Command, small_root: Path, m
     assert jail("-r", "a").returncode == 0
 
 
+_LATE = """
+import sys
+sys.path.append(sys.argv[1])
+from jailng.cli import jail
+from jailng.core import registry
+find, found = registry.find, [registry.load(7)]
+registry.find = lambda text: found.pop() if found else find(text)
+sys.exit(jail.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("letters", ["-cm", "-rc", "-cmr"])
+def test_a_jail_that_ends_when_it_has_just_been_found(
+    checkout: Path, jail: Command, jls: Command, small_root: Path, letters: str
+) -> None:
+    """Whoever says what there shall be, and not what shall happen, makes one."""
+    words = ("name=a", f"path={small_root}", "persist")
+    _end(_made(jail, *words, "jid=7"))
+    argv = [sys.executable, "-c", _LATE, str(checkout / "src"), letters, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jls("name").stdout == "a\n"
+    assert jail("-r", "a").returncode == 0
+
+
 # Names
 
 

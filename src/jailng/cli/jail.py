@@ -15,6 +15,7 @@ from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from jailng.core.registry import Record
@@ -264,12 +265,28 @@ def _from_command_line(options: Options, params: Parameters) -> int:
     life.spell_path(params, there)
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
         empty_jid_file(options)
-        _standing().modify(options, there, params)
-        return 0
-    if not options.has("r"):
+        done = _is_done(there, lambda: _standing().modify(options, there, params))
+        if done:
+            return 0
+    elif not options.has("r"):
         raise JailError(f'"{printing.visible(wanted)}" already exists')
-    _standing().make_way(options, there, params)
+    else:
+        done = _is_done(there, lambda: _standing().make_way(options, there, params))
+    if not done and not options.has("c"):
+        raise JailError(f'"{printing.visible(wanted)}" not found')
     return create(options, params)
+
+
+def _is_done(there: Record, work: Callable[[], None]) -> bool:
+    """Do something to a jail; False if it has ended since it was found. Raises JailError."""
+    name = there.name
+    try:
+        work()
+    except JailError as error:
+        if str(error) != f'"{name}" not found':
+            raise
+        return False
+    return True
 
 
 def voice_of(options: Options) -> Voice:
