@@ -57,7 +57,11 @@ def run(command: str, file: int = -1) -> NoReturn:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:  # by the caller: of no child could be heard how it ended
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    file = _occupy(file)
+    try:
+        file = _occupy(file)
+    except OSError as error:  # there is no /dev/null
+        posix.write(2, f"{command}: /dev/null: {error.strerror}\n".encode())
+        posix._exit(1)
     if file >= 0 and sys.pycache_prefix is None:
         _load_built_in()
     import gc

@@ -275,6 +275,14 @@ def test_streams_that_are_not_there(checkout: Path, conf: Write, jail: Command, 
         assert jls("name").stdout.split() == (["a", "b"] if words == "-c" else [])
 
 
+@pytest.mark.parametrize("words", ["jail -c name=a path=/ persist", "jls", "jexec a true", "jailctl list"])
+def test_nothing_to_put_in_place_of_a_stream(checkout: Path, tmp_path: Path, words: str) -> None:
+    (tmp_path / "dev").mkdir()
+    line = f"mount --bind {tmp_path}/dev /dev && exec {checkout}/bin/{words} <&-"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, f"{words.split()[0]}: /dev/null: No such file or directory\n")
+
+
 def test_a_reader_that_has_gone(checkout: Path, conf: Write, jail: Command, jls: Command) -> None:
     path = conf(" ".join(f"j{number} {{ }}" for number in range(20)))
     subprocess.run(["sh", "-c", f"{checkout}/bin/jail -v -f {path} -c | head -n 1"], capture_output=True, check=True)

@@ -91,7 +91,11 @@ def run() -> None:
     if sys.argv[1:2] not in [[verb] for verb in _WHOLE]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by the caller, it would hide how a child has ended
-    _occupy()
+    try:
+        _occupy()
+    except OSError as error:  # there is no /dev/null
+        os.write(2, f"jailctl: {os.devnull}: {error.strerror}\n".encode())
+        os._exit(1)
     status = main(sys.argv[1:])
     try:
         sys.stdout.flush()
