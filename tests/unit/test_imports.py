@@ -25,7 +25,8 @@ _LIST = """
     jailng.params jailng.params.values jailng.core jailng.core.index jailng.core.registry jailng.cli
 """
 _MAKE_OR_ENTER = f"""{_LIST}
-    jailng.linux.caps jailng.linux.cgroup jailng.linux.controller jailng.linux.landlock jailng.linux.mount
+    jailng.linux.caps jailng.linux.cgroup jailng.linux.controller jailng.linux.filekind jailng.linux.landlock
+    jailng.linux.mount
     jailng.params.model jailng.params.table
     jailng.core.confinement jailng.core.jailinit jailng.core.privileges jailng.core.process jailng.core.program
     jailng.engine jailng.engine.command
@@ -42,7 +43,7 @@ LOADED = {
         jailng.engine.plan""",  # the last for --plan
     "jls": f"{_LIST} jailng.core.get jailng.cli.jls",
     "jexec": f"""{_MAKE_OR_ENTER}
-        jailng.linux.filekind jailng.linux.signals jailng.core.attach jailng.core.stdio jailng.core.waiting
+        jailng.linux.signals jailng.core.attach jailng.core.stdio jailng.core.waiting
         jailng.engine.inside jailng.cli.jexec""",
 }
 
