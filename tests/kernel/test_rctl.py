@@ -304,6 +304,26 @@ def test_a_rule_about_the_disk_that_was_there_first(rctl: Command, jail: Command
     assert "tmpfs has no quotas of projects" in refused.stderr
 
 
+def test_whose_a_limit_is_that_cannot_be(rctl: Command, jail: Command, small_root: Path) -> None:
+    """Nobody who has no ng.limits is told of them."""
+    assert lines(rctl("-a", "jail:cell:nshm:deny=5")) == []
+    words = (
+        "jid=7",
+        "name=cell",
+        f"path={small_root}",
+        "persist",
+        "sysvshm=inherit",
+        "sysvsem=inherit",
+        "sysvmsg=inherit",
+    )
+    why = "nshm: the jail has the host's System V IPC (sysvshm=inherit)"
+    refused = jail("-c", *words)
+    assert (refused.returncode, refused.stderr) == (1, f"jail: rctl(8) has rules for cell: {why}\n")
+    lenient = jail("-c", *words, "ng.lenient")
+    assert (lenient.returncode, lenient.stderr) == (0, f"jail: rctl(8) has rules for cell: {why}\n")
+    assert jail("-r", "cell").returncode == 0
+
+
 def test_what_the_jail_has_of_its_own_counts(rctl: Command, make: Command) -> None:
     """With cgroup v1, swap is limited together with memory."""
     make("persist", "ng.limits=memoryuse:deny=64M")

@@ -14,6 +14,7 @@ from jailng.linux import cgroup, controller, gathering
 from jailng.linux.libc import EBUSY, EINVAL
 from jailng.params import limit as limits_of
 from jailng.params.model import SYSV
+from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class SetLimits(Operation):
             set_limits(self.record, self.limits, before=[])
         except JailError as error:
             if not self.lenient:
-                raise JailError(f"ng.limits: {error}") from None
+                raise JailError(self._told(error)) from None
             self._apply_each()
         self.record.append(["limited"])
 
@@ -65,7 +66,12 @@ class SetLimits(Operation):
                 set_limits(self.record, [*applied, limit], before=applied)
                 applied.append(limit)
             except JailError as error:
-                self.refused.append(f"ng.limits: {error}")
+                self.refused.append(self._told(error))
+
+    def _told(self, error: JailError) -> str:
+        if self.record.params.get("ng.limits"):
+            return f"ng.limits: {error}"
+        return f"rctl(8) has rules for {visible(self.record.name)}: {error}"
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

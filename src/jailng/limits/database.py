@@ -59,6 +59,9 @@ def change(changed: Callable[[list[Rule]], list[Rule]]) -> list[Rule]:
             rest = text.encode("utf-8", "surrogateescape")
             while rest:
                 rest = rest[posix.write(fd, rest) :]
+        except OSError:
+            posix.unlink(f"{RULES}.new")
+            raise
         finally:
             posix.close(fd)
         if after:
