@@ -99,7 +99,7 @@ def test_inherited_network(campaign: Campaign, words: list[str]) -> None:
 def test_a_broker(campaign: Campaign, words: list[str]) -> None:
     assert campaign.run("jail", *words, "children.max=2").returncode == 0  # copies the package for jails, once
     assert campaign.run("jail", "-r", "a").returncode == 0
-    campaign.again()
+    campaign.nothing_remains("the first")
     campaign.creation(*words, "children.max=2")
 
 
