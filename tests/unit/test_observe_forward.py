@@ -36,12 +36,18 @@ def test_a_line_of_the_guest_s() -> None:
 
 
 def test_what_the_kernel_tells_comes_as_it_stands_in_the_log() -> None:
-    line = made("exec", {"pid": 4, "path": "/bin/sh"})
-    found = FRAME.fullmatch(framed(line, "host"))
-    assert found is not None
-    assert found[2] == b"109"
-    assert found[9] == line
-    assert json.loads(found[9])["path"] == "/bin/sh"
+    longest = {
+        "path": "/" + "\udcff" * 2047,
+        "argv": ["\udcff" * 4095],
+        "name": "\udcff" * 1023,
+    }  # as execprogram has it
+    for said in ({"path": "/bin/sh"}, longest):
+        line = made("exec", {"pid": 4, **said})
+        found = FRAME.fullmatch(framed(line, "host"))
+        assert found is not None
+        assert found[2] == b"109"
+        assert found[9] == line
+        assert json.loads(found[9])["path"][0] == "/"
 
 
 _ANY = st.text(st.characters(exclude_categories=()), max_size=40)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _ID = "jailng@32473"  # the number that RFC 5612 has for those who have none
 _AUDIT, _NOTICE, _WARNING = 13, 5, 4
 _WARNINGS = ("dropped", "resumed", "socket")
-_LONGEST = 1 << 15  # bytes of what follows the header
+_LONGEST = 1 << 15  # bytes of what a guest says
 _SIOCOUTQ = 0x5411
 _SECONDS = 10.0  # to connect in, and to write in
 _DEAD = 30000  # milliseconds without an acknowledgement
@@ -73,7 +73,8 @@ def framed(line: bytes, host: str) -> bytes:
             f"[{data}]",
         ]
     )
-    message = header.encode() + b" \xef\xbb\xbf" + text.encode("utf-8", "backslashreplace")[:_LONGEST]
+    content = text.encode("utf-8", "backslashreplace")  # a line as it is in the log is whole, or proves nothing
+    message = header.encode() + b" \xef\xbb\xbf" + (content[:_LONGEST] if is_guests else content)
     return b"%d %s" % (len(message), message)
 
 
