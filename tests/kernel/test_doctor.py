@@ -259,6 +259,19 @@ def test_a_proxy_and_a_route_that_somebody_took_away(cell: str, doctor: Doctor, 
     assert found["what"] == f'jail "cell": {FOUR} leads to lo, and not to {_interface()}'
 
 
+def test_a_network_that_went_with_the_interface(jail: Command, small_root: Path, doctor: Doctor) -> None:
+    """Its route has the first address as its source, and the kernel makes none while that is in a jail."""
+    with attach("ep5", ("203.0.113.10/24",), ("203.0.113.2/24", "2001:db8:5::2/64")):
+        assert jail("-c", "name=first", f"path={small_root}", "ip4.addr=203.0.113.10", "persist").returncode == 0
+        assert doctor.findings("addresses", 0) == []
+        ip("link set ep5 down", "link set ep5 up")
+        (found,) = doctor.findings("addresses", 0)
+        assert found["what"].startswith("the host has no route to 203.0.113.0/24, the network of an address of jail")
+        doctor.mend(found)
+        assert doctor.findings("addresses", 0) == []
+        assert jail("-r", "first").returncode == 0
+
+
 def test_an_address_on_no_interface(
     jail: Command, jexec: Command, small_root: Path, doctor: Doctor, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ def check(jails: Jails) -> Iterator[Finding]:
     with Netlink() as netlink:
         proxies = {rt.proxied(body) for family in (4, 6) for _, body in netlink.ask(rt.get_proxies(family))}
         aliases = [rt.Address.read(body) for family in (2, 10) for _, body in netlink.ask(rt.get_addresses(family))]
-        carried = {(found.index, found.packed) for found in aliases}
+        carried = {(found.index, found.packed): found for found in aliases}
         links = {way.link for jail in jails.running for way in jail.ways}
         for jail in jails.running:
             for address in jail.nowhere:
@@ -37,7 +37,7 @@ def _check_way(
     way: Way,
     links: set[str],
     proxies: set[tuple[int, bytes]],
-    carried: set[tuple[int, bytes]],
+    carried: dict[tuple[int, bytes], rt.Address],
 ) -> Iterator[Finding]:
     again = (f"{jail.again}   # or start it again as it was",)
     if not _index(way.link):
@@ -67,6 +67,29 @@ def _check_way(
                 (f"ip address add {address} dev {interface}",),
                 wrong=False,
             )
+        else:
+            yield from _check_network(netlink, jail, interface, carried[index, packed])
+
+
+def _check_network(netlink: Netlink, jail: Networked, interface: str, found: rt.Address) -> Iterator[Finding]:
+    """Whether the host has its route to the network of an IPv4 address.
+
+    The kernel makes that when the interface comes up, unless it would name as its source an address that is in a jail.
+    """
+    up = rt.Interface(netlink.ask(rt.get_link(found.index))[0][1]).flags & rt.IFF_UP
+    if len(found.packed) != 4 or found.prefix > 30 or found.flags & rt.IFA_F_NOPREFIXROUTE or not up:
+        return
+    first = int.from_bytes(found.packed, "big") >> 32 - found.prefix << 32 - found.prefix
+    network = first.to_bytes(4, "big"), found.prefix
+    routes = [rt.Entry(body) for _, body in netlink.ask(rt.get_routes(rt.AF_INET))]
+    if network not in [(route.target, route.bits) for route in routes]:
+        text = f"{socket.inet_ntoa(network[0])}/{found.prefix}"
+        yield Finding(
+            f'the host has no route to {text}, the network of an address of jail "{jail.name}", as after {interface} '
+            "was taken down",
+            (f"ip route add {text} dev {interface} scope link   # and those by way of a gateway there",),
+            wrong=False,
+        )
 
 
 def _leads_to(netlink: Netlink, packed: bytes) -> str:
