@@ -115,6 +115,20 @@ def test_a_file_that_is_included_is_read_as_part_of_the_other(host: Path, quote:
     assert rcjail.Target(Settings({}), "a").file == host / "etc/jail.conf"
 
 
+def test_nobody_else_may_write_what_root_executes(host: Path) -> None:
+    """Whatever the umask; and who may read it is for the administrator to say."""
+    before = os.umask(0)
+    try:
+        rcconf.write("jail_enable", "YES")
+        made = rcconf.FILE.stat().st_mode & 0o777
+        rcconf.FILE.chmod(0o600)
+        rcconf.write("jail_enable", "NO")
+        written = rcobsolete.Obsolete(Settings(_OLD), "www", "www").write(host / "run")
+    finally:
+        os.umask(before)
+    assert (made, rcconf.FILE.stat().st_mode & 0o777, written.stat().st_mode & 0o777) == (0o644, 0o600, 0o644)
+
+
 def test_no_file(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rc.main(["onestart", "a"]) == 1
     told = capsys.readouterr()

@@ -94,5 +94,8 @@ def write(name: str, value: str | None) -> None:
             kept[-1] += "\n"
         kept.insert(ours[0] if ours else len(kept), f'{name}="{value}"\n')
     new = FILE.with_name(f".{FILE.name}.{os.getpid()}")
+    new.touch(0o644)  # whatever the umask: root executes it
+    if FILE.exists():
+        new.chmod(FILE.stat().st_mode & 0o7777)
     new.write_text("".join(kept))
     new.replace(FILE)

@@ -66,6 +66,7 @@ class Obsolete:
         """Make the file for jail(8) there. Raises OSError."""
         place = directory / f"jail.{self.name}.conf"
         new = directory / f".jail.{self.name}.conf.{os.getpid()}"
+        new.touch(0o644)  # whatever the umask: root executes what it says
         new.write_text(self.text())
         new.replace(place)
         return place
