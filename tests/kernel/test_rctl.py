@@ -465,6 +465,19 @@ def test_it_is_logged(
     assert lines(rctl("-l", "jail:cell")) == ["jail:cell:nthr:log=1"]
 
 
+def test_what_was_refused_for_want_of_threads(
+    make: Command, jexec: Command, stage: Stage, syslog: socket.socket
+) -> None:
+    """It is not more processes than another rule allows."""
+    make("persist", _SLEEP, "ng.limits=maxproc:deny=50,nthr:deny=2,maxproc:sigkill=50,nthr:log=2,maxproc:log=0")
+    assert "maxproc:log=0" in syslog.recv(4096).decode()  # it has begun to look
+    sleeping = members(stage)
+    assert "can't fork" in jexec("cell", "/bin/busybox", "sh", "-c", _FORK).stderr
+    assert "nthr:log=2" in syslog.recv(4096).decode()
+    assert jexec("cell", "/bin/busybox", "sleep", "2").returncode == 0
+    assert members(stage) == sleeping
+
+
 def test_what_only_the_jail_s_own_files_tell(make: Command, jexec: Command, syslog: socket.socket) -> None:
     """Its root may mount what keeps whoever looks waiting: a child of the warden's looks."""
     make("persist", "allow.mount", "ng.limits=shmsize:log=4096,maxproc:log=100")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PERIOD = 1.0  # seconds
 _PATIENCE = 1.0
 _TIMES = ("cputime", "wallclock")  # they are counted in whole seconds, the last of which has passed
+_TASKS = ("maxproc", "nthr")  # the kernel has one number for both, and refuses at the smaller
 _MOST_LINES = 10  # that a jail can cause in a second: kern.racct.rctl.log_rate_limit
 
 
@@ -99,7 +100,8 @@ class Warden:
         self._denied = {}
         for one in limits:
             if one.action == "deny":
-                self._denied[one.resource] = min(one.amount, self._denied.get(one.resource, one.amount))
+                for name in _TASKS if one.resource in _TASKS else (one.resource,):
+                    self._denied[name] = min(one.amount, self._denied.get(name, one.amount))
         self._stamp = stamp
 
     def _may_leave(self) -> bool:
