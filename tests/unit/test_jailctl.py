@@ -47,3 +47,18 @@ def test_h_alone_asks_for_the_usage(capfd: pytest.CaptureFixture[str]) -> None:
         assert capfd.readouterr().out == usage(words[0]) + "\n"
     assert main(["sysctl", "-h", "security.jail.jail_max_af_ips"]) == 0
     assert capfd.readouterr().out == "security.jail.jail_max_af_ips: 255\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [("drops", 1), ("log x", 1), ("log verify x", 2), ("packets x", 1), ("replay x", 1), ("sessions", 1)],
+)
+def test_what_is_root_s(
+    words: str, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Others were told that there is nothing, and packets listened to nothing, for ever."""
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    verb = words.split()[0]
+    assert main(words.split()) == status
+    assert capfd.readouterr().err == f"jailctl: {verb}: Operation not permitted\n"
+    assert main([verb, "--help"]) == 0

@@ -174,3 +174,8 @@ def test_numbers(number: int) -> None:
     sign, size = "-" if number < 0 else "", abs(number)
     for text in (f"{sign}{size}", f"{sign}{size:#x}", f"{sign}0{size:o}"):
         assert sysctl._strtol(text) == number
+
+
+def test_names_that_there_are_not_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sysctl.main(["--json", "security.nope", "security.jail.jailed", "jail.nope"]) == 2
+    assert capfd.readouterr().err == "sysctl: unknown oid 'security.nope'\nsysctl: unknown oid 'jail.nope'\n"

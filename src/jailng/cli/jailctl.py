@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -49,6 +50,8 @@ VERBS = {
 _MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name
 # Who stops reading ends the others, as FreeBSD's; these would leave half of something.
 _WHOLE = ("bootstrap", "cp", "export", "import", "restart", "start", "stop")
+# What is kept of jails is root's, and so are their packets: to others there would seem to be nothing.
+_OF_ROOT = ("drops", "log", "packets", "replay", "sessions")
 # The mail's; ``jailctl help`` has all.
 FIRST = """\
 usage: jailctl create [jailname]
@@ -72,6 +75,9 @@ def main(argv: list[str]) -> int:
     if argv[1:2] == ["--help"] or argv[1:] == ["-h"]:  # with more behind it -h is the verb's own: sysctl
         printing.say(verb.USAGE)
         return 0
+    if argv[0] in _OF_ROOT and os.geteuid() != 0:
+        status = 2 if argv[:2] == ["log", "verify"] else 1  # where 1 says that the log is not whole
+        return printing.complain(f"jailctl: {argv[0]}: {os.strerror(errno.EPERM)}", status)
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # the script's doing
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

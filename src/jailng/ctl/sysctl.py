@@ -48,7 +48,7 @@ def _listing(argv: list[str]) -> int:
     call = _Call(letters, None, words)
     chosen = [variable for word in words for variable in call.below(word)] if words else call.variables
     unknown = [word for word in words if not call.below(word)]
-    status = max([0, *[_complain(f"unknown oid '{word}'") for word in unknown]])
+    status = sum([_complain(f"unknown oid '{word}'") for word in unknown])
     rows = [call.fact(variable) for variable in chosen if variable.kind != mib.NODE and call.is_shown(variable)]
     return listing.document({"variables": rows}) or status
 
