@@ -125,7 +125,7 @@ def test_below_one_that_lives(jails: Jails, jail: Command) -> None:
     made = jail("-c", "jid=72", "name=j72", f"path={jails.root}", f"mount=t {jails.target}/sub tmpfs", "persist")
     assert (made.stderr, made.returncode) == ("", 0)
     done = jail("-r", "j71")
-    assert (done.stderr, done.returncode) == (f"jail: mount: {jails.target}: Device or resource busy\n", 1)
+    assert (done.stderr, done.returncode) == (f"jail: j71: mount: {jails.target}: Device or resource busy\n", 1)
     jails.kill(72)
     jails.remove("*")
     jails.nothing_remains()
