@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux import caps
+from jailng.linux import caps, filekind
 from jailng.linux.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
 from jailng.linux.libc import MACHINE, words
 
@@ -245,7 +245,7 @@ def _cached(key: str) -> bytes | None:
 def _read(fd: int) -> bytes | None:
     status = posix.fstat(fd)
     size = status.st_size
-    regular = status.st_mode & 0o170000 == 0o100000
+    regular = filekind.of(status) == filekind.REGULAR
     if not regular or not ours(status) or size % 8 or not 16 <= size <= 8 * _MAX_INSTRUCTIONS + _TRAILER:
         return None
     content = posix.read(fd, size + 1)

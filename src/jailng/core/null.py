@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from jailng.linux import mount, mountfd
+from jailng.linux import filekind, mount, mountfd
 
-_TYPE, _CHARACTER = 0o170000, 0o020000
 _NULL = posix.makedev(1, 3)
 _NO_LINK = posix.O_NOFOLLOW | posix.O_CLOEXEC
 
@@ -22,7 +21,7 @@ def open_for(root: int | None) -> int:
             return fd
     tree = mountfd.new_file_system(b"tmpfs", [(b"size", b"4096")], mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
     try:
-        posix.mknod("null", _CHARACTER | 0o600, _NULL, dir_fd=tree)
+        posix.mknod("null", filekind.CHARACTER | 0o600, _NULL, dir_fd=tree)
         fd = posix.open("null", posix.O_RDWR | posix.O_CLOEXEC, dir_fd=tree)
     finally:
         posix.close(tree)
@@ -39,7 +38,7 @@ def _open_own(root: int) -> int:
         posix.close(directory)
     try:
         status = posix.fstat(null)
-        if status.st_mode & _TYPE != _CHARACTER or status.st_rdev != _NULL:
+        if filekind.of(status) != filekind.CHARACTER or status.st_rdev != _NULL:
             return -1
         return posix.open(f"/proc/self/fd/{null}", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     finally:

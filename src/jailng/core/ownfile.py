@@ -47,7 +47,7 @@ def rewrite(record: Record) -> str:
     tells what was before, as where its root has filled /dev, and else "". Raises OSError: no descriptors or memory.
     """
     from jailng.core.attach import open_tree_of
-    from jailng.linux import child, mount
+    from jailng.linux import child, filekind, mount
     from jailng.linux.mountfd import openat2
     from jailng.params.model import Parameters
 
@@ -59,16 +59,15 @@ def rewrite(record: Record) -> str:
         fds.append(openat2(fds[0], b"dev", flags, mount.BENEATH))
         folder = openat2(fds[1], own.FOLDER, flags, mount.BENEATH | mount.RESOLVE_NO_XDEV)
         fds.append(folder)
-        if posix.stat(own.FILE, dir_fd=folder, follow_symlinks=False).st_mode & 0o170000 != 0o100000:
+        if filekind.of(posix.stat(own.FILE, dir_fd=folder, follow_symlinks=False)) != filekind.REGULAR:
             return ""
-        child.set_fs_ids(record.owner)
-        _replace(folder, own.text(params))
+        with child.Guise(record.owner):
+            _replace(folder, own.text(params))
     except OSError as error:
         if error.errno in SHORTAGES:  # which its root has no part in
             raise
         return "" if error.errno in _REPLACED else f"{own.PATH}: {error.strerror}"
     finally:
-        child.set_fs_ids(0)
         for fd in fds:
             posix.close(fd)
     return ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 
 from jailng.errors import JailError
+from jailng.linux import filekind
 
 _SIZE = 1 << 20
-_REGULAR = 0o100000
 FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
 _UIDS = 65536
 
@@ -40,7 +40,7 @@ def lines(fd: int) -> list[list[str]]:
     """
     try:
         status = posix.fstat(fd)
-        if status.st_mode & 0o170000 != _REGULAR or status.st_size > _SIZE:
+        if filekind.of(status) != filekind.REGULAR or status.st_size > _SIZE:
             return []
         text = posix.read(fd, _SIZE).decode("utf-8", "surrogateescape")
     finally:

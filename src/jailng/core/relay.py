@@ -15,7 +15,7 @@ from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, poll
 
 from jailng.core import waiting
 from jailng.errors import JailError
-from jailng.linux import pty, signals
+from jailng.linux import filekind, pty, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class _End:
 
     def __init__(self, fd: int, ours: bool) -> None:
         """What is ``ours`` is non-blocking already."""
-        kind = 0 if ours else posix.fstat(fd).st_mode & 0o170000
-        self.is_socket = kind == 0o140000
-        self.is_terminal = kind == 0o020000 and posix.isatty(fd)
-        self.opened = _open_anew(fd) if self.is_terminal or kind == 0o010000 else -1
+        kind = 0 if ours else filekind.of(posix.fstat(fd))
+        self.is_socket = kind == filekind.SOCKET
+        self.is_terminal = kind == filekind.CHARACTER and posix.isatty(fd)
+        self.opened = _open_anew(fd) if self.is_terminal or kind == filekind.FIFO else -1
         self.fd = self.opened if self.opened >= 0 else fd
         # A fifo hangs up on who had it open when the last writer went, and on nobody who opens it after that.
-        self.polled = fd if kind == 0o010000 else self.fd
+        self.polled = fd if kind == filekind.FIFO else self.fd
 
     def read(self, size: int) -> bytes | None:
         """Up to ``size`` bytes; none at the end, None where there is nothing now. Raises OSError."""

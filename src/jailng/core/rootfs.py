@@ -12,6 +12,7 @@ from jailng.core import own
 from jailng.core.operation import Operation
 from jailng.core.program import Kept
 from jailng.errors import JailError
+from jailng.linux import filekind
 from jailng.linux import mount as m
 from jailng.linux.libc import EINVAL, ENOENT, ENOTDIR, words
 
@@ -55,14 +56,13 @@ def check_mount_points(root: int, path: str) -> None:
     """Refuse a root whose /dev or /proc is a symbolic link or no directory, before anything is made."""
     for name, parameter in (("dev", "mount.devfs"), ("proc", "mount.procfs")):
         try:
-            mode = posix.stat(name, dir_fd=root, follow_symlinks=False).st_mode
+            kind = filekind.of(posix.stat(name, dir_fd=root, follow_symlinks=False))
         except FileNotFoundError:
             continue
-        kind = mode & 0o170000
         where = f"{path.rstrip('/')}/{name}"
-        if kind == 0o120000:
+        if kind == filekind.LINK:
             raise JailError(f"{parameter}: {where} is a symbolic link")
-        if kind != 0o040000:
+        if kind != filekind.DIRECTORY:
             raise JailError(f"{parameter}: {where}: {posix.strerror(ENOTDIR)}")
 
 

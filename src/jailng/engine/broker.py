@@ -66,18 +66,17 @@ def _listen(record: Record) -> socket:
     listening = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     before = posix.umask(0)
     try:
-        child.set_fs_ids(record.owner)
-        try:
-            posix.unlink(nested.NAME, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        listening.bind(f"/proc/self/fd/{directory}/{nested.NAME}")
-        listening.listen(_BACKLOG)
+        with child.Guise(record.owner):
+            try:
+                posix.unlink(nested.NAME, dir_fd=directory)
+            except FileNotFoundError:
+                pass
+            listening.bind(f"/proc/self/fd/{directory}/{nested.NAME}")
+            listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
         raise JailError(f"children.max: {nested.SOCKET} in the jail: {error.strerror}") from None
     finally:
-        child.set_fs_ids(0)
         posix.umask(before)
         posix.close(directory)
     return listening

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng.errors import JailError
+from jailng.linux import filekind
 from jailng.params.model import Parameters, check_honoured
 from jailng.params.table import resolve
 from jailng.params.values import visible
@@ -74,7 +75,7 @@ def of_sysctls(held: dict[str, str]) -> Parameters:
 
 def _read(file: int) -> str:
     status = posix.fstat(file)
-    if status.st_mode & 0o170000 != 0o100000:
+    if filekind.of(status) != filekind.REGULAR:
         raise JailError("not a regular file")
     if status.st_uid != 0:
         raise JailError("does not belong to root")
