@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from jailng.core import stdio
+from jailng.core.program import Running
+from jailng.engine import ready
 from tests.kernel.conftest import Command
 from tests.kernel.stage import mount, unmount
 
@@ -52,3 +58,23 @@ def test_a_jail_that_cannot_be_made_lets_it_go(jail: Command, tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stderr.startswith(f"jail: path {root}: its file system cannot map uids")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_jail_that_is_removed_when_it_is_to_enter() -> None:
+    """Another command may do that at any time: it has been killed, and what is told is that."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    child = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    os.kill(child, signal.SIGKILL)
+
+    class Killed:
+        pid = child
+
+        def forked(self) -> int:
+            return self.pid
+
+        def arrived(self) -> None:
+            pass
+
+    waiting = ready.Ready(writes, cast(Running, Killed()), stdio.Streams((0, 1, 2)))
+    assert os.WTERMSIG(waiting.run()) == signal.SIGKILL

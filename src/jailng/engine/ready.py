@@ -31,8 +31,12 @@ class Ready:
 
     def run(self) -> int:
         """Have it enter, relay, wait; the raw wait status. Raises JailError."""
-        posix.write(self._gate, b"\0")
-        posix.close(self._gate)
+        try:
+            posix.write(self._gate, b"\0")
+        except BrokenPipeError:
+            pass  # another command has removed the jail, and it has been killed with that
+        finally:
+            posix.close(self._gate)
         # For the wait and the jail's end, while this process has nothing else to do.
         start.load_rest()
         import select  # noqa: F401
