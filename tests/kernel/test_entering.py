@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.kernel import debian as roots
-from tests.kernel import hostile
+from tests.kernel import hostile, injector
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage
 from tests.kernel.test_builder import older
@@ -347,6 +347,21 @@ with open("/proc/self/oom_score_adj") as file:
     entry = attacked.enter(hostile.PYTHON, "-IS", "-c", script, preexec_fn=prepare)
     said, complaint = entry.communicate(timeout=20)
     assert json.loads(said) == [0, 0, "0", len(os.sched_getaffinity(0))], complaint
+
+
+@pytest.mark.skipif(not injector.SUPPORTED, reason="the tracer knows the registers of x86_64 only")
+def test_the_way_in_waits_for_nobody_s_turn(attacked: Jail) -> None:
+    """Where processes inside keep a jail that has little processor time busy, until it executes its program."""
+    with injector.injecting() as tracer:
+        done = tracer.calls([attacked.jexec, "attacked", "/bin/true"])
+    assert done.status == 0, done.err
+    texts = [call.text for call in done.calls if call.process != "0"]
+    first = [number for number, text in enumerate(texts) if text.startswith("setpriority(0, 0, 0xffffffffffffffec")]
+    last = [number for number, text in enumerate(texts) if text.startswith("setpriority(0, 0, 0, ")]
+    entered = next(number for number, text in enumerate(texts) if text.startswith("unshare("))
+    executed = next(number for number, text in enumerate(texts) if text.startswith("execve('/bin/true'"))
+    assert len(first) == len(last) == 1, [text for text in texts if "prio" in text]
+    assert first[0] < entered < last[0] < executed, texts
 
 
 _PREFERS = """

@@ -243,6 +243,7 @@ def _way_in(
     if moving >= 0:
         way.fds.append(moving)
         way.must("write", moving, way.text("0"), 1, label="jail_attach")
+    process.hurry(way)
     process.join_cgroups(way, opened)
     process.join_later(way, later, entry.record.cgroup)
     process.leave_the_caller(way, entry.confinement)
@@ -273,6 +274,7 @@ def _way_in(
     way.must("prctl", _PR_SET_PDEATHSIG, 0 if command.background else _SIGKILL, 0, 0, 0)
     if not command.background:
         way.unless_alone()  # whoever died before it was asked to take us along took nobody
+    process.hurry(way, on=False)
     process.limit(way, entry.confinement.limits)
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     way.execute(argv, _environment(command, user), command.label)

@@ -37,6 +37,7 @@ _TASKS = 900  # and from here on what is kept: the files by which a process join
 _TOPS = 910  # and from here on: hierarchies of v1
 PROCESSORS = 1024  # bytes of a cpu_set_t: more bits than a kernel has processors
 IOPRIO_WHO_PROCESS = 1
+_FIRST = -20  # nice(2)
 SCORE = "/proc/self/oom_score_adj"
 _ENDING = (0, 1, 2, 9)  # RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS: who meets one is ended, or his work is
 _NO_LIMIT = 0xFFFFFFFFFFFFFFFF
@@ -69,6 +70,14 @@ def usual_priority(program: Program, slice_of: int = 0) -> None:
     if not usual:
         program.must("openat", -1, program.text(SCORE), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
         program.may("write", Kept(1), program.text("0"), 1)
+
+
+def hurry(program: Program, on: bool = True) -> None:
+    """Come before all that are in the jail, for the few calls of the way in, or no longer: with the host's privileges.
+
+    Where fifty keep a jail with little processor time busy, each turn takes seconds (docs/decisions/0019-limits.md).
+    """
+    program.may("setpriority", posix.PRIO_PROCESS, 0, _FIRST if on else 0)
 
 
 def scheduling(policy: int, nice: int, slice_of: int) -> bytes:
