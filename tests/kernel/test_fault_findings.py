@@ -171,6 +171,7 @@ def test_no_lock_can_be_had(checkout: Path, jail: Command, small_root: Path) -> 
             if words is not create:
                 assert jail(*create).returncode == 0
             done = _failing("fcntl", "ENOLCK", f"{checkout}/bin/jail", *words, when=str(number), path=lock)
-            assert (done.stderr, done.returncode) == ((refused, 1) if number <= wants else ("", 0)), (words, number)
+            said = done.stderr.replace("jail: a: ", "jail: ")  # by then it is one jail that is removed
+            assert (said, done.returncode) == ((refused, 1) if number <= wants else ("", 0)), (words, number)
             jail("-r", "*")
     assert not registry.jids()

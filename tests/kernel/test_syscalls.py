@@ -72,7 +72,7 @@ def test_entering(checkout: Path, tmp_path: Path, cell: str, bare: Counter[str])
     assert _born(calls) <= 2
     assert sum(calls[name] for name in _EXECUTED) <= 3
     assert calls["mount"] == 0
-    assert calls.total() - bare.total() <= 440
+    assert calls.total() - bare.total() <= 450
     assert not [line for line in lines if "/cgroup.procs" in line and "O_WRONLY" in line]
 
 

@@ -184,8 +184,12 @@ def _bridges(facts: Facts) -> Verdict:
     """Without a pointer. The kernel has the module for bridges loaded for it, whoever asks."""
     if facts["modules"]:
         return ABSENT, "not tried where it would load a module"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        return asked(lambda: call("ioctl", made.fileno(), 0x8940, None))
+
+    def ask() -> object:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+            return call("ioctl", made.fileno(), 0x8940, None)
+
+    return asked(ask)
 
 
 def _connect(address: str, port: str, facts: Facts) -> Verdict:
