@@ -91,18 +91,12 @@ class Place:
 
     def of_jails(self) -> dict[tuple[int, int], str]:
         """Device and inode of what only jails' roots say where links in it lead, and whose it is."""
-        return {**self.enemies(), identity(self.root): ""}
+        return {**self.enemies(), hostpath.identity(self.root): ""}
 
 
 def linux_kind(kind: str) -> str:
     """A type in Linux's spelling."""
     return _LINUX.get(kind, kind)
-
-
-def identity(fd: int) -> tuple[int, int]:
-    """Device and inode."""
-    status = posix.fstat(fd)
-    return status.st_dev, status.st_ino
 
 
 def written(entry: Entry) -> list[str]:

@@ -28,7 +28,7 @@ def beneath(root: int, path: str) -> str | None:
     None where it does not come there, or ends before. No link in the tree of ``root`` has been followed then. Raises
     OSError (ELOOP, or there was no telling).
     """
-    found = _come_to({_identity(root)}, path)
+    found = _come_to({identity(root)}, path)
     if found is None:
         return None
     posix.close(found[0])
@@ -96,7 +96,7 @@ def _in_a_tree(
     top = posix.stat("/")
     names.pop((top.st_dev, top.st_ino), None)  # such a jail confines no files
     found = _come_to(names, path if path.startswith("/") else f"{posix.getcwd()}/{path}")
-    return None if found is None else (*found, names[_identity(found[0])])
+    return None if found is None else (*found, names[identity(found[0])])
 
 
 def _add_running(names: dict[tuple[int, int], str]) -> None:
@@ -114,7 +114,7 @@ def _add_running(names: dict[tuple[int, int], str]) -> None:
             if error.errno in SHORTAGES:
                 raise
             continue
-        names.setdefault(_identity(root), record.name)
+        names.setdefault(identity(root), record.name)
         posix.close(root)
 
 
@@ -146,7 +146,7 @@ def _come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | 
                 found = posix.open("/", m.O_PATH | posix.O_CLOEXEC)
             posix.close(here)
             here = found
-            if _identity(here) in roots and _is_directory(here):  # a file has nothing in it that could lead away
+            if identity(here) in roots and _is_directory(here):  # a file has nothing in it that could lead away
                 arrived, here = here, posix.dup(here)
                 return arrived, "/".join([name for name in rest[::-1] if name not in ("", ".")])
     finally:
@@ -158,7 +158,8 @@ def _is_directory(fd: int) -> bool:
     return filekind.of(posix.fstat(fd)) == filekind.DIRECTORY
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def identity(fd: int) -> tuple[int, int]:
+    """Device and inode."""
     status = posix.fstat(fd)
     return status.st_dev, status.st_ino
 

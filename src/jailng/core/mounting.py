@@ -145,7 +145,7 @@ def _given(entry: Entry, tree: int, place: filesystem.Place) -> list[str]:
     if filesystem.attributes(entry)[0] & m.MOUNT_ATTR_RDONLY:
         return []
     top = posix.stat("/")  # who has that has the host, and all of its links would be his
-    found = [one for one in (filesystem.identity(tree), *place.written) if one != (top.st_dev, top.st_ino)]
+    found = [one for one in (hostpath.identity(tree), *place.written) if one != (top.st_dev, top.st_ino)]
     return [f"given {device} {inode}" for device, inode in found]
 
 

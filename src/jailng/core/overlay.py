@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import filesystem
+from jailng.core import filesystem, hostpath
 from jailng.core.apart import apart
 from jailng.core.index import DIRECTORY
 from jailng.errors import JailError
@@ -61,7 +61,7 @@ def detached(entry: Entry, place: Place) -> tuple[int, str]:
         (_unionfs if entry.kind == "unionfs" else _overlay)(layers, entry, place, others)
         warning = ""
         if layers.upper >= 0:
-            place.written.append(filesystem.identity(layers.upper))
+            place.written.append(hostpath.identity(layers.upper))
         if layers.upper >= 0 and not flags & m.MOUNT_ATTR_RDONLY and not _in(place.root, layers.upper):
             warning = filesystem.guard(entry, layers.upper, _real(layers.upper), place.lenient)
         return _mount(entry, place, layers, flags), warning
