@@ -1,7 +1,8 @@
 """How many system calls and processes the commands cost: the part of their speed that is the same on every machine.
 
-The bounds are upper ones, a tenth above what was counted; docs/speed.md says where the time goes. Where one fails, the
-change that broke it either saves more than it costs, and moves the bound, or is a mistake.
+The bounds are upper ones, a tenth above what was counted, as machines differ by a dozen calls by mounts and cgroups.
+docs/speed.md says where the time goes. Where one fails, the change that broke it either saves more than it costs, and
+moves the bound, or is a mistake.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def test_a_jail_for_one_command(checkout: Path, tmp_path: Path, small_root: Path
     assert _born(calls) <= (5 if mount.takes_pid_namespace() else 6)
     assert sum(calls[name] for name in _EXECUTED) <= 6
     assert calls["mount"] <= 80
-    assert calls.total() - bare.total() <= 1170
+    assert calls.total() - bare.total() <= 1280
     assert not [line for line in lines if "/cgroup.procs" in line and "O_WRONLY" in line]  # 12 ms a process that moves
     assert not [line for line in lines if "RTM_DELLINK" in line]  # 20 ms each
 
@@ -72,7 +73,7 @@ def test_entering(checkout: Path, tmp_path: Path, cell: str, bare: Counter[str])
     assert _born(calls) <= 2
     assert sum(calls[name] for name in _EXECUTED) <= 3
     assert calls["mount"] == 0
-    assert calls.total() - bare.total() <= 450
+    assert calls.total() - bare.total() <= 490
     assert not [line for line in lines if "/cgroup.procs" in line and "O_WRONLY" in line]
 
 
