@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -16,6 +17,9 @@ settings.load_profile("check")
 for _number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# readline(3), which pytest imports, says so to the C library, which os.environ does not know: ps would cut its lines.
+for _name in ("COLUMNS", "LINES"):
+    os.unsetenv(_name)
 
 
 @pytest.fixture(scope="session")
