@@ -369,3 +369,12 @@ def test_cgroups_and_settings_are_the_same_whatever_the_umask(checkout: Path, st
     Path("/run/jailng/sysctl").unlink()
     assert found == dict.fromkeys(found, 0o755)
     assert files == [0o644, 0o644]
+
+
+def test_cgroups_that_cannot_be_written_to_are_named(checkout: Path, stage: Stage, small_root: Path) -> None:
+    """As in a container, where the one line has to do."""
+    script = f'mount -o remount,bind,ro {stage.cgroup2} && exec "$@"'
+    command = [f"{checkout}/bin/jail", "-c", "name=a", f"path={small_root}", "command=true"]
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == (f"jail: jail_set: {stage.cgroup2}/jailng: Read-only file system\n", 1)

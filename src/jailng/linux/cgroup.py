@@ -47,10 +47,14 @@ def unified_root() -> int:
 
 
 def make(path: str) -> None:
-    """Make the cgroup2 directory ``path`` (relative to the root) and its ancestors. Raises OSError."""
+    """Make the cgroup2 directory ``path`` (relative to the root) and those above. Raises OSError, of the whole path."""
     before = posix.umask(0o022)  # whatever that of the caller is
     try:
         _make(path)
+    except OSError as error:  # in a container it may be read-only: whoever reads that has to know what
+        if _open_root is not None:
+            error.filename = f"{posix.readlink(f'/proc/self/fd/{_open_root}').rstrip('/')}/{error.filename}"
+        raise
     finally:
         posix.umask(before)
 
