@@ -344,6 +344,15 @@ def test_a_connection_stays_one_of_tcp() -> None:
         assert attempt(DEFAULT | {"families"}, *calls) == attempt(None, *calls) == [errno.ENOENT]
 
 
+@pytest.mark.parametrize("protocol", [17, 136])
+def test_udp_carries_no_other_protocol(protocol: int) -> None:
+    """UDP_ENCAP gives what comes to the kernel's IPsec, with which nobody but root of a vnet can do anything."""
+    with Socket(AF_INET, DGRAM, protocol) as made:
+        calls = [("setsockopt", (made.fileno(), protocol, 100, ctypes.addressof(NAME), 1))]  # too short a value
+        assert attempt(DEFAULT, *calls) == [errno.ENOPROTOOPT]
+        assert attempt(DEFAULT | {"vnet"}, *calls) == attempt(None, *calls) == [errno.EINVAL]
+
+
 @pytest.mark.parametrize(("family", "protocol", "level"), [(AF_INET, 2, 0), (AF_INET6, 58, 41)])
 def test_who_has_a_raw_socket_routes_no_multicast(family: int, protocol: int, level: int) -> None:
     """MRT_INIT, MRT6_INIT: the kernel asks for no more than the socket, and from then on for nothing."""

@@ -182,7 +182,7 @@ def test_the_kernel_takes_the_program(lifted: frozenset[str]) -> None:
     """bpf_check_classic(): its length, and no jump out of it; above 4096 instructions it is refused."""
     program = filters.build(lifted)
     count = len(program) // 8
-    assert count < 360
+    assert count < 380
     for index in range(count):
         code, yes, no, _ = struct.unpack_from("<HBBI", program, 8 * index)
         if code in (0x15, 0x25, 0x35, 0x45):
@@ -464,6 +464,18 @@ def test_no_algorithm_and_no_protocol_by_name(machine: str) -> None:
             assert ask("setsockopt", 3, 17 | high, option | high) == 0
         assert [ask("setsockopt", 3, 6, option) for option in range(100) if option not in ao] == [0] * 95
     assert [verdict(frozenset({"families"}), machine)("setsockopt", 3, 6, option) for option in ao] == [0] * 5
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_udp_carries_no_other_protocol(machine: str) -> None:
+    """UDP_ENCAP, of UDP and UDP-Lite. Their other options pass."""
+    for lifted in (DEFAULT, filters.LIFTS - {"families", "vnet"}, {"families"}, DEFAULT | {"vnet"}):
+        ask = verdict(frozenset(lifted), machine)
+        expected = 0 if lifted & {"families", "vnet"} else errno.ENOPROTOOPT
+        for level, high in product((17, 136), (0, HIGH)):
+            assert ask("setsockopt", 3, level | high, 100 | high) == expected
+            assert [ask("setsockopt", 3, level, option) for option in (1, 99, 101, 102, 103, 104)] == [0] * 6
+        assert ask("setsockopt", 3, 1, 100) == ask("setsockopt", 3, 6, 100) == 0
 
 
 @pytest.mark.parametrize("machine", MACHINES)

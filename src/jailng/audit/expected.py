@@ -63,7 +63,7 @@ OPENED: dict[str, str] = {
         network: name another network namespace|proc: write sys/net/*|proc: write anything below /proc/sys
         sockets: option SO_MARK|sockets: option SO_PRIORITY 7|sockets: option IP_TRANSPARENT
         sockets: option IPV6_TRANSPARENT|sockets: option TCP_REPAIR|sockets: option SO_ATTACH_FILTER
-        sockets: option MRT*_INIT
+        sockets: option MRT*_INIT|sockets: option UDP_ENCAP
         sockets: family 17*
         sockets: netlink 12|sockets: netlink 16|sockets: other protocols of inet*|sockets: packet|sockets: raw *""",
     "allow.set_hostname": "calls: host name|calls: domain name",
@@ -74,8 +74,8 @@ OPENED: dict[str, str] = {
         sockets: option IPV6_TRANSPARENT|sockets: option SO_MARK|sockets: option SO_PRIORITY 7""",
     # All families there are, vsock among them, whose peer is the hypervisor.
     "allow.socket_af": """sockets: family *|sockets: netlink *|sockets: pair of *|sockets: other protocols of inet*
-        sockets: SCTP|sockets: DCCP|sockets: option SO_ATTACH_FILTER|sockets: option TCP_ULP|network: nftables
-        network: sock_diag""",
+        sockets: SCTP|sockets: DCCP|sockets: option SO_ATTACH_FILTER|sockets: option TCP_ULP|sockets: option UDP_ENCAP
+        network: nftables|network: sock_diag""",
     # What the jail has among its own processes it parts; of what it has nothing is there to be written to.
     "allow.cgroup": """cgroups: write cgroup.procs|cgroups: write cgroup.subtree_control|cgroups: make one
         sys: write fs/cgroup/cgroup.procs|sys: read fs/cgroup|proc: /sys""",

@@ -139,6 +139,8 @@ def _looked_at(family: int, kind: int, protocol: int, level: int, name: int, ver
 for _name, _six in {
     # Another protocol in the place of TCP: SMC, ESP, TLS.
     "TCP_ULP": (2, 1, 0, 6, 31, EXPOSED),
+    # What a socket of UDP gets is IPsec then.
+    "UDP_ENCAP": (2, 2, 0, 17, 100, EXPOSED),
     # Whoever is the first may route multicast between the interfaces from then on, without any privilege.
     "MRT_INIT": (2, 3, 2, 0, 200, ESCAPED),
     "MRT6_INIT": (10, 3, 58, 41, 200, ESCAPED),
