@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import termios
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jailng.ctl import bootstrap, importing, recipe, roots, stanza
+from jailng.ctl import bootstrap, importing, recipe, roots, stanza, userland
 from jailng.ctl.progress import Progress
 from jailng.ctl.recipe import Recipe, Source
 from jailng.errors import JailError, UsageError
@@ -147,6 +149,13 @@ def test_no_source_of_that_suite(tmp_path: Path) -> None:
         recipe.host_sources("trixie", "trixie", tmp_path)
 
 
+def test_sources_on_the_hosts_own_disk_alone(tmp_path: Path) -> None:
+    """They are of that suite, so that it said what was not so."""
+    (tmp_path / "sources.list").write_text("deb file:/srv/mirror trixie main\n")
+    with pytest.raises(JailError, match="has the suite trixie at file:/srv/mirror alone: "):
+        recipe.host_sources("trixie", "trixie", tmp_path)
+
+
 def test_a_key_within_the_source_is_kept() -> None:
     text = (
         "Types: deb\nURIs: http://x.example.org\nSuites: trixie\nComponents: main\nSigned-By:\n -----BEGIN\n .\n abc\n"
@@ -275,3 +284,40 @@ def test_on_a_terminal_progress_is_one_line_that_only_grows() -> None:
     assert last == "done\n" and "\n" not in before
     assert " 40%  installing the essential ones, 1 of 2: libc6" in before
     assert all(len(shown) <= 80 for shown in before.split("\r\x1b[K"))
+
+
+def test_on_a_narrow_terminal_progress_stays_on_its_line() -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 40))
+    with open(slave, "w") as to:
+        progress = Progress(to)
+        for line in _SAID.splitlines():
+            progress.hear(line)
+        shown = os.read(master, 65536).decode().split("\r\x1b[K")
+    os.close(master)
+    assert " 40%  installing the essential ones, 1 " in shown
+    assert max(map(len, shown)) == 39
+
+
+@pytest.mark.parametrize(
+    ("host", "resolved", "jail"),
+    [
+        ("# By hand.\nsearch example.org\nnameserver 192.0.2.53\nnameserver ::1\n", "nameserver 192.0.2.54\n",
+         "search example.org\nnameserver 192.0.2.53\n"),
+        ("nameserver 127.0.0.53\noptions edns0\n", "# Do not edit.\n\nnameserver 192.0.2.54\nsearch .\n",
+         "nameserver 192.0.2.54\nsearch .\n"),
+        ("nameserver 127.0.0.1\nsearch example.org\n", None, "search example.org\n# nameserver 192.0.2.53\n"),
+        (None, "# nothing\n", "# nameserver 192.0.2.53\n"),
+    ],
+)  # fmt: skip
+def test_the_name_servers_of_a_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str | None, resolved: str | None, jail: str
+) -> None:
+    """One on the host's loopback is nobody there: what systemd-resolved asks is taken in its place."""
+    places = (tmp_path / "host", tmp_path / "resolved")
+    for place, text in zip(places, (host, resolved), strict=True):
+        if text is not None:
+            place.write_text(text)
+    monkeypatch.setattr(userland, "_RESOLVERS", places)
+    userland._resolve(tmp_path / "jail")
+    assert (tmp_path / "jail").read_text() == jail

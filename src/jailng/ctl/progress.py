@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TextIO
@@ -19,6 +20,7 @@ _COUNTED = ("extracting", "installing the essential ones")
 _KEEPING = ("keeping a copy", 95, 98)
 _UNPACKING = ("unpacking the kept copy", 0, 95)
 _WRITING = ("writing its /etc", 98, 100)
+_LONGEST = 78  # characters of the line that moves
 _COUNT = re.compile(r"\d+ upgraded, (\d+) newly installed")
 _PACKAGE = re.compile(r"(?P<verb>Get:\d+ .*?(?=\.deb|$)|Unpacking|Setting up) ?(?P<name>[a-z0-9][a-z0-9+.-]*)?")
 
@@ -95,7 +97,7 @@ class Progress:
         if self.moves:
             packages = f", {self._done(self.total)} of {self.total}" if self.events else ""
             named = f": {self.named}" if self.named else ""
-            line = f"{self.percent:3d}%  {self.step}{packages}{named}"[:78]
+            line = f"{self.percent:3d}%  {self.step}{packages}{named}"[: self._room()]
             if line != self.last:
                 self._write(f"\r\x1b[K{line}")
         else:
@@ -103,6 +105,14 @@ class Progress:
             if line != self.last:
                 self._write(f"jailctl: bootstrap: {self.percent:3d}% {self.step}\n")
         self.last = line
+
+    def _room(self) -> int:
+        """What fits on the terminal's line: of a longer one only the end would be written over by the next."""
+        try:
+            columns = os.get_terminal_size(self.to.fileno()).columns
+        except OSError:
+            columns = 0
+        return min(columns - 1, _LONGEST) if columns > 1 else _LONGEST
 
     def _write(self, text: str) -> None:
         try:

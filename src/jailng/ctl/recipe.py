@@ -108,12 +108,17 @@ def host_sources(suite: str, host: str, etc: Path = Path("/etc/apt")) -> tuple[S
     An entry that is of neither is left out, as is one that reads from the host's own disk, where a root cannot follow.
     Raises JailError if nothing is left.
     """
-    found = []
+    found, unfit = [], ""
     for source in _parsed(etc):
         uris = " ".join([uri for uri in source.uris.split() if re.match(r"(https?|tor\+https?|ftp)://", uri)])
         suites = " ".join(_turned(source.suites.split(), suite, host))
         if uris and suites:
             found.append(Source(uris, suites, source.components, source.signed_by, source.trusted))
+        elif suites:
+            unfit = source.uris
+    if unfit and not found:
+        why = "a root is made of what http, https or ftp reach"
+        raise JailError(f"bootstrap: {etc} has the suite {host} at {unfit} alone: {why}")
     if not found:
         raise JailError(f"bootstrap: no source of {etc} has the suite {host}: see sources.list(5)")
     return tuple(found)

@@ -10,6 +10,8 @@ from jailng.core import jailinit
 from jailng.errors import JailError
 
 SHIMS = "/usr/lib/jailng/shims"
+# Where the first names systemd-resolved(8), on the host's loopback, the second has those that it asks itself.
+_RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 # Debian's own, of login.defs(5), for root; FreeBSD gives it to everybody.
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TELL = "# FreeBSD's spellings of ps, ifconfig, netstat and the like."
@@ -104,13 +106,21 @@ def _edit_paths(root: Path) -> None:
 
 
 def _resolve(there: Path) -> None:
-    """The host's name servers; but one on the host's loopback is nobody in a jail."""
-    try:
-        text = Path("/etc/resolv.conf").read_text(errors="replace")
-    except OSError:
-        text = ""
-    lines = [line for line in text.splitlines() if not re.match(r"\s*nameserver\s+(127\.|::1)", line)]
-    if not any(line.split()[:1] == ["nameserver"] for line in lines):
-        lines.append("# nameserver 192.0.2.53")
+    """The host's name servers, of the first of _RESOLVERS that has any; but one on its loopback is nobody in a jail."""
+    for path in _RESOLVERS:
+        lines = _settings(path)
+        if any(line.split()[0] == "nameserver" for line in lines):
+            break
+    else:
+        lines = [*_settings(_RESOLVERS[0]), "# nameserver 192.0.2.53"]
     there.unlink(missing_ok=True)
     there.write_text("\n".join(lines) + "\n")
+
+
+def _settings(path: Path) -> list[str]:
+    """The lines of resolv.conf(5) that say something, and hold in a jail."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if not re.match(r"\s*($|[#;]|nameserver\s+(127\.|::1\b))", line)]
