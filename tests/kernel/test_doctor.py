@@ -14,6 +14,7 @@ import pytest
 
 from jailng.core import firewall
 from jailng.ctl import diagnosis, netkernel
+from jailng.ctl.doctor import CHECKS
 from jailng.linux import rtnetlink
 from jailng.linux.netlink import Netlink
 from tests.kernel.conftest import Command
@@ -315,6 +316,22 @@ def test_path_that_leads_to_others_first(tmp_path: Path, doctor: Doctor) -> None
     assert done.returncode == 1
     assert f"jexec: PATH leads to {other}, which is another program, before {doctor.argv[0][:-7]}jexec" in done.stdout
     assert doctor.run("path", PATH="/nonexistent:/usr/bin").returncode == 1
+
+
+def test_packages_that_are_not_there(doctor: Doctor) -> None:
+    """As where it was installed without its package: all that can be told is, and what cannot does not end it."""
+    mount("none", "/usr/lib/python3/dist-packages", "tmpfs")
+    try:
+        found = doctor.findings("packages")
+        done = doctor.run()
+    finally:
+        unmount("/usr/lib/python3/dist-packages")
+    assert [one["remedy"] for one in found] == [[f"apt-get install python3-{name}"] for name in ("seccomp", "nftables")]
+    lines = [line.split() for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert [line[1] for line in lines] == list(CHECKS)
+    assert {line[1] for line in lines if line[0] == "wrong"} >= {"packages", "forward"}
+    assert (done.returncode, done.stderr) == (1, "")
+    assert doctor.findings("packages", 0) == []
 
 
 def test_a_kernel_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:

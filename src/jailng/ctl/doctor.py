@@ -18,6 +18,7 @@ from jailng.ctl import (
     lent,
     limitable,
     listing,
+    needed,
     netkernel,
     reached,
     redirected,
@@ -37,6 +38,7 @@ USAGE = "usage: jailctl doctor [--json] [check ...]"
 
 CHECKS: dict[str, tuple[str, Callable[[Jails], Iterable[Finding]]]] = {
     "path": ("jail, jls and jexec are jailng's wherever PATH looks first", commands.check),
+    "packages": ("what jailng takes of Debian's packages is there", needed.check),
     "confinement": ("the kernel has what confines a jail, and what its parameters take", corekernel.check),
     "limits": ("what jails use can be limited, by ng.limits and rctl(8)", limitable.check),
     "hardening": ("no setting of the host's weakens what stands around jails", hardening.check),
@@ -77,7 +79,17 @@ def main(argv: list[str]) -> int:
 def examine(names: Iterable[str] = ()) -> dict[str, list[Finding]]:
     """What each check finds, of those of these names, or of all; root only. Raises JailError."""
     jails = diagnosis.jails()
-    return {name: list(CHECKS[name][1](jails)) for name in CHECKS if name in (names or CHECKS)}
+    return {name: _findings(name, jails) for name in CHECKS if name in (names or CHECKS)}
+
+
+def _findings(name: str, jails: Jails) -> list[Finding]:
+    """One that cannot be made keeps none of the others from being made."""
+    found: list[Finding] = []
+    try:
+        found += CHECKS[name][1](jails)
+    except JailError as error:
+        found.append(Finding(f"it cannot be told: {error}"))
+    return found
 
 
 def _list() -> str:
