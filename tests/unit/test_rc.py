@@ -108,10 +108,13 @@ def test_which_file_serves_a_jail(host: Path, files: tuple[str, ...], settings: 
     assert (target.name, target.file) == ("a_b", host / "etc" / found)
 
 
+@pytest.mark.parametrize("directory", ["HERE/etc/", "", "./", "../etc/"])
 @pytest.mark.parametrize("quote", ['"', "'", ""])
-def test_a_file_that_is_included_is_read_as_part_of_the_other(host: Path, quote: str) -> None:
+def test_a_file_that_is_included_is_read_as_part_of_the_other(host: Path, quote: str, directory: str) -> None:
+    """However it is named: jail.conf(5) has an example that does it by a relative path."""
     (host / "etc/jail.conf.d/a.conf").touch()
-    (host / "etc/jail.conf").write_text(f"x;\n  .include {quote}{host}/etc/jail.conf.d/*.conf{quote};\n")
+    named = directory.replace("HERE", str(host)) + "jail.conf.d/*.conf"
+    (host / "etc/jail.conf").write_text(f"x;\n  .include {quote}{named}{quote};\n")
     assert rcjail.Target(Settings({}), "a").file == host / "etc/jail.conf"
 
 

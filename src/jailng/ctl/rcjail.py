@@ -74,4 +74,5 @@ def _includes(file: Path, directory: Path) -> bool:
         text = file.read_text(errors="surrogateescape")
     except OSError:
         return False
-    return re.search(rf"^\s*\.include\s*[\"']?{re.escape(str(directory))}/", text, re.MULTILINE) is not None
+    words = re.findall(r"^\s*\.include\s*[\"']?([^\"';\s]+)", text, re.MULTILINE)
+    return any(os.path.normpath(file.parent / word).startswith(f"{directory}/") for word in words)
