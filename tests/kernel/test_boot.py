@@ -118,6 +118,16 @@ def test_units_of_systemd(five: Machine) -> None:
     ]
 
 
+def test_a_start_right_after_a_stop(five: Machine) -> None:
+    """systemd follows what was stopped by hand: its own stop came upon jails that were just being started."""
+    five.boot()
+    for _ in range(3):
+        five.must("sh", "-c", "service jail stop && service jail start")
+        if not (five.top / "etc/inittab").exists():
+            five.must("sh", "-c", "until systemctl list-jobs --no-legend | wc -l | grep -q ^0; do sleep 0.1; done")
+        assert five.must("jls", "name").split() == list(NAMES)
+
+
 def test_a_line_in_rc_local(machine: Machine) -> None:
     """The article's way. There is no /etc/jail.conf."""
     (machine.top / "etc/default/jail").write_text("jail_enable=yes\n")

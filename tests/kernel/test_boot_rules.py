@@ -47,3 +47,33 @@ def test_they_are_not_unless_it_is_said(machine: Machine) -> None:
     told = "Cannot 'start' ipnat. Set ipnat_enable to YES in /etc/default/jail or use 'onestart' instead of 'start'.\n"
     assert machine.must("/etc/init.d/ipnat", "start") == told
     machine.shut_down()
+
+
+def test_service_does_what_it_is_asked(machine: Machine) -> None:
+    """Also where systemd has the units as active already, or as inactive: it did nothing then, and said nothing."""
+    rules, limits = machine.top / "etc/ipnat.rules", machine.top / "etc/rctl.conf"
+    rules.write_text(f"{_RULE}\n")
+    machine.boot()
+    told = "Cannot 'start' ipnat. Set ipnat_enable to YES in /etc/default/jail or use 'onestart' instead of 'start'.\n"
+    assert machine.must("service", "ipnat", "start") == told
+    assert machine.must("service", "ipnat", "enable") == "ipnat enabled in /etc/default/jail\n"
+    started = f"Installing NAT rules.\n{_FLUSHED}"
+    assert machine.must("service", "ipnat", "start") == started.format(0)
+    assert machine.must("service", "ipnat", "status") == _LISTED
+    machine.must("nft", "flush", "ruleset")
+    assert machine.run("service", "ipnat", "status").returncode == 3
+    assert machine.must("service", "ipnat", "start") == started.format(0)
+    assert machine.must("ipnat", "-l") == _LISTED
+    limits.write_text(f"{_LIMIT}\n")
+    machine.must("service", "rctl", "start")
+    assert machine.must("rctl") == f"{_LIMIT}\n"
+    machine.must("service", "rctl", "stop")
+    assert machine.must("rctl") == ""
+    if not (machine.top / "etc/inittab").exists():
+        states = machine.must("systemctl", "show", "--value", "-p", "ActiveState", "ipnat", "rctl").split()
+        assert states == ["active", "inactive"]
+    machine.must("service", "rctl", "start")
+    machine.must("service", "ipnat", "stop")
+    assert machine.must("ipnat", "-l") == _NONE
+    assert machine.must("rctl") == f"{_LIMIT}\n"
+    machine.shut_down()

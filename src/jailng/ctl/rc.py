@@ -191,7 +191,7 @@ def main(argv: list[str]) -> int:
     call = Call(settings, given or settings.words("jail_list") or None)
     done = _OWN[directive](call)
     if done == 0 and not given:
-        rcunit.follow(directive, rcconf.read())
+        rcunit.follow("jail", directive, rcconf.read())
     return done
 
 

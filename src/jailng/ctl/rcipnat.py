@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jailng.ctl import rcconf, rcsubr
+from jailng.ctl import rcconf, rcsubr, rcunit
 from jailng.ctl.rcconf import Settings
 from jailng.errors import JailError
 
@@ -32,9 +32,11 @@ def main(argv: list[str]) -> int:
         return rcsubr.common("ipnat", "user interface to the NAT subsystem", "reload status", directive, settings)
     if directive == "status":
         return _status()
-    if directive == "restart":
-        return _act("stop", settings) or _act("start", settings)
-    return _act(directive, settings)
+    done = _act("stop", settings) if directive == "restart" else 0
+    done = done or _act("start" if directive == "restart" else directive, settings)
+    if done == 0:
+        rcunit.follow("ipnat", directive, rcconf.read())
+    return done
 
 
 def _act(directive: str, settings: Settings) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jailng.ctl import rcconf, rcsubr
+from jailng.ctl import rcconf, rcsubr, rcunit
 from jailng.limits import database
 
 _SCRIPT = "/etc/init.d/rctl"
@@ -32,6 +32,8 @@ def main(argv: list[str]) -> int:
     if directive != "stop":
         words = rules(Path(settings.text("rctl_rules")))
         done = (_run("-a", "--", *words) if words else 0) or done
+    if done == 0:
+        rcunit.follow("rctl", directive, rcconf.read())
     return done
 
 
