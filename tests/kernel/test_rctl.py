@@ -198,6 +198,16 @@ REFUSED = [
     ("-l :", "failed to get limits for ':': Invalid argument"),
     ("-l user:0", "failed to get limits for 'user:0': Operation not supported"),
     ("-l process:4194305", "failed to get limits for 'process:4194305': No such process"),
+    ("process:4194305", "failed to show rules for 'process:4194305': No such process"),
+    (f"-l process:{2**32 + 1}", f"failed to get limits for 'process:{2**32 + 1}': No such process"),
+    ("-u process:4194305", "failed to show resource consumption for 'process:4194305': No such process"),
+    (
+        "-u process:1",
+        (
+            "failed to show resource consumption for 'process:1': Operation not supported: "
+            "what is counted is what jails use"
+        ),
+    ),
     ("-u :", "failed to show resource consumption for ':': Invalid argument"),
     ("-r :", "failed to remove rule ':': No such process"),
     ("-al :", "at most one of -a, -l, -r, or -u may be specified"),
@@ -476,6 +486,23 @@ def test_what_was_refused_for_want_of_threads(
     assert "nthr:log=2" in syslog.recv(4096).decode()
     assert jexec("cell", "/bin/busybox", "sleep", "2").returncode == 0
     assert members(stage) == sleeping
+
+
+def test_whose_limit_it_was(
+    make: Command, jail: Command, jexec: Command, small_root: Path, stage: Stage, syslog: socket.socket
+) -> None:
+    """What a jail is refused for the one that it is in has met the rules of that, and not its own."""
+    make("persist", "children.max=2", "ng.limits=maxproc:deny=4,nthr:log=0,maxproc:log=4")
+    own = "ng.limits=maxproc:deny=50,maxproc:sigkill=50,maxproc:log=0"
+    inner = jail("-c", "jid=8", "name=cell.in", f"path={small_root}", own, _SLEEP)
+    assert (inner.returncode, inner.stderr) == (0, "")
+    begun = {syslog.recv(4096).decode().partition('"')[2].partition('"')[0] for _ in range(2)}
+    assert begun == {"jail:cell:nthr:log=0", "jail:cell.in:maxproc:log=0"}
+    sleeping = (stage.cgroup2 / load(8).members / "cgroup.procs").read_text()
+    assert "can't fork" in jexec("cell.in", "/bin/busybox", "sh", "-c", f"{_FORK} {_FORK}").stderr
+    assert "jail:cell:maxproc:log=4" in syslog.recv(4096).decode()
+    assert jexec("cell", "/bin/busybox", "sleep", "2").returncode == 0
+    assert sleeping.split()[0] in (stage.cgroup2 / load(8).members / "cgroup.procs").read_text().split()
 
 
 def test_what_only_the_jail_s_own_files_tell(make: Command, jexec: Command, syslog: socket.socket) -> None:

@@ -25,6 +25,8 @@ from jailng.params.model import Parameters
         ("readbps:throttle=0x10k", "readbps:throttle=16384"),
         ("openfiles:log=010", "openfiles:log=8"),
         ("disk:deny=7b", "disk:deny=7"),
+        ("maxproc:deny= +5", "maxproc:deny=5"),
+        ("maxproc:deny=-0", "maxproc:deny=0"),
     ],
 )
 def test_a_limit_has_one_form(text: str, form: str) -> None:
@@ -46,6 +48,8 @@ def test_a_limit_has_one_form(text: str, form: str) -> None:
         ("memoryuse:deny=M", 'not an amount: "M"'),
         ("memoryuse:deny=1.5G", 'not an amount: "1.5G"'),
         ("memoryuse:deny=-1", 'not an amount: "-1"'),
+        ("memoryuse:deny=+-1", 'not an amount: "+-1"'),
+        ("memoryuse:deny=+", 'not an amount: "+"'),
         ("memoryuse:deny=8bb", 'not an amount: "8bb"'),
         ("memoryuse:deny=08", 'not an amount: "08"'),
         ("memoryuse:deny=8e", 'not an amount: "8e"'),

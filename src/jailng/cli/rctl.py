@@ -64,6 +64,8 @@ def _serve(mode: str, text: str, human: bool) -> None:
         raise _error(errno.EPERM)
     rule = parse(text)
     given = rule.id
+    if rule.subject == "process" and given:
+        _must_live(int(given))
     if rule.subject == "jail":
         rule.id = _name_of(given)
     # A rule that was added when no jail ran by that number is about a jail of that name.
@@ -78,6 +80,14 @@ def _serve(mode: str, text: str, human: bool) -> None:
         _say([f"{name}={humanized(used) if human else used}" for name, used in usage(rule).items()])
     else:
         _say([one.shown(human) for one in (applying(rule) if mode == "l" else _matched(rule, by_number))])
+
+
+def _must_live(pid: int) -> None:
+    """Whatever is said of a process that there is not is refused by that. Raises OSError."""
+    try:
+        os.kill(pid, 0)
+    except OverflowError:
+        raise _error(errno.ESRCH) from None
 
 
 def _matched(rule: Rule, other: Rule | None) -> list[Rule]:

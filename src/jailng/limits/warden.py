@@ -61,7 +61,7 @@ class Warden:
         self._stamp: tuple[int, ...] = ()
         self._failing = False
         self._denied: dict[str, int] = {}
-        self._refused: dict[str, int] = {}
+        self._refused: dict[str, refusals.Counted] = {}
 
     def serve(self, bell: int) -> None:
         """Until the jail has ended, or nothing is to be watched any more. ``bell`` can be read from when it rings."""
@@ -155,14 +155,15 @@ class Warden:
         return used
 
     def _newly_refused(self) -> dict[str, int]:
-        """The amounts of ``deny`` beyond which the kernel has refused something since this was asked last.
+        """The amounts of the jail's ``deny`` beyond which the kernel has refused something since this was asked last.
 
         Where that is the amount of another rule, too, what is used never exceeds that, and yet somebody has tried.
         """
         before, self._refused = self._refused, {}
         for resource in {one.limit.resource for one in self.watches if one.limit.resource in self._denied}:
             self._refused[resource] = refusals.counted(self.record, resource)
-        return {name: self._denied[name] for name, count in self._refused.items() if count > before.get(name, count)}
+        grown = [name for name, now in self._refused.items() if refusals.have_grown(before.get(name, now), now)]
+        return {name: self._denied[name] for name in grown}
 
     def _tell(self, one: Watch) -> None:
         record = self.record

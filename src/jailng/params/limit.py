@@ -151,8 +151,10 @@ def unsupported(limit: Limit) -> str:
 
 
 def expand(text: str) -> int | None:
-    """An amount with or without a unit of 1024 (expand_number(3)): ``512M``, ``1gb``, ``0x10``. None: it is none."""
-    number = text.lower()
+    """An amount with or without a unit of 1024 (expand_number(3)): ``512M``, ``1gb``, ``0x10``, ``+1``. None: none."""
+    number = text.lower().lstrip(" \t\n\v\f\r")
+    sign = number[:1] if number[:1] in ("+", "-") else ""
+    number = number[len(sign) :]
     base = 10
     if number.startswith("0x"):
         base, number = 16, number[2:]
@@ -164,7 +166,7 @@ def expand(text: str) -> int | None:
     if not digits or len(digits) > 22 or (unit and unit not in _UNITS) or tail not in ("", "b") or unit + tail == "bb":
         return None
     found = int(digits, base) * _UNITS.get(unit, 1)
-    return found if found < 2**64 else None
+    return found if found < 2**64 and not (sign == "-" and found) else None
 
 
 def _wrong(text: str, why: str) -> JailError:
