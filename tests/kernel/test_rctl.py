@@ -135,6 +135,16 @@ def test_what_is_used(rctl: Command, make: Command) -> None:
     assert {line.split("=")[1] for line in lines(rctl("-u", "jail:nobody"))} == {"0"}
 
 
+def test_who_has_ended_counts_until_he_is_waited_for(rctl: Command, make: Command) -> None:
+    """As for the limit, and on FreeBSD."""
+    make("persist", "exec.start=/bin/busybox sh -c 'true & true & exec sleep 1000' >/dev/null 2>&1 &")
+    until = time.monotonic() + _PATIENCE
+    used = lines(rctl("-u", "jail:cell"))
+    while used[6] != "maxproc=3" and time.monotonic() < until:
+        used = lines(rctl("-u", "jail:cell"))  # they are about to end
+    assert (used[6], used[11]) == ("maxproc=3", "nthr=3")
+
+
 REFUSED = [
     ("-a foo", "malformed rule 'foo': missing subject"),
     ("-a jail:cell", "failed to add rule 'jail:cell': Invalid argument"),

@@ -59,6 +59,10 @@ def of(record: Record, names: Collection[str] = ()) -> dict[str, int]:
             _add_processes(record, used)
         elif wanted("maxproc"):
             used["maxproc"] = len(halt.members(record))
+        if wanted("maxproc", "nthr"):
+            dead = _dead(record)
+            used["maxproc"] += dead
+            used["nthr"] += dead
         used.update(held)
         if wanted(*OWN):
             _add_own(record, used)
@@ -101,6 +105,22 @@ def _add_processes(record: Record, used: dict[str, int]) -> None:
                 used["nthr"] += int(value)
             elif key in _STATUS:
                 used[_STATUS[key]] += int(value.split()[0]) * 1024
+
+
+def _dead(record: Record) -> int:
+    """How many have ended, and nobody waits for them: they are processes until then, and the kernel counts them."""
+    place = controller.existing("pids", record.cgroup) or f"{record.cgroup}/members"
+    if not cgroup.exists(f"{place}/pids.current"):
+        return 0
+    living, places = 0, [place]
+    while places:
+        one = places.pop()
+        try:
+            living += len(cgroup.threads(one))
+        except FileNotFoundError:
+            continue  # a jail in it has just ended
+        places += [f"{one}/{name}" for name in cgroup.directories_in(one)]
+    return max(int(cgroup.read(f"{place}/pids.current")) - living, 0)  # after that: never more than there are
 
 
 def memory(record: Record) -> dict[str, int]:

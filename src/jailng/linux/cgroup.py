@@ -125,7 +125,16 @@ def members(path: str) -> list[int]:
     Raises OSError (ENOENT: there is none). One that is removed meanwhile has none; nor has one that is threaded, as a
     guest's may be: its processes are those of the cgroup above that is not.
     """
-    fd = open_file(path + "/cgroup.procs", posix.O_RDONLY)
+    return _ids(f"{path}/cgroup.procs")
+
+
+def threads(path: str) -> list[int]:
+    """The same of threads, of cgroup2 and, by an absolute path, of v1."""
+    return _ids(f"{path}/{'tasks' if path.startswith('/') else 'cgroup.threads'}")
+
+
+def _ids(path: str) -> list[int]:
+    fd = open_file(path, posix.O_RDONLY)
     pids = b""
     try:
         while part := posix.read(fd, 65536):
