@@ -154,16 +154,16 @@ _jailng_jls() {
 
 _jailng_jexec() {
     local letters current before prefix words file
-    _jailng_look duU
+    _jailng_look deuU
     COMPREPLY=()
     case $before in
     -u | -U) _jailng_offer "$current" < <(compgen -u) && return ;;
-    -d) return ;;
+    -d | -e) return ;;
     esac
     case ${#words[@]} in
     0)
         if [[ $current == -* ]]; then
-            _jailng_offer "$current" < <(printf '%s\n' -l -d -u -U)
+            _jailng_offer "$current" < <(printf '%s\n' -l -d -e -u -U)
         else
             _jailng_offer "$current" < <(_jailng_running)
         fi

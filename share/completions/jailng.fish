@@ -116,11 +116,12 @@ complete -c jls -a all -d 'all parameters'
 complete -c jexec -f
 complete -c jexec -s l -d 'clean environment'
 complete -c jexec -s d -x -d 'in this directory'
+complete -c jexec -s e -x -d 'with this variable'
 complete -c jexec -s u -x -a '(__jailng_users)' -d 'as this user of the host'
 complete -c jexec -s U -x -a '(__jailng_users)' -d 'as this user of the jail'
-complete -c jexec -n 'test (__jailng_words duU) = 0' -a '(__jailng_running)' -d 'running jail'
-complete -c jexec -n 'test (__jailng_words duU) = 1' -a '(__fish_complete_command)'
-complete -c jexec -n 'test (__jailng_words duU) -gt 1' -F
+complete -c jexec -n 'test (__jailng_words deuU) = 0' -a '(__jailng_running)' -d 'running jail'
+complete -c jexec -n 'test (__jailng_words deuU) = 1' -a '(__fish_complete_command)'
+complete -c jexec -n 'test (__jailng_words deuU) -gt 1' -F
 
 complete -c ipnat -f
 complete -c ipnat -s C -d 'remove all rules'

@@ -10,6 +10,7 @@ from jailng.core import registry, waiting
 from jailng.core.attach import Command
 from jailng.engine import command, inside
 from jailng.errors import JailError, UsageError
+from jailng.linux.libc import EINVAL, EPERM
 from jailng.params.model import Parameters
 
 USAGE = "usage: jexec [-l] [-d working-directory] [-u username | -U username] jail [command ...]"
@@ -17,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.passwd import User
 
-_LETTERS = "d:lnu:U:"
+_LETTERS = "d:e:lnu:U:"
 
 
 def main(argv: list[str]) -> int:
@@ -34,27 +35,43 @@ def main(argv: list[str]) -> int:
 def _main(argv: list[str]) -> int:
     options, words = getopt(argv, _LETTERS, USAGE)
     given = dict(options)
+    added = _variables([argument for letter, argument in options if letter == "e"])
     if not words or ("u" in given and "U" in given):
         raise UsageError(USAGE)
-    if posix.geteuid() != 0:
-        raise JailError("jail_attach: Operation not permitted")
     user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     record = registry.find(words[0])
     if record is None:
-        if words[0].isascii() and words[0].isdigit():  # to jail_getid(3) a number is a jid
-            raise JailError(f"jail_attach({words[0].lstrip('0') or 0}): Invalid argument")
-        raise JailError(f'jail "{printing.visible(words[0])}" not found')
+        if not (words[0].isascii() and words[0].isdigit()):
+            raise JailError(f'jail "{printing.visible(words[0])}" not found')
+        jid = words[0].lstrip("0") or "0"  # to jail_getid(3) a number is a jid
+        raise JailError(f"jail_attach({jid}): {posix.strerror(EPERM if posix.geteuid() else EINVAL)}")
+    if posix.geteuid() != 0:
+        raise JailError(f"jail_attach({record.jid}): {posix.strerror(EPERM)}")
     params = Parameters.from_texts(record.params)
     login = "l" in given
     caller = command.caller_environment()
     environment = command.clean(caller) if login else command.harmless(caller)
     argv = words[1:]
-    if not argv and user is None and not login:  # else the shell is the user's, whom only the jail may know
-        argv = [caller.get("SHELL") or "/bin/sh", "-i"]
+    # Else the shell is the user's, whom only the jail may know.
+    if not argv and ("SHELL" in added or (user is None and not login)):
+        argv = [added.get("SHELL") or caller.get("SHELL") or "/bin/sh", "-i"]
     # FreeBSD 15: -l goes to the home directory only where a user is given and -d is not.
     at_home = login and user is not None and "d" not in given
-    wanted = Command(argv, environment, user, given.get("d"), at_home)
+    wanted = Command(argv, environment, user, given.get("d"), at_home, added=added)
     return inside.attached(params, record, wanted, hand_over=True)
+
+
+def _variables(assignments: list[str]) -> dict[str, str]:
+    """What -e asks for. Raises JailError in jexec.c's words."""
+    added = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise JailError(f"{assignment}: Invalid environment variable.")
+        if not name:
+            raise JailError("putenv: Invalid argument")
+        added[name] = value
+    return added
 
 
 def _of_the_host(name: str) -> User:

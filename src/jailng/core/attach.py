@@ -41,10 +41,11 @@ class Command:
     ``user`` is a name or number of the jail's passwd, a ``User`` that was looked up on the host, or None for root
     without any look-up; no argv at all is the user's shell. ``cwd`` of None is the user's home with ``login`` and the
     jail's root without. One in the ``background`` does not end with this process. ``label`` says that it
-    cannot be executed, for which jexec(8) and jail(8) have different words.
+    cannot be executed, for which jexec(8) and jail(8) have different words. ``added`` are variables that count more
+    than what is known of the user.
     """
 
-    __slots__ = ("argv", "background", "cwd", "env", "label", "login", "user")
+    __slots__ = ("added", "argv", "background", "cwd", "env", "label", "login", "user")
 
     def __init__(
         self,
@@ -55,7 +56,9 @@ class Command:
         login: bool = False,
         background: bool = False,
         label: str = "execvp: {}",
+        added: dict[str, str] | None = None,
     ) -> None:
+        self.added = added or {}
         self.argv = argv
         self.background = background
         self.env = env
@@ -294,5 +297,5 @@ def _environment(command: Command, user: User | None) -> dict[str, str]:
     environment = dict(command.env)
     environment.setdefault("PATH", USUAL_PATH)
     if user is not None:
-        return {**environment, "HOME": user.home, "SHELL": user.shell, "USER": user.name}
-    return {"HOME": "/root", "SHELL": "/bin/sh", "USER": "root", **environment}
+        environment |= {"HOME": user.home, "SHELL": user.shell, "USER": user.name}
+    return {"HOME": "/root", "SHELL": "/bin/sh", "USER": "root", **environment, **command.added}

@@ -293,9 +293,9 @@ def _told(wanted: Command) -> list[str | int | list[str]]:
         who = ["named", user]
     else:
         who = ["known", *_fields(user)]
-    environment = [f"{key}={value}" for key, value in wanted.env.items()]
+    environment, added = [[f"{key}={value}" for key, value in one.items()] for one in (wanted.env, wanted.added)]
     cwd = [] if wanted.cwd is None else [wanted.cwd]
-    return [wanted.argv, environment, who, cwd, int(wanted.login), int(wanted.background), wanted.label]
+    return [wanted.argv, environment, who, cwd, int(wanted.login), int(wanted.background), wanted.label, added]
 
 
 def _fields(user: User) -> list[str]:

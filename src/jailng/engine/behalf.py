@@ -381,11 +381,14 @@ def _streams(
 def _command(said: Words) -> attach.Command:
     argv, environment, who, cwd = said.words(), said.words(), said.words(), said.words()
     login, background, label = said.number() != 0, said.number() != 0, said.word()
-    env = {key: value for key, _, value in [variable.partition("=") for variable in environment]}
+    env, added = [
+        {key: value for key, _, value in [variable.partition("=") for variable in one]}
+        for one in (environment, said.words())
+    ]
     if label.count("{}") != 1 or label.count("{") + label.count("}") != 2:
         raise ValueError(label)
     user = _USERS[who[0]](who[1:])
-    return attach.Command(argv, env, user, cwd[0] if cwd else None, login, background, label)
+    return attach.Command(argv, env, user, cwd[0] if cwd else None, login, background, label, added)
 
 
 def _known_user(fields: list[str]) -> passwd.User:
