@@ -219,7 +219,8 @@ class Fuzzer:
             )
             who = one(USERS)
             environment = one([[], ["A=1"], ["="], ["LD_PRELOAD=/x"], ["E=" + "e" * 90000]])
-            tail = one([[], ["/nowhere"], ["/proc/1/root"]]), one("01"), one("01"), one(LABELS)
+            added = one([[], ["A=1"], ["HOME=/x", "HOME="], ["="], [""]])
+            tail = one([[], ["/nowhere"], ["/proc/1/root"]]), one("01"), one("01"), one(LABELS), added
             return pack(version, verb, jid, one(["000", "111", "", "1"]), one("001"), argv, environment, who, *tail)
         return pack(version, verb, jid)
 

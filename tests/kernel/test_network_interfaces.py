@@ -222,6 +222,23 @@ def test_what_would_take_from_the_host(
     assert (host_addresses(), run("ip", "-6", "route"), run("ip", "route", "show", "table", "all")) == before
 
 
+@pytest.mark.parametrize("prefix", [32, 8])
+def test_an_alias_on_the_loopback_interface(
+    lans: tuple[Namespace, Namespace], jail: Command, small_root: Path, prefix: int
+) -> None:
+    """As configurations that iocage(8) writes have it: the host does not speak to jails from such an address."""
+    before = host_addresses()
+    words = (f"ip4.addr=ep0|198.51.100.20/24,lo|127.0.0.2/{prefix}", "persist")
+    done = jail("-c", "name=looped", f"path={small_root}", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "127.0.0.2" in run("ip", "address", "show", "lo", "scope", "host")
+    with running(ONE[4][0], "") as beside:  # which the host reaches
+        listener = beside.listen(ONE[4][0])
+        assert _seen(listener, client(ONE[4][0]))
+    assert jail("-r", "looped").returncode == 0
+    assert host_addresses() == before
+
+
 def test_an_alias_by_another_name_of_the_interface(
     lans: tuple[Namespace, Namespace], jail: Command, small_root: Path
 ) -> None:

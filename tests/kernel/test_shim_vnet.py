@@ -211,6 +211,22 @@ def test_a_further_loopback(shim: Shim, gone: None) -> None:
     assert "1 received" in run("ping", "-c", "1", "-W", "5", "192.0.2.1")
 
 
+def test_the_loopback_by_its_name_on_freebsd(shim: Shim, gone: None) -> None:
+    """As scripts that set up a jail with vnet have it: ``ifconfig -j JAIL lo0 inet 127.0.0.1/8 up``."""
+    before = shim("ifconfig", "lo").stdout
+    for words in (("up",), ("inet", "127.0.0.1/8", "up"), ("inet6", "::1/128", "alias")):
+        quiet(shim, "lo0", *words)
+        assert shim("ifconfig", "lo0").stdout == before
+    quiet(shim, "lo0", "inet", "127.0.0.2/32", "alias")
+    assert "scope host" in run("ip", "-o", "address", "show", "to", "127.0.0.2")
+    assert run("ip", "route", "get", "127.0.0.2")
+    quiet(shim, "lo0", "inet", "127.0.0.2", "-alias")
+    assert shim("ifconfig", "lo").stdout == before
+    assert shim("ifconfig", "lo", "create").stdout == "lo1\n"
+    assert shim("ifconfig", "lo1", "name", "lo0").stdout == "lo0\n"  # one that is called so goes before
+    assert shim("ifconfig", "lo0").stdout.startswith("lo0: ")
+
+
 def has_vlans(on: str) -> bool:
     done = subprocess.run(["ip", "link", "add", "link", on, "name", "vlan4000", "type", "vlan", "id", "4000"])
     if done.returncode == 0:

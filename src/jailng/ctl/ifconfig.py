@@ -72,7 +72,12 @@ def _run(words: list[str], alone: bool) -> int:
         steps = ifchange.parse(rest, alone)
     except UsageError:
         raise UsageError(USAGE) from None
-    return ifchange.apply(interface, steps)
+    return ifchange.apply(interface if rest[0] in ("create", "plumb") else _loopback(interface), steps)
+
+
+def _loopback(name: str) -> str:
+    """The interface of that name: FreeBSD's loopback is lo0, and scripts for vnet jails give it its address."""
+    return "lo" if name == "lo0" and "lo0" not in [name for _, name in socket.if_nameindex()] else name
 
 
 def _list(words: list[str]) -> int:
@@ -80,7 +85,11 @@ def _list(words: list[str]) -> int:
         return printed.say([visible(" ".join(name for _, name in socket.if_nameindex()))])
     if words and words != ["-a"] and words[0].startswith("-"):
         raise UsageError(USAGE)
-    chosen = [(ifchange.index_of(words[0]), words[0])] if words and words != ["-a"] else socket.if_nameindex()
+    if words and words != ["-a"]:
+        words = [_loopback(words[0])]
+        chosen = [(ifchange.index_of(words[0]), words[0])]
+    else:
+        chosen = socket.if_nameindex()
     lines: list[str] = []
     with Netlink() as netlink:
         # By interface, of which root inside may have made any number.

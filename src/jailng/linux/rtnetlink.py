@@ -190,7 +190,9 @@ def new_address(
     index: int, address: bytes, prefix: int, broadcast: bytes = b"", flags: int = 0, preferred: int = _FOREVER
 ) -> Message:
     """Give an interface an address. ``preferred`` 0: never taken as a source by itself (deprecated, in IPv6's word)."""
-    head = pack("BBBBI", _family(address), prefix, flags & 0xFF, RT_SCOPE_UNIVERSE, index)
+    # As ip-address(8) does: else the kernel takes one of 127.0.0.0/8 for a source towards others, and then refuses it.
+    scope = _RT_SCOPE_HOST if len(address) == 4 and address[0] == 127 else RT_SCOPE_UNIVERSE
+    head = pack("BBBBI", _family(address), prefix, flags & 0xFF, scope, index)
     parts = [attribute(_IFA_LOCAL, address), attribute(_IFA_ADDRESS, address), number(_IFA_FLAGS, flags)]
     if broadcast:
         parts.append(attribute(_IFA_BROADCAST, broadcast))
