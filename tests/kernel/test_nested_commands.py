@@ -39,6 +39,7 @@ def test_three_deep(top: Path, jexec: Command, jls: Command) -> None:
         jls -n name path
         jexec a jls -n name path
         jexec a.b id -u
+        jexec -le A=1 -e HOME=/tmp a.b sh -c 'echo $A $HOME'
         jail -r a
         jls
     """
@@ -48,6 +49,7 @@ def test_three_deep(top: Path, jexec: Command, jls: Command) -> None:
         "name=a.b path=/jails/in",
         "name=b path=/",
         "0",
+        "1 /tmp",
         "   JID  IP Address      Hostname                      Path",
     ]
     assert _ok(jls("name")) == "top\n"
