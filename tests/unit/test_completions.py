@@ -64,7 +64,7 @@ def test_the_list_of_parameters_is_the_table(place: Path) -> None:
         found = lookup(name)
         assert found is not None
         assert (kind, tuple(words)) == (found.kind, found.words)
-        if found.honoured == "never":
+        if found.refused:
             assert who in ("jls", "none")
         else:
             assert who == ("jls" if found.read_only else "jail" if found.pseudo else "both")

@@ -197,7 +197,7 @@ class Parameters:
 
     def goes_without(self, name: str) -> bool:
         """Whether ng.lenient lets the jail do without this permission, which Linux never gives."""
-        return self.flag("ng.lenient") and name.startswith("allow.") and _row(name).honoured == "never"
+        return self.flag("ng.lenient") and name.startswith("allow.") and _row(name).refused
 
     def _imply(self) -> None:
         for family in ("ip4", "ip6"):
@@ -414,7 +414,7 @@ def _row(name: str) -> Parameter:
 
 
 def check_honoured(name: str, value: Value) -> None:
-    """Refuse what Linux or this stage of jailng does not honour. Raises JailError."""
+    """Refuse what cannot be honoured on Linux, and values that no jail can have. Raises JailError."""
     parameter = _row(name)
     if name == "osreldate" and value == 0:
         raise JailError("osreldate cannot be 0")
@@ -432,15 +432,11 @@ def check_honoured(name: str, value: Value) -> None:
         sockets.parse(str(value))
     if name == "interface" and value:
         _check_interface(str(value))
-    if parameter.accepts is None or value in parameter.accepts:
+    if not parameter.refused or value == parameter.default:
         return
     if isinstance(value, tuple) and not any(value):
         return  # a list of nothing but empty strings, which jail(8) skips
-    partly = parameter.honoured == "now"
-    what = name if not partly else f"{name}={visible(show(value))}"
-    if parameter.part:
-        raise JailError(f"{what}: not honoured yet (jailng part {parameter.part})")
-    raise JailError(f"{what}: not honoured on Linux: {parameter.linux}")
+    raise JailError(f"{name}: not honoured on Linux: {parameter.linux}")
 
 
 def _check_interface(name: str) -> None:
