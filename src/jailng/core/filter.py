@@ -102,7 +102,7 @@ LIFTS = frozenset(
 
 Block = list[tuple[int, int, int, int]]  # struct sock_filter: code, jump if true, jump if false, k
 
-_LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
+_LD, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets into struct seccomp_data
 _RET_ERRNO = 0x00050000
 _ALLOW: Block = [(_RET, 0, 0, 0x7FFF0000)]

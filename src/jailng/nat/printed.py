@@ -28,7 +28,6 @@ from jailng.nat.rule import (
     Options,
     Ports,
     Proxy,
-    ProxyConfig,
     Range,
     Rdr,
     Rewrite,
@@ -56,12 +55,6 @@ def printed(rule: Rule, resolve: bool = True) -> str:
     }[type(rule)]
     text: str = start(rule, resolve)  # type: ignore[operator]  # each takes what it is there for
     return text
-
-
-def printed_config(config: ProxyConfig) -> str:
-    """The names of a proxy in one line, as they are read: IPFilter keeps them, and prints them nowhere."""
-    lines = "".join([f"{'allow' if passed else 'deny'} {_dotted(name)}; " for passed, name in config.names])
-    return f"proxy {config.label}/{_protocols((config.protocol,))} config {_word(config.name)} {{ {lines}}};"
 
 
 def _map(rule: Map, resolve: bool) -> str:
@@ -243,7 +236,3 @@ def _word(text: str) -> str:
         return text
     quote = "'" if '"' in text else '"'
     return f"{quote}{text}{quote}"
-
-
-def _dotted(name: str) -> str:
-    return "." + _word(name[1:]) if name.startswith(".") else _word(name)
