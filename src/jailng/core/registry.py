@@ -1,7 +1,8 @@
 """The registry: which jails there are. Plain text below /run/jailng.
 
 ``jails/JID``  one append-only file a jail.
-``lock``       of root alone; byte JID of it is the jail's lock, of whoever makes or stops it, all of it the index's.
+``lock``       of root alone; flock(2) of it is the index's lock, byte JID the jail's, of whoever makes or stops it, and
+               further bytes are for what else is locked (core/index.py, ``hold``).
 ``index``      one line a jail (core/index.py), derived from the records; rewritten under its lock.
 ``beneath``    which jail's mount another jail's lies on, after the first has ended (core/covered.py).
 ``last``       the last jid given out, so that jids are not reused at once.
