@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import trees
-from jailng.engine import files, hookwords
+from jailng.engine import files, hookwords, shellwords
 from jailng.linux import filekind
 from jailng.params.values import visible
 
@@ -151,7 +151,7 @@ def _interpreter(way: Way, enemies: Trees, depth: int) -> str:
 
 def _operand(kind: int, word: str, cwd: str, enemies: Trees) -> tuple[bool, str]:
     """Whether an operand is what it would be to a program that executes it, and why it must not be, or ""."""
-    if isinstance(word, hookwords.Pattern) and word.whole:
+    if isinstance(word, shellwords.Pattern) and word.whole:
         if kind == hookwords.SCRIPT or not (cwd or word.whole.startswith("/")):
             return False, ""
         matches = files.Files().glob(word.whole if word.whole.startswith("/") else f"{cwd}/{word.whole}")
