@@ -34,25 +34,12 @@ def plan(
     ``reserved`` is its record, which tells of what has been mounted for it; ``parent`` the jail in which it is made,
     ``joined`` that whose network namespace it is to be in. Raises JailError.
     """
-    path = params.text("path")
     private = params.text("ng.uids") == "private"
     base = creator if private else 0
     record = reserved or registry.Record(jid)
     new_net = joined is None and not privileges.share_network(params)
-    mounts = rootfs.mounts()
-    if parent is None and not params.flag("ng.lenient"):
-        reach.check_doors(path, mounts)
-    below = rootfs.mounts_below(path, mounts)
-    wanted: dict[bytes, bool] = {}
-    more: list[Operation] = []
-    shm = ""
     has = {name: params.flag(f"mount.{kind}") for name, kind in _OWN} | {"sys": False}
-    if any(line.startswith("mount ") for line in record.undo):
-        from jailng.core import mounting
-
-        wanted, more = mounting.wanted(record, path, below, has)
-        shm = mounting.shared_memory(record)
-    below = taken_along(below, wanted, private or parent is None)
+    below, wanted, more, shm = _mounts(params, record, parent, has)
     nodes, links = check_host(params)
     if not has["fd"]:
         links = [link for link in links if link[0] != "fd"]
@@ -70,15 +57,8 @@ def plan(
     if has["dev"]:
         told = own.text(params) if params.flag("ng.self") else b""
         build.append(rootfs.MountDev(nodes, links, base, private, told, shm))
-    if has["dev"] and params.number("children.max") and not hidden:
-        from jailng.core import kit
-
-        if kit.is_wanted(path):
-            from jailng.core import outfit
-
-            build.append(kit.MountKit(outfit.ready()))
-            if path != "/":  # the host's own directories are no jail's
-                host.append(kit.LinkCommands())
+        if params.number("children.max") and not hidden:
+            _have_commands(params.text("path"), build, host)
     if has["proc"]:
         build.append(procfs.MountProc(procfiles.texts(params, parent), privileges.has_vnet(params), hidden))
     build += more
@@ -86,19 +66,7 @@ def plan(
     build.append(rootfs.Pivot())
     new_ipc = params.text("sysvshm") != "inherit"
     host += _network(params, record, base, parent, joined)
-    after: list[Operation] = layout.after
-    if privileges.has_vnet(params):
-        from jailng.core import modules
-
-        after += modules.operations(record.cgroup)
-    if params.flag("allow.mount"):
-        from jailng.core import mountable
-
-        after += mountable.operations(params, record, base)
-    if params["ng.limits"] or record.rules or _is_limited(parent):
-        from jailng.core import limit
-
-        after += limit.operations(params, record)
+    after = [*layout.after, *_held(params, record, base, parent)]
     return [
         boot.MakeCgroup(record.cgroup, layout.home, layout.leaf),
         share.Allot(record.cgroup, layout.home, share.usual(), params.flag("ng.lenient")),
@@ -125,6 +93,61 @@ def plan(
         ),
         *after,
     ]
+
+
+def _mounts(
+    params: Parameters, record: Record, parent: Record | None, has: dict[str, bool]
+) -> tuple[list[tuple[bytes, str]], dict[bytes, bool], list[Operation], str]:
+    """The mounts below the root that the jail gets; as ``mounting.wanted`` has it which of them were asked for, and the
+    builder's work for others; and how much /dev/shm holds.
+
+    ``has`` says which file systems of its own the jail has, and is changed to what was asked for. Raises JailError.
+    """
+    path = params.text("path")
+    mounts = rootfs.mounts()
+    if parent is None and not params.flag("ng.lenient"):
+        reach.check_doors(path, mounts)
+    below = rootfs.mounts_below(path, mounts)
+    wanted: dict[bytes, bool] = {}
+    more: list[Operation] = []
+    shm = ""
+    if any(line.startswith("mount ") for line in record.undo):
+        from jailng.core import mounting
+
+        wanted, more = mounting.wanted(record, path, below, has)
+        shm = mounting.shared_memory(record)
+    safe = params.text("ng.uids") == "private" or parent is None
+    return taken_along(below, wanted, safe), wanted, more, shm
+
+
+def _have_commands(path: str, build: list[Operation], host: list[Operation]) -> None:
+    """Have a jail that may have jails in it have the commands for them, where its root is without."""
+    from jailng.core import kit
+
+    if kit.is_wanted(path):
+        from jailng.core import outfit
+
+        build.append(kit.MountKit(outfit.ready()))
+        if path != "/":  # the host's own directories are no jail's
+            host.append(kit.LinkCommands())
+
+
+def _held(params: Parameters, record: Record, base: int, parent: Record | None) -> list[Operation]:
+    """What holds a jail whose PID 1 is there to what it may do, beyond what each process is confined to."""
+    found: list[Operation] = []
+    if privileges.has_vnet(params):
+        from jailng.core import modules
+
+        found += modules.operations(record.cgroup)
+    if params.flag("allow.mount"):
+        from jailng.core import mountable
+
+        found += mountable.operations(params, record, base)
+    if params["ng.limits"] or record.rules or _is_limited(parent):
+        from jailng.core import limit
+
+        found += limit.operations(params, record)
+    return found
 
 
 def _layout(params: Parameters, record: Record, base: int, home: str) -> boot.Layout:
