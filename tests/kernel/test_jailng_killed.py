@@ -32,7 +32,7 @@ class Trial:
         """Kill it, and yield; ``first`` makes the world as it has to be before."""
         first()
         steps = faults.steps(self.trace, self.program, *verb)
-        for step in steps[os.getpid() % every :: every]:  # others on other runs
+        for step in steps[os.getpid() % min(every, len(steps)) :: every]:  # others on other runs, and always one
             first()
             done = faults.run(step, "signal=SIGKILL", self.program, *verb)
             assert "Traceback" not in done.stderr, (step, done.stderr)

@@ -55,6 +55,7 @@ class Trial:
         self.jexec = jexec
         self.remains = remains
         self.wrong: list[str] = []
+        self.killed = 0
 
     def steps(self, program: str, *arguments: str) -> list[Step]:
         found = faults.steps(self.trace, str(self.bin / program), *arguments)
@@ -66,7 +67,9 @@ class Trial:
         done = faults.run(step, "signal=SIGKILL", str(self.bin / program), *arguments)
         if "Traceback" in done.stderr:
             self.note(step, done.stderr)
-        return done.returncode == -signal.SIGKILL
+        killed = done.returncode == -signal.SIGKILL
+        self.killed += killed
+        return killed
 
     def note(self, step: Step, what: str) -> None:
         self.wrong.append(f"{step}\n    {what.strip()}")
@@ -108,6 +111,7 @@ class Trial:
         self.verdict()
 
     def verdict(self) -> None:
+        assert self.killed, "no command was killed, so nothing was tried"
         assert not self.wrong, "\n".join([f"{len(self.wrong)} steps:", *self.wrong])
 
 

@@ -120,7 +120,9 @@ def test_all_that_is_refused_is_told_of() -> None:
     met = [refused(text) or "" for pairs in NEVER.values() for text, _ in pairs]
     for source in SOURCES:
         text = (ROOT / "src/jailng/nat" / source).read_text()
-        for sentence in re.findall(r'raise Refused\(f?"([^"]*)"', text):
+        sentences = re.findall(r'raise Refused\(f?"([^"]*)"', text)
+        assert sentences and len(sentences) == text.count("raise Refused("), source
+        for sentence in sentences:
             plain = re.sub(r"\{[^}]*\}", "{}", sentence)
             pattern = re.escape(plain).replace(r"\{\}", ".*")
             assert plain in OTHER or any(re.fullmatch(pattern, said) for said in met), sentence

@@ -45,10 +45,11 @@ def test_what_is_below_a_node_follows_it() -> None:
 
 
 def test_the_defaults_are_those_of_parameters() -> None:
-    for variable in mib.variables():
-        name = variable.name.rpartition("security.jail.")[2]
-        if name.endswith(("_allowed", "_only")) and "." not in name:
-            assert table.resolve(defaults.parameter_of(name)) is not None
+    names = [variable.name.rpartition("security.jail.")[2] for variable in mib.variables()]
+    settable = [name for name in names if name.endswith(("_allowed", "_only")) and "." not in name]
+    assert len(settable) > 5
+    for name in settable:
+        assert table.resolve(defaults.parameter_of(name)) is not None
 
 
 @pytest.mark.parametrize(
