@@ -13,7 +13,7 @@ from jailng.core import index, registry
 from jailng.errors import JailError, UsageError, explain
 from jailng.limits import database
 from jailng.limits.change import add, remove
-from jailng.limits.rule import Rule, expanded, humanized, parse
+from jailng.limits.rule import Rule, complaint, expanded, humanized, parse
 from jailng.limits.shown import applying, usage
 from jailng.linux import ns
 from jailng.params.values import visible
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
 def _serve(mode: str, text: str, human: bool) -> None:
     """Do what an option says with a rule or filter. Raises JailError, OSError."""
     if os.geteuid() != 0 or ns.is_jailed():
-        raise _error(errno.EPERM)
+        raise complaint(errno.EPERM)
     rule = parse(text)
     given = rule.id
     if rule.subject == "process" and given:
@@ -87,7 +87,7 @@ def _must_live(pid: int) -> None:
     try:
         os.kill(pid, 0)
     except OverflowError:
-        raise _error(errno.ESRCH) from None
+        raise complaint(errno.ESRCH) from None
 
 
 def _matched(rule: Rule, other: Rule | None) -> list[Rule]:
@@ -109,10 +109,6 @@ def _number_of(kind: str, name: str) -> int | None:
         return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
         return None
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 def _say(lines: list[str]) -> None:

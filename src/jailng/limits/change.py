@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import posix
 
 from jailng.core import limit as kernel
 from jailng.core import registry
 from jailng.errors import JailError
 from jailng.limits import database, standing
+from jailng.limits.rule import complaint
 from jailng.params.limit import RESOURCES, unsupported
 from jailng.params.model import Parameters
 
@@ -31,7 +31,7 @@ def add(rule: Rule) -> None:
     """Add a rule; where the jail runs it counts at once. Raises JailError, OSError; nothing has changed then."""
     rule.per = rule.per or rule.subject
     if not rule.whole:
-        raise _error(errno.EINVAL)
+        raise complaint(errno.EINVAL)
     _check(rule)
     before = database.change(lambda rules: database.with_rule(rules, rule))
     try:
@@ -50,7 +50,7 @@ def _check(rule: Rule) -> None:
     limit = rule.limit
     more = RESOURCES[limit.resource][1]
     if limit.action in ("deny", "throttle") and limit.action != more:
-        raise _error(errno.EOPNOTSUPP)
+        raise complaint(errno.EOPNOTSUPP)
     why = _SUBJECTS.get(rule.subject) or (HOST if rule.id == "0" else "") or unsupported(limit)
     if limit.action == more and not why:
         try:
@@ -58,7 +58,7 @@ def _check(rule: Rule) -> None:
         except JailError as error:
             why = str(error)
     if why:
-        raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {why}")
+        raise complaint(errno.EOPNOTSUPP, why)
 
 
 def _check_kernel(rule: Rule) -> None:
@@ -78,7 +78,7 @@ def remove(rule: Rule) -> None:
     """
     gone = list(filter(rule.matches, database.read()))
     if not gone:
-        raise _error(errno.ESRCH)
+        raise complaint(errno.ESRCH)
     database.change(lambda rules: [other for other in rules if not rule.matches(other)])
     failed: Exception | None = None
     for name in dict.fromkeys([one.id for one in gone]):
@@ -116,7 +116,3 @@ def _carry_out(name: str) -> None:
             standing.settle(record)
     finally:
         record.unlock()
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, posix.strerror(number))

@@ -144,10 +144,10 @@ def parse(text: str) -> Rule:
     _check_id(made)
     if amount:
         if not (amount.isascii() and amount.isdigit()) or len(amount) > 20:
-            raise _error(errno.EINVAL)
+            raise complaint(errno.EINVAL)
         made.amount = int(amount)
         if made.amount > most(made.resource):
-            raise _error(errno.ERANGE)
+            raise complaint(errno.ERANGE)
     made.per = _word(per, SUBJECTS)
     return made
 
@@ -155,7 +155,7 @@ def parse(text: str) -> Rule:
 def _word(text: str, words: tuple[str, ...] | dict[str, tuple[str, str, str]]) -> str:
     word = text.lower()
     if word and word not in words:
-        raise _error(errno.EINVAL)
+        raise complaint(errno.EINVAL)
     return word
 
 
@@ -163,16 +163,17 @@ def _check_id(rule: Rule) -> None:
     if not rule.id:
         return
     if not rule.subject or (rule.subject in ("process", "user") and not (rule.id.isascii() and rule.id.isdigit())):
-        raise _error(errno.EINVAL)
+        raise complaint(errno.EINVAL)
     if rule.subject in ("loginclass", "jail") and len(rule.id.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
-        raise _error(errno.ENAMETOOLONG)
+        raise complaint(errno.ENAMETOOLONG)
     if any(char < " " or char == "\x7f" for char in rule.id):  # no jail's name has one, and rules are kept one a line
-        raise _error(errno.EINVAL)
+        raise complaint(errno.EINVAL)
 
 
-def _error(number: int) -> OSError:
-    """In FreeBSD's words."""
-    return OSError(number, "Result too large" if number == errno.ERANGE else posix.strerror(number))
+def complaint(number: int, why: str = "") -> OSError:
+    """An error by its number, in FreeBSD's words, and why where that is Linux's doing."""
+    text = "Result too large" if number == errno.ERANGE else posix.strerror(number)
+    return OSError(number, f"{text}: {why}" if why else text)
 
 
 def humanized(number: int) -> str:

@@ -9,6 +9,7 @@ from jailng.core import limit as kernel
 from jailng.core import registry
 from jailng.limits import database, standing
 from jailng.limits.change import HOST
+from jailng.limits.rule import complaint
 from jailng.linux import membership, ns
 from jailng.params.limit import RESOURCES
 
@@ -25,9 +26,9 @@ def applying(rule: Rule) -> list[Rule]:
     those that are there for it. Raises OSError.
     """
     if rule.subject not in ("process", "jail"):
-        raise _error(errno.EOPNOTSUPP if rule.subject else errno.EINVAL)
+        raise complaint(errno.EOPNOTSUPP if rule.subject else errno.EINVAL)
     if not rule.id:
-        raise _error(errno.EINVAL)
+        raise complaint(errno.EINVAL)
     found: list[Rule] = []
     name = "" if rule.subject == "process" else rule.id
     record = registry.find(name) if name else _jail_of(int(rule.id))
@@ -54,18 +55,14 @@ def _jail_of(pid: int) -> Record | None:
 def usage(rule: Rule) -> dict[str, int]:
     """What a jail uses of each resource, in FreeBSD's order; nothing, where it does not run. Raises OSError."""
     if not rule.id:
-        raise _error(errno.EINVAL)
+        raise complaint(errno.EINVAL)
     if rule.subject != "jail":
-        raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: what is counted is what jails use")
+        raise complaint(errno.EOPNOTSUPP, "what is counted is what jails use")
     if rule.id == "0":
-        raise OSError(errno.EOPNOTSUPP, f"{posix.strerror(errno.EOPNOTSUPP)}: {HOST}")
+        raise complaint(errno.EOPNOTSUPP, HOST)
     record = registry.find(rule.id)
     if record is None:
         return dict.fromkeys(RESOURCES, 0)
     standing.look_after(record)
     used = kernel.usage(record)
     return {name: used[name] for name in RESOURCES if name in used}
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, posix.strerror(number))
