@@ -19,8 +19,6 @@
 
 #include "call.h"
 
-struct pollfd_ { int fd; short events, revents; };
-
 /* The jail ends with its last member unless it is persistent; both are read from the kernel, so neither can be missed. */
 static int
 ended(void)
@@ -43,7 +41,7 @@ ended(void)
 static void
 init(void)
 {
-	struct pollfd_ events = { .fd = 0, .events = POLLPRI };
+	struct pollfd events = { .fd = 0, .events = POLLPRI };
 	char text[64];
 
 	call(SYS_prctl, PR_SET_NAME, (long)"init", 0, 0, 0, 0);
