@@ -34,12 +34,10 @@ def kill(path: str, leaves: tuple[str, ...]) -> None:
         _hurry(path)
     try:
         cgroup.write(path + "/cgroup.kill", b"1")
-    except (
-        OSError
-    ) as error:  # no descriptor, say: those that are waited for die at least, and then there is another try
+    except OSError as error:
         if error.errno == ENOENT or not dying:
             raise
-        for fd in dying:
+        for fd in dying:  # there is no descriptor, say: at least these die, and then there is another try
             try:
                 pidfd_send_signal(fd, _SIGKILL)
             except ProcessLookupError:
