@@ -49,6 +49,15 @@ def test_h_alone_asks_for_the_usage(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == "security.jail.jail_max_af_ips: 255\n"
 
 
+def test_help_of_a_verb(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "cp"]) == 0
+    assert capfd.readouterr().out == usage("cp") + "\n"
+    assert main(["help", "nonsense"]) == 1
+    assert capfd.readouterr().err == "jailctl: nonsense: no such verb: jailctl help has them all\n"
+    assert main(["help"]) == 0
+    assert capfd.readouterr().out.startswith("usage: jailctl verb [argument ...]\n")
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [("drops", 1), ("log x", 1), ("log verify x", 2), ("packets x", 1), ("replay x", 1), ("sessions", 1)],

@@ -64,6 +64,8 @@ USAGE = "usage: jailctl verb [argument ...]\n" + "\n".join(
 
 def main(argv: list[str]) -> int:
     """Run a verb, and return the exit status: 0, 1, or what the verb says."""
+    if argv[:1] == ["help"] and len(argv) == 2:
+        argv = [argv[1], "--help"]
     if argv[:1] in (["-h"], ["--help"], ["help"]):
         printing.say(USAGE)
         return 0
