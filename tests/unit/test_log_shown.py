@@ -1,10 +1,14 @@
 """An entry of a log in words: which are the entry's own, and which the guest has chosen."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jailng.ctl import log
 from jailng.ctl.log import _in_words
+from jailng.errors import JailError
 
 _TIME = {"time": "2026-11-28T14:16:58.007155702Z"}
 _WHEN = "2026-11-28T14:16:58.007"
@@ -39,3 +43,17 @@ _WHEN = "2026-11-28T14:16:58.007"
 )  # fmt: skip
 def test_no_word_of_the_guests_passes_for_a_field(said: dict[str, Any], line: str) -> None:
     assert _in_words(_TIME | said) == f"{_WHEN} {line}"
+
+
+def test_the_kinds_of_entries_are_those_of_the_manual() -> None:
+    manual = (Path(__file__).parents[2] / "man/jailctl.8").read_text()
+    section = manual.partition(".Sh ENTRIES OF A LOG\n")[2].partition("\n.Sh ")[0]
+    words = {word for line in re.findall(r"^\.It Cm (.*)$", section, re.MULTILINE) for word in line.split(" , ")}
+    assert words == log._KINDS
+
+
+def test_a_kind_that_there_is_not() -> None:
+    assert log._kinds("exec,logins") == {"exec", *log._GROUPS["logins"].split()}
+    for text in ("nosuch", "exec,", "exec,Login"):
+        with pytest.raises(JailError, match=r"^log: --kind: no entry is of a kind "):
+            log._kinds(text)

@@ -35,6 +35,9 @@ _GROUPS = {
     "connections": "connect connected failed accepted closed listening flow",
     "logins": "login logout session session-end user",
 }
+_KINDS = frozenset(
+    f"{' '.join(_GROUPS.values())} exec syslog dropped socket file started resumed ended refused".split()
+)
 # What stands before the rest, which is said as key=value, or is the chain's own.
 _LEADING = ("pid", "uid")
 _UNSAID = (
@@ -107,8 +110,12 @@ def _show(argv: list[str]) -> int:
 
 
 def _kinds(text: str | None) -> set[str] | None:
+    """Raises JailError: there are no entries of such a kind."""
     if text is None:
         return None
+    for word in text.split(","):
+        if word not in _KINDS and word not in _GROUPS:
+            raise JailError(f'log: --kind: no entry is of a kind "{visible(word)}"')
     return {kind for word in text.split(",") for kind in _GROUPS.get(word, word).split()}
 
 
