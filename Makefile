@@ -47,10 +47,7 @@ install: all
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin
 	for command in $(COMMANDS); do \
 		rm -f $(DESTDIR)$(PREFIX)/sbin/$$command && \
-		sed -e '/^# Through /d' -e '/^here = /d' -e '/^posix\.close(here)$$/d' \
-			-e '/^try:$$/d' -e '/^except OSError as error:$$/d' -e '/^    sys\.exit(f"/d' \
-			-e 's|^    root = .*|root = "$(PACKAGES)"|' \
-			-e 's|^sys\.path += .*|sys.path += [$(PLACES)]|' \
+		sed '/^# Through \|^here = /,/^sys\.path += /c root = "$(PACKAGES)"\nsys.path += [$(PLACES)]' \
 			bin/$$command > $(DESTDIR)$(PREFIX)/sbin/$$command && \
 		chmod 755 $(DESTDIR)$(PREFIX)/sbin/$$command || exit 1; done
 	# Run by processes that already live in a jail, read by nobody.
