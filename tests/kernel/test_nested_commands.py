@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
+from jailng.linux import processid
 from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.stage import mount, unmount
@@ -128,3 +132,29 @@ def test_the_hosts_own_directories_get_no_links(small_root: Path, jail: Command)
     assert "link jail, jls, jexec to" in jail(*words, f"path={small_root}").stdout
     done = jail(*words, "path=/")
     assert (done.returncode, "link jail" in done.stdout) == (0, False)
+
+
+def test_the_broker_of_a_package_that_is_upgraded(
+    small_root: Path, checkout: Path, tmp_path: Path, jail: Command, jexec: Command
+) -> None:
+    """What a call takes is loaded with it, and would not go with what the broker has loaded before."""
+    place = tmp_path / "installed"
+    for part in ("bin", "jailinit", "src"):
+        shutil.copytree(checkout / part, place / part, symlinks=True)
+    words = [str(place / "bin/jail"), "-c", "name=top", f"path={small_root}", "children.max=1", "persist"]
+    made = subprocess.run(words, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    record = registry.find("top")
+    assert record is not None
+    create = f"{_COMMANDS}/jail -c name=a path=/ command=echo made"
+    assert _ok(jexec("top", "sh", "-c", f"{_COMMANDS}/jls name")) == ""  # it has loaded what it begins with
+    for module, text in (("boot", "below.born("), ("below", "def born(")):
+        file = place / f"src/jailng/core/{module}.py"
+        (file.parent / "new").write_text(file.read_text().replace(text, text.replace("born", "brought")))
+        (file.parent / "new").rename(file)
+        os.utime(file.parent, (0, 0))  # it is not being unpacked any more
+    assert _ok(jexec("top", "sh", "-c", create)) == "made\n"
+    assert _ok(jexec("top", "sh", "-c", create)) == "made\n"
+    again = registry.find("top")
+    assert again is not None and again.broker == record.broker and processid.is_alive(record.broker)
+    _ok(jail("-r", "top"))

@@ -9,7 +9,8 @@ import time
 from _socket import MSG_DONTWAIT, SO_PEERCRED, SOL_SOCKET, socket
 from select import EPOLLHUP, EPOLLIN, epoll
 
-from jailng.core import attach, beside, registry
+from jailng import start
+from jailng.core import attach, beside, interpreter, registry
 from jailng.core.wire import pack
 from jailng.engine import behalf
 from jailng.errors import JailError
@@ -28,6 +29,7 @@ _IGNORED = (1, 2, 3, 13, 15)  # HUP INT QUIT PIPE TERM
 _MOST = 64  # calls at once
 _MOST_OF_OTHERS = 32  # of those that are not root's, so that root gets through
 _PATIENCE = 30  # seconds
+_UNPACKING = 2.0  # seconds that the package is to be left as it is
 _BUSY = "the jail's broker has too many calls at once"
 
 
@@ -68,6 +70,7 @@ class Broker:
         self.calls: dict[int, Call] = {}  # by pid
         self._epoll = epoll()
         self._gone: list[tuple[float, Call]] = []  # calls whose caller has gone, and until when they may take
+        self._package = _package()
 
     def serve(self) -> None:
         """Until the jail has ended."""
@@ -90,8 +93,23 @@ class Broker:
                 signals.read(deaths)
                 self._reap()
             if self.listening.fileno() in ready:  # last: what is accepted may have the number of what was closed
+                if not self.calls:
+                    self._follow_the_package()
                 self._accept()
             self._insist()
+
+    def _follow_the_package(self) -> None:
+        """Begin anew as that which is installed by now: what a call takes of it would not go with what is loaded."""
+        found = _package()
+        if not found or found == self._package or time.time() - max(found) < _UNPACKING:
+            return
+        self._package = found
+        posix.set_inheritable(self.listening.fileno(), True)
+        try:
+            argv = interpreter.command("jailng.engine.brokerage", self.listening.fileno(), self.record.jid)
+            posix.execve(interpreter.PYTHON, argv, {})
+        except OSError:
+            posix.set_inheritable(self.listening.fileno(), False)  # it goes on as it is
 
     def _accept(self) -> None:
         try:
@@ -169,6 +187,14 @@ class Broker:
         if call.watched:
             self._epoll.unregister(call.connection.fileno())
             call.watched = False
+
+
+def _package() -> list[float]:
+    """When modules have been put in the place of others."""
+    try:
+        return [posix.stat(f"{start.ROOT}/jailng/{part}").st_mtime for part in ("core", "engine")]
+    except OSError:
+        return []
 
 
 def _be_slow(record: Record) -> None:
