@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from jailng.linux.netlink import Message
 
 TABLE = "jailng"
+FORM = "form 2"  # another one with each change of ``table``: core/renewal.py
 TALLIES = ("spoofers", "deniers")
 _REMEMBERED = 30 * 86400  # seconds: of interfaces that are gone nobody asks
 _JAILS = b"jng"
@@ -128,7 +129,7 @@ def table() -> list[Message]:
         return first << nft.TYPE_BITS | second
 
     return [
-        nft.new_table(TABLE),
+        nft.new_table(TABLE, FORM),
         *[nft.new_counter(TABLE, name) for name in ("spoofed", "denied", "unrouted")],
         nft.new_set(TABLE, "guarded", 1, joined(nft.TYPE_NFPROTO, nft.TYPE_IFNAME), 20),
         nft.new_set(TABLE, "allowed", 2, joined(nft.TYPE_INET_PROTO, nft.TYPE_INET_SERVICE), 8),
@@ -232,7 +233,7 @@ def can_forward_one() -> bool:
     return exists("/proc/sys/net/ipv6/conf/all/force_forwarding")
 
 
-def _guards(switches: Iterable[str], netlink: Netlink | None = None) -> list[Message]:
+def guards(switches: Iterable[str], netlink: Netlink | None = None) -> list[Message]:
     """What has the table guard these switches. ``netlink``, of NETLINK_NETFILTER, where that stands already."""
     from jailng.core import bridged
 
@@ -407,7 +408,7 @@ def hold(switches: list[str]) -> None:
             # Also after `nft flush ruleset`: then other jails' switches are unguarded too.
             present = {switch for switch in _recorded().union(switches) if switch != _PROXY}
             try:
-                netlink.transaction(table() + _guards(present))
+                netlink.transaction(table() + guards(present))
             except OSError as error:
                 raise JailError(f"nf_tables: {error.strerror}") from None
         states = {switch: state(switch) for switch in sorted(present.union(switches))}
@@ -415,7 +416,7 @@ def hold(switches: list[str]) -> None:
         missing = states.keys() - theirs - present - {_PROXY}
         changes = [nft.delete_element(TABLE, *_key(switch)) for switch in sorted(present & theirs)]
         if missing:
-            changes += _guards(missing, netlink)
+            changes += guards(missing, netlink)
         if changes:
             netlink.transaction(changes)
         for switch in switches:

@@ -66,9 +66,22 @@ def message(kind: int, flags: int, *parts: bytes) -> Message:
     return kind, flags, bytes([NFPROTO_INET, 0, 0, 0]) + b"".join(parts)
 
 
-def new_table(table: str) -> Message:
+def new_table(table: str, comment: str = "") -> Message:
     """A table of the inet family; it must not exist."""
-    return message(_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, table))
+    return message(
+        _NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, table), *([attribute(6, _noted(comment))] if comment else [])
+    )
+
+
+def _noted(comment: str) -> bytes:
+    """A comment as nft(8) has it among the user data of a table: NFTNL_UDATA_TABLE_COMMENT, length, text."""
+    content = comment.encode() + b"\0"
+    return bytes([0, len(content)]) + content
+
+
+def comment_of(body: bytes) -> str:
+    """The comment in an answer about a table."""
+    return attributes(body, 4).get(6, b"")[2:].rstrip(b"\0").decode(errors="replace")
 
 
 def get_tables() -> Message:
