@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,27 @@ def test_a_record_that_is_struck_out_already(jail: Command, jls: Command, small_
     assert not Path("/run/jailng/jails/7").exists()
     assert jls("name").stdout.split() == ["a", "a.b"]
     assert jail("-r", "a").returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"", bytes(64)], ids=["nothing", "zeros"])
+@pytest.mark.parametrize("file", ["rules", "beneath", "pidns"])
+def test_a_file_of_which_a_power_cut_has_left_nothing(
+    checkout: Path, jail: Command, jls: Command, small_root: Path, file: str, content: bytes
+) -> None:
+    """Where /run is on a disk: a file that was written just before has its length, or not even that."""
+    (small_root / "mnt").mkdir()
+    assert jail("-c", "name=a", f"path={small_root}", "command=true").returncode == 0
+    left = Path("/run/jailng", file)
+    left.write_bytes(content)
+    made = jail("-c", "name=a", f"path={small_root}", f"mount=/etc {small_root}/mnt nullfs ro 0 0", "persist")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert jls("name").stdout == "a\n"
+    listed = subprocess.run([f"{checkout}/bin/rctl"], capture_output=True, text=True)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    gone = jail("-r", "a")
+    assert (gone.returncode, gone.stderr) == (0, "")
+    if file != "pidns":
+        left.unlink(missing_ok=True)
 
 
 def test_renaming(trial: Trial, small_root: Path) -> None:

@@ -102,10 +102,11 @@ def _lines() -> list[str]:
     except FileNotFoundError:
         return []
     try:
-        boot, *lines = posix.read(fd, posix.fstat(fd).st_size + 1).decode().splitlines()
+        boot, _, rest = posix.read(fd, posix.fstat(fd).st_size + 1).decode("utf-8", "surrogateescape").partition("\n")
     finally:
         posix.close(fd)
-    return lines if boot == registry.boot_id() else []  # /run may be on a disk, and numbers begin anew
+    # /run may be on a disk, and numbers begin anew; of a file that was just written a power cut may leave nothing.
+    return rest.split("\n")[:-1] if boot == registry.boot_id() else []
 
 
 def _write(lines: list[str]) -> None:

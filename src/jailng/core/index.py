@@ -46,7 +46,8 @@ def check_pids() -> None:
         fd = posix.open(f"{DIRECTORY}/pidns", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return
-    there = int(posix.read(fd, 16).strip() or 0)
+    text = posix.read(fd, 16).strip()
+    there = int(text) if text.isdigit() else 0  # of what was just written a power cut may leave nothing
     posix.close(fd)
     here = _pid_namespace()
     if there not in (0, here):

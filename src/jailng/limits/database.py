@@ -32,8 +32,8 @@ def read() -> list[Rule]:
         text = posix.read(fd, posix.fstat(fd).st_size)
     finally:
         posix.close(fd)
-    boot, *lines = text.decode("utf-8", "surrogateescape").split("\n")[:-1]
-    return [_parsed(line) for line in lines] if boot == f"boot {registry.boot_id()}" else []
+    boot, _, rest = text.decode("utf-8", "surrogateescape").partition("\n")
+    return [_parsed(line) for line in rest.split("\n")[:-1]] if boot == f"boot {registry.boot_id()}" else []
 
 
 def _parsed(line: str) -> Rule:
