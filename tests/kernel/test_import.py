@@ -370,6 +370,19 @@ def test_a_stanza(jailctl: Command, place: Path, etc: Path) -> None:
     assert done.returncode == 1 and "File exists" in done.stderr and not (place / "other").exists()
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace(1)")
+def test_killed_while_it_is_written_to_the_disk(jailctl: Command, place: Path, etc: Path) -> None:
+    """That may take long. There is no stanza yet, which would be of a jail without a root, and in the way."""
+    path = archive(place / "a.tar", member("f"))
+    words = ["import", "--jail", "cell", str(path), f"{place}/root"]
+    killing = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=sync:signal=KILL", str(jailctl("-h").args[0])]
+    done = subprocess.run([*killing, *words], stdin=subprocess.DEVNULL, capture_output=True, env=ENVIRONMENT)
+    assert done.returncode and not (place / "root").exists()
+    assert not list((etc / "jail.conf.d").glob("*")) and not list((etc / "jail.conf.d").glob(".*"))
+    assert jailctl(*words).returncode == 0
+    assert (etc / "jail.conf.d/cell.conf").exists()
+
+
 def test_what_is_refused(jailctl: Command, place: Path) -> None:
     path = archive(place / "a.tar", member("f"))
     (place / "full").mkdir()

@@ -95,6 +95,7 @@ def _make(wanted: Wanted, made: recipe.Recipe) -> None:
             whence = root.fill()
             progress.writing()
             userland.install(root.partial, hostname, _sources(root))
+            os.sync()  # which may take its time: killed then, there is no stanza of a jail without a root
             if wanted.jail:
                 content = stanza.text(wanted.jail, str(wanted.path), hostname, wanted.addresses)
                 written = stanza.write(wanted.jail, content, stanza.DIRECTORY)

@@ -121,13 +121,13 @@ def _make(wanted: Wanted, source: int) -> int:
             os.close(top)
         if partial.stat().st_mode & 0o777 == 0o700:
             partial.chmod(0o755)  # the archive says nothing of its root; what is above keeps others out
+        os.sync()  # which may take its time: killed then, there is no stanza of a jail without a root
         if wanted.jail:
             names = (wanted.jail, str(wanted.path), wanted.hostname or wanted.jail, wanted.addresses)
             written = stanza.write(
                 wanted.jail, stanza.text(*names, verb="import", booted=booted), stanza.DIRECTORY, "import"
             )
         try:
-            os.sync()
             partial.rename(wanted.path)
         except BaseException:
             if written is not None:

@@ -114,8 +114,7 @@ class Root:
         return [path.name for path in (self.path / "var/lib/dpkg/info").glob("*.list")]
 
     def finish(self) -> None:
-        """Give the root its name."""
-        os.sync()
+        """Give the root its name. It is on the disk by then."""
         self.partial.rename(self.path)
 
     def _tar(self, *arguments: str) -> bool:

@@ -77,11 +77,14 @@ def write(name: str, content: str, directory: Path, verb: str = "bootstrap") -> 
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     place = directory / f"{name}.conf"
     new = directory / f".{name}.conf.{os.getpid()}"
-    new.write_text(content)
     try:
+        with open(new, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(new, place)
     except FileExistsError:
         raise JailError(f"{verb}: {place}: File exists") from None
     finally:
-        new.unlink()
+        new.unlink(missing_ok=True)
     return place
