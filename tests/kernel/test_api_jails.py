@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -345,6 +346,23 @@ def test_hooks_run_though_the_program_was_killed(checkout: Path, tmp_path: Path)
     assert not (tmp_path / "never").exists()
     assert jailng.jails() == []
     Path("/tmp/stopped").unlink()
+
+
+def test_jails_end_though_the_package_was_upgraded(
+    checkout: Path, small_root: Path, tmp_path: Path, jls: Command
+) -> None:
+    """What the worker has not loaded need not go with what it has; what cannot be run for that is left out."""
+    shutil.copytree(checkout / "src", tmp_path / "src")
+    (tmp_path / "jailinit").symlink_to(checkout / "jailinit")
+    start = "jailng.Jail(path={!r}, name={!r}, **{!r}).start(); "
+    jails = [start.format(str(small_root), "a", {"exec_poststop": "true"}), start.format(str(small_root), "b", {})]
+    program = Program(tmp_path, f"{''.join(jails)}print('up', flush=True); sys.stdin.read()")
+    assert program.said == "up"
+    assert jls("name").stdout.split() == ["a", "b"]
+    for module in (tmp_path / "src/jailng").rglob("*.py"):
+        module.write_text("raise ImportError('another')\n")
+    program.go_on()
+    assert jls("name").stdout == ""
 
 
 def test_jails_end_though_nobody_reads_what_is_said_of_it(checkout: Path) -> None:

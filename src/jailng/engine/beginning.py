@@ -180,7 +180,20 @@ def _lend(record: Record, name: str) -> None:
 
 
 def _settle(life: Life, _: str) -> Iterable[command.Wait]:
-    record = life.there
+    if life.params.flag("persist"):
+        _be_up(life.there)
+        return ()
+    from jailng.core import remove  # before it is up: where this cannot be loaded it would stay
+
+    _be_up(life.there)
+    if runs_something(life.params):
+        life.voice.say(f"jail_set(JAIL_UPDATE) jid={life.there.jid} nopersist")
+    remove.set_persist(life.there, False)
+    return ()
+
+
+def _be_up(record: Record) -> None:
+    """From now on it does not end with its starter. Takes its lock. Raises JailError."""
     if not record.lock_again():
         raise JailError(f"jail {record.jid} not found")
     record.append(["up"])
@@ -188,13 +201,6 @@ def _settle(life: Life, _: str) -> Iterable[command.Wait]:
         from jailng.core import keeper
 
         keeper.settle(record)
-    if not life.params.flag("persist"):
-        if runs_something(life.params):
-            life.voice.say(f"jail_set(JAIL_UPDATE) jid={record.jid} nopersist")
-        from jailng.core import remove
-
-        remove.set_persist(record, False)
-    return ()
 
 
 def _quota(life: Life, _: str) -> Iterable[command.Wait]:

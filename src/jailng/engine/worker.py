@@ -19,7 +19,7 @@ from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, sock
 
 from jailng.core import create, registry, stdio  # noqa: F401  # an errand finds loaded what it needs
 from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_memfd, pairs, received
-from jailng.engine import beginning, held, life, modify
+from jailng.engine import beginning, held, inside, life, modify  # noqa: F401  # nor is it to be found anew at the end
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
 from jailng.errors import JailError, Mistakes, explain
@@ -273,7 +273,7 @@ class Worker:
         def remove() -> str:
             try:
                 held.stop(jail.jid, jail.identity, jail.params, forced)
-            except (JailError, OSError) as error:
+            except Exception as error:  # also of modules of a package that was upgraded, which do not go with ours
                 _lament(jail, error)
                 held.stop(jail.jid, jail.identity, jail.params, True)
             return ""
@@ -281,7 +281,7 @@ class Worker:
         try:
             apart = self._apart(jail.jid, jail.params, forced)
             self._do(apart, jail.jid, -1, remove, lambda _: self._let_go(jail))
-        except (JailError, OSError) as error:
+        except Exception as error:  # there are others
             _lament(jail, error)
 
 
