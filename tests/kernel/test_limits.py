@@ -452,6 +452,23 @@ def test_a_jail_in_it_has_no_more(cell: Cell, jail: Command, jexec: Command) -> 
     assert jail("-r", "cell.inner").returncode == 0
 
 
+def test_beside_a_jail_in_it_its_own_have_one_share(cell: Cell, jail: Command) -> None:
+    """With v1 each of them had as much as that jail: beside fifty that were busy nobody could enter or remove it."""
+    cell.make("children.max=1")
+    start = "exec.start=/bin/busybox sleep 1000 >/dev/null 2>&1 &"
+    inner = jail("-c", "jid=90", "name=cell.in", f"path={cell.root}", start)
+    assert (inner.returncode, inner.stderr) == (0, "")
+    cell.sh("sleep 1000 >/dev/null 2>&1 &")
+    groups = []
+    for leaf in ("own", "90/members"):
+        (pid,) = (cell.stage.cgroup2 / PER_JAIL / "members" / leaf / "cgroup.procs").read_text().split()
+        paths = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+        groups.append(paths["cpu" if controller.hierarchy("cpu") else ""])
+    assert groups[0].endswith("/own")
+    assert groups[1].startswith(f"{groups[0].removesuffix('own')}90")
+    cell.jexec("cell", "kill", "-9", "-1")
+
+
 def test_what_is_its_own_in_jails_in_it(cell: Cell, jail: Command, jexec: Command) -> None:
     """Each has that for itself, with or without limits of its own, and however deep it lies."""
     cell.make("children.max=3", "ng.limits=nshm:deny=3,shmsize:deny=1M,pseudoterminals:deny=2")

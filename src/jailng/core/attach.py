@@ -11,8 +11,8 @@ import posix
 from jailng import start
 from jailng.core import jailinit, process, program, registry
 from jailng.errors import JailError
-from jailng.linux import cgroup, ns, processid
-from jailng.linux.libc import EAGAIN, words
+from jailng.linux import cgroup, controller, ns, processid
+from jailng.linux.libc import EAGAIN, exists, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +235,9 @@ def _way_in(
     if entry.shared_uids:  # whoever has the real or saved uid of a process may stop it, while it still has descriptors
         way.must("setresuid", process.NOBODYS, 0, process.NOBODYS)
     controllers = entry.record.controllers.split()
-    opened, later = process.open_cgroups(way, controllers, entry.record.cgroup), process.open_later(way, controllers)
+    path = entry.record.cgroup
+    apart = bool(entry.record.home) and "cpu" in controllers and exists(controller.own(path))
+    opened, later = process.open_cgroups(way, controllers, path, apart), process.open_later(way, controllers)
     if view is None:
         way.must("setns", entry.init, BORN, label="jail_attach")  # the pid namespace is for what is forked next
     else:  # it needs the host's mounts for a while; below a cgroup's directory there are none to be told of

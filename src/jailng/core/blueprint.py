@@ -69,7 +69,7 @@ def plan(
     after = [*layout.after, *_held(params, record, base, parent)]
     return [
         boot.MakeCgroup(record.cgroup, layout.home, layout.leaf),
-        share.Allot(record.cgroup, layout.home, share.usual(), params.flag("ng.lenient")),
+        share.Allot(record.cgroup, layout.home, share.usual(), params.flag("ng.lenient"), bool(kept(params))),
         *layout.before,
         boot.Boot(
             cgroup=record.cgroup,

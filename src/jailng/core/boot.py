@@ -358,7 +358,7 @@ class Boot(Operation):
         init.fds += [go, events, sysctls]
         process.not_dumpable(init)
         process.usual_priority(init, self.slice_of)
-        beside = process.open_cgroups(init, self.beside, self.cgroup)
+        beside = process.open_cgroups(init, self.beside, self.cgroup, bool(self.kept))
         process.leave_keys(init)
         if copy < 0:
             jailinit.lay_open(init, _CODE)

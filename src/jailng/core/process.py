@@ -91,10 +91,13 @@ def leave_keys(program: Program) -> None:
     program.must("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, label="session keyring", unless=ENOSYS)
 
 
-def open_cgroups(program: Program, controllers: list[str], path: str) -> list[Kept]:
-    """Open the jail's directories in hierarchies of v1, for ``join_cgroups``: while files of the host's can be."""
+def open_cgroups(program: Program, controllers: list[str], path: str, apart: bool) -> list[Kept]:
+    """Open the jail's directories in hierarchies of v1, for ``join_cgroups``: while files of the host's can be.
+
+    ``apart``: there are others in it beside its own processes (``controller.own``).
+    """
     for number, name in enumerate(controllers):
-        directory = controller.directory(name, path)
+        directory = controller.own(path) if apart and name == "cpu" else controller.directory(name, path)
         held = controller.held(directory)
         if held >= 0:
             program.fds.append(held)

@@ -46,12 +46,14 @@ def beside() -> list[str]:
 class Allot(Operation):
     """The controllers of the jail's cgroup, and how many processes it may have.
 
-    ``home`` is the leaf of its members; ``most`` of ``UNLIMITED`` or above is no limit. It goes with the cgroup.
+    ``home`` is the leaf of its members; ``most`` of ``UNLIMITED`` or above is no limit. ``apart``: there may be jails
+    in it. It goes with the cgroup.
     """
 
-    __slots__ = ("home", "lenient", "most", "path", "refused")
+    __slots__ = ("apart", "home", "lenient", "most", "path", "refused")
 
-    def __init__(self, path: str, home: str, most: int, lenient: bool) -> None:
+    def __init__(self, path: str, home: str, most: int, lenient: bool, apart: bool = False) -> None:
+        self.apart = apart
         self.path = path
         self.home = home
         self.most = most
@@ -76,7 +78,7 @@ class Allot(Operation):
         if found:
             if name == "cpu":
                 _weigh(found)
-            controller.make(name, self.path)
+            controller.make(name, f"{self.path}/{controller.OWN}" if self.apart and name == "cpu" else self.path)
         elif found is None and name in controller.NEEDED:
             raise controller.missing(name)
         return found == ""

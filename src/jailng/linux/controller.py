@@ -19,6 +19,7 @@ V1 = {"pids": "pids", "cpu": "cpu", "memory": "memory", "io": "blkio", "cpuset":
 NEEDED = ("pids", "cpu")
 WANTED = ("pids", "cpu", "memory")
 LATER = ("io", "cpuset")  # what a jail of v1 has when it is asked for
+OWN = "own"
 BUFFERS = "memory.kmem.tcp"  # of v1: those of sockets of TCP and UDP, which it does not count as memory
 # By the custom of cgroups(7); the second is for whoever has a /sys of its own.
 _TOPS = ("/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup")
@@ -75,6 +76,14 @@ def below(name: str, top: str, path: str) -> str:
     if name == "cpuset":
         return f"{top}/{'/'.join(path.split('/')[:2])}"
     return f"{top}/{path.replace('/members/', '/')}"
+
+
+def own(path: str) -> str:
+    """The directory in v1's hierarchy of cpu for a jail's own processes, if there may be jails in it.
+
+    Beside a jail in it each of them would have the share that this has with all that are in there.
+    """
+    return f"{directory('cpu', path)}/{OWN}"
 
 
 def outwards(path: str) -> list[str]:
