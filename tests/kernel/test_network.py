@@ -189,6 +189,19 @@ def test_inside_without_ipv6_has_none(lan: Namespace) -> None:
     assert shown == {JAIL[4], "127.0.0.1"}
 
 
+def test_a_namespace_that_is_born_without_ipv6(lan: Namespace) -> None:
+    """As net.core.devconf_inherit_init_net, which is one for the machine, has them where the host's IPv6 is off."""
+    jail, departures = Jail(), Departures()
+    with jail.entered():
+        ip("link set lo up", "address delete ::1/128 dev lo")
+    link = jail.set_up(7, ip4=JAIL[4])
+    with jail.listen(JAIL[4]) as listener:
+        assert _exchange(listener, lan.connect(JAIL[4])) == LAN[4]
+    undo(link)
+    jail.end()
+    departures.wait("jng7")
+
+
 def test_host_addresses_are_the_same_before_during_and_after(lan: Namespace) -> None:
     before = host_addresses()
     jail, departures = Jail(), Departures()
@@ -490,6 +503,11 @@ def test_it_is_refused_where_bogons_are_discarded_too(lan: Namespace, version: i
 def test_what_is_not_the_address_of_one_host_is_refused(kind: str, text: str) -> None:
     with pytest.raises(JailError, match=rf"^{kind}\.addr: {text}: not the address of one host$"):
         network.survey(7, addresses(kind, "x", text))
+
+
+def test_an_ipv4_address_as_sockets_of_ipv6_have_it_is_refused() -> None:
+    with pytest.raises(JailError, match=r"^ip6\.addr: ::ffff:192\.0\.2\.7: an IPv4 address, which is for ip4\.addr$"):
+        network.survey(7, addresses("ip6", "x", "::ffff:192.0.2.7"))
 
 
 def test_an_interface_that_does_not_exist_is_refused() -> None:

@@ -169,6 +169,19 @@ def test_an_address_on_an_interface_that_is_down(jail: Command, small_root: Path
     assert "inet 198.51.100.30/24" in done.stdout
 
 
+@pytest.mark.parametrize("stack", ["own", "shared"])
+def test_an_interface_that_is_too_narrow_for_ipv6(jail: Command, small_root: Path, stack: str) -> None:
+    """As those of tunnels and modems may be: below an MTU of 1280 the kernel has none, on neither end of the pair."""
+    ip("link add ep3 mtu 1000 type veth peer name ep4", "address add 198.51.100.30/24 dev ep3")
+    ip("link set ep3 up", "link set ep4 up")
+    words = (f"ng.stack={stack}", "ip4.addr=198.51.100.30", "command=/bin/busybox", "ip", "address")
+    done = jail("-c", f"path={small_root}", *words)
+    ip("link delete ep3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mtu 1000" in done.stdout
+    assert "inet 198.51.100.30/24" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
             ...
 
 
+_LEAST_OF_IPV6 = 1280  # bytes of an MTU: RFC 8200
 PROTOCOL = 106  # 'j', which /etc/iproute2/rt_protos gives to nobody: whose routes these are, on the host
 # The jail's way out, by family. The host need not have these addresses: the jail knows their MAC address.
 GATEWAY = {4: bytes([169, 254, 1, 1]), 6: b"\xfe\x80" + bytes(13) + b"\1"}
+_MAPPED = bytes(10) + b"\xff\xff"  # how sockets of IPv6 write an address of IPv4: on no wire
 # Targets to ask for the source address of a packet that leaves by the default route. That nobody has: RFC 7600's dummy
 # address, and RFC 6666's discard prefix. To these a host may have a route that discards, and then those of AS112 tell,
 # which are everywhere (RFC 7535).
@@ -94,6 +96,11 @@ class End:
         """Its addresses of family 4 or 6, in the order in which they were given."""
         return [place for place in self.addresses if place.family == family]
 
+    @property
+    def has_room_for_ipv6(self) -> bool:
+        """Whether the kernel has IPv6 on an interface of this MTU at all (IPV6_MIN_MTU)."""
+        return not self.mtu or self.mtu >= _LEAST_OF_IPV6
+
 
 class Link:
     """The network of one jail, decided. Without ``ends`` there is no veth, only the jail's own loopback.
@@ -135,6 +142,8 @@ def _check(packed: bytes) -> None:
     first = packed[0]
     if len(packed) == 4:
         wrong = first == 0 or first >= 224
+    elif packed.startswith(_MAPPED):
+        raise JailError(f"ip6.addr: {_text(packed)}: an IPv4 address, which is for ip4.addr")
     else:
         wrong = first == 0xFF or (first == 0xFE and packed[1] & 0xC0 == 0x80) or not any(packed)
     if wrong:

@@ -88,7 +88,7 @@ def _lead_to(netlink: Netlink, end: End) -> None:
         rt.IPV4_DEVCONF_ACCEPT_REDIRECTS: 0,
         rt.IPV4_DEVCONF_SEND_REDIRECTS: 0,
     }
-    messages = [rt.set_link(index, ipv4=conf, ipv6_silent=_has_ipv6())]
+    messages = [rt.set_link(index, ipv4=conf, ipv6_silent=_has_ipv6() and end.has_room_for_ipv6)]
     if any(place.source == GATEWAY[6] for place in end.addresses):
         messages += [rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD), rt.new_local(index, GATEWAY[6])]
     anywhere = bool(end.of(4)) and not firewall.read_switch("ipv4/conf/all/arp_ignore")
@@ -185,7 +185,8 @@ def inside(link: Link) -> None:
         messages.append(rt.delete_address(1, _LOOPBACK6, 128))
     ends = [(end, if_nametoindex(end.inside_name)) for end in link.ends]
     for end, index in ends:
-        messages.append(rt.set_link(index, ipv4={rt.IPV4_DEVCONF_ACCEPT_REDIRECTS: 0}, ipv6_silent=has_ipv6))
+        silent = has_ipv6 and end.has_room_for_ipv6
+        messages.append(rt.set_link(index, ipv4={rt.IPV4_DEVCONF_ACCEPT_REDIRECTS: 0}, ipv6_silent=silent))
         flags = rt.IFA_F_NOPREFIXROUTE | rt.IFA_F_NODAD
         for place in end.addresses:
             messages.append(rt.new_address(index, place.packed, place.prefix, place.broadcast, flags))
@@ -193,9 +194,11 @@ def inside(link: Link) -> None:
         messages += [rt.new_local(index, place.packed) for place in end.of(6)]
     for family in link.ways:
         messages += _ways_out(link, family, [(end, index) for end, index in ends if end.of(family)])
+    # A namespace may be born without ::1: where net.core.devconf_inherit_init_net hands on that IPv6 is off.
+    passed_over = () if link.ipv6 else (errno.EADDRNOTAVAIL,)
     with Netlink() as netlink:
         try:
-            netlink.batch(messages)
+            netlink.batch(messages, passed_over)
         except OSError as error:
             names = ", ".join([end.inside_name for end in link.ends]) or "lo"
             raise JailError(f"{names} inside: {error.strerror}") from None

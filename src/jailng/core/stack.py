@@ -143,7 +143,7 @@ class ShowAddresses(Operation):
                 messages = []
                 for end in ends:
                     index = if_nametoindex(end.inside_name)
-                    messages.append(rt.set_link(index, ipv6_silent=silent))
+                    messages.append(rt.set_link(index, ipv6_silent=silent and end.has_room_for_ipv6))
                     for place in end.addresses:
                         messages.append(rt.new_address(index, place.packed, place.prefix, place.broadcast, flags))
                     messages.append(rt.set_link(index, up=True))
