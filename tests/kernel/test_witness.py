@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -363,6 +364,41 @@ def test_in_every_kind_of_jail(
         assert executed["host_uid"] == log.record.owner
         failed = of(found, "failed")[0]
         assert (failed["connection"], failed["remote"].rpartition(":")[2]) == (asked["connection"], "9")
+
+
+_HEARING = """
+import socket
+one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+one.settimeout(20)
+one.bind(("2001:db8:1::30", 5353))
+print("ready", flush=True)
+for _ in range(3):
+    one.recv(100)
+"""
+_HOP_BY_HOP, _DESTINATION = 54, 59  # IPV6_HOPOPTS, IPV6_DSTOPTS
+
+
+def test_what_stands_behind_headers_of_extension(
+    jail: Command, checkout: Path, debian_python: Path, lan: Namespace
+) -> None:
+    """Who puts some before a datagram is not without protocol and ports for that, and hides no other flow."""
+    words = ("interface=ep0", "ip6.addr=2001:db8:1::30/64")
+    with logged(jail, f"path={debian_python}", *words) as log:
+        argv = [str(checkout / "bin/jexec"), "cell", "/usr/bin/python3", "-c", _HEARING]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as hearing:
+            assert hearing.stdout is not None
+            assert hearing.stdout.readline() == "ready\n"
+            options = bytes([0, 0, 1, 4, 0, 0, 0, 0])  # of which the first byte is the kernel's to say
+            longer = bytes([0, 1, 0x1E, 12, *bytes(12)])  # RFC 4727: passed over by who does not know it
+            for port, kinds in ((1001, ()), (1002, ((_DESTINATION, longer),)), (1003, (_HOP_BY_HOP, _DESTINATION))):
+                with lan.datagrams("2001:db8:1::2", port) as sender:
+                    for kind in kinds:
+                        name, value = kind if isinstance(kind, tuple) else (kind, options)
+                        sender.setsockopt(socket.IPPROTO_IPV6, name, value)
+                    sender.sendto(b"x", ("2001:db8:1::30", 5353))
+        found = log.until("flow", remote="[2001:db8:1::2]:1003")
+        flows = [(entry["protocol"], entry["remote"], entry["local"]) for entry in of(found, "flow")]
+        assert flows == [("udp", f"[2001:db8:1::2]:{port}", "[2001:db8:1::30]:5353") for port in (1001, 1002, 1003)]
 
 
 def test_a_jail_in_a_jail(jail: Command, jexec: Command, small_root: Path) -> None:

@@ -55,6 +55,7 @@ _SYN_SENT, _CLOSE = 2, 7
 _INET, _INET6 = 2, 10
 _TCP, _UDP = 6, 17
 _SOCK_RAW = 3
+_EXTENSIONS, _MOST = (0, 43, 60), 6  # options, routes; so many of them are looked behind
 _WHILE = 30 * 10**9  # nanoseconds
 
 
@@ -310,13 +311,40 @@ def _headers(code: Trace, family: int, leaves: bool) -> None:
             code.fetch(R1, FRAME, _PACKET + at + part, 4)
             code.put(FRAME, _AT + place + part, R1, 4)
     code.set(R8, 40)
-    if four:
+    if not four:
+        _pass_extensions(code)
+    else:
         code.fetch(R1, FRAME, _PACKET + 6, 2)  # of a fragment only the first has ports
         code.mask(R1, int.from_bytes(b"\x1f\xff", "little" if _LITTLE else "big"))
         code.jump_unless(R1, 0, "out")
         code.fetch(R8, FRAME, _PACKET, 1)
         code.mask(R8, 15)
         code.shift_left(R8, 2)
+
+
+def _pass_extensions(code: Trace) -> None:
+    """Go on behind IPv6's headers of extension, by which a sender could else hide protocol and ports."""
+    behind = code.fresh()
+    for _ in range(_MOST):
+        code.fetch(R7, FRAME, _AT + _PROTOCOL, 2)
+        extension = code.fresh()
+        for kind in _EXTENSIONS:
+            code.jump_if(R7, kind, extension)
+        code.jump(behind)
+        code.label(extension)
+        code.copy(R1, R6)
+        code.copy(R2, R8)
+        code.frame(R3, _PACKET)
+        code.set(R4, 2)
+        code.call(bpf.SKB_LOAD_BYTES)
+        code.jump_unless(R0, 0, behind)
+        code.fetch(R1, FRAME, _PACKET, 1)
+        code.put(FRAME, _AT + _PROTOCOL, R1, 2)
+        code.fetch(R1, FRAME, _PACKET + 1, 1)
+        code.add(R1, 1)
+        code.shift_left(R1, 3)
+        code.add_of(R8, R1)
+    code.label(behind)
 
 
 _LITTLE = struct.pack("=H", 1) == b"\1\0"
