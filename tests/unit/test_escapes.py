@@ -54,6 +54,7 @@ DANGEROUS = {
     "keypad": "\x1b=",
     "CSI of C1": "\x9b6n",
     "single C1": "\x9a",
+    "a number that overflows": "\x1b[2147483648b",
     "what has scrolled away": "\x1b[3J",
     "what has scrolled away, too": "\x1b[2;03J",
     "what has scrolled away, selectively": "\x1b[?3J",

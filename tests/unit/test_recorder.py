@@ -459,6 +459,19 @@ def test_other_limits_while_it_records(recorder: Callable[..., Recorder], tmp_pa
     assert (summary(path).header.width, summary(path).header.height) == (80, 24)
 
 
+def test_a_window_that_nobody_has(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
+    """Who plays a recording makes room for each place of it, and whoever is inside says how large it is."""
+    made = recorder()
+    made.take(event(0, START))
+    made.take(event(0.1, RESIZE, b"65535x65535"))
+    made.take(event(1, OUTPUT, b"x"))
+    made.take(event(2, RESIZE, b"132x65535"))
+    made.close()
+    [path] = files(tmp_path)
+    assert (summary(path).header.width, summary(path).header.height) == (2000, 1000)
+    assert [each.data for each in entries(path) if each.code == "r"] == ["132x1000"]
+
+
 def test_one_that_was_there_long_before(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
     made = recorder()
     made.tick(BOOT + 5000 * SECOND)

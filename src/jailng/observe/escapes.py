@@ -51,6 +51,7 @@ _TABS, _SHAPE, _ORIGIN = "\x1b7\r\x1b[3g" + "\x1b[8C\x1bH" * 32 + "\x1b8", "\x1b
 # In place of RIS, which takes away as well what has scrolled out of sight: that is the operator's, of what came before.
 _CLEARED = f"{_RESET}\x1b[H\x1b[2J"
 _SCROLLED_AWAY = "3"
+_BEYOND = re.compile("[0-9]{6}")  # a number that no screen has, and some terminals have miscounted by
 # A title that stays says of the operator's window that it is where it is not.
 _PUSH_TITLE, _POP_TITLE = "\x1b[22;0t", "\x1b[23;0t"
 
@@ -153,6 +154,8 @@ def _title(body: str) -> str:
 
 def _csi(parameters: str, between: str, final: str) -> str:
     private = parameters[:1] if parameters[:1] in ("<", "=", ">", "?") else ""
+    if _BEYOND.search(parameters):
+        return ""
     whole = f"\x1b[{parameters}{between}{final}"
     if between:
         return whole if not private and between + final in (" q", "!p") else ""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOST = 8192  # terminals of which each is accounted for
 _SECOND = 1_000_000_000
 _SIZE = re.compile(rb"(\d{1,5})x(\d{1,5})")
+_WIDEST, _TALLEST = 2000, 1000  # who plays it makes room for each place: stty(1) can say 65535 by 65535
 _PATIENCE, _MOMENT = 5.0, 0.02  # seconds
 _LATE = 10 * _SECOND
 _NAMES = 5 * _SECOND  # for which what the jail calls its users is taken to be the same
@@ -269,10 +270,11 @@ class Recorder:
         match = _SIZE.fullmatch(event.data)
         if not match or 0 in (int(match.group(1)), int(match.group(2))):
             return  # no window: nothing that can be played
-        found.header.width, found.header.height = int(match.group(1)), int(match.group(2))
+        width, height = min(int(match.group(1)), _WIDEST), min(int(match.group(2)), _TALLEST)
+        found.header.width, found.header.height = width, height
         if found.file is None:
             return
-        self._line(found, event, cast.RESIZE, event.data.decode())
+        self._line(found, event, cast.RESIZE, f"{width}x{height}")
 
     def _line(self, found: Recording, event: Event, code: str, data: str) -> None:
         """A line that is no stream's. Too many of them are left out."""
