@@ -155,6 +155,15 @@ def test_ifconfig_complaints(shim: Shim, ogoun: Namespace, words: tuple[str, ...
     assert run("ip", "address") == before
 
 
+def test_ifconfig_tells_who_has_the_other_end(shim: Shim, ogoun: Namespace) -> None:
+    four, six = "203.0.113.5 peer 203.0.113.6", "2001:db8:7::5 peer 2001:db8:7::6"
+    ip(f"address add {four} dev ep0", f"address add {six} dev ep0 nodad")
+    lines = shim("ifconfig", "ep0").stdout.splitlines()
+    ip(f"address delete {four} dev ep0", f"address delete {six} dev ep0")
+    assert "\tinet 203.0.113.5 --> 203.0.113.6 netmask 0xffffffff" in lines
+    assert "\tinet6 2001:db8:7::5 --> 2001:db8:7::6 prefixlen 128" in lines
+
+
 def test_ifconfig_lists_all(shim: Shim, ogoun: Namespace) -> None:
     assert shim("ifconfig", "-l").stdout.split() == ["lo", "ep0"]
     for words in ((), ("-a",)):

@@ -130,14 +130,15 @@ def describe(interface: rt.Interface, addresses: list[rt.Address], text: str = "
 
 
 def _address(interface: rt.Interface, found: rt.Address) -> str:
+    peer = f" --> {ipaddress.ip_address(found.peer)}" if found.peer else ""
     if len(found.packed) == 4:
         mask = (0xFFFFFFFF << (32 - found.prefix)) & 0xFFFFFFFF
-        text = f"inet {ipaddress.ip_address(found.packed)} netmask {mask:#010x}"
+        text = f"inet {ipaddress.ip_address(found.packed)}{peer} netmask {mask:#010x}"
         return f"{text} broadcast {ipaddress.ip_address(found.broadcast)}" if found.broadcast else text
     text = str(ipaddress.ip_address(found.packed))
     if found.scope == _LINK_SCOPE:
         return f"inet6 {text}%{interface.name} prefixlen {found.prefix} scopeid {interface.index:#x}"
-    return f"inet6 {text} prefixlen {found.prefix}"
+    return f"inet6 {text}{peer} prefixlen {found.prefix}"
 
 
 def _media(interface: rt.Interface) -> list[str]:

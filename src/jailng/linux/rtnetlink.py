@@ -218,12 +218,21 @@ def get_address(address: bytes) -> Message:
 
 
 class Address:
-    """An address of an interface. ``broadcast`` is empty where there is none; ``flags`` are IFA_F_."""
+    """An address of an interface. ``broadcast`` is empty where there is none, and so is ``peer``, who has the other end
+    of a point-to-point interface; ``flags`` are IFA_F_.
+    """
 
-    __slots__ = ("broadcast", "flags", "index", "packed", "prefix", "scope")
+    __slots__ = ("broadcast", "flags", "index", "packed", "peer", "prefix", "scope")
 
     def __init__(
-        self, index: int, packed: bytes, prefix: int, broadcast: bytes, scope: int = 0, flags: int = 0
+        self,
+        index: int,
+        packed: bytes,
+        prefix: int,
+        broadcast: bytes,
+        scope: int = 0,
+        flags: int = 0,
+        peer: bytes = b"",
     ) -> None:
         self.index = index
         self.packed = packed
@@ -231,6 +240,7 @@ class Address:
         self.broadcast = broadcast
         self.scope = scope
         self.flags = flags
+        self.peer = peer
 
     @classmethod
     def read(cls, body: bytes) -> Address:
@@ -239,9 +249,11 @@ class Address:
         found = attributes(body, 8)
         # With a point-to-point peer, IFA_ADDRESS is the peer's; IPv6 has no IFA_LOCAL without one.
         packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+        peer = found.get(_IFA_ADDRESS, packed)
         if _IFA_FLAGS in found:
             flags = unpack_from("I", found[_IFA_FLAGS])[0]
-        return cls(index, packed, prefix, found.get(_IFA_BROADCAST, b""), scope, flags)
+        broadcast = found.get(_IFA_BROADCAST, b"")
+        return cls(index, packed, prefix, broadcast, scope, flags, b"" if peer == packed else peer)
 
 
 class Route:
