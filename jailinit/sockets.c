@@ -140,7 +140,7 @@ static int
 ask_interfaces(int listener, int asking, const struct seccomp_notif *asked)
 {
 	union { struct ifreq one; struct ifconf all; } given;
-	struct ifreq list[64];
+	struct ifreq list[512];	/* one an IPv4 address */
 	unsigned int request = asked->data.args[1];
 	unsigned long place = asked->data.args[2], listed = 0;
 	long size = request == SIOCGIFCONF ? sizeof(given.all) : sizeof(given.one), result = -ESRCH;

@@ -206,6 +206,21 @@ tell(loop=[attempt(lambda: made().bind(("127.0.0.1", 0)))]); input()"""
         assert inside.next() == {"loop": [None]}
 
 
+def test_a_hundred_addresses_are_listed(lan: Namespace, jail: Command, checkout: Path) -> None:
+    """There may be 255, and who asks by SIOCGIFCONF, as ifconfig(8) does, is told of all."""
+    many = [f"198.51.100.{last}" for last in range(100, 200)]
+    ip(*[f"address add {address}/24 dev ep0" for address in many])
+    words = ("ng.stack=shared", f"ip4.addr={','.join(many)}")
+    assert jail("-c", "name=cell", "path=/", "persist", *words).returncode == 0
+    code = """
+import array, fcntl
+buffer = array.array("B", bytes(16384))
+count = struct.unpack("i", fcntl.ioctl(made(), 0x8912, struct.pack("iP", 16384, buffer.buffer_info()[0]))[:4])[0]
+tell(listed=[inet_ntoa(bytes(buffer[at + 20:at + 24])) for at in range(0, count, 40)])"""
+    assert ask(checkout, code)["listed"] == ["127.0.0.1", *many]
+    assert jail("-r", "cell").returncode == 0
+
+
 def test_an_address_on_the_network_of_the_peer_goes_before_the_primary_one(
     lan: Namespace, jail: Command, checkout: Path
 ) -> None:
