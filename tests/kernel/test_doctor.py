@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from jailng.core import firewall
+from jailng.core import firewall, registry
 from jailng.ctl import diagnosis, netkernel
 from jailng.ctl.doctor import CHECKS
 from jailng.linux import rtnetlink
 from jailng.linux.netlink import Netlink
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach, ip, run, set_switch, settle, switch
+from tests.kernel.networks import Namespace, attach, inside, ip, reaches, run, set_switch, settle, switch
 from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
@@ -273,6 +273,31 @@ def test_a_network_that_went_with_the_interface(jail: Command, small_root: Path,
         assert jail("-r", "first").returncode == 0
 
 
+def test_a_network_that_the_host_has_come_to_be_in(
+    lan: Namespace, jail: Command, small_root: Path, doctor: Doctor
+) -> None:
+    """To rules that were made before, lan is what there was then, and all else the world."""
+    words = (f"ip4.addr={FOUR}", "ng.egress=pass tcp to world port 80,drop to any", "persist")
+    assert jail("-c", "name=cell", f"path={small_root}", *words).returncode == 0
+    assert doctor.findings("rules", 0) == []
+    with attach("ep5", ("203.0.113.1/24", "2001:db8:5::1/64"), ("203.0.113.2/24", "2001:db8:5::2/64")) as other:
+        set_switch("ipv4/conf/ep5/forwarding", "1")  # for what comes back
+        listener = other.listen("203.0.113.2")
+        other.run("ip", "route", "add", "198.51.100.0/24", "via", "203.0.113.1")
+        four, six = doctor.findings("rules")
+        assert four["what"].startswith("the host is in 203.0.113.0/24 since rules with lan or world were last made")
+        assert six["what"].startswith("the host is in 2001:db8:5::/64 since ")
+        with inside("cell") as there:
+            assert reaches(there, "203.0.113.2", 80)
+            before = run("nft", "list", "chain", "inet", "jailng_egress", _chain())
+            doctor.mend(four)
+            assert doctor.findings("rules", 0) == []
+            assert run("nft", "list", "chain", "inet", "jailng_egress", _chain()) == before  # with what is counted
+            assert not reaches(there, "203.0.113.2", 80)
+        listener.close()
+    assert jail("-r", "cell").returncode == 0
+
+
 def test_an_address_on_no_interface(
     jail: Command, jexec: Command, small_root: Path, doctor: Doctor, tmp_path: Path
 ) -> None:
@@ -359,6 +384,12 @@ def test_what_it_does_not_understand(doctor: Doctor) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert "usage: jailctl doctor" in done.stderr
         assert "\x1b" not in done.stderr
+
+
+def _chain() -> str:
+    record = registry.find("cell")
+    assert record is not None
+    return f"jail{record.jid}"
 
 
 def _interface() -> str:

@@ -77,7 +77,7 @@ def _hold(netlink: Netlink, policies: list[Policy], before: list[Policy], gone: 
         if table in needed and not uses[table]:
             messages += make()
     if any(one.meets_neighbours for one in policies) or (egress.TABLE in needed and not uses[egress.TABLE]):
-        messages += egress.neighbourhood(_connected())
+        messages += egress.neighbourhood(connected())
     for adding in (Fragment.new_chains, Fragment.new_rules, Fragment.new_elements):  # rules lead to others' chains
         for fragment in fragments:
             messages += adding(fragment)
@@ -174,6 +174,15 @@ def change(record: Record, params: Parameters) -> None:
     _forget(cut, before.addresses if before.differs(after) else [], [])
 
 
+def look_round(record: Record) -> None:
+    """Have ``lan`` mean the networks that the host is in by now, where the jail's rules speak of it. Raises OSError."""
+    if not policy.of(record).meets_neighbours:
+        return
+    with firewall.Netfilter() as netlink, firewall.Lock():
+        if _uses(netlink, egress.TABLE):
+            netlink.transaction(egress.neighbourhood(connected()))
+
+
 def settle(record: Record) -> None:
     """The record of a jail tells of the rules that it has by now. Needs its lock."""
     if any(line.startswith("policy ") for line in record.undo):
@@ -245,8 +254,8 @@ def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes
         ctnetlink.forget(netlink, gone)
 
 
-def _connected() -> list[rules.Network]:
-    """The networks that the host is in: routes that lead through no gateway.
+def connected() -> list[rules.Network]:
+    """The networks that the host is in, for ``lan``: routes that lead through no gateway.
 
     One to half of the world, or to all that is global of IPv6, is the way to the world, as tunnels have it.
     """

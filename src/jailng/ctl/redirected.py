@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
+from typing import Any
 
-from jailng.core import policy, ruleset
+from jailng.core import egress, policy, ruleset
 from jailng.ctl.diagnosis import Finding, Jails, Networked, word
 from jailng.ctl.forwarding import chains
 from jailng.errors import JailError
@@ -24,6 +26,52 @@ def check(jails: Jails) -> Iterator[Finding]:
                 (f"{jail.again}   # or the start of any jail, where table inet jailng is gone, too",),
             )
     yield from _passed_by(jails.running)
+    yield from _come_since(jails.running)
+
+
+def _come_since(running: list[Networked]) -> Iterator[Finding]:
+    """Networks that the host has come to be in, of which rules that say lan, or world, do not know."""
+    meeting = [jail for jail in running if jail.policed and policy.of(jail.record).meets_neighbours]
+    if not meeting:
+        return
+    jail = meeting[0]
+    try:
+        known = _known_neighbours()
+    except JailError:
+        return  # which the finding above is about
+    for address, bits in ruleset.connected():
+        network = ipaddress.ip_network((address, bits))
+        version, low, high = _ends(str(network))
+        if not any(version == one and first <= low and high <= last for one, first, last in known):
+            rules = jail.record.params.get("ng.egress", "")
+            yield Finding(
+                f"the host is in {network} since rules with lan or world were last made: to ng.egress of jail "
+                f'"{jail.name}" that is the world',
+                (f"jail -m {word(f'name={jail.name}')} {word(f'ng.egress={rules}')}   # as it is",),
+            )
+
+
+def _known_neighbours() -> list[tuple[int, int, int]]:
+    """What ``lan`` means. Raises JailError: there is no such set."""
+    library = Library()
+    listed = [library.ask(f"list set inet {egress.TABLE} {name}", elements=True) for name in ("lan4", "lan6")]
+    sets = [entry["set"] for answer in listed for entry in answer if "set" in entry]
+    return [_range(element) for one in sets for element in one.get("elem", [])]
+
+
+def _range(element: Any) -> tuple[int, int, int]:
+    """An element of a set of ranges, as libnftables-json(5) has it: version, first and last address."""
+    if isinstance(element, str):
+        return _ends(element)
+    if "prefix" in element:
+        return _ends(f"{element['prefix']['addr']}/{element['prefix']['len']}")
+    first, last = [_ends(address) for address in element["range"]]
+    return first[0], first[1], last[2]
+
+
+def _ends(text: str) -> tuple[int, int, int]:
+    network = ipaddress.ip_network(text)
+    return network.version, int(network[0]), int(network[-1])
 
 
 def _passed_by(running: list[Networked]) -> Iterator[Finding]:

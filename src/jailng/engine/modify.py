@@ -97,13 +97,14 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
     renamed = "name" in changed
     outer = record.name
     before = {name: record.params.get(name, "") for name in _POSTS}
+    given = [name for name in changes if changes.given(name) and name not in ("jid", "name")]
     done: list[_Step] = []
     try:
         if renamed:
             _add_name(record, params.text("name"))
         _take_rules(record, params.text("name"), changed)
         _carry_out(record, params, changed, done)
-        policed = _police(record, params, changed)
+        policed = _police(record, params, changed, given)
         settled = ["limited"] if record.limiting else []
         record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
     except BaseException:  # a module that cannot be loaded, too
@@ -117,7 +118,6 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
     if renamed:
         _keep_name(record)
     # A command that asked for the same may have been killed here: what is given is seen to, changed or not.
-    given = [name for name in changes if changes.given(name) and name not in ("jid", "name")]
     asked = [*changed, *[name for name in ("ng.limits", *_POSTS) if name in given]]
     _follow(record, asked)
     _watch(record, asked, before)
@@ -287,16 +287,21 @@ def _limit(record: Record, params: Parameters) -> None:
         raise JailError(f"ng.limits: {error}") from None
 
 
-def _police(record: Record, params: Parameters, changed: list[str]) -> Callable[[Record], None]:
+def _police(record: Record, params: Parameters, changed: list[str], given: list[str]) -> Callable[[Record], None]:
     """Carry out the rules of the jail's network, which tell its name in the log; what to do when the record has them.
 
-    Killed before that, what asks for them again finds them changed again.
+    Killed before that, what asks for them again finds them changed again. Of those that are ``given`` and as they were
+    it is looked again which networks the host is in.
     """
     rules = ("ng.rdr", "ng.egress")
-    if not any(name in changed or ("name" in changed and params[name]) for name in rules):
+    policed = any(name in changed or ("name" in changed and params[name]) for name in rules)
+    if not (policed or "ng.egress" in given):
         return lambda _: None
     from jailng.core import ruleset
 
+    if not policed:
+        ruleset.look_round(record)
+        return lambda _: None
     ruleset.change(record, params)
     return ruleset.settle
 
