@@ -149,7 +149,7 @@ print(json.dumps(said))
 @needs_a_judge
 @pytest.mark.parametrize("leaf", ["init", "members"])
 def test_who_is_in_the_cgroup_is_judged(jail: Command, root: Path, stage: Stage, leaf: str) -> None:
-    """PID 1's leaf as well, for root inside may trace that; and nobody else: here with the host's privileges."""
+    """PID 1's leaf as well, which a guest's own may be traced in; and nobody else: here with the host's privileges."""
     made = jail("-i", "-c", "name=a", f"path={root}", "persist", *TMPFS)
     assert made.returncode == 0, made.stderr
     procs = stage.cgroup2 / "jailng" / made.stdout.strip() / leaf / "cgroup.procs"

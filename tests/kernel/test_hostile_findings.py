@@ -95,7 +95,7 @@ def test_a_shared_user_namespace(shared: Jail) -> None:
 
 @pytest.mark.parametrize("kind", ["private", "shared"])
 def test_pid_1_is_confined_as_its_jail_is(request: pytest.FixtureRequest, kind: str) -> None:
-    """Root inside may trace it, in a jail with the host's uids: it has to have nothing more."""
+    """Root inside cannot trace it (but a guest's own); it has nothing more all the same."""
     jail: Jail = request.getfixturevalue(kind)
     outside = jail.status()
     inside = jail.run("""

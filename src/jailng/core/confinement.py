@@ -43,8 +43,8 @@ ROWS: dict[str, Row] = {
     # need to read others' /proc. It reaches no further than the jail: other pid namespaces have no numbers here, and
     # __ptrace_may_access() asks for it in the target's user namespace and, where the target is not dumpable, in the one
     # that its memory was made in (mm->user_ns): the host's, for a process of the host and for one that is still
-    # entering with dumpable off. PID 1 of a jail with uids of its own can be traced, and holds nothing that its tracer
-    # has not; with the host's uids it cannot be (core/jailinit.py, ``copy``).
+    # entering with dumpable off; and for PID 1, since nobody in a jail may read jailinit, whose mode is 0711
+    # (core/jailinit.py, ``copy``). A guest's own (ng.init) can be traced, and holds nothing that its tracer has not.
     "suser": ("CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP SYS_CHROOT SETFCAP SYS_PTRACE", "", 0, None),
     "reserved_ports": ("NET_BIND_SERVICE", "", 0, None),
     # sethostname(2) wants all of SYS_ADMIN, in the user namespace that owns the UTS namespace: the jail's. What else
