@@ -222,6 +222,32 @@ def test_links_lead_nowhere_outside(jailctl: Command, root: Path, there: Path) -
     assert not Path("/etc/new").exists()
 
 
+def test_a_link_that_is_followed_keeps_its_name(jailctl: Command, root: Path, there: Path) -> None:
+    """Else the jail's root would say which file of the host's directory he writes: the administrator's .profile."""
+    (root / "tmp/.profile").write_text("of the jail")
+    (root / "tmp/report").symlink_to(".profile")
+    (root / "tmp/.ssh").mkdir()
+    (root / "tmp/.ssh/authorized_keys").write_text("his")
+    os.link(root / "tmp/.ssh/authorized_keys", root / "tmp/.ssh/other")
+    (root / "tmp/keys").symlink_to(".ssh")
+    (root / "tmp/all").symlink_to("/")
+    done = jailctl("cp", "-L", "x:/tmp/report", f"{there}/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in there.iterdir()] == ["report"]
+    assert (there / "report").read_text() == "of the jail"
+    done = jailctl("cp", "-Lr", "x:/tmp/keys", "x:/tmp/report", f"{there}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in there.iterdir()) == ["keys", "report"]
+    assert os.path.samefile(there / "keys/authorized_keys", there / "keys/other")
+    done = jailctl("cp", "-Lr", "x:/tmp/keys/", "x:/tmp/keys/.", f"{there}/keys")
+    assert (done.returncode, sorted(os.listdir(there / "keys"))) == (0, ["authorized_keys", "other"])
+    assert jailctl("cp", "-Lr", "x:/tmp/all", f"{there}/all").returncode in (0, 1)
+    assert (there / "all/tmp/report").is_symlink() and not (there / "tmp").exists()
+    (there / "link").symlink_to("report")
+    assert jailctl("cp", "-L", f"{there}/link", "x:/tmp").returncode == 0
+    assert (root / "tmp/link").read_text() == "of the jail"
+
+
 def test_what_is_no_file(jailctl: Command, root: Path, there: Path) -> None:
     """FIFOs and devices are not opened, a file without end is held to the limit, and so is a heap of them."""
     tree = root / "tmp/tree"

@@ -168,21 +168,31 @@ def _host_reader(asked: Asked, to: int) -> Carrier:
 def _located(path: str, asked: Asked, fifos: bool, opened: Callable[[str, int], int] = os.open) -> Wanted:
     """A source, as it is seen from where this process is: the directory that it is in, and its name there.
 
-    FreeBSD, cp(1): of a directory whose name ends in a slash it is the content.
+    FreeBSD, cp(1): of a directory whose name ends in a slash it is the content. What a link leads to has the name of
+    the link, since that of the file is said by the jail's root, and it may be one that the host obeys (.profile).
     """
+    called = path.rpartition("/")[2]
+    content = _is_content(path)
     if asked.follow:
-        path = os.path.realpath(path) + ("/" if path.endswith("/") else "")
+        path = os.path.realpath(path)
     above, _, name = path.rpartition("/")
-    if name in ("", ".", ".."):
+    if content:
         if not os.path.isdir(path):
             os.stat(path)
             raise NotADirectoryError(20, os.strerror(20), path)
-        above, name = path, "."
+        above, name, called = path, ".", ""
+    elif not name:  # a link to /
+        above, name = "/", "."
     try:
         top = opened(above or ("/" if path.startswith("/") else "."), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
-    return Wanted(top, name, deep=asked.deep, fifos=fifos)
+    return Wanted(top, name, deep=asked.deep, fifos=fifos, called=called)
+
+
+def _is_content(path: str) -> bool:
+    """Whether that is meant, and not the directory itself."""
+    return path.rpartition("/")[2] in ("", ".", "..")
 
 
 def _checked(path: str, follow: bool = False) -> str:
@@ -231,6 +241,8 @@ def _writing(asked: Asked, source: int, place: Callable[[], tuple[int, Manner]])
 def _place(path: str, asked: Asked, opened: Callable[[str, int], int] = os.open) -> tuple[int, Manner]:
     """Where to write, as it is seen from where this process is."""
     manner = Manner(owners=asked.archive, special=asked.archive, fifos=asked.target.record is not None)
+    if not any(end.is_stream or _is_content(end.path) for end in asked.sources):
+        manner.names = frozenset([end.path.rpartition("/")[2] for end in asked.sources])
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return opened(path, flags), manner

@@ -48,12 +48,13 @@ class Refused(Exception):
 class Manner:
     """How members are made.
 
-    ``rename``: what the first component of each name becomes, "" for what it is. Else ``strip`` components are taken
-    away. ``directory``: only a directory may have that name. ``whole``: "." in the archive is the top itself, and says
-    whose that is. ``owners``: whose files are is said by the archive; else they are root's. ``special``: set-user-ID
-    bits and the like stay. ``fifos`` are made; ``attributes``: extended ones are set.
+    ``names``: which first components there may be, if not any. ``rename``: what that becomes, "" for what it is. Else
+    ``strip`` components are taken away. ``directory``: only a directory may have that name. ``whole``: "." in the
+    archive is the top itself, and says whose that is. ``owners``: whose files are is said by the archive; else they are
+    root's. ``special``: set-user-ID bits and the like stay. ``fifos`` are made; ``attributes``: extended ones are set.
     """
 
+    names: frozenset[str] = frozenset()
     rename: str = ""
     strip: int = 0
     directory: bool = False
@@ -137,6 +138,8 @@ class Writer:
         parts = name.split("/")
         if name.startswith("/") or ".." in parts:
             raise Refused(f"{name}: leads out of the archive")
+        if self.manner.names and parts[0] not in self.manner.names:
+            raise Refused(f"{name[:100]}: was not asked for")
         if self.manner.rename:
             parts[0] = self.manner.rename
         parts = [part for part in parts if part not in ("", ".")]

@@ -34,7 +34,7 @@ class Wanted:
     """What is read beneath the directory ``top``: ``name``, or "." for all in it, with what is in that if ``deep``.
 
     ``fifos`` are told of as such and else left out; ``attributes``: also extended ones; ``one``: what is mounted below
-    is not entered.
+    is not entered. ``called`` is what the archive has instead of ``name``.
     """
 
     top: int
@@ -43,6 +43,11 @@ class Wanted:
     fifos: bool = False
     attributes: bool = False
     one: bool = False
+    called: str = ""
+
+    def shown(self, path: str) -> str:
+        """What the archive calls it that is found at ``path``."""
+        return self.called + path[len(self.name) :] if self.called else path
 
 
 @dataclass
@@ -86,7 +91,7 @@ class Reader:
         fd = mountfd.openat2(wanted.top, os.fsencode(path), flags, mount.BENEATH)
         try:
             status = os.fstat(fd)
-            self._say(_header(path, status, tarfile.DIRTYPE, self._attributes(wanted, fd)))
+            self._say(_header(wanted.shown(path), status, tarfile.DIRTYPE, self._attributes(wanted, fd)))
             if wanted.one and status.st_dev != device:
                 return []
             found = []
@@ -117,13 +122,13 @@ class Reader:
         try:
             kind = stat.S_IFMT(status.st_mode)
             if kind == stat.S_IFLNK:
-                header = _header(path, status, tarfile.SYMTYPE)
+                header = _header(wanted.shown(path), status, tarfile.SYMTYPE)
                 header.linkname = os.readlink(name, dir_fd=parent)
                 self._say(header)
             elif kind == stat.S_IFREG:
                 self._file(wanted, path, os.open(name, _OPEN, dir_fd=parent))
             elif kind == stat.S_IFIFO and wanted.fifos:
-                self._say(_header(path, status, tarfile.FIFOTYPE))
+                self._say(_header(wanted.shown(path), status, tarfile.FIFOTYPE))
             else:
                 self.told.skipped(path, _KINDS.get(kind, "special file"))
         finally:
@@ -137,13 +142,13 @@ class Reader:
                 return
             identity = (status.st_dev, status.st_ino)
             if status.st_nlink > 1 and identity in self._links:
-                header = _header(path, status, tarfile.LNKTYPE)
+                header = _header(wanted.shown(path), status, tarfile.LNKTYPE)
                 header.linkname = self._links[identity]
                 self._say(header)
                 return
             parts = _parts(fd, status)
             self.limits.take(sum(size for _, size in parts) if parts is not None else status.st_size)
-            header = _header(path, status, tarfile.REGTYPE, self._attributes(wanted, fd))
+            header = _header(wanted.shown(path), status, tarfile.REGTYPE, self._attributes(wanted, fd))
             if parts is None:
                 header.size = status.st_size
                 self._say(header)
@@ -152,7 +157,7 @@ class Reader:
             else:
                 self._sparse(header, path, fd, status.st_size, parts)
             if status.st_nlink > 1:
-                self._links[identity] = path
+                self._links[identity] = wanted.shown(path)
         finally:
             os.close(fd)
 
