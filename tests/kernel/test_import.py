@@ -237,6 +237,11 @@ def test_limits(jailctl: Command, place: Path) -> None:
     (place / "bomb.gz").write_bytes(gzip.compress(bomb.read_bytes()))
     done = jailctl("import", "--max-size", "1m", f"{place}/bomb.gz", f"{place}/root")
     assert done.returncode == 1 and "more than 1048576 bytes" in done.stderr
+    odd = archive(place / "odd.tar", member("a/b/c"), member("f", b"Z", content=bytes(64 << 20)))
+    for number, option in enumerate(("--strip=2", "--strip=0")):  # what is passed over has to be unpacked as well
+        (place / "odd.gz").write_bytes(gzip.compress(odd.read_bytes()))
+        done = jailctl("import", "--max-size", "1m", option, f"{place}/odd.gz", f"{place}/odd{number}")
+        assert done.returncode == 1 and "more than 1048576 bytes" in done.stderr
     (place / "behind.gz").write_bytes(gzip.compress(many.read_bytes() + bytes(64 << 20)))
     done = jailctl("import", "--max-size", "1m", f"{place}/behind.gz", f"{place}/root")
     assert done.returncode == 1 and "more than 1048576 bytes" in done.stderr

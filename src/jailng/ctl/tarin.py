@@ -94,6 +94,7 @@ class Writer:
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self._path(member.name)
         if path is None:
+            self.limits.take(_length(member))
             return
         if member.type in _SPECIAL and not (member.isfifo() and self.manner.fifos):
             self.told.skipped(path, _SPECIAL[member.type])
@@ -129,6 +130,7 @@ class Writer:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             self._file(archive, path, parent, name, member)
         else:
+            self.limits.take(_length(member))
             self.told.skipped(path, "special file")
 
     def _path(self, name: str) -> str | None:
@@ -332,6 +334,14 @@ class Writer:
             finally:
                 os.close(fd)
             self.told.beat()
+
+
+def _length(member: tarfile.TarInfo) -> int:
+    """Bytes of data that follow a member, and are read whether anything is made of them or not."""
+    if not member.isreg() and member.type in tarfile.SUPPORTED_TYPES:
+        return 0
+    sparse: list[tuple[int, int]] | None = member.sparse  # type: ignore[assignment]
+    return max(member.size if sparse is None else sum(size for _, size in sparse), 0)
 
 
 @contextmanager
