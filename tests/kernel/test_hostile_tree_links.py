@@ -170,6 +170,38 @@ def test_export_and_import(jailctl: Command, tree: Path, tmp_path: Path) -> None
     assert not (tree / "new").exists()
 
 
+def test_the_tree_of_a_jail_that_does_not_run(
+    jail: Command, jailctl: Command, tree: Path, other: Path, etc: Path, tmp_path: Path
+) -> None:
+    """Its root has made links as well, while it ran. Of /etc/jail.conf they are known."""
+    tmp_path.chmod(0o700)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/file").write_text("secret")
+    (other / "out").symlink_to(tmp_path / "outside")
+    (other / "in").symlink_to(tmp_path / "secret")
+    (other / "way").mkdir()
+    (etc / "jail.conf").write_text(
+        f'y {{ path = "{other}"; }}\nz {{ path = "{tmp_path}/z"; exec.consolelog = "{other}/in/file"; }}\n'
+    )
+    done = jailctl("cp", "x:/bin/busybox", f"{other}/out/")
+    assert (done.returncode, _LINKS in done.stderr) == (1, True), done
+    done = jailctl("cp", f"{other}/in/file", "x:/tmp/")
+    assert (done.returncode, _LINKS in done.stderr) == (1, True), done
+    done = jailctl("cp", "-L", f"{other}/in/file", "x:/tmp/")
+    assert (done.returncode, done.stderr) == (1, f"jailctl: cp: {other}/in/file: in the tree of jail y: not with -L\n")
+    assert not (tree / "tmp/file").exists()
+    done = jailctl("export", "-o", f"{tmp_path}/a.tar", f"{other}/in")
+    assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/in: {_LINKS}\n")
+    done = jailctl("export", "-o", f"{other}/out/a.tar", "x")
+    assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/out: {_LINKS}\n")
+    done = jailctl("logs", "z")
+    assert (done.returncode, done.stdout) == (1, "") and _LINKS in done.stderr, done
+    assert jailctl("cp", "x:/bin/busybox", f"{other}/way/").returncode == 0
+    command = [str(jailctl("-h").args[0]), "cp", "x:/bin/sh", "../"]  # whoever is there has come there
+    assert subprocess.run(command, env=ENVIRONMENT, cwd=other / "way").returncode == 0
+    assert (other / "way/busybox").exists() and (other / "sh").exists()
+
+
 def test_a_fifo_of_the_hosts_is_imported(jailctl: Command, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     os.mkfifo(tmp_path / "fifo")

@@ -36,15 +36,19 @@ def beneath(root: int, path: str) -> str | None:
 
 
 def opened(
-    path: str, flags: int, mode: int = 0, more: Callable[[], Mapping[tuple[int, int], str]] | None = None
+    path: str,
+    flags: int,
+    mode: int = 0,
+    more: Callable[[], Mapping[tuple[int, int], str]] | None = None,
+    up: bool = False,
 ) -> int:
     """open(2) of a path of the host's, by no link in the tree of a running jail. Raises OSError (ELOOP: by one).
 
     With ``more``, nor by one in what that tells of (``trees.Trees.all``), nor by ``..`` there, since what lies above a
-    directory is an enemy's to say as well.
+    directory is an enemy's to say as well: but for who comes ``up`` from where he is, in trees that nobody changes now.
     """
     name = _bytes(path)
-    upwards = more is not None and ".." in path.split("/")
+    upwards = more is not None and not up and ".." in path.split("/")
     if not upwards:
         try:
             return mountfd.openat2(m.AT_FDCWD, name, flags, m.RESOLVE_NO_SYMLINKS, mode)

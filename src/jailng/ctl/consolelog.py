@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 
 from jailng.core import hostpath
-from jailng.ctl import state
+from jailng.ctl import hostfile, state
 from jailng.errors import JailError
 from jailng.linux.mount import BENEATH, O_PATH
 from jailng.linux.mountfd import openat2
@@ -47,7 +47,7 @@ class Place:
     def _open(self) -> int:
         for root in self.roots:
             try:
-                below = hostpath.opened(root, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                below = hostfile.opened(root, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             try:
@@ -56,7 +56,7 @@ class Place:
                     return openat2(below, (rest or ".").encode("utf-8", "surrogateescape"), _FLAGS, BENEATH)
             finally:
                 os.close(below)
-        return hostpath.opened(self.path, _FLAGS)
+        return hostfile.opened(self.path, _FLAGS)
 
 
 def place(known: state.All, name: str) -> Place:

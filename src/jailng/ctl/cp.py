@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from jailng.core import hostpath, registry, trees
+from jailng.core import registry, trees
 from jailng.core.registry import Record
-from jailng.ctl import carrier, sizes
+from jailng.ctl import carrier, hostfile, sizes
 from jailng.ctl.carrier import Carrier, Pump
 from jailng.ctl.tarin import Manner, Writer
 from jailng.ctl.tarout import Reader, Wanted
 from jailng.ctl.told import Limits, Told
+from jailng.engine import files
 from jailng.errors import JailError, UsageError
 from jailng.linux import ns
 from jailng.params.values import visible
@@ -148,7 +149,7 @@ def _reader(asked: Asked, to: int) -> Carrier:
 def _host_reader(asked: Asked, to: int) -> Carrier:
     """What is named may lie anywhere on the host, so each is opened before its process has another root."""
     paths = [_checked(end.path, asked.follow) for end in asked.sources]
-    found = [_located(path, asked, fifos=False, opened=hostpath.opened) for path in paths]
+    found = [_located(path, asked, fifos=False, opened=hostfile.opened) for path in paths]
 
     def run(told: Told) -> None:
         with os.fdopen(to, "wb", carrier.BUFFER) as stream:
@@ -201,7 +202,7 @@ def _checked(path: str, follow: bool = False) -> str:
     In what of the host's is mounted in a jail no link is followed: so not with ``follow``.
     """
     full = path if path.startswith("/") else f"{os.getcwd()}/{path}"
-    known = trees.Trees(alone=not follow)
+    known = trees.Trees(more=files.configured_places) if follow else trees.Trees(alone=True)
     for one in (full, full.rstrip("/").rpartition("/")[0]):
         try:
             way = trees.Way(one or "/")
@@ -210,7 +211,8 @@ def _checked(path: str, follow: bool = False) -> str:
         name = known.owner(way)
         way.close()
         if name:
-            raise JailError(f"cp: {visible(path)}: in the tree of jail {visible(name)}: say {visible(name)}:path")
+            instead = f"say {visible(name)}:path" if registry.find(name) is not None else "not with -L"
+            raise JailError(f"cp: {visible(path)}: in the tree of jail {visible(name)}: {instead}")
     return path
 
 
@@ -220,7 +222,7 @@ def _checked(path: str, follow: bool = False) -> str:
 def _writer(asked: Asked, source: int) -> Carrier:
     end = asked.target
     if end.record is None:
-        top, manner = _place(_checked(end.path), asked, hostpath.opened)
+        top, manner = _place(_checked(end.path), asked, hostfile.opened)
         manner.special = False  # a set-user-ID file of a jail's would be one of the host's
         try:
             return carrier.on_host("host", _writing(asked, source, lambda: (top, manner)), (source, top), top)

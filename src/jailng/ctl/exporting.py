@@ -6,8 +6,8 @@ import getopt
 import os
 import sys
 
-from jailng.core import hostpath, registry
-from jailng.ctl import carrier, sizes
+from jailng.core import registry
+from jailng.ctl import carrier, hostfile, sizes
 from jailng.ctl.carrier import Carrier, Pump
 from jailng.ctl.tarout import Reader, Wanted
 from jailng.ctl.told import Limits, Told
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
             raise JailError("export: an archive is not for a terminal")
         return _export(words[0], limits, 1)
     above, _, name = output.rpartition("/")
-    there = hostpath.opened(above or ("/" if output.startswith("/") else "."), _DIRECTORY)
+    there = hostfile.opened(above or ("/" if output.startswith("/") else "."), _DIRECTORY)
     try:
         return _export_into(words[0], limits, there, name)
     finally:
@@ -80,7 +80,7 @@ def _reader(word: str, limits: Limits, to: int) -> Carrier:
             reader.end()
 
     if "/" in word:
-        top = hostpath.opened(word, _DIRECTORY)
+        top = hostfile.opened(word, _DIRECTORY)
         try:
             return carrier.on_host("host", lambda told: read(top, told), (to, top), top)
         finally:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from jailng.core import hostpath
-from jailng.ctl import carrier, place, sizes, stanza
+from jailng.ctl import carrier, hostfile, place, sizes, stanza
 from jailng.ctl.tarin import Manner, Writer
 from jailng.ctl.told import Limits, Told
 from jailng.errors import JailError, UsageError
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
 
 def _opened(path: str) -> int:
     """The archive. A pipe of the host's may be waited for, and in a jail's tree there is none. Raises JailError."""
-    source = hostpath.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    source = hostfile.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(source).st_mode):
         owner = hostpath.owner(path)
         if owner:
