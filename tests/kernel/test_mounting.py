@@ -297,6 +297,16 @@ def test_a_source_in_a_jails_tree(make: Callable[..., Made], root: Path) -> None
     assert error(make, "ROOT/usr/data/ssl ROOT/mnt nullfs").endswith("Too many levels of symbolic links")
 
 
+def test_a_file_system_in_a_jails_tree(make: Callable[..., Made], root: Path) -> None:
+    """There an enemy says which disk of the host's it is, or what is on it."""
+    (root / "usr/disk").symlink_to("/dev/disk")
+    said = f"mount: {root}/usr/disk: in the tree of a jail, whose root says what the kernel would read there: "
+    assert error(make, "ROOT/usr/disk ROOT/mnt ext4 ro") == f"{said}move it, or set ng.lenient"
+    assert error(make, "ROOT/usr/disk ROOT/mnt ext4 ro", ng__lenient="true").startswith(
+        "mount: ROOT/mnt: ".replace("ROOT", str(root))
+    )
+
+
 _LINKS = "Too many levels of symbolic links"
 
 

@@ -256,6 +256,7 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     for word in others:
         if word in _OTHER_CALLS:  # not a new file system, and not looked at as nullfs is
             raise refuse(entry, word)
+    warning = _distrust(entry, place)
     readonly = ["ro"] if flags & m.MOUNT_ATTR_RDONLY else []
     options = ",".join(["nodev", *readonly, *others])
     argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, DIRECTORY]
@@ -264,7 +265,27 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     except JailError as error:
         raise JailError(f"{entry.where}: {_complaint(str(error))}") from None
     set_attributes(tree, flags)
-    return tree, ""
+    return tree, warning
+
+
+def _distrust(entry: Entry, place: Place) -> str:
+    """Refuse what a jail's root has made a link to any disk of the host's, or an image for the kernel to stumble over.
+
+    Or with ``lenient`` warn: mount(8) takes a path, and goes it by itself. Raises JailError.
+    """
+    try:
+        if not hostpath.leads_through(entry.device, place.of_jails):
+            return ""
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise JailError(f"{entry.parameter}: {visible(entry.device)}: {why}") from None
+    warning = (
+        f"{entry.parameter}: {visible(entry.device)}: in the tree of a jail, whose root says what the "
+        f"kernel would read there: move it, or set ng.lenient"
+    )
+    if not place.lenient:
+        raise JailError(warning)
+    return warning
 
 
 def _run(argv: list[str], say: int) -> int:

@@ -77,6 +77,14 @@ def owner(path: str) -> str:
     return found[2]
 
 
+def leads_through(path: str, more: Callable[[], Mapping[tuple[int, int], str]]) -> bool:
+    """Whether a path comes to the tree of a running jail, or to what ``more`` tells of. Raises OSError."""
+    found = _in_a_tree(path, more)
+    if found is not None:
+        posix.close(found[0])
+    return found is not None
+
+
 def wait_for(fd: int) -> None:
     """Wait for what is to be read of a FIFO or the like that was opened with O_NONBLOCK, which it is no longer then."""
     from select import POLLIN, poll
