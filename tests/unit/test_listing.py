@@ -26,6 +26,13 @@ def test_plain_columns(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == "JID NAME            WHO ELSE\n  1 web             a,b\n 12 \\x1b[31mred\\x0a -\n"
 
 
+def test_columns_stay_in_their_order(capfd: pytest.CaptureFixture[str]) -> None:
+    """A terminal shows the number behind a Hebrew letter before it, unless that is an escape."""
+    columns = [Column("name"), Column("jid", left=False), Column("who")]
+    assert listing.show("jails", columns, [{"name": "\u05d0", "jid": 4, "who": "\u05d0"}], False) == 0
+    assert capfd.readouterr().out == "NAME   JID WHO\n\\u05d0   4 \u05d0\n"
+
+
 def test_json_has_the_rows_as_they_are_and_is_ascii(capfd: pytest.CaptureFixture[str]) -> None:
     rows = [*ROWS, {"jid": 3, "name": "日本\U0001f600"}]
     assert listing.show("jails", COLUMNS, rows, True, {"total": 2}) == 0

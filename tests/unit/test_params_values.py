@@ -17,9 +17,11 @@ from jailng.params.model import Parameters
 from jailng.params.table import Parameter, lookup, resolve
 from jailng.params.values import (
     escape,
+    is_visible,
     parse,
     quoted,
     show,
+    straight,
     unescape,
     visible,
 )
@@ -306,8 +308,8 @@ def test_unescape_leaves_alone_what_escape_did_not_write() -> None:
 @given(TEXT)
 def test_visible_text_cannot_steer_a_terminal(text: str) -> None:
     shown = visible(text)
-    assert shown.isprintable()
-    if text.isprintable():
+    assert shown.isprintable() and is_visible(shown)
+    if is_visible(text):
         assert shown == text
 
 
@@ -315,6 +317,20 @@ def test_visible() -> None:
     assert visible("a\x1b[2J\n") == "a\\x1b[2J\\x0a"
     assert visible("a\nb\tc\r", "\n\t") == "a\nb\tc\\x0d"
     assert visible("\udc9b\u202e\U000e0001") == "\\x9b\\u202e\\U000e0001"
+    assert visible("é日\u05d0e\u0301") == "é日\u05d0e\u0301"
+
+
+def test_what_shows_nothing_is_visible() -> None:
+    """A process called so would look like none, and a name with such a sign like two."""
+    for code in (0x34F, 0x115F, 0x1160, 0x17B4, 0x180B, 0x2800, 0x3164, 0xFE0F, 0xFFA0, 0x1D159, 0xE0100, 0xE01EF):
+        assert visible(f"a{chr(code)}b").isascii(), hex(code)
+    assert visible("\u3164\U000e0100") == "\\u3164\\U000e0100"
+
+
+def test_straight() -> None:
+    """Of letters that are written from right to left, numbers behind them are shown in the other order."""
+    assert straight("a\x1b é日") == "a\\x1b é日"
+    assert straight("\u05d0\u0627\u0661x") == "\\u05d0\\u0627\\u0661x"
 
 
 @pytest.mark.skipif(not Path("/usr/share/i18n/charmaps/ISO-8859-1.gz").exists(), reason="no package locales")

@@ -384,6 +384,19 @@ def test_netstat_prints_the_articles_lines() -> None:
     assert not [line for line in netstat.table(found, netstat.parse(["-n"])) if "LISTEN" in line]
 
 
+def test_netstat_has_a_line_of_the_terminals_for_each(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is longer would go on where the next row begins, and look like one."""
+    found = Socket("stream", "", 9, 3, path="/" + "x" * 90 + "tcp4       0      0  192.0.2.1.22  *.*  LISTEN")
+    monkeypatch.setattr(netstat, "sockets", lambda jails, unix: [found])
+    monkeypatch.setattr("jailng.ctl.listing.shown_width", lambda: 79)
+    for word, longest in (("-an", 79), ("-anW", 200)):
+        assert netstat.shim([word]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert (max(map(len, lines)) <= 79) is (longest == 79) and len(lines) == 3
+
+
 def test_a_programs_name_is_one_word_of_sockstats() -> None:
     """Behind it stands the pid, which somebody may go by."""
     holder = Holder(replace(made(), comm="a 1 3 b\n", uids=(7, 7, 7, 7)), 3, 4)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jailng.errors import UsageError
-from jailng.params.values import visible
+from jailng.params.values import straight, visible
 from jailng.procs import jsontext, printed
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def table(columns: Sequence[Column], rows: Iterable[Row], titles: bool = True) -
         made.add_column(Text(column.heading), justify=side, overflow="fold", min_width=least)
     for row in rows:
         styles = [column.style(row.get(column.key)) if column.style is not None else "" for column in columns]
-        made.add_row(*[Text(column.text(row), style=how) for column, how in zip(columns, styles, strict=True)])
+        texts = [column.text(row) for column in columns]
+        texts[:-1] = map(straight, texts[:-1])
+        made.add_row(*[Text(text, style=how) for text, how in zip(texts, styles, strict=True)])
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getopt
 from dataclasses import dataclass
 
+from jailng.ctl import listing
 from jailng.errors import UsageError
 from jailng.params.values import visible
 from jailng.procs import printed
@@ -32,7 +33,8 @@ def shim(argv: list[str]) -> int:
     """Run FreeBSD's netstat. Raises UsageError for what the host's own is to answer: names, routes, statistics."""
     options = parse(argv)
     found = [known for known, _ in believed(sockets(Jails(), unix="" in options.versions), {})]
-    return printed.say(table(found, options))
+    width = 0 if options.wide else listing.shown_width()
+    return printed.say([printed.cut(line, width) if width else line for line in table(found, options)])
 
 
 def parse(argv: list[str]) -> Options:

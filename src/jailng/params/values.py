@@ -25,6 +25,12 @@ _SPACE = " \t\n\v\f\r"
 # All that is written is UTF-8. A terminal of another character set, whose locale the caller then has, takes most of it
 # for control characters: 0x9b, in every other letter, for that which begins escape sequences.
 _UTF_8 = sys.getfilesystemencoding() == "utf-8"
+# Of characters that count as printable those that show nothing: fillers, selectors of variants, marks and signs that
+# are blank. First and last of each range.
+_BLANKS = (
+    (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800), (0x3164, 0x3164),
+    (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0x13441, 0x13442), (0x16FE4, 0x16FE4), (0x1D159, 0x1D159), (0xE0100, 0xE01EF),
+)  # fmt: skip
 
 
 def parse(parameter: Parameter, text: str | None, name: str = "", negated: bool = False) -> Value:
@@ -145,7 +151,8 @@ def quoted(text: str) -> str:
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""Text that cannot steer a terminal: what is not printable becomes an escape, but for the characters in ``keep``.
+    r"""Text that cannot steer a terminal, nor hide there: what is not printable, or shows nothing, becomes an escape,
+    but for the characters in ``keep``.
 
     Bytes that are not UTF-8 (surrogates, to Python) become ``\x9b`` too, and in a locale of another character set than
     UTF-8 all that is not ASCII.
@@ -153,12 +160,35 @@ def visible(text: str, keep: str = "") -> str:
     if is_visible(text):
         return text
     hidden = [char for char in set(text) if not is_visible(char) and char not in keep]  # of what may be megabytes
-    return text.translate({ord(char): _escaped(char) for char in hidden})
+    return _with_escaped(text, hidden)
 
 
 def is_visible(text: str) -> bool:
     """Whether ``visible`` leaves it as it is."""
-    return text.isprintable() and (_UTF_8 or text.isascii())
+    if not text.isprintable():
+        return False
+    return text.isascii() or (_UTF_8 and not any(_is_blank(char) for char in set(text)))
+
+
+def _is_blank(char: str) -> bool:
+    return not char.isascii() and any(first <= ord(char) <= last for first, last in _BLANKS)
+
+
+def straight(text: str) -> str:
+    """The same, for a column that others follow: what is written from right to left is an escape, too.
+
+    A terminal that knows how it is written shows the numbers behind it in the other order.
+    """
+    text = visible(text)
+    if text.isascii():
+        return text
+    from unicodedata import bidirectional
+
+    return _with_escaped(text, [char for char in set(text) if bidirectional(char) in ("R", "AL", "AN")])
+
+
+def _with_escaped(text: str, some: list[str]) -> str:
+    return text.translate({ord(char): _escaped(char) for char in some})
 
 
 def _escaped(char: str) -> str:

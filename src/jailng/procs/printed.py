@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jailng.params.values import visible
+from jailng.params.values import straight, visible
 
 _FOLDED = 16  # places that there must be for a column to be folded
 
@@ -34,7 +34,7 @@ def lines(
     place: what a terminal goes on with by itself begins where lines of the table do.
     """
     table = [[heading.title for heading in headings]] if titles else []
-    table += [[visible(cell) for cell in row] for row in rows]
+    table += [[*map(straight, row[:-1]), *map(visible, row[-1:])] for row in rows]
     last = len(headings) - 1
     widths = [
         max([heading.least, *[len(row[place]) for row in table]], default=0) for place, heading in enumerate(headings)
@@ -51,7 +51,7 @@ def lines(
             first, *more = _parted(cells[-1], width - indent)
             made += [front + first, *[" " * indent + part for part in more]]
         else:
-            made.append(_cut(front + cells[-1], width) if width else front + cells[-1])
+            made.append(cut(front + cells[-1], width) if width else front + cells[-1])
     return made
 
 
@@ -59,7 +59,7 @@ def _parted(text: str, room: int) -> list[str]:
     """In parts that a terminal has room for."""
     parts = []
     while text:
-        parts.append(_cut(text, room))
+        parts.append(cut(text, room))
         text = text[len(parts[-1]) :]
     return parts or [""]
 
@@ -73,8 +73,8 @@ def _places(text: str) -> int:
     return sum([2 if east_asian_width(char) in ("W", "F") else 1 for char in text])
 
 
-def _cut(line: str, width: int) -> str:
-    """What of it a terminal has room for: what goes on in the next line would look like a line of the table there."""
+def cut(line: str, width: int) -> str:
+    """What of a line a terminal has room for: what goes on in the next would look like a line of the table there."""
     if line.isascii():
         return line[:width]
     for at, char in enumerate(line):
