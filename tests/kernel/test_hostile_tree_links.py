@@ -64,6 +64,27 @@ def test_a_log_that_is_no_file(jail: Command, tree: Path, other: Path, whose: st
         os.close(held)
 
 
+def test_a_file_of_jids_that_is_none(jail: Command, jailctl: Command, tree: Path, other: Path, tmp_path: Path) -> None:
+    """A FIFO there would keep the host waiting, with a jail in the making or packets at hand."""
+    os.mkfifo(tree / "fifo")
+    start = ("-c", "name=y", f"path={other}", "command=/bin/true")
+    done = jail("-J", f"{tree}/fifo", *start, timeout=30)
+    assert (done.returncode, done.stderr) == (1, f"jail: open {tree}/fifo: No such device or address\n")
+    held = os.open(tree / "fifo", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        done = jail("-J", f"{tree}/fifo", *start, timeout=30)
+        assert (done.returncode, done.stderr) == (1, f"jail: open {tree}/fifo: not a regular file\n")
+        done = jailctl("packets", "-w", f"{tree}/fifo", "x", timeout=30)
+        assert (done.returncode, done.stderr) == (1, f"jailctl: {tree}/fifo: not a regular file\n")
+    finally:
+        os.close(held)
+    os.mkfifo(tmp_path / "fifo")  # of the host's, whose reader is waited for
+    with subprocess.Popen(["cat", str(tmp_path / "fifo")], stdout=subprocess.PIPE, text=True) as reader:
+        done = jail("-J", f"{tmp_path}/fifo", *start, timeout=30)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert reader.communicate(timeout=30)[0].startswith("jid=")
+
+
 def test_a_fifo_of_the_hosts_is_a_log(jail: Command, other: Path, tmp_path: Path) -> None:
     """Its reader is waited for, as by open(2)."""
     os.mkfifo(tmp_path / "fifo")
@@ -197,9 +218,9 @@ def test_the_tree_of_a_jail_that_does_not_run(
     done = jailctl("logs", "z")
     assert (done.returncode, done.stdout) == (1, "") and _LINKS in done.stderr, done
     assert jailctl("cp", "x:/bin/busybox", f"{other}/way/").returncode == 0
-    command = [str(jailctl("-h").args[0]), "cp", "x:/bin/sh", "../"]  # whoever is there has come there
+    command = [str(jailctl("-h").args[0]), "cp", "x:/bin/busybox", "../"]  # whoever is there has come there
     assert subprocess.run(command, env=ENVIRONMENT, cwd=other / "way").returncode == 0
-    assert (other / "way/busybox").exists() and (other / "sh").exists()
+    assert (other / "way/busybox").exists() and (other / "busybox").exists()
 
 
 def test_a_fifo_of_the_hosts_is_imported(jailctl: Command, tmp_path: Path) -> None:

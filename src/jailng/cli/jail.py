@@ -333,7 +333,7 @@ def open_jid_file(options: Options) -> int:
 
     path = options.arguments["J"]
     try:
-        return hostpath.opened(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o666)
+        return hostpath.created(path, posix.O_WRONLY | posix.O_TRUNC, 0o666)
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None
 

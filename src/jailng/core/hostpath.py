@@ -12,12 +12,13 @@ import posix
 
 from jailng.linux import filekind, mountfd, ns
 from jailng.linux import mount as m
-from jailng.linux.libc import ELOOP, SHORTAGES
+from jailng.linux.libc import EINVAL, ELOOP, SHORTAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
+_ENXIO = 6  # a FIFO that nobody reads
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
 _DIRECTORY = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
@@ -66,6 +67,27 @@ def opened(
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         posix.close(found[0])
+
+
+def created(path: str, flags: int, mode: int) -> int:
+    """``opened`` of what is to be written to, with O_CREAT. Raises OSError.
+
+    In the tree of a running jail that is a regular file, since what else is there could keep the host waiting; of the
+    host's own, a FIFO's reader is waited for.
+    """
+    flags |= posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY
+    try:
+        fd = opened(path, flags | posix.O_NONBLOCK, mode)
+    except OSError as error:
+        if error.errno != _ENXIO or owner(path):
+            raise
+        return posix.open(path, flags, mode)
+    if filekind.of(posix.fstat(fd)) != filekind.REGULAR:
+        if owner(path):
+            posix.close(fd)
+            raise OSError(EINVAL, "not a regular file", path)
+        posix.set_blocking(fd, True)
+    return fd
 
 
 def owner(path: str) -> str:

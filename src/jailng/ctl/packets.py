@@ -285,7 +285,7 @@ def _sink(given: dict[str, str]) -> Sink:
             raise JailError("-w -: packets are nothing for a terminal")
         return Stream(open(1, "wb", 1 << 20, closefd=False))
     try:
-        fd = hostpath.opened(given["-w"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = hostpath.created(given["-w"], os.O_WRONLY | os.O_TRUNC, 0o600)
     except OSError as error:
         raise JailError(f"{visible(given['-w'])}: {error.strerror}") from None
     return Stream(open(fd, "wb", 1 << 20))

@@ -10,7 +10,6 @@ from jailng.linux import filekind, mount, mountfd
 from jailng.linux.libc import ENOENT
 
 _FLAGS = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
-_ENXIO = 6  # a FIFO that nobody reads
 
 
 def opened(path: str, root: str) -> int:
@@ -26,7 +25,7 @@ def opened(path: str, root: str) -> int:
                 return _in_its_tree(below, root, rest)
         finally:
             posix.close(below)
-    return _elsewhere(path)
+    return hostpath.created(path, _FLAGS, 0o666)
 
 
 def _in_its_tree(below: int, root: str, path: str) -> int:
@@ -36,21 +35,6 @@ def _in_its_tree(below: int, root: str, path: str) -> int:
         _check_path(below, root, path)
         raise
     return _regular(fd, f"{root}/{path}")
-
-
-def _elsewhere(path: str) -> int:
-    try:
-        fd = hostpath.opened(path, _FLAGS | posix.O_NONBLOCK, 0o666)
-    except OSError as error:
-        if error.errno != _ENXIO or hostpath.owner(path):
-            raise
-        return posix.open(path, _FLAGS, 0o666)  # the host's own, whose reader is waited for
-    if filekind.of(posix.fstat(fd)) == filekind.REGULAR:
-        return fd
-    if hostpath.owner(path):
-        return _regular(fd, path)
-    posix.set_blocking(fd, True)
-    return fd
 
 
 def _regular(fd: int, path: str) -> int:
