@@ -372,6 +372,14 @@ def test_no_leases() -> None:
     assert attempt([], ("fcntl", (ALL, f_getlease, 0)), ("fcntl", (ALL, fcntl.F_GETFD, 0))) == [errno.EBADF] * 2
 
 
+def test_as_many_groups_as_freebsd_has() -> None:
+    """Whoever lists the processes of the host reads all of them of each."""
+    listed = (ctypes.c_uint32 * 1025)()
+    calls = [("setgroups", (count, ctypes.addressof(listed))) for count in (1025, 1025 | HIGH, 0xFFFFFFFF, 1024, 0)]
+    assert attempt(filters.LIFTS, *calls) == [errno.EINVAL] * 3 + [0] * 2
+    assert attempt(None, *calls) == [0, 0, errno.EINVAL, 0, 0]
+
+
 def test_the_kernel_takes_an_ioctl_from_the_low_half_alone() -> None:
     """So a filter that compared all 64 bits could be walked around."""
     master, slave = os.openpty()

@@ -356,6 +356,13 @@ def test_personality() -> None:
         assert ask("personality", persona) == errno.EPERM
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_groups(machine: str) -> None:
+    ask = verdict(filters.LIFTS, machine)
+    for count, answer in ((0, 0), (1024, 0), (1024 | HIGH, 0), (1025, errno.EINVAL), (1025 | HIGH, errno.EINVAL)):
+        assert ask("setgroups", count, 1) == answer
+
+
 # --- mounts
 
 RDONLY, NOSUID, REMOUNT, NOSYMFOLLOW, MOVE, REC = 1, 2, 32, 256, 0x2000, 0x4000

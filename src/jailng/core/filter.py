@@ -77,7 +77,7 @@ mlock mlock2 munlock mlockall munlockall pkey_mprotect pkey_alloc pkey_free memb
 fork vfork execve execveat exit exit_group wait4 waitid process_mrelease pidfd_open pidfd_send_signal
 getpid getppid gettid getpgid getpgrp setpgid getsid setsid set_tid_address arch_prctl rseq restart_syscall
 getuid geteuid getgid getegid setuid setgid setreuid setregid setresuid setresgid getresuid getresgid
-setfsuid setfsgid getgroups setgroups capget capset seccomp
+setfsuid setfsgid getgroups capget capset seccomp
 landlock_create_ruleset landlock_add_rule landlock_restrict_self
 kill tkill tgkill rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo
 rt_tgsigqueueinfo rt_sigsuspend sigaltstack pause alarm uretprobe
@@ -91,7 +91,7 @@ getpriority setpriority ioprio_get getcpu getrandom getrlimit getrusage uname sy
 
 BY_ARGUMENT = (
     "socket socketpair setsockopt clone ioctl fcntl personality prctl setrlimit prlimit64 mount umount2"
-    " sched_setscheduler mmap memfd_create shmget"
+    " sched_setscheduler mmap memfd_create shmget setgroups"
 )
 
 # What core/confinement.py may ask to be lifted: the named groups above, and these of the rules on arguments.
@@ -187,6 +187,10 @@ _IOCTLS_OF_FILE_SYSTEM = (
 # back, and may have to again. It takes to own the file, and all that is root's in a tree is the jail's root's, be it
 # mounted read-only.
 _LEASES = (1024, 1040)
+
+# FreeBSD's, with the effective one (NGROUPS_MAX). With Linux's 65,536, /proc/PID/status of each process is half a
+# megabyte, which takes whoever looks at processes on the host, ps(1) too, 10 ms of the kernel's to read.
+_MOST_GROUPS = 1024
 
 # SIOCGIFNAME, -CONF, -FLAGS, -ADDR, -DSTADDR, -BRDADDR, -NETMASK, -METRIC, -MTU, -HWADDR, -INDEX, -TXQLEN, -MAP
 _IOCTLS_THAT_ASK = (
@@ -442,6 +446,7 @@ def _by_argument(lifted: frozenset[str]) -> dict[str, Block]:
         "umount2": _unmount(lifted),
         "shmget": _shmget(lifted),
         "sched_setscheduler": _load(1) + _when((_SCHED_RESET_ON_FORK,), _deny(errno.EPERM), _JSET) + _ALLOW,
+        "setgroups": _load(0) + _when((_MOST_GROUPS,), _deny(errno.EINVAL), _JGT) + _ALLOW,
     }
 
 
