@@ -41,7 +41,7 @@ class Target:
         self.pidfd = os.pidfd_open(pid)
         self.directory = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY)
         self.root = self._open("root")
-        status = dict(line.split(":\t", 1) for line in self._read("status").splitlines() if ":\t" in line)
+        status = dict(line.split(":\t", 1) for line in self._read("status").split("\n") if ":\t" in line)
         self.uid, self.gid = int(status["Uid"].split()[1]), int(status["Gid"].split()[1])
         self.groups = [int(word) for word in status["Groups"].split()]
         self.capabilities = {name: int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
@@ -62,8 +62,8 @@ class Target:
         return os.open(name, os.O_PATH, dir_fd=self.directory)
 
     def _read(self, name: str) -> str:
-        with open(os.open(name, os.O_RDONLY, dir_fd=self.directory)) as file:
-            return file.read()
+        with open(os.open(name, os.O_RDONLY, dir_fd=self.directory), "rb") as file:
+            return file.read().decode(errors="surrogateescape")
 
     def _label(self) -> str:
         """What the security module calls it, if that confines it."""
@@ -108,7 +108,8 @@ def _filters(pid: int) -> list[bytes]:
 
 
 def _join_cgroups(cgroups: list[list[str]]) -> None:
-    mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    lines = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
+    mounts = [line.split(" - ") for line in lines.split("\n")[:-1]]
     for names, path in cgroups:
         for before, after in mounts:
             kind, _, options = after.split(" ", 2)

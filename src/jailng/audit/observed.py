@@ -44,7 +44,7 @@ def _limit(cgroups: list[list[str]]) -> str:
 
 
 def _limits(names: list[str], path: str) -> list[str]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").split("\n")[:-1]:
         before, after = line.split(" - ")
         kind, _, options = after.split(" ", 2)
         if (kind == "cgroup2" and names == [""]) or (

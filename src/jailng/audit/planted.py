@@ -242,7 +242,8 @@ def _known(root: str) -> dict[str, str]:
     above = os.path.dirname(root.rstrip("/")) or "/"
     disk = os.stat(root).st_dev
     stat = {line.split()[0]: line.split()[1] for line in Path("/proc/stat").read_text().splitlines()}
-    mounted = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    mountinfo = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")  # a place may be called \r
+    mounted = [line.split(" - ") for line in mountinfo.split("\n")[:-1]]
     device = f"{os.major(disk)}:{os.minor(disk)}"
     sources = [after.split()[1] for before, after in mounted if before.split()[2] == device]
     others = [before.split()[4] for before, after in mounted if after.split()[1].startswith("/dev/")]

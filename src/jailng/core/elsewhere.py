@@ -148,13 +148,9 @@ def _leads_to(path: str, name: str) -> bool:
 
 
 def _mounted(name: str) -> Iterator[str]:
-    """Where a file of nsfs is mounted, as ip-netns(8) does: proc_pid_mountinfo(5)."""
-    file = posix.open("/proc/self/mountinfo", _OPEN)
-    text = bytearray()
-    while part := posix.read(file, 65536):
-        text += part
-    posix.close(file)
-    for line in text.decode("utf-8", "surrogateescape").splitlines():
-        fields = line.split(" ")
-        if fields[3] == name:
-            yield fields[4]
+    """Where a file of nsfs is mounted, as ip-netns(8) does."""
+    from jailng.core import rootfs
+
+    for fields in rootfs.mounts():
+        if fields[3] == name.encode():
+            yield rootfs.unescape(fields[4]).decode("utf-8", "surrogateescape")

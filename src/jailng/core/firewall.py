@@ -213,7 +213,8 @@ def check_advertisements() -> None:
     while part := posix.read(fd, 65536):
         text += part
     posix.close(fd)
-    names = {line.split()[-1] for line in text.decode(errors="surrogateescape").splitlines()}
+    # As bytes, since to str U+0085 is the end of a line, too.
+    names = {line.split()[-1].decode(errors="surrogateescape") for line in text.split(b"\n") if line}
     names = {name for name in names if name != "lo" and not name.startswith(_JAILS.decode())}
     deaf = sorted([name for name in names if read_switch(f"ipv6/conf/{name}/accept_ra") == 1])
     if deaf:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from jailng.core import rootfs
 from jailng.ctl import place
 from jailng.ctl.progress import Progress
 from jailng.ctl.recipe import Recipe
@@ -191,10 +192,10 @@ class Root:
         if not os.path.lexists(self.partial):
             return
         for _ in range(3):
-            for below, _ in reversed(_mounts(self.partial)):
+            for below in reversed(_mounts(self.partial)):
                 subprocess.run(["umount", "-l", below], capture_output=True)
         if _mounts(self.partial):
-            raise JailError(f"bootstrap: {self.partial}: something is mounted there: {_mounts(self.partial)[0][0]}")
+            raise JailError(f"bootstrap: {self.partial}: something is mounted there: {_mounts(self.partial)[0]}")
         with suppress(OSError):
             self._save_archives()
         subprocess.run(["rm", "-rf", "--one-file-system", str(self.partial)], capture_output=True)
@@ -214,13 +215,10 @@ def _apt_settings() -> str:
     return "".join(lines)
 
 
-def _mounts(path: Path) -> list[tuple[str, str]]:
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        target = line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
-        if target == str(path) or target.startswith(f"{path}/"):
-            found.append((target, line))
-    return found
+def _mounts(path: Path) -> list[str]:
+    """The places at that path, and below it, on which something is mounted."""
+    places = [os.fsdecode(rootfs.unescape(fields[4])) for fields in rootfs.mounts()]
+    return [place for place in places if place == str(path) or place.startswith(f"{path}/")]
 
 
 def _kill(mark: str) -> None:

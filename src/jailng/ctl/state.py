@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jailng.conf import config
-from jailng.core import get, registry
+from jailng.core import get, registry, rootfs
 from jailng.core.index import DIRECTORY
 from jailng.core.registry import Record
 from jailng.engine.files import Files
@@ -195,8 +195,7 @@ def _locked() -> set[tuple[str, str]]:
 def _device(file: int) -> str:
     """The device of a file's file system as /proc/locks has it; what stat(2) says is not that of every one."""
     said = dict(line.split(":", 1) for line in Path(f"/proc/self/fdinfo/{file}").read_text().splitlines())
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        number, _, device = line.split()[:3]
+    for number, _, device, *_ in rootfs.mounts():
         if number == said["mnt_id"].strip().encode():
             major, _, minor = device.decode().partition(":")
             return f"{int(major):02x}:{int(minor):02x}"
