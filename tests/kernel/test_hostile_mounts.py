@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +77,27 @@ def test_a_root_is_made(odd: Path, small_root: Path) -> None:
 def test_a_jail_is_audited(odd: Path, jailctl: Command) -> None:
     done = jailctl("audit", "-c", "mounts", "x")
     assert "Traceback" not in done.stderr and done.returncode == 0, done
+
+
+def test_a_place_that_was_moved_far_down(jail: Command, jexec: Command, small_root: Path, tmp_path: Path) -> None:
+    """Deeper than a path can be, and than what the kernel tells of a mount in one page."""
+    (small_root / "way/in").mkdir(parents=True)
+    made = jail("-c", "name=x", "persist", f"path={small_root}", f"mount=tmpfs {small_root}/way/in tmpfs rw")
+    assert made.returncode == 0, made.stderr
+    script = """
+        mv /way $0
+        for i in $(seq 100); do mkdir /new && mv $0 /new && mv /new $0 || exit 1; done
+        cat /proc/self/mountinfo | wc -c
+    """
+    done = jexec("x", "/bin/sh", "-c", script, "/" + "d" * 250)
+    assert done.returncode == 0 and int(done.stdout) > 25000, done
+    # Nor is it in the way of another jail, or of whoever looks on.
+    root = debian.small(tmp_path / "other")
+    (root / "mnt").mkdir()
+    other = jail("-c", "name=y", f"path={root}", f"mount=tmpfs {root}/mnt tmpfs rw", "command=/bin/true")
+    assert (other.returncode, other.stderr) == (0, "")
+    done = jail("-r", "x")
+    assert (done.returncode, done.stderr) == (0, "")
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        assert "d" * 250 not in file.read()
+    subprocess.run(["rm", "-rf", str(small_root / ("d" * 250))], check=True)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _LARGEST_FILE = 1 << 20
+_LONGEST = 4096  # characters of a path in a message
 # After a mount's number in a record: others came with it; its ids are mapped already.
 _RECURSIVE, _MAPPED = "+", "="
 _NULL = posix.makedev(1, 3)
@@ -333,7 +334,7 @@ def unmount(what: str, lock: int) -> str:
     """
     number = number_of(what)
     while number and (found := mountfd.stat_mount(number)) is not None:
-        fd = mountfd.openat2(m.AT_FDCWD, found[0], m.O_PATH | posix.O_NOFOLLOW, m.RESOLVE_NO_MAGICLINKS)
+        fd = mountfd.open_place(found[0], m.O_PATH | posix.O_NOFOLLOW)
         try:
             hold(lock)  # not while a server is waited for that may be on the way
             top = above = mountfd.mount_id(fd)
@@ -347,7 +348,7 @@ def unmount(what: str, lock: int) -> str:
             cover, above = above, mountfd.parent_mount(above)
         if above or mountfd.stat_mount(top) is not None:  # else that was taken away before the lock was had
             numbers = [cover if above else 0, *mountfd.mounts_below(number)]
-            return f"{' '.join(map(str, numbers))} {visible(found[0].decode('utf-8', 'replace'))}"
+            return f"{' '.join(map(str, numbers))} {visible(found[0].decode('utf-8', 'replace'))[:_LONGEST]}"
         index.let_go(lock, index.MOUNTS)
     return ""
 

@@ -21,7 +21,9 @@ from jailng.linux.mount import (
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
     MS_PRIVATE,
+    O_PATH,
     OPEN_TREE_CLONE,
+    RESOLVE_NO_MAGICLINKS,
 )
 
 _FSPICK_CLOEXEC = 1
@@ -30,12 +32,31 @@ _STATX_MNT_ID_UNIQUE = 0x4000
 _STATMOUNT_MNT_BASIC = 0x2
 _STATMOUNT_MNT_POINT = 0x10
 _STATMOUNT_FS_TYPE = 0x20
+_EOVERFLOW = 75
+_LARGEST = 1 << 24  # bytes of what is told of a mount
+_LONGEST = 4000  # bytes of a path that one call takes (PATH_MAX)
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """openat2(2): open ``path`` below ``directory`` under the given RESOLVE_ rules. Raises OSError."""
     how = words(flags | posix.O_CLOEXEC, mode, resolve)
     return syscall("openat2", directory, path, how, len(how), path=path)
+
+
+def open_place(path: bytes, flags: int) -> int:
+    """The place at an absolute path, however long that is, by no link of /proc's. Raises OSError."""
+    here, rest = AT_FDCWD, path
+    try:
+        while len(rest) > _LONGEST:
+            at = rest.rindex(b"/", 0, _LONGEST)
+            below = openat2(here, rest[:at], O_PATH | posix.O_DIRECTORY, RESOLVE_NO_MAGICLINKS)
+            if here != AT_FDCWD:
+                posix.close(here)
+            here, rest = below, rest[at + 1 :]
+        return openat2(here, rest, flags, RESOLVE_NO_MAGICLINKS)
+    finally:
+        if here != AT_FDCWD:
+            posix.close(here)
 
 
 def open_tree(directory: int, path: bytes = b"", recursive: bool = False) -> int:
@@ -103,11 +124,18 @@ def stat_mount(number: int) -> tuple[bytes, str] | None:
     statmount(2), Linux 6.8. Raises OSError.
     """
     request = words(24, number, _STATMOUNT_MNT_POINT | _STATMOUNT_FS_TYPE)
-    result = buffer(0x4000)
-    try:
-        syscall("statmount", request, result, 0x4000, 0)
-    except FileNotFoundError:
-        return None
+    size = 0x4000
+    while True:
+        result = buffer(size)
+        try:
+            syscall("statmount", request, result, size, 0)
+            break
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != _EOVERFLOW or size == _LARGEST:
+                raise
+            size = _LARGEST  # a jail's root has moved the directories above it far down
     content = result.raw
     kind, point = (int.from_bytes(content[at : at + 4], sys.byteorder) + 512 for at in (36, 108))
     return content[point : content.index(b"\0", point)], content[kind : content.index(b"\0", kind)].decode()
