@@ -35,6 +35,23 @@ def test_the_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: i
         assert [line.decode().strip() for line in _read(reader)] == (lines[-number:] if number else [])
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_log_that_grows_while_it_is_read(tmp_path: Path, follow: bool) -> None:
+    """A guest that writes without end has whoever wants to know what there is read no more than that."""
+    file = tmp_path / "log"
+    file.write_bytes(b"a\n" * 100_000)
+    reader = Reader(Place("web", str(file), ()))
+    reader.start(-1, follow)
+    found = b""
+    while lines := reader.read():
+        found += b"".join(lines)
+        if len(found) > 300_000:
+            break
+        with open(file, "ab") as more:
+            more.write(b"b\n" * 100_000)
+    assert (b"b" in found) is follow and found.startswith(b"a\n" * 100_000)
+
+
 def test_a_line_without_an_end_is_not_kept_for_ever(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_bytes(b"x" * 100_000)

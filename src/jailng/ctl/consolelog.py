@@ -9,6 +9,7 @@ import codecs
 import errno
 import os
 import stat
+import sys
 from dataclasses import dataclass
 
 from jailng.core import hostpath
@@ -89,11 +90,16 @@ class Reader:
         self.place = place
         self._fd = -1
         self._at = 0
+        self._end = sys.maxsize
         self._lines = _Lines()
 
-    def start(self, last: int) -> None:
-        """Open it, at the last so many lines, or with less than 0 at the beginning. Raises OSError."""
+    def start(self, last: int, follow: bool = False) -> None:
+        """Open it, at the last so many lines, or with less than 0 at the beginning. Raises OSError.
+
+        What comes from now on is read with ``follow`` alone: who writes as fast as it is read would have no end.
+        """
         self._fd = self.place.open()
+        self._end = sys.maxsize if follow else os.fstat(self._fd).st_size
         self._at = 0 if last < 0 else _offset(self._fd, last)
 
     def read(self) -> list[bytes]:
@@ -102,7 +108,7 @@ class Reader:
             return []
         if os.fstat(self._fd).st_size < self._at:  # copied and truncated
             self._at = 0
-        while piece := os.pread(self._fd, _PIECE, self._at):
+        while piece := os.pread(self._fd, min(_PIECE, max(self._end - self._at, 0)), self._at):
             if not piece.strip(b"\0") and (at := _behind_hole(self._fd, self._at)) > self._at:
                 self._at = at
                 continue

@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
 
 def _begin(source: _Source, last: int, follow: bool) -> int:
     try:
-        source.reader.start(last)
+        source.reader.start(last, follow)
     except OSError as error:
         absent = follow and isinstance(error, FileNotFoundError)
         what = "waiting for it" if absent else error.strerror
