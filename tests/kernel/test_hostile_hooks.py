@@ -157,6 +157,53 @@ def test_what_is_no_program_of_the_tree_is_allowed(jail: Command, tree: Path) ->
     assert (tree.parent / "mark").exists()
 
 
+WORK = (
+    "cp $P/new $T/etc/file", "cp $P/new $T/lib/out/", "cp $P/new $T/lib/out", "echo x > $T/etc/file",
+    "true; : >>$T/etc/file", "rm -rf $T/lib/out/*", "rm $T/lib/out/file", "mkdir -p $T/lib/out/new",
+    "cd $T/lib && touch out/file", "chown 1001 $T/etc/file", "mount -t tmpfs none $T/lib/out",
+    "find $T/lib/out/ -delete", "ln -s /x $T/lib/out", "mv $P/new $T/lib/out", "tar -C $T/lib/out -cf /dev/null .",
+    "sh -c 'cd $T/lib/out; echo x > file'", "cp $P/new $L/etc/file", "cp $P/new $T/../root/etc/file",
+    "timeout 5 cp $P/new $T/etc/file", "dd if=/dev/null of=$T/etc/file",
+)  # fmt: skip
+
+
+def test_what_a_link_makes_the_hosts(jail: Command, tree: Path) -> None:
+    """What a hook writes in the tree is not what its root has made of that path: a file of the host's."""
+    host = tree.parent / "files"
+    host.mkdir()
+    (host / "file").write_text("of the host")
+    (tree.parent / "new").write_text("new")
+    (tree.parent / "root").symlink_to(tree.name)
+    (tree / "etc/file").symlink_to(host / "file")
+    (tree / "lib").mkdir(exist_ok=True)
+    (tree / "lib/out").symlink_to(f"../../{host.name}")
+    before = [(path.name, path.stat().st_uid, path.read_text()) for path in host.iterdir()]
+    for shape in WORK:
+        line = shape.replace("$T", str(tree)).replace("$P", str(tree.parent)).replace("$L", f"{tree.parent}/root")
+        made = jail("-c", "name=x", f"path={tree}", f"exec.prestart={line}", "command=/bin/true")
+        assert made.returncode == 1 and ": a link in the tree of jail x leads out of that" in made.stderr, (shape, made)
+        assert [(path.name, path.stat().st_uid, path.read_text()) for path in host.iterdir()] == before, shape
+    made = jail("-c", "name=x", f"path={tree}", "ng.lenient", f"exec.prestart=cp {tree}/bin/x {tree}/etc/file",
+                "command=/bin/true")  # fmt: skip
+    assert made.returncode == 0 and "leads out of that" in made.stderr, made
+
+
+def test_links_that_stay_are_followed(jail: Command, tree: Path) -> None:
+    """Or are not, by the program that finds one."""
+    (tree / "etc/file").symlink_to("/nonexistent/of/the/host")
+    (tree / "within").symlink_to("tmp")
+    line = (
+        f"touch {tree}/within/a && cp {tree}/bin/x {tree}/within/ && rm {tree}/etc/file && ln -s /run {tree}/etc/file"
+        f" && ln -sfn /run {tree}/etc/file && mv {tree}/within/x {tree}/within/../tmp/y && echo {tree}/etc/file"
+        f" && cp --remove-destination {tree}/bin/x {tree}/etc/file && ls {tree}/parts/x > {tree}/within/z"
+        f" && touch {tree}/../marker {tree}/../{tree.name}/tmp/w"
+    )
+    made = jail("-c", "name=x", f"path={tree}", f"exec.prestart={line}", "command=/bin/true")
+    assert (made.returncode, made.stderr) == (0, ""), made
+    assert (tree.parent / "marker").exists()
+    assert {"a", "w", "y", "z"} <= {path.name for path in (tree / "tmp").iterdir()}
+
+
 def test_what_others_can_exchange_is_executed_as_it_was_found(jail: Command, tree: Path) -> None:
     """By descriptor; the environment and the words are as ever."""
     loose = tree.parent / "loose"

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jailng.engine import hookwords
+from jailng.engine import hookfiles, hookwords
 from jailng.engine.command import split
+from jailng.engine.hooktables import AT, INTO, THROUGH
 
 
 def seen(text: str, hits: bool = True, **known: str) -> list[tuple[int, str, str]]:
@@ -136,9 +137,31 @@ def test_what_else_says_what_is_done(text: str, kind: int, word: str) -> None:
     assert (kind, word) in [told[:2] for told in seen(text)], seen(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cp -p /a b", {(THROUGH, "/a"), (THROUGH, "b")}),
+        ("cp --remove-destination /a /b", {(AT, "/a"), (AT, "/b")}),
+        ("ln -sf /a /b", {(INTO, "/a"), (INTO, "/b")}),
+        ("ln -sfn /a /b", {(AT, "/a"), (AT, "/b")}),
+        ("rm -rf /r/* /s", {(AT, "/r/"), (AT, "/s")}),
+        ("dd if=/a of=/b bs=1", {(THROUGH, "/a"), (THROUGH, "/b"), (THROUGH, "1")}),
+        ("tar -x -C /r -f x --directory=/s", {(THROUGH, "/r"), (THROUGH, "x"), (THROUGH, "/s")}),
+        ("echo a >/r/x 2>&1 </r/y >>z", {(THROUGH, "/r/x"), (THROUGH, "z")}),
+        (">/r/x", {(THROUGH, "/r/x")}),
+        ("nice chown -h 0 /r/x", {(AT, "0"), (AT, "/r/x")}),
+        ("sh -c 'umask 7; a >|/r/x'", {(THROUGH, "/r/x")}),
+        ("find /r -delete", {(AT, "/r")}),
+        ("find /r -name x; ls /r; [ -e /r ]; grep x /r; echo /r", set()),
+    ],
+)
+def test_what_is_worked_on(text: str, words: set[tuple[int, str]]) -> None:
+    assert {told[:2] for told in seen(text) if told[0] in hookfiles.KINDS} == words
+
+
 def test_what_says_nothing() -> None:
     told = seen("cat <a; ls /r/*; find /r -name x; sh 2>&1 >b; echo LD_PRELOAD; cat <<E")
-    assert {word for _, word, _ in told} == {"/bin/sh", "cat", "ls", "find", "sh", "echo"}
+    assert {word for _, word, _ in told} == {"/bin/sh", "cat", "ls", "find", "sh", "echo", "b"}
     told = seen("useradd -d /r/home bob; start-stop-daemon -K --pidfile=/r/x; ip link add r type veth; make -C /a")
     assert not {"/r/home", "/r/x", "."} & {word for _, word, _ in told}, told
 
@@ -146,4 +169,4 @@ def test_what_says_nothing() -> None:
 @given(st.text(alphabet="ab/ ;&|()`*?[$\"'\\{}<>=#\n-csh!cd ", max_size=60), st.booleans())
 def test_any_text_can_be_looked_at(text: str, hits: bool) -> None:
     for kind, word, _ in seen(text, hits, a="b"):
-        assert kind in (hookwords.PROGRAM, hookwords.SCRIPT, hookwords.ROOT) and isinstance(word, str)
+        assert kind in range(6) and isinstance(word, str)

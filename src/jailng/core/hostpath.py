@@ -29,7 +29,7 @@ def beneath(root: int, path: str) -> str | None:
     None where it does not come there, or ends before. No link in the tree of ``root`` has been followed then. Raises
     OSError (ELOOP, or there was no telling).
     """
-    found = _come_to({identity(root)}, path)
+    found = come_to({identity(root)}, path)
     if found is None:
         return None
     posix.close(found[0])
@@ -129,7 +129,7 @@ def _in_a_tree(
         _add_running(names)
     top = posix.stat("/")
     names.pop((top.st_dev, top.st_ino), None)  # such a jail confines no files
-    found = _come_to(names, path if path.startswith("/") else f"{posix.getcwd()}/{path}")
+    found = come_to(names, path if path.startswith("/") else f"{posix.getcwd()}/{path}")
     return None if found is None else (*found, names[identity(found[0])])
 
 
@@ -152,8 +152,11 @@ def _add_running(names: dict[tuple[int, int], str]) -> None:
         posix.close(root)
 
 
-def _come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | None:
-    """The first of the roots that an absolute path comes to, as a descriptor, and what is left of it there."""
+def come_to(roots: Container[tuple[int, int]], path: str) -> tuple[int, str] | None:
+    """The first of the roots that an absolute path comes to, as a descriptor, and what is left of it there.
+
+    Raises OSError.
+    """
     here = posix.open("/", m.O_PATH | posix.O_CLOEXEC)
     rest = path.split("/")[::-1]
     links = 0

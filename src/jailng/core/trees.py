@@ -11,8 +11,8 @@ from __future__ import annotations
 import posix
 
 from jailng.linux import filekind
-from jailng.linux.libc import ELOOP
-from jailng.linux.mount import O_PATH
+from jailng.linux.libc import EAGAIN, ELOOP
+from jailng.linux.mount import O_PATH, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from posix import stat_result
 
 _STICKY = 0o1000
+_EXDEV = 18
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
 # Where the host's own programs and settings are. For a path that passes nothing else not every record is read.
 _COMMON = (
@@ -137,6 +138,39 @@ class Trees:
         others = self._of_others()
         return next((others[each] for each in way.passed if each in others), "")
 
+    def left(self, path: str, through: bool, into: bool) -> str | None:
+        """The name of the jail by a link in whose tree an absolute path leads out of that again; None: by none.
+
+        A link at its end counts with ``through``, and where the path ends in a slash, and with ``into`` where it leads
+        to a directory. Raises OSError.
+        """
+        from jailng.core import hostpath
+
+        found = hostpath.come_to(self._own, path)
+        if found is None and not self._is_in_common(path):
+            found = hostpath.come_to(self._of_others(), path)
+        if found is None:
+            return None
+        top, rest = found
+        try:
+            if rest.partition("/")[0] == "..":  # by which nobody but the host has led out
+                above = posix.readlink(f"/proc/self/fd/{top}").rpartition("/")[0]
+                return self.left(f"{above}/{rest[3:]}{path[len(path.rstrip('/')) :]}", through, into)
+            to_the_end = through or path.endswith(("/", "/.", "/..")) or (into and _is_directory(path))
+            if not _leads_out(top, rest if to_the_end else rest.rpartition("/")[0]):
+                return None
+            return self.all()[hostpath.identity(top)]
+        finally:
+            posix.close(top)
+
+    def _is_in_common(self, path: str) -> bool:
+        try:
+            way = Way(path.rpartition("/")[0] or "/")
+        except (OSError, ValueError):
+            return False
+        way.close()
+        return all(each in self._common for each in way.passed)
+
     def all(self) -> dict[tuple[int, int], str]:
         """Device and inode of each, and whose it is."""
         return {**self._of_others(), **self._own}
@@ -166,6 +200,25 @@ class Trees:
                 for place in record.places:
                     known.setdefault(place, record.name)
         return known
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return filekind.of(posix.stat(path)) == filekind.DIRECTORY
+    except OSError:
+        return False
+
+
+def _leads_out(top: int, path: str) -> bool:
+    """Whether a path below a directory does, by a link: an absolute one always does, wherever that leads in there."""
+    from jailng.linux import mountfd
+
+    how = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    try:
+        posix.close(mountfd.openat2(top, path.encode("utf-8", "surrogateescape") or b".", O_PATH, how))
+    except OSError as error:
+        return error.errno in (_EXDEV, EAGAIN)  # EAGAIN: something is moved at this moment, and there is no telling
+    return False
 
 
 def _of(status: stat_result) -> tuple[int, int]:

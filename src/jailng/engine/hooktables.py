@@ -48,3 +48,19 @@ DECLARING = frozenset("declare export local readonly typeset".split())
 # Options of those that have the program, or a line for a shell, in the same word.
 GLUED = ("--command=", "--exec=", "--startas=")
 FINDS = ("-exec", "-execdir", "-ok", "-okdir")
+
+# Programs that make, change or remove what their operands name, and what becomes of a link that is there. On the way to
+# what is named links are followed by all.
+AT, INTO, THROUGH = range(3, 6)  # it stays one; it is followed to a directory; it is followed
+WORKERS = {
+    **dict.fromkeys("find link mkdir mkfifo mknod rm rmdir sed unlink".split(), AT),
+    **dict.fromkeys("install ln mv rsync".split(), INTO),
+    **dict.fromkeys(
+        "chattr chgrp chmod chown cp dd ed ex fallocate mount patch setcap setfacl setfattr shred tar tee touch "
+        "truncate umount unzip".split(),
+        THROUGH,
+    ),
+}
+# Options with which none is followed that is there: of any of them, and letters of one.
+NOT_FOLLOWED = frozenset(["--no-dereference", "--no-target-directory", "--remove-destination"])
+KEPT = {"chgrp": "h", "chown": "h", "ln": "nT", "mv": "T", "cp": "T", "touch": "h"}

@@ -1,4 +1,4 @@
-"""What a command string of the host's would execute, as far as it can be seen in it.
+"""What a command string of the host's would execute, and work on (``hookfiles``), as far as it can be seen in it.
 
 It is followed as sh(1) would: assignments, ``cd``, programs that execute others. What is only known when it runs (a
 variable that is not in the environment, what a command prints, what a script does) is not seen.
@@ -6,6 +6,7 @@ variable that is not in the environment, what a command prints, what a script do
 
 from __future__ import annotations
 
+from jailng.engine import hookfiles
 from jailng.engine.hooktables import (
     CHANGERS,
     DECLARING,
@@ -18,6 +19,7 @@ from jailng.engine.hooktables import (
     READERS,
     RUNNERS,
     SHELLS,
+    THROUGH,
     TOLD,
 )
 from jailng.engine.shellwords import Pattern, commands
@@ -38,7 +40,7 @@ def executed(argv: list[str], environment: dict[str, str], cwd: str) -> Found:
 
     PROGRAM: the word is looked up in PATH if it has no slash, and if that finds something it is executed. SCRIPT: if it
     is a file, it is read and obeyed. ROOT: if it is a directory, a program in that is executed. The generator is to be
-    sent each time whether it was so.
+    sent each time whether it was so. The other kinds are those of ``hookfiles``.
     """
     state = _State(dict(environment), cwd)
     yield from state.command([*argv], 0)
@@ -78,6 +80,8 @@ class _State:
         if name in READERS:
             yield from self._read(name, operands, given, path)
         yield from self._obeyed(name, operands, path)
+        for kind, word in hookfiles.worked_on(name, operands):
+            yield kind, word, self.cwd, path
         yield from self._nested(name, operands, path, depth)
 
     def _is_the_shells(self, first: str, operands: list[str | None]) -> bool:
@@ -280,7 +284,9 @@ class _State:
 
     def script(self, text: str, depth: int) -> Found:
         """All commands of a text for sh(1)."""
-        for words, given in commands(text, self.known):
+        for words, given, written in commands(text, self.known):
+            for word in written:
+                yield THROUGH, word, self.cwd, ""
             yield from self.command(words, depth, given)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import trees
-from jailng.engine import files, hookwords, shellwords
+from jailng.engine import files, hookfiles, hookwords, shellwords
 from jailng.linux import filekind
 from jailng.params.values import visible
 
@@ -69,6 +69,8 @@ def find(argv: list[str], environment: dict[str, str], cwd: str, enemies: Trees)
                     found = program
                 elif program is not None:
                     program.close()
+            elif kind in hookfiles.KINDS:
+                hit, refusal = False, hookfiles.refusal(kind, word, where, enemies)
             else:
                 hit, refusal = _operand(kind, word, where, enemies)
             first = False

@@ -18,19 +18,21 @@ class Pattern(str):
     whole = ""
 
 
-def commands(text: str, known: dict[str, str]) -> Iterator[tuple[list[str | None], str | None]]:
-    """The simple commands of a script, with the variables that are known in their places, and what each reads from."""
+def commands(text: str, known: dict[str, str]) -> Iterator[tuple[list[str | None], str | None, list[str]]]:
+    """The simple commands of a script, with the variables that are known in their places; what each reads from; and the
+    files that it writes to.
+    """
     scan = _Scan(text, known)
     while scan.more():
         words = scan.command()
-        if words:
-            yield words, scan.given
+        if words or scan.written:
+            yield words, scan.given, scan.written
 
 
 class _Scan:
     """The words of a script, one command after the other."""
 
-    __slots__ = ("_at", "_inner", "_known", "_text", "given")
+    __slots__ = ("_at", "_inner", "_known", "_text", "given", "written")
 
     def __init__(self, text: str, known: dict[str, str]) -> None:
         self._text = text
@@ -38,6 +40,7 @@ class _Scan:
         self._known = known
         self._inner: list[str] = []
         self.given: str | None = None  # the file that the last command's standard input is redirected from
+        self.written: list[str] = []  # where its outputs go
 
     def more(self) -> bool:
         """Whether anything is left, in the text itself or in what it would have executed for its output."""
@@ -50,6 +53,7 @@ class _Scan:
         words: list[str | None] = []
         skip = ""  # the operator of a redirection, of which the next word is the file
         self.given = None
+        self.written = []
         while self._at < len(self._text):
             char = self._text[self._at]
             if char in " \t":
@@ -73,6 +77,8 @@ class _Scan:
                     words.append(word)
                 elif skip == "<":
                     self.given = word
+                elif ">" in skip and word and not (skip == ">&" and (word.isdigit() or word == "-")):
+                    self.written.append(word)
                 skip = ""
         return words
 
