@@ -477,6 +477,22 @@ def test_the_host_does_not_speak_to_a_jail_from_an_address_that_passes(lan: Name
     assert place.source == socket.inet_pton(socket.AF_INET6, HOST[6])
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_the_host_does_not_speak_to_a_jail_from_an_address_that_is_to_come(lan: Namespace, others: bool) -> None:
+    """One that may yet be somebody else's (duplicate address detection takes a second) the kernel takes in no route."""
+    ip(f"address del {HOST[6]}/64 dev ep0", "address add 2001:db8:f::1/64 dev ep0")
+    if others:
+        ip(f"address add {HOST[6]}/64 dev ep0 nodad")
+    assert "tentative" in run("ip", "address", "show", "dev", "ep0", "to", "2001:db8:f::1")  # the control
+    jail, departures = Jail(), Departures()
+    link = jail.set_up(7, ip6=JAIL[6])
+    seen = _exchange(jail.listen(JAIL[6]), client(JAIL[6])).partition("%")[0]
+    undo(link)
+    jail.end()
+    departures.wait("jng7")
+    assert seen == (HOST[6] if others else "fe80::1")
+
+
 @both
 def test_it_is_refused_where_bogons_are_discarded_too(lan: Namespace, version: int) -> None:
     """A host may have no way to the addresses that are nobody's, and one to the world all the same."""

@@ -448,7 +448,7 @@ def test_rename() -> None:
         ("path=/other", "path"),
         ("vnet", "vnet"),
         ("ip4=inherit", "ip4"),
-        ("ip6=disable", "ip6"),
+        ("ip6=inherit", "ip6"),
         ("osrelease=x", "osrelease"),
         ("ng.uids=shared", "ng.uids"),
         ("ip6.addr=2001:db8::7", "ip6.addr"),
@@ -467,6 +467,34 @@ def test_what_a_running_jail_keeps(word: str, name: str) -> None:
         jail.update(change)
     assert str(caught.value) == f"{name} cannot be changed after creation"
     assert jail.to_lines() == before
+
+
+def test_no_addresses_of_a_family_takes_those_that_there_are() -> None:
+    """To FreeBSD's kernel ``disable`` and ``new`` are one, a list of addresses: only that of IPv6 is fixed here."""
+    jail = running("ip4.addr=192.0.2.1")
+    assert jail.update(made("ip4=new", "ip6=disable", settle=False)) == ["ip6"]
+    assert jail.addresses("ip4.addr")
+    assert jail.update(made("ip4=disable", settle=False)) == ["ip4.addr"]
+    assert not jail.addresses("ip4.addr")
+    assert jail.update(made("ip4=disable", "ip4.addr=192.0.2.2", settle=False)) == ["ip4.addr"]
+    assert jail.update(made("ip4=disable", "ip4.addr=", settle=False)) == ["ip4.addr"]
+    without = running("ip4=disable")
+    assert without.update(made("ip4=disable", settle=False)) == []
+    assert without.update(made("ip4=new", settle=False)) == ["ip4"]
+    assert without.update(made("ip4=disable", "ip4.addr=192.0.2.1", settle=False)) == ["ip4.addr"]
+    jail = running("ip6.addr=2001:db8::1")
+    with pytest.raises(JailError, match=r"^ip6 cannot be changed after creation$"):
+        jail.update(made("ip6=disable", settle=False))
+    jail.update(made("ip6=disable", "ip6.addr=2001:db8::1", settle=False))
+    with pytest.raises(JailError, match=r"^ip6.addr cannot be changed after creation$"):
+        jail.update(made("ip6=disable", "ip6.addr=", settle=False))
+
+
+@pytest.mark.parametrize("word", ["ip4=inherit", "ip4=disable", "ip6=new", "ip4.addr=192.0.2.1"])
+def test_a_jail_with_vnet_has_no_addresses_of_the_hosts(word: str) -> None:
+    jail = running("vnet")
+    with pytest.raises(JailError, match=r"^vnet jails cannot have IP address restrictions$"):
+        jail.update(made(word, settle=False))
 
 
 def test_addresses_on_a_shared_stack_are_a_change_of_the_stack() -> None:

@@ -364,7 +364,8 @@ def _outward(host: Host, places: list[Place], speaking: int) -> list[str]:
 def _any_other(host: Host, ours: list[bytes]) -> bytes:
     for found in host.aliases(AF_INET6):
         passing = found.flags & (rt.IFA_F_DEPRECATED | rt.IFA_F_TEMPORARY)
-        usable = found.scope == rt.RT_SCOPE_UNIVERSE and not passing
+        coming = found.flags & (rt.IFA_F_TENTATIVE | rt.IFA_F_OPTIMISTIC) == rt.IFA_F_TENTATIVE  # no source of a route
+        usable = found.scope == rt.RT_SCOPE_UNIVERSE and not passing and not coming
         if usable and found.packed not in ours:
             return found.packed
     return b""

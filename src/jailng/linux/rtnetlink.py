@@ -32,7 +32,9 @@ IFF_NOARP = 0x80
 
 IFA_F_TEMPORARY = 1  # of IPv6: a privacy address (RFC 8981), gone within days
 IFA_F_NODAD = 2
+IFA_F_OPTIMISTIC = 4
 IFA_F_DEPRECATED = 0x20
+IFA_F_TENTATIVE = 0x40  # of IPv6: not known yet to be nobody else's
 IFA_F_NOPREFIXROUTE = 0x200
 
 RT_TABLE_MAIN = 254

@@ -10,10 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.params.values import Value
 
+_OWN = frozenset(["new", "disable"])
+
 
 def update(params: Parameters, other: Parameters) -> list[str]:
     """What ``Parameters.update`` says."""
     held = restarts(params, other)
+    if held in ("ip4", "ip6") and params["vnet"] == "new":
+        raise JailError("vnet jails cannot have IP address restrictions")
     if held:
         raise JailError(f"{held} cannot be changed after creation")
     merged = Parameters()
@@ -26,6 +30,8 @@ def update(params: Parameters, other: Parameters) -> list[str]:
             # A name that is taken away is the jid again.
             merged._values[name] = str(params.number("jid")) if name == "name" and value == "" else value
             merged._implied.discard(name)
+    if other._values.get("ip4") == "disable" and "ip4.addr" not in other._values and params.addresses("ip4.addr"):
+        merged._values["ip4.addr"] = ()
     merged.settle()
     changed = [name for name in merged._values if merged[name] != params[name]]
     params._values, params._implied, params.left_out = merged._values, merged._implied, merged.left_out
@@ -52,6 +58,11 @@ def restarts(params: Parameters, other: Parameters) -> str:
             value = in_order(name, other.addresses(name), parameter.most)
             if params[parameter.kind] == "inherit":
                 return parameter.kind
+        if name in ("ip4", "ip6") and params["vnet"] != "new" and {value, params[name]} <= _OWN:
+            # To FreeBSD's kernel they are one, which a list of addresses follows: here that of IPv6 is fixed.
+            follows = value == "new" or name == "ip4" or "ip6.addr" in other._values
+            if follows or not params.addresses("ip6.addr"):
+                continue
         if value != params[name] and (name != "devfs_ruleset" or {value, params[name]} != _same_ruleset(params)):
             return name
     return ""
