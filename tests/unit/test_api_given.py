@@ -47,10 +47,17 @@ def test_every_parameter_has_a_keyword_of_its_own() -> None:
         ({"path": b"/\xff"}, {"path": ["/\udcff"]}),
         ({"meta_key": "v", "env.other": 1}, {"meta.key": ["v"], "env.other": ["1"]}),
         ({"name": None}, {}),
+        ({"vnet": True, "sysvshm": True, "ip4": "inherit"}, {"vnet": ["new"], "sysvshm": ["new"], "ip4": ["inherit"]}),
     ],
 )
 def test_names_and_values(parameters: dict[str, object], found: dict[str, list[str]]) -> None:
     assert given.resolve(parameters) == found
+
+
+def test_a_jailsys_that_is_true_is_new() -> None:
+    assert given.check(given.resolve({"vnet": True, "persist": True}))["vnet"] == "new"
+    with pytest.raises(JailError, match=r'^vnet: unknown jailsys value "false"$'):
+        given.parse(given.resolve({"vnet": False}))
 
 
 def test_the_later_of_two_counts() -> None:

@@ -39,6 +39,8 @@ def _texts(spelled: str, value: object) -> tuple[str, list[str]]:
         if not isinstance(value, bool):
             raise TypeError(f"{spelled}: a bool is wanted, not {value!r}")
         return parameter.name, [_text(not value)]
+    if parameter.kind == "jailsys" and value is True:
+        return parameter.name, ["new"]  # as in jail.conf(5), where the name stands alone
     if parameter.kind not in _LISTS or isinstance(value, (str, bytes, os.PathLike)):
         return parameter.name, [_text(value)]
     items = [_text(item) for item in value] if isinstance(value, Iterable) else [_text(value)]
