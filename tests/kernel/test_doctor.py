@@ -229,6 +229,19 @@ def test_forwarding_that_somebody_switched_off(cell: str, doctor: Doctor) -> Non
     set_switch("ipv4/conf/ep0/forwarding", "3")  # as it was
 
 
+def test_another_way_to_the_world(cell: str, doctor: Doctor) -> None:
+    """What has been translated comes back by that, and when the jail started it was by another."""
+    with attach("ep5", ("203.0.113.1/24", "2001:db8:5::1/64"), ("203.0.113.2/24", "2001:db8:5::2/64")):
+        assert doctor.findings("switches", 0) == []
+        ip("route replace default via 203.0.113.2", "route replace default via 2001:db8:5::2")
+        four, six = doctor.findings("switches", 0)
+        told = 'the host speaks to the world by ep5, and does not forward there: what comes back to jail "cell" and '
+        assert (four["what"][: len(told)], six["what"]) == (told, four["what"])
+        assert four["remedy"] == ["jail -rc cell   # or start it again as it was"]
+        ip("route replace default via 198.51.100.2", "route replace default via 2001:db8:1::2")
+        assert doctor.findings("switches", 0) == []
+
+
 def test_forwarding_that_somebody_switched_on(cell: str, doctor: Doctor) -> None:
     set_switch("ipv4/ip_forward", "1")
     (found,) = doctor.findings("table", 0)

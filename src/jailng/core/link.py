@@ -177,6 +177,10 @@ class Host:
                 return None
             raise
 
+    def elsewhere(self, family: int) -> rt.Found | None:
+        """The way to the world; None if there is none."""
+        return self.route(_ELSEWHERE[family][0]) or self.route(_ELSEWHERE[family][1])
+
     def alias(self, packed: bytes) -> rt.Address | None:
         """The address, if an interface has it; an IPv4 address only if that is up.
 
@@ -329,7 +333,7 @@ def _choose_source(host: Host, places: list[Place]) -> int:
     """
     family = places[0].family
     ours = [place.packed for place in places]
-    route = host.route(_ELSEWHERE[family][0]) or host.route(_ELSEWHERE[family][1])
+    route = host.elsewhere(family)
     by = route.index if route is not None else 0
     speaking = route.preferred if route is not None else b""
     if speaking in ours:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jailng.core import firewall
-from jailng.ctl.diagnosis import Finding, Jails, Networked, word
+from jailng.core.link import Host, leads_outside
+from jailng.ctl.diagnosis import Finding, Jails, Networked, Way, word
 from jailng.errors import JailError
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 
@@ -61,15 +62,54 @@ def switches(jails: Jails) -> Iterator[Finding]:
                     yield from _forwarding(jail, family, interface)
         if any(switch.startswith("proxy") for switch in jail.switches) and firewall.state("proxy:6") == "off":
             yield Finding(*_off(jail, firewall.sysctl("proxy:6")))
+    yield from _answers(jails)
+
+
+def _answers(jails: Jails) -> Iterator[Finding]:
+    """What comes back translated comes by the host's way to the world, which may have been another at the start."""
+    for family in (4, 6):
+        concerned = [jail for jail in jails.running if any(_has(way, family) for way in jail.ways)]
+        name = _way_out(family) if concerned else ""
+        told = {carrying for jail in concerned for way in jail.ways for carrying in way.interfaces.get(family, ())}
+        if name and name not in told and _is_off(family, name):
+            jail = concerned[0]
+            yield Finding(
+                f"the host speaks to the world by {name}, and does not forward there: what comes back to jail "
+                f'"{jail.name}" and is translated (ipnat(8)) does not get to it',
+                (f"{jail.again}   # or start it again as it was",),
+                wrong=False,
+            )
+
+
+def _has(way: Way, family: int) -> bool:
+    return any((":" in address) == (family == 6) for _, address in way.carried)
+
+
+def _way_out(family: int) -> str:
+    """The interface by which the host speaks to the world; "" where that is none by which others come."""
+    with Netlink() as netlink:
+        host = Host(netlink)
+        route = host.elsewhere(family)
+        if route is None or not route.index:
+            return ""
+        interface = host.interface(route.index)
+        return interface.name if leads_outside(interface) else ""
+
+
+def _paths(family: int, interface: str) -> list[str]:
+    if family == 4:
+        return [f"ipv4/conf/{interface}/forwarding"]
+    return ["ipv6/conf/all/forwarding", f"ipv6/conf/{interface}/force_forwarding"]
 
 
 def _forwarding(jail: Networked, family: int, interface: str) -> Iterator[Finding]:
-    paths = [f"ipv{family}/conf/{interface}/forwarding"]
-    if family == 6:
-        paths = ["ipv6/conf/all/forwarding", f"ipv6/conf/{interface}/force_forwarding"]
-    values = [firewall.read_switch(path) for path in paths]
-    if not any(values) and values != [None] * len(values):
-        yield Finding(*_off(jail, firewall.sysctl(paths[-1])))
+    if _is_off(family, interface):
+        yield Finding(*_off(jail, firewall.sysctl(_paths(family, interface)[-1])))
+
+
+def _is_off(family: int, interface: str) -> bool:
+    values = [firewall.read_switch(path) for path in _paths(family, interface)]
+    return not any(values) and values != [None] * len(values)
 
 
 def _off(jail: Networked, name: str) -> tuple[str, tuple[str, ...]]:
