@@ -57,10 +57,11 @@ class Machine:
         """apt-get, without questions; the stage has no network."""
         return self.run("apt-get", "-q", "-y", "--no-install-recommends", *words)
 
-    def installs(self, *words: str) -> None:
-        """apt-get install, which works."""
+    def installs(self, *words: str) -> str:
+        """apt-get install, which works; what it says."""
         done = self.apt("install", *words)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+        return done.stdout + done.stderr
 
     def files(self) -> set[str]:
         """Every path on it that is not the business of dpkg and apt."""
@@ -146,8 +147,10 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
     machine.installs(*DEPENDS)
     before = machine.files()
 
-    machine.installs(first)
+    debians = (machine.top / "usr/sbin/service").read_bytes()
+    assert "warning: " not in machine.installs(first)  # dpkg-divert(1) has one
     assert machine.must("dpkg", "-V", "jailng") == ""
+    assert (machine.top / "usr/sbin/service.distrib").read_bytes() == debians
     assert machine.must("dpkg", "-S", "/usr/sbin/service").startswith("diversion by jailng from: /usr/sbin/service\n")
     _nothing_is_left_to_compile(machine)
     machine.must("jail", "-c", "name=cell", "path=/jails/cell", "persist", "exec.start=sleep 1000 >/dev/null 2>&1 &")
@@ -176,6 +179,7 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
         "etc/init.d/jail",
         "etc/init.d/rctl",
     }
+    assert (machine.top / "usr/sbin/service").read_bytes() == debians
     purged = machine.apt("purge", "jailng")
     assert purged.returncode == 0, purged.stderr
     assert machine.files() ^ before == set()
