@@ -41,8 +41,8 @@ install: all
 	rm -rf $(DESTDIR)$(PACKAGES)/jailng
 	for module in $(MODULES); do \
 		$(INSTALL) -p -D -m 644 src/$$module $(DESTDIR)$(PACKAGES)/$$module || exit 1; done
-	$(PYTHON) -m compileall -q -f --invalidation-mode timestamp -s '$(DESTDIR)' -p / $(DESTDIR)$(PACKAGES)/jailng
-	$(GATHER) $(DESTDIR)$(PACKAGES)
+	umask 022 && $(PYTHON) -m compileall -q -f --invalidation-mode timestamp -s '$(DESTDIR)' -p / $(DESTDIR)$(PACKAGES)/jailng
+	umask 022 && $(GATHER) $(DESTDIR)$(PACKAGES)
 	# An installed command looks for its modules where they were put, and for Debian's bindings; nowhere else.
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/sbin
 	for command in $(COMMANDS); do \
@@ -62,19 +62,19 @@ install: all
 # What knows the parameters' names while one types: completions of the shells, and vim's colours.
 install-editing:
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/jailng $(addprefix $(DESTDIR)$(PREFIX)/,$(BASH) $(ZSH) $(FISH))
-	$(PYTHON) -IB share/generate parameters > $(DESTDIR)$(PREFIX)/share/jailng/parameters
-	sed 's|=/usr/share/jailng/|=$(PREFIX)/share/jailng/|' share/completions/jailng.bash \
+	umask 022 && $(PYTHON) -IB share/generate parameters > $(DESTDIR)$(PREFIX)/share/jailng/parameters
+	umask 022 && sed 's|=/usr/share/jailng/|=$(PREFIX)/share/jailng/|' share/completions/jailng.bash \
 		> $(DESTDIR)$(PREFIX)/$(BASH)/jail
-	sed 's|=/usr/share/jailng/|=$(PREFIX)/share/jailng/|' share/completions/_jailng \
+	umask 022 && sed 's|=/usr/share/jailng/|=$(PREFIX)/share/jailng/|' share/completions/_jailng \
 		> $(DESTDIR)$(PREFIX)/$(ZSH)/_jailng
-	sed 's| /usr/share/jailng/| $(PREFIX)/share/jailng/|' share/completions/jailng.fish \
+	umask 022 && sed 's| /usr/share/jailng/| $(PREFIX)/share/jailng/|' share/completions/jailng.fish \
 		> $(DESTDIR)$(PREFIX)/$(FISH)/jail.fish
 	for command in $(COMPLETED); do \
 		ln -sf jail $(DESTDIR)$(PREFIX)/$(BASH)/$$command && \
 		ln -sf jail.fish $(DESTDIR)$(PREFIX)/$(FISH)/$$command.fish || exit 1; done
 	for file in $(VIM); do \
 		$(INSTALL) -D -m 644 share/vim/$$file $(DESTDIR)$(PREFIX)/share/vim/vimfiles/$$file || exit 1; done
-	$(PYTHON) -IB share/generate vim > $(DESTDIR)$(PREFIX)/share/vim/vimfiles/syntax/jailconf.vim
+	umask 022 && $(PYTHON) -IB share/generate vim > $(DESTDIR)$(PREFIX)/share/vim/vimfiles/syntax/jailconf.vim
 
 # Start and stop with the machine, under systemd or SysV init: rc.jail(8). Then enable it as your init has it.
 install-boot:

@@ -22,7 +22,7 @@ def _make(checkout: Path, target: str) -> None:
 def _files() -> set[str]:
     return {path for top in ("/usr", "/var/cache/jailng") for path, _, _ in os.walk(top)} | {
         os.path.join(path, name)
-        for top in ("/usr/sbin", "/usr/lib/jailng", "/usr/lib/python3", "/usr/share/man")
+        for top in ("/usr/sbin", "/usr/lib/jailng", "/usr/lib/python3", "/usr/share")
         for path, _, names in os.walk(top)
         for name in names
     }
@@ -80,3 +80,19 @@ def test_installed_modules_are_compiled(checkout: Path, system: None) -> None:
     assert (package / "py.typed").exists()  # PEP 561: else no type checker takes the annotations
     for module in modules:
         assert list((module.parent / "__pycache__").glob(f"{module.stem}.cpython-*.pyc")), module
+
+
+def test_users_can_read_what_is_installed(checkout: Path, system: None) -> None:
+    """Whatever the umask of who installs it; but the one program that nobody is to read."""
+    _make(checkout, "uninstall")
+    before = _files()
+    subprocess.run(
+        ["make", "-s", "-C", str(checkout), "install"], check=True, stdout=subprocess.DEVNULL, preexec_fn=_private
+    )
+    new = [Path(path) for path in _files() - before]
+    assert len(new) > 500
+    assert [path for path in new if not path.stat().st_mode & 0o004] == [Path("/usr/lib/jailng/jailinit")]
+
+
+def _private() -> None:
+    os.umask(0o077)
