@@ -1,6 +1,7 @@
 """What all jails' networks share on the host: one table of nf_tables, and the switches of forwarding.
 
     table inet jailng {
+        comment "form 2"
         chain prerouting {  # an address that this jail does not have, and those of the host that nobody can have
             type filter hook prerouting priority raw
             iifname != "jng*" accept
