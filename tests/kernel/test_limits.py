@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import limit, registry, rlimit, share
+from jailng.engine import inside
 from jailng.linux import cgroup, controller
 from jailng.params.limit import read
 from tests.kernel.conftest import Command
@@ -349,6 +351,26 @@ def test_disks(cell: Cell) -> None:
     cell.change("")
     assert cell.counter("io", "blkio.throttle.read_bps_device", "io.max") == ""
     assert cell.counter("io", "blkio.throttle.write_iops_device", "io.max") == ""
+
+
+def test_who_waits_for_a_disk_is_let_die(cell: Cell) -> None:
+    """SIGTERM ends him, but not before the disk has answered: it took stop.timeout, and SIGKILL."""
+    if controller.hierarchy("io") is None:
+        pytest.skip("the stage has not the controller io")
+    with (cell.root / "file").open("wb") as file:
+        file.write(os.urandom(MIB // 2))
+        file.flush()
+        os.fsync(file.fileno())
+    cell.make("ng.limits=readbps:throttle=1000")
+    cell.sh("dd if=/file of=/dev/null bs=64k iflag=direct >/dev/null 2>&1 &")
+    (waiting,) = cell.members()
+    until(lambda: Path(f"/proc/{waiting}/stat").read_text().rpartition(") ")[2].startswith("D"))
+    assert not inside.all_are_dying(_record())  # while one is there that may live on, the limit holds
+    os.kill(int(waiting), signal.SIGTERM)
+    assert inside.all_are_dying(_record())
+    began = time.monotonic()
+    assert cell.jail("-r", "cell").returncode == 0
+    assert time.monotonic() - began < 8
 
 
 def test_disks_of_jails_in_it(cell: Cell, jail: Command, jexec: Command) -> None:

@@ -97,6 +97,12 @@ def _mark(record: Record) -> None:
         record.undo.pop()
 
 
+def is_slow(record: Record) -> bool:
+    """Whether those in it take their time to die, by what it is limited to."""
+    limits = f"{record.params.get('ng.limits', '')} {record.rules}"
+    return not record.remote and ("pcpu:" in limits or ":throttle" in limits)
+
+
 def let_die(record: Record) -> None:
     """Give a jail that is about to be killed the time to die: whoever may use little of a processor dies slowly.
 
@@ -106,8 +112,7 @@ def let_die(record: Record) -> None:
         from jailng.core import timeslice
 
         timeslice.shorten(record)
-    limits = f"{record.params.get('ng.limits', '')} {record.rules}"
-    if ("pcpu:" in limits or ":throttle" in limits) and cgroup.exists(record.cgroup):  # else it has died
+    if is_slow(record) and cgroup.exists(record.cgroup):  # else it has died
         from jailng.core import limit
 
         limit.lift(record)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jailng.engine.life import Life, Steps, Walk
 
 _MOMENT = 1.0  # seconds
+_SOON = 0.2
 
 
 def _guest(life: Life, _: str) -> Walk:
@@ -62,14 +63,19 @@ def _wait_for(
     from jailng.engine import inside
 
     until = time.monotonic() + seconds
+    slow = undo.is_slow(record)
     while pidfds:
         left = until - time.monotonic()
         try:
-            if left <= 0 or (yield command.Wait(pidfds, left, counts=False)):
-                return False
+            late = left <= 0 or (yield command.Wait(pidfds, min(left, _SOON) if slow else left, counts=False))
         finally:
             for pidfd in pidfds:
                 posix.close(pidfd)
+        if late and time.monotonic() >= until:
+            return False
+        if late and inside.all_are_dying(record):  # else they would be let do what they like for so long
+            undo.let_die(record)
+            slow = False
         pidfds = inside.members(record, pids)
     return True
 

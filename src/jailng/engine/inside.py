@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from jailng.core.stdio import Streams
     from jailng.params.model import Parameters
 
-_SIGTERM = 15
+_SIGKILL, _SIGTERM = 9, 15
+_FLAGS, _PENDING = 6, 28  # of /proc/PID/stat, behind the name
+_PF_EXITING = 4
 _ON_THE_WAY = ("jail_attach: ", "jailinit died")  # what is said of a way into a jail that leads nowhere
 AT_ONCE = 32  # so many processes of a jail are waited for together
 
@@ -262,6 +264,25 @@ def members(record: Record, pids: list[int]) -> list[int]:
         if pid in there and len(found) < AT_ONCE and (pidfd := _open_pid(pid)) >= 0:
             found.append(pidfd)
     return found
+
+
+def all_are_dying(record: Record) -> bool:
+    """Whether all that are in the jail, and in those in it, have been killed, and wait in the kernel for their end.
+
+    None of them runs a line of its own program any more. proc_pid_stat(5).
+    """
+    from jailng.core import halt
+    from jailng.linux import content
+
+    for pid in [] if record.remote else halt.members(record):
+        try:
+            fields = content.read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+        except OSError:
+            continue  # it has ended
+        killed = int(fields[_PENDING]) & 1 << _SIGKILL - 1  # what is to end a process the kernel makes of it that
+        if fields[0] == b"Z" or not (killed or int(fields[_FLAGS]) & _PF_EXITING):  # of which other threads may live
+            return False
+    return not record.remote
 
 
 def _members(record: Record) -> list[int]:
