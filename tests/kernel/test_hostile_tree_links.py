@@ -215,6 +215,21 @@ def test_the_tree_of_a_jail_that_does_not_run(
     assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/in: {_LINKS}\n")
     done = jailctl("export", "-o", f"{other}/out/a.tar", "x")
     assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/out: {_LINKS}\n")
+    third = roots.small(tmp_path / "third")
+    start, end = ("-c", "name=w", f"path={third}"), ("exec.start=true", "command=/bin/true")
+    done = jail("-J", f"{other}/out/id", *start, *end)
+    assert (done.returncode, done.stderr) == (1, f"jail: open {other}/out/id: {_LINKS}\n")
+    done = jail(*start, f"exec.consolelog={other}/out/log", *end)
+    assert (done.returncode, done.stderr) == (1, f"jail: open {other}/out/log: {_LINKS}\n")
+    os.mkfifo(other / "fifo")
+    held = os.open(other / "fifo", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        done = jail(*start, f"exec.consolelog={other}/fifo", *end, timeout=30)
+        assert (done.returncode, done.stderr) == (1, f"jail: open {other}/fifo: not a regular file\n")
+    finally:
+        os.close(held)
+    done = jailctl("packets", "-w", f"{other}/out/x", "x")
+    assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/out/x: {_LINKS}\n")
     done = jailctl("logs", "z")
     assert (done.returncode, done.stdout) == (1, "") and _LINKS in done.stderr, done
     assert jailctl("cp", "x:/bin/busybox", f"{other}/way/").returncode == 0

@@ -330,10 +330,11 @@ def open_jid_file(options: Options) -> int:
     if "J" not in options.arguments:
         return -1
     from jailng.core import hostpath
+    from jailng.engine.files import trees_of_jails
 
     path = options.arguments["J"]
     try:
-        return hostpath.created(path, posix.O_WRONLY | posix.O_TRUNC, 0o666)
+        return hostpath.created(path, posix.O_WRONLY | posix.O_TRUNC, 0o666, trees_of_jails)
     except OSError as error:
         raise JailError(f"open {path}: {error.strerror}") from None
 

@@ -69,21 +69,21 @@ def opened(
         posix.close(found[0])
 
 
-def created(path: str, flags: int, mode: int) -> int:
+def created(path: str, flags: int, mode: int, more: Callable[[], Mapping[tuple[int, int], str]] | None = None) -> int:
     """``opened`` of what is to be written to, with O_CREAT. Raises OSError.
 
-    In the tree of a running jail that is a regular file, since what else is there could keep the host waiting; of the
-    host's own, a FIFO's reader is waited for.
+    In the tree of a jail that is a regular file, since what else is there could keep the host waiting; of the host's
+    own, a FIFO's reader is waited for.
     """
     flags |= posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY
     try:
-        fd = opened(path, flags | posix.O_NONBLOCK, mode)
+        fd = opened(path, flags | posix.O_NONBLOCK, mode, more, up=True)
     except OSError as error:
-        if error.errno != _ENXIO or owner(path):
+        if error.errno != _ENXIO or leads_through(path, more):
             raise
         return posix.open(path, flags, mode)
     if filekind.of(posix.fstat(fd)) != filekind.REGULAR:
-        if owner(path):
+        if leads_through(path, more):
             posix.close(fd)
             raise OSError(EINVAL, "not a regular file", path)
         posix.set_blocking(fd, True)
@@ -99,7 +99,7 @@ def owner(path: str) -> str:
     return found[2]
 
 
-def leads_through(path: str, more: Callable[[], Mapping[tuple[int, int], str]]) -> bool:
+def leads_through(path: str, more: Callable[[], Mapping[tuple[int, int], str]] | None) -> bool:
     """Whether a path comes to the tree of a running jail, or to what ``more`` tells of. Raises OSError."""
     found = _in_a_tree(path, more)
     if found is not None:

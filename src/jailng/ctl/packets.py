@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from jailng.core import attach, elsewhere, hostpath
+from jailng.core import attach, elsewhere
 from jailng.core.registry import Record
-from jailng.ctl import listing
+from jailng.ctl import hostfile, listing
 from jailng.ctl.listing import Column
 from jailng.errors import JailError, UsageError
 from jailng.linux import ns, packet
@@ -285,7 +285,7 @@ def _sink(given: dict[str, str]) -> Sink:
             raise JailError("-w -: packets are nothing for a terminal")
         return Stream(open(1, "wb", 1 << 20, closefd=False))
     try:
-        fd = hostpath.created(given["-w"], os.O_WRONLY | os.O_TRUNC, 0o600)
+        fd = hostfile.created(given["-w"], os.O_WRONLY | os.O_TRUNC, 0o600)
     except OSError as error:
         raise JailError(f"{visible(given['-w'])}: {error.strerror}") from None
     return Stream(open(fd, "wb", 1 << 20))

@@ -124,6 +124,13 @@ def _all(fd: int, path: str) -> bytes:
     return b"".join(pieces)
 
 
+def trees_of_jails() -> dict[tuple[int, int], str]:
+    """Device and inode of the trees of jails that run, and of those of /etc/jail.conf: where links are their roots'."""
+    from jailng.core import trees
+
+    return trees.Trees(more=configured_places).all()
+
+
 def configured_roots(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
     """Name and path of each jail that a configuration has, as far as it can be read; what is wrong is not told."""
     for name, setting in _settings(file):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import hostpath, rootfs
+from jailng.engine import files
 from jailng.errors import JailError
 from jailng.linux import filekind, mount, mountfd
 from jailng.linux.libc import ENOENT
@@ -25,7 +26,7 @@ def opened(path: str, root: str) -> int:
                 return _in_its_tree(below, root, rest)
         finally:
             posix.close(below)
-    return hostpath.created(path, _FLAGS, 0o666)
+    return hostpath.created(path, _FLAGS, 0o666, files.trees_of_jails)
 
 
 def _in_its_tree(below: int, root: str, path: str) -> int:
