@@ -66,6 +66,13 @@ def test_an_epair_is_two_interfaces_with_a_wire(shim: Shim, pair: str, cell: str
     assert "192.0.2.2" not in shim("ifconfig", "epair0b").stdout  # an address stays where it was given
 
 
+def test_the_loopback_of_a_jail_by_its_name_on_freebsd(shim: Shim, cell: str) -> None:
+    """Without inet and alias it is the host's own ifconfig that is to do it, which knows no lo0 either."""
+    quiet(shim, "-j", "cell", "lo0", "inet", "127.0.0.1/8", "up")
+    quiet(shim, "-j", "cell", "lo0", "127.0.0.2", "netmask", "255.0.0.0")
+    assert "\tinet 127.0.0.2 netmask 0xff000000\n" in shim("ifconfig", "-j", "cell", "lo0").stdout
+
+
 def test_units_of_epairs(shim: Shim, pair: str) -> None:
     assert shim("ifconfig", "epair", "create", "up").stdout == "epair1a\n"
     assert "UP," in shim("ifconfig", "epair1a").stdout

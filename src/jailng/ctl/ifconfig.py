@@ -59,7 +59,8 @@ def answer(argv: list[str], real: str | None) -> int:
     except UsageError:
         if real is None:
             raise
-        os.execv(real, ["ifconfig", *words])  # which is in the jail's network namespace, too
+        given = [_loopback(word) for word in words[:1]] + words[1:]
+        os.execv(real, ["ifconfig", *given])  # which is in the jail's network namespace, too
 
 
 def _run(words: list[str], alone: bool) -> int:
