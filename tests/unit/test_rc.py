@@ -259,6 +259,20 @@ def test_several_are_started_side_by_side(host: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "Starting jails: a b.\n"
 
 
+def test_of_several_side_by_side_one_depends_on_another(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who comes second to what both start is told that it exists: it did not start, or did and was said not to."""
+    (host / "etc/jail.conf").touch()
+    exists = "echo 'jail: a: jail \"a\" already exists'; exit 1"
+    again = f"[ -e {host}/second ] && echo 2 b >>{host}/running || {{ : >{host}/second; {exists}; }}"
+    program(host, "jail", f"case $5 in a) echo 1 a >>{host}/running; {exists};; b) {again};; c) {exists};; esac")
+    (host / "running").write_text("3 c\n")
+    rcconf.FILE.write_text("jail_parallel_start=YES\n")
+    assert rc.main(["onestart", "b", "a"]) == 0
+    assert rc.main(["onestart", "c"]) == 1
+    told = 'Starting jails: b a.\nStarting jails: cannot start jail  "c": \njail: a: jail "a" already exists\n.\n'
+    assert capsys.readouterr().out == told
+
+
 def test_a_jail_that_keeps_its_output_open_is_not_waited_for(host: Path) -> None:
     (host / "etc/jail.conf").touch()
     os.mkfifo(host / "end")

@@ -67,6 +67,7 @@ def _start_all(settings: Settings) -> bool:
 
 def _start_named(call: Call, names: list[str]) -> bool:
     side_by_side = call.settings.yes("jail_parallel_start")
+    before = {name for _, name in _running()} if side_by_side else set()
     failed = False
     begun: list[tuple[Target, _Run]] = []
     for word in names:
@@ -74,15 +75,34 @@ def _start_named(call: Call, names: list[str]) -> bool:
         if target.file is None:
             failed = True
             continue
-        run = _Run("jail", *target.flags, "-i", "-f", str(target.file), "-c", target.name)
-        begun.append((target, run))
-        if not side_by_side:
-            run.succeeds()
+        run = _begin(target)
+        if side_by_side:
+            begun.append((target, run))
+        else:
+            failed |= not run.succeeds()
             _tell_of_start(target, run)
-    for target, run in begun if side_by_side else []:
+    for _, run in begun:
         run.succeeds()
+    for target, run in begun:
+        if run.failed and target.name not in before and "already exists" in run.said:
+            run = _again(target, run)
+        failed |= run.failed
         _tell_of_start(target, run)
-    return failed or any(run.failed for _, run in begun)
+    return failed
+
+
+def _begin(target: Target) -> _Run:
+    return _Run("jail", *target.flags, "-i", "-f", str(target.file), "-c", target.name)
+
+
+def _again(target: Target, run: _Run) -> _Run:
+    """Of two that were started side by side one depends on the other, and each of them has started that one."""
+    if _runs(target.name):
+        run.failed = False
+    else:
+        run = _begin(target)
+        run.succeeds()
+    return run
 
 
 def _tell_of_start(target: Target, run: _Run) -> None:
