@@ -173,3 +173,18 @@ def test_a_jexec_that_is_stopped(
     assert jail("-c", "name=cell", f"path={small_root}", "command=/bin/true").returncode == 0
     entered.send_signal(signal.SIGCONT)
     assert entered.wait(timeout=30) == -(signal.SIGTERM if flag == "-r" else signal.SIGKILL)
+
+
+@pytest.mark.parametrize("words", [("-R", "a"), ("-R", "*")], ids=["by name", "all"])
+@pytest.mark.parametrize("line", ["ng.later=1", "securelevel=none"])
+def test_a_jail_of_another_release(
+    jail: Command, jls: Command, small_root: Path, words: tuple[str, ...], line: str
+) -> None:
+    """What this one cannot read of it is no use to who only removes it; else it would be there until the host's end."""
+    assert jail("-c", "name=a", "jid=7", f"path={small_root}", "persist").returncode == 0
+    with open("/run/jailng/jails/7", "a") as record:
+        record.write(f"param {line}\n")
+    assert jail("-m", "name=a", "host.hostname=x").returncode == 1
+    assert jail("-r", "a").returncode == 1
+    gone = jail(*words)
+    assert (gone.returncode, gone.stderr, jls("name").stdout) == (0, "", "")

@@ -50,8 +50,9 @@ def remove(options: Options, name: str) -> None:
         print_plan(plan.removal(record))
         return
     voice = Voice(record.name, options.verbose, noted=False)
+    forced = options.has("R")
     try:
-        ending.stop(Life(Parameters.from_texts(record.params), record, voice), forced=options.has("R"))
+        ending.stop(Life(Parameters.from_texts(record.params, known=forced), record, voice), forced)
     except JailError as error:
         if str(error) != f'"{record.name}" not found':
             voice.fail(error)

@@ -101,7 +101,7 @@ def jails() -> Jails:
 
 
 def _networked(record: Record) -> Networked | None:
-    params = Parameters.from_texts(record.params)
+    params = Parameters.from_texts(record.params, known=True)
     given = [address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)]
     if not given or privileges.share_network(params) or privileges.share_stack(params) or privileges.has_vnet(params):
         return None

@@ -224,10 +224,10 @@ class Batch:
                 jail.count()
 
     @staticmethod
-    def _running_with(record: Record) -> Parameters:
+    def _running_with(record: Record, known: bool = False) -> Parameters:
         from jailng.params.model import Parameters
 
-        return Parameters.from_texts(record.params)
+        return Parameters.from_texts(record.params, known)
 
     def _start(self, jail: Jail, params: Parameters) -> None:
         if jail.record is not None and not (jail.drawn or jail.wild):
@@ -289,7 +289,7 @@ class Batch:
             return
         way = self._life(jail, params)
         if jail.record is not None:
-            way.running = self._running_with(jail.record)
+            way.running = self._running_with(jail.record, self.forced)
             way.killed, jail.killed = jail.killed, False
             ahead.kill((other for other in self._ready[: -_AHEAD - 1 : -1] if other.stops), self.forced)
             jail.walk = ending.removing(way) if self.forced else ending.stopping(way)

@@ -90,7 +90,8 @@ def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> No
     if record is None or record.init != identity:
         return
     try:
-        ending.stop(life.Life(params or Parameters.from_texts(record.params), record, life.Voice()), forced)
+        params = params or Parameters.from_texts(record.params, known=forced)
+        ending.stop(life.Life(params, record, life.Voice()), forced)
     except FileNotFoundError:
         pass  # another command was faster
     except JailError as error:

@@ -342,14 +342,21 @@ class Parameters:
         return cls.from_texts({name: unescape(text) for name, _, text in parts})
 
     @classmethod
-    def from_texts(cls, texts: dict[str, str]) -> Parameters:
-        """The parameters of a record: name to text, unescaped. Raises JailError if they are not such."""
+    def from_texts(cls, texts: dict[str, str], known: bool = False) -> Parameters:
+        """The parameters of a record: name to text, unescaped. Raises JailError if they are not such.
+
+        With ``known`` what another release has written, and this one cannot read, is passed over.
+        """
         made = cls()
         for name, text in texts.items():
             parameter = lookup(name)
-            if parameter is None:
-                raise JailError(f"unknown parameter: {visible(name)}")
-            made._values[name] = parse(parameter, text)
+            try:
+                if parameter is None:
+                    raise JailError(f"unknown parameter: {visible(name)}")
+                made._values[name] = parse(parameter, text)
+            except JailError:
+                if not known:
+                    raise
         return made
 
 
