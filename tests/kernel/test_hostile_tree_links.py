@@ -230,6 +230,13 @@ def test_the_tree_of_a_jail_that_does_not_run(
         os.close(held)
     done = jailctl("packets", "-w", f"{other}/out/x", "x")
     assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/out/x: {_LINKS}\n")
+    (tmp_path / "f.tar").write_bytes(_archive())
+    for verb in (("import", f"{tmp_path}/f.tar"), ("bootstrap",)):
+        for path in (f"{other}/in/new", f"{other}/in/new/deeper"):
+            done = jailctl(*verb, path, timeout=30)
+            assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/in: {_LINKS}\n")
+    assert jailctl("import", f"{tmp_path}/f.tar", f"{other}/way/new").returncode == 0
+    assert sorted(path.name for path in (tmp_path / "secret").iterdir()) == ["file"]
     done = jailctl("logs", "z")
     assert (done.returncode, done.stdout) == (1, "") and _LINKS in done.stderr, done
     assert jailctl("cp", "x:/bin/busybox", f"{other}/way/").returncode == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from jailng.core import hostpath, reach, rootfs
+from jailng.ctl import hostfile
 from jailng.errors import JailError
 from jailng.params.values import visible
 
@@ -26,7 +27,8 @@ def taken(path: Path, verb: str) -> Iterator[None]:
     """The directory that the root shall lie in is there, for root alone; if nothing comes of it, it goes again.
 
     From now on SIGTERM and SIGHUP are what an interruption from the terminal is: what was begun is taken away. Raises
-    JailError if something is at ``path``, or if another user of the host could reach it.
+    JailError if something is at ``path``, or if another user of the host could reach it, and OSError (ELOOP) where a
+    link that a jail's root has made is on the way.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -56,6 +58,8 @@ def _make_above(path: Path, verb: str) -> list[Path]:
         raise JailError(f"{verb}: {path}: Directory not empty")
     above = path.parent
     missing = [directory for directory in (above, *above.parents) if not directory.exists()]
+    there = missing[-1].parent if missing else above
+    os.close(hostfile.opened(str(there), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     for directory in reversed(missing):
         directory.mkdir(mode=0o755)
     if missing:
