@@ -98,6 +98,23 @@ def test_ifconfig_is_the_articles(shim: Shim, ogoun: Namespace) -> None:
     assert "192.168.10.2" not in shim("ifconfig", "ep0").stdout
 
 
+def test_ifconfig_of_a_label_is_the_hosts_own(shim: Shim, ogoun: Namespace) -> None:
+    """Linux's old aliases: what is done to ep0:1 was done to ep0, for which the kernel takes it; ``down``, too."""
+    assert shim("ifconfig", "ep0:1", "192.168.10.2", "netmask", "255.255.255.0").returncode == 0
+    assert shim("ifconfig", "ep0:1").stdout.startswith("ep0:1: ")
+    shown = shim("ifconfig", "ep0").stdout
+    assert "\tinet 10.0.0.75 " in shown and "\tinet 192.168.10.2 " in shown
+    assert shim("ifconfig", "ep0:1", "down").returncode == 0
+    shown = shim("ifconfig", "ep0").stdout
+    assert "UP," in shown and "\tinet 10.0.0.75 " in shown and "\tinet 192.168.10.2 " not in shown
+    assert shim("ifconfig", "bridge0", "create").returncode == 0
+    try:
+        done = shim("ifconfig", "bridge0", "addm", "ep0:1")
+        assert (done.returncode, done.stderr) == (1, "ifconfig: BRDGADD ep0:1: No such file or directory\n")
+    finally:
+        assert shim("ifconfig", "bridge0", "destroy").returncode == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [

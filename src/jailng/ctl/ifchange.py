@@ -160,9 +160,16 @@ def _bad(text: str) -> JailError:
 def index_of(interface: str) -> int:
     """An interface's number. Raises JailError: there is no such."""
     try:
-        return socket.if_nametoindex(interface)
+        return _number(interface)
     except (OSError, ValueError):
         raise JailError(f"interface {visible(interface)} does not exist") from None
+
+
+def _number(interface: str) -> int:
+    """if_nametoindex(3), to which the label of an address (ep0:1) is the interface that has it, and none to us."""
+    if ":" in interface:
+        raise OSError(errno.ENXIO, "")
+    return socket.if_nametoindex(interface)
 
 
 def _refused(call: str, error: OSError) -> JailError:
@@ -299,7 +306,7 @@ def _rename(interface: str, name: str) -> str:
 
 def _bridged(call: str, member: str, *messages: Callable[[int], Message]) -> None:
     try:
-        index = socket.if_nametoindex(member)
+        index = _number(member)
         with Netlink() as netlink:
             netlink.batch([message(index) for message in messages])
     except OSError as error:

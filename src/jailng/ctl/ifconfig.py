@@ -64,6 +64,9 @@ def answer(argv: list[str], real: str | None) -> int:
 
 
 def _run(words: list[str], alone: bool) -> int:
+    if ":" in "".join(words[:1]):
+        # The label of an address (ep0:1), of which the host's own knows: for what is done here the kernel takes ep0.
+        raise UsageError(USAGE)
     if len(words) < 2:
         return _list(words)
     interface, *rest = words
