@@ -296,6 +296,20 @@ def test_it_counts_for_what_the_jail_then_runs(rctl: Command, make: Command, che
     assert lines(make(created, "command=/bin/busybox", "sh", "-c", "ulimit -n")) == ["97"]
 
 
+def test_who_is_on_the_way_in_keeps_what_is_lowered(
+    rctl: Command, make: Command, checkout: Path, small_root: Path, jexec: Command
+) -> None:
+    """A guest's init waits for its time with what there was when it was made; so did who was entering just then."""
+    for name in ("sbin", "etc", "run"):
+        (small_root / name).mkdir(exist_ok=True)
+    (small_root / "sbin/init").symlink_to("/bin/busybox")
+    (small_root / "etc/inittab").write_text("::respawn:/bin/busybox sleep 1000\n")
+    created = f"exec.created={checkout}/bin/rctl -a jail:cell:openfiles:deny=97"
+    make("ng.init=sysv", "ng.limits=openfiles:deny=200", created)
+    told = lines(jexec("cell", "/bin/busybox", "sh", "-c", "grep files /proc/1/limits"))
+    assert told[0].split()[3:5] == ["97", "97"]
+
+
 def test_the_last_command_of_a_jail_removes_them(
     rctl: Command, jail: Command, small_root: Path, checkout: Path, tmp_path: Path
 ) -> None:

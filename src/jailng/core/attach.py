@@ -280,7 +280,7 @@ def _way_in(
     if not command.background:
         way.unless_alone()  # whoever died before it was asked to take us along took nobody
     process.hurry(way, on=False)
-    process.limit(way, entry.confinement.limits)
+    process.limit_as_member(way, entry.confinement.limits)
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     way.execute(argv, _environment(command, user), command.label)
     return way

@@ -266,7 +266,7 @@ def _of_guest(guest: Guest, params: Parameters, record: Record) -> Program:
     if is_limited(record):  # as whoever enters is, since what it starts has not entered
         from jailng.core import limit
 
-        process.limit(way, limit.entering(record))
+        process.limit_as_member(way, limit.entering(record))
     way.execute([guest.init], environment(guest, params), guest.init)
     return way
 

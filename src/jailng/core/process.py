@@ -213,6 +213,15 @@ def limit(program: Program, rlimits: list[tuple[int, int, int]]) -> None:
         program.must("prlimit64", 0, resource, program.data(words(soft, hard)), 0, label="rlimit")
 
 
+def limit_as_member(program: Program, rlimits: list[tuple[int, int, int]]) -> None:
+    """Take those of the jail, of which somebody may have lowered one since this process is in there: that stays.
+
+    To be called where there is no privilege to raise it again, which is all that can fail.
+    """
+    for resource, soft, hard in rlimits:
+        program.may("prlimit64", 0, resource, program.data(words(soft, hard)), 0)
+
+
 def become(program: Program, uid: int, gid: int, groups: list[int]) -> None:
     """Take these ids: real, effective and saved."""
     listed = program.data(words(*groups, size=4)) if groups else 0
