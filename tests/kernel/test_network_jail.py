@@ -91,3 +91,13 @@ def test_the_host_answers_when_the_last_process_has_left(
     with lan.connect("198.51.100.10"):
         on_host.accept()[0].close()
     assert jail("-r", "7").returncode == 1  # no such jail; what it left is cleared away all the same
+
+
+def test_an_interface_whose_address_is_taken_from_a_jail(lan: Namespace, jail: Command, small_root: Path) -> None:
+    """What it needed there is not guarded any more: else what an administrator's host forwards would be dropped."""
+    given = ("interface=ep0", "ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10")
+    assert jail("-c", "name=a", f"path={small_root}", *given, "persist").returncode == 0
+    assert '"ep0"' in run("nft", "list", "set", "inet", "jailng", "guarded")
+    assert jail("-m", "name=a", "ip4.addr=198.51.100.11").returncode == 0
+    assert "ipv4" not in run("nft", "list", "set", "inet", "jailng", "guarded")
+    assert jail("-r", "a").returncode == 0

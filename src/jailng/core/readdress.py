@@ -125,6 +125,7 @@ def _exchange(record: Record, link: Link, init: int) -> None:
     wanted = network.undo_lines(link)
     _tell(record, [*there, *wanted])
     _take_down(there)
+    _tell(record, wanted)  # now: what records tell of is guarded when the table is made anew
     network.host_side(link, record.init_pid)
     with InNamespace(init, ns.CLONE_NEWNET):
         with Netlink() as netlink:
@@ -132,7 +133,6 @@ def _exchange(record: Record, link: Link, init: int) -> None:
         if loopback.flags & rt.IFF_UP:
             link.ipv6 = True  # of its own address there is nothing to be removed any more, or to be left
         network.inside(link)
-    _tell(record, wanted)
 
 
 def _tell(record: Record, lines: list[str]) -> None:
