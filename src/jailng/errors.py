@@ -7,14 +7,20 @@ class JailError(Exception):
     """A failure that one line explains.
 
     ``str(error)`` is the sentence as FreeBSD's tools print it after ``jail: ``: lower case, no full stop.
-    ``status`` is the exit status of the command that meets it; jail(8), jls(8) and jexec(8) know only 1. ``told``:
+    ``status`` is the exit status of the command that meets it; jail(8), jls(8) and jexec(8) know only 1. ``errno`` is
+    that of the system call which has failed, where the sentence tells of one that jailinit made; else 0. ``told``:
     whoever is to know it has been told.
     """
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    def __init__(self, message: str, status: int = 1, errno: int = 0) -> None:
         super().__init__(message)
         self.status = status
+        self.errno = errno
         self.told = False
+
+
+class NotFound(JailError):
+    """The jail that was found is no more: it has ended, or another command has removed or renamed it."""
 
 
 class UsageError(JailError):

@@ -10,7 +10,7 @@ from jailng.cli import printing
 from jailng.cli.getopt import getopt
 from jailng.core import registry
 from jailng.engine import beginning, life
-from jailng.errors import JailError, Mistakes, UsageError, messages
+from jailng.errors import JailError, Mistakes, NotFound, UsageError, messages
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -265,26 +265,23 @@ def _from_command_line(options: Options, params: Parameters) -> int:
     life.spell_path(params, there)
     if options.has("m") and not (options.has("r") and Parameters.from_texts(there.params).restarts(params)):
         empty_jid_file(options)
-        done = _is_done(there, lambda: _standing().modify(options, there, params))
+        done = _is_done(lambda: _standing().modify(options, there, params))
         if done:
             return 0
     elif not options.has("r"):
         raise JailError(f'"{printing.visible(wanted)}" already exists')
     else:
-        done = _is_done(there, lambda: _standing().make_way(options, there, params))
+        done = _is_done(lambda: _standing().make_way(options, there, params))
     if not done and not options.has("c"):
         raise JailError(f'"{printing.visible(wanted)}" not found')
     return create(options, params)
 
 
-def _is_done(there: Record, work: Callable[[], None]) -> bool:
-    """Do something to a jail; False if it has ended since it was found. Raises JailError."""
-    name = there.name
+def _is_done(work: Callable[[], None]) -> bool:
+    """Do something to a jail that was found; False if it has ended since it was found. Raises JailError."""
     try:
         work()
-    except JailError as error:
-        if str(error) != f'"{name}" not found':
-            raise
+    except NotFound:
         return False
     return True
 

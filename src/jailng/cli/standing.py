@@ -8,7 +8,7 @@ from jailng.core import registry
 from jailng.engine import ending
 from jailng.engine import modify as modifying
 from jailng.engine.life import Life
-from jailng.errors import JailError
+from jailng.errors import JailError, NotFound
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -53,7 +53,8 @@ def remove(options: Options, name: str) -> None:
     forced = options.has("R")
     try:
         ending.stop(Life(Parameters.from_texts(record.params, known=forced), record, voice), forced)
+    except NotFound:
+        raise
     except JailError as error:
-        if str(error) != f'"{record.name}" not found':
-            voice.fail(error)
+        voice.fail(error)
         raise

@@ -164,7 +164,7 @@ def _forked(running: Running, entry: Entry, command: Command, user: User | None,
     try:
         running.forked()
     except JailError as error:
-        if str(error) != f"jail_attach: {posix.strerror(EAGAIN)}":
+        if error.errno != EAGAIN:
             raise
     else:
         return running

@@ -7,8 +7,6 @@ given a jail, all the same, as with v1: clone3(2) is refused then, a move is not
 
 from __future__ import annotations
 
-import posix
-
 from jailng.errors import JailError
 from jailng.linux import cgroup, ns
 from jailng.linux.libc import EAGAIN
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jailng.core.program import Running
-
-_CROWDED = f"clone3: {posix.strerror(EAGAIN)}"
 
 
 def born(init: Running, again: Callable[[int], Running], outer: int, home: str) -> Running:
@@ -31,7 +27,7 @@ def born(init: Running, again: Callable[[int], Running], outer: int, home: str) 
     try:
         init.forked()
     except JailError as error:
-        if not str(error).endswith(_CROWDED):
+        if error.errno != EAGAIN:
             raise
         init = again(-1)
         _move(init.forked(), outer, home)

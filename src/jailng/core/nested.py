@@ -20,7 +20,7 @@ from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 
 from jailng.core import own, registry, stdio, waiting
 from jailng.core.wire import ELSEWHERE, Words, beside, from_memfd, pack, received
-from jailng.errors import JailError
+from jailng.errors import JailError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class Connection:
             raise JailError("the jail's broker has died")
         said = Words(packet)
         if said.word() == "error":
-            status = said.number()
-            raise JailError(said.word(), status)
+            status, text = said.number(), said.word()
+            raise NotFound(text, status) if said.left and said.number() else JailError(text, status)
         return said, fds
 
     def answer(self) -> tuple[Words, list[int]]:

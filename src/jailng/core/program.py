@@ -283,7 +283,8 @@ class Running:
             pid = pids.get(call, 0)
             if not pid:
                 posix.close(self.said)
-                raise JailError(_sentence(self._program, self._early[0] if self._early else b""))
+                message = self._early[0] if self._early else b""
+                raise JailError(_sentence(self._program, message), errno=_numbers(message)[1])
         self.pid = pid
         return pid
 

@@ -85,6 +85,11 @@ class Words:
         self._words = packet.decode("utf-8", "surrogateescape").split("\0")
         self._at = 0
 
+    @property
+    def left(self) -> int:
+        """How many words there are still: another release may have said more, or less."""
+        return len(self._words) - self._at
+
     def word(self) -> str:
         """The next word."""
         self._at += 1

@@ -14,7 +14,7 @@ from select import POLLIN, poll
 from jailng.core import attach, create, hierarchy, nested, passwd, privileges, registry, remove, stdio, tunable, undo
 from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, pack, received
 from jailng.engine import broker, modify
-from jailng.errors import JailError, explain
+from jailng.errors import JailError, NotFound, explain
 from jailng.linux import cgroup, content, mount, mountfd
 from jailng.observe import posts
 from jailng.params.model import Parameters
@@ -61,7 +61,7 @@ class Caller:
         """The living jail of that jid or name in the caller's. Raises JailError: not found."""
         record = registry.find(text) if text.isascii() and text.isdigit() else registry.find(self.outside(text))
         if record is None or not self.sees(record):
-            raise JailError(f'"{text}" not found')
+            raise NotFound(f'"{text}" not found')
         return record
 
     def shown_path(self, path: str) -> str:
@@ -129,7 +129,7 @@ def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
         caller = Caller(record, owner, is_root)
         _VERBS[verb](_Talk(connection), caller, said, received(controls))
     except (JailError, OSError) as error:
-        _Talk(connection).complain(explain(error))
+        _Talk(connection).complain(explain(error), isinstance(error, NotFound))
     except (IndexError, KeyError, UnicodeError, ValueError):
         _Talk(connection).complain("the broker was asked for something else than it does")
 
@@ -149,10 +149,10 @@ class _Talk:
             fds, packet = (as_memfd(packet),), ELSEWHERE
         self.connection.sendmsg([packet], beside(*fds))
 
-    def complain(self, text: str) -> None:
-        """Tell that it did not go well."""
+    def complain(self, text: str, gone: bool = False) -> None:
+        """Tell that it did not go well, and whether for want of the jail."""
         try:
-            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096])])
+            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], int(gone))])
         except OSError:
             pass
 

@@ -16,7 +16,7 @@ from jailng.engine.life import (
     teller,
     walk,
 )
-from jailng.errors import JailError
+from jailng.errors import JailError, NotFound
 from jailng.linux.libc import EBUSY
 
 TYPE_CHECKING = False
@@ -184,7 +184,7 @@ def _check_there(life: Life) -> None:
     if posix.geteuid() != 0:
         raise JailError("jail_remove: Operation not permitted")
     if not life.killed and not life.there.alive():
-        raise JailError(f'"{life.there.name}" not found')
+        raise NotFound(f'"{life.there.name}" not found')
 
 
 def stop(life: Life, forced: bool = False) -> None:

@@ -11,7 +11,7 @@ import posix
 from jailng.core import attach, privileges, registry, undo
 from jailng.core.index import DIRECTORY, hold
 from jailng.engine import ending, life
-from jailng.errors import JailError
+from jailng.errors import JailError, NotFound
 from jailng.linux import cgroup, ns
 from jailng.linux.libc import exists
 from jailng.params.model import Parameters
@@ -94,9 +94,7 @@ def stop(jid: int, identity: str, params: Parameters | None, forced: bool) -> No
         ending.stop(life.Life(params, record, life.Voice()), forced)
     except FileNotFoundError:
         pass  # another command was faster
-    except JailError as error:
-        if str(error) != f'"{record.name}" not found':
-            raise
+    except NotFound:
         record.unlock()  # it has ended, or another command has removed it while this one waited for the lock
         clear_away(record)
     finally:

@@ -7,7 +7,7 @@ import posix
 from jailng.core import fresh, ownfile, registry, remove, tunable
 from jailng.core.index import RULES, Index, jid_of, names_of
 from jailng.engine import life
-from jailng.errors import JailError, explain
+from jailng.errors import JailError, NotFound, explain
 from jailng.linux import ns
 from jailng.linux.libc import exists
 from jailng.linux.visit import InNamespace
@@ -59,7 +59,7 @@ def modify(record: Record, changes: Parameters, voice: life.Voice = _NOBODY) -> 
     try:
         # By now another command may have renamed it, and this one is not to take that back.
         if not locked or not record.alive() or _is_anothers(record, name, changes):
-            raise JailError(f'"{name}" not found')
+            raise NotFound(f'"{name}" not found')
         if names_of(record.jid) != [record.name] or registry.jids_below(record.name):
             from jailng.core import hierarchy
 
