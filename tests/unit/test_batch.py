@@ -44,7 +44,7 @@ class Host:
         made = batch.Batch(self.jails, lambda jail: None, 0, lambda jail, text: self.told.append((jail.name, text)))  # type: ignore[arg-type,return-value]
         with monkeypatch.context() as patch:
             patch.setattr(batch.Batch, "_running_jail", lambda _, params: self._record(params.text("name")))
-            patch.setattr(batch.Batch, "_running_with", lambda _, record: record)
+            patch.setattr(batch.Batch, "_running_with", lambda _, record, known=False: record)
             patch.setattr(life, "settle", lambda *_: None)
             patch.setattr(beginning, "starting", self._starting)
             patch.setattr(ending, "stopping", self._stopping)
