@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +135,13 @@ def small(target: Path) -> Path:
     return target
 
 
+def _tell(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
 if __name__ == "__main__":
-    for wanted in (PLAIN, POSTGRESQL, TERMINALS):
-        make(wanted, say=lambda line: print(f"  {line}", file=sys.stderr, flush=True))
+    with ThreadPoolExecutor(2) as makers:  # of two processors each keeps one busy
+        for _ in makers.map(
+            lambda one: make(one, say=_tell), (PLAIN, POSTGRESQL, TERMINALS, OLDEST, BARE, PYTHON, CALLERS)
+        ):
+            pass

@@ -260,7 +260,7 @@ def test_another_cgroup_namespace(
 
     assert _works(there("jls", "-j", "x", "name")) == "x\n"
     _is_refused(there("jexec", "x", "true"), "jexec: jail_attach: cgroup jailng/77/members cannot be seen from here")
-    unseen = 'jail: jail "x": its cgroup jailng/77 cannot be seen from this cgroup namespace'
+    unseen = "jail: x: its cgroup jailng/77 cannot be seen from this cgroup namespace"
     _is_refused(there("jail", "-r", "x"), unseen)
     _is_refused(there("jail", "-R", "x"), unseen)
     assert _works(jls("-j", "x", "name")) == "x\n"

@@ -133,7 +133,7 @@ def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None]
     # A PID 1 takes its time to end, and its cgroup may be removed by then; where it was not, it is not seen from here.
     unseen = f"cgroup {record.cgroup}" in record.undo and not cgroup.exists(record.cgroup)
     if record.current and record.init and processid.is_alive(record.init) and unseen:
-        raise JailError(f'jail "{record.name}": its cgroup {record.cgroup} cannot be seen from this cgroup namespace')
+        raise JailError(f"its cgroup {record.cgroup} cannot be seen from this cgroup namespace")
     let_die(record)
     for jid in registry.jids_below(record.name):
         _walk_inner(jid, record, wait=False)
