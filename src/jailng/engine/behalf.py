@@ -152,7 +152,7 @@ class _Talk:
     def complain(self, text: str, gone: bool = False) -> None:
         """Tell that it did not go well, and whether for want of the jail."""
         try:
-            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], int(gone))])
+            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], *([1] if gone else []))])
         except OSError:
             pass
 
