@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,15 +34,24 @@ def _words(root: Path, *more: str) -> tuple[str, ...]:
 
 
 def _looked_after(trial: Trial, step: Step, *kinds: str) -> None:
-    """Whoever has been asked for is there, from the next entry on at the latest."""
-    trial.jexec("a", "/bin/true")
-    record = registry.load(7)
-    if record is None:
-        trial.note(step, "no record")
-        return
-    for kind in kinds:
-        if not processid.is_alive(record.warden if kind == "warden" else record.posts.get(kind, "")):
-            trial.note(step, f"no {kind}")
+    """Whoever has been asked for is there, from the next entry on, or the one after.
+
+    What the killed command was starting may hold the jail's lock for a moment still, for which no entry waits.
+    """
+    missing = list(kinds)
+    for _ in range(3):
+        trial.jexec("a", "/bin/true")
+        record = registry.load(7)
+        if record is None:
+            trial.note(step, "no record")
+            return
+        holders = {kind: record.warden if kind == "warden" else record.posts.get(kind, "") for kind in kinds}
+        missing = [kind for kind in kinds if not processid.is_alive(holders[kind])]
+        if not missing:
+            break
+        time.sleep(0.2)
+    for kind in missing:
+        trial.note(step, f"no {kind}")
 
 
 def _creation(trial: Trial, create: tuple[str, ...], *kinds: str) -> None:
