@@ -94,7 +94,8 @@ def test_contained(names: list[str], cell: str, stage: Stage, checkout: Path, ja
         entered = jexec(cell, "/bin/echo", "here")
         assert (entered.stdout, entered.stderr) == ("here\n", "")
         (processes,) = _counters(stage, "pids.current")
-        assert processes <= _PROCESSES + 2  # PID 1, and who has entered, whom nothing refuses
+        # PID 1, and who has entered, whom nothing refuses: of each bomb, and the last, whom the kernel may still count.
+        assert processes <= _PROCESSES + 2 + len(names)
         (most,) = _counters(stage, "memory.max_usage_in_bytes", "memory.peak")
         assert most <= _MEMORY
         removed = jail("-r", cell)
