@@ -330,13 +330,18 @@ def test_a_change_that_fails_leaves_all_as_it_was(cell: Cell) -> None:
     assert not _record().limiting
 
 
-def test_disks(cell: Cell) -> None:
+def _write_what_is_read(cell: Cell) -> None:
+    """/file, half a megabyte that is on the disk; skips where no disk can be limited."""
     if controller.hierarchy("io") is None:
         pytest.skip("the stage has not the controller io")
     with (cell.root / "file").open("wb") as file:
         file.write(os.urandom(MIB // 2))
         file.flush()
         os.fsync(file.fileno())
+
+
+def test_disks(cell: Cell) -> None:
+    _write_what_is_read(cell)
     cell.make("ng.limits=readbps:throttle=1M,writeiops:throttle=50")
     began = time.monotonic()
     assert cell.sh("dd if=/file of=/dev/null bs=64k iflag=direct 2>/dev/null").returncode == 0
@@ -355,12 +360,7 @@ def test_disks(cell: Cell) -> None:
 
 def test_who_waits_for_a_disk_is_let_die(cell: Cell) -> None:
     """SIGTERM ends him, but not before the disk has answered: it took stop.timeout, and SIGKILL."""
-    if controller.hierarchy("io") is None:
-        pytest.skip("the stage has not the controller io")
-    with (cell.root / "file").open("wb") as file:
-        file.write(os.urandom(MIB // 2))
-        file.flush()
-        os.fsync(file.fileno())
+    _write_what_is_read(cell)
     cell.make("ng.limits=readbps:throttle=1000")
     cell.sh("dd if=/file of=/dev/null bs=64k iflag=direct >/dev/null 2>&1 &")
     (waiting,) = cell.members()
