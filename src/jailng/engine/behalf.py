@@ -381,9 +381,9 @@ def _streams(
 def _command(said: Words) -> attach.Command:
     argv, environment, who, cwd = said.words(), said.words(), said.words(), said.words()
     login, background, label = said.number() != 0, said.number() != 0, said.word()
+    more = said.words() if said.left else []  # which commands of an older release have not
     env, added = [
-        {key: value for key, _, value in [variable.partition("=") for variable in one]}
-        for one in (environment, said.words())
+        {key: value for key, _, value in [variable.partition("=") for variable in one]} for one in (environment, more)
     ]
     if label.count("{}") != 1 or label.count("{") + label.count("}") != 2:
         raise ValueError(label)

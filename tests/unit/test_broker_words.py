@@ -1,4 +1,4 @@
-"""What goes wrong on the other side of a jail's broker, as whoever has called it is told."""
+"""What a jail's broker and its callers say to each other where they are of two releases, or something goes wrong."""
 
 from __future__ import annotations
 
@@ -32,3 +32,10 @@ def test_a_jail_that_is_gone_is_told_by_more_than_words(gone: bool) -> None:
 def test_a_broker_of_another_release_says_less() -> None:
     error = _told(lambda theirs: theirs.send(wire.pack("error", 1, '"x" not found')))
     assert (type(error), str(error), error.status) == (JailError, '"x" not found', 1)
+
+
+@pytest.mark.parametrize("more", [[], [["A=b=c"]]])
+def test_a_caller_of_another_release_says_less(more: list[list[str]]) -> None:
+    words = wire.Words(wire.pack(["sh"], ["X=1"], ["none"], [], 0, 0, "execvp: {}", *more))
+    command = behalf._command(words)
+    assert (command.argv, command.env, command.added) == (["sh"], {"X": "1"}, {"A": "b=c"} if more else {})
