@@ -19,6 +19,7 @@ SHIMS = $(wildcard shims/*)
 USERLAND = $(shell find userland -type f | LC_ALL=C sort)
 BOOT = $(wildcard share/rc/*.service)
 UNITS = $(PREFIX)/lib/systemd/system
+NETWORK = $(PREFIX)/lib/systemd/network/05-jailng.network
 VIM = ftdetect/jailconf.vim ftplugin/jailconf.vim syntax/jailconf.vim
 # Where the shells look for completions, below PREFIX.
 BASH = share/bash-completion/completions
@@ -50,6 +51,9 @@ install: all
 		sed '/^# Through \|^here = /,/^sys\.path += /c root = "$(PACKAGES)"\nsys.path += [$(PLACES)]' \
 			bin/$$command > $(DESTDIR)$(PREFIX)/sbin/$$command && \
 		chmod 755 $(DESTDIR)$(PREFIX)/sbin/$$command || exit 1; done
+	# FreeBSD has it in /usr/bin, by which programs call it. Where bin and sbin are one directory it is there already.
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin
+	[ $(DESTDIR)$(PREFIX)/bin -ef $(DESTDIR)$(PREFIX)/sbin ] || ln -sf ../sbin/rctl $(DESTDIR)$(PREFIX)/bin/rctl
 	# Run by processes that already live in a jail, read by nobody.
 	$(INSTALL) -D -m 711 jailinit/jailinit $(DESTDIR)$(PREFIX)/lib/jailng/jailinit
 	# FreeBSD's spellings for the host, and what goes into a root that `jailctl bootstrap` makes.
@@ -82,18 +86,19 @@ install-boot:
 	for unit in $(notdir $(BOOT)); do \
 		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$unit > $(DESTDIR)$(UNITS)/$$unit && \
 		chmod 644 $(DESTDIR)$(UNITS)/$$unit || exit 1; done
+	$(INSTALL) -D -m 644 share/rc/05-jailng.network $(DESTDIR)$(NETWORK)
 	for script in jail ipnat rctl; do \
 		sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' share/rc/$$script.init > $(DESTDIR)/etc/init.d/$$script && \
 		chmod 755 $(DESTDIR)/etc/init.d/$$script || exit 1; done
 	[ -e $(DESTDIR)/etc/default/jail ] || $(INSTALL) -m 644 share/rc/jail.default $(DESTDIR)/etc/default/jail
 
 uninstall-boot:
-	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(addprefix $(DESTDIR)/etc/init.d/,jail ipnat rctl)
+	rm -f $(DESTDIR)$(NETWORK) $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(BOOT))) $(addprefix $(DESTDIR)/etc/init.d/,jail ipnat rctl)
 
 uninstall:
 	rm -rf $(DESTDIR)$(PACKAGES)/jailng $(DESTDIR)$(PREFIX)/lib/jailng $(DESTDIR)$(PREFIX)/share/jailng \
 		$(DESTDIR)/var/cache/jailng
-	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%)
+	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%) $(DESTDIR)$(PREFIX)/bin/rctl
 	for page in $(PAGES); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/$(BASH)/%,jail $(COMPLETED)) $(patsubst %,$(DESTDIR)$(PREFIX)/$(FISH)/%.fish,jail $(COMPLETED)) \
 		$(DESTDIR)$(PREFIX)/$(ZSH)/_jailng $(VIM:%=$(DESTDIR)$(PREFIX)/share/vim/vimfiles/%)

@@ -2,7 +2,7 @@
  * jailinit: what runs where Python must not, in a jail or on the way into one.
  *
  *	init			PID 1; fd 0 is cgroup.events of the jail's members
- *	jailinit run FD		carry out the system calls laid down in the file FD, the last of which is an exec or exit
+ *	jailinit run2 FD	carry out the system calls laid down in the file FD, the last of which is an exec or exit
  *	jailinit sockets	on the host: make the sockets of a jail that uses the host's stack (src/jailng/core/stack.py)
  *	jailinit console FILE OLD	on the host: keep what a guest writes on its console (src/jailng/core/console.py)
  *
@@ -55,19 +55,22 @@ init(void)
 }
 
 /*
- * struct program, and then: the calls, offsets of words that hold an offset and are to hold an address, data. All offsets
- * are into the data. An argument is a number, an offset (bit N of pointers) or what a call before kept (bit N of kept).
+ * struct program, and then: the calls, offsets of words that hold a place and are to hold an address, data. An offset is
+ * into the data, and a place is DATA + offset. An argument is a place, KEPT + the number of what a call before kept, or
+ * a number, which is never as small as these.
  */
 struct program { unsigned long calls, addresses, report; };
 struct call_ {
 	unsigned short number, keep;	/* keep: where the result goes, 0 for nowhere */
-	unsigned char kind, pointers, kept, unused;
+	unsigned char kind;
 	long argument[6];
 	/* MUST: an error to pass over, with so many of the calls that follow; NOTE: any, but told; EXEC: 1 for execvp(3) */
 	int expected, skip;
 };
 enum { MUST, MAY, FORK, EXPECT, EXEC, NOTE };
-enum { KEPT = 1024 };
+enum { NUMBERS = 1024 };
+#define DATA (-(1L << 29))
+#define KEPT (-(1L << 28))
 
 /* A command starts with the signals as usual, whatever the caller ignores. Done here, where nobody waits for it. */
 static void
@@ -129,7 +132,7 @@ run(int fd)
 	struct program *program;
 	struct call_ *c;
 	unsigned long i, n, *address;
-	long size, result, argument[6], kept[KEPT], failed = 0;
+	long size, value, result, argument[6], kept[NUMBERS], failed = 0;
 	char *data;
 
 	size = call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
@@ -140,17 +143,19 @@ run(int fd)
 	c = (struct call_ *)(program + 1);
 	address = (unsigned long *)(c + program->calls);
 	data = (char *)(address + program->addresses);
-	for (i = 0; i < KEPT; i++)
+	for (i = 0; i < NUMBERS; i++)
 		kept[i] = -1;
 	for (i = 0; i < program->addresses; i++)
-		*(unsigned long *)(data + address[i]) += (unsigned long)data;
+		*(long *)(data + address[i]) += (long)data - DATA;
 	for (i = 0; i < program->calls; i++, c++) {
-		for (n = 0; n < 6; n++)
-			argument[n] = c->pointers >> n & 1 ? (long)data + c->argument[n] :
-			    c->kept >> n & 1 ? kept[c->argument[n] % KEPT] : c->argument[n];
+		for (n = 0; n < 6; n++) {
+			value = c->argument[n];
+			argument[n] = value >= KEPT + NUMBERS ? value : value >= KEPT ? kept[value - KEPT] :
+			    (long)data + (value - DATA);
+		}
 		result = call(c->number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
 		if (c->keep != 0)
-			kept[c->keep % KEPT] = result < 0 ? -1 : result;	/* never AT_FDCWD, which is -ENETDOWN */
+			kept[c->keep % NUMBERS] = result < 0 ? -1 : result;	/* never AT_FDCWD, which is -ENETDOWN */
 		if (result < 0 && (c->kind == NOTE || (c->kind == MUST && -result == c->expected))) {
 			if (c->kind == NOTE)
 				report(program->report, i, -result);
@@ -186,7 +191,8 @@ start(long *stack)
 		for (const char *p = argv[2]; *p >= '0' && *p <= '9'; p++)
 			fd = fd * 10 + *p - '0';
 		reset_signals();
-		run(fd);
+		if (starts(argv[1], "run2"))	/* a process may outlive an upgrade, and lay calls down otherwise */
+			run(fd);
 		call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 	}
 	if (stack[0] == 2 && starts(argv[1], "sockets")) {

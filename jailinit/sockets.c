@@ -62,8 +62,9 @@ look_at(unsigned int thread, unsigned int *uid, int *raw)
 				*uid = *uid * 10 + *p - '0';
 			found = 0;
 		} else if (starts(line, "\nCapEff:\t")) {	/* 16 digits, the last of which is of capabilities 0 to 3 */
-			i = line[9 + 15 - CAP_NET_RAW / 4];
-			*raw = (i >= 'a' ? i - 'a' + 10 : i - '0') >> CAP_NET_RAW % 4 & 1;
+			p = line + 9 + 15 - CAP_NET_RAW / 4;
+			if (p < text + n)
+				*raw = (*p >= 'a' ? *p - 'a' + 10 : *p - '0') >> CAP_NET_RAW % 4 & 1;
 			break;
 		}
 	}

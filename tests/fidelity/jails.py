@@ -11,6 +11,7 @@ class Jail:
         self.name = name or str(jid)
         self.parent = parent
         self.dying = dying
+        self.up = True
         self.params = {key.replace("__", "."): text for key, text in params.items()}
 
 

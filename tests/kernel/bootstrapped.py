@@ -15,6 +15,8 @@ from tests.kernel.stage import Stage
 
 KEPT = CACHE / "bootstrap"
 SHIMS = "/usr/lib/jailng/shims"
+# What tests have with --include, or nothing: a root of each is kept.
+_INCLUDED: list[list[str]] = [[], ["inetutils-ftp"]]
 _HERE = Path(__file__).parents[2]
 
 
@@ -42,19 +44,22 @@ def bootstrap(stage: Stage | None, *arguments: str, cache: Path = KEPT) -> subpr
     )
 
 
-def make(say: Callable[[str], None]) -> Path:
-    """The root that the tests ask for, as it is kept: made now if it was not before.
+def make(say: Callable[[str], None]) -> list[Path]:
+    """The roots that the tests ask for, as they are kept: made now if they were not before.
 
-    ``say`` is called with a line of progress. Raises JailError where this host's apt has no source for it,
+    ``say`` is called with a line of progress. Raises JailError where this host's apt has no source for them,
     RuntimeError with the end of what the command said.
     """
     suite = recipe.host_suite()
-    packages, sources = recipe.packages([]), recipe.host_sources(suite, suite)
-    kept = KEPT / f"{recipe.Recipe(suite, recipe.architecture(), packages, sources).key}.tar"
-    if not kept.exists():
-        say("jailctl bootstrap, whose root some tests begin with: about a minute")
-        with tempfile.TemporaryDirectory(prefix="jailng-root-") as directory:
-            done = bootstrap(None, f"{directory}/root")
-        if done.returncode:
-            raise RuntimeError(f"jailctl bootstrap failed:\n{done.stderr[-4000:]}")
-    return kept
+    sources = recipe.host_sources(suite, suite)
+    found: list[Path] = []
+    for included in _INCLUDED:
+        wanted = recipe.Recipe(suite, recipe.architecture(), recipe.packages(included), sources)
+        found.append(KEPT / f"{wanted.key}.tar")
+        if not found[-1].exists():
+            say(f"{' '.join(['jailctl bootstrap', *included])}, whose root some tests begin with: about a minute")
+            with tempfile.TemporaryDirectory(prefix="jailng-root-") as directory:
+                done = bootstrap(None, f"{directory}/root", *[word for one in included for word in ("--include", one)])
+            if done.returncode:
+                raise RuntimeError(f"jailctl bootstrap failed:\n{done.stderr[-4000:]}")
+    return found

@@ -22,7 +22,7 @@ from tests.kernel.stage import Stage
 
 # In a normal check one call in so many, others each time; all of them, and all that may happen to each, for a release.
 EVERY = int(os.environ.get("JAILNG_TEST_EVERY") or (1 if os.environ.get("JAILNG_TEST_THOROUGH") else 300))
-_MOMENT = 2.0  # seconds
+_MOMENT = 10.0  # seconds
 # What a call may plausibly fail with; another on other runs, all of them when there is time.
 _NEW = ("ENOMEM", "ENOSYS")
 _FD = ("EMFILE", "ENOMEM")
@@ -167,7 +167,7 @@ class Campaign:
     def note(self, what: object, text: str) -> None:
         self.wrong.append(f"{what}\n    {text.strip()}")
 
-    def nothing_remains(self, what: object, wait: float = 3.0) -> None:
+    def nothing_remains(self, what: object, wait: float = 20.0) -> None:
         """All that there is was there before."""
         found = "; ".join(differences(self.stage, self.before, wait))
         if found:
@@ -244,7 +244,7 @@ class Campaign:
         """The jail is one of these, or is in a moment: what its init has just forked may not have executed yet."""
         until = time.monotonic() + _MOMENT
         while (facts := self.facts(name)) not in wanted and time.monotonic() < until:
-            time.sleep(_MOMENT / 10)
+            time.sleep(0.2)
         if facts not in wanted:
             lines = difflib.unified_diff(wanted[0].splitlines(), facts.splitlines(), n=0, lineterm="")
             self.note(what, "another jail: " + "\n      ".join([line[:200] for line in lines][2:10]))
@@ -432,8 +432,10 @@ _LIMITS = {
     "pids.max", "memory.max", "memory.limit_in_bytes", "cpu.shares", "cpu.weight", "cpu.max", "cpu.cfs_quota_us",
     "devices.list", "cpuset.cpus", "io.weight", "memory.swap.max",
 }  # fmt: skip
-# Namespaces, pids and inodes differ each time.
-_NUMBERS = re.compile(r"(?<=[:\[ ])\d{4,}(?=\]|$)|(?<=jailng-stage-)[\d-]+|\b\d+:\d+\b|/proc/self/fd/\d+", re.M)
+# Namespaces, pids, inodes and the numbers of interfaces differ each time.
+_NUMBERS = re.compile(
+    r"(?<=[:\[ ])\d{4,}(?=\]|$)|(?<=jailng-stage-)[\d-]+|\b\d+:\d+\b|/proc/self/fd/\d+|^\d+(?=: )", re.M
+)
 _FACTS = """cut -d' ' -f4- /proc/self/mountinfo; for p in self 1; do
 grep -E '^(Uid|Gid|Groups|Cap|Seccomp|NoNewPrivs)' /proc/$p/status; done; cat /proc/self/limits /proc/self/cgroup
 cat /proc/self/uid_map /proc/self/gid_map /proc/sys/user/max_user_namespaces

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,9 @@ from tests.kernel.leftovers import differences, snapshot
 from tests.kernel.networks import Namespace, attach
 from tests.kernel.stage import Stage, Unavailable, mount, unmount
 
+_PR_SET_CHILD_SUBREAPER = 36
 _unavailable = pytest.StashKey[str]()
+_last = pytest.StashKey[tuple[str, dict[str, set[str]]]]()  # the last test, and the host before and after it
 
 
 class Command(Protocol):
@@ -48,14 +51,30 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(stage: Stage) -> Iterator[None]:
+def nothing_left_behind(stage: Stage, request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test does, the host is afterwards as it was before: no more on it, and no less."""
     before = snapshot(stage)
+    last, then = request.config.stash.get(_last, ("", before))
+    request.config.stash[_last] = (request.node.nodeid, before)
     yield
     found = differences(stage, before)
     if found:
+        # Else whose it is that is lost could not be told.
+        found += [f"come since {last}: {thing}" for what in before for thing in sorted(before[what] - then[what])]
         stage.clear(keep={int(line.split()[0]) for line in before["process"]})
         pytest.fail("the host is not as it was:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture
+def unreaped() -> Iterator[None]:
+    """Nobody waits for those whose parent has ended, as in a container whose PID 1 takes its time for it."""
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 @pytest.fixture
@@ -130,6 +149,15 @@ def debian_copy(debian: Path, tmp_path: Path) -> Path:
 def small_root(tmp_path: Path) -> Path:
     """A root with busybox in it and nothing else, of the test's own; it costs 20 ms."""
     return roots.small(tmp_path / "small")
+
+
+@pytest.fixture
+def modes(tmp_path: Path) -> Iterator[None]:
+    """The directories above the test's keep their modes: those of tests that come after it lie there, too."""
+    kept = {path: path.stat().st_mode & 0o7777 for path in (tmp_path, *tmp_path.parents) if path != Path("/")}
+    yield
+    for path, mode in kept.items():
+        path.chmod(mode)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,28 @@ AUDIT = Path(report.__file__).parent
 RECIPE = roots.PYTHON
 OTHER_ADDRESS = "203.0.113.77"
 PYTHON = "/usr/bin/python3"
+# Defines ``filled``, a connection and its ends. Whoever drops the last reference to the former waits, for as long as
+# somebody holds these.
+LINGERING = """
+import signal, socket, struct, time
+def filled():
+    listening = socket.create_server(("127.0.0.1", 0))
+    made = socket.create_connection(listening.getsockname())
+    made.setblocking(False)
+    for _ in range(2):  # there is more room for a moment
+        try:
+            while True:
+                made.send(bytes(65536))
+        except BlockingIOError:
+            time.sleep(0.2)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1_000_000))
+    return made, listening, listening.accept()[0]
+def let_go(made):  # which may be the last reference already
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    made.close()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+"""
 
 
 class Report:

@@ -86,15 +86,21 @@ def _output(*argv: str, given: str = "") -> list[str]:
     return [_VOLATILE.sub("", line).strip() for line in done.stdout.splitlines()]
 
 
+def indexed() -> list[str]:
+    """The lines of the index of jails, but for those of jails that are gone, which stay, struck out, for a while."""
+    try:
+        # Of names that are no UTF-8 as well.
+        lines = Path("/run/jailng/index").read_text(errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if not line.startswith("#")]
+
+
 def _registry() -> Iterator[str]:
     top = Path("/run/jailng")
     for path in top.glob("**/*"):
-        if path == top / "index":  # in which jails that are gone stand struck out until it is written anew
-            yield from (
-                f"index: {line}"
-                for line in path.read_text(errors="surrogateescape").splitlines()
-                if not line.startswith("#")
-            )
+        if path == top / "index":
+            yield from (f"index: {line}" for line in indexed())
         elif path.is_file() and path.relative_to(top).parts[0] not in _KEPT and path.stem != "terminals":
             yield str(path)
 

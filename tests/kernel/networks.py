@@ -31,9 +31,20 @@ def run(*argv: str) -> str:
 
 
 def ip(*lines: str) -> None:
-    """ip(8), a line a command."""
+    """ip(8), a line a command; what routes to the IPv6 addresses that it adds is there afterwards."""
     done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    added = {line.split()[2].partition("/")[0] for line in lines if line.startswith("address add") and ":" in line}
+    while added & _without_route():
+        pass
+
+
+def _without_route() -> set[str]:
+    """The IPv6 addresses, of interfaces with a carrier, to which a worker of the kernel's has made no route yet."""
+    interfaces = json.loads(run("ip", "-j", "-6", "address", "show", "up"))
+    able = [found for found in interfaces if {"UP", "LOWER_UP"} <= set(found.get("flags", ()))]
+    there = {a["local"] for found in able for a in found["addr_info"] if "tentative" not in a and "dadfailed" not in a}
+    return there - {route["dst"] for route in json.loads(run("ip", "-j", "-6", "route", "show", "table", "local"))}
 
 
 def family(address: str) -> socket.AddressFamily:
@@ -112,6 +123,11 @@ class Namespace:
         with self.entered():
             return client(address, port)
 
+    def said(self, address: str, port: int = 80) -> str:
+        """All that a server says: one whose end nobody has confirmed would keep a jail's namespace."""
+        with self.connect(address, port) as connection, connection.makefile() as file:
+            return file.read().strip()
+
     def datagrams(self, address: str = "", port: int = 0, version: int = 4) -> Socket:
         with self.entered():
             return datagrams(address, port, version)
@@ -151,10 +167,22 @@ def _connect(machine: Namespace, interface: str, here: tuple[str, ...], there: t
         # (docs/decisions/0003-address-jail.md), and an interface is born like that. Here nobody advertises.
         set_switch(f"ipv6/conf/{interface}/accept_ra", "0")
     ip(f"link set {interface} up")
-    for address in here:
-        # An IPv6 address is led to by a worker of the kernel's, some time after it was added.
+    # An IPv6 address of an interface without a carrier is led to some time after it has one.
+    _until_led_to(here)
+    with machine.entered():
+        _until_led_to(there)
+
+
+def _until_led_to(addresses: tuple[str, ...]) -> None:
+    for address in addresses:
         while not run("ip", "route", "get", address.partition("/")[0]).startswith("local"):
             pass
+
+
+def until_up(interface: str) -> None:
+    """Wait until a worker of the kernel's has noticed its carrier: what is sent before that is dropped."""
+    while json.loads(run("ip", "-j", "link", "show", "dev", interface))[0]["operstate"] != "UP":
+        pass
 
 
 def settle(interface: str) -> None:
@@ -233,7 +261,7 @@ class Departures:
         self.socket = Socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
         self.socket.bind((0, _RTMGRP_LINK))
 
-    def wait(self, *names: str, seconds: float = 5) -> None:
+    def wait(self, *names: str, seconds: float = 60) -> None:
         """Until all of them are."""
         left = {b"\0" + name.encode() + b"\0": name for name in names}
         with self.socket:
@@ -283,8 +311,11 @@ def counter(name: str) -> int:
 
 
 def host_addresses() -> Any:
-    """``ip -j addr`` of the interfaces that are not a jail's."""
-    return [found for found in json.loads(run("ip", "-j", "addr")) if not found["ifname"].startswith("jng")]
+    """``ip -j addr`` of the interfaces that are not a jail's, but for what the kernel says as long as it tries one."""
+    shown = json.loads(run("ip", "-j", "addr"))
+    for address in [address for found in shown for address in found["addr_info"]]:
+        address.pop("tentative", None)
+    return [found for found in shown if not found["ifname"].startswith("jng")]
 
 
 def switch(path: str) -> str:

@@ -103,6 +103,16 @@ def mounts() -> list[Mount]:
     return found
 
 
+def _forget_the_dead() -> None:
+    """Take away the proxies of a network that is gone.
+
+    The kernel keeps those that are of no link when their network ends, and gives them to one that is made where it was.
+    """
+    shown = subprocess.run(["ip", "-4", "neighbour", "show", "proxy"], stdout=subprocess.PIPE, text=True, check=True)
+    for line in shown.stdout.splitlines():
+        subprocess.run(["ip", "neighbour", "del", "proxy", line.split()[0]], check=True)
+
+
 @dataclass(frozen=True)
 class Hierarchy:
     """A mounted cgroup hierarchy, before the stage: where this process was in it, and how to get back there."""
@@ -155,6 +165,9 @@ class Stage:
         Path("/var/log").mkdir(exist_ok=True)
         mount("none", "/var/log", "tmpfs")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        # The kernel gives a new namespace what the machine's own has, which may be a router of containers by now.
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+        _forget_the_dead()
         return stage
 
     def _empty_root(self) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,22 @@ def test_an_event_loop(small_root: Path) -> None:
         return await asyncio.gather(*[one(number) for number in range(10)])
 
     assert asyncio.run(program()) == [f"h{number}" for number in range(10)]
+
+
+def test_a_start_that_is_cancelled_and_another(small_root: Path) -> None:
+    """The second found the first, which nobody had any more."""
+
+    async def program() -> None:
+        for _ in range(5):
+            given_up = asyncio.create_task(jailng.Jail(path=small_root, name="again").astart())
+            await asyncio.sleep(0)
+            given_up.cancel()
+            with suppress(asyncio.CancelledError):
+                await given_up
+            async with jailng.Jail(path=small_root, name="again") as jail:
+                assert jail.alive
+
+    asyncio.run(program())
 
 
 def test_changes(small_root: Path, jail: Command) -> None:
@@ -233,10 +250,11 @@ def test_processes_are_asked_before_they_are_killed(small_root: Path) -> None:
     with jailng.Jail(path=small_root, stop_timeout=0) as jail:
         killed = jail.popen(["sleep", "1000"])
     assert killed.wait() == -signal.SIGKILL
-    jail.start()
-    killed = jail.popen(["sleep", "1000"])
-    jail.remove()
-    assert killed.wait() == -signal.SIGKILL
+    for remove in (jail.remove, lambda: asyncio.run(jail.aremove())):
+        jail.start()
+        killed = jail.popen(["sleep", "1000"])
+        remove()
+        assert killed.wait() == -signal.SIGKILL
 
 
 def test_a_slow_stop_keeps_nobody(small_root: Path) -> None:
@@ -352,7 +370,8 @@ def test_jails_end_though_the_package_was_upgraded(
     checkout: Path, small_root: Path, tmp_path: Path, jls: Command
 ) -> None:
     """What the worker has not loaded need not go with what it has; what cannot be run for that is left out."""
-    shutil.copytree(checkout / "src", tmp_path / "src")
+    # What others compile meanwhile has another name first.
+    shutil.copytree(checkout / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.pyc.*"))
     (tmp_path / "jailinit").symlink_to(checkout / "jailinit")
     start = "jailng.Jail(path={!r}, name={!r}, **{!r}).start(); "
     jails = [start.format(str(small_root), "a", {"exec_poststop": "true"}), start.format(str(small_root), "b", {})]

@@ -90,7 +90,7 @@ def test_a_jail_made_since_stays_in_the_index(jail: Command, small_root: Path, m
     _made(jail, "name=a", "jid=7", f"path={small_root}")
     load, answers = registry.load, [None]
     monkeypatch.setattr(registry, "load", lambda jid: answers.pop() if answers else load(jid))
-    create._make_way(Parameters(), 7, "jail 7 already exists")
+    create._make_way(Parameters(), 7, JailError("jail 7 already exists"))
     assert index.names_of(7) == ["a"]
     assert jail("-r", "a").returncode == 0
 
@@ -130,6 +130,39 @@ def test_a_name_of_a_jail_that_has_ended(jail: Command, jls: Command, small_root
     assert (done.returncode, done.stderr) == (0, "")
     assert jls("jid", "name").stdout == "70 b\n"
     assert jail("-r", "b").returncode == 0
+
+
+def test_a_name_that_is_in_the_index_alone(jail: Command, small_root: Path) -> None:
+    """Who renames a jail enters the new name first, and may be killed then."""
+    _made(jail, "name=a", "jid=70", f"path={small_root}")
+    with index.Index() as rows:
+        rows.add_name(70, "b")
+    assert (registry.find("b"), jail("-r", "b").returncode) == (None, 1)
+    assert registry.find("a") is not None and jail("-r", "a").returncode == 0
+
+
+def test_a_jail_that_was_not_there_yet_when_it_was_looked_at(jail: Command, small_root: Path) -> None:
+    found = _made(jail, "name=a", f"path={small_root}")
+    found.init = ""
+    assert not found.alive() and not undo.recover(found)
+    assert not found.locked and registry.find("a") is not None
+    assert jail("-r", "a").returncode == 0
+
+
+def test_jails_in_the_next_of_that_name_are_not_taken_along(jail: Command, jls: Command, small_root: Path) -> None:
+    """Who cleared away the first was killed when that was out of the index, and before its record was gone."""
+    first = _made(jail, "name=first", "jid=70", f"path={small_root}")
+    _made(jail, "name=a", "jid=71", f"path={small_root}", "children.max=1")
+    _made(jail, "name=a.b", "jid=72", "path=/")
+    _end(first)
+    with index.Index() as rows:
+        rows.drop(70)
+    assert first.lock()
+    first.append(["param name=a"])
+    first.unlock()
+    assert undo.recover(first)
+    assert (jls("jid", "name").stdout, registry.load(70)) == ("71 a\n72 a.b\n", None)
+    assert jail("-r", "a").returncode == 0
 
 
 def test_a_jail_that_is_renamed_while_it_is_waited_for(jail: Command, jls: Command, small_root: Path) -> None:

@@ -118,6 +118,20 @@ def test_units_of_systemd(five: Machine) -> None:
     ]
 
 
+def test_what_a_jail_says_is_no_emergency(five: Machine) -> None:
+    """By what a line begins with, journald would take it for one, and show it on every terminal (ForwardToWall)."""
+    if (five.top / "etc/inittab").exists():
+        pytest.skip("this machine has none")
+    with open(five.top / "etc/jail.conf", "a") as file:
+        file.write("loud { path = /jail/db; exec.start = 'echo \"<0>help\"; false'; }\n")
+    five.boot()
+    assert five.run("systemctl", "start", "jail@loud").returncode == 1
+    five.must("journalctl", "--sync")
+    told = five.must("journalctl", "-o", "cat", "-u", "jail@loud.service", "-u", "jail.service")
+    assert told.count("<0>help\n") == 2
+    assert five.must("journalctl", "-q", "-p", "emerg", "-o", "cat") == ""
+
+
 def test_a_start_right_after_a_stop(five: Machine) -> None:
     """systemd follows what was stopped by hand: its own stop came upon jails that were just being started."""
     five.boot()
@@ -151,3 +165,25 @@ def test_a_line_in_rc_local(machine: Machine) -> None:
     machine.shut_down()
     log = (machine.top / "jail/db/log/order").read_text().splitlines()
     assert log == ["cell.example.org: started", "cell.example.org: service ends"]
+
+
+def test_networkd_leaves_the_interfaces_of_jails_alone(machine: Machine) -> None:
+    """Also where a file of the administrator's is for every Ethernet interface."""
+    if (machine.top / "etc/inittab").exists():
+        pytest.skip("this machine has none")
+    (machine.top / "etc/systemd/network/10-all.network").write_text(
+        "[Match]\nType=ether\n[Network]\nAddress=198.51.100.1/24\n"
+    )
+    machine.boot()
+    machine.must("mount", "-o", "remount,bind,ro", "/sys")  # networkd would wait for udev, which is not there
+    machine.must("ip", "link", "add", "ep0", "type", "veth", "peer", "name", "ep1")
+    for name in ("ep0", "ep1"):
+        machine.must("ip", "link", "set", name, "up")
+    machine.must("jail", "-c", "name=cell", "path=/jail/db", "ip4.addr=ep0|192.0.2.10", "persist")
+    machine.must("systemctl", "start", "systemd-networkd")
+    machine.must("/usr/lib/systemd/systemd-networkd-wait-online", "--timeout=30", "-i", "ep0")
+    host, jail = (machine.must("ip", "-brief", "address", "show", "dev", name) for name in ("ep0", "jng1"))
+    assert "198.51.100.1/24" in host and "198.51.100.1/24" not in jail
+    assert "dev jng1" in machine.must("ip", "route", "get", "192.0.2.10")
+    machine.must("jail", "-r", "cell")
+    machine.shut_down()

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,37 +102,44 @@ rm {here}/at/$1
 """
 
 
-def test_commands_run_side_by_side_up_to_the_limit(configured: Configured, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["exec.poststart", "exec.start"])
+def test_commands_run_side_by_side_up_to_the_limit(
+    configured: Configured, tmp_path: Path, small_root: Path, which: str
+) -> None:
     """How many are at it together is counted by the commands themselves, so no clock has to be trusted."""
-    (tmp_path / "at").mkdir()
-    (tmp_path / "step").write_text(_STEP.format(here=tmp_path))
+    inside = which == "exec.start"
+    place, here = (small_root / "srv", "/srv") if inside else (tmp_path / "place", f"{tmp_path}/place")
+    (place / "at").mkdir(parents=True)
+    (place / "step").write_text(_STEP.format(here=here))
 
     def most(count: int, *limit: str) -> int:
-        shutil.rmtree(tmp_path / "begun", ignore_errors=True)
-        (tmp_path / "begun").mkdir()
-        (tmp_path / "seen").write_text("")
+        shutil.rmtree(place / "begun", ignore_errors=True)
+        (place / "begun").mkdir()
+        (place / "seen").write_text("")
         jails = " ".join(f"j{number} {{ }}" for number in range(6))
-        text = f'exec.poststart = "/bin/sh {tmp_path}/step $name {count}"; {jails}'
+        text = f'{which} = "/bin/sh {here}/step $name {count}"; {jails}'
         _lines(configured(text, *limit, "-qc"))
         _lines(configured(text, "-qr", "*"))
-        return max(int(line) for line in (tmp_path / "seen").read_text().split())
+        return max(int(line) for line in (place / "seen").read_text().split())
 
     assert (most(1, "-p", "1"), most(3, "-p", "3"), most(6)) == (1, 3, 6)
 
 
-def test_commands_inside_run_side_by_side(configured: Configured) -> None:
-    text = 'exec.start = "/bin/sleep 0.6"; ' + " ".join(f"j{number} {{ }}" for number in range(8))
+def test_with_a_limit_of_one_a_jail_is_done_after_the_other(configured: Configured) -> None:
+    """Whose command has ended goes on, and who has to wait is not created either (next_command in command.c)."""
+    steps = ("prestart", "created", "start", "poststart", "prestop", "stop", "poststop")
+    text = " ".join(f'exec.{step} = "echo {step} $name";' for step in steps) + " a { } b { } c { }"
+    started = "prestart {0}; {0}: created; created {0}; start {0}; poststart {0}"
+    assert _lines(configured(text, "-p", "1", "-c")) == "; ".join(started.format(name) for name in "abc").split("; ")
+    stopped = "prestop {0}; stop {0}; {0}: removed; poststop {0}"
+    lines = _lines(configured(text, "-p", "1", "-r", "*"))
+    assert lines == "; ".join(stopped.format(name) for name in "cba").split("; ")
 
-    def took(limit: str) -> float:
-        began = time.monotonic()
-        _lines(configured(text, "-qc", "-p", limit))
-        took = time.monotonic() - began
-        _lines(configured(text, "-qr", "*"))
-        return took
 
-    together, alone = took("8"), took("1")
-    assert alone > 8 * 0.6
-    assert alone - together > 8 * 0.6 / 2  # what the jails themselves take is in both
+def test_with_a_limit_of_one_the_next_jail_is_not_created_before_a_command_has_ended(configured: Configured) -> None:
+    text = 'exec.poststart = "sleep 0.2; echo $name"; a { } b { } c { }'
+    assert _lines(configured(text, "-p", "1", "-c")) == ["a: created", "a", "b: created", "b", "c: created", "c"]
+    _lines(configured(text, "-qr", "*"))
 
 
 def test_restart(configured: Configured, jls: Command) -> None:
@@ -370,6 +376,27 @@ def test_the_plan_of_what_is_left_of_a_jail(configured: Configured) -> None:
     text = "a { exec.prestop = one; exec.stop = two; exec.poststop = three; exec.release = four; }"
     for options in ("-C", "-rC"):
         assert _lines(configured(text, "--plan", options, "a")) == ["a: exec.poststop: three", "a: exec.release: four"]
+
+
+def test_the_plan_of_a_removal_is_in_the_order_of_one(configured: Configured, jail: Command) -> None:
+    text = """a {
+        mount = "tmpfs $path/tmp tmpfs rw";
+        exec.prestop = "true 1"; exec.stop = "true 2"; exec.poststop = "true 3"; exec.release = "true 4";
+    }"""
+    _lines(configured(text, "-qc"))
+
+    def planned(*words: str) -> list[str]:
+        found = [line.removeprefix("a: ").split(" ") for line in _lines(configured(text, "--plan", *words))]
+        return [" ".join(words[:3] if words[0].startswith("exec") else words[:2]) for words in found]
+
+    after = ["exec.poststop: true 3", "undo: mount", "exec.release: true 4"]
+    assert planned("-r", "a") == ["exec.prestop: true 1", "exec.stop: true 2", "undo: cgroup", *after]
+    # -R runs no command, and leaves what is mounted to -C.
+    assert planned("-R", "a") == ["undo: cgroup"]
+    assert planned("-R", "*") == ["undo: cgroup"]
+    assert _lines(configured(text, "-qR", "a")) == []
+    assert planned("-C", "a") == after
+    assert _lines(configured(text, "-qC", "a")) == []
 
 
 def test_a_plan_is_only_told(configured: Configured, jls: Command, tmp_path: Path) -> None:

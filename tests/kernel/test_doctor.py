@@ -286,6 +286,25 @@ def test_a_network_that_went_with_the_interface(jail: Command, small_root: Path,
         assert jail("-r", "first").returncode == 0
 
 
+def test_an_address_that_the_host_gets_behind_a_jail_s(jail: Command, small_root: Path, doctor: Doctor) -> None:
+    """As by DHCP: the old one goes, with which the alias of a jail in its network becomes the first of that."""
+    with attach("ep5", ("203.0.113.1/24",), ("203.0.113.2/24", "2001:db8:5::2/64")) as other:
+        set_switch("ipv4/conf/ep5/promote_secondaries", "1")  # as systemd has it
+        words = ("interface=ep5", "ip4.addr=203.0.113.10/24", "persist")
+        assert jail("-c", "name=first", f"path={small_root}", *words).returncode == 0
+        assert doctor.findings("addresses", 0) == []
+        ip("address del 203.0.113.1/24 dev ep5", "address add 203.0.113.3/24 dev ep5")
+        assert not reaches(other, "203.0.113.3", 80)
+        for found in doctor.findings("addresses"):
+            doctor.mend(found)
+        assert doctor.findings("addresses", 0) == []
+        other.run("ip", "neighbour", "flush", "all")  # it is still asking, once a second, who has that
+        assert reaches(other, "203.0.113.3", 80)
+        assert reaches(None, "203.0.113.2", 80)
+        assert reaches(other, "203.0.113.10", 80)
+        assert jail("-r", "first").returncode == 0
+
+
 def test_a_network_that_the_host_has_come_to_be_in(
     lan: Namespace, jail: Command, small_root: Path, doctor: Doctor
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 
 import jailng
 from jailng.api import connection
+from jailng.core import registry, ruleset
+from jailng.params.model import Parameters
 from tests.kernel import faults, ruled
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
@@ -396,6 +399,31 @@ def test_a_jail_in_a_jail_is_bound_by_both(lan: Namespace, world: Namespace, cel
         listener.close()
 
 
+def _converse(name: str, listener: Socket, address: str, port: int) -> bool:
+    """Whether what a jail sends from its port 7777 arrives; it is answered."""
+    with inside(name) as there, there.datagrams(JAIL, 7777) as asks:
+        asks.sendto(b"ask", (address, port))
+        arrived = bool(select.select([listener], [], [], 0.4)[0])
+        if arrived:
+            listener.sendto(b"tell", listener.recvfrom(10)[1])
+            assert asks.recv(10) == b"tell"
+    return arrived
+
+
+def test_what_others_have_begun_from_its_address_is_not_its_own(lan: Namespace, cell: Cell) -> None:
+    """Conntrack remembers connections of whoever had the address before; who has it now is judged by his own rules."""
+    with lan.datagrams(PEER, 9) as there, datagrams(HOST, 53) as here:
+        cell()
+        assert _converse("cell", there, PEER, 9)
+        cell.remove()
+        cell("pass udp to host port 53")
+        assert not _converse("cell", there, PEER, 9)
+        assert _converse("cell", here, HOST, 53)
+        cell.remove()
+        cell()
+        assert not _converse("cell", here, HOST, 53)
+
+
 def test_the_host_can_speak_to_it(lan: Namespace, cell: Cell) -> None:
     cell("none")
     with inside("cell") as there:
@@ -553,3 +581,21 @@ def test_a_kernel_that_refuses_half_way(
             wrong.append(f"{step}: {run('nft', 'list', 'tables')}")
             jail("-R", "*")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("rule", ["pass tcp to any port 80", "pass udp to any port 53"])
+def test_rules_asked_for_after_a_change_that_was_killed(lan: Namespace, cell: Cell, rule: str) -> None:
+    """The kernel has the new ones, and the record the old ones: whichever are asked for are carried out."""
+    cell("pass tcp to any port 80")
+    record = registry.find("cell")
+    assert record is not None and record.lock()
+    params = Parameters.from_texts(record.params)
+    params.add("ng.egress", "pass udp to any port 53", append=False)
+    ruleset.change(record, params)
+    record.unlock()
+    assert "udp dport 53" in run("nft", "list", "table", "inet", "jailng_egress")
+    cell.change(rule)
+    shown = run("nft", "list", "table", "inet", "jailng_egress")
+    assert [port for port in ("tcp dport 80", "udp dport 53") if port in shown] == [
+        rule.replace("to any port", "dport")[5:]
+    ]

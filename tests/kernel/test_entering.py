@@ -179,7 +179,7 @@ def _stopped(attacked: Jail, how: signal.Signals, count: int) -> list[str]:
     entries: list[subprocess.Popen[str]] = []
     late: set[int] = set()
     seen: set[int] = set()
-    for number in range(100):  # root inside is not always in time
+    for number in range(250):  # root inside is not always in time
         if len(entries) - len(late) == count:
             break
         entry = attacked.enter("/bin/echo", "in", user="root" if number % 2 else "")

@@ -12,7 +12,7 @@ import pytest
 
 from jailng.core import outfit, registry, undo
 from jailng.errors import JailError
-from jailng.linux import cgroup, cgroupend, controller, ns
+from jailng.linux import bpfattached, cgroup, cgroupend, controller, ns
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.networks import Namespace, ip, run
 
@@ -175,3 +175,36 @@ def test_no_lock_can_be_had(checkout: Path, jail: Command, small_root: Path) -> 
             assert (said, done.returncode) == ((refused, 1) if number <= wants else ("", 0)), (words, number)
             jail("-r", "*")
     assert not registry.jids()
+
+
+@pytest.mark.parametrize("when", ["4", "7"])
+def test_sockets_that_are_taken_away_by_half(checkout: Path, jail: Command, small_root: Path, when: str) -> None:
+    """What was taken is given back: jls(8) says that the jail has it, and to ask for that again changes nothing."""
+    assert jail("-c", "name=one", "jid=71", f"path={small_root}", "persist", "ip4=inherit").returncode == 0
+    done = _failing("bpf", "ENOMEM", f"{checkout}/bin/jail", "-m", "name=one", "ng.sockets=none", when=when)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"jail: ng.sockets: a program on the jail's cgroup: {os.strerror(errno.ENOMEM)}\n",
+    )
+    members = cgroup.open_directory("jailng/71/members")
+    try:
+        for hook in (bpfattached.CGROUP_INET_SOCK_CREATE, bpfattached.CGROUP_UNIX_CONNECT):
+            assert bpfattached.ours(members, hook) == []
+    finally:
+        os.close(members)
+    assert jail("-r", "one").returncode == 0
+
+
+def test_system_v_ipc_that_is_taken_away_by_half(
+    checkout: Path, jail: Command, jexec: Command, small_root: Path
+) -> None:
+    words = [f"sysv{kind}=new" for kind in ("msg", "sem", "shm")]
+    assert jail("-c", "name=one", f"path={small_root}", "persist", *words).returncode == 0
+    read = ("one", "/bin/busybox", "cat", "/proc/sys/kernel/msgmni", "/proc/sys/kernel/shmmni", "/proc/sys/kernel/sem")
+    before = jexec(*read).stdout
+    changes = [word.replace("new", "disable") for word in words]
+    path = "/proc/sys/kernel/msgmni"
+    done = _failing("write", "ENOMEM", f"{checkout}/bin/jail", "-m", "name=one", *changes, when="1", path=path)
+    assert done.returncode == 1
+    assert jexec(*read).stdout == before
+    assert jail("-r", "one").returncode == 0

@@ -116,9 +116,12 @@ def test_what_is_mounted_to_be_written_to(jail: Command, tree: Path, etc: Path, 
     assert not (tree.parent / "mark").exists()
 
 
-def test_the_tree_of_a_configured_jail(jail: Command, tree: Path, etc: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["jail.conf", "jail.z.conf", "jail.conf.d/z.conf"])
+def test_the_tree_of_a_configured_jail(jail: Command, tree: Path, etc: Path, tmp_path: Path, file: str) -> None:
+    """Also of one that service(8) alone knows, by a file of its own."""
     (tmp_path / "other").mkdir()
-    (etc / "jail.conf").write_text(f'z {{ path = "{tree}"; }}')
+    (etc / file).parent.mkdir(exist_ok=True)
+    (etc / file).write_text(f'z {{ path = "{tree}"; }}')
     made = jail("-c", "name=x", "persist", f"path={tmp_path}/other", f"exec.prestart={tree}/bin/x")
     assert made.returncode == 1 and "in the tree of jail z" in made.stderr, made
 

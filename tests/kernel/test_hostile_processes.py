@@ -63,3 +63,68 @@ def test_memory_that_is_called_a_command_line(checkout: Path) -> None:
         done = subprocess.run(read, capture_output=True, text=True, timeout=60)
         liar.kill()
     assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")
+
+
+# In a PID namespace of its own, with its own /proc.
+_APART = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-IS", "-c"]
+# When the first of two is waited for, the second ends and another gets its number.
+_NUMBERED = """
+import os, select, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from jailng.ctl import roots
+marked = [subprocess.Popen(["sleep", "1000"], env={**os.environ, "JAILNG_BOOTSTRAP": "/r.partial"}) for _ in "12"]
+other = []
+def between(wait):
+    def waited(*args):
+        if not other:
+            marked[1].kill()
+            marked[1].wait()
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                file.write(str(marked[1].pid - 1))
+            other.append(subprocess.Popen(["sleep", "1000"]))
+        for one in marked:
+            one.poll()
+        return wait(*args)
+    return waited
+select.select, poll = between(select.select), select.poll
+select.poll = between(poll)
+roots._kill("/r.partial")
+marked[0].wait()
+print(other[0].pid == marked[1].pid, other[0].poll())
+"""
+
+
+def test_number_of_another_by_then(checkout: Path) -> None:
+    """One that bears what a bootstrap(8) that was killed has started, and ends while another is waited for."""
+    done = subprocess.run([*_APART, _NUMBERED, str(checkout / "src")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True None\n", "")
+
+
+_ENDED = """
+import os, subprocess, sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from jailng.core import attach
+from jailng.linux import processid
+init = subprocess.Popen(["sleep", "1000"])
+record = SimpleNamespace(init=processid.of(init.pid), init_pid=init.pid)
+print(os.path.samestat(os.fstat(attach.open_tree_of(record)), os.stat("/")))
+init.kill()
+init.wait()
+with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+    file.write(str(init.pid - 1))
+other = subprocess.Popen(["sleep", "1000"])
+print(other.pid == init.pid)
+for opening in (lambda: attach.open_tree_of(record), lambda: processid.open_namespace(record.init, "net")):
+    try:
+        opening()
+        print("opened")
+    except FileNotFoundError:
+        print("not there")
+"""
+
+
+def test_root_and_namespaces_of_a_jail_that_has_ended(checkout: Path) -> None:
+    """They are not those of whoever has the number of its PID 1 by now."""
+    done = subprocess.run([*_APART, _ENDED, str(checkout / "src")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\nnot there\nnot there\n", "")

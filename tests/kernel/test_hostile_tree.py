@@ -17,6 +17,7 @@ import pytest
 from tests.kernel.conftest import Command
 from tests.kernel.stage import Stage, mount, unmount
 
+pytestmark = pytest.mark.usefixtures("modes")
 _libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _EXCHANGE = -100, 2
 
@@ -113,6 +114,24 @@ def test_doctor_names_roots_that_are_reached(
     assert "a: other" not in told.stdout and "install -d -m 700 /jail && mv /mnt/there /jail/" in told.stdout
 
 
+def test_doctor_knows_the_jails_that_have_a_file_of_their_own(jailctl: Command, etc: Path, elsewhere: Path) -> None:
+    """service(8) starts them by that, whether /etc/jail.conf includes it or not."""
+    (etc / "jail.conf.d").mkdir(exist_ok=True)
+    files = [etc / "jail.a.conf", etc / "jail.conf.d/b.conf", etc / "jail.conf.d/c.conf"]
+    for file in files[:2]:
+        (elsewhere / file.name).mkdir()
+        file.write_text(f'{file.name.split(".")[-2]} {{ path = "{elsewhere}/{file.name}"; }}')
+    os.mkfifo(files[2])
+    for including in ("", '.include "jail.conf.d/b.conf";'):
+        (etc / "jail.conf").write_text(including)
+        told = jailctl("doctor", "roots")
+        assert told.returncode == 1
+        assert f"a: other users of this host can reach {elsewhere}/jail.a.conf: " in told.stdout
+        assert told.stdout.count(f"b: other users of this host can reach {elsewhere}/b.conf: ") == 1
+        assert f"the roots of {files[2]} are not known: " in told.stdout
+        assert f"jail -f {files[2]} -e , " in told.stdout
+
+
 def _open_up(directory: Path) -> None:
     """Let everybody reach a directory of the test's; those above it stay shut when the test is over."""
     for path in (directory, *directory.parents):
@@ -120,15 +139,6 @@ def _open_up(directory: Path) -> None:
             break
         if path.stat().st_uid == 0 and not path.stat().st_mode & 1:
             path.chmod(0o711)
-
-
-@pytest.fixture(autouse=True)
-def modes(tmp_path: Path) -> Iterator[None]:
-    """The directories above the test's keep their modes."""
-    kept = {path: path.stat().st_mode & 0o7777 for path in (tmp_path, *tmp_path.parents) if path != Path("/")}
-    yield
-    for path, mode in kept.items():
-        path.chmod(mode)
 
 
 @pytest.mark.parametrize("name", ["dev", "proc"])

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import ENVIRONMENT, Command
-from tests.kernel.stage import mount, unmount
+from tests.kernel.stage import MS_BIND, mount, unmount
 
 
 @pytest.fixture
@@ -195,7 +195,12 @@ def test_times_are_kept_to_the_nanosecond(jailctl: Command, small_root: Path, pl
 def test_attributes_are_kept(jailctl: Command, small_root: Path, place: Path) -> None:
     entries = ((1, 6, -1), (2, 4, 5), (4, 0, -1), (16, 4, -1), (32, 0, -1))  # user, user 5, group, mask, other
     access = b"\2\0\0\0" + b"".join([struct.pack("<HHi", *entry) for entry in entries])
-    kept = {"user.a=b%3D%": b"\0\xff=\n", "user.none": b"", "system.posix_acl_access": access}
+    kept = {
+        "user.a=b%3D%": b"\0\xff=\n",
+        "user.none": b"",
+        "user.\udcff\n\u202e": b"not UTF-8",
+        "system.posix_acl_access": access,
+    }
     (small_root / "f").touch()
     for name, value in kept.items():
         os.setxattr(small_root / "f", name, value)
@@ -205,6 +210,30 @@ def test_attributes_are_kept(jailctl: Command, small_root: Path, place: Path) ->
     there = place / "root/f"
     assert {name: os.getxattr(there, name) for name in os.listxattr(there)} == kept
     assert stat.S_IMODE(there.stat().st_mode) == 0o640
+
+
+def test_what_is_mounted_is_left_out(jailctl: Command, jail: Command, small_root: Path, place: Path) -> None:
+    """Also what is of the file system that the root is on."""
+    (place / "data").mkdir()
+    for file in (place / "data/f", place / "file"):
+        file.write_text("the host's")
+    (small_root / "srv").mkdir()
+    (small_root / "file").touch()
+    mount(str(place / "file"), small_root / "file", flags=MS_BIND)
+    try:
+        line = f"mount={place}/data {small_root}/srv nullfs ro 0 0"
+        done = jail("-c", "name=cell", f"path={small_root}", "persist", line)
+        assert (done.returncode, done.stderr) == (0, "")
+        for source in ("cell", str(small_root)):
+            done = jailctl("export", "-o", f"{place}/a.tar", source)
+            assert done.returncode == 0, done.stderr
+            with tarfile.open(place / "a.tar") as found:
+                names = found.getnames()
+                assert ("./srv" in names, "./srv/f" in names) == (True, False)
+                assert found.getmember("./file").size == 0
+        assert jail("-r", "cell").returncode == 0
+    finally:
+        unmount(small_root / "file")
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1.²", "-", "9" * 40, "1.-5", ""])
@@ -222,6 +251,15 @@ def test_no_room_for_what_is_exported(small_root: Path, checkout: Path) -> None:
         argv = [str(checkout / "bin/jailctl"), "export", str(small_root)]
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (1, "jailctl: export: No space left on device\n")
+
+
+def test_no_more_memory_than_the_caller_may_have(small_root: Path, checkout: Path, place: Path) -> None:
+    """Where root may not raise a limit, as in many a container."""
+    bounded = ("setpriv", "--bounding-set=-sys_resource", "sh", "-c", 'ulimit -v 500000; exec "$@"', "sh")
+    jailctl = str(checkout / "bin/jailctl")
+    for words in (("export", "-o", f"{place}/a.tar", str(small_root)), ("import", f"{place}/a.tar", f"{place}/root")):
+        done = subprocess.run([*bounded, jailctl, *words], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_limits(jailctl: Command, place: Path) -> None:
@@ -339,6 +377,34 @@ def test_an_end_in_the_middle(jailctl: Command, place: Path, number: signal.Sign
     assert (place / "root.partial").exists() is (number == signal.SIGKILL)
     assert jailctl("import", str(path), f"{place}/root").returncode == 0
     assert sorted(entry.name for entry in place.iterdir()) == ["a.tar", "root"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_of_an_export(small_root: Path, jailctl: Command, place: Path, number: signal.Signals) -> None:
+    """A backup that is given up leaves nothing."""
+    with open(small_root / "big", "wb") as file:
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    command = [str(jailctl("-h").args[0]), "export", "-o", f"{place}/a.tar", str(small_root)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, env=ENVIRONMENT) as making:
+        while not any(entry.stat().st_size for entry in place.glob("a.tar*")):
+            assert making.poll() is None
+        making.send_signal(number)
+    assert making.returncode == 128 + number
+    assert not list(place.glob("a.tar*"))
+
+
+def test_a_signal_that_the_caller_ignores(jailctl: Command, place: Path) -> None:
+    """nohup(1)."""
+    path = archive(place / "a.tar", member("f", content=b"x"))
+    words = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", str(jailctl("-h").args[0]), "import", "-", f"{place}/root"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=ENVIRONMENT) as making:
+        assert making.stdin is not None
+        while not (place / "root.partial").exists():
+            assert making.poll() is None
+        making.send_signal(signal.SIGHUP)
+        making.communicate(path.read_bytes(), timeout=20)
+    assert making.returncode == 0 and (place / "root/f").exists()
 
 
 def test_what_is_too_deep_is_taken_away(jailctl: Command, place: Path) -> None:

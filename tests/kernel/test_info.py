@@ -17,6 +17,7 @@ def test_dead_or_alive(jail: Command, jailctl: Command, jexec: Command, small_ro
     done = jail("-c", "name=cell", "jid=77", f"path={small_root}", "persist", "host.hostname=c.example", limits)
     assert done.returncode == 0, done.stderr
     strange = "sh -c 'sleep 600; true' \"$(printf 'x\\033[31m')\" >/dev/null 2>&1 </dev/null &"
+    strange += "\nuntil pidof sleep; do :; done"
     assert jexec("cell", "/bin/busybox", "sh", "-c", strange).returncode == 0
     done = jailctl("info", "cell", "--json")
     assert (done.returncode, done.stderr) == (0, "")

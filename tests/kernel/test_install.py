@@ -22,7 +22,7 @@ def _make(checkout: Path, target: str) -> None:
 def _files() -> set[str]:
     return {path for top in ("/usr", "/var/cache/jailng") for path, _, _ in os.walk(top)} | {
         os.path.join(path, name)
-        for top in ("/usr/sbin", "/usr/lib/jailng", "/usr/lib/python3", "/usr/share")
+        for top in ("/usr/bin", "/usr/sbin", "/usr/lib/jailng", "/usr/lib/python3", "/usr/share")
         for path, _, names in os.walk(top)
         for name in names
     }
@@ -30,15 +30,17 @@ def _files() -> set[str]:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[None]:
-    """A /usr and a /var/cache to install into, that are the host's own to look at and nobody's afterwards."""
+    """A /usr to install into that is the host's own to look at, and nobody's afterwards; and an empty /var/cache.
+
+    In the host's others write, who have jails meanwhile.
+    """
     layers = tmp_path / "layers"
     layers.mkdir()
     mount("none", layers, "tmpfs")
-    for number, target in enumerate(("/usr", "/var/cache")):
-        upper, work = layers / f"upper{number}", layers / f"work{number}"
-        upper.mkdir()
-        work.mkdir()
-        mount("none", target, "overlay", 0, f"lowerdir={target},upperdir={upper},workdir={work}")
+    for name in ("upper", "work"):
+        (layers / name).mkdir()
+    mount("none", "/usr", "overlay", 0, f"lowerdir=/usr,upperdir={layers}/upper,workdir={layers}/work")
+    mount("none", "/var/cache", "tmpfs")
     yield
     for target in ("/var/cache", "/usr", str(layers)):
         unmount(target)
@@ -56,6 +58,9 @@ def test_what_is_installed_works_and_goes_away(checkout: Path, system: None, sma
         text=True,
     )
     assert (told.returncode, told.stdout, told.stderr) == (0, "cell\n", "")
+    # Where FreeBSD has it, and Sylve and others call it.
+    rules = subprocess.run(["/usr/bin/rctl"], capture_output=True, text=True)
+    assert (rules.returncode, rules.stdout, rules.stderr) == (0, "", "")
     _make(checkout, "uninstall")
     assert _files() == before
 

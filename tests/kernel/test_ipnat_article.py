@@ -146,12 +146,12 @@ def test_ftp_from_bubble(mode: str, root: Path, bubble: Namespace, translated: P
         "rdr ep0 10.0.0.75/32 port 21 -> 192.168.10.2 port 21 tcp",
     ]
     listed = sessions(ipnat)
-    assert [line for line in listed if re.fullmatch(rf"RDR {_CELL} 21 <- -> {_OGOUN} 21 \[{_BUBBLE} \d+\] tcp", line)]
+    assert [line for line in listed if re.fullmatch(rf"RDR {_CELL} 21 <- -> {_OGOUN} 21 \[{_BUBBLE} \d+\]", line)]
     data = "MAP" if mode == "active" else "RDR"
     assert [
         line
         for line in listed
-        if re.fullmatch(rf"{data} {_CELL} (?!21 )\d+ <- -> {_OGOUN} \d+ \[{_BUBBLE} \d+\] tcp", line)
+        if re.fullmatch(rf"{data} {_CELL} (?!21 )\d+ <- -> {_OGOUN} \d+ \[{_BUBBLE} \d+\]", line)
     ], listed
 
 
@@ -173,8 +173,8 @@ def ftpd(root: Path, bubble: Namespace) -> Iterator[None]:
 def test_ftp_from_the_jail(mode: str, cell: str, root: Path, jexec: Command, ipnat: Command) -> None:
     done = jexec(cell, *_ftp_words(_BUBBLE, mode), stdin=_SCRIPT)
     _check_ftp(root, done.stdout + done.stderr, "220 ")
-    (line,) = [line for line in sessions(ipnat) if line.endswith(f"[{_BUBBLE} 21] tcp")]
-    assert re.fullmatch(rf"MAP {_CELL} \d+ <- -> {_OGOUN} [1-6]\d{{4}} \[{_BUBBLE} 21\] tcp", line)
+    (line,) = [line for line in sessions(ipnat) if line.endswith(f"[{_BUBBLE} 21]")]
+    assert re.fullmatch(rf"MAP {_CELL} \d+ <- -> {_OGOUN} [1-6]\d{{4}} \[{_BUBBLE} 21\]", line)
 
 
 def test_ssh_and_web(root: Path, bubble: Namespace, translated: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_rules_are_added_behind_others(rules: Load, ipnat: Command) -> None:
         ("-CFf", "map ep0 0/0 -> 0/32 gre age 30", "<stdin>:1: age: Linux sets"),
         ("-CFf", "map 'a\"b' 0/0 -> 0/32", '<stdin>:1: a"b: not the name of an interface'),
         ("-CFf", "map 'a{' 0/0 -> 0/32", "<stdin>:1: a{: not the name of an interface"),
-        ("-CFf", "rdr ep0 0/0 port 80 -> 127.0.0.1 port 3128 tcp", "<stdin>:1: 127.0.0.1: Linux leads nothing"),
+        ("-CFf", "rdr ep0 inet6 any port 80 -> ::1 port 3128 tcp", "<stdin>:1: ::1: Linux leads nothing"),
     ],
 )
 def test_what_is_refused_changes_nothing(options: str, text: str, said: str, rules: Load, ipnat: Command) -> None:

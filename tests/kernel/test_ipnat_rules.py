@@ -38,8 +38,9 @@ def listed(ipnat: Command) -> list[str]:
 
 
 def loaded(ipnat: Command, lines: list[str]) -> None:
-    done = ipnat("-C", "-f", "-", stdin="\n".join(lines) + "\n")
-    assert (done.stderr, done.returncode) == ("", 0), lines
+    done = ipnat("-C", "-f", "-", stdin="\n".join(lines) + "\n", timeout=300)
+    said = [line for line in done.stderr.splitlines() if ": Linux leads nothing there unless " not in line]
+    assert (said, done.returncode) == ([], 0), lines
 
 
 def test_freebsds_examples_all_at_once(ipnat: Command) -> None:

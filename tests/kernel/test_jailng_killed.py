@@ -15,6 +15,7 @@ from jailng.linux import cgroup
 from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE, Step
+from tests.kernel.leftovers import indexed
 from tests.kernel.networks import Namespace, ip
 
 ADDRESS = "198.51.100.7"
@@ -78,7 +79,7 @@ def test_create_and_destroy(trial: Trial) -> None:
             trial.run(step, "destroy", "test")
         assert not trial.listed(step)
     trial.jailctl("destroy", "test")
-    assert not [line for line in Path("/run/jailng/index").read_text().splitlines() if not line.startswith("#")]
+    assert not indexed()
 
 
 def test_signal_and_join(trial: Trial, small_root: Path) -> None:

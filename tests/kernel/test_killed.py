@@ -15,6 +15,7 @@ from jailng.linux import cgroup, controller, processid
 from tests.kernel import faults
 from tests.kernel.conftest import Command, _command
 from tests.kernel.faults import STRIDE, Step
+from tests.kernel.leftovers import indexed
 from tests.kernel.networks import Namespace, inside, ip, run
 from tests.kernel.stage import Stage, mounts, own_logs, unmount
 from tests.kernel.test_vnet import look
@@ -32,9 +33,7 @@ def remains(stage: Stage) -> Found:
 
     def look() -> str:
         found = [str(path) for path in Path("/run/jailng/jails").glob("*")]
-        index = Path("/run/jailng/index")
-        if index.exists():
-            found += [f"index: {line}" for line in index.read_text().splitlines() if not line.startswith("#")]
+        found += [f"index: {line}" for line in indexed()]
         for hierarchy in stage.hierarchies:
             found += [str(path) for path in Path(hierarchy.mounted.target, "jailng").glob("*") if path.is_dir()]
         return "; ".join(found)

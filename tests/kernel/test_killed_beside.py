@@ -34,12 +34,13 @@ def _words(root: Path, *more: str) -> tuple[str, ...]:
 
 
 def _looked_after(trial: Trial, step: Step, *kinds: str) -> None:
-    """Whoever has been asked for is there, from the next entry on, or the one after.
+    """Whoever has been asked for is there, from the next entry on, or one after it.
 
-    What the killed command was starting may hold the jail's lock for a moment still, for which no entry waits.
+    What the killed command was starting may hold the jail's lock for a moment still, for which no entry waits; it loads
+    much, and on a slow machine that moment is several entries long.
     """
     missing = list(kinds)
-    for _ in range(3):
+    for _ in range(30):
         trial.jexec("a", "/bin/true")
         record = registry.load(7)
         if record is None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
-from jailng.linux import ns
+from jailng.core import registry, sockets
+from jailng.engine import modify
+from jailng.linux import bpfattached, cgroup, ns
+from jailng.params.model import Parameters
 from tests.kernel import test_killed
 from tests.kernel.conftest import Command
 from tests.kernel.test_killed import Trial
@@ -46,6 +48,42 @@ def test_a_record_that_is_struck_out_already(jail: Command, jls: Command, small_
     assert not Path("/run/jailng/jails/7").exists()
     assert jls("name").stdout.split() == ["a", "a.b"]
     assert jail("-r", "a").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "listed"),
+    [
+        ("base x", "/run/jailng/jails/7: not the record of a jail", 1),
+        ("undone", "/run/jailng/jails/7: not the record of a jail", 1),
+        ("undo later 1", "later: that is for another release of jailng to undo", 0),
+        ("init x 1", "", 0),
+    ],
+)
+def test_a_record_that_is_damaged_or_of_a_later_release(
+    jail: Command, jls: Command, small_root: Path, line: str, said: str, listed: int
+) -> None:
+    """It is named, and in nobody's way: there was a traceback, and no jail could be started."""
+    assert jail("-c", "name=a", "jid=8", f"path={small_root}", "persist").returncode == 0
+    damaged = Path("/run/jailng/jails/7")
+    damaged.write_text(f"boot {registry.boot_id()}\nstarter 1 1\nparam name=dead\n{line}\n")
+    made = jail("-c", "name=b", "jid=9", f"path={small_root}", "persist")
+    assert (made.returncode, made.stderr) == (0, "")
+    if said:
+        asked = jail("-r", "7")
+        assert (asked.returncode, asked.stderr) == (1, f"jail: {said}\n")
+        assert jls("name").returncode == listed
+        damaged.unlink()
+    assert not damaged.exists()
+    assert jail("-r", "a", "b").returncode == 0
+
+
+def test_rules_of_a_later_release(jail: Command, small_root: Path) -> None:
+    rules = Path("/run/jailng/rules")
+    assert jail("-c", "name=a", f"path={small_root}", "command=true").returncode == 0
+    rules.write_text(f"boot {registry.boot_id()}\njail:a:later:deny=1\n")
+    made = jail("-c", "name=a", f"path={small_root}", "command=true")
+    rules.unlink()
+    assert (made.returncode, made.stderr) == (1, "jail: /run/jailng/rules: Invalid argument\n")
 
 
 @pytest.mark.parametrize("content", [b"", bytes(64)], ids=["nothing", "zeros"])
@@ -132,3 +170,21 @@ def test_a_permission_taken_from_jails_in_it_as_well(trial: Trial, small_root: P
             trial.note(step, f"allow.raw_sockets: {found}")
         trial.expect(step, "-r", "a")
     trial.verdict()
+
+
+def test_what_was_is_asked_for(jail: Command, jexec: Command, small_root: Path) -> None:
+    """Killed before the record tells of what was done: whoever asks for what jls(8) tells has it."""
+    words = ("name=a", "jid=7", f"path={small_root}", "persist", "host.hostname=old", "ip4=inherit")
+    assert jail("-c", *words).returncode == 0
+    record = registry.load(7)
+    assert record is not None and record.lock()
+    params = Parameters.from_texts({**record.params, "host.hostname": "new", "ng.sockets": "none"})
+    modify._set_names(record, params)
+    sockets.permit(record, params)
+    record.unlock()
+    assert jail("-m", "name=a", "host.hostname=old", "ng.sockets=").returncode == 0
+    assert jexec("a", "/bin/busybox", "hostname").stdout == "old\n"
+    members = cgroup.open_directory("jailng/7/members")
+    assert bpfattached.ours(members, bpfattached.CGROUP_INET_SOCK_CREATE) == []
+    os.close(members)
+    assert jail("-r", "a").returncode == 0

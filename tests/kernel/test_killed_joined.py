@@ -30,11 +30,6 @@ def _words(root: Path, name: str, port: int) -> list[str]:
     return ["-c", f"name={name}", f"path={root}", f"host.hostname={name}", serve, f"ip4.addr={ADDRESS}", "persist"]
 
 
-def _said(lan: Namespace, port: int) -> str:
-    with lan.connect(ADDRESS, port) as connection:
-        return connection.recv(64).decode().strip()
-
-
 def _led() -> tuple[str, str]:
     """What leads to the address."""
     return run("ip", "route", "show", "table", "local", ADDRESS), run("ip", "neighbour", "show", "proxy")
@@ -50,11 +45,11 @@ def test_the_making_of_the_second(
     jail("-r", "two")
     for step in steps[::_STRIDE]:
         faults.run(step, "signal=SIGKILL", f"{checkout}/bin/jail", *second)
-        assert _said(lan, 80) == "one", step
+        assert lan.said(ADDRESS, 80) == "one", step
         jail("-r", "two")
         again = jail(*second)
         assert (again.returncode, again.stderr) == (0, ""), step
-        assert (_said(lan, 80), _said(lan, 81)) == ("one", "two"), step
+        assert (lan.said(ADDRESS, 80), lan.said(ADDRESS, 81)) == ("one", "two"), step
         assert jail("-r", "two").returncode == 0, step
         assert _led() == alone, step
     assert jail("-r", "one").returncode == 0
@@ -67,13 +62,13 @@ def test_the_end_of_the_first(lan: Namespace, jail: Command, checkout: Path, sma
     assert [jail(*words).returncode for words in (first, second)] == [0, 0]
     steps = faults.steps(tmp_path / "trace", f"{checkout}/bin/jail", "-r", "one")
     for step in steps[::_STRIDE]:
-        assert _said(lan, 81) == "two", step
+        assert lan.said(ADDRESS, 81) == "two", step
         again = jail(*first)
         assert (again.returncode, again.stderr) == (0, ""), step
         faults.run(step, "signal=SIGKILL", f"{checkout}/bin/jail", "-r", "one")
-        assert _said(lan, 81) == "two", step
+        assert lan.said(ADDRESS, 81) == "two", step
         jail("-r", "one")
-    assert _said(lan, 81) == "two"
+    assert lan.said(ADDRESS, 81) == "two"
     assert jail("-r", "two").returncode == 0
     assert jail("-c", "path=/", "command=/bin/true").returncode == 0  # a start sweeps what the killed have left
     assert _led() == before

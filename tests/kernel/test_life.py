@@ -14,7 +14,7 @@ import pytest
 
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, ip, run
-from tests.kernel.stage import Stage
+from tests.kernel.stage import Stage, mount, unmount
 
 LEAVES_ONE_BEHIND = "sleep 1000 >/dev/null 2>&1 </dev/null &"
 Members = Callable[[], list[int]]
@@ -100,6 +100,31 @@ def test_next_daemon_keeps_it(jail: Command, jexec: Command, jls: Command, small
     _end(second)
     assert _within(10, lambda: jls("name").stdout == "")
     jail("-c", "path=/", "command=/bin/true")
+
+
+def test_a_command_in_the_background_ends_and_so_does_the_jail_though_nobody_reaps_it(
+    unreaped: None, jail: Command, jls: Command, small_root: Path, tmp_path: Path, members: Members
+) -> None:
+    log = f"exec.consolelog={tmp_path}/log"  # else it has the pipe that is read to its end here
+    _ok(jail("-c", "name=a", f"path={small_root}", "exec.start=sleep 1000 &", log))
+    (pid,) = members()
+    _end(pid)
+    assert _within(5, lambda: jls("-c", "-j", "a").returncode == 1)
+    _ok(jail("-c", "name=a", f"path={small_root}", "command=true"))
+
+
+@pytest.mark.parametrize("hidden", ["noaccess", "invisible"])
+def test_whoever_sees_no_process_of_others_sees_the_jail(
+    jail: Command, jls: Command, small_root: Path, public: Path, hidden: str
+) -> None:
+    _ok(jail("-c", "name=a", f"path={small_root}", "command=sh", "-c", LEAVES_ONE_BEHIND))
+    mount("proc", "/proc", "proc", 0, f"hidepid={hidden}")
+    try:
+        listed = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"{public}/bin/jls", "name")
+    finally:
+        unmount("/proc")
+        jail("-R", "a")
+    assert listed == "a\n"
 
 
 def test_persist_survives_its_last_process(jail: Command, jls: Command, small_root: Path, members: Members) -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from tests.kernel.conftest import Command
 from tests.kernel.faults import STRIDE
+from tests.kernel.leftovers import indexed
 from tests.kernel.stage import Stage
 
 LEAVES_ONE_BEHIND = "sleep 1000 >/dev/null 2>&1 </dev/null &"
 STARTING = ("exec.prepare", "exec.prestart", "exec.created", "exec.start", "exec.poststart")
 STOPPING = ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
 _INSIDE = ("exec.start", "exec.stop")
+ON_THE_HOST = "/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
 
 
 def _ok(done: subprocess.CompletedProcess[str]) -> str:
@@ -140,8 +142,8 @@ Env = Callable[..., dict[str, str]]
 def environment(checkout: Path, small_root: Path) -> Env:
     """What a command inside is given when the caller has that environment."""
 
-    def found(*given: str, step: str = "exec.start") -> dict[str, str]:
-        caller = {"PATH": "/usr/bin:/bin", "TERM": "vt100", "SECRET": "x", "LANG": "C.UTF-8", "HOME": "/h", "USER": "u"}
+    def found(*given: str, step: str = "exec.start", path: str = "/usr/bin:/bin") -> dict[str, str]:
+        caller = {"PATH": path, "TERM": "vt100", "SECRET": "x", "LANG": "C.UTF-8", "HOME": "/h", "USER": "u"}
         argv = [
             str(checkout / "bin/jail"),
             "-c",
@@ -204,7 +206,14 @@ def test_environment_on_the_host_clean(environment: Env) -> None:
     found = environment("exec.clean", step="exec.created")
     root = pwd.getpwuid(0)
     user = {"HOME": root.pw_dir, "USER": root.pw_name, "SHELL": root.pw_shell}
-    assert found == {"TERM": "vt100", "PATH": "/bin:/usr/bin", **user}
+    assert found == {"TERM": "vt100", "PATH": ON_THE_HOST, **user}
+
+
+def test_freebsds_commands_are_found_on_the_host_by_whose_caller_has_them(checkout: Path, environment: Env) -> None:
+    """Most jails with vnet of the wild have exec.clean, and ``ifconfig epair0 create`` in exec.prestart."""
+    path = f"/nowhere:{checkout}/shims:/usr/bin:/bin"
+    assert environment("exec.clean", step="exec.created", path=path)["PATH"] == f"{checkout}/shims:{ON_THE_HOST}"
+    assert environment("exec.clean", path=path)["PATH"] == "/bin:/usr/bin"
 
 
 def test_system_user(jail: Command, small_root: Path) -> None:
@@ -264,9 +273,7 @@ def test_twenty_at_once(checkout: Path, jail: Command, jls: Command, small_root:
     ]
     said = [process.communicate(timeout=60) for process in started]
     shown = [line.split() for line in jls("jid", "name").stdout.splitlines()]
-    index = [
-        line.split("\t") for line in Path("/run/jailng/index").read_text().splitlines() if not line.startswith("#")
-    ]
+    index = [line.split("\t") for line in indexed()]
     _ok(jail("-q", "-r", "*"))
     assert [err for _, err in said] == [""] * 20
     assert sorted(jid for jid, _ in shown) == sorted(out.strip() for out, _ in said)

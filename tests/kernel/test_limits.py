@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import limit, registry, rlimit, share
+from jailng.core import halt, limit, mechanism, registry, rlimit, share
 from jailng.engine import inside
 from jailng.linux import cgroup, controller
 from jailng.params.limit import read
@@ -29,6 +29,7 @@ for number in range(600):
     os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, file_actions=[(os.POSIX_SPAWN_CLOSE, n) for n in (1, 2)])
 for number in range(4):
     if os.fork() == 0:
+        print("on its way", flush=True)
         while not os.path.exists(sys.argv[1]):
             if ctypes.pythonapi.fork(): os._exit(0)
         print(resource.getrlimit(resource.RLIMIT_NOFILE)[1], flush=True)
@@ -231,7 +232,7 @@ def test_all_stand_still_meanwhile(cell: Cell, monkeypatch: pytest.MonkeyPatch) 
     record = registry.find("cell")
     assert record is not None and record.lock()
     try:
-        limit.set_limits(record, read(["openfiles:deny=50"]))
+        mechanism.set_limits(record, read(["openfiles:deny=50"]))
     finally:
         record.unlock()
     assert (seen, frozen(record)) == ([b"1\n"], b"0\n")
@@ -242,7 +243,8 @@ def test_who_forks_and_ends_all_the_time_is_not_missed(jail: Command, checkout: 
     words = [f"{checkout}/bin/jexec", "cell", "/usr/bin/python3", "-ISc", COMETS, f"{tmp_path}/enough"]
     comets = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(2)  # by then they are on their way
+        assert comets.stdout is not None
+        assert [comets.stdout.readline() for _ in range(4)] == ["on its way\n"] * 4
         for most in range(100, 90, -1):
             assert jail("-m", "name=cell", f"ng.limits=openfiles:deny={most}").returncode == 0
         (tmp_path / "enough").touch()
@@ -288,6 +290,19 @@ def test_none_at_all_is_lifted_again(cell: Cell) -> None:
     changed = cell.jail("-m", "name=cell", "sysvshm=new", "ng.limits=nshm:deny=3")
     assert (changed.returncode, changed.stderr) == (0, "")
     assert cell.says(values).split()[0] == "3"
+
+
+@pytest.mark.parametrize("uids", ["private", "shared"])
+def test_no_terminal_at_all(cell: Cell, uids: str) -> None:
+    """devpts(5) takes 0 for no limit. With the host's uids root inside may open what nobody may, once."""
+    open_one, open_two = "exec 3<>/dev/ptmx", "exec 3<>/dev/ptmx && exec 4<>/dev/ptmx"
+    cell.make("ng.limits=pseudoterminals:deny=0", f"ng.uids={uids}")
+    assert cell.sh(open_one if uids == "private" else open_two).returncode != 0
+    assert cell.jexec("-U", "alice", "cell", "sh", "-c", open_one).returncode != 0
+    cell.change("")
+    assert cell.jexec("-U", "alice", "cell", "sh", "-c", open_two).returncode == 0
+    cell.change("pseudoterminals:deny=0")
+    assert cell.jexec("-U", "alice", "cell", "sh", "-c", open_one).returncode != 0
 
 
 def test_as_many_as_there_can_be(cell: Cell) -> None:
@@ -406,6 +421,7 @@ def _cgroup_of(pid: int, name: str) -> str:
             "msgqqueued: Linux limits the bytes of a queue (msgqsize), and not its messages",
         ),
         ("ng.limits=pcpu:deny=0", "pcpu: 0: a jail without any processor cannot even be ended"),
+        ("ng.limits=disk:deny=0", "disk: 0: to the kernel that is a quota without a limit"),
         (
             "sysvshm=inherit sysvsem=inherit sysvmsg=inherit ng.limits=nshm:deny=5",
             "nshm: the jail has the host's System V IPC (sysvshm=inherit)",
@@ -523,7 +539,7 @@ def test_a_jail_that_is_full_is_given_a_jail(cell: Cell, jail: Command, jexec: C
 def test_usage(cell: Cell, neighbour: Callable[[str], str]) -> None:
     cell.make("sysvmsg=new", "sysvsem=new", "sysvshm=new", "ng.limits=memoryuse:deny=64M")
     cell.sh("dd if=/dev/zero of=/dev/shm/x bs=1M count=4 2>/dev/null")
-    cell.sh("exec 3<>/dev/ptmx; exec sleep 1000 >/dev/null 2>&1 &")
+    cell.sh("exec 3<>/dev/ptmx; sleep 1000 >/dev/null 2>&1 & until pidof sleep; do :; done")
     used = limit.usage(_record())
     assert set(used) | {"disk"} == set(_resources())
     assert (used["maxproc"], used["nthr"], used["pseudoterminals"]) == (1, 1, 1)
@@ -559,14 +575,39 @@ def test_from_the_library(cell: Cell) -> None:
     record = _record()
     assert record.lock()
     try:
-        limit.set_limits(record, read(["maxproc:deny=7,cputime:sigkill=100,memoryuse:log=1M"]))
+        mechanism.set_limits(record, read(["maxproc:deny=7,cputime:sigkill=100,memoryuse:log=1M"]))
         assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(7)
-        limit.set_limits(record, [])
+        mechanism.set_limits(record, [])
         record.append(["limited"])
     finally:
         record.unlock()
     assert limit.ENFORCED["maxproc"] == "deny"
     assert "cputime" not in limit.ENFORCED
+
+
+def test_who_is_interrupted_while_it_halts_a_jail_leaves_it_as_it_was(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell.make("exec.start=/bin/busybox sleep 1000 >/dev/null 2>&1 &")
+    freeze = halt.freeze
+
+    def interrupted(record: registry.Record) -> None:
+        freeze(record)
+        monkeypatch.undo()  # what is undone then no other signal interrupts
+        raise KeyboardInterrupt(2)
+
+    record = _record()
+    assert record.lock()
+    monkeypatch.setattr(halt, "freeze", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            mechanism.set_limits(record, read(["maxproc:deny=7,openfiles:deny=100"]))
+    finally:
+        record.unlock()
+    assert (cell.stage.cgroup2 / PER_JAIL / "members/cgroup.freeze").read_text() == "0\n"
+    assert cell.counter("pids", "pids.max", "members/pids.max") == _of_processes(share.usual())
+    assert (_record().limiting, _record().halted) == (False, "")
+    cell.is_entered()
 
 
 def test_the_plan_shows_them(cell: Cell) -> None:

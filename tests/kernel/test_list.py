@@ -90,7 +90,7 @@ def test_every_state(jail: Command, jailctl: Command, listed: Listed, conf: Path
         assert listed()["other"] == state
     starter.kill()
     starter.wait()
-    assert listed()["slow"] == "half-made"
+    _until(lambda: listed()["slow"] == "half-made")  # its PID 1 hears of it by a signal
     _kill_init("other")
     assert listed()["other"] == "ended"
     lock = index.hold(_record("other").jid)

@@ -21,6 +21,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.linux import ns, processid
+from tests.kernel import hostile
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.stage import own_logs
 
@@ -254,6 +255,18 @@ def test_a_change_that_fails_leaves_it_logged(kept: Path, jail: Command, small_r
         assert processid.is_alive(changed.posts["log"])
 
 
+def test_a_jail_that_mounts_has_no_socket_of_the_host_s(
+    kept: Path, jail: Command, jexec: Command, small_root: Path
+) -> None:
+    why = "ng.log: syslog: not with allow.mount: the jail's mounts are its own then"
+    for kinds in ("syslog", "all"):
+        refused = jail("-c", "name=lg", f"path={small_root}", "persist", "allow.mount", f"ng.log={kinds}")
+        assert (refused.returncode, refused.stderr) == (1, f"jail: {why}\n")
+    with running(jail, small_root, "allow.mount", "ng.log=exec"):
+        assert jail("-m", "name=lg", "ng.log=syslog").stderr == f"jail: {why}\n"
+        assert jexec("lg", "test", "-e", "/dev/log").returncode == 1
+
+
 def descriptors(pid: int) -> list[str]:
     """What a process has open, without the numbers of inodes."""
     return [os.readlink(f"/proc/{pid}/fd/{fd}").partition(":[")[0] for fd in os.listdir(f"/proc/{pid}/fd")]
@@ -356,6 +369,88 @@ def test_what_root_inside_makes_of_the_socket(
         assert jexec("lg", "sh", "-c", "chmod 555 /dev; rm /dev/log").returncode == 0
         eventually(lambda: entries("socket")[-1]["what"].startswith("cannot be served: "))
         assert jailctl("log", "verify", "lg").returncode == 0
+
+
+STICKS = """
+import os
+def sticks(to):
+    full, *ends = filled()
+    to.sendmsg([b"<13>stuck"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", full.fileno()))])
+    let_go(full)
+    return ends
+"""
+
+
+@contextmanager
+def sticking(jail: Command, checkout: Path, script: str) -> Iterator[Callable[[], str]]:
+    """A program in a jail with a log, which may send descriptors that stick; what it says next."""
+    argv = (hostile.PYTHON, "-c", hostile.LINGERING + STICKS + script)
+    with running(jail, Path("/"), "ng.log=syslog,exec", "ip4=inherit"), inside(checkout, *argv) as made:
+        assert made.stdout is not None
+        yield made.stdout.readline
+
+
+def test_a_descriptor_that_does_not_let_itself_be_closed(
+    jail: Command, jexec: Command, kept: Path, checkout: Path, entries: Callable[..., Any]
+) -> None:
+    """Beside a line for the log, it kept the host from all that came after."""
+    script = """
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.connect("/dev/log")
+held = [sticks(log) for _ in range(3)]
+print("sent", flush=True)
+time.sleep(600)
+"""
+    with sticking(jail, checkout, script) as said:
+        assert said() == "sent\n"
+        assert jexec("lg", "logger", "after").returncode == 0
+        assert messages(entries("syslog", 4)) == [*["stuck"] * 3, "after"]
+
+
+def test_a_descriptor_that_the_guest_s_syslogd_sends_back(
+    jail: Command, jexec: Command, kept: Path, checkout: Path, entries: Callable[..., Any]
+) -> None:
+    """By a stream, in which nobody reads."""
+    script = """
+try: os.unlink("/dev/log")
+except FileNotFoundError: pass
+listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listening.bind("/dev/log")
+listening.listen()
+held = []
+print("listens", flush=True)
+for _ in range(3):
+    connection, _ = listening.accept()
+    held.append(sticks(connection))
+    connection.close()
+    print("sent", flush=True)
+time.sleep(600)
+"""
+    with sticking(jail, checkout, script) as said:
+        assert said() == "listens\n"
+        for _ in range(3):
+            eventually(lambda: jexec("lg", "logger", "line").returncode == 0)
+            assert said() == "sent\n"
+        eventually(lambda: jexec("lg", "logger", "after").returncode == 0)
+        eventually(lambda: "after" in messages(entries("syslog")))
+
+
+@pytest.mark.parametrize("link", ["log", "/dev/other"])
+def test_the_host_is_no_syslogd_of_the_guest_s(
+    jail: Command, jexec: Command, kept: Path, small_root: Path, entries: Callable[..., Any], link: str
+) -> None:
+    """Root inside says so by a link, or by another name of the socket: a line goes round no more than once."""
+    serves = "test -S /dev/log -a ! -h /dev/log"
+    with running(jail, small_root, "ng.log=syslog"):
+        assert jexec("lg", "ln", "-sf", link, "/dev/log").returncode == 0
+        eventually(lambda: jexec("lg", "sh", "-c", serves).returncode == 0)
+        assert jexec("lg", "ln", "-f", "/dev/log", "/dev/other").returncode == 0
+        # It asks once a second for the guest's syslogd.
+        for word in "123":
+            time.sleep(1)
+            assert jexec("lg", "logger", word).returncode == 0
+        time.sleep(0.5)
+        assert messages(entries("syslog", 3)) == ["1", "2", "3"]
 
 
 def test_a_socket_of_the_host_s_is_connected_to_as_the_jail_s_root(
@@ -461,7 +556,8 @@ def test_killed_it_goes_on_and_nothing_is_lost(
             supervisor, worker = post(record)
             pidfds = [os.pidfd_open(pid) for pid in (supervisor, worker)]
             for pid in (supervisor, worker)[:many]:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # the worker dies with the supervisor
+                    os.kill(pid, signal.SIGKILL)
             for pidfd in pidfds:
                 assert ns.ends_within(pidfd, SECONDS)
                 os.close(pidfd)
@@ -538,6 +634,23 @@ def test_killed_while_the_disk_is_full(
         eventually(lambda: sum([one["count"] for one in entries("dropped", 0)]) + len(entries("syslog", 0)) >= 60)
         assert len(entries("resumed")) == 1
         assert jailctl("log", "verify", "lg").returncode == 0
+
+
+def test_what_is_made_of_the_socket_while_the_disk_is_full_takes_no_memory(
+    jail: Command, jexec: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
+) -> None:
+    """Who fills the disk inside can go on for days; in the end it is told how it is then."""
+    with running(jail, small_root, "ng.log=syslog"):
+        filler = fill()
+        lines = "for i in $(seq 60); do logger $i$(printf %0200d); done"
+        assert jexec("lg", "sh", "-c", lines).returncode == 0  # what room the last file has is used up
+        turn = "rm -f /dev/log; touch /dev/log; sleep 0.2; rm -f /dev/log; until [ -S /dev/log ]; do sleep 0.05; done"
+        done = jexec("lg", "sh", "-c", f"for i in $(seq 8); do {turn}; done; rm -f /dev/log; touch /dev/log; sleep 0.2")
+        assert done.returncode == 0
+        filler.unlink()
+        told = [one["what"] for one in entries("socket")]
+        assert len(told) <= 2, told
+        assert told[-1] == "is no socket: what is sent there cannot be seen"
 
 
 def test_a_full_disk_is_told_of_and_harms_nobody(
@@ -652,3 +765,19 @@ def test_a_collector_gets_all_of_it(
     assert numbers == list(range(len(numbers)))
     for collector in (plain, secure, stranger):
         collector.close()
+
+
+def test_a_collector_gets_what_comes_after_somebody_has_removed_the_log(
+    jail: Command, jexec: Command, kept: Path, small_root: Path
+) -> None:
+    collector = Collector()
+    with running(jail, small_root, "ng.log=syslog", f"ng.log=forward tcp://127.0.0.1:{collector.port}"):
+        assert jexec("lg", "logger", "before").returncode == 0
+        eventually(lambda: collector.has("before"))
+        folder = kept / "lg/log"
+        shutil.rmtree(folder)
+        assert jexec("lg", "logger", "lost").returncode == 0
+        eventually(folder.exists)
+        assert jexec("lg", "logger", "after").returncode == 0
+        eventually(lambda: collector.has("after"), lambda: collector.frames[-3:])
+    collector.close()

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.core.index import FIRST_UID
+from jailng.core.interpreter import PYTHON
 from tests.kernel import debian as roots
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, ip
@@ -68,6 +70,38 @@ def test_a_jail_of_the_host_in_another(top: Outer, jail: Command, jls: Command, 
     # Its first uid is one that the outer jail has as another's.
     assert _ok(jexec("top.in", "cat", "/proc/self/uid_map")).split() == ["0", "65536", "65536"]
     assert _ok(jexec("top.in", "sh", "-c", "echo $$; id -u")).split()[1] == "0"
+
+
+def test_the_host_name_of_the_outer_one(top: Outer, jail: Command, jls: Command, jexec: Command) -> None:
+    for name in ("top.in", "top.in.in"):
+        _ok(jail("-c", f"name={name}", "path=/", "host=inherit", f"children.max={2 - name.count('.')}", "persist"))
+    for hostname in ("outer", "other"):
+        _ok(jail("-m", "name=top", f"host.hostname={hostname}", "host.domainname=domain"))
+        for name in ("top.in", "top.in.in"):
+            assert _ok(jexec(name, "hostname")) == f"{hostname}\n"
+            assert _ok(jls("-j", name, "host.hostname", "host.domainname")) == f"{hostname} domain\n"
+        assert _ok(top("jls", "-j", "in", "host.hostname")) == f"{hostname}\n"
+    assert [line.split()[1] for line in _ok(jls()).splitlines()[1:]] == ["other"] * 3
+
+
+def test_fewer_jails_than_the_outer_one_may_have(top: Outer, jail: Command, jls: Command) -> None:
+    _ok(jail("-c", "name=top.in", "path=/", "children.max=4", "persist"))
+    _ok(jail("-c", "name=top.in.in", "path=/", "children.max=1", "persist"))
+    for most, shown in (("4", "4 3 1"), ("2", "2 1 1"), ("1", "1 0 0"), ("0", "0 0 0"), ("5", "5 0 0")):
+        _ok(jail("-m", "name=top", f"children.max={most}"))
+        assert _ok(jls("children.max")).split() == shown.split()
+    assert _ok(jail("-m", "name=top.in", "children.max=4")) == ""
+    assert _refused(jail("-m", "name=top.in", "children.max=5")) == "jail_set: Operation not permitted"
+
+
+def test_the_host_name_that_an_inner_root_has_set(jail: Command, jls: Command, jexec: Command, checkout: Path) -> None:
+    _ok(jail("-c", "name=top", "path=/", "children.max=1", "allow.set_hostname", "persist"))
+    outer = Outer(jexec, checkout)
+    _ok(outer("jail", "-c", "name=in", "path=/", "host.hostname=given", "allow.set_hostname", "persist"))
+    _ok(outer("jexec", "in", "hostname", "inside"))
+    assert _ok(outer("jls", "host.hostname")) == "inside\n"
+    assert _ok(jls("-j", "top.in", "host.hostname")) == "inside\n"
+    _ok(jail("-r", "top"))
 
 
 def test_the_outer_root_sees_and_signals_the_inner(top: Outer, jail: Command, jls: Command, jexec: Command) -> None:
@@ -207,6 +241,21 @@ def test_a_jail_lasts_as_long_as_one_in_it(jail: Command, jls: Command) -> None:
     jail("-R", "o")
 
 
+def test_a_jail_ends_with_the_last_one_in_it_though_nobody_reaps_that(
+    unreaped: None, jail: Command, jls: Command
+) -> None:
+    _ok(jail("-c", "name=o", "path=/", "persist", "children.max=1"))
+    _ok(jail("-c", "name=o.a", "path=/", "persist"))
+    _ok(jail("-m", "name=o", "nopersist"))
+    _ok(jail("-r", "o.a"))
+    record = registry.find("o")
+    until = time.monotonic() + 10
+    while record is not None and record.alive():
+        assert time.monotonic() < until
+    assert _ok(jls("name")) == ""
+    _ok(jail("-c", "name=o", "path=/", "command=true"))
+
+
 # From inside
 
 
@@ -216,6 +265,9 @@ def test_a_jail_made_inside(top: Outer, jls: Command) -> None:
     assert _ok(top("jls", "name", "parent", "path")) == "in 0 /\n"
     assert _ok(jls("name")).split() == ["top", "top.in"]
     assert top("jexec", "in", "sh", "-c", "exit 7").returncode == 7
+    # A thread that the broker is to trace, and that ends: without the broker neither has the command.
+    traced = "import ctypes, os, threading as t; one = t.Thread(target=ctypes.CDLL(None).ptrace, args=(0, 0, 0, 0)); "
+    assert top("jexec", "in", PYTHON, "-ISc", f"{traced}one.start(); one.join(); os._exit(7)").returncode == 7
     assert _ok(top("jexec", "in", "cat", stdin="through\n")) == "through\n"
     assert _ok(top("jexec", "in", "cat", "/proc/self/uid_map")).split() == ["0", "65536", "65536"]
     _ok(top("jail", "-m", "name=in", "meta.a=1"))
@@ -276,6 +328,38 @@ def test_only_its_own_are_there(top: Outer, jail: Command) -> None:
         assert _refused(top("jail", "-c", f"jid={jid}", "path=/", "persist")) == f"jail {jid} already exists"
     finally:
         _ok(jail("-r", "other"))
+
+
+def test_no_name_of_the_host_is_told(top: Outer) -> None:
+    _ok(top("jail", "-c", "name=in", "path=/", "persist"))
+    refused = {
+        ("-c", f"jid={registry.jids()[-1] + 1}", "name=in", "path=/", "persist"): 'jail "in" already exists',
+        ("-c", "name=none.in", "path=/", "persist"): 'jail "none" not found',
+    }
+    for words, sentence in refused.items():
+        assert _refused(top("jail", *words)) == sentence
+
+
+def test_an_address_that_a_jail_of_the_host_has(
+    lan: Namespace, addresses: None, jail: Command, jexec: Command, checkout: Path
+) -> None:
+    both = ("ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10")
+    for name, more in (("other", ()), ("top", ("children.max=1",))):
+        _ok(jail("-c", f"name={name}", "path=/", "persist", *both, *more))
+    done = Outer(jexec, checkout)("jail", "-c", "name=in", "path=/", "persist", both[0])
+    assert _refused(done).startswith("198.51.100.10: another jail has it too, and not the same addresses besides")
+    for name in ("top", "other"):
+        _ok(jail("-r", name))
+
+
+def test_who_can_reach_the_root_is_looked_at_after_prestart_too(top: Outer, tmp_path: Path, modes: None) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for path in (root, *root.parents):
+        path.chmod(path.stat().st_mode | 0o755)
+    for more in ((), ("exec.prestart=true",), ("exec.prepare=true",)):
+        done = top("jail", "-c", "name=in", f"path={root}", "persist", *more)
+        assert _refused(done).startswith(f"path {root}: other users of this host can reach it")
 
 
 def test_a_jail_that_may_have_none(jail: Command, jexec: Command, checkout: Path) -> None:
@@ -344,6 +428,18 @@ def test_an_address_of_the_outer_jail(lan: Namespace, addresses: None, jail: Com
     _ok(jail("-r", "o"))
 
 
+def test_an_ipv6_address_is_the_innermost_jail_s(lan: Namespace, jail: Command, jexec: Command) -> None:
+    address, names = "2001:db8:1::10", ("o", "o.i", "o.i.j")
+    ip(f"address add {address}/64 dev ep0 nodad")
+    for left, name in zip((2, 1, 0), names, strict=True):
+        words = (f"name={name}", "path=/", f"children.max={left}", f"ip6.addr={address}", "persist")
+        _ok(jail("-c", *words))
+    for name in reversed(names):
+        with _listening(jexec, name, address):
+            assert _reaches(lan, address)
+        _ok(jail("-r", name))
+
+
 def test_the_stack_of_the_outer_jail(lan: Namespace, addresses: None, jail: Command, jexec: Command) -> None:
     _ok(jail("-c", "name=o", "path=/", "children.max=1", "ip4.addr=198.51.100.10", "persist"))
     _ok(jail("-c", "name=o.i", "path=/", "ip4=inherit", "persist"))
@@ -354,7 +450,10 @@ def test_the_stack_of_the_outer_jail(lan: Namespace, addresses: None, jail: Comm
     _ok(jail("-r", "o"))
 
 
-_LISTEN = "import socket; s = socket.create_server(('{}', {})); print(flush=True); s.accept()[0].recv(1)"
+_LISTEN = """from socket import *
+s = create_server(('{0}', {1}), family=AF_INET6 if ':' in '{0}' else AF_INET)
+print(flush=True)
+s.accept()[0].recv(1)"""
 
 
 class _listening:

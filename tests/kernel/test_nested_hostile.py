@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from jailng.core import registry
-from jailng.engine import behalf
+from jailng.engine.caller import Caller
 from jailng.errors import JailError
 from jailng.linux import processid
 from tests.kernel import debian as roots
+from tests.kernel import hostile
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, ip
 from tests.kernel.stage import Stage, mount, unmount
@@ -87,26 +88,27 @@ def _end(pid: int) -> None:
 # What is said
 
 
+def _held_at_rest(broker: int) -> int:
+    """How many descriptors it has when it serves nobody: the last to speak may have been one who hung up."""
+    children = Path(f"/proc/{broker}/task/{broker}/children")
+    while children.read_text() or "S" not in Path(f"/proc/{broker}/stat").read_text().rpartition(")")[2].split()[0]:
+        pass
+    return len(os.listdir(f"/proc/{broker}/fd"))
+
+
 def test_whatever_is_said(top: Attacker, jls: Command) -> None:
     """The broker lives, holds no more than before, tells of no jail but those inside, and nothing is left of any."""
     known = "-n", "-h", "name", "jid", "path", "ip4", "securelevel", "allow.raw_sockets", "children.max"
     before = _ok(jls(*known))
     top.run("ask('get', '')")  # by the end of which it holds what it holds
     broker = _broker()
-    held = len(os.listdir(f"/proc/{broker}/fd"))
+    held = _held_at_rest(broker)
     said = top.run(f"from tests.fuzz.broker import main\nmain({CALLS}, {SEED})")
     found = json.loads(said[0])
     assert found["answers"].get("set: ok", 0) > 0 and found["answers"]["set: error"] > 0
     assert _ok(jls(*known)) == before
     assert _broker() == broker
-    for _ in range(100):  # the last to speak may have been one who hung up
-        children = Path(f"/proc/{broker}/task/{broker}/children").read_text().split()
-        if not children:
-            break
-        pidfd = os.pidfd_open(int(children[0]))
-        select.select([pidfd], [], [], 20)
-        os.close(pidfd)
-    assert len(os.listdir(f"/proc/{broker}/fd")) == held
+    assert _held_at_rest(broker) == held
 
 
 def test_more_descriptors_than_there_is_room_for(top: Attacker) -> None:
@@ -168,6 +170,36 @@ print(ask("get", "")[0])
 os.kill(child, 9)
 """
     assert top.run(script) == ["ok"]
+
+
+def test_a_descriptor_that_does_not_let_itself_be_closed(jail: Command, jexec: Command, checkout: Path) -> None:
+    """Beside what the broker has not read, since its sender has hung up, or is not to be heard."""
+    _ok(jail("-c", "name=top", "path=/", "children.max=1", "ip4=inherit", "persist"))
+    script = """
+import time
+told, tell = os.pipe()
+child = os.fork()
+if child == 0:
+    os.setuid(1000)
+    held = []
+    for _ in range(10):
+        held.append(filled())
+        full = held[-1][0]
+        with connect() as connection:
+            connection.sendmsg([b"x"], beside([full.fileno()]))
+            connection.sendmsg([b"x"], beside([full.fileno()]))
+            let_go(full)
+    os.write(tell, b".")
+    signal.pause()
+os.read(told, 1)
+time.sleep(0.5)
+print(ask("get", "")[0])
+os.kill(child, 9)
+"""
+    try:
+        assert Attacker(jexec, checkout).run(hostile.LINGERING + script) == ["ok"]
+    finally:
+        _ok(jail("-r", "top"))
 
 
 def test_root_of_an_inner_jail_is_not_root_here(top: Attacker) -> None:
@@ -282,7 +314,7 @@ def test_the_way_to_its_own_root_is_not_the_hosts(
         record = registry.find("o.i")
         assert record is not None
         with pytest.raises(JailError):
-            behalf.Caller(record, record.base, True).open_path(str(shared))
+            Caller(record, record.base, True).open_path(str(shared))
     finally:
         _ok(jail("-r", "o"))
         unmount(small_root / "in/moved" / str(shared)[1:])

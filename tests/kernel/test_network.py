@@ -16,6 +16,7 @@ import pytest
 
 from jailng.core import network, registry
 from jailng.core.index import DIRECTORY
+from jailng.core.link import GATEWAY
 from jailng.errors import JailError
 from jailng.linux import netdevice
 from jailng.params.address import addresses
@@ -32,8 +33,10 @@ from tests.kernel.networks import (
     run,
     server,
     set_switch,
+    settle,
     switch,
     undo,
+    until_up,
 )
 
 _JAILS, _INDEX = Path(DIRECTORY, "jails"), Path(DIRECTORY, "index")
@@ -122,16 +125,20 @@ def test_an_interface_that_is_taken_down_or_loses_its_addresses(lan: Namespace, 
     assert _exchange(jail.listen(JAIL[4]), lan.connect(JAIL[4])) == LAN[4]
 
 
-def test_a_host_that_answers_for_what_an_interface_has_alone(lan: Namespace) -> None:
-    """So it is with the addresses of jails: not on another interface, though the host routes there."""
-    set_switch("ipv4/conf/all/arp_ignore", "1")
+@pytest.mark.parametrize("setting", ["all/arp_ignore", "ep0/arp_ignore", "ep0/arp_filter"])
+def test_a_host_that_answers_for_what_an_interface_has_alone(lan: Namespace, setting: str) -> None:
+    """So it is with the addresses of jails: not on another interface, though the host routes there.
+
+    That may be on the same LAN, where it would lead to the wrong one.
+    """
+    set_switch(f"ipv4/conf/{setting}", "1")
     made, departures = Jail(), Departures()
     link = made.set_up(7, JAIL[4])
     shown = run("ip", "neighbour", "show", "proxy")
     undo(link)
     made.end()
     departures.wait("jng7")
-    set_switch("ipv4/conf/all/arp_ignore", "0")
+    set_switch(f"ipv4/conf/{setting}", "0")
     assert f"{JAIL[4]} dev ep0 proxy" in shown
     assert JAIL[4] not in run("ip", "neighbour", "show", "proxy")
 
@@ -203,6 +210,7 @@ def test_a_namespace_that_is_born_without_ipv6(lan: Namespace) -> None:
 
 
 def test_host_addresses_are_the_same_before_during_and_after(lan: Namespace) -> None:
+    settle("ep0")
     before = host_addresses()
     jail, departures = Jail(), Departures()
     link = jail.set_up(7, JAIL[4], JAIL[6])
@@ -372,8 +380,8 @@ def test_the_host_does_not_route_for_others(lan: Namespace, jail: Jail, version:
 
 
 def test_root_inside_can_change_nothing(jail: Jail) -> None:
-    while '"UP"' not in jail.run("ip", "-j", "link", "show", "dev", "ep0"):  # the kernel tells of it a moment later
-        pass
+    with jail.entered():
+        until_up("ep0")
     before = jail.run("ip", "-j", "address"), jail.run("ip", "-j", "route")
     for words in (
         "ip address add 198.51.100.99/24 dev ep0",
@@ -426,13 +434,36 @@ def test_the_host_does_not_speak_to_a_jail_from_a_jail_address(order: tuple[int,
                 listener = jail.listen(address)
                 seen = _exchange(listener, client(address))
                 assert seen.partition("%")[0] in ("169.254.1.1", "fe80::1")
-        for jid, jail in reversed(jails.items()):
-            assert jail.link is not None
-            undo(jail.link)
-            (_JAILS / str(jid)).unlink()
-            jail.end()
-        departures.wait("jng7", "jng8")
+        _end_all(jails, departures)
     _INDEX.unlink()
+
+
+def test_the_host_reaches_a_jail_when_the_address_has_gone_from_which_it_spoke(lan: Namespace, jail: Jail) -> None:
+    """As when a provider gives out another prefix."""
+    assert _exchange(jail.listen(JAIL[6]), client(JAIL[6])) == HOST[6]
+    for line in (f"address del {HOST[6]}/64 dev ep0", "address add 2001:db8:f::1/64 dev ep0 nodad"):
+        ip(line)
+        assert _exchange(jail.listen(JAIL[6]), client(JAIL[6])).partition("%")[0] == "fe80::1"
+    ip("address del 2001:db8:f::1/64 dev ep0", f"address add {HOST[6]}/64 dev ep0 nodad")
+
+
+@pytest.mark.parametrize("order", [(7, 8), (8, 7)])
+@pytest.mark.parametrize("host", [HOST[6], ""])
+def test_the_host_speaks_to_several_jails_from_none_of_theirs(
+    lan: Namespace, order: tuple[int, int], host: str
+) -> None:
+    """Where no way to the world tells by which address it speaks itself, and others than its own are the newer ones."""
+    given = {7: JAIL[6], 8: "2001:db8:1::11"}
+    ip(f"address add {given[8]}/64 dev ep0 nodad")
+    if not host:
+        ip(f"address del {HOST[6]}/64 dev ep0")
+    departures, jails = Departures(), {jid: Jail() for jid in order}
+    for jid, jail in jails.items():
+        _record(jid, network.undo_lines(jail.set_up(jid, ip6=given[jid])), [given[jid]])
+    seen = [_exchange(jail.listen(given[jid]), client(given[jid])).partition("%")[0] for jid, jail in jails.items()]
+    _end_all(jails, departures)
+    _INDEX.unlink()
+    assert seen == [host or "fe80::1"] * 2
 
 
 def _record(jid: int, undo: list[str], addresses: list[str]) -> None:
@@ -442,6 +473,16 @@ def _record(jid: int, undo: list[str], addresses: list[str]) -> None:
     (_JAILS / str(jid)).write_text("".join([f"{line}\n" for line in lines]))
     with _INDEX.open("a") as index:
         index.write(f"{jid}\t{jid}\tjail{jid}\t{','.join(addresses)}\n")
+
+
+def _end_all(jails: dict[int, Jail], departures: Departures) -> None:
+    """End jails that have a record, the last first, and wait until their interfaces are gone."""
+    for jid, jail in reversed(jails.items()):
+        assert jail.link is not None
+        undo(jail.link)
+        (_JAILS / str(jid)).unlink()
+        jail.end()
+    departures.wait(*[f"jng{jid}" for jid in jails])
 
 
 def test_every_jail_has_its_own_loopback(lan: Namespace) -> None:
@@ -475,6 +516,8 @@ def test_the_host_does_not_speak_to_a_jail_from_an_address_that_passes(lan: Name
     assert f"src {HOST[6]} " not in run("ip", "route", "get", FAR[6])  # the control
     (place,) = network.survey(7, addresses("ip6", "x", JAIL[6])).addresses
     assert place.source == socket.inet_pton(socket.AF_INET6, HOST[6])
+    both_places = network.survey(7, addresses("ip6", "x", f"{JAIL[6]},{HOST[6]}")).addresses
+    assert [place.source for place in both_places] == [GATEWAY[6]] * 2  # where there is no other
 
 
 @pytest.mark.parametrize("others", [True, False])

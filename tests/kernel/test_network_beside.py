@@ -143,11 +143,6 @@ def serving(jail: Command, root: Path, name: str = "web") -> Iterator[None]:
     assert jail("-r", name).returncode == 0
 
 
-def _said(where: Namespace, address: str, port: int = 80) -> str:
-    with where.connect(address, port) as connection:
-        return connection.recv(64).decode().strip()
-
-
 def test_docker(container: Namespace, lan: Namespace, jail: Command, small_root: Path, checkout: Path) -> None:
     """Its containers stay reachable, its rules as they were; it drops what is not its own, and doctor knows the way."""
     before, doctor = _ruleset(), Doctor(checkout)
@@ -170,7 +165,7 @@ def test_docker(container: Namespace, lan: Namespace, jail: Command, small_root:
         assert found["remedy"] == [f"iptables -I DOCKER-USER -{way} jng+ -j ACCEPT" for way in ("i", "o")]
         doctor.mend(found)
         assert doctor.findings("forward", 0) == []
-        assert _said(lan, JAIL) == "web"
+        assert lan.said(JAIL) == "web"
         container_is_reached()
         for way in ("i", "o"):
             run("iptables", "-D", "DOCKER-USER", f"-{way}", "jng+", "-j", "ACCEPT")
@@ -222,7 +217,7 @@ def test_what_a_bridge_of_the_hosts_hands_on(jail: Command, small_root: Path) ->
         set_switch(_BRIDGED, "1")
         try:
             with serving(jail, small_root):
-                assert _said(one, JAIL) == "web"
+                assert one.said(JAIL) == "web"
                 listener = two.listen("198.51.100.3")
                 with one.connect("198.51.100.3") as caller:
                     served, _ = listener.accept()
@@ -257,7 +252,7 @@ def test_others_rules_are_as_they_were(
             if text is OWN:
                 (found,) = doctor.findings("forward")
                 doctor.mend(found)
-            assert _said(lan, JAIL) == "web"
+            assert lan.said(JAIL) == "web"
             if text is OWN:
                 for rule in json.loads(run("nft", "-a", "-j", "list", "chain", "inet", "filter", "forward"))[
                     "nftables"
@@ -274,6 +269,6 @@ def test_whoever_forbids_a_jail_is_obeyed(lan: Namespace, jail: Command, small_r
     forbids = 'type filter hook forward priority 10; oifname "jng*" tcp dport 80 drop;'
     rules = f"table inet admin {{ chain forward {{ {forbids} }}; }}"
     with serving(jail, small_root):
-        assert _said(lan, JAIL) == "web"
+        assert lan.said(JAIL) == "web"
         with loaded("nft", rules), pytest.raises(TimeoutError):
             lan.connect(JAIL, 80)

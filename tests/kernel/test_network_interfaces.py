@@ -22,8 +22,10 @@ from tests.kernel.networks import (
     counter,
     datagrams,
     host_addresses,
+    inside,
     ip,
     run,
+    settle,
     undo,
 )
 
@@ -113,6 +115,37 @@ def test_it_speaks_to_a_network_from_its_address_there(lans: tuple[Namespace, Na
 
 
 @both
+def test_it_speaks_to_a_network_of_the_hosts_from_an_alias_without_its_prefix(
+    lans: tuple[Namespace, Namespace], version: int
+) -> None:
+    own = {4: ("198.51.100.20", "203.0.113.20"), 6: ("2001:db8:1::20", "2001:db8:2::20")}
+    ip(*[f"address add {own[4][n]}/32 dev ep{n}" for n in (0, 1)])
+    ip(*[f"address add {own[6][n]}/128 dev ep{n} nodad preferred_lft 0" for n in (0, 1)])
+    with running(",".join(own[4]), ",".join(own[6])) as jail:
+        for lan, theirs, ours in zip(lans, (LAN_ONE, LAN_TWO), own[version], strict=True):
+            listener = lan.listen(theirs[version])
+            assert _seen(listener, jail.connect(theirs[version])) == ours
+        assert counter("spoofed") == 0
+
+
+def test_it_speaks_to_others_from_an_address_that_is_on_an_interface(lans: tuple[Namespace, Namespace]) -> None:
+    """One of the loopback is for the host alone, be it the first."""
+    private, second, first = "192.0.2.10", "203.0.113.20", "198.51.100.20"
+    places = (f"{private}/32 dev lo", f"{second}/32 dev ep1", f"{first}/32 dev ep0")
+    ip(*[f"address add {place}" for place in places])
+    for own in (f"{private},{second},{first}", f"{private},{first}"):
+        with running(own, "") as jail:
+            listener = lans[0].listen(LAN_ONE[4])
+            assert _seen(listener, jail.connect(LAN_ONE[4])) == first
+            sender = jail.datagrams(version=4)
+            sender.connect(("192.0.0.8", 9))
+            seen = sender.getsockname()[0]
+            sender.close()
+            assert seen == first
+    ip(f"address delete {places[0]}")
+
+
+@both
 def test_without_saddrsel_it_speaks_from_its_first_address_alone(
     lans: tuple[Namespace, Namespace], version: int
 ) -> None:
@@ -167,6 +200,17 @@ def test_an_address_on_an_interface_that_is_down(jail: Command, small_root: Path
     ip("link delete ep3")
     assert (done.returncode, done.stderr) == (0, "")
     assert "inet 198.51.100.30/24" in done.stdout
+
+
+def test_an_interface_that_is_down_comes_up_with_an_alias(jail: Command, small_root: Path) -> None:
+    """As FreeBSD's jail(8) has it by ifconfig(8): a card that only jails use needs nothing else."""
+    ip("link add ep3 type veth peer name ep4", "link set ep4 up")
+    done = jail("-c", f"path={small_root}", "ip4.addr=ep3|198.51.100.30/24", "command=/bin/busybox", "true")
+    link, addresses = run("ip", "-o", "link", "show", "ep3"), run("ip", "address", "show", "ep3")
+    ip("link delete ep3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ",UP," in link
+    assert "198.51.100.30" not in addresses
 
 
 @pytest.mark.parametrize("stack", ["own", "shared"])
@@ -229,6 +273,8 @@ def test_what_would_take_from_the_host(
     lans: tuple[Namespace, Namespace], jail: Command, small_root: Path, words: str, said: str
 ) -> None:
     """What is for all of a network comes to the host, and its own way to the world goes before no other."""
+    for interface in ("ep0", "ep1"):
+        settle(interface)  # to its own link-local address the kernel makes a route when it may use it
     before = host_addresses(), run("ip", "-6", "route"), run("ip", "route", "show", "table", "all")
     done = jail("-c", f"path={small_root}", words, "command=true")
     assert (done.returncode, done.stderr) == (1, f"jail: {said}\n")
@@ -265,6 +311,19 @@ def test_an_alias_by_another_name_of_the_interface(
     done = jail("-r", "other")
     assert (done.returncode, done.stderr) == (0, "")
     assert host_addresses() == before
+
+
+def test_an_alias_that_another_interface_has_as_well(lan: Namespace, jail: Command, small_root: Path) -> None:
+    """The jail is reached by the one that is named."""
+    both = [f"address {{}} {address} dev lo" for address in ("198.51.100.10/32", "2001:db8:1::10/128")]
+    ip(*[line.format("add") for line in both])
+    words = ("interface=ep0", "ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10")
+    assert jail("-c", "name=a", f"path={small_root}", *words, "persist").returncode == 0
+    with inside("a") as there:
+        for address, peer in (("198.51.100.10", "198.51.100.2"), ("2001:db8:1::10", "2001:db8:1::2")):
+            assert _seen(there.listen(address), lan.connect(address)) == peer
+    assert jail("-r", "a").returncode == 0
+    ip(*[line.format("del") for line in both])
 
 
 def test_an_alias_beside_one_that_is_lent(lans: tuple[Namespace, Namespace]) -> None:

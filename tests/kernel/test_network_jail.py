@@ -9,9 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import firewall
+from jailng.core import firewall, network, readdress, registry
+from jailng.engine import modify
+from jailng.params.model import Parameters
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Departures, Namespace, attach, host_addresses, ip, run, server, set_switch, switch
+from tests.kernel.networks import (
+    Departures,
+    Namespace,
+    attach,
+    host_addresses,
+    ip,
+    run,
+    server,
+    set_switch,
+    settle,
+    switch,
+)
 from tests.kernel.stage import Stage
 
 _SERVE = """#!/bin/sh
@@ -28,6 +41,7 @@ def lan() -> Iterator[Namespace]:
 
 
 def test_jail_runs_with_its_address_and_leaves_nothing(lan: Namespace, jail: Command, small_root: Path) -> None:
+    settle("ep0")
     before = host_addresses()
     words = ("ip4.addr=198.51.100.10", "ip6.addr=2001:db8:1::10", "command=/bin/busybox", "ip", "address")
     done = jail("-c", f"path={small_root}", *words)
@@ -66,6 +80,7 @@ def test_a_kernel_that_forwards_ipv6_for_all_or_none(lan: Namespace, jail: Comma
 
 
 def test_alias_of_interface_lives_as_long_as_the_jail(lan: Namespace, jail: Command, small_root: Path) -> None:
+    settle("ep0")
     before = host_addresses()
     words = ("interface=ep0", "ip4.addr=198.51.100.20/24", "command=/bin/busybox", "ip", "address")
     done = jail("-c", f"path={small_root}", *words)
@@ -87,7 +102,7 @@ def test_the_host_answers_when_the_last_process_has_left(
         assert caller.recv(100) == b"jail\n"
     departures = Departures()
     os.kill(daemon, signal.SIGKILL)
-    departures.wait("jng7", seconds=1)
+    departures.wait("jng7")
     with lan.connect("198.51.100.10"):
         on_host.accept()[0].close()
     assert jail("-r", "7").returncode == 1  # no such jail; what it left is cleared away all the same
@@ -100,4 +115,63 @@ def test_an_interface_whose_address_is_taken_from_a_jail(lan: Namespace, jail: C
     assert '"ep0"' in run("nft", "list", "set", "inet", "jailng", "guarded")
     assert jail("-m", "name=a", "ip4.addr=198.51.100.11").returncode == 0
     assert "ipv4" not in run("nft", "list", "set", "inet", "jailng", "guarded")
+    assert jail("-r", "a").returncode == 0
+
+
+def test_an_interface_that_is_taken_from_a_jail_and_given_back(
+    lan: Namespace, jail: Command, jexec: Command, small_root: Path
+) -> None:
+    one, two = "198.51.100.10", "203.0.113.10"
+    with attach("ep1", ("203.0.113.1/24", "2001:db8:2::1/64"), ("203.0.113.2/24", "2001:db8:2::2/64")):
+        ip(f"address add {two}/32 dev ep1")
+        words = ("name=a", f"path={small_root}", f"ip4.addr={one},{two}", "persist")
+        assert jail("-c", *words).returncode == 0
+        for addresses in ((two,), (one, two), (two, one)):
+            done = jail("-m", "name=a", f"ip4.addr={','.join(addresses)}")
+            assert (done.returncode, done.stderr) == (0, "")
+            rules = jexec("a", "/bin/busybox", "ip", "rule").stdout
+            wanted = [f"from {address} lookup {1000 + number}" for number, address in enumerate(addresses)]
+            assert [rule for rule in wanted if rule in rules] == (wanted if len(wanted) > 1 else [])
+            assert rules.count("from ") == (5 if len(wanted) > 1 else 3)
+        assert jail("-r", "a").returncode == 0
+
+
+def test_a_change_of_address_that_is_interrupted(
+    lan: Namespace, jail: Command, jexec: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip("address add 198.51.100.11/24 dev ep0")
+    words = ("name=a", f"path={small_root}", "ip4.addr=198.51.100.10", "persist")
+    assert jail("-c", *words).returncode == 0
+    record = registry.find("a")
+    assert record is not None
+    changes = Parameters()
+    changes.add("ip4.addr", "198.51.100.11")
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt(signal.SIGINT)
+
+    monkeypatch.setattr(network, "host_side", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        modify.modify(record, changes)
+    shown = jexec("a", "/bin/busybox", "ip", "-4", "address").stdout
+    assert "inet 198.51.100.10/24" in shown and "198.51.100.11" not in shown
+    assert jail("-r", "a").returncode == 0
+
+
+@pytest.mark.parametrize("address", ["198.51.100.10", "198.51.100.11"])
+def test_an_address_asked_for_after_a_change_that_was_killed(
+    lan: Namespace, jail: Command, jexec: Command, small_root: Path, address: str
+) -> None:
+    """The kernel has the new one, and the record the old one: whichever is asked for the jail has."""
+    ip("address add 198.51.100.11/24 dev ep0")
+    assert jail("-c", "name=a", f"path={small_root}", "ip4.addr=198.51.100.10", "persist").returncode == 0
+    record = registry.find("a")
+    assert record is not None and record.lock()
+    params = Parameters.from_texts({**record.params, "ip4.addr": "198.51.100.11"})
+    readdress.change(record, params)
+    record.unlock()
+    assert jail("-m", "name=a", f"ip4.addr={address}").returncode == 0
+    shown = jexec("a", "/bin/busybox", "ip", "-4", "-o", "address", "show", "ep0").stdout.splitlines()
+    assert [line.split()[3] for line in shown] == [f"{address}/24"]
     assert jail("-r", "a").returncode == 0

@@ -50,11 +50,6 @@ def start(jail: Command, small_root: Path) -> Iterator[Start]:
         jail("-r", name)
 
 
-def _said(where: Namespace, address: str, port: int) -> str:
-    with where.connect(address, port) as connection:
-        return connection.recv(64).decode().strip()
-
-
 def _state() -> tuple[object, ...]:
     shown = (("neighbour", "show", "proxy"), ("-6", "neighbour", "show", "proxy"), ("route", "show", "table", "all"))
     ruleset = run("nft", "list", "ruleset")
@@ -68,19 +63,19 @@ def test_both_serve_and_whichever_is_left_goes_on(lan: Namespace, start: Start, 
         done = start(name, its_port)
         assert (done.returncode, done.stderr) == (0, "")
     for address in (FOUR, SIX):
-        assert (_said(lan, address, 80), _said(lan, address, 81)) == ("one", "two")
+        assert (lan.said(address, 80), lan.said(address, 81)) == ("one", "two")
     stays = {"one": "two", "two": "one"}[leaves]
     port = 81 if stays == "two" else 80
     assert jail("-r", leaves).returncode == 0
     for address in (FOUR, SIX):
-        assert _said(lan, address, port) == stays
+        assert lan.said(address, port) == stays
         with pytest.raises(ConnectionRefusedError):
             lan.connect(address, 161 - port)
     assert client(FOUR, port).recv(64).decode().strip() == stays  # from the host
     again = start(leaves, str(161 - port))  # joins the one that has stayed
     assert (again.returncode, again.stderr) == (0, "")
     for address in (FOUR, SIX):
-        assert (_said(lan, address, 80), _said(lan, address, 81)) == ("one", "two")
+        assert (lan.said(address, 80), lan.said(address, 81)) == ("one", "two")
     departures = Departures()
     (interface,) = [name for _, name in socket.if_nameindex() if name.startswith("jng")]
     assert [jail("-r", name).returncode for name in ("one", "two")] == [0, 0]
@@ -92,7 +87,7 @@ def test_the_host_answers_when_both_have_ended(lan: Namespace, start: Start, jai
     on_host = server("0.0.0.0", 80)
     start("one", "80")
     start("two", "81")
-    assert _said(lan, FOUR, 80) == "one"
+    assert lan.said(FOUR, 80) == "one"
     jail("-r", "one")
     jail("-r", "two")
     with lan.connect(FOUR, 80):
@@ -161,9 +156,9 @@ def test_jails_in_a_jail(lan: Namespace, start: Start, jail: Command) -> None:
     for name, port in (("outer.one", "80"), ("outer.two", "81")):
         done = start(name, port, *both)
         assert (done.returncode, done.stderr) == (0, "")
-    assert (_said(lan, FOUR, 80), _said(lan, FOUR, 81)) == ("outer.one", "outer.two")
+    assert (lan.said(FOUR, 80), lan.said(FOUR, 81)) == ("outer.one", "outer.two")
     assert jail("-r", "outer.one").returncode == 0
-    assert _said(lan, FOUR, 81) == "outer.two"
+    assert lan.said(FOUR, 81) == "outer.two"
 
 
 def test_the_jid_of_the_first_is_not_taken_from_under_the_second(
@@ -179,7 +174,7 @@ def test_the_jid_of_the_first_is_not_taken_from_under_the_second(
         1,
         'jail: jng70 is the interface of jail "two", which has joined it: take another jid\n',
     )
-    assert _said(lan, FOUR, 81) == "two"
+    assert lan.said(FOUR, 81) == "two"
 
 
 def test_all_of_a_configuration_at_once(lan: Namespace, jail: Command, small_root: Path, tmp_path: Path) -> None:
@@ -188,7 +183,7 @@ def test_all_of_a_configuration_at_once(lan: Namespace, jail: Command, small_roo
     conf.write_text("\n".join([f'path = "{small_root}"; ip4.addr = {FOUR}; persist;', *blocks]))
     done = jail("-f", str(conf), "-c")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [_said(lan, FOUR, 80 + n) for n in range(4)] == ["j0", "j1", "j2", "j3"]
+    assert [lan.said(FOUR, 80 + n) for n in range(4)] == ["j0", "j1", "j2", "j3"]
     assert jail("-f", str(conf), "-r", "*").returncode == 0
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import pytest
 
 from jailng.core import alias, firewall, network, registry
 from jailng.core.index import DIRECTORY
+from jailng.core.link import Host
+from jailng.ctl import lent
 from jailng.errors import JailError
+from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import NETLINK_NETFILTER, Netlink
 from jailng.params.address import Address, addresses
 from tests.kernel.networks import (
@@ -125,6 +129,17 @@ def test_an_interface_that_is_gone_is_no_error() -> None:
     ip("link delete ep1")
     firewall.release(["7", "4:ep1", "6:ep1"])
     assert _guarded() is None
+
+
+def test_an_interface_that_goes_while_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a jail which has ended: the kernel has told of its address, and has none of that number any more."""
+    gone = rt.Address(index=1 << 20, packed=socket.inet_aton("169.254.1.1"), prefix=32, broadcast=b"")
+    listed = Host.aliases
+    with Netlink() as netlink:
+        there = [interface.index for interface in Host(netlink).carriers(4)]
+        monkeypatch.setattr(Host, "aliases", lambda host, family: [*listed(host, family), gone])
+        assert [interface.index for interface in Host(netlink).carriers(4)] == there
+        assert list(lent._check_own(netlink, [gone])) == []
 
 
 def test_forwarding_of_the_administrator_is_left_alone() -> None:

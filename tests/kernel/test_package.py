@@ -153,7 +153,8 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
     assert (machine.top / "usr/sbin/service.distrib").read_bytes() == debians
     assert machine.must("dpkg", "-S", "/usr/sbin/service").startswith("diversion by jailng from: /usr/sbin/service\n")
     _nothing_is_left_to_compile(machine)
-    machine.must("jail", "-c", "name=cell", "path=/jails/cell", "persist", "exec.start=sleep 1000 >/dev/null 2>&1 &")
+    start = "exec.start=sleep 1000 >/dev/null 2>&1 & until pidof sleep; do :; done"
+    machine.must("jail", "-c", "name=cell", "path=/jails/cell", "persist", start)
     pid = machine.must("jexec", "cell", "pidof", "sleep")
     assert machine.must("python3", "-c", "import jailng; print(jailng.Jail.find('cell').name)") == "cell\n"
     assert machine.must("dpkg", "-V", "jailng") == ""
@@ -224,6 +225,13 @@ def test_the_package_depends_on_what_debian_has(packages: tuple[Path, Path]) -> 
     depends = {word.split()[0] for word in _control(packages[0], "Depends").split(",")}
     assert depends == DEPENDS
     assert _control(packages[0], "Version") != _control(packages[1], "Version") == "9.0"
+
+
+def test_what_the_readme_leads_to_is_in_the_package(packages: tuple[Path, Path], checkout: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "--contents", packages[0]], check=True, capture_output=True, text=True).stdout
+    there = {line.split(" ./usr/share/doc/jailng/")[1] for line in listed.splitlines() if "/doc/jailng/" in line}
+    text = (checkout / "README.md").read_text() + (checkout / "SECURITY.md").read_text()
+    assert set(re.findall(r"\]\(([^)#:]+)\)", text)) - {"LICENSE"} <= there  # the licence is its file copyright
 
 
 def test_two_builds_are_the_same(source: Path, tmp_path: Path, packages: tuple[Path, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_host_inherit_follows_the_host_and_cannot_change_it(
     assert restarted.returncode == 0, restarted.stderr
     assert hostname_of(jexec, "cell") == "own"
     assert jls("-j", "cell", "host").stdout == "new\n"
+    assert jail("-r", "cell").returncode == 0
+
+
+def test_the_names_that_root_inside_has_set(
+    public: Path, jail: Command, jls: Command, jexec: Command, small_root: Path
+) -> None:
+    words = ("host.hostname=given", "host.domainname=domain", "allow.set_hostname")
+    assert jail("-c", "name=cell", f"path={small_root}", "persist", *words).returncode == 0
+    assert jls("-j", "cell", "host.hostname", "host.domainname").stdout == "given domain\n"
+    assert jexec("cell", "/bin/hostname", "inside").returncode == 0
+    assert jls("-j", "cell", "host.hostname", "host.domainname").stdout == "inside domain\n"
+    assert "inside" in jls("-j", "cell").stdout
+    as_nobody = ["setpriv", "--reuid=65534", "--clear-groups", f"{public}/bin/jls", "-j", "cell", "host.hostname"]
+    assert subprocess.run(as_nobody, capture_output=True, text=True).stdout == "given\n"
+    assert jail("-m", "name=cell", "host.hostname=again").returncode == 0
+    assert jls("-j", "cell", "host.hostname").stdout == "again\n"
     assert jail("-r", "cell").returncode == 0
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import machine
+from jailng import Jail
+from jailng.api import connection
+from jailng.core import machine, procfiles
 from tests.kernel.conftest import Command, standing
 from tests.kernel.stage import Stage
 
@@ -56,10 +58,13 @@ class State:
     def read(self) -> machine.State:
         return machine.parse(self.file.read_bytes())
 
-    def age(self, seconds: int, used: int = 0) -> None:
-        """As if the files had last been made that long ago, the jail having used so much less of a processor."""
+    def age(self, seconds: int, used: int = 0, ago: int = 0) -> None:
+        """As if the files had last been made that long ago, the jail having used so much less of a processor.
+
+        ``ago``: or then, in hundredths of a second.
+        """
         state = self.read()
-        state.seen -= 100 * seconds
+        state.seen = procfiles.now() - ago if ago else state.seen - 100 * seconds
         state.began -= 100 * seconds
         state.used -= 100 * used
         self.file.write_bytes(state.text)
@@ -166,11 +171,31 @@ def test_a_command_finds_them_fresh(stage: Stage, jail: Command, jexec: Command,
         assert round(float(cell.run("cat /proc/loadavg")[0].split()[0]), 1) == 0.3
         total = list(map(int, cell.run("grep '^cpu ' /proc/stat")[0].split()[1:]))
         assert 5900 * (os.cpu_count() or 1) < sum(total) < 7000 * (os.cpu_count() or 1)
+        just_now = procfiles.now()
+        state.age(0, ago=10)  # which is not a moment
+        cell.run("true")
+        assert state.read().seen >= just_now
         state.age(-3600)  # as if it had been done in an hour
         now = state.read()
         cell.run("true")
         assert state.read().seen == now.seen
     finally:
+        assert jail("-r", "cell").returncode == 0
+
+
+@pytest.mark.parametrize("mounts", [False, True])
+def test_a_command_of_the_library_finds_them_fresh(stage: Stage, jail: Command, small_root: Path, mounts: bool) -> None:
+    """But where root inside may mount there what keeps waiting whoever opens it: all jails have one helper process."""
+    made = jail("-i", "-c", "name=cell", f"path={small_root}", "persist", f"allow.mount={mounts}")
+    assert made.returncode == 0, made.stderr
+    try:
+        state = State(stage, made.stdout.strip())
+        state.age(60)
+        before = state.read().seen
+        assert Jail.find("cell").run(["/bin/true"]).returncode == 0
+        assert (state.read().seen == before) is mounts
+    finally:
+        connection.close()
         assert jail("-r", "cell").returncode == 0
 
 

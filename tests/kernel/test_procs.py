@@ -38,7 +38,7 @@ def pair(jail: Command, small_root: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def inside(checkout: Path) -> Iterator[Inside]:
-    """Runs a script of sh's in a jail; waits until it says "up", and gives the pid on the host."""
+    """Runs a script of sh's in a jail; waits until it says "up" and sleeps, and gives the pid on the host."""
     started: list[subprocess.Popen[bytes]] = []
 
     def execute(jail: str, script: str, *arguments: str, user: str = "root") -> int:
@@ -49,7 +49,9 @@ def inside(checkout: Path) -> Iterator[Inside]:
         started.append(entered)
         assert entered.stdout is not None
         assert entered.stdout.readline() == b"up\n"
-        return int(Path(f"/proc/{entered.pid}/task/{entered.pid}/children").read_text().split()[-1])
+        pid = int(Path(f"/proc/{entered.pid}/task/{entered.pid}/children").read_text().split()[-1])
+        _until_asleep(pid)
+        return pid
 
     yield execute
     for entered in started:
@@ -57,6 +59,11 @@ def inside(checkout: Path) -> Iterator[Inside]:
         if entered.stdout is not None:
             entered.stdout.close()
         entered.wait(30)
+
+
+def _until_asleep(pid: int) -> None:
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "S":
+        pass
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
@@ -107,6 +114,7 @@ def test_membership_is_not_the_pid_namespace(jailctl: Command, pair: Path) -> No
     try:
         while not (children := Path(f"/proc/{entered.pid}/task/{entered.pid}/children").read_text().split()):
             pass
+        _until_asleep(int(children[0]))
         stat = "SN" if os.nice(0) > 0 else "S"  # and no J
         assert rows(jailctl("ps", "-p", children[0], "-o", "jid,stat"))[1:] == [["0", stat]]
     finally:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import image, project, quota, registry
+from jailng.core import image, index, project, quota, registry
+from jailng.core.overlay import user_namespace
 from jailng.errors import JailError
 from jailng.linux import loop
 from jailng.linux import quota as kernel
@@ -27,6 +28,7 @@ from tests.kernel.stage import mount, mounts, unmount
 
 M = 1 << 20
 _CAP_SYS_RESOURCE = 24
+_CAPABLE = bytes.fromhex("0100000200040000000000000000000000000000")  # CAP_NET_BIND_SERVICE
 _DEEP = 300  # directories, in a path that is longer than a path may be
 _BOMB = "(i=0; while true >/tmp/$i; do i=$((i+1)); done) 2>&1; rm -f /tmp/*"
 
@@ -54,7 +56,7 @@ def loops() -> None:
 
 def _lies_under(place: Path) -> list[str]:
     """The loop devices over files below a directory, when udevd(8) has let go of what it looked at."""
-    until = time.monotonic() + 3
+    until = time.monotonic() + 20
     while True:
         found = [line for line in _run("losetup", "-a").splitlines() if str(place) in line]
         if not found or time.monotonic() > until:
@@ -182,6 +184,33 @@ def test_an_image(hostile: Path, other: Path, jail: Command, jexec: Command, jls
     assert _lies_under(file.parent) == []
 
 
+def test_who_makes_an_image_is_nobody_to_the_host(small_root: Path, jail: Command) -> None:
+    """mkfs.ext4 reads a tree that an enemy has made, and with its bugs, as the users of the jail and nobody else."""
+    secret = small_root.parent / "secret"
+    secret.write_text("the host's")
+    secret.chmod(0o600)
+    userns = user_namespace(index.uid_base(7))
+    with pytest.raises(JailError, match=r"^cat: .*: Permission denied$"):
+        image._run(["cat", str(secret)], [], userns=userns)
+    with pytest.raises(JailError, match=r"^cat: .*: No such file or directory$"):
+        image._run(["cat", "/none"], [], userns=userns)
+    os.close(userns)
+    (small_root / "private").write_text("0")
+    (small_root / "private").chmod(0)
+    (small_root / "foreign").write_text("1")
+    os.chown(small_root / "foreign", 70_000, 65_535)
+    os.setxattr(small_root / "private", "security.capability", _CAPABLE)
+    done = jail("-c", "name=cell", f"path={small_root}", "ng.quota=image:24M", "persist")
+    assert done.returncode == 0, done.stderr
+    status = os.stat(small_root / "foreign")
+    assert (status.st_uid, status.st_gid) == (65_534, 65_535)
+    assert (small_root / "private").read_text() == "0"
+    assert os.getxattr(small_root / "private", "security.capability") == _CAPABLE
+    made = Path(f"{small_root}.img").stat()
+    assert (made.st_uid, made.st_gid) == (0, 0)
+    assert jail("-r", "cell").returncode == 0
+
+
 def test_what_is_no_image_is_refused(small_root: Path, jail: Command) -> None:
     file = Path(f"{small_root}.img")
 
@@ -239,6 +268,28 @@ def test_a_jail_in_a_jail_has_none(small_root: Path, jail: Command) -> None:
     assert jail("-r", "cell").returncode == 0
     why = "ng.quota: not for a jail in a jail: what that takes counts for the outer one"
     assert refusals == [f"jail: {why}\n"] * 2
+
+
+def test_the_directory_beside_an_image_is_not_taken_for_the_root(
+    small_root: Path, jail: Command, jailctl: Command, tmp_path: Path
+) -> None:
+    """In it is what was there before the image was; and a root that is made anew does not become an older jail's."""
+    file, archive = Path(f"{small_root}.img"), tmp_path / "a.tar"
+    given = ("-c", "name=cell", f"path={small_root}", "ng.quota=image:16M", "exec.start=touch /new", "persist")
+    assert jail(*given).returncode == 0
+    assert jailctl("export", "-o", str(archive), str(small_root)).returncode == 0
+    assert "./new\n" in _run("tar", "-tf", archive)
+    assert jail("-r", "cell").returncode == 0
+    done = jailctl("export", "-o", str(archive), str(small_root))
+    why = f"its files are in {file}, which is mounted while the jail runs"
+    told = f"jailctl: export: {small_root}: {why}: start that, or mount -o loop,ro {file} /mnt\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    small_root.rename(tmp_path / "gone")
+    done = jailctl("import", str(archive), str(small_root))
+    why = "File exists, and is the root of a jail of ng.quota=image: move it away"
+    assert (done.returncode, done.stderr) == (1, f"jailctl: import: {file}: {why}\n")
+    file.unlink()
+    assert jailctl("import", str(archive), str(small_root)).returncode == 0
 
 
 def test_an_image_with_errors_is_looked_at(small_root: Path, jail: Command) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from jailng.core import beside, halt, registry
 from jailng.linux import processid
+from jailng.params.limit import RESOURCES
 from tests.kernel.conftest import ENVIRONMENT, Command, _command
 from tests.kernel.stage import Stage, mount, unmount
 
@@ -95,6 +96,12 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_the_plan_of_a_jail_has_the_rules_that_there_are_for_it(rctl: Command, jail: Command, small_root: Path) -> None:
+    assert lines(rctl("-a", "jail:cell:maxproc:deny=3")) == []
+    assert "limit maxproc:deny=3" in lines(jail("--plan", "-c", "name=cell", f"path={small_root}", "persist"))
+    assert "limit maxproc:deny=3" not in lines(jail("--plan", "-c", "name=other", f"path={small_root}", "persist"))
+
+
 def test_rules_of_a_jail_that_runs(rctl: Command, make: Command, stage: Stage, jexec: Command) -> None:
     make(_SLEEP)
     assert lines(rctl()) == []
@@ -132,7 +139,7 @@ def test_what_is_used(rctl: Command, make: Command) -> None:
     human = dict(line.split("=") for line in lines(rctl("-hu", "jail:7")))
     assert list(human) == list(used)
     assert re.fullmatch(r"[0-9.]+[KM]", human["vmemoryuse"])
-    assert {line.split("=")[1] for line in lines(rctl("-u", "jail:nobody"))} == {"0"}
+    assert lines(rctl("-u", "jail:nobody")) == [f"{name}=0" for name in RESOURCES if name != "disk"]
 
 
 def test_who_has_ended_counts_until_he_is_waited_for(rctl: Command, make: Command) -> None:
@@ -174,6 +181,13 @@ REFUSED = [
         (
             "failed to add rule 'jail:c:pcpu:deny=0': Operation not supported: "
             "pcpu: 0: a jail without any processor cannot even be ended"
+        ),
+    ),
+    (
+        "-a jail:c:disk:deny=0",
+        (
+            "failed to add rule 'jail:c:disk:deny=0': Operation not supported: "
+            "disk: 0: to the kernel that is a quota without a limit"
         ),
     ),
     (

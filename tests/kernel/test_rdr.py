@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from jailng.core import registry
+from jailng.core import firewall, registry
+from jailng.linux import nftables as nft
 from tests.kernel import ruled
 from tests.kernel.conftest import Command
 from tests.kernel.networks import (
@@ -31,7 +33,7 @@ from tests.kernel.networks import (
     server,
     switch,
 )
-from tests.kernel.ruled import HOST, HOST6, JAIL, JAIL6, PEER, PEER6, lan
+from tests.kernel.ruled import HOST, HOST6, JAIL, JAIL6, OTHER, PEER, PEER6, lan
 
 __all__ = ["lan"]  # a fixture
 
@@ -188,6 +190,31 @@ def test_removal_takes_rules_and_connections(lan: Namespace, jail: Command, cell
     assert ruleset() == before
     asks.sendto(b"second", (HOST, 53))
     assert on_host.recvfrom(10)[0] == b"second"  # as what it is: a datagram to the host
+
+
+@pytest.mark.parametrize("how", ["started", "changed"])
+def test_who_sends_datagrams_all_the_time_is_led_as_well(lan: Namespace, jail: Command, cell: Cell, how: str) -> None:
+    """As those do who log: from one port, and so by a connection that conntrack has known since before the jail."""
+    cell(name="other", words=(f"ip4.addr={OTHER}",))  # with which conntrack begins
+    with (
+        datagrams("0.0.0.0", 514) as on_host,
+        datagrams("0.0.0.0", 515) as elsewhere,
+        lan.datagrams(PEER, 514) as sender,
+    ):
+        for port, listener in ((514, on_host), (515, elsewhere)):
+            sender.sendto(b"first", (HOST, port))
+            listener.sendto(b"here", listener.recvfrom(10)[1])
+            assert sender.recv(10) == b"here"
+        if how == "started":
+            cell("udp any 514 -> 514")
+        else:
+            cell()
+            assert jail("-m", "name=cell", f"ng.rdr=udp {HOST} 510-514 -> 510-514").returncode == 0
+        with inside("cell") as there, there.datagrams(JAIL, 514) as asked:
+            sender.sendto(b"second", (HOST, 514))
+            assert asked.recv(10) == b"second"
+            sender.sendto(b"second", (HOST, 515))
+            assert elsewhere.recv(10) == b"second"  # what is not led goes on as it did
 
 
 def test_redirects_of_a_jail_that_runs_change(lan: Namespace, jail: Command, cell: Cell) -> None:
@@ -347,6 +374,33 @@ def test_rules_change_after_a_flush(lan: Namespace, cell: Cell, alone: bool) -> 
     change(f"tcp {HOST} 8080 -> 80")
     after = ruleset()
     assert sorted(after.replace(",", "").split()) == sorted(before.replace(",", "").split())
+
+
+def test_rules_that_are_given_again_after_a_flush(lan: Namespace, cell: Cell, jailctl: Command) -> None:
+    """They are not changed, and all the same in force again, with those of others: as doctor says, and `jail -cm`."""
+    cell(f"tcp {HOST} 8080 -> 80")
+    cell(f"tcp {HOST} 9090 -> 80", name="other", words=("ip4.addr=198.51.100.11", "ng.egress=drop"))
+    before = ruleset()
+    for name, given, lost in (
+        ("cell", f"ng.rdr=tcp {HOST} 8080 -> 80", "flush ruleset"),
+        ("other", "ng.egress=drop to any", "flush ruleset"),
+        ("other", "ng.egress=drop to any", "delete table inet jailng_egress"),
+    ):
+        run("nft", lost)
+        told = jailctl("doctor", "rules").stdout
+        assert f"jail -m name={name} {shlex.quote(given)}   # as it is" in told
+        done = cell.jail("-m", f"name={name}", given)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(ruleset().replace(",", "").split()) == sorted(before.replace(",", "").split())
+
+
+def test_more_than_a_socket_has_room_for_at_first(lan: Namespace) -> None:
+    """As the rules of a hundred jails are, when they are made anew after a flush."""
+    names = [f"counter-{number}-{'x' * 100}" for number in range(2000)]
+    with firewall.Netfilter() as netlink:
+        netlink.transaction([nft.new_table("many"), *[nft.new_counter("many", name) for name in names]])
+    assert run("nft", "list", "table", "inet", "many").count("counter-") == len(names)
+    run("nft", "delete", "table", "inet", "many")
 
 
 def test_nft_reads_what_it_lists(lan: Namespace, cell: Cell, tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from jailng.core import stdio, waiting
 from jailng.core.interpreter import PYTHON
 from tests.kernel.stdio_host import OUTER, Console, is_pending, started, state, stopped_by, until, until_held
 
@@ -194,3 +197,74 @@ def test_a_command_that_asks_to_be_traced_goes_on(output: object) -> None:
     with started(PYTHON, "-IS", "-c", _TRACED, stdout=subprocess.PIPE, stderr=output) as process:
         said, _ = process.communicate()
     assert (said.split(), process.returncode) == ([b"heard", b"executed"], 3)
+
+
+_TRACED_THREAD = """
+import ctypes, os, threading, time
+thread = threading.Thread(target=lambda: ctypes.CDLL(None).ptrace(0, 0, None, None))
+thread.start(); thread.join()
+try:
+    while open(f"/proc/self/task/{thread.native_id}/stat").read().rpartition(")")[2].split()[0] != "Z": time.sleep(0.01)
+except OSError: pass  # it has been reaped
+os._exit(3)
+"""
+
+
+def test_a_thread_that_asks_to_be_traced_and_ends(output: object) -> None:
+    """It has not until the stand-in has reaped it, nor has the command, nor the jail."""
+    with started(PYTHON, "-IS", "-c", _TRACED_THREAD, stderr=output) as process:
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 3
+
+
+def test_a_thread_that_ends_while_the_stand_in_has_not_begun_to_wait() -> None:
+    """SIGCHLD that comes then is lost."""
+    code = f"{_TRACED_THREAD.replace('os._exit(3)', '')}print('ended', flush=True); time.sleep(0.2); os._exit(3)"
+    with subprocess.Popen([PYTHON, "-IS", "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ended\n"
+        signal.alarm(10)  # which is passed on, and so seen to
+        begun = time.monotonic()
+        status = waiting.wait(process.pid, os.pidfd_open(process.pid), stdio.Streams((0, 1, 2)))
+        signal.alarm(0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 3 and time.monotonic() - begun < 5
+
+
+# A child that traces its parent, and does not wait for it; it ends with its input.
+_HELD = """
+import ctypes, os, signal, sys
+told, tell = os.pipe()
+if os.fork() == 0:
+    assert ctypes.CDLL(None).ptrace(0x4206, os.getppid(), None, None) == 0  # PTRACE_SEIZE
+    os.write(tell, b".")
+    os._exit(len(os.read(0, 1)))
+os.read(told, 1)
+print("held", flush=True)
+if sys.argv[1] == "stopped": os.kill(os.getpid(), signal.SIGUSR1)
+os._exit(3)
+"""
+
+
+@pytest.mark.parametrize("what", ["stopped", "ended"])
+def test_who_is_traced_inside_keeps_nobody_waiting(output: object, what: str) -> None:
+    """Its parent is told neither that it has stopped nor that it has ended: the second signal ends the wait."""
+    with started(
+        PYTHON, "-IS", "-c", _HELD, what, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output
+    ) as process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == -signal.SIGTERM
+            process.stdin.close()
+        finally:
+            process.kill()

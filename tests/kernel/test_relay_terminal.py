@@ -170,6 +170,39 @@ def test_the_stop_key_is_the_commands_that_wants_it(root: str) -> None:
         assert os.WTERMSIG(console.status()) == signal.SIGINT
 
 
+def test_a_stop_key_of_the_commands_choice_stops_nobody(root: str) -> None:
+    """Else Enter would leave who types to the shell out here, which took what follows for its own."""
+    script = "stty susp '^M' -icrnl; echo pid $$; exec sleep 1000"
+    with Console("--root", root, "sh", "-c", script) as console:
+        console.order("start-front")
+        command = int(console.read_until(b"\n").split()[1])
+        until(lambda: b"sleep" in Path(f"/proc/{command}/cmdline").read_bytes(), "it is executed")
+        console.type(b"x\ry")
+        console.read_until(b"y")
+        assert state(command) != "T"
+        console.type(b"\x03")
+        assert os.WTERMSIG(console.status()) == signal.SIGINT
+
+
+def test_a_stop_long_after_the_stop_key_stops_nobody(root: str) -> None:
+    script = "trap : TSTP; echo pid $$; while :; do read line && echo had $line; done"
+    with Console("--root", root, "sh", "-c", script) as console:
+        console.order("start-front")
+        command = int(console.read_until(b"\n").split()[1])
+        console.type(b"\x1a")
+        console.read_until(b"^Z")
+        console.type(b"one\n")
+        console.read_until(b"had one")
+        time.sleep(2)
+        os.kill(command, signal.SIGSTOP)
+        until(lambda: state(command) == "T", "it is stopped")
+        os.kill(command, signal.SIGCONT)
+        console.type(b"two\n")
+        console.read_until(b"had two")
+        console.type(b"\x03")
+        assert os.WTERMSIG(console.status()) == signal.SIGINT
+
+
 @pytest.mark.parametrize("trap", ["", "trap 'kill -STOP $$; echo on' TSTP; "])
 def test_the_stop_key_does_nothing_where_nobody_could_continue(root: str, trap: str) -> None:
     """By ``ssh -t`` or in a window of its own, where no shell has it as a job, it would be the end of the terminal."""

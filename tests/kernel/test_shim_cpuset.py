@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
+from jailng.ctl import cpuset
+from jailng.errors import JailError
 from tests.kernel.conftest import Command, Shim
 from tests.kernel.stage import Stage
 
@@ -150,3 +153,28 @@ def test_what_is_not_about_jails(shim: Shim, cell: str, tmp_path: Path, checkout
     assert (
         shim("cpuset", "-g", "-p", "1", path=f"{checkout}/shims:{tmp_path}:/usr/bin:/bin").stdout == "other -g -p 1\n"
     )
+
+
+def test_which_processors_there_are(shim: Shim) -> None:
+    """BastilleBSD's limits asks by -l whether there is one, quBSD by -g which there are."""
+    found = sorted(os.sched_getaffinity(0))
+    for words in (f"-l {found[-1]}", f"-l {','.join(map(str, found))}", "-c -l all"):
+        done = shim("cpuset", *words.split())
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    none = shim("cpuset", "-l", "1000")
+    assert (none.stdout, none.stderr, none.returncode) == ("", "cpuset: setaffinity: Invalid argument\n", 1)
+    shown = shim("cpuset", "-g")
+    assert (shown.stderr, shown.returncode) == ("", 0)
+    mask, memory = shown.stdout.splitlines()
+    assert mask == f"pid -1 mask: {', '.join(map(str, found))}"
+    assert memory.startswith("pid -1 domain policy: first-touch mask: 0")
+
+
+def test_a_jail_that_is_removed_before_it_has_them_leaves_nothing(jail: Command, small_root: Path) -> None:
+    assert jail("-c", "name=cell", "jid=71", f"path={small_root}", "persist").returncode == 0
+    record = registry.find("cell")
+    assert record is not None
+    assert jail("-r", "cell").returncode == 0
+    with pytest.raises(JailError, match="setaffinity: No such process"):
+        cpuset._limit(record, processors()[:1])
+    assert not (V1 / "jailng/71").exists()

@@ -112,6 +112,19 @@ def test_what_stands_for_a_jails_process_is_not_of_the_host(
     assert lives(pid)
 
 
+def test_pgrep_by_the_users_of_a_jail(shim: Shim, jails: dict[str, str], started: Started) -> None:
+    """To the host they have other numbers."""
+    here, one = started(WANTED), started(WANTED, "cell")
+    for letter in ("-u", "-U", "-G"):
+        for user in ("root", "0", "0,33", str(os.stat(f"/proc/{one}").st_uid)):
+            assert pids(shim("pgrep", "-j", "cell", letter, user, WANTED)) == [one]
+        assert pids(shim("pgrep", "-j", "none,any", letter, "root", WANTED)) == sorted([here, one])
+        assert pids(shim("pgrep", "-j", "none", letter, "0", WANTED)) == [here]
+        for user in ("33", "70000"):
+            assert shim("pgrep", "-j", "any", letter, user, WANTED).returncode == 1
+    assert shim("pgrep", "-j", "cell", "-u", "nobody-at-all", "x").stderr == "pgrep: invalid user name: nobody-at-all\n"
+
+
 def test_pgrep_lists_as_the_hosts_own(shim: Shim, started: Started, jails: dict[str, str]) -> None:
     """Where all that match are the host's, -j none is as without it."""
     started(WANTED)

@@ -71,6 +71,17 @@ def test_the_loopback_of_a_jail_by_its_name_on_freebsd(shim: Shim, cell: str) ->
     quiet(shim, "-j", "cell", "lo0", "inet", "127.0.0.1/8", "up")
     quiet(shim, "-j", "cell", "lo0", "127.0.0.2", "netmask", "255.0.0.0")
     assert "\tinet 127.0.0.2 netmask 0xff000000\n" in shim("ifconfig", "-j", "cell", "lo0").stdout
+    quiet(shim, "-j", "cell", "lo0", "inet", "127.0.0.3/8", "alias")
+    assert "\tinet 127.0.0.3 netmask 0xff000000\n" in shim("ifconfig", "-j", "cell", "lo0").stdout
+
+
+def test_a_jail_among_the_options(shim: Shim, cell: str) -> None:
+    """As getopt(3) has it."""
+    listed = shim("ifconfig", "-j", "cell", "-a").stdout
+    assert listed.startswith("lo: ")
+    for words in ("-jcell", "-aj cell", f"-j{cell} -a", "-a -j cell", "-g all -aj cell", "-jcell lo0"):
+        assert shim("ifconfig", *words.split()).stdout == listed
+    quiet(shim, "-jcell", "lo0", "descr", "-j5")
 
 
 def test_units_of_epairs(shim: Shim, pair: str) -> None:
@@ -196,6 +207,44 @@ def test_a_new_name(shim: Shim, gone: None) -> None:
     assert taken.stderr == "ifconfig: ioctl SIOCSIFNAME (set name): File exists\n"
 
 
+def test_a_mac_address_by_itself(shim: Shim, gone: None) -> None:
+    """As jib and BastilleBSD set and ask for it, a word at a time."""
+    assert shim("ifconfig", "epair", "create").returncode == 0
+    quiet(shim, "epair0a", "ether", "02:11:22:33:44:55")
+    assert shim("ifconfig", "epair0a", "ether").stdout == (
+        "epair0a: flags=8802<BROADCAST,SIMPLEX,MULTICAST> mtu 1500\n\tether 02:11:22:33:44:55\n"
+    )
+
+
+def test_a_listing_of_one_family_or_of_one_group(shim: Shim, gone: None) -> None:
+    """As scripts ask for the addresses of a jail, and for the interfaces that they have made."""
+    for kind in ("epair", "bridge", "lo"):
+        assert shim("ifconfig", kind, "create").returncode == 0
+    quiet(shim, "bridge0", "addm", "epair0a", "inet", "192.0.2.1/24")
+    quiet(shim, "bridge0", "inet6", "2001:db8::1/64")
+    head = r"bridge0: flags=\d+<\S+> mtu 1500\n"
+    for family, lines in (
+        ("inet", r"\tinet 192\.0\.2\.1 netmask 0xffffff00 broadcast 192\.0\.2\.255\n"),
+        ("inet6", r"\tinet6 2001:db8::1 prefixlen 64\n"),
+        ("ether", r"\tether \S+\n"),
+    ):
+        assert re.fullmatch(head + lines, shim("ifconfig", "bridge0", family).stdout)
+    everything = shim("ifconfig", "-a", "inet").stdout
+    assert (everything.count(" mtu "), everything.count("\tinet "), everything.count("inet6")) == (5, 2, 0)
+    for words, names in (
+        ("-l ether", "bridge0 epair0a epair0b lo1"), ("-l", "bridge0 epair0a epair0b lo lo1"), ("-glo", "lo lo1"),
+        ("-g epair", "epair0a epair0b"), ("-l -g epair", "epair0a epair0b"), ("-g nobody", ""),
+    ):  # fmt: skip
+        done = shim("ifconfig", *words.split())
+        assert (sorted(done.stdout.split()), done.returncode) == (names.split(), 0), words
+    for words, names in (("-lu", "bridge0 lo"), ("-d -l", "epair0a epair0b lo1"), ("-l -du", ""), ("-ug lo", "lo")):
+        assert sorted(shim("ifconfig", *words.split()).stdout.split()) == names.split(), words
+    assert shim("ifconfig", "-u").stdout == shim("ifconfig", "-au").stdout != shim("ifconfig", "-a").stdout
+    assert shim("ifconfig", "-glo").stdout == "lo\nlo1\n"  # one a line
+    assert shim("ifconfig", "-ag", "bridge").stdout == shim("ifconfig", "bridge0").stdout
+    assert "\tmember: epair0a " in shim("ifconfig", "bridge0").stdout
+
+
 def test_addresses_without_alias(shim: Shim, gone: None) -> None:
     """Of IPv4 the first is replaced, of IPv6 it is one more."""
     assert shim("ifconfig", "epair", "create").returncode == 0
@@ -209,6 +258,17 @@ def test_addresses_without_alias(shim: Shim, gone: None) -> None:
     assert {"2001:db8::1", "2001:db8::2"} <= set(re.findall(r"inet6 (\S+)", shown))
     quiet(shim, "epair0a", "inet6", "2001:db8::1/64", "delete")
     assert "2001:db8::1 " not in shim("ifconfig", "epair0a").stdout
+
+
+def test_an_address_brings_an_interface_up(shim: Shim, gone: None) -> None:
+    """As FreeBSD's kernel has it: ``ifconfig epair0b inet 192.0.2.2/24`` is all that many a jail with vnet is given."""
+    assert shim("ifconfig", "epair", "create").returncode == 0
+    for name, words in (("epair0a", ("inet", "192.0.2.1/24")), ("epair0b", ("inet6", "2001:db8::1/64", "alias"))):
+        quiet(shim, name, *words)
+        assert "<UP," in shim("ifconfig", name).stdout
+        quiet(shim, name, "down")
+        quiet(shim, name, *words)  # what it has already, of IPv4
+        assert "<UP," in shim("ifconfig", name).stdout
 
 
 def test_a_further_loopback(shim: Shim, gone: None) -> None:
@@ -272,12 +332,33 @@ www {
 }
 """
 
+# As the Handbook has it, with FreeBSD's paths.
+_HANDBOOK = """
+www {
+    path = "%s";
+    vnet;
+    vnet.interface = "${epair}b";
+    $id = "0";
+    $bridge = "bridge0";
+    $epair = "epair${id}";
+    exec.prestart = "/sbin/ifconfig ${epair} create up";
+    exec.prestart += "/sbin/ifconfig ${epair}a up descr jail:${name}";
+    exec.prestart += "/sbin/ifconfig ${bridge} addm ${epair}a up";
+    exec.start = "ip address add 192.0.2.7/24 dev ${epair}b; ip link set ${epair}b up";
+    exec.poststop = "/sbin/ifconfig ${bridge} deletem ${epair}a";
+    exec.poststop += "/sbin/ifconfig ${epair}a destroy";
+    exec.clean;
+    persist;
+}
+"""
 
+
+@pytest.mark.parametrize("text", [_IDIOM, _HANDBOOK], ids=["names", "handbook"])
 def test_the_idiom_of_freebsds_jail_conf(
-    gone: None, shim: Shim, checkout: Path, small_root: Path, tmp_path: Path, jexec: Command
+    gone: None, shim: Shim, checkout: Path, small_root: Path, tmp_path: Path, text: str
 ) -> None:
     config = tmp_path / "jail.conf"
-    config.write_text(_IDIOM % small_root)
+    config.write_text(text % small_root)
     quiet(shim, "bridge0", "create", "inet", "192.0.2.1/24", "up")
     environment = {"PATH": f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin"}
 

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -204,6 +206,30 @@ def test_netstat_is_the_articles(shim: Shim, cell: Callable[..., None]) -> None:
     assert _standing(ours) == [line for line in _standing(lines) if line.startswith("tcp4")]
 
 
+def test_netstat_of_a_jail(shim: Shim, cell: Callable[..., None], jail: Command, small_root: Path) -> None:
+    """Routes and statistics by the host's own, in the jail's network."""
+    cell()
+    with socket.create_server(("10.0.0.75", 2105)):
+        done = shim("netstat", "-j", "cell", "-an", "-f", "inet")
+        assert [row[3] for row in rows(done)[2:]] == ["192.168.10.2.21"]
+        words = ("name=same", f"path={small_root}", "persist", "ip4=inherit", "exec.start=httpd -p 10.0.0.75:2106")
+        assert jail("-c", *words).returncode == 0
+        try:  # which has no table of its own
+            assert [row[3] for row in rows(shim("netstat", "-an", "-f", "inet", "-j", "same"))[2:]] == [
+                "10.0.0.75.2106"
+            ]
+        finally:
+            jail("-r", "same")
+    routes = shim("netstat", "-j", "cell", "-rn")
+    assert "Kernel IP routing table" in routes.stdout and routes.stdout != shim("netstat", "-rn").stdout
+    for spelled in ("-rnj cell", "-jcell -rn", "-rn -jcell"):  # as getopt(3) has it
+        assert shim("netstat", *spelled.split()).stdout == routes.stdout
+    for word, why in (("nowhere", 'jail "nowhere" not found'), ("999999", "jail_attach(999999): Invalid argument")):
+        for flags in ("-an", "-rn"):
+            done = shim("netstat", "-j", word, flags)
+            assert (done.stdout, done.stderr, done.returncode) == ("", f"netstat: {why}\n", 1)
+
+
 def _standing(lines: list[str]) -> list[str]:
     """Without what other tests' connections leave behind, and a minute takes away."""
     return [line for line in lines if not line.endswith("TIME_WAIT")]
@@ -233,6 +259,35 @@ def test_sockstat_says_who_listens(shim: Shim, cell: Callable[..., None]) -> Non
     assert os.readlink(f"/proc/{pid}/fd/{rest[2]}").startswith("socket:")
     assert rows(shim("sockstat", "-4l", "-j", "cell"))[1:] == [[user, *rest]]
     assert rows(shim("sockstat", "-4lq", "-p", "22-80")) == []
+
+
+def test_sockets_to_which_both_versions_come(shim: Shim, jail: Command, ogoun: Namespace, small_root: Path) -> None:
+    """Most servers have one of these and no other, and whoever asks for IPv4 is to find them: as on FreeBSD."""
+    words = ("name=both", f"path={small_root}", "vnet", "persist", "exec.start=httpd -p 2100")
+    assert jail("-c", *words).returncode == 0
+    stream, datagram = socket.SOCK_STREAM, socket.SOCK_DGRAM
+    try:
+        with ExitStack() as stack:
+            for kind, address, port, only in (
+                (stream, "::", 2101, 0), (datagram, "::", 2102, 0), (stream, "::", 2103, 1), (stream, "::1", 2104, 0),
+            ):  # fmt: skip
+                made = stack.enter_context(socket.socket(socket.AF_INET6, kind))
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+                made.bind((address, port))
+                if kind == stream:
+                    made.listen()
+            both = [["tcp46", "*:2100"], ["tcp46", "*:2101"], ["udp46", "*:2102"]]
+            six = [["tcp6", "*:2103"], ["tcp6", "::1:2104"]]
+            for option, expected in (("-46", both + six), ("-4", both), ("-6", both + six)):
+                listed = rows(shim("sockstat", option, "-l", "-p", "2100-2104"))
+                assert sorted(row[4:6] for row in listed[1:]) == sorted(expected)
+            assert [row[4:6] for row in rows(shim("sockstat", "-4lq", "-j", "both"))] == both[:1]
+            for family, expected in (("inet", both), ("inet6", both + six)):
+                listed = rows(shim("netstat", "-an", "-f", family))
+                told = [[row[0], row[3].replace(".", ":")] for row in listed if ".210" in " ".join(row)]
+                assert sorted(told) == sorted(expected)
+    finally:
+        assert jail("-r", "both").returncode == 0
 
 
 def test_ps_aux_is_the_articles(

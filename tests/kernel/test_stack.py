@@ -13,6 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import jailng
 from jailng.api import connection
 from jailng.core import registry
@@ -221,22 +223,40 @@ tell(listed=[inet_ntoa(bytes(buffer[at + 20:at + 24])) for at in range(0, count,
     assert jail("-r", "cell").returncode == 0
 
 
+@pytest.mark.parametrize(("four", "six"), [(24, 64), (32, 128)])
 def test_an_address_on_the_network_of_the_peer_goes_before_the_primary_one(
-    lan: Namespace, jail: Command, checkout: Path
+    lan: Namespace, jail: Command, checkout: Path, four: int, six: int
 ) -> None:
+    """And so does one on the interface by which the host is in that network, be its own prefix what it may."""
     with attach("ep1", ("203.0.113.1/24", "2001:db8:2::1/64"), ("203.0.113.2/24", "2001:db8:2::2/64")) as other:
-        ip("address add 203.0.113.9/24 dev ep1", "address add 2001:db8:2::9/64 dev ep1 nodad")
+        ip(f"address add 203.0.113.9/{four} dev ep1", f"address add 2001:db8:2::9/{six} dev ep1 nodad")
         for address in ("203.0.113.2", "2001:db8:2::2"):
-            six = ":" in address
-            words = f"ip6.addr={ONE6},2001:db8:2::9" if six else f"ip4.addr={ONE},203.0.113.9"
+            is_six = ":" in address
+            words = f"ip6.addr={ONE6},2001:db8:2::9" if is_six else f"ip4.addr={ONE},203.0.113.9"
             assert jail("-c", "name=cell", "path=/", "persist", "ng.stack=shared", words).returncode == 0
             heard, there = other.datagrams(address, 53), other.listen(address, 80)
-            code = f"f = AF_INET{'6' if six else ''}; u = made(f, SOCK_DGRAM); u.sendto(b'x', ('{address}', 53)); "
+            code = f"f = AF_INET{'6' if is_six else ''}; u = made(f, SOCK_DGRAM); u.sendto(b'x', ('{address}', 53)); "
             code += f"c = made(f); tell(said=c.connect(('{address}', 80)))"
             ask(checkout, code)
-            wanted = "2001:db8:2::9" if six else "203.0.113.9"
+            wanted = "2001:db8:2::9" if is_six else "203.0.113.9"
             assert (heard.recvfrom(9)[1][0], caller(there)) == (wanted, wanted)
             assert jail("-r", "cell").returncode == 0
+
+
+def test_others_are_spoken_to_from_the_interface_that_leads_there(
+    lan: Namespace, jail: Command, checkout: Path
+) -> None:
+    """The first address is of the host's loopback."""
+    private, private6 = "192.0.2.10", "2001:db8:5::10"
+    ip(f"address add {private}/32 dev lo", f"address add {private6}/128 dev lo nodad")
+    ip(f"route add default via {PEER}", f"route add default via {PEER6}")
+    words = (f"ip4.addr={private},{ONE}", f"ip6.addr={private6},{ONE6}")
+    assert jail("-c", "name=cell", "path=/", "persist", "ng.stack=shared", *words).returncode == 0
+    for family, address, wanted in (("AF_INET", "192.0.0.8", ONE), ("AF_INET6", "100::1", ONE6)):
+        code = f"u = made({family}, SOCK_DGRAM); u.connect(('{address}', 53)); tell(said=u.getsockname()[0])"
+        assert ask(checkout, code)["said"] == wanted
+    assert jail("-r", "cell").returncode == 0
+    ip(f"address delete {private}/32 dev lo", f"address delete {private6}/128 dev lo")
 
 
 def test_an_address_that_no_interface_has_can_be_bound_as_soon_as_one_does(

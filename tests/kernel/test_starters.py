@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from jailng.core import registry
 from jailng.linux import processid
 from tests.kernel.conftest import ENVIRONMENT, Command
+from tests.kernel.stage import Stage
 from tests.kernel.test_vnet import wire
 
 __all__ = ["wire"]
@@ -126,3 +129,30 @@ def test_what_looks_after_a_jail_is_not_as_its_starter_was(run: Run) -> None:
             for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CPU):
                 soft, hard = resource.prlimit(pid, limit)
                 assert soft == hard
+
+
+def test_the_end_of_the_unit_in_which_a_jail_was_made(run: Run, stage: Stage) -> None:
+    """systemd sends SIGTERM to whatever the command of a unit leaves in its cgroup, and SIGKILL a minute later."""
+    unit = stage.cgroup2 / "unit"
+    unit.mkdir()
+    members = unit / "cgroup.procs"
+    with (unit / "cgroup.events").open() as events, select.epoll() as waiter:
+        waiter.register(events, select.EPOLLPRI)
+
+        def join() -> None:
+            members.write_text("0")
+
+        _quiet(run(join, "jail", "ng.limits=maxproc:log=300", "children.max=1"))
+        for pid in members.read_text().split():
+            os.kill(int(pid), signal.SIGTERM)
+        until = time.monotonic() + 60
+        while "populated 1" in (unit / "cgroup.events").read_text() and time.monotonic() < until:
+            waiter.poll(1)
+    unit.rmdir()
+    for which in (_load().warden, _load().broker):
+        assert processid.is_alive(which)
+    warden = os.pidfd_open(int(_load().warden.partition(" ")[0]))
+    while not select.select([warden], [], [], 0.1)[0] and time.monotonic() < until:
+        signal.pidfd_send_signal(warden, signal.SIGTERM)  # which ends it once it has left the unit
+    os.close(warden)
+    assert not processid.is_alive(_load().warden)

@@ -218,17 +218,23 @@ def _road(way: str, directory: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     return pairs[0], pairs[1]
 
 
-def test_one_tcp_connection_closes_by_halves() -> None:
-    """As inetd(8) has it: 0 and 1 are the same socket, and the peer waits for the end before it is done."""
+def test_a_connection_stays_for_who_else_has_it() -> None:
+    """As inetd(8) has it 0 and 1 are one socket, which a script goes on to use when the command has ended."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far = server.accept()[0]
-    with near, started("--hand-over", "sh", "-c", "cat; exec >&-; kill -STOP $$", stdin=far, stdout=far) as process:
-        far.close()
-        near.sendall(b"all")
+    with near, far:
+        for number in (b"1", b"2"):
+            with started("--hand-over", "head", "-c1", stdin=far, stdout=far):
+                near.sendall(number)
+                assert near.recv(100) == number
+        near.sendall(b"more")
         near.shutdown(socket.SHUT_WR)
-        assert read_all(near.fileno(), 100) == b"all"
-        assert process.poll() is None
+        far.sendall(b"bye")
+        assert (near.recv(100), far.recv(100)) == (b"bye", b"more")
+        with started("--hand-over", "cat", stdin=far, stdout=far):
+            far.close()
+            assert near.recv(100) == b""  # once nobody has it any more
 
 
 @pytest.mark.parametrize("way", ["pipe", "fifo"])

@@ -10,12 +10,14 @@ import struct
 import subprocess
 import termios
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jailng.ctl import top
 from tests.kernel.conftest import ENVIRONMENT, Command
 
 BUSY = "sh -c 'while true; do true; done' \"$(printf 'x\\033[31m')\" >/dev/null 2>&1 </dev/null &"
@@ -69,6 +71,28 @@ def test_arguments(jailctl: Command) -> None:
         assert jailctl("top", *words).stderr.startswith("usage: jailctl top"), words
     for words in (["--json"], ["-b", "--json"]):
         assert jailctl("top", *words).stdout == '{\n  "jails": []\n}\n'
+
+
+def test_ended_in_its_first_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal was left without echo by a signal that came just when that had been taken from it."""
+    master, slave = os.openpty()
+    before, ours = termios.tcgetattr(slave), os.dup(0)
+    os.dup2(slave, 0)
+    change = tty.setcbreak
+
+    def interrupted(fd: int) -> None:
+        change(fd)
+        raise SystemExit
+
+    monkeypatch.setattr(tty, "setcbreak", interrupted)
+    try:
+        with pytest.raises(SystemExit), top._keys():
+            pass
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.dup2(ours, 0)
+        for fd in (ours, master, slave):
+            os.close(fd)
 
 
 @pytest.mark.usefixtures("two")

@@ -121,6 +121,23 @@ def test_any_script_of_debians_is_a_service(root: Path, ogoun: None, jail: Comma
             jail("-r", jid)
 
 
+def test_cron_may_be_cronie(root: Path, ogoun: None, jail: Command, jexec: Command, jls: Command) -> None:
+    """Its program has another name, and the same file for its pid."""
+    program = root / "usr/sbin/cron"
+    program.rename(program.with_name("crond"))
+    try:
+        done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
+        jid = jls("jid").stdout.strip()
+        assert "Starting cron." in done.stdout.splitlines(), done.stderr
+        shown = jexec(jid, "/bin/sh", "-c", "cat /proc/$(cat /run/crond.pid)/comm")
+        assert shown.stdout == "crond\n", shown.stderr
+        done = jexec(jid, "/bin/sh", "/etc/rc.shutdown")
+        assert "Stopping cron." in done.stdout.splitlines(), done.stderr
+    finally:
+        program.with_name("crond").rename(program)
+        jail("-r", jid)
+
+
 def test_a_broken_rc_conf_is_one_line_and_the_defaults_hold(
     root: Path, ogoun: None, jail: Command, jls: Command
 ) -> None:
@@ -270,6 +287,83 @@ def test_sockstat(inside: Command) -> None:
         ("root", "sshd", "tcp4", f"{_ADDRESS}:22", "*:*"),
         ("root", "inetd", "tcp4", f"{_ADDRESS}:21", "*:*"),
     }
+
+
+_SERVERS = """
+use strict;
+use Socket qw(:DEFAULT IPPROTO_IPV6 IPV6_V6ONLY IN6ADDR_ANY pack_sockaddr_in6);
+my @all;
+my %any = (AF_INET, pack_sockaddr_in(2103, INADDR_ANY));
+for ([AF_INET6, SOCK_STREAM, 2101, 0], [AF_INET6, SOCK_DGRAM, 2102, 0], [AF_INET6, SOCK_STREAM, 2103, 1],
+     [AF_INET, SOCK_STREAM, 2103]) {
+    my ($family, $kind, $port, $only) = @$_;
+    socket(my $made, $family, $kind, 0) or die $!;
+    setsockopt($made, IPPROTO_IPV6, IPV6_V6ONLY, $only) or die $! if $family == AF_INET6;
+    bind($made, $any{$family} || pack_sockaddr_in6($port, IN6ADDR_ANY)) or die $!;
+    listen($made, 1) if $kind == SOCK_STREAM;
+    push @all, $made;
+}
+for (@ARGV) { system "sockstat -lq $_; echo --" }
+system "netstat -an -f inet";
+"""
+
+
+def test_sockets_to_which_both_versions_come(root: Path, ogoun: None, jail: Command, jexec: Command) -> None:
+    assert jail("-c", "name=both", f"path={root}", "vnet", "persist").returncode == 0
+    try:
+        asked = ("-4", "-6", "-46 -p 2102-", "-P tcp -p 22,-2101", "-p 2100")
+        words = ("/usr/bin/env", f"PATH={SHIMS}:/usr/bin:/bin", "perl", "-e", _SERVERS, "--", *asked)
+        done = jexec("both", *words)
+        bad = jexec("both", "/usr/bin/env", f"PATH={SHIMS}:/usr/bin:/bin", "sockstat", "-p", "1-2-3")
+    finally:
+        assert jail("-r", "both").returncode == 0
+    assert (done.stderr, bad.stderr) == ("", "sockstat: syntax error in port range: 1-2-3\n")
+    *told, last = done.stdout.split("--\n")
+    found = [sorted(tuple(row.split()[4:6]) for row in text.splitlines() if ":" in row) for text in told]
+    one, two, four, six = ("tcp46", "*:2101"), ("udp46", "*:2102"), ("tcp4", "*:2103"), ("tcp6", "*:2103")
+    assert found == [[four, one, two], [one, six, two], [four, six, two], [one], []]
+    assert [row.split()[0] for row in last.splitlines()[2:]] == ["tcp4", "tcp46", "udp46"]
+
+
+_ROUTES = (
+    ("add default 192.0.2.1", "add net default: gateway 192.0.2.1\n", "", 0),
+    ("add default 192.0.2.1", "add net default: gateway 192.0.2.1 fib 0: route already in table\n",
+     "route: message indicates error: File exists\n", 1),
+    ("change default 192.0.2.3", "change net default: gateway 192.0.2.3\n", "", 0),
+    ("add -net 198.51.100.0/24 192.0.2.1", "add net 198.51.100.0/24: gateway 192.0.2.1\n", "", 0),
+    ("add 198.51.100.10 -iface wire1", "add host 198.51.100.10: gateway wire1\n", "", 0),
+    ("-6 add default fe80::1%wire1", "add net default: gateway fe80::1%wire1\n", "", 0),
+    ("delete 198.51.100.10", "delete host 198.51.100.10\n", "", 0),
+    ("delete 198.51.100.10", "delete host 198.51.100.10 fib 0: not in table\n",
+     "route: route has not been found\n", 1),
+    ("add 203.0.113.1 203.0.113.2", "add host 203.0.113.1: gateway 203.0.113.2 fib 0: Network is unreachable\n",
+     "route: message indicates error: Network is unreachable\n", 1),
+    ("add -host 203.0.113.1 gw 192.0.2.1", "", "", 0),  # Debian's own
+)  # fmt: skip
+
+
+def test_route(root: Path, ogoun: None, jail: Command, jexec: Command) -> None:
+    ip("link add wire0 type veth peer name wire1", "link set wire0 up")
+    try:
+        made = jail("-c", "name=own", f"path={root}", "vnet", "vnet.interface=wire1", "persist")
+        assert made.returncode == 0, made.stderr
+        path = ("/usr/bin/env", f"PATH={SHIMS}:/usr/sbin:/usr/bin:/sbin:/bin")
+        for words in ("address add 192.0.2.2/24 dev wire1", "link set wire1 up"):
+            assert jexec("own", *path, "ip", *words.split()).returncode == 0
+        for words, said, why, status in _ROUTES:
+            done = jexec("own", *path, "route", *words.split())
+            assert (done.stdout, done.stderr, done.returncode) == (said, why, status), words
+        assert "default via 192.0.2.3 dev wire1 \n" in jexec("own", *path, "ip", "route").stdout
+        assert "Kernel IP routing table" in jexec("own", *path, "route", "-n").stdout
+    finally:
+        jail("-r", "own")
+        ip("link delete wire0")
+
+
+def test_a_route_is_the_hosts_to_give(inside: Command) -> None:
+    done = inside("route", "add", "default", "192.0.2.1")
+    said = "route: writing to routing socket: Operation not permitted\n"
+    assert (done.stdout, done.stderr, done.returncode) == ("", said, 1)
 
 
 def test_sysctl(inside: Command) -> None:

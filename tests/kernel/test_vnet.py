@@ -189,11 +189,12 @@ def _init(jls_output: str) -> int:
 
 
 def test_the_jail_has_ended_by_itself(stage: Stage, wire: str, make: Command, jail: Command, small_root: Path) -> None:
-    """The namespace is held until a command looks."""
+    """Where its keeper has been killed the namespace is held until a command looks."""
     before = look(wire)
     spoil = "exec.start=" + _one_line(_SPOIL)
     made = make("jid=7", f"vnet.interface={wire}", "exec.start=/bin/sh -c 'sleep 1000 >/dev/null 2>&1 &'", spoil)
     assert (made.stderr, made.returncode) == ("", 0)
+    os.kill(int(load(7).keeper.partition(" ")[0]), signal.SIGKILL)
     with _waiting_for("init", stage):
         _kill_members(stage)
     assert wire not in interfaces()
@@ -371,6 +372,29 @@ while :; do
     done
 done 2>/dev/null
 """
+
+
+def test_nobody_has_its_broadcasts_afterwards(wire: str, make: Command, jail: Command) -> None:
+    """The hardware's address of all, where what the host asks all for goes; and what else ip(8) of busybox has not."""
+    ip(f"link set {wire} arp on mtu 1500")
+    before = look(wire)
+    assert make(f"vnet.interface={wire}", "persist").returncode == 0
+    record = registry.find("v")
+    assert record is not None
+    inside = ("nsenter", f"--net=/proc/{record.init_pid}/ns/net", "ip", "link", "set", wire)
+    for words in (
+        "broadcast 02:66:66:66:66:66",
+        "mode dormant",
+        "gso_max_segs 1",
+        "gso_max_size 70000",
+        "gso_ipv4_max_size 3000",
+        "gro_max_size 3000",
+        "arp off",
+    ):
+        run(*inside, *words.split())
+    assert jail("-r", "v").returncode == 0
+    assert look(wire) == before
+    assert Path(f"/proc/sys/net/ipv6/conf/{wire}/accept_dad").read_text() == "1\n"
 
 
 def test_whoever_goes_on_changing_it_keeps_nobody(wire: str, jail: Command, checkout: Path) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import connection
 from tests.kernel.confined import judges_types
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Socket, ip, run
+from tests.kernel.networks import Jail as Stack
+from tests.kernel.networks import Socket, ip, run, set_switch, switch, until_up
 from tests.kernel.stage import Stage
 from tests.kernel.test_allow import USUALLY
 
@@ -221,6 +223,7 @@ def test_it_hears_its_own_wire_alone(wire: str, checkout: Path, small_root: Path
     assert listener.stdout is not None
     try:
         assert listener.stdout.readline() == "listening\n"
+        until_up("epair0a")
         for name, text in (("epair0a", b"for the jail"), ("other0", b"for another")):
             with Socket(socket.AF_PACKET, socket.SOCK_RAW) as made:
                 made.bind((name, 0))
@@ -301,6 +304,17 @@ def _advertise_until(said: int, wanted: bytes) -> bool:
             if select.select([said], [], [], 0.3)[0]:
                 heard += os.read(said, 4096)
     return wanted in heard
+
+
+def test_it_is_no_router_because_the_machine_is_one() -> None:
+    """Born on a machine that forwards, as one with containers does, it would take that over; FreeBSD's does not."""
+    made = Stack()
+    with made.entered():
+        set_switch("ipv4/ip_forward", "1")
+        connection.own_loopback(7).apply({"init": made.fd})
+        values = [switch(f"ipv4/conf/{name}/forwarding") for name in ("all", "default", "lo")]
+    made.end()
+    assert values == ["0"] * 3
 
 
 # Devices

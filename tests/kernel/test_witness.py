@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 
 from jailng.core import registry
 from jailng.linux import tracing
-from jailng.observe import witness
+from jailng.observe import logins, witness
 from jailng.observe.executions import Execution
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace
@@ -203,6 +203,11 @@ def test_what_is_executed_and_connected(jail: Command, jexec: Command, debian_py
         assert scripted["argv"] == ["/bin/sh", "./s", "1", "2"]
         assert scripted["ppid"] == shell["pid"] and scripted["session"] == shell["session"]
         assert of(found, "exec", name="./t", path="/usr/bin/true")
+        # Neither is a long name a script's: of what interprets it less is kept than of the name.
+        named = "/bin/" + "./" * 200 + "true"
+        assert jexec("cell", named).returncode == 0
+        (plain,) = of(log.until("exec", argv=[named]), "exec", argv=[named])
+        assert (plain["path"], plain["name"], "script" in plain) == ("/usr/bin/true", named, False)
         assert of(found, "exec", path="/usr/bin/id")[0]["uid"] == 65534
         first, second = of(found, "login", how="host")
         assert first["login"] == shell["login"] != second["login"] and second["uid"] == 65534
@@ -310,6 +315,38 @@ def test_logins(sshd: tuple[Log, Callable[..., str]], jexec: Command) -> None:
     assert [entry["how"] for entry in of(found, "login")] == ["host"]
 
 
+def test_one_process_that_serves_many(jail: Command, jexec: Command, small_root: Path, lan: Namespace) -> None:
+    """Each has come in by a connection of his own, of all that busybox's telnetd has."""
+    words = ("interface=ep0", "ip4.addr=198.51.100.30/24")
+    with logged(jail, f"path={small_root}", *words) as log, ExitStack() as clients:
+        assert jexec("cell", "/bin/busybox", "telnetd", "-p", "23", "-l", "/bin/sh").returncode == 0
+        for number in range(3):
+            with lan.entered():
+                client = clients.enter_context(socket.create_connection(("198.51.100.30", 23), 20))
+            host, port = client.getsockname()
+            found = log.until("login", how="network")
+            (came,) = of(found, "login", how="network")
+            assert came["remote"] == f"{host}:{port}", number
+
+
+def test_others_sessions_take_nobody_s_login_away(
+    jail: Command, jexec: Command, small_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more sessions than there is room for those are forgotten that have ended."""
+    monkeypatch.setattr(logins, "_MOST", 20)
+    with logged(jail, f"path={small_root}") as log:
+        many = "i=0; while [ $i -lt 40 ]; do busybox setsid busybox true; i=$((i+1)); done"
+        assert (
+            jexec("cell", "sh", "-c", f"{many}; busybox true last; busybox setsid busybox true apart").returncode == 0
+        )
+        found = log.take()
+        (login,) = of(found, "login")
+        for word in ("last", "apart"):
+            assert of(found, "exec", argv=["busybox", "true", word])[0].get("login") == login["session"]
+        assert of(found, "logout", session=login["session"])
+        assert len(log.source._logins._sessions) <= 20
+
+
 @pytest.fixture
 def kept() -> Iterator[Path]:
     """Where logs are kept."""
@@ -346,6 +383,39 @@ def test_readers_that_are_killed_lose_nothing(
     assert killed
     assert {*said} == {f"{number}-{i}" for number in range(3) for i in range(1, 41)}
     assert jailctl("log", "verify", "cell").returncode == 0
+
+
+def test_a_jail_that_ends_before_its_reader_has_caught_up(
+    jail: Command, jexec: Command, jailctl: Command, small_root: Path, kept: Path
+) -> None:
+    """All that the kernel holds then is read, however much that is."""
+    made = jail("-c", "name=cell", f"path={small_root}", "persist", "ng.log=exec")
+    assert made.returncode == 0, made.stderr
+    many = witness._MOST + 500
+    try:
+        record = registry.find("cell")
+        assert record is not None
+        post = int(record.posts["log"].split()[0])
+        (reader,) = _children(post)
+        ends, ended = os.pidfd_open(post), os.pidfd_open(record.init_pid)
+        os.kill(reader, signal.SIGSTOP)
+        try:
+            loop = f"i=0; while [ $i -lt {many} ]; do /bin/busybox true; i=$((i+1)); done"
+            assert jexec("cell", "sh", "-c", loop).returncode == 0
+            os.kill(record.init_pid, signal.SIGKILL)
+            assert select.select([ended], [], [], 60)[0]
+        finally:
+            os.kill(reader, signal.SIGCONT)
+        assert select.select([ends], [], [], 60)[0]
+        os.close(ends)
+        os.close(ended)
+    finally:
+        jail("-r", "cell")
+    done = jailctl("log", "--json", "--kind", "exec,dropped", "cell")
+    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    executed = [entry for entry in entries if entry["kind"] == "exec" and entry["argv"][1:] == ["true"]]
+    dropped = sum([entry["count"] for entry in entries if entry["kind"] == "dropped"])
+    assert len(executed) + dropped == many
 
 
 @pytest.mark.parametrize(
@@ -399,6 +469,50 @@ def test_what_stands_behind_headers_of_extension(
         found = log.until("flow", remote="[2001:db8:1::2]:1003")
         flows = [(entry["protocol"], entry["remote"], entry["local"]) for entry in of(found, "flow")]
         assert flows == [("udp", f"[2001:db8:1::2]:{port}", "[2001:db8:1::30]:5353") for port in (1001, 1002, 1003)]
+
+
+_LIGHT = """
+import socket
+for port in (6001, 6002):
+    hears = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 136)
+    hears.bind(("127.0.0.1", port))
+    sends = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 136)
+    sends.bind(("127.0.0.1", port + 1000))
+    sends.sendto(b"x", ("127.0.0.1", port))
+    hears.recv(1)
+"""
+
+
+def test_flows_of_udp_lite_are_told_apart(jail: Command, jexec: Command, debian_python: Path) -> None:
+    with logged(jail, f"path={debian_python}", "ip4.addr=127.0.0.1") as log:
+        done = jexec("cell", "/usr/bin/python3", "-c", _LIGHT)
+        if "EPROTONOSUPPORT" in done.stderr or "not supported" in done.stderr:
+            pytest.skip("a kernel without UDP-Lite")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert jexec("cell", "/bin/true").returncode == 0
+        found = log.until("exec", name="/bin/true")
+        told = [(entry["direction"], entry["remote"], entry["local"]) for entry in of(found, "flow")]
+        assert told == [("in", f"127.0.0.1:{port + 1000}", f"127.0.0.1:{port}") for port in (6001, 6002)]
+        asked = of(found, "connect", protocol="udplite")
+        assert [entry["remote"] for entry in asked] == ["127.0.0.1:6001", "127.0.0.1:6002"]
+
+
+_LATER_PART = """
+import socket, struct
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+here = socket.inet_aton("127.0.0.1")
+raw.sendto(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 7, 100, 64, 17, 0, here, here) + bytes(8), ("127.0.0.1", 0))
+"""
+
+
+def test_a_later_part_of_a_packet_is_told_of_without_ports(jail: Command, jexec: Command, debian_python: Path) -> None:
+    """Of which a raw socket need not send the first."""
+    with logged(jail, f"path={debian_python}", "ip4.addr=127.0.0.1", "allow.raw_sockets") as log:
+        done = jexec("cell", "/usr/bin/python3", "-c", _LATER_PART)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert jexec("cell", "/bin/true").returncode == 0
+        told = of(log.until("exec", name="/bin/true"), "flow", direction="out")
+        assert [(entry["protocol"], entry["remote"]) for entry in told] == [("udp", "127.0.0.1")]
 
 
 def test_a_jail_in_a_jail(jail: Command, jexec: Command, small_root: Path) -> None:

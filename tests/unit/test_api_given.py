@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 from hypothesis import given as cases
 from hypothesis import strategies as st
 
 from jailng.api import given
+from jailng.api.command import Command, Pipes
 from jailng.api.jail import Jail
 from jailng.core.wire import Words, as_memfd, from_memfd, pack, pairs
 from jailng.errors import JailError
@@ -58,6 +61,17 @@ def test_a_jailsys_that_is_true_is_new() -> None:
     assert given.check(given.resolve({"vnet": True, "persist": True}))["vnet"] == "new"
     with pytest.raises(JailError, match=r'^vnet: unknown jailsys value "false"$'):
         given.parse(given.resolve({"vnet": False}))
+
+
+def test_bytes_are_the_same_in_a_locale_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to the worker, and into records, is in UTF-8 whatever the program's locale is."""
+    monkeypatch.setattr(os, "fsencode", lambda word: word if isinstance(word, bytes) else word.encode("latin-1"))
+    monkeypatch.setattr(os, "fsdecode", lambda word: word.decode("latin-1") if isinstance(word, bytes) else word)
+    assert given.resolve({"path": b"/\xc3\xa9", "host_hostname": "é"}) == {"path": ["/é"], "host.hostname": ["\udce9"]}
+    command = Command((1, "1 1"), ["é", b"\xc3\xa9"], {"A": "é"}, b"/\xff", None)
+    packet = command.packet(Pipes(DEVNULL, DEVNULL, DEVNULL))
+    assert packet.split(b"\0")[-6:] == [b"2", b"\xe9", b"\xc3\xa9", b"2", b"A", b"\xe9"]
+    assert b"/\xff" in packet.split(b"\0")
 
 
 def test_the_later_of_two_counts() -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_an_unknown_encoding_is_told_before_the_command_is_started(
 
 def test_a_command_for_a_jail_whose_first_process_is_on_its_way_out() -> None:
     order = Order.__new__(Order)
-    gone: Any = SimpleNamespace(jid=9, record=SimpleNamespace(init_pid=1 << 23))  # pids end below that
+    gone: Any = SimpleNamespace(jid=9, record=SimpleNamespace(init=f"{1 << 23} 1"))  # pids end below that
     order.jail, order.numbers, order.ours = gone, (-1, -1, -1), []
     with pytest.raises(JailError, match="jail 9 not found"):
         order._streams(0)
@@ -174,19 +174,32 @@ def test_check(jail: Jail) -> None:
     assert jail.run(["/bin/true"], check=True).returncode == 0
 
 
+def _expired(call: Callable[[float], object], told: bytes) -> subprocess.TimeoutExpired:
+    """What the call raises when its time is up, which is given more where the command has not told it all by then."""
+    for seconds in (0.5, 5.0):
+        error = _expires(call, seconds)
+        if (error.output or b"") + (error.stderr or b"") == told:
+            return error
+    return _expires(call, 30.0)
+
+
+def _expires(call: Callable[[float], object], seconds: float) -> subprocess.TimeoutExpired:
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        call(seconds)
+    assert caught.value.timeout == seconds
+    return caught.value
+
+
 def test_timeout_kills_and_tells_what_was_read(jail: Jail) -> None:
     command = sh("echo part; echo err >&2; exec sleep 1000")
-    with pytest.raises(subprocess.TimeoutExpired) as caught:
-        jail.run(command, timeout=0.5, capture_output=True)
-    error = caught.value
-    assert (error.cmd, error.timeout, error.output, error.stderr) == (command, 0.5, b"part\n", b"err\n")
+    error = _expired(lambda seconds: jail.run(command, timeout=seconds, capture_output=True), b"part\nerr\n")
+    assert (error.cmd, error.output, error.stderr) == (command, b"part\n", b"err\n")
 
 
 def test_timeout_in_an_event_loop(jail: Jail) -> None:
     command = sh("echo part; exec sleep 1000")
-    with pytest.raises(subprocess.TimeoutExpired) as caught:
-        asyncio.run(jail.arun(command, timeout=0.5, stdout=PIPE))
-    assert (caught.value.output, caught.value.stderr) == (b"part\n", None)
+    error = _expired(lambda seconds: asyncio.run(jail.arun(command, timeout=seconds, stdout=PIPE)), b"part\n")
+    assert (error.output, error.stderr) == (b"part\n", None)
 
 
 def test_timeout_where_a_child_of_the_command_keeps_the_pipe(jail: Jail) -> None:
@@ -279,6 +292,15 @@ def test_popen_signals(jail: Jail) -> None:
     process = jail.popen(["/bin/sleep", "1000"])
     process.send_signal(signal.SIGUSR1)
     assert process.wait() == -signal.SIGUSR1
+
+
+def test_whoever_interrupts_does_not_wait_for_the_command(jail: Jail) -> None:
+    process = jail.popen(["/bin/sleep", "1000"], stdout=PIPE)
+    with pytest.raises(KeyboardInterrupt), process:
+        raise KeyboardInterrupt
+    assert process.poll() is None and process.stdout and process.stdout.closed
+    process.kill()
+    assert process.wait(30) == -signal.SIGKILL
 
 
 def test_wait_with_a_timeout(jail: Jail) -> None:

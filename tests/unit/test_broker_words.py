@@ -9,7 +9,7 @@ import pytest
 
 from jailng.core import nested, wire
 from jailng.engine import behalf
-from jailng.errors import JailError, NotFound
+from jailng.errors import UNCHANGEABLE, JailError, NotFound
 
 
 def _told(say: Callable[[socket.socket], object]) -> JailError:
@@ -23,15 +23,31 @@ def _told(say: Callable[[socket.socket], object]) -> JailError:
     return caught.value
 
 
-@pytest.mark.parametrize("gone", [True, False])
-def test_a_jail_that_is_gone_is_told_by_more_than_words(gone: bool) -> None:
-    error = _told(lambda theirs: behalf._Talk(theirs).complain('"x" not found', gone))
-    assert (type(error), str(error)) == (NotFound if gone else JailError, '"x" not found')
+@pytest.mark.parametrize(
+    "error",
+    [
+        JailError("why"),
+        JailError("why", errno=17),
+        JailError("why", kind=UNCHANGEABLE),
+        NotFound("why"),
+        NotFound("why", errno=2),
+        OSError(2, "why"),
+    ],
+)
+def test_what_went_wrong_is_told_by_more_than_words(error: JailError | OSError) -> None:
+    told = _told(lambda theirs: behalf._Talk(theirs).complain("why", error))
+    assert (str(told), told.errno, told.kind) == ("why", error.errno, getattr(error, "kind", ""))
+    assert isinstance(told, NotFound) == isinstance(error, NotFound)
 
 
 def test_a_broker_of_another_release_says_less() -> None:
     error = _told(lambda theirs: theirs.send(wire.pack("error", 1, '"x" not found')))
     assert (type(error), str(error), error.status) == (JailError, '"x" not found', 1)
+
+
+def test_a_broker_of_another_release_knows_of_more() -> None:
+    error = _told(lambda theirs: theirs.send(wire.pack("error", 1, "why", 0, 17, "new", "more")))
+    assert (type(error), str(error), error.status, error.errno) == (JailError, "why", 1, 17)
 
 
 @pytest.mark.parametrize("more", [[], [["A=b=c"]]])

@@ -235,6 +235,20 @@ def test_a_file_is_written_to_for_so_long_from_its_first_packet_on(
     assert len(packetfiles.stored(tmp_path)) == 3
 
 
+def test_a_file_whose_end_takes_long_to_find_is_not_gone_on_with(tmp_path: Path) -> None:
+    """The start of a jail waits for it: of one of 5 GB it had not been found when the start was given up."""
+    head = pcapng.section() + pcapng.interface("jng7", 96)
+    sections = SimpleNamespace(begin=lambda _: head, finish=lambda: b"", finished=lambda: None)
+    last = tmp_path / "00000001-20261129T120000Z.pcapng"
+    last.write_bytes(head)
+    os.truncate(last, 129 << 20)
+    for _ in range(2):  # the new one is
+        files = packetfiles.Files(tmp_path, 50 << 30, 10, 0, cast("Any", sections))
+        files.open("")
+        files.close()
+    assert [path.stat().st_size for path in packetfiles.stored(tmp_path)] == [129 << 20, 2 * len(head)]
+
+
 @pytest.mark.parametrize("many", [1, 2, 3, 8])
 def test_any_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     first = 0

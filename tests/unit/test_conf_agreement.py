@@ -94,8 +94,8 @@ def theirs(text: str) -> Tree:
     outside: list[Tree] = []
 
     def name(node: Any, jail: bool = False) -> str:
-        pieces = _piece(node.children[0].children[0])
-        if len({kind for kind, _ in pieces}) > 1 or (jail and ("variable" in dict(pieces))):
+        pieces = [part for piece in node.children for part in _piece(piece.children[0])]
+        if "variable" in dict(pieces) if jail else len({kind for kind, _ in pieces}) > 1:
             raise Refused("not a name")
         quoted = node.children[0].children[0].type == "DOUBLE"
         if quoted and "variable" in dict(pieces):
@@ -192,7 +192,7 @@ def statement(draw: st.DrawFn) -> str:
 
 @st.composite
 def block(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
-    name = draw(st.one_of(word, st.just("*")))
+    name = draw(st.one_of(word, st.just("*"), st.sampled_from(["a.*", "*.b", "a'b'", 'a.\\*."$"'])))
     return name + draw(blank) + "{" + draw(inner) + "}"
 
 

@@ -81,7 +81,7 @@ def test_errors(text: str, expected: str) -> None:
 
 
 def test_the_depth_is_32() -> None:
-    files = {f"/etc/{n}": f".include {n + 1};" for n in range(33)}
+    files = {f"/etc/{n}": f".include nothing, {n + 1};" for n in range(33)} | {"/etc/nothing": ""}
     files["/etc/33"] = "a { }"
     assert read(files, "/etc/1") == ["name=a"]
     assert wrong(files, "/etc/0") == "maximum include depth exceeded"

@@ -486,6 +486,17 @@ def test_udp_carries_no_other_protocol(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_no_packet_goes_past_those_who_look(machine: str) -> None:
+    """PACKET_QDISC_BYPASS, of who may have a packet socket. Its other options pass."""
+    for lifted in (DEFAULT | {"vnet"}, DEFAULT | {"families"}, filters.LIFTS):
+        ask = verdict(frozenset(lifted), machine)
+        for high in (0, HIGH):
+            assert ask("setsockopt", 3, 263 | high, 20 | high) == errno.ENOPROTOOPT
+        assert [ask("setsockopt", 3, 263, option) for option in range(30) if option != 20] == [0] * 29
+        assert ask("setsockopt", 3, 1, 20) == ask("setsockopt", 3, 6, 20) == 0
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_multicast_is_routed_by_vnet_alone(machine: str) -> None:
     """MRT_INIT and MRT6_INIT: whoever has a raw socket and is the first may do all the rest."""
     for lifted in (DEFAULT | {"raw"}, filters.LIFTS - {"vnet"}, filters.LIFTS):

@@ -89,6 +89,7 @@ def test_a_set_of_the_same_number_replaces() -> None:
     assert rulesets[4] == (("null", "", "hide", ""),)
     assert rulesets[2] == RULESETS[2]
     assert parse("[mine=4]\n", RULESETS, NAMES)[0][4] == ()
+    assert parse("[last=65535]\n", {}, {}) == ({65535: ()}, {"last": 65535})
     assert RULESETS[4] != ()
 
 
@@ -110,11 +111,17 @@ def test_a_set_of_the_same_number_replaces() -> None:
         ("add path a mode +rw", [("a", "", "mode", "644")]),
         ("add path a mode u=rwx-x", [("a", "", "mode", "600")]),
         ("add path a mode ug+r,o=", [("a", "", "mode", "440")]),
+        ("add path a mode u=rw,u=r", [("a", "", "mode", "400")]),
+        ("add path a mode u+r,u+w", [("a", "", "mode", "600")]),
+        ("add path a mode a=rwx", [("a", "", "mode", "777")]),
+        ("add path a mode 7777", [("a", "", "mode", "777")]),
         ("add path a user www group 33", [("a", "", "user", "www"), ("a", "", "group", "33")]),
         ("add include $x", [("", "", "include", "10")]),
         ("add include ${x}", [("", "", "include", "10")]),
         ("add include 4", [("", "", "include", "4")]),
         ("#add hide", []),
+        ("add hide\\", [("", "", "hide", "")]),
+        ("add 65535 path a hide\nadd 1 hide", [("", "", "hide", ""), ("a", "", "hide", "")]),
         ("add hide\ndelset", []),
         ("add 7 hide\nadd 5 path a unhide\ndel 7", [("a", "", "unhide", "")]),
         ("del 3", []),
@@ -159,6 +166,13 @@ def test_numbers_of_rules_are_their_order() -> None:
         (f"[x=9]\nadd {5000 * '9'} hide", f"line 2: unknown argument: {5000 * '9'}"),
         (f"[x=9]\nadd include {5000 * '9'}", f"line 2: include: not a number: {5000 * '9'}"),
         ("[x=9]\nadd include \u0663", "line 2: include: not a number: \u0663"),
+        ("[x=9]\nadd 0 hide", "line 2: 0: the number of a rule is from 1 to 65535"),
+        ("[x=9]\nadd 65536 hide", "line 2: 65536: the number of a rule is from 1 to 65535"),
+        ("[x=9]\ndel", "line 2: unknown command: del"),
+        ("[x=9]\ndel a", "line 2: unknown command: del a"),
+        ("[x=9]\ndel 1 2", "line 2: unknown command: del 1 2"),
+        ("[x=9]\ndelset 1", "line 2: unknown command: delset 1"),
+        ("[x=9]\nsub 1", "line 2: unknown command: sub 1"),
         ("[x=9]\napplyset", "line 2: unknown command: applyset"),
         ("[x=9]\nhide \x1b[2J", "line 2: unknown command: hide \\x1b[2J"),
     ],

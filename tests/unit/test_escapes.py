@@ -38,8 +38,14 @@ DANGEROUS = {
     "DECRQM": "\x1b[?2004$p",
     "XTVERSION": "\x1b[>q",
     "kitty keyboard": "\x1b[>1u",
+    "kitty keyboard, set": "\x1b[=1u",
+    "kitty keyboard, taken back": "\x1b[<u",
     "kitty query": "\x1b[?u",
     "modifyOtherKeys": "\x1b[>4;2m",
+    "key modifiers asked for": "\x1b[?4m",
+    "erasing that is none": "\x1b[>J",
+    "a mode of another kind": "\x1b[>;25h",
+    "a cursor of another kind": "\x1b[?1 q",
     "checksum": "\x1b[1;1;1;1;5;5*y",
     "printing": "\x1b[5i",
     "printing, private": "\x1b[?5i",
@@ -51,6 +57,10 @@ DANGEROUS = {
     "UTF-8 off": "\x1b%@",
     "DECRQUPSS": "\x1b[&u",
     "XTSMGRAPHICS": "\x1b[?1;1;0S",
+    "answers in C1": "\x1b G",
+    "hard copy": "\x1b#7",
+    "a character set of G2": "\x1b*8",
+    "no reset": "\x1b c",
     "keypad": "\x1b=",
     "CSI of C1": "\x9b6n",
     "single C1": "\x9a",
@@ -66,6 +76,7 @@ HARMLESS = [
     "\x1b[?1049h\x1b[?25l\x1b[?7h\x1b[?2026h",
     "\x1b7\x1b8\x1bM\x1bD\x1b(0lqk\x1b(B\x0e\x0f\x1b#8",
     "\x1b[2 q\x1b[!p",
+    "\x1b[?J\x1b[?1K",
 ]
 
 
@@ -128,6 +139,8 @@ def test_what_is_changed_is_put_back(changed: str, back: str) -> None:
 
 def test_the_screen_is_restored() -> None:
     shown = Filter()
+    shown.add("\x1b[?25;7h")
+    assert shown.end() == Filter().end()
     assert "1049" not in shown.end()
     shown.add("\x1b[?1049h")
     assert shown.end().startswith("\x1b[?1049l")

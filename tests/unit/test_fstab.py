@@ -33,6 +33,23 @@ def test_escapes() -> None:
     entry = one(r"/a\040b\\c\011 /x\sy\M-c3\303\244 null\040fs r\040w")
     assert (entry.device, entry.target) == ("/a b\\c\t", "/x y\udce33ä")
     assert (entry.kind, entry.options) == (r"null\040fs", (r"r\040w",)), "only names are vis(3)'s"
+    assert one(r"/a /b c\M").kind == r"c\M"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"\7x\61x\0611", "\ax1x11"),
+        (r"\x41g\x4g\x411\xC3\xA9", "Ag\x04gA1é"),
+        (r"\^A\^?\^a", "\x01\x7f\x01"),
+        (r"\M-a\M-aa\M^A\M^?", "\udce1\udce1a\udc81\udcff"),
+        (r"a\$b\#\q", "ab#q"),
+        (r"\E\a\v", "\x1b\a\v"),
+    ],
+)
+def test_every_form_of_escape(text: str, expected: str) -> None:
+    entry = one(f"/{text} /{text}x nullfs")
+    assert (entry.device, entry.target) == (f"/{expected}", f"/{expected}x")
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\t"])
@@ -51,7 +68,11 @@ def test_missing_information(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["/a\\ /b c", "/a\\xzz /b c", "/a\\000 /b c", "/a\\777 /b c", "/a /b\\ä c", "/a\\M /b c"]
+    "text",
+    [
+        *("/a\\ /b c", "/a\\xzz /b c", "/a\\000 /b c", "/a\\777 /b c", "/a /b\\ä c", "/a\\M /b c", "/a\\M- /b c"),
+        *("/a\\M^ /b c", "/a\\Mab /b c", "/a\\^ /b c", "/a\\x /b c", "/a\\x00 /b c", "/a /b\\ c"),
+    ],
 )
 def test_parse_error(text: str) -> None:
     with pytest.raises(JailError) as raised:

@@ -34,3 +34,11 @@ def test_an_address_without_a_verb_is_the_hosts_own_ifconfigs_where_it_has_one()
         ifchange.parse(["nonsense"], alone=True)
     address, up = ifchange.parse(["192.0.2.1/24", "up"], alone=True)
     assert isinstance(address, ifchange.Change) and address.replace and up == ("up", "")
+
+
+def test_a_mac_address_is_ours_alone() -> None:
+    """As in BastilleBSD's jail.conf and jib: ifconfig e0a_www ether 02:11:22:33:44:55. Linux's own says hw ether."""
+    for word in ("ether", "lladdr", "link"):
+        assert ifchange.parse([word, "02:11:22:33:44:55"]) == [(word, "02:11:22:33:44:55")]
+    with pytest.raises(UsageError):
+        ifchange.parse(["mtu", "1400"])

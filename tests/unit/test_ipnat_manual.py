@@ -65,12 +65,9 @@ NEVER: dict[str, list[tuple[str, str]]] = {
         ),
         ("rewrite out on a from any to any -> src 0/0 dst 0/32;", "rewrite out: Linux does not know the interface's"),
     ],
-    "rdr ... -> 127.0.0.1": [
-        (
-            "rewrite in on a from any to any -> src 0/0 dst 127.0.0.1;",
-            "127.0.0.1: Linux leads nothing from the network",
-        ),
-        ("rdr a 0/0 port 80 -> 127.0.0.1 port 80", "127.0.0.1: Linux leads nothing from the network to a loopback"),
+    "rdr ... -> ::1": [
+        ("rewrite in on a from any to any -> src 0/0 dst ::1;", "::1: Linux leads nothing from the network"),
+        ("rdr a inet6 any port 80 -> ::1 port 80", "::1: Linux leads nothing from the network to a loopback"),
     ],
     "10.0.0.0/0xff00ff00": [("map a 0/0 -> 10.0.0.0/0xff00ff00", "255.0.255.0: a mask with holes")],
 }

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from jailng.conf.config import Config, load, parameters
-from jailng.errors import JailError
 from jailng.params.model import Parameters
 
 PAGE = Path(__file__).resolve().parents[2] / "man/jail.conf.5"
@@ -130,10 +129,8 @@ def test_what_a_wildcard_does_not_match() -> None:
         assert not _given(_config(text), key).given("persist")
 
 
-def test_the_name_of_a_wildcard_is_quoted() -> None:
-    for text in ("a.* {}", "*.a {}", "web* {}"):
-        with pytest.raises(JailError, match="syntax error"):
-            _config(text)
+def test_the_name_of_a_wildcard_need_not_be_quoted() -> None:
+    assert _given(_config("a.* { persist; } a.b {}"), "a.b")["persist"] is True
 
 
 def test_two_blocks_of_one_name_are_two_jails() -> None:

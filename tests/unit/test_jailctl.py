@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from jailng.cli.jailctl import _MODULES, VERBS, main
+from jailng.conf.config import Jail
+from jailng.ctl import state
+from jailng.errors import JailError
 
 MANUAL = (Path(__file__).resolve().parents[2] / "man/jailctl.8").read_text()
 SYNOPSIS, DESCRIPTION = MANUAL.split(".Sh DESCRIPTION", 1)
@@ -60,8 +63,9 @@ def test_help_of_a_verb(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "status"),
-    [("drops", 1), ("log x", 1), ("log verify x", 2), ("packets x", 1), ("replay x", 1), ("sessions", 1)],
-)
+    [("drops", 1), ("log x", 1), ("log verify x", 2), ("packets x", 1), ("replay x", 1), ("sessions", 1),
+     ("watch --json x", 1)],
+)  # fmt: skip
 def test_what_is_root_s(
     words: str, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,3 +75,15 @@ def test_what_is_root_s(
     assert main(words.split()) == status
     assert capfd.readouterr().err == f"jailctl: {verb}: Operation not permitted\n"
     assert main([verb, "--help"]) == 0
+
+
+@pytest.mark.parametrize("verb", ["info", "list", "logs"])
+def test_a_configuration_that_cannot_be_read_may_have_the_jail(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: str | None) -> list[Jail]:
+        raise JailError("/etc/jail.conf: unexpected EOF")
+
+    monkeypatch.setattr(state, "configured", broken)
+    assert main([verb, "no-such-jail"]) == 1
+    assert capfd.readouterr().err == 'jailctl: jail "no-such-jail" not found; /etc/jail.conf: unexpected EOF\n'

@@ -1,6 +1,7 @@
 """An entry of a log in words: which are the entry's own, and which the guest has chosen."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from jailng.ctl import log
 from jailng.ctl.log import _in_words
 from jailng.errors import JailError
+from jailng.observe import entry
 
 _TIME = {"time": "2026-11-28T14:16:58.007155702Z"}
-_WHEN = "2026-11-28T14:16:58.007"
+_WHEN = "2026-11-28T14:16:58.007Z"
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,29 @@ _WHEN = "2026-11-28T14:16:58.007"
 )  # fmt: skip
 def test_no_word_of_the_guests_passes_for_a_field(said: dict[str, Any], line: str) -> None:
     assert _in_words(_TIME | said) == f"{_WHEN} {line}"
+
+
+def test_the_time_that_is_shown_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the host is; as it stands it says which time it is."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert log._since(_in_words(_TIME | {"kind": "started"}).partition(" ")[0]) == f"{_WHEN[:-1]}000000Z"
+        assert log._since("2026-11-28 09:16:58.007") == f"{_WHEN[:-1]}000000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_of_many_entries_those_that_are_wanted_are_found_by_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = entry.made(7, "exec", {"time": 1795875418007155702, "path": "/x"}, "a" * 64, b"k" * 32)[:-1]
+    other = b'{"kind":"exec","time":"2026-11-28T14:16:58.007155702Z"}'  # somebody else's
+    for line in (made, other):
+        assert entry.told(line) == (_TIME["time"], "exec")
+    assert entry.told(b"no entry") == ("None", "None")
+    monkeypatch.setattr(entry, "fields", None)
+    kept = log._chosen([made], {"exec"}, "2026-11-28T14:16:58.007155702Z")
+    assert [*kept, *log._chosen([made], {"login"}, ""), *log._chosen([made], None, "2026-11-29")] == [made]
 
 
 def test_the_kinds_of_entries_are_those_of_the_manual() -> None:

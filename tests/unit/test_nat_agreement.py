@@ -362,7 +362,7 @@ def rules(draw: st.DrawFn) -> str:
     ends = sorted([first, second], key=lambda one: bits_of(one))
     target = draw(st.sampled_from([draw(masked(family)), f"{ends[0]} - {ends[1]}", f"range {ends[0]} - {ends[1]}"]))
     if form in ("map", "bimap", "rdr", "map-block") and draw(st.integers(0, 5)) == 0:
-        return f"no {kind} {where} {left} {draw(st.sampled_from(['', 'tcp', 'ip', 'gre']))};"
+        return f"no {kind} {where} {left} {draw(st.sampled_from(['', 'tcp', 'ip', 'gre', ';', 'tcp;']))}"
     end = draw(st.sampled_from(["", "", ";"]))
     if form == "map-block":
         return f"{kind} {where} {left} -> {draw(masked(family))} {draw(options([*COMMON, 'ports']))}{end}"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from hypothesis import strategies as st
 
 from jailng.ctl import log as ctl_log
 from jailng.errors import JailError
-from jailng.observe import entry, ratchet, store, verification
+from jailng.observe import entry, ratchet, seal, store, verification
 from jailng.observe.chain import Chain
 from jailng.observe.logger import FOLDER, SEALS
+from jailng.observe.logreader import Reader
 from jailng.observe.report import ALTERED, INSERTED, MISSING, REMOVED, SEAL, Report
-from jailng.observe.seal import Head, Key, Seal
+from jailng.observe.seal import Head, Key, Seal, State
 
 SIZE, KEEP = 4096, 4
 _ENTRIES = 60
@@ -308,6 +310,22 @@ def test_the_seal_taken_away_changed_or_of_another_log(log: Log, tmp_path: Path)
     assert log.verify(key=other.key).status == 1
 
 
+def test_a_log_whose_seal_is_lost_is_left_as_it_is(log: Log) -> None:
+    """It can be verified by its key still, but for its end."""
+    before, key = contents(log), (log.path / "seal/key").read_bytes()
+    (log.path / "seal/state").unlink()
+    for _ in range(2):
+        with pytest.raises(JailError, match="the log that is there has lost its seal"):
+            log.writer()
+        _unlocked(log)
+    assert (contents(log), (log.path / "seal/key").read_bytes()) == (before, key)
+    assert [problem.what for problem in log.verify().problems] == [SEAL]
+    (log.path / "seal/forward-0123").write_text("7 4096\n")  # how far a collector has it
+    log.folder.rename(log.path / "old")
+    log.writer().close()
+    assert not (log.path / "seal/forward-0123").exists()
+
+
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
 def test_something_else_has_the_name_of_a_file(log: Log, tmp_path: Path, kind: str) -> None:
     """It is told where, and nobody waits for it: not who verifies, reads, or goes on writing."""
@@ -427,6 +445,39 @@ def test_what_is_appended_by_others_is_found(log: Log) -> None:
         assert report.problems[0].line == content.count(b"\n") + 1
 
 
+def test_any_number_of_lines_that_are_none(log: Log) -> None:
+    """They are told of in a time that grows with their number, and not with its square."""
+    path = log.files()[-1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    many = 60000
+    path.write_bytes(b"".join([*lines[:2], b"x\n" * many, *lines[2:]]))
+    begun = time.process_time()
+    (problem,) = log.verify().problems
+    assert time.process_time() - begun < 10
+    assert (problem.what, problem.line, problem.count) == (INSERTED, 3, many)
+
+
+def test_a_file_of_very_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``size`` may be so large that one has ten million."""
+    log = Log(tmp_path)
+    chain = Chain(log.folder, log.seal(), {}, 1 << 20)
+    assert chain.key is not None
+    log.key = chain.key
+    fill(chain)
+    chain.close()
+    monkeypatch.setattr(verification, "_FAR", _ENTRIES // 2)
+    assert log.verify().problems == []
+
+
+def test_a_log_of_many_files_is_read_in_a_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    """``keep`` may be 100,000."""
+    for epoch in range(1000):
+        (tmp_path / entry.file_name(epoch)).write_bytes(b"%d\n" % epoch)
+    begun = time.process_time()
+    assert list(Reader(tmp_path).lines()) == [b"%d" % epoch for epoch in range(1000)]
+    assert time.process_time() - begun < 5
+
+
 def test_a_writer_goes_on_after_damage_and_leaves_it_to_be_seen(log: Log) -> None:
     path = log.files()[-1]
     content = path.read_bytes()
@@ -541,6 +592,34 @@ def test_there_is_one_writer(log: Log) -> None:
     with pytest.raises(JailError, match="another process writes to this log"):
         log.writer()
     chain.close()
+
+
+def test_nobody_else_reads_the_keys(tmp_path: Path) -> None:
+    before, held = os.umask(0), os.listdir("/proc/self/fd")
+    try:
+        made = Seal(tmp_path / "seals/cell", "cell", tmp_path / "heads")
+        made.open()
+        made.create()
+        made.close()
+    finally:
+        os.umask(before)
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    del modes["seals"]  # which is in a directory of root's alone (observe/store.py)
+    assert modes == {
+        "seals/cell": 0o700, "seals/cell/state": 0o600, "seals/cell/key": 0o600, "heads": 0o700, "heads/cell": 0o600,
+    }  # fmt: skip
+    assert made.key() is not None and made.state() is not None
+    assert len(os.listdir("/proc/self/fd")) == len(held)
+
+
+@pytest.mark.parametrize("at", range(2, 8))
+@pytest.mark.parametrize("word", ["x", "-1", "1_0", "9" * 5000])
+def test_a_state_of_which_a_number_is_none(at: int, word: str) -> None:
+    """Whoever has put it there has made the sum as well."""
+    words = State.initial("chain", bytes(32)).packed().decode().split()[:-1]
+    assert State.unpacked(f"{' '.join(words)} {seal._sum(' '.join(words))}".encode()) is not None
+    words[at] = word
+    assert State.unpacked(f"{' '.join(words)} {seal._sum(' '.join(words))}".encode()) is None
 
 
 def test_the_key_can_be_kept_elsewhere(tmp_path: Path) -> None:

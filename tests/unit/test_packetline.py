@@ -35,6 +35,12 @@ def look(content: bytes) -> packetfiles.Look:
         return packetfiles.look(Path(file.name))
 
 
+def test_of_many_tags_some_are_shown() -> None:
+    """A frame of 64 KB has room for sixteen thousand."""
+    text = shown(_MACS + b"\x81\x00\x00\x07" * 16000 + b"\x08\x00")
+    assert text == f"{'vlan 7, ' * 8}ethertype 0x8100, length 64014"
+
+
 @pytest.mark.parametrize(
     ("data", "line"),
     [
@@ -44,6 +50,8 @@ def look(content: bytes) -> packetfiles.Look:
         ),
         (_MACS + b"\x08\0" + _IP4 + _TCP[:10], "IP 192.0.2.1 > 192.0.2.2: tcp [cut short]"),
         (_MACS + b"\x08\0" + _IP4[:10], "[cut short]"),
+        (_MACS + b"\x08\0\x41" + _IP4[1:], "[malformed]"),
+        (_MACS + b"\0\x26\x42\x42\x03" + bytes(43), "802.3, length 60"),
         (_MACS + b"\x86\xdd" + _IP6 + _UDP, "IP6 2001::.53 > 2001::1.4711: UDP, length 4"),
         (
             _MACS + b"\x81\0\0\x07\x08\0" + _IP4[:9] + b"\x59" + _IP4[10:],

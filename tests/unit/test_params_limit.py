@@ -114,6 +114,14 @@ def test_a_unit_is_a_power_of_1024(number: int, unit: str) -> None:
         assert limit.expand(f"{number:#x}{unit}") == expected
 
 
+_NONE = ["", "k", "-1", "1kk", "1kx", "1bb", "1 k", "08", "0x", "1_0", "\u0661", "9" * 5000, "0x" + "f" * 5000]
+
+
+@pytest.mark.parametrize("text", _NONE, ids=range(len(_NONE)))
+def test_what_is_no_number(text: str) -> None:
+    assert limit.expand(text) is None
+
+
 _WORDS = st.sampled_from([*RESOURCES, *ACTIONS, *":=/,", "1", "512M", "jail", "process", "user", "\x9b", " "])
 
 

@@ -48,6 +48,27 @@ def test_what_is_not_said_has_a_value() -> None:
         ("forward", 'ng.log: "forward": not tcp://HOST:PORT or tls://HOST:PORT'),
         ("forward udp://a:1", 'ng.log: "forward udp://a:1": not tcp://HOST:PORT or tls://HOST:PORT'),
         ("forward tcp://a", 'ng.log: "forward tcp://a": not HOST:PORT: "a"'),
+        ("forward tcp:a:1", 'ng.log: "forward tcp:a:1": not tcp://HOST:PORT or tls://HOST:PORT'),
+        ("forward tcp://:1", 'ng.log: "forward tcp://:1": not HOST:PORT: ":1"'),
+        ("forward tcp://a/b:1", 'ng.log: "forward tcp://a/b:1": not HOST:PORT: "a/b:1"'),
+        ("forward tcp://[a%b]:1", 'ng.log: "forward tcp://[a%b]:1": not HOST:PORT: "[a%b]:1"'),
+        ("forward tcp://[::1:1", 'ng.log: "forward tcp://[::1:1": not HOST:PORT: "[::1:1"'),
+        ("forward tcp://::1]:1", 'ng.log: "forward tcp://::1]:1": not HOST:PORT: "::1]:1"'),
+        ("forward tcp://a\x9b:1", 'ng.log: "forward tcp://a\\x9b:1": not HOST:PORT: "a\\x9b:1"'),
+        ("forward tcp://a:1_0", 'ng.log: "forward tcp://a:1_0": not a port from 1 to 65535: "1_0"'),
+        ("forward tcp://a:65536", 'ng.log: "forward tcp://a:65536": not a port from 1 to 65535: "65536"'),
+        ("forward tcp://a:\u0661", 'ng.log: "forward tcp://a:\u0661": not a port from 1 to 65535: "\u0661"'),
+        (
+            "forward tls://a:1 ca=/x ca=/y",
+            'ng.log: "forward tls://a:1 ca=/x ca=/y": not one of ca, cert, key, name: "ca=/y"',
+        ),
+        ("forward tls://a:1 name", 'ng.log: "forward tls://a:1 name": not one of ca, cert, key, name: "name"'),
+        ("forward tls://a:1 name=", 'ng.log: "forward tls://a:1 name=": name is empty'),
+        (
+            "size",
+            'ng.log: "size": not one of syslog, exec, connections, logins, all, forward, size, keep, rate: "size"',
+        ),
+        ("size=1x", 'ng.log: "size=1x": size: not a number from 4096 to 1099511627776: "1x"'),
         ("forward tcp://a:0", 'ng.log: "forward tcp://a:0": not a port from 1 to 65535: "0"'),
         ("forward tcp://a:1 ca=/x", 'ng.log: "forward tcp://a:1 ca=/x": tcp has no options: "ca=/x"'),
         ("forward tls://a:1 ca=x", 'ng.log: "forward tls://a:1 ca=x": ca is not an absolute path: "x"'),
@@ -77,6 +98,14 @@ def test_a_jail_has_it_as_one_list_of_several_values() -> None:
     made.add("ng.log", "size=2m")
     with pytest.raises(JailError, match="size is said twice"):
         made.settle()
+
+
+def test_a_host_and_a_port_as_long_as_they_may_be() -> None:
+    longest = "a" * 253
+    assert log.read([f"forward tls://{longest}:65535 name=a"]).texts == [f"forward tls://{longest}:65535 name=a"]
+    for text in (f"tcp://a{longest}:1", f"tcp://a:{'9' * 5000}"):
+        with pytest.raises(JailError, match=r"not HOST:PORT|not a port"):
+            log.read([f"forward {text}"])
 
 
 @given(st.text())

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import posix
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.errors import JailError
-from jailng.params.model import Parameters, check_name, fold
+from jailng.params.keys import fold
+from jailng.params.model import Parameters, check_name
 from jailng.params.table import lookup, names
 from jailng.params.values import LIMITS
 
@@ -295,6 +298,37 @@ def test_names_that_freebsd_has_too(name: str) -> None:
     check_name(name)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ip6=inherit", "ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)"),
+        (
+            "ip6=inherit ip4=disable",
+            "ip6=inherit without ip4=inherit: on Linux an IPv6 socket reaches IPv4 too (::ffff:0:0/96)",
+        ),
+        ("vnet.interface=ep0", "vnet.interface: only a jail with vnet has interfaces of its own"),
+        ("vnet ip4=new", "vnet jails cannot have IP address restrictions"),
+        ("vnet ip6.addr=2001:db8::1", "vnet jails cannot have IP address restrictions"),
+        ("osrelease=", "osrelease string must be 1-31 bytes long"),
+        ("ng.rdr=udp+any+80->80", "ng.rdr: the jail has no address to lead to"),
+    ],
+)
+def test_what_does_not_go_together(words: str, message: str) -> None:
+    assert refusal(*[word.replace("+", " ") for word in words.split()]) == message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ip4=inherit", "ip4=inherit ip6=inherit", "ip6=inherit ng.stack=shared", "vnet vnet.interface=ep0",
+        "vnet ip4=inherit ip6=inherit", "osrelease=x", "ng.rdr=udp+any+80->80 ip6.addr=2001:db8::1",
+        "ng.rdr=udp+any+80->80 ip4.addr=192.0.2.1", "ng.egress=none",
+    ],
+)  # fmt: skip
+def test_what_goes_together(words: str) -> None:
+    assert len(made(*[word.replace("+", " ") for word in words.split()])) >= 1
+
+
 def test_jid_0_and_an_empty_name_are_no_wish() -> None:
     assert list(made("jid=0", "name=", "path=/")) == ["path"]
 
@@ -438,6 +472,10 @@ def test_rename() -> None:
     assert jail.update(made("jid=7", "name=mail", settle=False)) == ["name"]
     assert jail["name"] == "mail"
     assert jail.update(made("jid=7", "name=7", settle=False)) == ["name"]
+    jail.update(made("jid=7", "name=mail", settle=False))
+    change = made("jid=7", settle=False)
+    change.set("name", "")
+    assert (jail.update(change), jail["name"]) == (["name"], "7")
     with pytest.raises(JailError, match="name cannot be numeric"):
         jail.update(made("name=8", settle=False))
 
@@ -476,8 +514,12 @@ def test_no_addresses_of_a_family_takes_those_that_there_are() -> None:
     assert jail.addresses("ip4.addr")
     assert jail.update(made("ip4=disable", settle=False)) == ["ip4.addr"]
     assert not jail.addresses("ip4.addr")
-    assert jail.update(made("ip4=disable", "ip4.addr=192.0.2.2", settle=False)) == ["ip4.addr"]
+    for address in ("192.0.2.2", "192.0.2.3"):
+        assert jail.update(made("ip4=disable", f"ip4.addr={address}", settle=False)) == ["ip4.addr"]
+        assert [one.text for one in jail.addresses("ip4.addr")] == [address]
     assert jail.update(made("ip4=disable", "ip4.addr=", settle=False)) == ["ip4.addr"]
+    both = running("ip4.addr=192.0.2.1", "ip6.addr=2001:db8::1")
+    assert both.update(made("ip4=disable", settle=False)) == ["ip4.addr"]
     without = running("ip4=disable")
     assert without.update(made("ip4=disable", settle=False)) == []
     assert without.update(made("ip4=new", settle=False)) == ["ip4"]
@@ -490,11 +532,52 @@ def test_no_addresses_of_a_family_takes_those_that_there_are() -> None:
         jail.update(made("ip6=disable", "ip6.addr=", settle=False))
 
 
-@pytest.mark.parametrize("word", ["ip4=inherit", "ip4=disable", "ip6=new", "ip4.addr=192.0.2.1"])
+@pytest.mark.parametrize(
+    ("jail", "word"),
+    [
+        ("vnet", "ip4=inherit"),
+        ("vnet", "ip6=inherit"),
+        ("vnet", "devfs_ruleset=5"),
+        ("host=new", "devfs_ruleset=4"),
+        ("host=new", f"osrelease={posix.uname().release}"),
+        ("ng.stack=own", "ip4=new"),
+    ],
+)
+def test_what_jls_says_of_a_running_jail_is_no_change(jail: str, word: str) -> None:
+    """FreeBSD: rdtun_params in usr.sbin/jail/jail.c leaves out what is as it was."""
+    there = running(jail)
+    assert there.restarts(made(word, settle=False)) == ""
+    there.update(made(word, settle=False))
+
+
+@pytest.mark.parametrize("word", ["ip4=new", "ip4=disable", "ip6=new", "ip4.addr=192.0.2.1"])
 def test_a_jail_with_vnet_has_no_addresses_of_the_hosts(word: str) -> None:
     jail = running("vnet")
     with pytest.raises(JailError, match=r"^vnet jails cannot have IP address restrictions$"):
         jail.update(made(word, settle=False))
+
+
+@pytest.mark.parametrize(
+    ("word", "change", "changed"),
+    [
+        ("ip4=inherit", "allow.mlock", ["allow.mlock"]),
+        ("ng.stack=shared", "allow.mlock", ["allow.mlock"]),
+        ("persist", "host.hostname=x", ["host.hostname"]),
+        ("host.hostname=x", "host.hostname=", ["host.hostname"]),
+        ("sysvshm=disable", "sysvshm=new", ["sysvshm"]),
+        ("vnet", "devfs_ruleset=5", ["devfs_ruleset"]),
+    ],
+)
+def test_what_may_change(word: str, change: str, changed: list[str]) -> None:
+    jail = running(word)
+    other = made(change, settle=False)
+    assert jail.update(other) == changed
+    assert [jail[name] for name in changed] == [other[name] for name in changed]
+
+
+def test_the_rule_set_of_a_jail_with_vnet_is_another() -> None:
+    with pytest.raises(JailError, match=r"^devfs_ruleset cannot be changed after creation$"):
+        running("vnet").update(made("devfs_ruleset=4", settle=False))
 
 
 def test_addresses_on_a_shared_stack_are_a_change_of_the_stack() -> None:
@@ -503,11 +586,12 @@ def test_addresses_on_a_shared_stack_are_a_change_of_the_stack() -> None:
         jail.update(made("ip4.addr=192.0.2.1", settle=False))
 
 
-@pytest.mark.parametrize("word", ["ip4=inherit", "ng.stack=shared"])
-def test_ports_below_1024_of_the_host_s_stack_are_allowed_from_the_start(word: str) -> None:
-    change = made("allow.noreserved_ports", settle=False)
-    assert running(word).restarts(change) == "allow.reserved_ports"
-    assert running().restarts(change) == ""
+@pytest.mark.parametrize("name", ["allow.reserved_ports", "allow.suser"])
+def test_ports_below_1024_of_the_host_s_stack_are_allowed_from_the_start(name: str) -> None:
+    change = made(f"{name}=false", settle=False)
+    assert running("ng.stack=shared").restarts(change) == name
+    assert running("ip4=inherit").restarts(change) == ""
+    assert running("ng.stack=shared", "allow.noreserved_ports").restarts(made("allow.nosuser", settle=False)) == ""
 
 
 def test_a_refused_update_changes_nothing() -> None:
@@ -601,6 +685,9 @@ def test_a_lenient_jail_goes_without_permissions_that_linux_never_gives() -> Non
     assert params.restarts(again) == ""
     assert (params.update(again), params.left_out, params.flag("allow.mount.zfs")) == ([], params.left_out, False)
     assert len(params.left_out) == 1
+    other = Parameters()
+    other.add("allow.mount")
+    assert params.restarts(other) == "allow.mount", "Linux gives it, and at the start alone"
 
 
 @pytest.mark.parametrize("word, text", [("osreldate", "5"), ("exec.fib", "1"), ("allow.nosuch", None)])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jailng.errors import JailError
 from jailng.params import egress, redirect
 from jailng.params.model import Parameters
+from jailng.params.values import visible
 
 # As it may be written, and its one form.
 REDIRECTS = [
@@ -21,12 +22,14 @@ REDIRECTS = [
     ("tcp 2001:DB8::1 80-90 -> [2001:db8:0::2]:80-90 log w", "tcp 2001:db8::1 80-90 -> [2001:db8::2]:80-90 log w"),
     ("tcp any 80 -> 80 log web.1 group 5", None),
     ("tcp any 1-65535 -> 80 log group 0", None),
+    ("tcp any 80 -> 80 log " + "x" * 32, None),
 ]  # fmt: skip
 EGRESS = [
     ("pass", "pass to any"),
     ("pass to any", None),
     ("drop to 10.0.0.0/8 log", None),
     ("pass tcp/udp to world port 53,80-90", "pass tcp,udp to world port 53,80-90"),
+    ("pass tcp to any port 80 ,443", "pass tcp to any port 80,443"),
     ("pass tcp to any port 80, 443 rate 10/second burst 20", "pass tcp to any port 80,443 rate 10/second burst 20"),
     ("pass icmp to lan,jails,host,2001:DB8::/32 log", "pass icmp to lan,jails,host,2001:db8::/32 log"),
     ("pass to lan rate 1/day log out group 7", "pass to lan rate 1/day burst 1 log out group 7"),
@@ -70,6 +73,19 @@ def test_a_rule_of_egress_has_one_form(text: str, form: str | None) -> None:
         ("tcp any 80 -> 80 log group 65536", 'not a group from 0 to 65535: "65536"'),
         ("tcp any 80 -> 80 log \x1b", 'a prefix of the log is at most 32 letters, digits, dots and dashes: "\\x1b"'),
         ("tcp any \uff18 -> 80", 'not a port from 1 to 65535: "\uff18"'),
+        ("tcp any 80-65536 -> 80", 'not a port from 1 to 65535: "65536"'),
+        ("tcp any 0-80 -> 80", 'not a port from 1 to 65535: "0"'),
+        ("tcp any 1_0 -> 80", 'not a port from 1 to 65535: "1_0"'),
+        ("tcp any \x1b[m -> 80", 'not a port from 1 to 65535: "\\x1b[m"'),
+        (f"tcp any {'9' * 5000} -> 80", f'not a port from 1 to 65535: "{"9" * 5000}"'),
+        (
+            "tcp any 80 -> 80 log " + "x" * 33,
+            f'a prefix of the log is at most 32 letters, digits, dots and dashes: "{"x" * 33}"',
+        ),
+        ("sctp any 80 -> 80", 'not tcp, udp or tcp,udp: "sctp"'),
+        ("tcp any 80 90 -> 80", '"->" is wanted, not "90"'),
+        ("tcp any 80 -> [2001:db8::1:80", 'not an address: "[2001:db8::1"'),
+        ("tcp any 80 -> 2001:db8::1]:80", 'not an address: "2001:db8::1]"'),
     ],
 )  # fmt: skip
 def test_what_is_no_redirect(text: str, why: str) -> None:
@@ -84,6 +100,8 @@ def test_what_is_no_redirect(text: str, why: str) -> None:
     [
         ("allow to any", 'not pass, drop, none or honeypot: "allow"'),
         ("pass sctp to any", 'not tcp, udp, tcp,udp or icmp: "sctp"'),
+        ("pass \x9b to any", 'not tcp, udp, tcp,udp or icmp: "\\x9b"'),
+        ("pass to \x9b", 'not an address: "\\x9b"'),
         ("pass to nowhere", 'not an address: "nowhere"'),
         ("pass to any port 80", "ports are those of tcp or udp, which has to be named"),
         ("pass icmp to any port 80", "ports are those of tcp or udp, which has to be named"),
@@ -98,7 +116,7 @@ def test_what_is_no_redirect(text: str, why: str) -> None:
 def test_what_is_no_rule_of_egress(text: str, why: str) -> None:
     with pytest.raises(JailError) as caught:
         egress.parse(text)
-    assert str(caught.value) == f'ng.egress: "{text}": {why}'
+    assert str(caught.value) == f'ng.egress: "{visible(text)}": {why}'
 
 
 def test_commas_part_rules_and_what_a_rule_lists() -> None:

@@ -34,6 +34,7 @@ def test_what_is_not_said_has_a_value() -> None:
     (one,) = watch.read(["tty size=8k"])
     assert one.options == {"size": 8192, "rate": 1 << 20, "total": 1 << 30, "sessions": 10000, "oldest": 0}
     assert watch.of({"ng.watch": "packets,tty size=8k"}, "tty") is not None
+    assert watch.of({"ng.watch": "tty"}, "packets") is None
     assert watch.of({}, "tty") is None
 
 
@@ -46,6 +47,9 @@ def test_what_is_not_said_has_a_value() -> None:
         ("tty size", 'ng.watch: "tty size": not one of size, rate, total, sessions, oldest: "size"'),
         ("tty size=1k", 'ng.watch: "tty size=1k": size: not a number from 4096 to 1099511627776: "1k"'),
         ("tty size=1m size=2m", 'ng.watch: "tty size=1m size=2m": size is said twice'),
+        ("tty filter x", 'ng.watch: "tty filter x": not one of size, rate, total, sessions, oldest: "filter"'),
+        ("\x9b", 'ng.watch: "\\x9b": not tty or packets: "\\x9b"'),
+        ("tty \x9b", 'ng.watch: "tty \\x9b": not one of size, rate, total, sessions, oldest: "\\x9b"'),
         ("packets filter", 'ng.watch: "packets filter": the expression is missing'),
     ],
 )

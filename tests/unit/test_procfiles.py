@@ -76,6 +76,12 @@ def test_more_time_used_than_passed_leaves_none_idle() -> None:
     assert line == b"cpu  5000 0 0 100 0 0 0 0 0 0"
 
 
+def test_a_load_that_grows_by_little_at_a_time_is_kept() -> None:
+    """In 0.05 s the average of a quarter of an hour of a jail that keeps a tenth of a processor busy."""
+    state = State(0, 0, Size(1, 0, [0]), loads=(0.1 * 5 / 90000,) * 3)
+    assert machine.parse(state.text).loads[2] == pytest.approx(state.loads[2], rel=0.001)
+
+
 def test_loadavg() -> None:
     assert procfiles.loadavg((0.127, 1, 12.5), 3, 41) == b"0.13 1.00 12.50 3/41 41\n"
 
@@ -123,13 +129,25 @@ def test_without_limits_there_is_roughly_what_the_machine_has(monkeypatch: pytes
 
 def test_limits_are_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_swap", lambda: 1 << 30)
-    monkeypatch.setattr(posix, "sysconf", lambda name: {"SC_NPROCESSORS_ONLN": 4}.get(name, 1 << 20))
+    monkeypatch.setattr(
+        posix, "sysconf", lambda name: {"SC_NPROCESSORS_ONLN": 4, "SC_NPROCESSORS_CONF": 4}.get(name, 1 << 20)
+    )
     told = _texts("ng.limits=memoryuse:deny=64M,swapuse:deny=8M,pcpu:deny=150,maxproc:deny=3,memoryuse:log=1M")
     assert _fields(told[b"meminfo"])["MemTotal"] == 64 << 10
     assert _fields(told[b"meminfo"])["SwapTotal"] == 8 << 10
     assert [line.split()[0] for line in told[b"stat"].splitlines()[:4]] == [b"cpu", b"cpu0", b"cpu1", b"intr"]
     assert b"cpuinfo" in told
     assert b"cpuinfo" not in _texts("ng.limits=pcpu:deny=1000")
+
+
+def test_a_limited_jail_has_processors_that_are_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the second thread of each core is switched off: /proc/cpuinfo has no block of those."""
+    numbers = {"SC_NPROCESSORS_ONLN": 3, "SC_NPROCESSORS_CONF": 6}
+    monkeypatch.setattr(posix, "sysconf", lambda name: numbers.get(name, 1 << 20))
+    monkeypatch.setattr(cpuset, "online", lambda: [0, 2, 4])
+    told = _texts("ng.limits=pcpu:deny=150")
+    assert [line.split()[0] for line in told[b"stat"].splitlines()[:4]] == [b"cpu", b"cpu0", b"cpu2", b"intr"]
+    assert b"cpuinfo" not in _texts("ng.limits=pcpu:deny=300")
 
 
 def test_limits_of_the_jails_above_count(monkeypatch: pytest.MonkeyPatch) -> None:

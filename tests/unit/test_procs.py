@@ -23,6 +23,7 @@ from jailng.linux import rtnetlink as rt
 from jailng.linux import sockdiag
 from jailng.linux.netlink import attribute
 from jailng.procs import columns, jails, printed, process, sockets
+from jailng.procs.descent import by_descent
 from jailng.procs.jails import membership, user_names
 from jailng.procs.printed import Heading
 from jailng.procs.process import Process
@@ -264,6 +265,35 @@ def test_ps_formats() -> None:
     assert ps.parse(["a", "-o", "pid,stat,lstart,pcpu,pmem,args"], ps._FORMATS).everybody
 
 
+def test_ps_by_descent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def family(*pairs: tuple[int, int]) -> list[Process]:
+        return [replace(made(), pid=pid, parent=parent) for pid, parent in pairs]
+
+    def told(*pairs: tuple[int, int]) -> list[tuple[int, str]]:
+        return [(known.pid, front) for known, front in by_descent(family(*pairs))]
+
+    # The parent of 8 is not shown; the last one's parent comes behind it.
+    assert told((1, 0), (2, 1), (3, 2), (4, 1), (5, 2), (6, 3), (7, 4), (8, 77), (9, 10), (10, 6)) == [
+        (1, ""), (2, "- "), (3, "|-- "), (6, "| `-- "), (10, "|   `-- "), (9, "|     `-- "), (5, "`-- "),
+        (4, "- "), (7, "`-- "), (8, ""),
+    ]  # fmt: skip
+    assert told((5, 6), (6, 5), (7, 7)) == [(5, ""), (6, "- "), (7, "")]  # pids that were taken anew meanwhile
+    many = told(*[(pid, pid - 1) for pid in range(1, 20000)])
+    assert [pid for pid, _ in many] == list(range(1, 20000))
+    assert max(len(front) for _, front in many) < 140  # and not as many as there are generations
+
+    monkeypatch.setattr(ps, "processes", lambda: iter(family((1, 0), (2, 1), (3, 2))))
+
+    def shown(words: str) -> list[str]:
+        assert ps.shim(words.split()) == 0
+        return [line.rstrip() for line in capfd.readouterr().out.splitlines()[1:]]
+
+    assert shown("-axd -o pid,command") == ["  1 sh", "  2 - sh", "  3 `-- sh"]
+    assert shown("-axdc -o pid,comm") == shown("axd -o pid,ucomm") == shown("axd -o pid,command")
+    assert shown("axd -o command,ppid") == ["sh         0", "sh         1", "sh         2"]  # in the last column alone
+    assert shown("axd -o args") == ["sh", "sh", "sh"]
+
+
 def test_every_keyword_prints_something() -> None:
     found, known = process.read(os.getpid()), jails.Jails()
     assert found is not None
@@ -305,6 +335,12 @@ def test_internet_sockets_are_read() -> None:
     assert [found.version for found in six] == ["6", "4", "6"]
     assert [found.local for found in six] == [End("", 22), End("192.168.10.2", 22), End("::1", 25)]
     assert six[1].state == "CLOSE_WAIT"
+    both = sockets.inet(_TCP6, "tcp", "6", 0, {5})
+    assert [found.version for found in both] == ["46", "4", "6"]
+    assert [[found.is_of(frozenset(one)) for found in both] for one in (("4",), ("6", ""), ("",))] == [
+        [True, True, False], [True, False, True], [False] * 3,
+    ]  # fmt: skip
+    assert Socket("stream", "", 11, 0).is_of(frozenset(("4", "")))
 
 
 def test_sockets_of_the_unix_domain_as_sock_diag_has_them() -> None:
@@ -339,10 +375,12 @@ def test_a_jail_cannot_invent_sockets_of_others() -> None:
     forged += b"0: 00000002 00000000 00010000 0001 01 99 /run/other\n"
     listed = [*sockets.unix_domain(_UNIX, 0), *sockets.unix_domain(forged, 7)]
     other, host, own = Holder(made(), 8, 3), Holder(made(), 0, 4), Holder(made(), 7, 5)
-    told = list(sockets.believed(listed, {11: [host], 99: [other], 20: [own]}))
+    told = list(sockets.believed(listed, {11: [host, own], 99: [other], 20: [own]}))
     assert [(found.path, who) for found, who in told if found.inode in (11, 99, 20)] == [
-        ("/run/log", [host]), ("/tmp/x", [own]), ("/run/other", []),
+        ("/run/log", [host, own]), ("/tmp/x", [own]), ("/run/other", []),
     ]  # fmt: skip
+    nobodys = [replace(listed[0], inode=0)] * 2
+    assert [found for found, _ in sockets.believed(nobodys, {})] == nobodys
 
 
 def test_of_a_jails_descriptors_so_many_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +430,7 @@ def test_netstat_has_a_line_of_the_terminals_for_each(
     monkeypatch.setattr(netstat, "sockets", lambda jails, unix: [found])
     monkeypatch.setattr("jailng.ctl.listing.shown_width", lambda: 79)
     for word, longest in (("-an", 79), ("-anW", 200)):
-        assert netstat.shim([word]) == 0
+        assert netstat.answer([word], None) == 0
         lines = capfd.readouterr().out.splitlines()
         assert (max(map(len, lines)) <= 79) is (longest == 79) and len(lines) == 3
 

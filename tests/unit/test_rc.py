@@ -61,6 +61,15 @@ def test_settings_that_are_no_script(host: Path) -> None:
         rcconf.read()
 
 
+def test_where_commands_on_the_host_are_found(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At boot nobody else says so: with /usr/lib/jailng/shims first they are FreeBSD's."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    program(host, "jail", f'echo "$PATH" >{host}/asked')
+    rcconf.FILE.write_text('jail_enable=YES\nPATH="/usr/lib/jailng/shims:$PATH"\n')
+    assert rc.main(["start"]) == 0
+    assert asked(host) == "/usr/lib/jailng/shims:/usr/bin:/bin\n"
+
+
 @pytest.mark.parametrize(
     ("value", "yes"), [("YES", True), ("true", True), ("On", True), ("1", True), ("NO", False), ("off", False)]
 )
@@ -216,7 +225,7 @@ def test_what_a_jail_says_steers_no_terminal(host: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("words", [["a"], ["b", "a"]])
 def test_what_has_no_end_is_not_kept(host: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    """The host's /tmp is not a jail's to fill; also while another is waited for."""
+    """The host's memory is not a jail's to fill; also while another is waited for."""
     (host / "etc/jail.conf").touch()
     os.mkfifo(host / "over")
     much = "head -c 3000000 /dev/zero | tr '\\0' x; echo"
@@ -229,6 +238,14 @@ def test_what_has_no_end_is_not_kept(host: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert int(out.splitlines()[-2]) < 1_000_000
     assert len(out) < 100_000
+
+
+def test_no_disk_is_needed(host: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else no jail was stopped, before the machine stops, say, where that was full."""
+    (host / "etc/jail.conf").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(host / "nowhere"))
+    assert rc.main(["onestart", "a"]) == 0
+    assert capsys.readouterr().out == "Starting jails: a.\n"
 
 
 def test_a_name_that_no_file_can_have(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,6 +288,16 @@ def test_of_several_side_by_side_one_depends_on_another(host: Path, capsys: pyte
     assert rc.main(["onestart", "c"]) == 1
     told = 'Starting jails: b a.\nStarting jails: cannot start jail  "c": \njail: a: jail "a" already exists\n.\n'
     assert capsys.readouterr().out == told
+
+
+def test_of_several_in_turn_one_is_started_by_another(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """jail_list="b a", where b depends on a: all run, and so the unit has not failed."""
+    (host / "etc/jail.conf").touch()
+    started = f"printf '1 a\\n2 b\\n' >{host}/running"
+    program(host, "jail", f"case $5 in b) {started};; *) echo 'jail: a: jail \"a\" already exists'; exit 1;; esac")
+    assert rc.main(["onestart", "b", "a"]) == 0
+    assert capsys.readouterr().out == "Starting jails: b a.\n"
+    assert rc.main(["onestart", "a"]) == 1
 
 
 def test_a_jail_that_keeps_its_output_open_is_not_waited_for(host: Path) -> None:

@@ -86,6 +86,12 @@ def test_what_the_command_refuses(text: str, said: str) -> None:
         ("user:joe:", errno.EINVAL),
         ("process:one:", errno.EINVAL),
         (f"jail:{'x' * 256}:", errno.ENAMETOOLONG),
+        (f"loginclass:{'x' * 256}:", errno.ENAMETOOLONG),
+        (f"jail:{'é' * 128}:", errno.ENAMETOOLONG),
+        ("user:\u0661:", errno.EINVAL),
+        ("jail:x:maxproc:deny=\u0661", errno.EINVAL),
+        ("jail:x:maxproc:deny=1_0", errno.EINVAL),
+        ("jail:x\x7f:", errno.EINVAL),
         ("jail:x\ny:maxproc:deny=1", errno.EINVAL),
         (f"jail:x:memoryuse:deny={2**63}", errno.ERANGE),
         (f"jail:x:pcpu:deny={2**63 // 10**6 + 1}", errno.ERANGE),
@@ -95,6 +101,23 @@ def test_what_the_kernel_refuses(text: str, number: int) -> None:
     with pytest.raises(OSError) as caught:
         parse(text)
     assert caught.value.errno == number
+
+
+@pytest.mark.parametrize("text", [f"jail:{'é' * 127}x:", "jail:\udcff y:", f"jail:x:memoryuse:deny={2**63 - 1}"])
+def test_what_the_kernel_takes(text: str) -> None:
+    assert parse(text).id == text.split(":")[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ":", "jail:", "jail::maxproc:deny=1/jail", "jail:x::deny=1/jail", "jail:x:maxproc:=1/jail",
+        "jail:x:maxproc:deny=/jail", "jail:x:maxproc:deny=1",
+    ],
+)  # fmt: skip
+def test_a_rule_with_a_gap_is_no_rule(text: str) -> None:
+    assert not parse(text).whole
+    assert parse("jail:x:maxproc:deny=0/jail").whole
 
 
 RULES = [

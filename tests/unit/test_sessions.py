@@ -113,6 +113,28 @@ def test_a_list(record: Callable[..., Recorder], capfd: pytest.CaptureFixture[st
     assert [one["state"] for one in listed(capfd)] == ["ended", "ended"]
 
 
+def test_who_opens_a_terminal_for_others_is_not_its_user(
+    record: Callable[..., Recorder], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nobody was seen to sit there: an sshd is root's, and what it serves need not be."""
+    openers = [(0x70000000, "", -1), (0, "", -1), (0x700003E8, "1000", 1000), (0x70010000, "65536", 65536)]
+    recorder = record()
+    for terminal, (opener, user, uid) in enumerate(openers):
+        for kind, data in ((START, b""), (OUTPUT, b"x"), (END, b"")):
+            recorder.take(
+                Event(time.clock_gettime_ns(time.CLOCK_BOOTTIME), kind, terminal, 5, 4711, opener, "sshd", data)
+            )
+        found = {one["tty"]: one for one in listed(capfd)}[f"pts/{terminal}"]
+        assert (found["user"], found["uid"]) == (user, uid)
+    assert not listed(capfd, "--user", "root")
+    facts: dict[str, str | int] = {"user_uid": 0x70000000, "user": "0"}  # there is no passwd(5)
+    recorder.take(Event(time.clock_gettime_ns(time.CLOCK_BOOTTIME), START, 9, 5, 4711, 0, "jexec", facts=facts))
+    recorder.take(Event(time.clock_gettime_ns(time.CLOCK_BOOTTIME), OUTPUT, 9, 5, 4711, 0, "jexec", b"x"))
+    (found,) = listed(capfd, "--user", "root")
+    assert (found["tty"], found["uid"]) == ("pts/9", 0)
+    recorder.close()
+
+
 def test_one_whose_recorder_is_gone_is_cut_off(
     record: Callable[..., Recorder], capfd: pytest.CaptureFixture[str], kept: Path
 ) -> None:
@@ -278,6 +300,28 @@ def test_left_in_the_middle(record: Callable[..., Recorder], kept: Path, how: st
     else:
         os.write(terminal.master, b"q" if how == "key" else b"\x03")
     assert terminal.end() == {"key": 0, "interrupt": -2, "term": 128 + 15}[how]
+
+
+def test_left_before_it_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes just when the terminal has been changed."""
+    master, slave = os.openpty()
+    before = termios.tcgetattr(slave)
+    change = replay._Terminal._change
+
+    def interrupted(terminal: replay._Terminal) -> None:
+        change(terminal)
+        assert termios.tcgetattr(slave) != before
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(replay._Terminal, "_change", interrupted)
+    terminal = replay._Terminal()
+    terminal._modes = [(slave, before)]
+    with pytest.raises(SystemExit):
+        terminal.__enter__()
+    assert termios.tcgetattr(slave) == before
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    os.close(slave)
+    os.close(master)
 
 
 @pytest.mark.skipif(shutil.which("asciinema") is None, reason="asciinema is not installed")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from jailng.ctl import clone, killall, pgrep, service
+from jailng.ctl import clone, killall, pgrep, service, shim
 from jailng.errors import JailError, UsageError
 from jailng.procs import process, signals
 from jailng.procs.jails import membership
@@ -40,6 +41,7 @@ def test_membership(cgroup: str, jid: int, is_init: bool) -> None:
     ("word", "number"),
     [("9", 9), ("0", 0), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("64", 64), ("65", None), ("NONE", None),
      ("", None), ("SIG", None), ("-9", None), ("٩", None), ("RTMIN+3", 37), ("sigrtmax-1", 63), ("RTMIN+31", None),
+     ("RTMIN+30", 64), ("RTMAX-30", 34), ("RTMAX-31", None), ("0009", None), ("RTMIN+٣", None),
      ("RTMIN+", None), ("RTMIN+-1", None), ("9" * 5000, None), ("RTMIN+" + "9" * 5000, None)],
 )  # fmt: skip
 def test_signals(word: str, number: int | None) -> None:
@@ -103,6 +105,23 @@ def test_without_j_service_is_the_hosts_own() -> None:
     for words in ([], ["ssh", "-j", "x"], ["-j"], ["-j", "", "ssh"], ["--status-all"]):
         with pytest.raises(UsageError):
             service.shim(words)
+
+
+def test_terminals_are_root_s_to_watch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    assert shim.main([str(Path(__file__).resolve().parents[2] / "shims/watch"), "pts/0"]) == 69
+    assert capfd.readouterr().err == "watch: fatal: Operation not permitted\n"
+
+
+def test_what_of_path_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
+    """As root's own directories are where somebody else has root's PATH; a name that is too long fails for all."""
+    (tmp_path / "shims").mkdir()
+    (tmp_path / "bin").mkdir()
+    for directory in ("shims", "bin"):
+        (tmp_path / directory / "ps").write_text("#!/bin/sh\n")
+        (tmp_path / directory / "ps").chmod(0o755)
+    path = f"{tmp_path}/shims:{tmp_path}/{'x' * 300}:{tmp_path}/bin"
+    assert shim.behind(f"{tmp_path}/shims/ps", path) == f"{tmp_path}/bin/ps"
 
 
 def test_what_is_created_by_a_word() -> None:

@@ -25,15 +25,22 @@ print(whole, *sorted(name for name in sys.modules if name.startswith("jailng."))
 """
 
 
-@pytest.fixture
-def copy(checkout: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def gathered(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources elsewhere, with the files freshly gathered."""
+    tmp_path = tmp_path_factory.mktemp("gathered")
     shutil.copytree(checkout / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     code = "import sys; sys.path.append(sys.argv[1]); import jailng.gather as g; import os; " + (
         "os.makedirs(sys.argv[1] + '/jailng/__pycache__', exist_ok=True); g.gather()"
     )
     subprocess.run([INTERPRETER, "-I", "-c", code, str(tmp_path / "src")], check=True)
     return tmp_path / "src"
+
+
+@pytest.fixture
+def copy(gathered: Path, tmp_path: Path) -> Path:
+    """A copy of these, of the test's own."""
+    return shutil.copytree(gathered, tmp_path / "src")
 
 
 def _load(source: Path, command: str) -> list[str]:

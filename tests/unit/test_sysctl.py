@@ -59,6 +59,7 @@ def test_the_defaults_are_those_of_parameters() -> None:
         ("-n security.jail.children.max", "999999\n"),
         ("-e security.jail.children.max", "security.jail.children.max=999999\n"),
         ("-x security.jail.children.max", "security.jail.children.max: 0x000f423f\n"),
+        ("-x security.jail.param.jid", "security.jail.param.jid: 0000000000\n"),  # as printf(3) has %#010x
         ("security.jail.param.path", "security.jail.param.path: 4096\n"),
         ("security.jail.param.host.hostname.", "security.jail.param.host.hostname: 65\n"),
         ("security.jail.param.ip4.", "security.jail.param.ip4.: 0\nsecurity.jail.param.ip4.saddrsel: 0\n"),
@@ -115,6 +116,13 @@ def test_errors(capsys: pytest.CaptureFixture[str], words: str, error: str) -> N
     assert capsys.readouterr() == ("", f"sysctl: {error}\n")
     assert run("-q", words) == 1
     assert capsys.readouterr().err == ("" if error.startswith("unknown") else f"sysctl: {error}\n")
+
+
+@pytest.mark.parametrize("letter", ["-T", "-W"])
+def test_a_listing_of_those_that_can_be_set_sets_none(capsys: pytest.CaptureFixture[str], letter: str) -> None:
+    """It is told, and not left to the host's own, which does not know the option."""
+    assert run(letter, "security.jail.enforce_statfs=1") == 1
+    assert capsys.readouterr() == ("", "sysctl: Can't set variables when using -T or -W\n")
 
 
 def test_unknown_ones_are_ignored(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,17 @@
-"""A sparse file's map, as it is read for an archive."""
+"""A tree read for an archive: a sparse file's map, and what is exchanged for something else meanwhile."""
 
 from __future__ import annotations
 
+import io
 import os
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jailng.ctl import tarout
+from jailng.ctl.told import Limits, Told
 
 
 @pytest.fixture
@@ -36,3 +40,78 @@ def test_more_holes_than_a_map_has_room_for(tmp_path: Path, few: None) -> None:
     assert _parts(tmp_path / "some", 20, 1 << 14) is None
     with pytest.raises(OSError, match="has more than 10 holes"):
         _parts(tmp_path / "many", 20, 1 << 36)
+
+
+@pytest.fixture
+def reader() -> Iterator[tuple[tarout.Reader, io.BytesIO, list[str]]]:
+    """What reads, what it has written, and what it has told."""
+    told: list[str] = []
+
+    class Hears(Told):
+        def _say(self, word: str, value: object) -> None:
+            told.append(f"{word} {value}")
+
+    with open(os.devnull, "wb") as nobody:
+        to = io.BytesIO()
+        yield tarout.Reader(to, Limits(), Hears(nobody.fileno())), to, told
+
+
+def test_what_was_looked_at_has_become_a_link_or_a_fifo(
+    tmp_path: Path, reader: tuple[tarout.Reader, io.BytesIO, list[str]]
+) -> None:
+    """By whoever lives in the tree: nothing outside is read, and nobody waited for."""
+    reads, to, told = reader
+    (tmp_path / "outside/d").mkdir(parents=True)
+    (tmp_path / "outside/secret").write_text("secret")
+    (tmp_path / "top/d").mkdir(parents=True)
+    (tmp_path / "top/f").write_text("f")
+    directory, file = (tmp_path / "top/d").stat(), (tmp_path / "top/f").stat()
+    (tmp_path / "top/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "top/file").symlink_to(tmp_path / "outside/secret")
+    os.mkfifo(tmp_path / "top/fifo")
+    top = os.open(tmp_path / "top", os.O_PATH)
+    try:
+        wanted = tarout.Wanted(top, ".", fifos=True)
+        for path in ("link", "link/d"):
+            with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+                reads._directory(wanted, path, directory, directory.st_dev)
+        for path in ("link/secret", "file", "../outside/secret"):
+            with pytest.raises(OSError, match=r"symbolic links|cross-device"):
+                reads._other(wanted, path, file)
+        reads._other(wanted, "fifo", file)
+    finally:
+        os.close(top)
+    assert (to.getvalue(), told) == (b"", ["skipped fifo: FIFO"])
+
+
+@pytest.mark.parametrize("left", [10, (2 << 20) + 5])
+def test_a_file_that_has_become_shorter(
+    tmp_path: Path, reader: tuple[tarout.Reader, io.BytesIO, list[str]], left: int
+) -> None:
+    """What was said of its length holds, or all that follows would be taken for something else."""
+    reads, to, told = reader
+    (tmp_path / "f").write_bytes(b"abc")
+    with open(tmp_path / "f", "rb") as file:
+        reads._data("f", file.fileno(), 0, left)
+    assert to.getvalue() == b"abc" + bytes(left - 3)
+    assert told == ["failed f: became shorter while it was read"]
+
+
+def test_a_directory_with_very_many_files(
+    tmp_path: Path, reader: tuple[tarout.Reader, io.BytesIO, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads has a gigabyte: with no more than its name for each file that is millions of them."""
+    reads, _, told = reader
+    monkeypatch.setattr(reads, "_other", lambda *_: None)
+    many = 5000
+    for number in range(many):
+        (tmp_path / f"{number:040}").touch()
+    top = os.open(tmp_path, os.O_PATH)
+    tracemalloc.start()
+    try:
+        reads.read(tarout.Wanted(top, "."))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        os.close(top)
+    assert (told, most < 300 * many) == ([], True)

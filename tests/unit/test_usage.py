@@ -7,6 +7,7 @@ import os
 import re
 import string
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,6 @@ def _strings(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-SAID = {text for source in (CHECKOUT / "src").glob("**/*.py") for text in _strings(ast.parse(source.read_text()))}
 STRERRORS = {os.strerror(number) for number in range(1, 134)}
 
 
@@ -181,13 +181,18 @@ def _letters(text: str) -> int:
     return sum(char.isalnum() for char in re.sub(r"\b(?:[A-Z]|CMD|USER|DIR|why|mount\.\w+)\b", "", text))
 
 
+@cache
+def _said() -> list[tuple[str, re.Pattern[str]]]:
+    """Every text of the program, and what it can become."""
+    sources = (CHECKOUT / "src").glob("**/*.py")
+    texts = {text for source in sources for text in _strings(ast.parse(source.read_text()))}
+    return [(text, re.compile(".*".join(map(re.escape, re.split(r"\0|\{\}", text))))) for text in texts]
+
+
 def is_said(message: str) -> bool:
     """Whether a text of the program can become that message, and most of it stands there."""
-    for text in SAID:
-        wanted = ".*".join(re.escape(part) for part in re.split(r"\0|\{\}", text))
-        if re.fullmatch(wanted, message) and _letters(text) >= 0.55 * _letters(message):
-            return True
-    return False
+    said = [text for text, wanted in _said() if wanted.fullmatch(message)]
+    return any(_letters(text) >= 0.55 * _letters(message) for text in said)
 
 
 @pytest.mark.parametrize("command, message", [(command, text) for command in COMMANDS for text in messages(command)])

@@ -21,6 +21,9 @@ def devices(draw: st.DrawFn) -> Device:
     made.kind = draw(st.sampled_from(["", "veth", "vlan"]))
     made.flags, made.mtu, made.queue, made.group = [draw(_NUMBERS) for _ in range(4)]
     made.mac = draw(st.binary(max_size=32))
+    made.everybody = draw(st.binary(max_size=32))
+    made.carrier, made.mode = [draw(st.integers(0, 255)) for _ in range(2)]
+    made.sizes = draw(st.lists(_NUMBERS, min_size=5, max_size=5))
     made.alias = draw(st.binary(max_size=255))
     made.others = draw(st.lists(st.binary(min_size=1, max_size=127), max_size=3))
     return made
@@ -33,6 +36,8 @@ def test_a_record_has_all_of_an_interface(device: Device) -> None:
     read = Device.of_words(" ".join(words).split(" "))
     kept = [slot for slot in Device.__slots__ if slot not in ("up", "master")]
     assert [getattr(read, slot) for slot in kept] == [getattr(device, slot) for slot in kept]
+    of_an_earlier_release = Device.of_words(words[:-1])
+    assert (of_an_earlier_release.mac, of_an_earlier_release.others) == (device.mac, device.others)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def boot(
     """
     console = debian.CACHE / f"console-{mode}.log"
     with image.carried(wanted, boots) as checkout, tempfile.NamedTemporaryFile(prefix="jailng-vm-") as status:
-        append = f"root=/dev/vda rw quiet console=ttyS0 systemd.show_status=0 {MODES[mode]}".strip()
+        append = f"root=/dev/vda rw panic=10 quiet console=ttyS0 systemd.show_status=0 {MODES[mode]}".strip()
         argv = [
             *_machine(accel),
             *([] if boots else ["-no-reboot"]),

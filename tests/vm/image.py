@@ -81,7 +81,7 @@ def make(packages: tuple[str, ...], say: Callable[[str], None]) -> System:
     roots = [debian.make(recipe, say=say) for recipe in _RECIPES]
     bootstrap = bootstrapped.make(say)
     recipe = debian.Recipe(tuple(sorted({*_KERNEL, *packages})))
-    words = [*recipe.arguments, *settings, *map(str, roots), str(bootstrap)]
+    words = [*recipe.arguments, *settings, *map(str, [*roots, *bootstrap])]
     kept = debian.CACHE / f"vm-{hashlib.sha256(chr(0).join(words).encode()).hexdigest()[:16]}"
     with open(debian.CACHE / "vm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -97,7 +97,7 @@ def make(packages: tuple[str, ...], say: Callable[[str], None]) -> System:
     return System(kept / "root.ext4", kept / "vmlinuz", kept / "initrd.img", (kept / "release").read_text())
 
 
-def _make(recipe: debian.Recipe, roots: list[Path], bootstrap: Path, new: Path) -> None:
+def _make(recipe: debian.Recipe, roots: list[Path], bootstrap: list[Path], new: Path) -> None:
     new.mkdir()
     root = new / "root"
     _run("mmdebstrap", *recipe.arguments, str(root))
@@ -111,8 +111,9 @@ def _make(recipe: debian.Recipe, roots: list[Path], bootstrap: Path, new: Path) 
     cache.mkdir(mode=0o700)
     for made in roots:
         debian.copy(made.parent, cache / made.parent.name)
-    (cache / bootstrap.parent.name).mkdir(mode=0o700)
-    debian.copy(bootstrap, cache / bootstrap.parent.name)
+    (cache / bootstrapped.KEPT.name).mkdir(mode=0o700)
+    for tar in bootstrap:
+        debian.copy(tar, cache / bootstrapped.KEPT.name)
     # jailctl bootstrap finds in its cache what was made of the same sources.
     for name in ("sources.list", "sources.list.d"):
         _run("rm", "-rf", str(root / "etc/apt" / name))

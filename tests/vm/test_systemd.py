@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
+from jailng.linux import processid
 from tests.kernel import debian, stage
 
 pytestmark = pytest.mark.skipif(Path("/proc/1/comm").read_text() != "systemd\n", reason="PID 1 is not systemd")
@@ -75,6 +77,15 @@ def test_a_jail_outlives_the_unit_that_made_it(checkout: Path, jails: Path, crea
     """Nobody in a jail belongs to the unit or the session from which it was started."""
     _run("systemd-run", "--wait", *create)
     assert _alive(checkout, jails)
+
+
+def test_who_watches_a_jail_outlives_the_unit_that_made_it(checkout: Path, jails: Path, create: list[str]) -> None:
+    """systemd sends SIGTERM to whatever the command of a unit leaves in its cgroup."""
+    _run("systemd-run", "--wait", *create, "ng.limits=maxproc:log=300", "children.max=1")
+    record = registry.load(7)
+    assert record is not None
+    for which in (record.warden, record.broker):
+        assert processid.is_alive(which)
 
 
 def test_a_command_does_not_see_the_callers_unit(checkout: Path, jails: Path, create: list[str]) -> None:

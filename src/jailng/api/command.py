@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
+from jailng.api.given import Argument, text_of
 from jailng.core.wire import pack
 from jailng.engine.command import harmless
 from jailng.errors import JailError
 
-Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Arguments = Argument | Sequence[Argument]
 Stream = int | IO[Any] | None
 
@@ -37,18 +37,18 @@ class Command:
         """
         self.args = args
         words = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
-        self._argv = [os.fsdecode(word) for word in words]
+        self._argv = [text_of(word) for word in words]
         if not self._argv:
             raise ValueError("a command has at least one word")
         # The program's own environment says much of the host, so only what says how to show text is handed on.
         variables = harmless(dict(os.environ)) if env is None else env
-        self._env = [os.fsdecode(word) for pair in variables.items() for word in pair]
+        self._env = [text_of(word) for pair in variables.items() for word in pair]
         if any(not name or "=" in name for name in self._env[::2]):
             raise ValueError("illegal environment variable name")
         self._user = "" if user is None else str(user)
         if user is not None and not self._user:
             raise JailError(": no such user")  # and none is root
-        self._cwd = "" if cwd is None else os.fsdecode(cwd)
+        self._cwd = "" if cwd is None else text_of(cwd)
         if cwd is not None and not self._cwd:
             raise JailError(f"chdir: : {os.strerror(errno.ENOENT)}")
         self._jail = jail

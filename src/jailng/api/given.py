@@ -11,6 +11,7 @@ from jailng.params.model import Parameters
 from jailng.params.values import visible
 
 Given = dict[str, list[str]]
+Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _LISTS = ("ip4", "ip6", "list")
 # Of the names with "_" for "." no two are the same: tests/unit/test_api_given.py.
@@ -55,11 +56,19 @@ def _row(spelled: str) -> tuple[table.Parameter, bool, str | None]:
     raise JailError(f"unknown parameter: {visible(spelled)}")
 
 
+def text_of(word: Argument) -> str:
+    """A word whose bytes, in whatever the program's locale has for characters, are those of this text in UTF-8.
+
+    Raises UnicodeEncodeError where that locale has not got one, as subprocess does.
+    """
+    return os.fsencode(word).decode("utf-8", "surrogateescape")
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, bytes, os.PathLike)):
-        return os.fsdecode(value)
+        return text_of(value)
     if isinstance(value, (Mapping, Iterable)):
         raise TypeError(f"not a value of a parameter: {value!r}")
     return str(value)  # an int, or an address of the ipaddress module

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from jailng.api import connection, given
-from jailng.api.command import Argument, Arguments, Command, Pipes, Stream, Text
+from jailng.api.command import Arguments, Command, Pipes, Stream, Text
+from jailng.api.given import Argument
 from jailng.api.process import Deadline, Process
 from jailng.core import get, registry
 from jailng.core.wire import Words, pack

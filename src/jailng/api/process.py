@@ -17,6 +17,7 @@ from jailng.errors import JailError
 
 CHUNK = 65536
 _FOR_EVER = 2**31 // 1000  # seconds, 24 days: more milliseconds than poll(2) takes
+_MOMENT = 0.25  # seconds
 
 
 class Deadline:
@@ -42,7 +43,8 @@ class Process:
     file objects where PIPE was asked for, else None. ``returncode`` is None until ``poll``, ``wait`` or ``communicate``
     has found that it has ended; then it is the exit status, or the negative number of the signal that ended it.
 
-    As a context manager it closes the streams and waits. A command whose Process is forgotten goes on.
+    As a context manager it closes the streams and waits; left by KeyboardInterrupt, only a moment. A command whose
+    Process is forgotten goes on.
     """
 
     def __init__(self, command: Command, pipes: Pipes, text: Text, deadline: Deadline | None = None) -> None:
@@ -85,7 +87,10 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_streams()
-        self.wait()
+        if kind is KeyboardInterrupt:  # as subprocess has it: whoever has had enough is not to wait for the command
+            self._await(Deadline(_MOMENT))
+        else:
+            self.wait()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: returncode: {self.returncode} args: {self.args!r}>"

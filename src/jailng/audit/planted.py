@@ -301,7 +301,7 @@ TOLD = frozenset(
 )
 
 # What runs in another jail, made with sysv*=new: a process to be found, with sockets and IPC to be reached.
-SIBLING = """\
+_SIBLING = """\
 import ctypes, os, signal, socket, sys
 sys.path.insert(0, sys.argv[1])
 from jailng.audit.probe import call
@@ -325,4 +325,4 @@ SIBLING_WORDS = ("path=/", "sysvmsg=new", "sysvsem=new", "sysvshm=new")
 def sibling(facts: dict[str, str]) -> list[str]:
     """The command for another jail, which ends when its standard input does. It says "ready"."""
     source = str(Path(__file__).resolve().parents[2])
-    return [PYTHON, "-ISB", "-c", SIBLING, source, facts["sibling"], facts["sibling key"], facts["victim"]]
+    return [PYTHON, "-ISB", "-c", _SIBLING, source, facts["sibling"], facts["sibling key"], facts["victim"]]

@@ -10,17 +10,20 @@ from collections.abc import Iterable
 
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
+from jailng.core import firewall
 from jailng.errors import JailError, UsageError
 from jailng.linux import conntrack
 from jailng.nat import session
 from jailng.nat.condition import Family
 from jailng.nat.lex import predefined
 from jailng.nat.loaded import Table, numbered
+from jailng.nat.older import older
 from jailng.nat.parse import parse
 from jailng.nat.printed import printed
 from jailng.nat.rule import No, Rdr, Rule, Rules
 from jailng.nat.ruleset import compile_rules
 from jailng.nat.session import Session
+from jailng.nat.target import loopback
 from jailng.nat.translation import Loaded
 
 USAGE = "Usage: ipnat [-CFhlnrRsv] [-f filename]"
@@ -85,12 +88,25 @@ def _read(call: Call) -> Rules:
     rules = parse(name, content, predefined(os.environ.get("IPNAT_PREDEFINED", "")))
     for line in rules.warnings:
         printing.complain(line)
+    if not call.has("r"):
+        _warn_of_loopback(rules)
     for config in rules.proxies:
         raise JailError(f"{name}:{config.line}: proxy {config.label}: Linux has none")
     if call.has("v"):
         for rule in rules.rules:
             printing.say(call.printed(rule))
     return rules
+
+
+def _warn_of_loopback(rules: Rules) -> None:
+    """The kernel leads nothing from the network to 127.0.0.1, unless the interface's administrator has it do so."""
+    for rule in rules.rules:
+        address, interface = loopback(rule), rule.interfaces[0]
+        if address is None or address.version == 6:
+            continue
+        if firewall.read_switch(f"ipv4/conf/{interface}/route_localnet") != 1:
+            name = f"net.ipv4.conf.{interface}.route_localnet"
+            printing.complain(f"{rules.name}:{rule.line}: {address}: Linux leads nothing there unless {name} is 1")
 
 
 def _check(call: Call) -> None:
@@ -118,6 +134,8 @@ def _change(call: Call) -> None:
             print(f"{_forget(None)} entries flushed from NAT table", flush=True)
         elif gone:
             _forget(gone)
+        if not call.has("r") and len(after) > len(kept):
+            _begin_anew([loaded.rule for loaded in after[len(kept) :]])
         if losing.intersection(table.standing):
             table.replace(rules.name, after, _families())
         if call.has("C"):
@@ -167,6 +185,12 @@ def _forget(numbers: set[int] | None) -> int:
     return len(found)
 
 
+def _begin_anew(rules: list[Rule]) -> None:
+    """Have rules asked that are new, with the next packet, by who has sent since before there were these."""
+    with conntrack.open_conntrack() as netlink:
+        conntrack.forget(netlink, list(older(conntrack.connections(netlink), rules)))
+
+
 def _show(call: Call) -> None:
     with Table() as table:
         rules = table.rules()
@@ -201,7 +225,6 @@ def _statistics(rules: list[Loaded], found: list[Session]) -> Iterable[str]:
 def run() -> None:
     """The command: what the script calls."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, no child could be waited for
     gc.disable()  # a thousand rules are some ten thousand objects, and all of them are needed to the end
     sys.exit(main(sys.argv[1:]))

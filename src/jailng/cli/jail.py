@@ -12,6 +12,7 @@ from jailng.core import registry
 from jailng.engine import beginning, life
 from jailng.errors import JailError, Mistakes, NotFound, UsageError, messages
 from jailng.params.model import Parameters
+from jailng.params.table import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ class Options:
         self.arguments = dict(options)
         self.warned = False
 
-    def warn_of_dying(self) -> None:
-        """Say, once, that -d and allow.dying mean nothing."""
-        if not self.warned:
+    def warn_of_dying(self, given: bool = True) -> None:
+        """Say, once, that -d and allow.dying mean nothing, if any was ``given``."""
+        if given and not self.warned:
             self.warned = True
             printing.complain(f"jail: {_DEPRECATED}")
 
@@ -171,8 +172,6 @@ def _main(argv: list[str]) -> int:
         if options.has("cmrRC") or words:
             raise UsageError(USAGE)
         return _configured().exhibit(options)
-    if options.has("d"):
-        options.warn_of_dying()
     if not options.has("cmrRC"):
         from jailng.cli import oldform
 
@@ -180,6 +179,7 @@ def _main(argv: list[str]) -> int:
     if options.has("rR") and not options.has("cmC"):
         if of_old or not words or (any("=" in word for word in words) and not options.has("R")):
             raise UsageError(USAGE)
+        options.warn_of_dying(options.has("d"))
         configured = not options.has("R") and _is_configured(options)
         if configured or len(words) > 1 or "*" in words[0]:
             return _configured().remove(options, words, configured)
@@ -189,9 +189,11 @@ def _main(argv: list[str]) -> int:
     if len(words) > 1 or any("=" in word for word in words):
         if options.has("RC"):
             raise UsageError(USAGE)
+        options.warn_of_dying(options.has("d"))
         return _from_command_line(options, _parameters(options, words))
     if options.has("R") or of_old or (options.has("r") and not options.has("cm") and not words):
         raise UsageError(USAGE)
+    options.warn_of_dying(options.has("d"))
     return _configured().work(options, words)
 
 
@@ -232,30 +234,52 @@ def of_options(options: Options) -> Parameters:
 
 
 def _parameters(options: Options, words: list[str]) -> Parameters:
-    """``param=value …``; ``command`` takes the rest of the line."""
+    """``param=value …``; ``command`` takes the rest of the line.
+
+    Of what is given more than once and no list the last counts, in the place of the first. Raises Mistakes, as jail(8)
+    comes upon them: of what is found first it tells all, and not of the rest.
+    """
     params = of_options(options)
-    wrong = []
+    given: dict[str, list[tuple[str, str | None]]] = {}
+    twice: list[str] = []
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "command":
             for argument in [value, *words[number + 1 :]] if value else words[number + 1 :]:
-                params.add("command", argument)
+                given.setdefault("command", []).append(("command", argument))
             break
         if name in ("allow.dying", "allow.nodying"):
             options.warn_of_dying()
-        try:
-            params.add(name, value if equals else None, append=True)
-        except JailError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise Mistakes(wrong)
+        found = resolve(name)
+        key = found[0].name if found is not None and found[2] is None else name
+        if name in ("jid", "name") and (name in given or name in params):
+            twice.append(f'cannot redefine parameter "{name}".')
+        elif found is not None and found[0].kind in ("list", "ip4", "ip6"):
+            given.setdefault(key, []).append((name, value if equals else None))
+        else:
+            given[key] = [(name, value if equals else None)]
+    own, others = _added(params, [pair for pairs in given.values() for pair in pairs])
+    lacking = [name for name in params.strings("depend") if registry.find(name) is None]
+    first = twice + [f'depends on nonexistent jail "{printing.visible(name)}"' for name in lacking]
+    if first or own or others:
+        raise Mistakes(first or own or others)
     return params
 
 
+def _added(params: Parameters, pairs: list[tuple[str, str | None]]) -> tuple[list[str], list[str]]:
+    """Add these; what is wrong with jail(8)'s own parameters, and with the kernel's."""
+    own: list[str] = []
+    others: list[str] = []
+    for name, value in pairs:
+        try:
+            params.add(name, value, append=True)
+        except JailError as error:
+            found = resolve(name)
+            (own if found is not None and found[0].pseudo else others).append(str(error))
+    return own, others
+
+
 def _from_command_line(options: Options, params: Parameters) -> int:
-    lacking = [name for name in params.strings("depend") if registry.find(name) is None]
-    if lacking:
-        raise Mistakes([f'depends on nonexistent jail "{printing.visible(name)}"' for name in lacking])
     wanted = str(params.number("jid")) if params.number("jid") else params.text("name")
     there = registry.find(wanted) if wanted else None
     if there is None:

@@ -50,8 +50,8 @@ VERBS = {
 _MODULES = {"import": "importing", "export": "exporting", "list": "jails"}  # else it is the verb's name
 # Who stops reading ends the others, as FreeBSD's; these would leave half of something.
 _WHOLE = ("bootstrap", "cp", "export", "import", "restart", "start", "stop")
-# What is kept of jails is root's, and so are their packets: to others there would seem to be nothing.
-_OF_ROOT = ("drops", "log", "packets", "replay", "sessions")
+# What is kept of jails is root's, and so are their packets and terminals: to others there would seem to be nothing.
+_OF_ROOT = ("drops", "log", "packets", "replay", "sessions", "watch")
 # The mail's; ``jailctl help`` has all.
 FIRST = """\
 usage: jailctl create [jailname]

@@ -14,7 +14,7 @@ def line(jid: int, params: Parameters, old_style: bool = False) -> str:
     if old_style:
         ips = ",".join([address.bare for name in ("ip4.addr", "ip6.addr") for address in params.addresses(name)])
         command = " ".join([quoted(word) for word in params.strings("command")])
-        path, hostname = quoted(params.text("path")), quoted(params.text("host.hostname"))
+        path, hostname = quoted(params.spelled("path")), quoted(params.text("host.hostname"))
         return "\t".join([str(jid), path, hostname, ips, command])
     given = [word for word in params.words(pseudo=True) if not word.startswith("jid=")]
     return "\t".join([f"jid={jid}", *given])

@@ -82,8 +82,6 @@ def parse_arguments(argv: list[str]) -> Options:
     options.names = words
     if options.check and (options.jail is None or words or _prints(options)):
         _usage()
-    if words:
-        options.verbose = False
     return options
 
 

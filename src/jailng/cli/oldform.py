@@ -14,6 +14,7 @@ def create(options: Options, words: list[str]) -> int:
     """Make such a jail. Raises UsageError, JailError."""
     if len(words) < 4 or not words[0].startswith("/"):
         raise UsageError(cli.USAGE)
+    options.warn_of_dying(options.has("d"))
     path, hostname, addresses, *command = words
     params = cli.of_options(options)
     params.add("path", path)

@@ -119,6 +119,5 @@ def _say(lines: list[str]) -> None:
 def run() -> None:
     """The command: what the script calls."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, no child could be waited for
     sys.exit(main(sys.argv[1:]))

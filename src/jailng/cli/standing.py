@@ -44,13 +44,13 @@ def remove(options: Options, name: str) -> None:
         if not options.plan:
             ending.clear_away(name)  # what a jail of that name may have left when it ended by itself
         raise JailError(f'"{printing.visible(name)}" not found')
+    forced = options.has("R")
     if options.plan:
         from jailng.engine import plan
 
-        print_plan(plan.removal(record))
+        print_plan(plan.removal(record, forced=forced))
         return
     voice = Voice(record.name, options.verbose, noted=False)
-    forced = options.has("R")
     try:
         ending.stop(Life(Parameters.from_texts(record.params, known=forced), record, voice), forced)
     except NotFound:

@@ -12,7 +12,6 @@ from jailng.params.values import visible
 _SPACE = " \t\f\v\r\n"
 _OCTAL = "01234567"
 _NAMED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "s": " ", "t": "\t", "v": "\v", "E": "\x1b"}
-_NOTHING = ("\n", "$")  # what vis(3) puts in to keep lines short
 
 
 class Entry:
@@ -118,7 +117,7 @@ def _escape(text: str) -> tuple[str, int]:
         return _byte(ord(text[2]) | 0x80), 3
     if first == "M" and text[1:2] == "^" and len(text) > 2:
         return _byte(ord(_control(text[2])) | 0x80), 3
-    if first in _NOTHING:
+    if first == "$":  # what vis(3) puts in to keep lines short
         return "", 1
     if first in "^M" or not (first.isascii() and first.isprintable()):
         raise ValueError(text)

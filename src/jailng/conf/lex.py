@@ -28,7 +28,7 @@ _OCTAL = "01234567"
 _HEXADECIMAL = "0123456789abcdefABCDEF"
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\n": ""}
 _STRETCH = 64  # characters that are looked at together: most words are shorter
-_SHOWN = 80  # characters of a token that a message shows
+_SHOWN = 4096  # characters of a token that a message shows
 
 
 class Lexer:
@@ -94,7 +94,7 @@ class Lexer:
         if self._start >= self._size:
             return JailError(f"{visible(self.name)}: unexpected EOF")
         token = self._input[self._start : min(self._at, self._start + _SHOWN)]
-        return JailError(f"{self.place()}: {visible(decoded(token))}: syntax error")
+        return JailError(f"{self.place()}: {visible(decoded(token), keep=_SPACE)}: syntax error")
 
     # Tokens
 

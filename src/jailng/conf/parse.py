@@ -1,6 +1,6 @@
 """The grammar of jail.conf(5), files to blocks, as FreeBSD's jailparse.y has it.
 
-    conf   := ( NAME "{" conf "}" | param ";" | ";" )*
+    conf   := ( NAME "{" conf "}" | param ";" | ";" )*      but for a block's NAME, which may be pieces: foo.*
     param  := name | name "=" value | name "+=" value | name value
     value  := string ( "," string )*          .include is a param of the last form
 
@@ -121,9 +121,19 @@ class _Reading:
         variable = kind == "variable"
         name = lexer.text
         kind = lexer.next()
+        wrong: JailError | None = None
+        while kind == "string+" and not variable:
+            wrong = wrong or lexer.error()  # only a block's name is made of pieces
+            name += lexer.text
+            try:
+                kind = lexer.next()
+            except JailError:
+                raise wrong from None  # it comes first
         if kind == "{" and not variable:
             self._begin(lexer, name)
             return
+        if wrong is not None:
+            raise wrong
         values: tuple[Text, ...] = ()
         sign = kind
         if kind != ";":

@@ -39,7 +39,8 @@ def add(interface: str, address: Address) -> None:
     """Give the interface the address; one that it has already is left as it is. Raises JailError.
 
     Written to the record before, unless it ``exists``: ``alias INTERFACE ADDRESS/PREFIX``. An IPv6 alias is deprecated
-    (the host does not speak from it by itself) and not tried for duplicates, which would take a second.
+    (the host does not speak from it by itself) and not tried for duplicates, which would take a second. An interface
+    that is down comes up, as far as it can, and stays so, as by ifconfig(8) of FreeBSD.
     """
     index = netdevice.index(interface)
     if not index:
@@ -64,6 +65,42 @@ def add(interface: str, address: Address) -> None:
             netlink.batch(messages, ignored=(errno.EEXIST,))
         except OSError as error:
             raise JailError(f"interface {interface}: {address.bare}/{prefix}: {error.strerror}") from None
+        try:
+            netlink.batch([rt.set_link(index, up=True)])
+        except OSError:
+            pass
+
+
+class Promoting:
+    """``with Promoting(interface)``: with its first IPv4 address of a network the kernel removes no others of it.
+
+    These are aliases of other jails. It is switched on for the moment, by one command at a time: the first to be done
+    would switch it off under the next one. Raises OSError.
+    """
+
+    __slots__ = ("_lock", "_switch", "_was")
+
+    def __init__(self, interface: str) -> None:
+        self._switch = f"ipv4/conf/{interface}/promote_secondaries"
+        self._lock = firewall.Lock()
+        self._was = False
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+        try:
+            self._was = firewall.read_switch(self._switch) == 1
+            if not self._was:
+                firewall.write_switch(self._switch, 1)
+        except BaseException:
+            self._lock.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if not self._was:
+                firewall.write_switch(self._switch, 0)
+        finally:
+            self._lock.__exit__()
 
 
 def remove(words: list[str]) -> None:
@@ -77,7 +114,7 @@ def remove(words: list[str]) -> None:
         return
     packed = inet_pton(AF_INET, text)
     # What was given may be another name of the interface (altname of ip-link(8)), and of those sysctls know nothing.
-    with firewall.Promoting(if_indextoname(index)):
+    with Promoting(if_indextoname(index)):
         _delete(rt.delete_address(index, packed, int(prefix)), rt.delete_local(index, packed, PROTOCOL))
 
 

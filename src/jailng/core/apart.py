@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from jailng.core import registry
 from jailng.errors import JailError, explain
 from jailng.linux import child, mountfd, ns
 from jailng.linux.libc import syscall
@@ -44,6 +45,7 @@ def apart(work: Callable[[int], int]) -> int:
 
 def _in_the_child(work: Callable[[int], int], tell: int, stay: int) -> None:
     try:
+        registry.forked()  # mount(8) may wait for a server for ever, and this process with it, when its parent is dead
         ns.unshare(ns.CLONE_NEWNS)
         mountfd.make_private()
         posix.write(tell, b"\n%d\0" % work(tell))

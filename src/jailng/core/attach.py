@@ -10,9 +10,9 @@ import posix
 
 from jailng import start
 from jailng.core import jailinit, process, program, registry
-from jailng.errors import JailError
+from jailng.errors import UNREACHED, JailError
 from jailng.linux import cgroup, controller, ns, processid
-from jailng.linux.libc import EAGAIN, exists, words
+from jailng.linux.libc import EAGAIN, ENOENT, exists, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,13 +125,13 @@ def open_init(record: Record) -> int:
     except OSError as error:
         raise JailError(f'jail "{record.name}": {error.strerror}') from None
     if init < 0:
-        raise JailError(f'jail "{record.name}" not found')
+        raise JailError(f'jail "{record.name}" not found', errno=ENOENT)
     return init
 
 
 def open_tree_of(record: Record) -> int:
-    """The jail's root as an O_PATH descriptor, by way of its PID 1. Raises OSError."""
-    return ns.open_root(record.init_pid)
+    """The jail's root as an O_PATH descriptor, by way of its PID 1. Raises OSError (ENOENT: it has ended)."""
+    return processid.opened(record.init, ns.open_root)
 
 
 def jail_attach(entry: Entry, command: Command, streams: Streams) -> tuple[int, int]:
@@ -156,7 +156,13 @@ def begin(entry: Entry, command: Command, user: User | None, streams: Streams) -
 
     ``user`` is the one of the command. Raises JailError.
     """
-    return _forked(launch(entry, command, user, streams), entry, command, user, streams)
+    running = launch(entry, command, user, streams)
+    # Where root inside, or of a jail around it, may mount what does not answer, nobody looks for its /proc.
+    if entry.record.up and not any(one.params.get("allow.mount") == "true" for one in registry.upwards(entry.record)):
+        from jailng.core import fresh
+
+        fresh.freshen(entry.record)
+    return _forked(running, entry, command, user, streams)
 
 
 def _forked(running: Running, entry: Entry, command: Command, user: User | None, streams: Streams) -> Running:
@@ -188,9 +194,9 @@ def launch(
         if crowded:
             moving = cgroup.open_file(f"{entry.cgroup}/cgroup.procs", posix.O_WRONLY)
     except FileNotFoundError:
-        raise JailError(f"jail_attach: cgroup {entry.cgroup} cannot be seen from here") from None
+        raise JailError(f"jail_attach: cgroup {entry.cgroup} cannot be seen from here", kind=UNREACHED) from None
     except OSError as error:
-        raise JailError(f"jail_attach: {error.strerror}") from None
+        raise JailError(f"jail_attach: {error.strerror}", kind=UNREACHED) from None
     channel = -1
     try:
         if entry.confinement.asks:
@@ -200,7 +206,7 @@ def launch(
         way = _way_in(entry, command, user, streams, members, gate, channel, moving)
         return program.start(way, jailinit.detached())
     except OSError as error:
-        raise JailError(f"jail_attach: {error.strerror}") from None
+        raise JailError(f"jail_attach: {error.strerror}", kind=UNREACHED) from None
     finally:
         for fd in (members, channel, moving):
             if fd >= 0:
@@ -274,6 +280,7 @@ def _way_in(
     process.give_up(way, entry.confinement, entry.privileged, (channel, entry.init) if channel >= 0 else None)
     if user is not None:
         process.become(way, user.uid, user.gid, user.groups)
+    way.arrival = way.here()
     _change_directory(way, command, user)
     way.must("setitimer", 0, way.data(bytes(32)), 0)
     way.must("prctl", _PR_SET_PDEATHSIG, 0 if command.background else _SIGKILL, 0, 0, 0)

@@ -65,10 +65,10 @@ def plan(
     build += layout.tree({relative for relative, _ in below}, has["sys"])
     build.append(rootfs.Pivot())
     new_ipc = params.text("sysvshm") != "inherit"
-    host += _network(params, record, base, parent, joined)
+    host += _network(params, record, base, parent, joined, layout)
     after = [*layout.after, *_held(params, record, base, parent)]
     return [
-        boot.MakeCgroup(record.cgroup, layout.home, layout.leaf),
+        share.MakeCgroup(record.cgroup, layout.home, layout.leaf),
         share.Allot(record.cgroup, layout.home, share.usual(), params.flag("ng.lenient"), bool(kept(params))),
         *layout.before,
         boot.Boot(
@@ -139,14 +139,18 @@ def _held(params: Parameters, record: Record, base: int, parent: Record | None) 
         from jailng.core import modules
 
         found += modules.operations(record.cgroup)
+    if params.text("ng.sockets"):
+        from jailng.core import sockets
+
+        found += sockets.operations(params, record.cgroup)
     if params.flag("allow.mount"):
         from jailng.core import mountable
 
         found += mountable.operations(params, record, base)
     if params["ng.limits"] or record.rules or _is_limited(parent):
-        from jailng.core import limit
+        from jailng.core import mechanism
 
-        found += limit.operations(params, record)
+        found += mechanism.operations(params, record)
     return found
 
 
@@ -172,7 +176,7 @@ def _tree(
 
 
 def _network(
-    params: Parameters, record: Record, base: int, parent: Record | None, joined: Record | None
+    params: Parameters, record: Record, base: int, parent: Record | None, joined: Record | None, layout: boot.Layout
 ) -> list[Operation]:
     """What is done for the network of a jail, if it is to have any. Raises JailError."""
     addresses = [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]
@@ -183,10 +187,11 @@ def _network(
 
             found.append(joining.Join(record.jid, joined))
             connection.police(found[0], record.jid, params, parent)
-        if params.flag("allow.reserved_ports"):
+        if privileges.may_bind_reserved(params):
             from jailng.core import connection
 
-            found.append(connection.AllowReservedPorts(record.cgroup, base))
+            leaves = [path for path in dict.fromkeys([layout.home, layout.leaf]) if path]
+            found.append(connection.AllowReservedPorts(leaves, base))
         return found
     if privileges.has_vnet(params):
         from jailng.core import connection
@@ -210,7 +215,8 @@ def _network(
 
         lent = {*get.addresses(parent, "ip4.addr"), *get.addresses(parent, "ip6.addr")}
     fixed = tuple([family for family in (4, 6) if not params.flag(f"ip{family}.saddrsel")])
-    operations = connection.operations(record.jid, addresses, params.text("interface") or None, fixed, lent)
+    depth = record.name.count(".")
+    operations = connection.operations(record.jid, addresses, params.text("interface") or None, fixed, lent, depth)
     connection.police(operations[0], record.jid, params, parent)
     return operations
 

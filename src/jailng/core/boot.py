@@ -63,40 +63,6 @@ class Layout:
         return []
 
 
-class MakeCgroup(Operation):
-    """The jail's cgroup2 directory, with a leaf for its members and one for PID 1.
-
-    Every process is born into its leaf: moving one costs an RCU grace period, 12 ms and more.
-    """
-
-    __slots__ = ("home", "init", "path")
-
-    def __init__(self, path: str, home: str, init: str = "") -> None:
-        """``home`` is the leaf of the members; beside it are jails in this one.
-
-        ``init`` is that of a PID 1 which is the guest's, and one of the members.
-        """
-        self.path = path
-        self.home = home
-        self.init = init
-
-    def undo_lines(self) -> list[str]:
-        """Killing the cgroup is how a jail ends."""
-        return [f"cgroup {self.path}"]
-
-    def apply(self, slots: Slots) -> None:
-        """Raises OSError."""
-        cgroup.make(f"{self.path}/init")
-        cgroup.make(self.home)
-        if self.init:
-            cgroup.make(self.init)
-        slots["init.home"] = cgroup.open_directory(self.init or f"{self.path}/init")
-
-    def describe(self) -> str:
-        """As `jail --plan` shows it."""
-        return f"make cgroup {self.path}"
-
-
 class Boot(Operation):
     """Start PID 1 in new namespaces, and have the builder carry out ``build`` in them with the host's privileges.
 
@@ -311,7 +277,7 @@ class Boot(Operation):
         way.must("setns", outer, ns.CLONE_NEWUSER, label="jail_set: setns")
         for path in maps:
             way.must("openat", mount.AT_FDCWD, way.text(path), _WRITE, 0, keep=1, label=f"jail_set: open {path}")
-            way.must("write", program.Kept(1), way.text(text), len(text), label=f"jail_set: {path}")
+            way.must("write", program.kept(1), way.text(text), len(text), label=f"jail_set: {path}")
         way.end()
         program.start(way, jailinit.path()).finished()
 
@@ -387,13 +353,13 @@ class Boot(Operation):
         init.must("openat", sysctls, init.text("max_user_namespaces"), posix.O_WRONLY, 0, keep=1)
         # But for those that the broker makes; of one that has ended the kernel takes its time to let go.
         most = b"%d" % (self.kept + _LINGERING if self.kept else 0)
-        init.must("write", program.Kept(1), init.text(most), len(most), label="max_user_namespaces")
+        init.must("write", program.kept(1), init.text(most), len(most), label="max_user_namespaces")
         init.must("unshare", ns.CLONE_NEWCGROUP)  # its root is the leaf that PID 1 was born into
         if built >= 0:
             namespaces.take_own_mounts(init, built)
         if not self.kept:  # nor of another kind: with allow.mount root inside holds the CAP_SYS_ADMIN that those take
             init.must("openat", sysctls, init.text(b""), posix.O_WRONLY, 0, keep=1)
-            init.must("write", program.Kept(1), init.text("0"), 1)
+            init.must("write", program.kept(1), init.text("0"), 1)
             init.rows(2, (1,), [(name,) for name in _NO_MORE])
         names = (("sethostname", self.hostname), ("setdomainname", self.domainname)) if self.new_uts else ()
         for name, text in names:
@@ -407,8 +373,8 @@ class Boot(Operation):
         # struct kernel_sigaction with SIG_IGN: the kernel reaps, jailinit need not
         init.must("rt_sigaction", _SIGCHLD, init.data(words(1, 0, 0, 0)), 0, 8)
         process.give_up(init, self.confinement)
-        argv = ["init", "run", "0"] if self.gate is not None else ["init"]
-        init.execute_fd(program.Kept(_CODE) if copy < 0 else copy, argv)
+        argv = ["init", program.RUN, "0"] if self.gate is not None else ["init"]
+        init.execute_fd(program.kept(_CODE) if copy < 0 else copy, argv)
         return init
 
 

@@ -89,14 +89,14 @@ def _lay_down(operations: list[Operation], slots: Slots, joined: list[str], gate
     way.expect(size, "read", gate, paths, size)  # nothing, if whoever is to tell has died
     for number, name in enumerate(_NAMES):
         label = f"jail_set: open /proc/PID/ns/{name}"
-        path = program.Data(paths + number * _LONGEST)
+        path = paths + number * _LONGEST
         way.must("openat", mount.AT_FDCWD, path, posix.O_RDONLY | posix.O_CLOEXEC, 0, keep=_KEPT + number, label=label)
     for slot, name in (("userns", "user"), ("pidns", "pid")):
-        way.must("dup3", program.Kept(_KEPT + _NAMES.index(name)), slots[slot], posix.O_CLOEXEC)
+        way.must("dup3", program.kept(_KEPT + _NAMES.index(name)), slots[slot], posix.O_CLOEXEC)
     born = not mount.takes_pid_namespace()
     # Once it is born there, whoever is in the jail above is told of its mounts and its network by /proc/PID.
     for name in [*joined, "net"] if born and "net" not in joined else joined:
-        way.must("setns", program.Kept(_KEPT + _NAMES.index(name)), 0, label="jail_set: setns")
+        way.must("setns", program.kept(_KEPT + _NAMES.index(name)), 0, label="jail_set: setns")
     if born:
         way.must("setns", slots["pidns"], ns.CLONE_NEWPID, label="jail_set: setns")
         way.fork(0, home, label="jail_set: clone3")

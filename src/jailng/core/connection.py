@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng import start
-from jailng.core import network
+from jailng.core import firewall, network
 from jailng.core.operation import Operation
 from jailng.linux import cgroup, ns
 from jailng.linux.visit import InNamespace
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jailng.params.address import Address
     from jailng.params.model import Parameters
 
+_FORWARD = "ipv4/ip_forward"
+
 
 def operations(
     jid: int,
@@ -26,14 +28,16 @@ def operations(
     interface: str | None,
     fixed: tuple[int, ...] = (),
     lent: set[str] | None = None,
+    depth: int = 0,
 ) -> list[Operation]:
     """What gives a jail with a network namespace of its own these addresses. Raises JailError (core.network.survey).
 
     In the families that are ``fixed`` it speaks from its first address alone. Those that are ``lent`` are the ones of
-    the jail above, which has them again afterwards: the LAN finds them anyhow.
+    the jail above, which has them again afterwards: the LAN finds them anyhow. The jail is in ``depth`` others.
     """
     link = network.survey(jid, addresses, interface, fixed)
     for place in link.addresses:
+        place.depth = depth
         if lent and place.text in lent:
             place.interface = ""
     return [HostSide(link), InsideNetwork(link)]
@@ -43,7 +47,7 @@ def own_loopback(jid: int) -> Operation:
     """What switches the loopback on in a network namespace of which all else is its root's to configure."""
     link = network.Link(jid)
     link.ipv6 = True
-    return InsideNetwork(link)
+    return OwnStack(link)
 
 
 def police(host: Operation, jid: int, params: Parameters, parent: Record | None) -> None:
@@ -109,9 +113,9 @@ class Policed(Operation):
     def hold_policy(self) -> None:
         """Nothing runs in the jail yet, so that this may come last. Raises JailError, OSError."""
         if self.policy:
-            from jailng.core.ruleset import hold
+            from jailng.core.ruleset import begin
 
-            hold([self.policy])
+            begin(self.policy)
 
 
 class HostSide(Policed):
@@ -153,31 +157,55 @@ class InsideNetwork(Operation):
     def apply(self, slots: Slots) -> None:
         """Raises JailError or OSError."""
         with InNamespace(slots["init"], ns.CLONE_NEWNET):
-            network.inside(self.link)
+            self.configure()
+
+    def configure(self) -> None:
+        """What is done there. Raises JailError or OSError."""
+        network.inside(self.link)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
         return f"configure {', '.join([end.inside_name for end in self.link.ends]) or 'lo'} inside"
 
 
+class OwnStack(InsideNetwork):
+    """The loopback of a stack that is its root's to configure, and of which nobody has been made a router."""
+
+    __slots__ = ()
+
+    def configure(self) -> None:
+        """Raises JailError or OSError."""
+        super().configure()
+        try:
+            # It is born with the machine's, which may be a router for containers: devinet_init_net().
+            if firewall.read_switch(_FORWARD):
+                firewall.write_switch(_FORWARD, 0)
+        except OSError:
+            pass  # a container's /proc/sys is read-only
+
+
 class AllowReservedPorts(Operation):
-    """Let the jail's members bind ports below 1024 in the host's network namespace, where they have no privilege."""
+    """Let the jail's root bind ports below 1024 in a network namespace of others', where it has no privilege.
 
-    __slots__ = ("cgroup", "uid")
+    ``leaves`` are the cgroups of its own members.
+    """
 
-    def __init__(self, cgroup: str, uid: int) -> None:
-        self.cgroup = cgroup
+    __slots__ = ("leaves", "uid")
+
+    def __init__(self, leaves: list[str], uid: int) -> None:
+        self.leaves = leaves
         self.uid = uid
 
     def apply(self, slots: Slots) -> None:
         """Raises OSError. The program goes with the cgroup."""
         from jailng.linux import bpf
 
-        members = cgroup.open_directory(f"{self.cgroup}/members")
-        try:
-            bpf.allow_reserved_ports(members, self.uid)
-        finally:
-            posix.close(members)
+        for path in self.leaves:
+            members = cgroup.open_directory(path)
+            try:
+                bpf.allow_reserved_ports(members, self.uid)
+            finally:
+                posix.close(members)
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

@@ -7,7 +7,7 @@ import posix
 from jailng.core import blueprint, boot, conflicts, origin, privileges, reach, registry, rootfs, share
 from jailng.core.index import DIRECTORY, RULES, Index, holders
 from jailng.core.operation import Operation, carry_out
-from jailng.errors import JailError, explain
+from jailng.errors import JailError, explain, not_permitted
 from jailng.linux import caps, cgroup, ns, processid
 from jailng.linux.libc import exists
 from jailng.params.values import visible
@@ -37,7 +37,7 @@ def open_path(params: Parameters) -> tuple[int, str]:
             if not params.flag("ng.lenient"):
                 raise JailError(warning)
         rootfs.check_mount_points(root, path)
-        params.set("path", posix.readlink(f"/proc/self/fd/{root}"))
+        params.imply("path", posix.readlink(f"/proc/self/fd/{root}"))
     except BaseException:
         posix.close(root)
         raise
@@ -78,7 +78,7 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
 
         return nested.reserve(params)
     if posix.geteuid() != 0:
-        raise JailError("jail_set: Operation not permitted")
+        raise not_permitted("jail_set")
     lacking = caps.lacking(privileges.OF_ROOT)
     if lacking:
         raise JailError(f"jail_set: Operation not permitted: root has no {', '.join(lacking)} here")
@@ -94,8 +94,8 @@ def reserve(params: Parameters, within: Record | None = None) -> Record:
         _make_way(params, *conflict)
 
 
-def _make_way(params: Parameters, jid: int, sentence: str) -> None:
-    """Clear away what is in the way of a new jail, and is none any more. Raises JailError with that if it is one."""
+def _make_way(params: Parameters, jid: int, error: JailError) -> None:
+    """Clear away what is in the way of a new jail, and is none any more. Raises ``error`` if it is one."""
     record = registry.load(jid)
     if record is None:  # whoever struck it out died before the index was written
         with Index() as index:
@@ -105,7 +105,7 @@ def _make_way(params: Parameters, jid: int, sentence: str) -> None:
     from jailng.core import leftover
 
     if not leftover.settled(record, params.text("name")):
-        raise JailError(sentence)
+        raise error
 
 
 def settle_below(params: Parameters, within: Record | None = None) -> Record | None:
@@ -183,7 +183,7 @@ def jail_set(
             booted.gate.keep(record)
         _begin_rules(record)
     except OSError as error:
-        raise JailError(f"jail_set: {explain(error)}") from None
+        raise JailError(f"jail_set: {explain(error)}", errno=error.errno or 0) from None
     finally:
         if parent is not None:
             parent.unlock()
@@ -271,12 +271,12 @@ def _sweep() -> None:
         first = posix.getpid() % len(jids) if jids else 0
         _to_look_at.extend(jids[first:] + jids[:first])
     for jid in _to_look_at[:_SWEPT]:
-        record = registry.load(jid)
-        if record is not None and not record.alive():
-            from jailng.core import undo
+        try:
+            record = registry.load(jid)
+            if record is not None and not record.alive():
+                from jailng.core import undo
 
-            try:
                 undo.recover(record)
-            except JailError:
-                pass  # told to who asks for that jail, or for all; this one has nothing to do with it
+        except JailError:
+            pass  # told to who asks for that jail, or for all; this one has nothing to do with it
     del _to_look_at[:_SWEPT]

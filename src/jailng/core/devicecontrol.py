@@ -11,7 +11,7 @@ import posix
 
 from jailng.core.devfs import DEVICES
 from jailng.core.operation import Operation
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.core.rootfs import NEW
 from jailng.linux import cgroup
 from jailng.linux.libc import words
@@ -74,8 +74,8 @@ class JudgeDevices(Operation):
             way.note("bpf", _PROG_LOAD, way.data(loaded, (8, 16)), len(loaded), keep=NEW)
         else:
             way.must("bpf", _PROG_LOAD, way.data(loaded, (8, 16)), len(loaded), keep=NEW, label=LABEL)
-        way.must("dup3", Kept(NEW), program, posix.O_CLOEXEC)
-        way.must("close", Kept(NEW))
+        way.must("dup3", kept(NEW), program, posix.O_CLOEXEC)
+        way.must("close", kept(NEW))
         way.must("bpf", _PROG_ATTACH, way.data(attached), len(attached), label=LABEL)
         if self.cgroup == ALL:
             way.must("fsetxattr", directory, way.text(_MARK), way.data(_MARKED), len(_MARKED), 0, label=LABEL)

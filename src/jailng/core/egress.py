@@ -115,6 +115,11 @@ def reaches_host(rules: list[Rule] | None, above: list[Above]) -> bool:
     return (rules is not None or bool(above)) and all(jail.judged for jail in above)
 
 
+def passes_to_host(rules: list[Rule]) -> bool:
+    """Whether one of these lets anything of the host be reached."""
+    return any(rule.passes and _matches(rule, for_host=True) for rule in rules)
+
+
 def fragment(jid: int, name: str, interfaces: list[str], rules: list[Rule] | None, above: list[Above]) -> Fragment:
     """What a jail has in the table. ``rules`` is None where it has none of its own; ``above`` begins with the nearest.
 

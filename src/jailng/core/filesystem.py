@@ -94,14 +94,14 @@ class Place:
         return {**self.enemies(), hostpath.identity(self.root): ""}
 
 
-def linux_kind(kind: str) -> str:
+def _linux_kind(kind: str) -> str:
     """A type in Linux's spelling."""
     return _LINUX.get(kind, kind)
 
 
 def written(entry: Entry) -> list[str]:
     """The paths of the host's in which the jail's root will write by that entry."""
-    kind = linux_kind(entry.kind)
+    kind = _linux_kind(entry.kind)
     if attributes(entry)[0] & m.MOUNT_ATTR_RDONLY or kind in OWN or kind in IN_DEV:
         return []
     if kind == "overlay":
@@ -112,7 +112,7 @@ def written(entry: Entry) -> list[str]:
 
 def maps_itself(kind: str) -> bool:
     """Whether a file system of that type is made with its ids mapped, because it cannot be mapped as a whole."""
-    return linux_kind(kind) == "overlay"
+    return _linux_kind(kind) == "overlay"
 
 
 def detached(entry: Entry, place: Place) -> tuple[int, str]:
@@ -120,7 +120,7 @@ def detached(entry: Entry, place: Place) -> tuple[int, str]:
 
     Device files in it are dead. Raises JailError that names what it is, or OSError.
     """
-    kind = linux_kind(entry.kind)
+    kind = _linux_kind(entry.kind)
     if not kind.isprintable() or kind in rootfs.NOT_TAKEN:
         raise JailError(f"{entry.where}: a file system of type {entry.kind} would show the host")
     if kind == "overlay":
@@ -259,7 +259,7 @@ def _by_program(entry: Entry, place: Place) -> tuple[int, str]:
     warning = _distrust(entry, place)
     readonly = ["ro"] if flags & m.MOUNT_ATTR_RDONLY else []
     options = ",".join(["nodev", *readonly, *others])
-    argv = ["mount", "-t", linux_kind(entry.kind), "-o", options, "--", entry.device, DIRECTORY]
+    argv = ["mount", "-t", _linux_kind(entry.kind), "-o", options, "--", entry.device, DIRECTORY]
     try:
         tree = apart(lambda say: _run(argv, say))
     except JailError as error:

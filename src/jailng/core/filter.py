@@ -127,6 +127,7 @@ _SOL_IPV6, _IPV6_FLOWLABEL_MGR = 41, 32
 _IPPROTO_TCP, _TCP_OTHERS = 6, (31, 38, 39, 40, 42)
 _IPPROTO_IP, _MRT_INIT = 0, 200  # and MRT6_INIT
 _UDP, _UDP_ENCAP = (17, 136), 100  # UDP and UDP-Lite
+_SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20
 _WITH_PROGRAMS = frozenset("raw families vnet uevents".split())  # of packets, of protocols, of udev's messages
 
 # CLONE_NEWTIME is missing: in clone(2)'s word its bit is one of the exit signal's.
@@ -337,7 +338,8 @@ def _socketpair(lifted: frozenset[str]) -> Block:
 
 def _setsockopt(lifted: frozenset[str]) -> Block:
     """setsockopt(2): programs for sockets only where there are such that need them, no flow labels to keep, no TCP-AO,
-    no other protocol in the place of TCP or in UDP, and no routing of multicast but with vnet.
+    no other protocol in the place of TCP or in UDP, no routing of multicast but with vnet, and no sending past those
+    who look at what leaves (TCX, by which ng.watch takes the packets of an interface without an end on the host).
 
     What the kernel compiles these to is no jail's memory, and counted against one number for the machine; and so are
     the labels (FL_MAX_SIZE, net/ipv6/ip6_flowlabel.c). With a key of TCP-AO comes the name of an algorithm, any that
@@ -353,6 +355,8 @@ def _setsockopt(lifted: frozenset[str]) -> Block:
         judged += _when((_IPPROTO_TCP,), _load(2) + _when(_TCP_OTHERS, _deny(errno.ENOPROTOOPT)) + _ALLOW)
         if "vnet" not in lifted:  # whose root can have IPsec
             judged += _when(_UDP, _load(2) + _when((_UDP_ENCAP,), _deny(errno.ENOPROTOOPT)) + _ALLOW)
+    if lifted & {"vnet", "families"}:  # who has packet sockets
+        judged += _when((_SOL_PACKET,), _load(2) + _when((_PACKET_QDISC_BYPASS,), _deny(errno.ENOPROTOOPT)) + _ALLOW)
     programs = _load(2) + _when(_PROGRAMS, refused) + _ALLOW
     return judged + ([] if lifted & _WITH_PROGRAMS else _when((_SOL_SOCKET,), programs)) + _ALLOW
 

@@ -60,7 +60,7 @@ TABLE = "jailng"
 FORM = "form 2"  # another one with each change of ``table``: core/renewal.py
 TALLIES = ("spoofers", "deniers")
 _REMEMBERED = 30 * 86400  # seconds: of interfaces that are gone nobody asks
-_JAILS = b"jng"
+JAILS = b"jng"
 _ETHERNET = b"\1\0" if byteorder == "little" else b"\0\1"  # ARPHRD_ETHER
 _LOOPBACK, _LINK_LOCAL = bytes([127, 0, 0, 0]), b"\xfe\x80" + bytes(14)
 # Of such a switch the kernel asks only whether it is 0. These are ours; the second says that proxy_delay is, too.
@@ -87,9 +87,9 @@ def _switch(table_set: str, key: bytes) -> str:
 
 
 def _rules() -> Iterator[Message]:
-    from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.EQUAL, _JAILS)]
-    to_jail = [nft.load(nft.OIFNAME), nft.compare(nft.EQUAL, _JAILS)]
-    not_from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.UNEQUAL, _JAILS)]
+    from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.EQUAL, JAILS)]
+    to_jail = [nft.load(nft.OIFNAME), nft.compare(nft.EQUAL, JAILS)]
+    not_from_jail = [nft.load(nft.IIFNAME), nft.compare(nft.UNEQUAL, JAILS)]
     answers = nft.connection_state(nft.ESTABLISHED | nft.RELATED)
     allowed = [nft.load(nft.L4PROTO), nft.load_destination_port(nft.SECOND), nft.look_up("allowed")]
     judged = [nft.load(nft.IIFNAME), nft.look_up("judged")]
@@ -195,39 +195,14 @@ def switches_for(family: int, interface: str) -> list[str]:
     if everywhere != 0:
         return proxy
     if not can_forward_one():
-        check_advertisements()
+        from jailng.core import advertisements
+
+        advertisements.check()
         return ["6:all", *proxy]
     own = f"6:{interface}"
     if read_switch(_path(own)) == 0 or own in (_guarded_now() or _recorded()):
         return [own, *proxy]
     return proxy
-
-
-def check_advertisements() -> None:
-    """Before Linux 6.17 IPv6 is forwarded for all interfaces or none, and one that forwards takes no advertisements.
-
-    Raises JailError where that would do harm.
-    """
-    why = "this kernel forwards IPv6 for all interfaces or none (Linux 6.17 can for one)"
-    fd = posix.open("/proc/net/if_inet6", posix.O_RDONLY | posix.O_CLOEXEC)
-    text = bytearray()
-    while part := posix.read(fd, 65536):
-        text += part
-    posix.close(fd)
-    # As bytes, since to str U+0085 is the end of a line, too.
-    names = {line.split()[-1].decode(errors="surrogateescape") for line in text.split(b"\n") if line}
-    names = {name for name in names if name != "lo" and not name.startswith(_JAILS.decode())}
-    deaf = sorted([name for name in names if read_switch(f"ipv6/conf/{name}/accept_ra") == 1])
-    if deaf:
-        raise JailError(
-            f"ip6.addr: {why}, and then {', '.join(deaf)} would no longer take router advertisements: set "
-            f"net.ipv6.conf.{deaf[0]}.accept_ra to 2, or to 0 where none are expected"
-        )
-    routers = sorted([name for name in names if read_switch(f"ipv6/conf/{name}/forwarding")])
-    if routers:
-        raise JailError(
-            f"ip6.addr: {why}, and {', '.join(routers)} is set apart: set net.ipv6.conf.all.forwarding to 1"
-        )
 
 
 def can_forward_one() -> bool:
@@ -338,38 +313,6 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             posix.close(self._fd)
-
-
-class Promoting:
-    """``with Promoting(interface)``: with its first IPv4 address of a network the kernel removes no others of it.
-
-    These are aliases of other jails. It is switched on for the moment, by one command at a time: the first to be done
-    would switch it off under the next one. Raises OSError.
-    """
-
-    __slots__ = ("_lock", "_switch", "_was")
-
-    def __init__(self, interface: str) -> None:
-        self._switch = f"ipv4/conf/{interface}/promote_secondaries"
-        self._lock = Lock()
-        self._was = False
-
-    def __enter__(self) -> None:
-        self._lock.__enter__()
-        try:
-            self._was = read_switch(self._switch) == 1
-            if not self._was:
-                write_switch(self._switch, 1)
-        except BaseException:
-            self._lock.__exit__()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            if not self._was:
-                write_switch(self._switch, 0)
-        finally:
-            self._lock.__exit__()
 
 
 def _records(besides: int = 0) -> Iterator[set[str]]:

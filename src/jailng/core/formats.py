@@ -8,7 +8,7 @@ and could make it set-user-ID. A user namespace has a table of its own as soon a
 from __future__ import annotations
 
 from jailng.core import jailinit, process, program
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.linux import mount, ns
 from jailng.linux.libc import ENODEV
 
@@ -28,7 +28,7 @@ def have_none(init: int) -> None:
     way.must("unshare", ns.CLONE_NEWNS, label=label)  # to have one in which root of that namespace may mount
     unknown = way.here()
     way.must("fsopen", way.text("binfmt_misc"), _FSOPEN_CLOEXEC, keep=1, label=label, unless=ENODEV)
-    way.must("fsconfig", Kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0, label=label)
+    way.must("fsconfig", kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0, label=label)
     way.skip(unknown)
     way.end()
     program.start(way, jailinit.path()).finished()

@@ -54,16 +54,16 @@ def _map(tier: tuple[str, ...], family: int) -> str:
     return f"{'_'.join(tier) or 'any'}_{family}"
 
 
-HAIRPINS = "hairpins"
+_HAIRPINS = "hairpins"
 MAPS = {_map(tier, family): False for family in _FAMILIES for tier in _TIERS}
-MAPS |= {"targets_4": False, "targets_6": False, HAIRPINS: True}  # whose keys are interfaces of jails
+MAPS |= {"targets_4": False, "targets_6": False, _HAIRPINS: True}  # whose keys are interfaces of jails
 _NAME, _PROTOCOL, _PORT = (nft.TYPE_IFNAME, 16), (nft.TYPE_INET_PROTO, 1), (nft.TYPE_INET_SERVICE, 2)
 
 
 def lengths(map_: str) -> list[int]:
     """How many bytes each part of a key of the map has."""
-    if map_ in egress.MAPS or map_ == HAIRPINS:
-        return [16, 16][: 1 + (map_ == HAIRPINS)]
+    if map_ in egress.MAPS or map_ == _HAIRPINS:
+        return [16, 16][: 1 + (map_ == _HAIRPINS)]
     *words, family = map_.split("_")
     address = _FAMILIES[int(family)][1]
     return [*[16 if word == "on" else address for word in words if word != "any"], 1, 2]
@@ -81,7 +81,7 @@ def table() -> list[Message]:
         number += 1
         made.append(nfr.new_map(TABLE, f"targets_{family}", number, [address, _PROTOCOL, _PORT], joined=True))
     made += [
-        nfr.new_joined_set(TABLE, HAIRPINS, number + 1, [_NAME, _NAME]),
+        nfr.new_joined_set(TABLE, _HAIRPINS, number + 1, [_NAME, _NAME]),
         nfr.new_nat_chain(TABLE, "prerouting", nft.PREROUTING, nfr.DSTNAT),
         nfr.new_nat_chain(TABLE, "output", nfr.OUTPUT, nfr.DSTNAT),
         nfr.new_nat_chain(TABLE, "postrouting", nfr.POSTROUTING, nfr.SRCNAT),
@@ -89,7 +89,7 @@ def table() -> list[Message]:
         nft.new_chain(TABLE, "input", nft.INPUT, BEFORE_FILTER),
     ]
     rules = [*_leading("prerouting", _TIERS), *_leading("output", [tier for tier in _TIERS if "on" not in tier])]
-    hairpin = nfr.Key().meta(nft.IIFNAME, 16).meta(nft.OIFNAME, 16).is_in(HAIRPINS)
+    hairpin = nfr.Key().meta(nft.IIFNAME, 16).meta(nft.OIFNAME, 16).is_in(_HAIRPINS)
     for six in (False, True):
         translated = [*nft.connection_status(nft.DNATTED), *nfr.family_is(six)]
         rules.append(("postrouting", [*hairpin, *translated, *nfr.snat_to_original(six)]))
@@ -194,7 +194,7 @@ def fragment(jid: int, name: str, interfaces: list[str], wanted: list[Lead]) -> 
         for way in (nft.OIFNAME, nft.IIFNAME):
             made.rule(judge, *nfr.equals(nft.load(way), nfr.interface_name(interface)), nfr.goto(tally))
         for other in interfaces:
-            made.element(HAIRPINS, nfr.interface_name(interface) + nfr.interface_name(other))
+            made.element(_HAIRPINS, nfr.interface_name(interface) + nfr.interface_name(other))
     made.rule(judge, nfr.counter(), nft.verdict(nft.DROP), comment=GONE)
     for lead in wanted:
         chain = made.chain(base + lead.chain)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jailng.core.machine import Size, State
     from jailng.core.registry import Record
 
-_OFTEN = 90  # hundredths of a second: a little less than one, for whoever comes each second
+_OFTEN = 5  # hundredths of a second: who has just used memory may look at once, and who enters all the time pays less
 _MINUTES = (1, 5, 15)
 _PER_MINUTE = 6000
 _DIRECTORY = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         jid: int
         name: str
         parent: int
+        up: bool  # whether its start is complete
         params: dict[str, str]
 
         @property
@@ -102,10 +103,39 @@ def addresses(record: Record, name: str) -> list[str]:
 
 def hostname(record: Record) -> str:
     """The host name that is seen inside."""
-    known = record.params.get("host.hostname")
+    return host_name(record, "host.hostname")
+
+
+def host_name(record: Record, name: str) -> str:
+    """``host.hostname`` or ``host.domainname``, as it is inside. What root in there has set root alone can see here."""
+    known = record.params.get(name)
     if known is None:
-        return _of_the_host("host.hostname") if record.params.get("host") == "inherit" else ""
-    return known
+        if record.params.get("host") == "inherit":
+            return _inherited(record, name)
+        known = ""
+    return _now(record, name, known) if record.params.get("allow.set_hostname") == "true" else known
+
+
+def _now(record: Record, name: str, known: str) -> str:
+    from jailng.core import registry
+
+    if not isinstance(record, registry.Record) or record.remote:
+        return known
+    import posix
+
+    from jailng.core import attach
+    from jailng.linux import ns
+    from jailng.linux.visit import InNamespace
+
+    try:
+        init = attach.open_init(record)
+        try:
+            with InNamespace(init, ns.CLONE_NEWUTS):
+                return _of_the_host(name)
+        finally:
+            posix.close(init)
+    except (JailError, OSError):  # not root, or it has just ended
+        return known
 
 
 def text(record: Record, asked: Column) -> str | None:
@@ -140,6 +170,17 @@ def value(record: Record, name: str) -> Value:
 _OF_THE_HOST = {"host.hostname": "/proc/sys/kernel/hostname", "host.domainname": "/proc/sys/kernel/domainname"}
 
 
+def _inherited(record: Record, name: str) -> str:
+    """What a jail with host=inherit has from the one that it is in, or, if all of these inherit it, from the host."""
+    if record.parent:
+        from jailng.core import registry
+
+        for above in registry.upwards(registry.load(record.parent)):
+            if above.params.get("host") != "inherit":
+                return host_name(above, name)
+    return _of_the_host(name)
+
+
 def _of_the_host(name: str) -> str:
     import posix
 
@@ -167,13 +208,15 @@ def _known(record: Record, asked: Column) -> str:
         return str(hierarchy.children(record.name))
     if name == "dying":
         return "true" if record.dying else "false"
+    if name == "persist" and not record.up:
+        return "true"  # as each does while it is being started (create_jail in jail.c)
     if parameter.kind in ("ip4", "ip6"):
         return ",".join(addresses(record, name))
+    if name in _OF_THE_HOST:
+        return host_name(record, name)
     recorded = record.params.get(name)
     if recorded is not None:
         return recorded
-    if name in _OF_THE_HOST and record.params.get("host") == "inherit":
-        return _of_the_host(name)
     if name == "osrelease":
         import posix
 

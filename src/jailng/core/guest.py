@@ -12,7 +12,7 @@ from jailng.core import boot, privileges, process, program, rootfs
 from jailng.core.attach import is_limited
 from jailng.core.guesttree import Delegate, MountCgroup, MountRun
 from jailng.core.operation import Operation
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
 from jailng.linux import mountfd
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SIGRTMIN = 34  # as the C library counts
 _GATE = 9
-CONSOLE = 0  # its pty: the first
+_CONSOLE = 0  # its pty: the first
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 # Below the root: what is to be empty when the guest starts, its mode, size and files, by whether it is systemd, which
@@ -85,7 +85,7 @@ class Guest:
         self.parts = parts
 
 
-def open_in(root: int, path: str) -> int:
+def _open_in(root: int, path: str) -> int:
     """What a path leads to in the tree below ``root``, which may be an enemy's, as O_PATH. Raises OSError."""
     return mountfd.openat2(root, path.encode("utf-8", "surrogateescape"), m.O_PATH | posix.O_CLOEXEC, m.IN_ROOT)
 
@@ -93,7 +93,7 @@ def open_in(root: int, path: str) -> int:
 def has(root: int, path: str) -> bool:
     """Whether there is such a thing in that tree. Raises OSError where there is no telling."""
     try:
-        posix.close(open_in(root, path))
+        posix.close(_open_in(root, path))
     except OSError as error:
         if error.errno in SHORTAGES:
             raise
@@ -132,7 +132,7 @@ def _is_same(root: int, one: str, other: str) -> bool:
     status = []
     for path in (one, other):
         try:
-            fd = open_in(root, path)
+            fd = _open_in(root, path)
         except OSError as error:
             if error.errno in SHORTAGES:
                 raise
@@ -261,7 +261,7 @@ def _of_guest(guest: Guest, params: Parameters, record: Record) -> Program:
     way.expect(1, "read", _GATE, way.data(bytes(8)), 8)
     way.may("openat", m.AT_FDCWD, way.text("/dev/console"), posix.O_RDWR | posix.O_NOCTTY, 0, keep=1)
     for number in range(1, 3):
-        way.may("dup3", Kept(1), number, 0)
+        way.may("dup3", kept(1), number, 0)
     way.must("chdir", way.text("/"))
     if is_limited(record):  # as whoever enters is, since what it starts has not entered
         from jailng.core import limit
@@ -335,7 +335,7 @@ class Layout(boot.Layout):
         if not guest.init:
             return
         self.leaf = home
-        self.links.append(("console", f"pts/{CONSOLE}"))
+        self.links.append(("console", f"pts/{_CONSOLE}"))
         self.after.append(OpenConsole(params, record))
         self.gate = lambda: Gate(guest, params, record)
         if guest.parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core.operation import Operation
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.core.rootfs import HIDDEN, TREE, attach, beneath, mount_attributes, new_file_system
 from jailng.linux import cgroup
 from jailng.linux import mount as m
@@ -47,18 +47,18 @@ class MountRun(Operation):
             if b"/" in path:  # in one that is a moment old
                 way.must(
                     "mkdirat",
-                    Kept(TREE),
+                    kept(TREE),
                     way.text(path),
                     0o755,
                     label=f"jail_set: mkdir {path.decode()}",
                     unless=ENOENT,
                 )
             found = way.here()
-            way.must("openat2", Kept(TREE), way.text(path), *how, keep=_POINT, label=label, unless=ENOENT)
+            way.must("openat2", kept(TREE), way.text(path), *how, keep=_POINT, label=label, unless=ENOENT)
             new_file_system(way, b"tmpfs", options, _ATTRIBUTES, _RUN)
-            attach(way, _RUN, Kept(_POINT))
-            way.must("close", Kept(_RUN))
-            way.must("close", Kept(_POINT))
+            attach(way, _RUN, kept(_POINT))
+            way.must("close", kept(_RUN))
+            way.must("close", kept(_POINT))
             way.skip(found)
             if found > above:
                 way.skip(above)
@@ -87,23 +87,23 @@ class MountCgroup(Operation):
             options = [(b"source", b"tmpfs"), (b"mode", b"755"), (b"size", b"4k"), (b"nr_inodes", b"8")]
             new_file_system(way, b"tmpfs", options, attributes, _SYS)
             for path in (b"fs", b"fs/cgroup"):
-                way.must("mkdirat", Kept(_SYS), way.text(path), 0o755, label="jail_set: mkdir")
+                way.must("mkdirat", kept(_SYS), way.text(path), 0o755, label="jail_set: mkdir")
 
     def inside(self, way: Program, slots: Slots) -> None:
         """The tmpfs is read-only from the moment that it is seen."""
         attributes = mount_attributes(way, _ATTRIBUTES | m.MOUNT_ATTR_NOEXEC)
-        way.must("mount_setattr", Kept(_CGROUP), *attributes, label="jail_set: mount_setattr")
+        way.must("mount_setattr", kept(_CGROUP), *attributes, label="jail_set: mount_setattr")
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY)
         if not self.has_sys:
-            way.must("openat2", Kept(TREE), way.text(b"sys"), *how, keep=_POINT, label="jail_set: openat2 sys")
-            attach(way, _SYS, Kept(_POINT))
-            way.must("close", Kept(_POINT))
+            way.must("openat2", kept(TREE), way.text(b"sys"), *how, keep=_POINT, label="jail_set: openat2 sys")
+            attach(way, _SYS, kept(_POINT))
+            way.must("close", kept(_POINT))
         place = way.text(b"sys/fs/cgroup")
-        way.must("openat2", Kept(TREE), place, *how, keep=_POINT, label="jail_set: openat2 sys/fs/cgroup")
-        attach(way, _CGROUP, Kept(_POINT))
-        way.must("close", Kept(_POINT))
+        way.must("openat2", kept(TREE), place, *how, keep=_POINT, label="jail_set: openat2 sys/fs/cgroup")
+        attach(way, _CGROUP, kept(_POINT))
+        way.must("close", kept(_POINT))
         if not self.has_sys:
-            way.must("mount_setattr", Kept(_SYS), *mount_attributes(way, HIDDEN), label="jail_set: mount_setattr")
+            way.must("mount_setattr", kept(_SYS), *mount_attributes(way, HIDDEN), label="jail_set: mount_setattr")
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

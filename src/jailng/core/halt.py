@@ -39,7 +39,11 @@ class Halted:
         self._was = cgroup.read(_file(self._record)).strip() == b"1"
         if not self._was:
             self._record.append([f"halted {processid.of(posix.getpid())}"])
-            freeze(self._record)
+            try:
+                freeze(self._record)
+            except BaseException:  # ^C, too, for which there is time: some do not stop at once
+                self.__exit__()
+                raise
 
     def __exit__(self, *_: object) -> None:
         if not self._was:

@@ -9,8 +9,9 @@ import posix
 
 from jailng.core import devfs, ownfile, privileges, registry, rootfs, undo
 from jailng.core.index import Index, names_of
-from jailng.errors import JailError
+from jailng.errors import JailError, not_permitted
 from jailng.linux import mount, mountfd
+from jailng.linux.libc import ENOENT, EPERM
 from jailng.params import sockets, table
 from jailng.params.model import SYSV, Parameters
 from jailng.params.values import escape
@@ -19,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.registry import Record
 
-NOT_PERMITTED = "jail_set: Operation not permitted"
 _BY_DESCRIPTOR = "/proc/self/fd/"  # as the broker has found it (engine/behalf.py)
 
 
@@ -29,7 +29,7 @@ def parent_of(params: Parameters, within: Record | None = None) -> Record:
     Raises JailError: jail "a" not found, or ``within``, on whose behalf it is, may have none (EPERM).
     """
     if within is not None and within.params.get("children.max", "0") == "0":
-        raise JailError(NOT_PERMITTED)
+        raise not_permitted("jail_set")
     head = params.text("name").rpartition(".")[0]
     if within is not None and head in ("", within.name):
         return within
@@ -37,7 +37,7 @@ def parent_of(params: Parameters, within: Record | None = None) -> Record:
     if record is None or record.name != head:
         from jailng.params.values import visible
 
-        raise JailError(f'jail "{visible(head)}" not found')
+        raise JailError(f'jail "{visible(head)}" not found', errno=ENOENT)
     return record
 
 
@@ -71,21 +71,21 @@ def inherit(params: Parameters, parent: Record) -> None:
         if not (name.startswith("allow.") and not above.flag(name) and params[name] is True):
             continue
         if params.given(name):
-            raise JailError(NOT_PERMITTED)
+            raise not_permitted("jail_set")
         params.imply(name, False)
     for name in SYSV:
         if above.text(name) == "disable" and params[name] != "disable":
             if params[name] == "new":
-                raise JailError(NOT_PERMITTED)
+                raise not_permitted("jail_set")
             params.imply(name, "disable")
     _take_sockets(params, above)
     _take_highest(params, above, "securelevel")
     _take_highest(params, above, "enforce_statfs")
     if params.number("children.max") >= max(above.number("children.max"), 1):
-        raise JailError(NOT_PERMITTED)
+        raise not_permitted("jail_set")
     for name in ("devfs_ruleset", "ng.uids", "ng.lenient"):
         if params.given(name) and params[name] not in (above[name], 0, False):
-            raise JailError(NOT_PERMITTED)
+            raise not_permitted("jail_set")
         params.imply(name, above[name])
     if params["vnet"] == "new" and params.number("devfs_ruleset") == 0:
         params.imply("devfs_ruleset", devfs.ruleset(above))  # not that of a vnet because the inner one has one
@@ -110,12 +110,12 @@ def check_lending(params: Parameters, parent: Record) -> None:
     would take it away from whoever has it, on the host or beyond. Raises JailError (EPERM).
     """
     if params["ng.root"] == "none":
-        raise JailError(NOT_PERMITTED)  # it is the host's directories that are joined with
+        raise not_permitted("jail_set")  # it is the host's directories that are joined with
     if params["vnet"] == "new" and parent.params.get("vnet") != "new":
-        raise JailError(NOT_PERMITTED)  # its root would open for itself what the host has not given it
+        raise not_permitted("jail_set")  # its root would open for itself what the host has not given it
     for family in ("ip4", "ip6"):
         if parent.params.get(family) == "inherit" and params.addresses(f"{family}.addr"):
-            raise JailError(NOT_PERMITTED)
+            raise not_permitted("jail_set")
 
 
 def lock(record: Record) -> Record:
@@ -125,7 +125,7 @@ def lock(record: Record) -> Record:
         if parent.alive() and record.name.startswith(parent.name + "."):  # else it has been renamed
             return parent
         parent.unlock()
-    raise JailError(f'jail "{record.name.rpartition(".")[0]}" not found')
+    raise JailError(f'jail "{record.name.rpartition(".")[0]}" not found', errno=ENOENT)
 
 
 def make_room(parent: Record) -> None:
@@ -144,12 +144,12 @@ def check_room(index: Index, parent: Record) -> None:
     """
     rows = index.rows()
     if {row[2] for row in rows if row[0] == str(parent.jid)} != {parent.name}:
-        raise JailError(f'jail "{parent.name}" not found')
+        raise JailError(f'jail "{parent.name}" not found', errno=ENOENT)
     names = [row[2] for row in rows]
     for above in registry.upwards(parent):
         there = sum([name.startswith(above.name + ".") for name in names])
         if there >= int(above.params.get("children.max", "0")):
-            raise JailError("prison limit exceeded")
+            raise JailError("prison limit exceeded", errno=EPERM)
 
 
 def slot(params: Parameters, index: Index, parent: Record, more: int) -> int:
@@ -259,19 +259,29 @@ def _pass_to(inner: Record, record: Record, outer: str, params: Parameters, chan
         lines.append(f"name={escape(record.name + before[len(outer) :])}")
     inner.append([f"param {line}" for line in lines])
     ownfile.rewrite(inner)
+    if "allow.reserved_ports" in changed or "allow.suser" in changed:
+        from jailng.core import ports
+
+        ports.permit(inner, Parameters.from_texts(inner.params))
     with Index() as index:
         index.keep_name(inner.jid, inner.name)
     pass_down(inner, before, params, changed)
 
 
 def _following(inner: Parameters, params: Parameters, changed: list[str]) -> list[str]:
-    """What a jail has to follow in: a permission that was taken away, a securelevel that was raised."""
+    """What a jail has to follow in: a permission that was taken away, a securelevel that was raised.
+
+    Of jails it may have fewer than the one in which it is, however deep (kern_jail_set in FreeBSD's kern_jail.c).
+    """
     follow = [name for name in changed if name.startswith("allow.") and not params.flag(name) and inner.flag(name)]
     for name in ("securelevel", "enforce_statfs"):
         if name in changed and inner.number(name) < params.number(name):
             follow.append(name)
     follow += [name for name in SYSV if name in changed and params[name] == "disable" and inner[name] != "disable"]
     lines = params.to_lines(follow)
+    below = max(params.number("children.max") - 1, 0)
+    if "children.max" in changed and inner.number("children.max") > below:
+        lines.append(f"children.max={below}")
     if "ng.sockets" in changed:
         families = _common(privileges.permitted(inner), privileges.permitted(params))
         if families != inner["ng.sockets"]:
@@ -288,14 +298,14 @@ def _take_sockets(params: Parameters, above: Parameters) -> None:
     if above.text("ng.sockets"):
         ours, theirs = privileges.permitted(params), privileges.permitted(above)
         if params.given("ng.sockets") and not set(ours) <= set(theirs):
-            raise JailError(NOT_PERMITTED)
+            raise not_permitted("jail_set")
         params.imply("ng.sockets", _common(ours, theirs))
 
 
 def _take_highest(params: Parameters, above: Parameters, name: str) -> None:
     if params.number(name) < above.number(name):
         if params.given(name):
-            raise JailError(NOT_PERMITTED)
+            raise not_permitted("jail_set")
         params.imply(name, above[name])
 
 
@@ -319,6 +329,6 @@ def _share_addresses(params: Parameters, above: Parameters, family: str, stack: 
         return
     there = {address.bare for address in above.addresses(f"{family}.addr")}
     if not {address.bare for address in params.addresses(f"{family}.addr")} <= there:
-        raise JailError(NOT_PERMITTED)
+        raise not_permitted("jail_set")
     if params[family] == "inherit" and not there:
         params.imply(family, "disable")

@@ -9,7 +9,7 @@ import fcntl
 import posix
 
 from jailng.errors import JailError
-from jailng.linux.libc import ENOSPC, words
+from jailng.linux.libc import EEXIST, ENOSPC, words
 from jailng.params.values import JAIL_MAX
 
 TYPE_CHECKING = False
@@ -344,7 +344,7 @@ class Index:
     def add_name(self, jid: int, name: str) -> None:
         """Enter a jail under another name as well. Raises JailError where another jail has it."""
         if any(row[2] == name and row[0] != str(jid) for row in self.rows_with(f"\t{name}\t")):
-            raise JailError(f'jail "{name}" already exists')
+            raise JailError(f'jail "{name}" already exists', errno=EEXIST)
         for row in self.rows_with(f"\n{jid}\t")[:1]:
             self.add(jid, row[1], name, row[3].split(","))
 

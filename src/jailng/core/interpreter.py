@@ -15,4 +15,4 @@ main(*map(int, sys.argv[2:]))"""
 
 def command(module: str, *numbers: int) -> list[str]:
     """The argv of a process that is ``main`` of a module, with these arguments."""
-    return [PYTHON, "-IS", "-c", _PROGRAM % module, start.ROOT, *map(str, numbers)]
+    return [PYTHON, "-ISXutf8", "-c", _PROGRAM % module, start.ROOT, *map(str, numbers)]

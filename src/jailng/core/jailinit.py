@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.errors import JailError
 from jailng.linux import mount
 from jailng.linux.libc import words
@@ -41,7 +41,7 @@ def lay_open(way: Program, number: int) -> None:
     attr = words(_ATTRIBUTES, 0, 0, 0)
     flags = mount.OPEN_TREE_CLONE | posix.O_CLOEXEC
     way.must("open_tree", mount.AT_FDCWD, way.text(path()), flags, keep=number, label=path())
-    way.must("mount_setattr", Kept(number), way.text(b""), mount.AT_EMPTY_PATH, way.data(attr), len(attr), label=path())
+    way.must("mount_setattr", kept(number), way.text(b""), mount.AT_EMPTY_PATH, way.data(attr), len(attr), label=path())
 
 
 def copy(owner: int) -> int:

@@ -13,7 +13,7 @@ import posix
 from jailng.core import attach, beside, interpreter, jailinit, process, program, registry, undo
 from jailng.errors import JailError
 from jailng.linux import cgroup, mount, ns, processid
-from jailng.linux.libc import ENODATA, words
+from jailng.linux.libc import ENODATA, ENOENT, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _outer(record: Record) -> list[Record]:
     while record.parent:
         above = registry.load(record.parent)
         if above is None:
-            raise JailError(f"jail {record.parent} not found")
+            raise JailError(f"jail {record.parent} not found", errno=ENOENT)
         found.insert(0, above)
         record = above
     return found

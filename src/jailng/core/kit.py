@@ -10,7 +10,7 @@ import posix
 
 from jailng.core import own, rootfs
 from jailng.core.operation import Operation
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.linux import mount as m
 from jailng.linux import mountfd
 from jailng.linux.libc import ENOENT, SHORTAGES, words
@@ -83,17 +83,17 @@ class MountKit(Operation):
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
         way.must("open_tree", m.AT_FDCWD, way.text(self.kit), flags, keep=rootfs.KIT, label=label)
         attr = words(_ATTRIBUTES, 0, m.MS_PRIVATE, 0)
-        way.must("mount_setattr", Kept(rootfs.KIT), way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr))
-        way.must("mkdirat", Kept(rootfs.DEV), way.text(f"{own.DIRECTORY[5:]}/{NAME}"), 0o755)
+        way.must("mount_setattr", kept(rootfs.KIT), way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr))
+        way.must("mkdirat", kept(rootfs.DEV), way.text(f"{own.DIRECTORY[5:]}/{NAME}"), 0o755)
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""
         found = way.here()
         how = rootfs.beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         where = way.text(PLACE[1:])
-        way.must("openat2", Kept(rootfs.TREE), where, *how, keep=rootfs.POINT, label=f"openat2 {PLACE}", unless=ENOENT)
-        rootfs.attach(way, rootfs.KIT, Kept(rootfs.POINT))
-        way.must("close", Kept(rootfs.POINT))
+        way.must("openat2", kept(rootfs.TREE), where, *how, keep=rootfs.POINT, label=f"openat2 {PLACE}", unless=ENOENT)
+        rootfs.attach(way, rootfs.KIT, kept(rootfs.POINT))
+        way.must("close", kept(rootfs.POINT))
         way.skip(found)
 
     def describe(self) -> str:

@@ -52,10 +52,10 @@ class Place:
 
     ``index`` is the interface that carries it there (0: none), with ``prefix`` and ``broadcast``; ``interface`` is its
     name if a LAN can be behind it (not of a loopback). ``source`` is the address by which the host is to speak to the
-    jail (empty: it finds a good one by itself).
+    jail (empty: it finds a good one by itself). ``depth`` is how many jails the jail is in, which may have it, too.
     """
 
-    __slots__ = ("broadcast", "family", "index", "interface", "packed", "prefix", "source")
+    __slots__ = ("broadcast", "depth", "family", "index", "interface", "packed", "prefix", "source")
 
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
@@ -65,6 +65,7 @@ class Place:
         self.interface = ""
         self.index = 0
         self.source = b""
+        self.depth = 0
 
     @property
     def text(self) -> str:
@@ -76,10 +77,11 @@ class End:
     """One interface of a jail: the two ends of a veth, and the addresses that are reached by it.
 
     ``mac`` and ``mtu`` (0: the kernel's default) are those of the jail's end; ``model`` is the number of the host's
-    interface that it looks like, 0 for none.
+    interface that it looks like, 0 for none. ``networks`` are those that the host is in by that interface, where the
+    jail has several: with the bits of their prefixes, and the address from which the jail speaks there.
     """
 
-    __slots__ = ("addresses", "host_mac", "host_name", "inside_name", "mac", "model", "mtu")
+    __slots__ = ("addresses", "host_mac", "host_name", "inside_name", "mac", "model", "mtu", "networks")
 
     def __init__(self, jid: int, number: int) -> None:
         self.host_name = f"jng{jid}-{number}" if number else f"jng{jid}"
@@ -91,10 +93,16 @@ class End:
         self.model = 0
         self.mtu = 0
         self.addresses: list[Place] = []
+        self.networks: list[tuple[bytes, int, bytes]] = []
 
     def of(self, family: int) -> list[Place]:
         """Its addresses of family 4 or 6, in the order in which they were given."""
         return [place for place in self.addresses if place.family == family]
+
+    def speaker(self, family: int) -> Place:
+        """By which of them it speaks: the first that its interface has, else that the loopback has."""
+        places = self.of(family)
+        return next((place for place in places if place.interface), places[0])
 
     @property
     def has_room_for_ipv6(self) -> bool:
@@ -106,9 +114,9 @@ class Link:
     """The network of one jail, decided. Without ``ends`` there is no veth, only the jail's own loopback.
 
     ``addresses`` are those of all ends, in the order in which they were given, ``nowhere`` those that no interface of
-    the host has. ``ways`` has for each family the end by which the jail speaks to the world; ``fixed`` are the families
-    in which it does so from its first address alone. ``switches`` is for core/firewall.py. ``outside`` is a socket in
-    the host's network namespace, from ``host_side`` to ``inside``.
+    the host has. ``ways`` has for each family the end by which the jail speaks to the world, and the address from which
+    it does; ``fixed`` are the families in which it speaks from its first one alone. ``switches`` is for
+    core/firewall.py. ``outside`` is a socket in the host's network namespace, from ``host_side`` to ``inside``.
     """
 
     __slots__ = ("addresses", "ends", "fixed", "ipv6", "jid", "nowhere", "outside", "switches", "ways")
@@ -122,7 +130,7 @@ class Link:
         self.nowhere: list[str] = []
         self.outside: Netlink | None = None
         self.switches: list[str] = []
-        self.ways: dict[int, End] = {}
+        self.ways: dict[int, tuple[End, Place]] = {}
 
     def of(self, family: int) -> list[Place]:
         """The addresses of family 4 or 6, in the order in which they were given."""
@@ -218,8 +226,14 @@ class Host:
 
     def carriers(self, family: int) -> list[rt.Interface]:
         """The interfaces that have an address of family 4 or 6."""
-        indexes = {found.index for found in self.aliases(AF_INET if family == 4 else AF_INET6)}
-        return [self.interface(index) for index in sorted(indexes)]
+        found = []
+        for index in sorted({alias.index for alias in self.aliases(AF_INET if family == 4 else AF_INET6)}):
+            try:
+                found.append(self.interface(index))
+            except OSError as error:
+                if error.errno != errno.ENODEV:  # that of a jail which has ended goes when the kernel comes to it
+                    raise
+        return found
 
 
 def leads_outside(interface: rt.Interface) -> bool:
@@ -254,15 +268,18 @@ def survey(
                 link.addresses.append(place)
             else:
                 link.nowhere.append(place.text)
-        families = [family for family in (4, 6) if lent and link.of(family)]
-        speaking = {family: _choose_source(host, link.of(family)) for family in families}
+        families = [family for family in (4, 6) if link.of(family)]
+        choose = _choose_source if lent else _speaking
+        speaking = {family: choose(host, link.of(family)) for family in families}
         out = [(family, name) for family, index in speaking.items() for name in _outward(host, link.of(family), index)]
         if link.addresses:
             _part(link, host)
+        for family in families:
+            _find_networks(link, host, family)
     link.ways = {family: _way(link, family, index) for family, index in speaking.items()}
     carrying = [(place.family, place.interface) for place in link.addresses if lent and place.interface]
     # Before Linux 6.17 IPv6 is forwarded for all interfaces or for none, and only for whom the LAN is to reach.
-    carrying += [(family, name) for family, name in out if family == 4 or firewall.can_forward_one()]
+    carrying += [(family, name) for family, name in out if lent and (family == 4 or firewall.can_forward_one())]
     for family, name in dict.fromkeys(carrying):
         needed = firewall.switches_for(family, name)
         link.switches += [switch for switch in needed if switch not in link.switches]
@@ -275,6 +292,10 @@ def _find(host: Host, place: Place, name: str) -> bool:
     alias = host.alias(place.packed)
     if alias is None and named is None and place.family == 4:
         alias = host.among_all(place.packed)
+    if alias is not None and named is not None and alias.index != named.index:
+        # Two interfaces may have it, of which the kernel has told of the one that had it first.
+        others = host.aliases(AF_INET if place.family == 4 else AF_INET6)
+        alias = next((one for one in others if (one.index, one.packed) == (named.index, place.packed)), alias)
     if alias is not None:
         place.index, place.prefix, place.broadcast = alias.index, alias.prefix, alias.broadcast
         interface = host.interface(alias.index)
@@ -317,13 +338,43 @@ def _part(link: Link, host: Host) -> None:
         link.ends.append(end)
 
 
-def _way(link: Link, family: int, speaking: int) -> End:
+def _way(link: Link, family: int, speaking: int) -> tuple[End, Place]:
     """The end by which the jail speaks to the world: as the host, if it has an address there; else its first one's."""
     first = link.of(family)[0]
     for end in link.ends:
         if end.model == speaking and end.of(family) and family not in link.fixed:
-            return end
-    return next(end for end in link.ends if first in end.addresses)
+            return end, end.speaker(family)
+    return next(end for end in link.ends if first in end.addresses), first
+
+
+def _find_networks(link: Link, host: Host, family: int) -> None:
+    """Which networks the host is in by the interfaces of a jail that has several: an alias need not have their prefix.
+
+    Each once, of the interface that had it first.
+    """
+    ends = {end.model: end for end in link.ends if end.of(family)}
+    if len(ends) < 2:
+        return
+    known = set()
+    for alias in host.aliases(AF_INET if family == 4 else AF_INET6):
+        network = network_of(alias.peer or alias.packed, alias.prefix), alias.prefix
+        is_network = alias.peer or 0 < alias.prefix < 8 * len(alias.packed)
+        if is_network and alias.index in ends and alias.scope != rt.RT_SCOPE_LINK and network not in known:
+            known.add(network)
+            end = ends[alias.index]
+            end.networks.append((*network, end.speaker(family).packed))
+
+
+def network_of(packed: bytes, prefix: int) -> bytes:
+    """The network that an address is in: what of it its prefix does not name is zero."""
+    hosts = 8 * len(packed) - prefix
+    return (int.from_bytes(packed, "big") >> hosts << hosts).to_bytes(len(packed), "big")
+
+
+def _speaking(host: Host, places: list[Place]) -> int:
+    """The number of the interface by which the host speaks to the world, 0 for none."""
+    route = host.elsewhere(places[0].family)
+    return route.index if route is not None else 0
 
 
 def _choose_source(host: Host, places: list[Place]) -> int:
@@ -347,7 +398,7 @@ def _choose_source(host: Host, places: list[Place]) -> int:
     # its own. A route outlives the address that it names here, and speaks from the jail's then: so no temporary one.
     named = host.alias(speaking) if speaking else None
     lasting = speaking if named is not None and not named.flags & rt.IFA_F_TEMPORARY else b""
-    source = lasting or _any_other(host, ours) or speaking
+    source = lasting or _any_other(host, ours)
     for place in places:
         place.source = source or GATEWAY[6]
     return by
@@ -366,10 +417,17 @@ def _outward(host: Host, places: list[Place], speaking: int) -> list[str]:
 
 
 def _any_other(host: Host, ours: list[bytes]) -> bytes:
+    """An address of the host's that no jail has, if there is one: the first that an interface got (the kernel's last).
+
+    Those that came later may be for jails to come. If it comes to be a jail's all the same, core/network.py sees to it.
+    """
+    chosen, place = b"", 0
     for found in host.aliases(AF_INET6):
         passing = found.flags & (rt.IFA_F_DEPRECATED | rt.IFA_F_TEMPORARY)
         coming = found.flags & (rt.IFA_F_TENTATIVE | rt.IFA_F_OPTIMISTIC) == rt.IFA_F_TENTATIVE  # no source of a route
-        usable = found.scope == rt.RT_SCOPE_UNIVERSE and not passing and not coming
+        usable = found.scope == rt.RT_SCOPE_UNIVERSE and not passing and not coming and place in (0, found.index)
         if usable and found.packed not in ours:
-            return found.packed
-    return b""
+            route = host.route(found.packed)
+            if route is None or route.protocol != PROTOCOL:
+                chosen, place = found.packed, found.index
+    return chosen

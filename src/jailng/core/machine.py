@@ -66,8 +66,18 @@ def parse(text: bytes) -> State:
 def of_new(limited: Iterable[str], parent: Record | None) -> Size:
     """What a jail will have that is made in ``parent``, with these ng.limits. Raises JailError, OSError."""
     if parent is None:
-        return _size(limited, range(posix.sysconf("SC_NPROCESSORS_ONLN")))
+        return _size(limited, _all())
     return _size([*limited, *_limits(parent)], _processors(parent))
+
+
+def _all() -> Sequence[int]:
+    """The machine's processors, which have the first numbers, unless some are offline. Raises OSError."""
+    count = posix.sysconf("SC_NPROCESSORS_ONLN")
+    if count == posix.sysconf("SC_NPROCESSORS_CONF"):
+        return range(count)
+    from jailng.linux import cpuset
+
+    return cpuset.online()
 
 
 def of(record: Record) -> Size:

@@ -6,7 +6,7 @@ import posix
 import time
 
 from jailng.core.procfs import MASKS
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.linux import mount, ns
 from jailng.linux.libc import words
 
@@ -26,7 +26,7 @@ def new_mount_and_time(way: Program) -> None:
     here, offsets = way.text("/proc/self/ns/mnt"), way.text("/proc/self/timens_offsets")
     way.must("openat", mount.AT_FDCWD, here, _OPEN, 0, keep=1, label="jail_set: open /proc/self/ns/mnt")
     way.must("openat", mount.AT_FDCWD, offsets, _WRITE, 0, keep=2, label="jail_set: open /proc/self/timens_offsets")
-    way.must("setns", Kept(1), ns.CLONE_NEWNS, label="jail_set: setns")
+    way.must("setns", kept(1), ns.CLONE_NEWNS, label="jail_set: setns")
     # Nothing that is mounted from now on reaches the namespace that this one was copied from.
     private = words(0, 0, mount.MS_PRIVATE, 0)
     attributes = (mount.AT_RECURSIVE, way.data(private), len(private))
@@ -34,7 +34,7 @@ def new_mount_and_time(way: Program) -> None:
     boottime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
     clocks = b"monotonic -%d 0\nboottime -%d 0\n" % (monotonic, boottime)
-    way.must("write", Kept(2), way.text(clocks), len(clocks), label="jail_set: timens_offsets")
+    way.must("write", kept(2), way.text(clocks), len(clocks), label="jail_set: timens_offsets")
 
 
 def take_own_mounts(way: Program, built: int) -> None:
@@ -56,13 +56,13 @@ def renew(way: Program, sysctls: int) -> None:
     to find the one: 1.4 ms with a thousand jails (proc_sys_compare() in fs/proc/proc_sysctl.c). A procfs takes 0.03 ms.
     """
     way.may("fsopen", way.text("proc"), 1, keep=1)
-    way.may("fsconfig", Kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0)
-    way.may("fsmount", Kept(1), 1, 0, keep=2)
+    way.may("fsconfig", kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0)
+    way.may("fsmount", kept(1), 1, 0, keep=2)
     attach(way, 2, "/proc")
-    way.may("openat", Kept(2), way.text("sys/user"), mount.O_PATH | posix.O_DIRECTORY, 0, keep=4)
-    way.may("dup3", Kept(4), sysctls, posix.O_CLOEXEC)
+    way.may("openat", kept(2), way.text("sys/user"), mount.O_PATH | posix.O_DIRECTORY, 0, keep=4)
+    way.may("dup3", kept(4), sysctls, posix.O_CLOEXEC)
     for number in (4, 2, 1):
-        way.may("close", Kept(number))
+        way.may("close", kept(number))
 
 
 def attach(way: Program, number: int, where: str) -> None:
@@ -72,21 +72,21 @@ def attach(way: Program, number: int, where: str) -> None:
     fs/namespace.c), 0.1 to 0.6 ms, and PID 1 with it.
     """
     place = (mount.AT_FDCWD, way.text(where), mount.MOVE_MOUNT_F_EMPTY_PATH)
-    way.may("move_mount", Kept(number), way.text(b""), *place)
+    way.may("move_mount", kept(number), way.text(b""), *place)
 
 
 def leave_the_mounts(way: Program) -> None:
     """Have a file system without files be all that is in this mount namespace, until the builder brings the tree."""
     label = "jail_set: mount"
     way.must("fsopen", way.text("ramfs"), 1, keep=1, label=label)
-    way.must("fsconfig", Kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0, label=label)
-    way.must("fsmount", Kept(1), 1, 0, keep=2, label=label)
-    way.must("mkdirat", Kept(2), way.text(MASKS[1:]), 0o755, label=label)  # the builder mounts there
+    way.must("fsconfig", kept(1), mount.FSCONFIG_CMD_CREATE, 0, 0, 0, label=label)
+    way.must("fsmount", kept(1), 1, 0, keep=2, label=label)
+    way.must("mkdirat", kept(2), way.text(MASKS[1:]), 0o755, label=label)  # the builder mounts there
     place = (mount.AT_FDCWD, way.text("/"), mount.MOVE_MOUNT_F_EMPTY_PATH)
-    way.must("move_mount", Kept(2), way.text(b""), *place, label=label)
-    way.must("fchdir", Kept(2), label=label)
+    way.must("move_mount", kept(2), way.text(b""), *place, label=label)
+    way.must("fchdir", kept(2), label=label)
     here = way.text(b".")
     way.must("pivot_root", here, here, label="jail_set: pivot_root /")
     way.must("umount2", here, mount.MNT_DETACH, label="jail_set: umount2 /")
     for number in (1, 2):
-        way.must("close", Kept(number))
+        way.must("close", kept(number))

@@ -20,7 +20,7 @@ from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 
 from jailng.core import own, registry, stdio, waiting
 from jailng.core.wire import ELSEWHERE, Words, beside, from_memfd, pack, received
-from jailng.errors import JailError, NotFound
+from jailng.errors import JailError, NotFound, not_permitted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Connection:
             self.socket.connect(SOCKET)
         except OSError:
             self.socket.close()
-            raise JailError(f"{called}: Operation not permitted") from None
+            raise not_permitted(called) from None
 
     def say(self, *said: str | int | list[str], fds: tuple[int, ...] = ()) -> None:
         """Tell the broker. Raises JailError."""
@@ -78,7 +78,9 @@ class Connection:
         said = Words(packet)
         if said.word() == "error":
             status, text = said.number(), said.word()
-            raise NotFound(text, status) if said.left and said.number() else JailError(text, status)
+            gone = said.left and said.number()
+            errno = said.number() if said.left else 0
+            raise (NotFound if gone else JailError)(text, status, errno, said.word() if said.left else "")
         return said, fds
 
     def answer(self) -> tuple[Words, list[int]]:
@@ -138,7 +140,7 @@ class Remote(registry.Record):
 def reserve(params: Parameters) -> Remote:
     """A jail that is not yet there. Raises JailError: it is not permitted."""
     if posix.geteuid() != 0:
-        raise JailError("jail_set: Operation not permitted")
+        raise not_permitted("jail_set")
     Connection("jail_set").close()
     made = Remote(params.number("jid"))
     made.read("".join([f"param {line}\n" for line in params.to_lines()]))
@@ -235,7 +237,7 @@ class _Attached(waiting.Command):
         except OSError:
             return False
         try:
-            return posix.read(file, 4096).rpartition(b") ")[2][:1] == b"T"
+            return posix.read(file, 4096).rpartition(b") ")[2][:1] in (b"T", b"t")
         finally:
             posix.close(file)
 

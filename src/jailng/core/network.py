@@ -20,7 +20,7 @@ from _socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
 
 from jailng.core import alias, firewall, origin, registry
 from jailng.core.index import Index, addressed, holders
-from jailng.core.link import GATEWAY, PROTOCOL, End, Link, Place, survey
+from jailng.core.link import GATEWAY, PROTOCOL, End, Host, Link, Place, network_of, survey
 from jailng.errors import JailError
 from jailng.linux import netdevice
 from jailng.linux import rtnetlink as rt
@@ -39,6 +39,7 @@ _FIRST_TABLE = 1000  # inside, of those that lead out from one interface
 _PROTOCOL_INSIDE = 3  # as the installer of any system makes them: RTPROT_BOOT
 # All IPv6 sources in two halves: a route with a source goes before one without, which ::/0 would be.
 _HALVES = (bytes(16), b"\x80" + bytes(15))
+_METRIC = 1024  # of an IPv6 route for which none is given
 _LOOPBACK6 = bytes(15) + b"\1"
 GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
@@ -77,6 +78,10 @@ def _lead_to(netlink: Netlink, end: End) -> None:
     if end.of(6):
         if firewall.can_forward_one():
             firewall.write_switch(f"ipv6/conf/{end.host_name}/force_forwarding", 1)
+        if end.has_room_for_ipv6:
+            # When the address that a route names goes from the host, it speaks from the gateway's, not the jail's.
+            firewall.write_switch(f"ipv6/conf/{end.host_name}/use_oif_addrs_only", 1)
+            firewall.write_switch(f"ipv6/conf/{end.host_name}/accept_ra", 0)  # with that address it would solicit
         off = f"ipv6/conf/{end.host_name}/disable_ipv6"
         if firewall.read_switch(off):  # as somebody's sysctl.conf has it for interfaces to come
             firewall.write_switch(off, 0)
@@ -89,9 +94,9 @@ def _lead_to(netlink: Netlink, end: End) -> None:
         rt.IPV4_DEVCONF_SEND_REDIRECTS: 0,
     }
     messages = [rt.set_link(index, ipv4=conf, ipv6_silent=_has_ipv6() and end.has_room_for_ipv6)]
-    if any(place.source == GATEWAY[6] for place in end.addresses):
-        messages += [rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD), rt.new_local(index, GATEWAY[6])]
-    anywhere = bool(end.of(4)) and not firewall.read_switch("ipv4/conf/all/arp_ignore")
+    if end.of(6):
+        messages += _own_gateway(index)
+    anywhere = bool(end.of(4)) and _answers_anywhere({place.interface for place in end.of(4)})
     for place in end.addresses:
         messages += _lead(end, place, index, anywhere)
     try:
@@ -100,6 +105,15 @@ def _lead_to(netlink: Netlink, end: End) -> None:
         raise JailError(f"{end.host_name}: {error.strerror}") from None
     if end.of(4):
         _check_source(netlink, end.of(4), index)
+    if end.of(6):
+        _spare_others(netlink, end.of(6))
+
+
+def _answers_anywhere(interfaces: set[str]) -> bool:
+    """Whether the host answers ARP for what these have by whatever interface it is asked."""
+    names = ["all", *[name for name in interfaces if name]]
+    own = [f"ipv4/conf/{name}/{what}" for name in names for what in ("arp_ignore", "arp_filter")]
+    return not any(firewall.read_switch(path) for path in own)
 
 
 def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
@@ -120,6 +134,33 @@ def _check_source(netlink: Netlink, places: list[Place], index: int) -> None:
         messages = [rt.new_address(other, GATEWAY[4], 32) for other in links if other not in (0, index)]
         if messages:
             netlink.batch(messages, ignored=(*GONE, errno.EEXIST))
+
+
+def _spare_others(netlink: Netlink, places: list[Place]) -> None:
+    """Have the host speak to no other jail from an address that is this one's by now, as it may have named it there."""
+    host, source = Host(netlink), places[0].source
+    speaking = host.elsewhere(6)
+    if speaking is not None and speaking.preferred == source:
+        return  # by which it speaks to others as well, and which no jail can have
+    found = [host.alias(place.packed) for place in places]  # it names none that is deprecated, as ours are
+    ours = [one.packed for one in found if one is not None and not one.flags & rt.IFA_F_DEPRECATED]
+    if not ours:
+        return
+    for jid in addressed():
+        record = registry.load(jid)
+        lines = [line.split(" ") for line in record.undo] if record is not None else []
+        for link, *carried in [words[1:] for words in lines if words[0] == "addresses"]:
+            for packed in [_packed(text) for word in carried if ":" in (text := word.rpartition("|")[2])]:
+                route = rt.Found(netlink.ask(rt.get_route(packed))[0][1])
+                if route.preferred in ours and route.index == netdevice.index(link):
+                    netlink.batch(_own_gateway(route.index) if source == GATEWAY[6] else [], ignored=(errno.EEXIST,))
+                    ways = _routes(packed, route.index, source, record.name.count(".") if record is not None else 0)
+                    routes = [way.prepended() for way in ways]
+                    netlink.batch([*[way.deleted() for way in _routes(packed, route.index)], *routes])
+
+
+def _own_gateway(index: int) -> list[Message]:
+    return [rt.new_address(index, GATEWAY[6], 128, flags=rt.IFA_F_NODAD), rt.new_local(index, GATEWAY[6])]
 
 
 def _has_ipv6() -> bool:
@@ -155,7 +196,7 @@ def _check_left(name: str) -> None:
 def _lead(end: End, place: Place, index: int, anywhere: bool) -> list[Message]:
     """``anywhere``: the host answers ARP for an address of its own by whatever interface it is asked."""
     messages = [rt.new_neighbour(index, place.packed, end.mac)]
-    messages += [route.prepended() for route in _routes(place.packed, index, place.source)]
+    messages += [route.prepended() for route in _routes(place.packed, index, place.source, place.depth)]
     if place.interface:
         # For a jail's, then, too. Of one that it answers for on an interface the kernel forgets that when the interface
         # is taken down, or loses the last of its addresses.
@@ -164,12 +205,13 @@ def _lead(end: End, place: Place, index: int, anywhere: bool) -> list[Message]:
     return messages
 
 
-def _routes(packed: bytes, index: int, source: bytes = b"") -> list[rt.Route]:
-    """The way to an address of the jail, before the host's own."""
+def _routes(packed: bytes, index: int, source: bytes = b"", depth: int = 0) -> list[rt.Route]:
+    """The way to an address of the jail, before the host's own; of one in ``depth`` others, before theirs."""
     sources = [(half, 1) for half in _HALVES] if len(packed) == 16 else [(b"", 0)]
+    metric = _METRIC - depth if depth and len(packed) == 16 else 0  # of IPv4's the last to be made goes first
     # The kernel's own IPv6 route has the metric 0, and no other can: but more specific in its source, ours goes first.
     bits = 8 * len(packed)
-    return [rt.Route(index, packed, bits, rt.RT_TABLE_LOCAL, PROTOCOL, b"", source, half) for half in sources]
+    return [rt.Route(index, packed, bits, rt.RT_TABLE_LOCAL, PROTOCOL, b"", source, half, metric) for half in sources]
 
 
 def inside(link: Link) -> None:
@@ -210,13 +252,26 @@ def inside(link: Link) -> None:
                 outside.ask(rt.get_link(name=end.host_name))
 
 
+def forget_rules(netlink: Netlink) -> None:
+    """Remove what ``inside`` has made that does not go with the interfaces. Raises OSError."""
+    for family in (AF_INET, AF_INET6):
+        try:
+            while True:
+                netlink.batch([rt.delete_rule(family)])
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # none left, or no IPv6
+                raise
+
+
 def _ways_out(link: Link, family: int, ends: list[tuple[End, int]]) -> list[Message]:
     """What leads out of the jail, and from which of its addresses; ``ends`` are those with one of the family.
 
-    As on FreeBSD: to a network that one of its addresses is in, from that address; to all else from its first one where
-    the host would send it (in_pcbladdr() in sys/netinet/in_pcb.c). Of IPv6 addresses the kernel chooses by RFC 6724.
+    As on FreeBSD: to a network that one of its addresses is in, from that address; to one that the host is in, from its
+    first one on that interface; to all else from its first one where the host would send it (in_pcbladdr() in
+    sys/netinet/in_pcb.c). Of IPv6 addresses the kernel chooses by RFC 6724.
     """
-    gateway, way = GATEWAY[family], link.ways[family]
+    gateway = GATEWAY[family]
+    way, first = link.ways[family]
     messages = [rt.new_neighbour(index, gateway, end.host_mac) for end, index in ends]
 
     def lead(index: int, table: int, source: bytes, network: bytes = bytes(len(gateway)), prefix: int = 0) -> None:
@@ -224,28 +279,24 @@ def _ways_out(link: Link, family: int, ends: list[tuple[End, int]]) -> list[Mess
         messages.append(route.prepended())
 
     several, choosing = len(link.of(family)) > 1, family not in link.fixed
-    first = (way.of(family) if choosing else link.of(family))[0].packed
     by_kernel = several and choosing and family == 6
-    lead(next(index for end, index in ends if end is way), rt.RT_TABLE_MAIN, b"" if by_kernel else first)
+    lead(next(index for end, index in ends if end is way), rt.RT_TABLE_MAIN, b"" if by_kernel else first.packed)
     if several and choosing:
+        bits = 8 * len(gateway)
+        places = [(index, place) for end, index in ends for place in end.of(family) if place.prefix < bits]
+        near = [(index, network_of(place.packed, place.prefix), place.prefix, place.packed) for index, place in places]
+        near += [(index, *network) for end, index in ends for network in end.networks]
         known = set()
-        for end, index in ends:
-            for place in end.of(family):
-                network = _network(place)
-                if place.prefix < 8 * len(gateway) and (network, place.prefix) not in known:
-                    known.add((network, place.prefix))
-                    lead(index, rt.RT_TABLE_MAIN, b"" if family == 6 else place.packed, network, place.prefix)
+        for index, network, prefix, source in near:
+            if len(network) == len(gateway) and (network, prefix) not in known:
+                known.add((network, prefix))
+                lead(index, rt.RT_TABLE_MAIN, b"" if family == 6 else source, network, prefix)
     if len(ends) > 1:
         # The host takes for forged what comes by another interface than the one that its sender's address is on.
         for number, (end, index) in enumerate(ends):
             lead(index, _FIRST_TABLE + number, b"")
             messages += [rt.new_rule(place.packed, _FIRST_TABLE + number) for place in end.of(family)]
     return messages
-
-
-def _network(place: Place) -> bytes:
-    hosts = 8 * len(place.packed) - place.prefix
-    return (int.from_bytes(place.packed, "big") >> hosts << hosts).to_bytes(len(place.packed), "big")
 
 
 def _packed(text: str) -> bytes:

@@ -25,7 +25,7 @@ _PARTS = (".", "linux", "params", "conf", "core", "engine", "cli")
 _TOP = f"""\
 #!/bin/sh
 here={PLACE}
-exec $here/lib/{{loader}} --library-path $here/lib $here/bin/python3 -IS $here/bin/{{command}}.py "$@"
+exec $here/lib/{{loader}} --library-path $here/lib $here/bin/python3 -ISXutf8 $here/bin/{{command}}.py "$@"
 """
 _SCRIPT = """\
 import sys

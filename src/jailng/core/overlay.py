@@ -176,8 +176,8 @@ def _made_by(uid: int, trees: list[int], options: list[tuple[bytes, bytes | None
     return mountfd.new_file_system(b"overlay", options, flags)
 
 
-def user_namespace(base: int) -> int:
-    """A user namespace in which 0 to 65535 are the ids from ``base`` on, to map a mount by. Raises OSError."""
+def user_namespace(base: int, count: int = 65536) -> int:
+    """A user namespace in which the first ids are the ``count`` from ``base`` on, to map a mount by. Raises OSError."""
     gate, end = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = child.clone3(ns.CLONE_NEWUSER)
     if pid == 0:
@@ -187,7 +187,7 @@ def user_namespace(base: int) -> int:
     try:
         for name in ("uid_map", "gid_map", "projid_map"):
             fd = posix.open(f"/proc/{pid}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
-            posix.write(fd, b"0 %d 65536" % base)
+            posix.write(fd, b"0 %d %d" % (base, count))
             posix.close(fd)
         return posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
     finally:

@@ -12,7 +12,7 @@ from jailng.params.values import LIMITS, escape, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jailng.core.program import Kept, Program
+    from jailng.core.program import Program
     from jailng.params.model import Parameters
 
 FOLDER, FILE = b".jailng", b"self"
@@ -37,12 +37,14 @@ def text(params: Parameters) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def lay_down(way: Program, dev: Kept, new: Kept, content: bytes) -> None:
+def lay_down(way: Program, dev: int, new: int, content: bytes) -> None:
     """Have the builder make the file, whose directory is there, in a /dev that is nowhere yet.
 
     It keeps the file as ``new`` for a moment.
     """
+    from jailng.core.program import kept  # who has a program has this; for ``jailed`` alone it would be dear
+
     label = f"jail_set: {PATH}"
     way.must("openat", dev, way.text(FOLDER + b"/" + FILE), CREATE, 0o644, keep=new, label=label)
-    way.must("write", new, way.data(content), len(content), label=label)
-    way.must("close", new)
+    way.must("write", kept(new), way.data(content), len(content), label=label)
+    way.must("close", kept(new))

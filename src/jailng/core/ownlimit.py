@@ -12,7 +12,7 @@ import posix
 from jailng.core import attach
 from jailng.errors import JailError
 from jailng.linux import mount, mountfd, ns, processid
-from jailng.linux.libc import EINVAL
+from jailng.linux.libc import EINVAL, ENOENT
 from jailng.linux.visit import AsUser, InNamespace
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SYSV = ("shmsize", "nshm", "nsem", "nsemop", "msgqsize", "nmsgq")
 RESOURCES = ("pseudoterminals", *SYSV)
 TERMINALS = 1024  # of a jail of which nothing is said; core/rootfs.py
-SHM = 512 << 20  # bytes of its /dev/shm, alike
+_SHM = 512 << 20  # bytes of its /dev/shm, alike
 _MOST_TERMINALS = 1 << 20  # NR_UNIX98_PTY_MAX
 _PAGE = 4096
 _PART = 8
@@ -58,7 +58,7 @@ def apply(record: Record, amounts: Amounts) -> None:
     tree = attach.open_tree_of(record)
     try:
         if not processid.is_alive(record.init):
-            raise JailError(f'jail "{record.name}" not found')
+            raise JailError(f'jail "{record.name}" not found', errno=ENOENT)
         _set_option(record, tree, "dev/pts", _of_terminals(record, amounts), "pseudoterminals")
         size, files = _of_shm(record)
         size = min(_shared(amounts, 2), size)
@@ -114,13 +114,17 @@ def _files(name: str, amounts: Amounts, usual: int = -1) -> list[tuple[bytes, by
 
 
 def _of_terminals(record: Record, amounts: Amounts) -> list[tuple[bytes, bytes]]:
-    """Options that are not given again are forgotten (parse_mount_options() in fs/devpts/inode.c)."""
+    """Options that are not given again are forgotten (parse_mount_options() in fs/devpts/inode.c).
+
+    A ``max`` of 0 is no limit there (devpts_new_index()). So for none, nobody inside may ask for one; but with
+    ng.uids=shared, where the file is root's, who has one then.
+    """
     most = min(amounts.get("pseudoterminals", TERMINALS), _MOST_TERMINALS)
     return [
         (b"mode", b"620"),
-        (b"ptmxmode", b"666"),
+        (b"ptmxmode", b"666" if most else b"0"),
         (b"gid", b"%d" % (record.owner + 5)),
-        (b"max", b"%d" % most),
+        (b"max", b"%d" % max(most, 1)),
     ]
 
 
@@ -131,7 +135,7 @@ def _of_shm(record: Record) -> tuple[int, int]:
 
     said = dict([option.split("=", 1) for option in mounting.shared_memory(record).split(",") if option])
     files = limit.expand(said["nr_inodes"]) if "nr_inodes" in said else None
-    return limit.expand(said.get("size", "")) or SHM, _FILES["shm"] if files is None else files
+    return limit.expand(said.get("size", "")) or _SHM, _FILES["shm"] if files is None else files
 
 
 def _set_option(record: Record, tree: int, path: str, options: list[tuple[bytes, bytes]], resource: str) -> None:

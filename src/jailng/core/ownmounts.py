@@ -6,7 +6,7 @@ import posix
 
 from jailng.core.operation import Operation
 from jailng.core.procfs import MASKS
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.core.rootfs import (
     HIDDEN,
     NEW,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jailng.core.program import Program
 
 # Directories of a sysfs: of the machine, of all its jails (cgroups), and what steers it.
-MASKED_IN_SYS = b"firmware fs hypervisor kernel module power devices/virtual/dmi devices/virtual/powercap".split()
+_MASKED_IN_SYS = b"firmware fs hypervisor kernel module power devices/virtual/dmi devices/virtual/powercap".split()
 
 
 class MountSys(Operation):
@@ -44,14 +44,14 @@ class MountSys(Operation):
         """A network namespace's sysfs is made by who is in it. The masks are those of ``MountProc``."""
         label = shown("mount", self.path, self.relative.encode("utf-8", "surrogateescape"))
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
-        way.must("openat2", Kept(TREE), way.text(self.relative), *how, keep=POINT, label=label)
+        way.must("openat2", kept(TREE), way.text(self.relative), *how, keep=POINT, label=label)
         new_file_system(way, b"sysfs", [], HIDDEN, NEW_SYS)
-        attach(way, NEW_SYS, Kept(POINT))
-        way.must("close", Kept(POINT))
-        way.must("fchdir", Kept(NEW_SYS))
+        attach(way, NEW_SYS, kept(POINT))
+        way.must("close", kept(POINT))
+        way.must("fchdir", kept(NEW_SYS))
         mount(way, MASKS + b"/none", b"", b"", m.MS_BIND, unless=ENOENT)
-        way.each(1, MASKED_IN_SYS)
-        way.must("close", Kept(NEW_SYS))
+        way.each(1, _MASKED_IN_SYS)
+        way.must("close", kept(NEW_SYS))
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -72,12 +72,12 @@ class ShowAgain(Operation):
         """With all that is mounted on it, masks too."""
         label = shown("mount", self.path, self.relative.encode("utf-8", "surrogateescape"))
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
-        way.must("openat2", Kept(TREE), way.text(self.relative), *how, keep=POINT, label=label)
+        way.must("openat2", kept(TREE), way.text(self.relative), *how, keep=POINT, label=label)
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC | m.AT_RECURSIVE
-        way.must("open_tree", Kept(TREE), way.text(self.name), flags, keep=NEW, label=label)
-        attach(way, NEW, Kept(POINT))
-        way.must("close", Kept(NEW))
-        way.must("close", Kept(POINT))
+        way.must("open_tree", kept(TREE), way.text(self.name), flags, keep=NEW, label=label)
+        attach(way, NEW, kept(POINT))
+        way.must("close", kept(NEW))
+        way.must("close", kept(POINT))
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""

@@ -82,6 +82,11 @@ class Policy:
         """Whether what ``lan`` means matters."""
         return any(place in ("lan", "world") for rule in self.egress or () for place in rule.places)
 
+    @property
+    def may_ask_host(self) -> bool:
+        """Whether it reaches anything of the host itself, as far as its own rules tell."""
+        return self.is_judged and (self.egress is None or egress.passes_to_host(self.egress))
+
     def fragments(self) -> list[Fragment]:
         """What it has in the tables."""
         return [

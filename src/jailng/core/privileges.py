@@ -18,7 +18,7 @@ _CORE_PATTERN = "/proc/sys/kernel/core_pattern"
 
 def confine(params: Parameters, joined: bool = False) -> Confinement:
     """What the parameters leave a process of the jail to do; ``joined`` as ``core.registry.Record`` has it."""
-    mounts = may_mount(params)
+    mounts = _may_mount(params)
     ipv4, unix, route = _families(params)
     return confinement.compute(
         confinement.Privileges(
@@ -35,13 +35,13 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
             sysvsem=params.text("sysvsem") != "disable",
             sysvshm=params.text("sysvshm") != "disable",
             inet4=ipv4,
-            inet6=_has_family(params, "ip6"),
+            inet6=has_family(params, "ip6"),
             shared_net=joined or share_network(params),
             vnet=has_vnet(params),
             shared_stack=share_stack(params),
             own_init=has_own_init(params),
             uevents=has_own_init(params) and not share_network(params),
-            core_files=cores_are_files(),
+            core_files=_cores_are_files(),
             no_unix=not unix,
             no_route=not route,
             shared_uids=params.text("ng.uids") == "shared",
@@ -49,7 +49,7 @@ def confine(params: Parameters, joined: bool = False) -> Confinement:
     )
 
 
-def may_mount(params: Parameters) -> bool:
+def _may_mount(params: Parameters) -> bool:
     """Whether root inside may mount at all; what, allow.mount.* say. As on FreeBSD not where enforce_statfs is 2."""
     return params.flag("allow.mount") and params.number("enforce_statfs") < 2
 
@@ -59,7 +59,7 @@ def has_own_init(params: Parameters) -> bool:
     return params.text("ng.init") not in ("none", "rc")
 
 
-def cores_are_files() -> bool:
+def _cores_are_files() -> bool:
     """Whether the host writes cores to files, and hands them to no program and no socket. Raises OSError."""
     return _core_pattern()[:1] not in (b"|", b"@")
 
@@ -84,7 +84,7 @@ def _core_pattern() -> bytes:
 def _families(params: Parameters) -> tuple[bool, bool, bool]:
     """Whether it may make sockets of IPv4, of unix and of netlink's route."""
     if not params.text("ng.sockets"):
-        return _has_family(params, "ip4"), True, True
+        return has_family(params, "ip4"), True, True
     families = permitted(params)
     return "ipv4" in families, "unix" in families, "route" in families
 
@@ -93,10 +93,11 @@ def permitted(params: Parameters) -> tuple[str, ...]:
     """The families of params.sockets that the jail may have."""
     from jailng.params import sockets
 
-    return sockets.permitted(params.text("ng.sockets"), _has_family(params, "ip4"))
+    return sockets.permitted(params.text("ng.sockets"), has_family(params, "ip4"))
 
 
-def _has_family(params: Parameters, family: str) -> bool:
+def has_family(params: Parameters, family: str) -> bool:
+    """Whether it has addresses of ``family``, ip4 or ip6: its own, or the host's."""
     return has_vnet(params) or params.text(family) == "inherit" or bool(params.addresses(f"{family}.addr"))
 
 
@@ -123,3 +124,8 @@ def share_network(params: Parameters) -> bool:
     """Whether the jail lives in the host's network namespace."""
     inherited = "inherit" in (params.text("ip4"), params.text("ip6"))
     return inherited and not has_vnet(params) and not share_stack(params)
+
+
+def may_bind_reserved(params: Parameters) -> bool:
+    """Whether ports below 1024 are for the jail's root where no capability says so: not in a stack of its own."""
+    return params.flag("allow.reserved_ports") and params.flag("allow.suser")

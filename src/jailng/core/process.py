@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.linux import caps, controller
 from jailng.linux.libc import EMFILE, ENOENT, ENOSYS, buffer, syscall, words
 from jailng.linux.mount import O_PATH
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jailng.core.confinement import Confinement
-    from jailng.core.program import Data, Program
+    from jailng.core.program import Program
 
 _ROOM = 16  # above what is open when a program is laid down, for what is opened after that
 NOBODYS = 0x6FFFFFFF  # a uid that no jail has: above 65535, below the first of the private ranges
@@ -69,7 +69,7 @@ def usual_priority(program: Program, slice_of: int = 0) -> None:
         posix.close(score)
     if not usual:
         program.must("openat", -1, program.text(SCORE), posix.O_WRONLY | posix.O_CLOEXEC, 0, keep=1)
-        program.may("write", Kept(1), program.text("0"), 1)
+        program.may("write", kept(1), program.text("0"), 1)
 
 
 def hurry(program: Program, on: bool = True) -> None:
@@ -91,7 +91,7 @@ def leave_keys(program: Program) -> None:
     program.must("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, label="session keyring", unless=ENOSYS)
 
 
-def open_cgroups(program: Program, controllers: list[str], path: str, apart: bool) -> list[Kept]:
+def open_cgroups(program: Program, controllers: list[str], path: str, apart: bool) -> list[int]:
     """Open the jail's directories in hierarchies of v1, for ``join_cgroups``: while files of the host's can be.
 
     ``apart``: there are others in it beside its own processes (``controller.own``).
@@ -104,10 +104,10 @@ def open_cgroups(program: Program, controllers: list[str], path: str, apart: boo
         tasks = program.text(f"{directory}/tasks")
         how = posix.O_WRONLY | posix.O_CLOEXEC
         program.must("openat", -1, tasks, how, 0, keep=_TASKS + number, label=f"cgroup {name}")
-    return [Kept(_TASKS + number) for number in range(len(controllers))]
+    return [kept(_TASKS + number) for number in range(len(controllers))]
 
 
-def join_cgroups(program: Program, opened: list[Kept]) -> None:
+def join_cgroups(program: Program, opened: list[int]) -> None:
     """Join them. Who is alone in his thread group, and moves himself by ``tasks``, waits for no RCU grace period.
 
     The descriptors are left to whoever closes what the host's process has open.
@@ -116,21 +116,19 @@ def join_cgroups(program: Program, opened: list[Kept]) -> None:
         program.must("write", tasks, program.text("0"), 1, label="cgroup")
 
 
-def open_later(program: Program, controllers: list[str]) -> list[tuple[str, Kept]]:
+def open_later(program: Program, controllers: list[str]) -> list[tuple[str, int]]:
     """Open the hierarchies of v1 in which a jail may be given a directory once it runs, for ``join_later``."""
     found = []
     for number, name in enumerate(controller.LATER):
         top = "" if name in controllers else controller.usual(name)
         if top:
-            kept = Kept(_TOPS + number)
-            program.must(
-                "openat", -1, program.text(top), O_PATH | posix.O_CLOEXEC, 0, keep=kept, label=f"cgroup {name}"
-            )
-            found.append((name, kept))
+            keep, how = _TOPS + number, O_PATH | posix.O_CLOEXEC
+            program.must("openat", -1, program.text(top), how, 0, keep=keep, label=f"cgroup {name}")
+            found.append((name, kept(keep)))
     return found
 
 
-def join_later(program: Program, tops: list[tuple[str, Kept]], path: str) -> None:
+def join_later(program: Program, tops: list[tuple[str, int]], path: str) -> None:
     """Join the jail's directories there, those that it has by now; if it has none, that of the jail that it is in.
 
     To be called with the host's privileges by a process that is a member already: whoever gives the jail a directory
@@ -142,7 +140,7 @@ def join_later(program: Program, tops: list[tuple[str, Kept]], path: str) -> Non
             tasks = program.text(f"{directory}/tasks")
             opening = program.here()
             program.must("openat", top, tasks, how, 0, keep=_TASKS, unless=ENOENT, label=f"cgroup {name}")
-            join_cgroups(program, [Kept(_TASKS)])
+            join_cgroups(program, [kept(_TASKS)])
             program.skip(opening)
 
 
@@ -241,7 +239,7 @@ def give_up(
         program.must("prctl", _PR_SET_SECUREBITS, _NO_PRIVILEGED_ROOT, 0, 0, 0)
     if confinement.landlock:
         program.must("landlock_create_ruleset", program.data(words(0, 0, confinement.landlock)), 24, 0, keep=1)
-        program.must("landlock_restrict_self", Kept(1), 0)
+        program.must("landlock_restrict_self", kept(1), 0)
     code = program.data(confinement.program)
     filtering = program.data(words(len(confinement.program) // 8) + words(code), (8,))
     if listener is None:
@@ -253,9 +251,9 @@ def give_up(
     capset(program, confinement.caps)
 
 
-def _send_listener(program: Program, filtering: Data, channel: int, number: int) -> None:
+def _send_listener(program: Program, filtering: int, channel: int, number: int) -> None:
     program.must("seccomp", _SECCOMP_SET_MODE_FILTER, _LISTENED, filtering, keep=1)
-    program.must("dup3", Kept(1), number, posix.O_CLOEXEC)
+    program.must("dup3", kept(1), number, posix.O_CLOEXEC)
     # struct cmsghdr: length level type, and the descriptor; struct msghdr: name namelen iov iovlen control controllen
     control = program.data(words(20) + words(_SOL_SOCKET, _SCM_RIGHTS, number, 0, size=4))
     part = program.data(words(program.text("."), 1), (0,))

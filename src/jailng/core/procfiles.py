@@ -207,7 +207,7 @@ def state(
 ) -> bytes:
     """The content of ``STATE``, a line: ``times`` are since, began, seen and used of a ``machine.State``."""
     numbers = b",".join([b"%d" % number for number in processors])
-    return b"%d %d %d %d " % times + b"%.4f %.4f %.4f " % tuple(loads) + b"%d %d %s\n" % (memory, swap, numbers)
+    return b"%d %d %d %d " % times + b"%.9f %.9f %.9f " % tuple(loads) + b"%d %d %s\n" % (memory, swap, numbers)
 
 
 def _new_boot_id() -> bytes:

@@ -7,7 +7,7 @@ import posix
 from jailng.core import procfiles
 from jailng.core.operation import Operation
 from jailng.core.process import NOBODYS
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.core.rootfs import (
     HIDDEN,
     MASKING,
@@ -69,7 +69,7 @@ class MountProc(Operation):
 
         It has no size, so df(1) inside passes over it; the host alone puts anything there.
         """
-        masks, new = Kept(MASKING), Kept(NEW)
+        masks, new = kept(MASKING), kept(NEW)
         whole = "" if any(path == b"cpuinfo" for path, _ in self.files) else procfiles.whole_cpuinfo()
         if whole:  # whatever the umask of who has made it
             label = f"jail_set: open {whole}"
@@ -87,9 +87,9 @@ class MountProc(Operation):
         way.rows(3, (1, 7, 8), [(name, content, len(content)) for name, content in contents])
         if whole:
             way.must("openat", masks, way.text(b"cpuinfo"), _CREATE, 0o444, keep=NEW, label="jail_set: open a mask")
-            way.must("sendfile", new, Kept(POINT), 0, 1 << 30)
+            way.must("sendfile", new, kept(POINT), 0, 1 << 30)
             way.must("close", new)
-            way.must("close", Kept(POINT))
+            way.must("close", kept(POINT))
         way.must("mkdirat", masks, way.text(b"none"), 0o555)
         way.must("setfsuid", 0)
 
@@ -98,41 +98,41 @@ class MountProc(Operation):
         found = way.here()
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         way.must(
-            "openat2", Kept(TREE), way.text(b"proc"), *how, keep=POINT, label="jail_set: openat2 proc", unless=ENOENT
+            "openat2", kept(TREE), way.text(b"proc"), *how, keep=POINT, label="jail_set: openat2 proc", unless=ENOENT
         )
         # Over the host's /dev as this namespace still has it, of which nothing is trusted to be what it is called
         # (CVE-2025-31133).
         attach(way, MASKING, m.AT_FDCWD, MASKS)
         if m.takes_pid_namespace():
             new_file_system(way, b"proc", [], _ATTRIBUTES, NEW_PROC, slots["pidns"])
-            attach(way, NEW_PROC, Kept(POINT))
-            way.must("close", Kept(NEW_PROC))
+            attach(way, NEW_PROC, kept(POINT))
+            way.must("close", kept(NEW_PROC))
         else:  # the builder is in the jail's pid namespace, so a new procfs is the jail's
-            way.must("fchdir", Kept(POINT))
+            way.must("fchdir", kept(POINT))
             mount(way, b"proc", b".", b"proc", _FLAGS)
-        way.must("close", Kept(POINT))
+        way.must("close", kept(POINT))
         # It can be nothing but procfs, and what lies in it is the kernel's: from here on it is named by path.
         how = beneath(way, posix.O_RDONLY | posix.O_DIRECTORY)
-        way.must("openat2", Kept(TREE), way.text(b"proc"), *how, keep=NEW_PROC, label="jail_set: openat2 proc")
-        way.must("fchdir", Kept(NEW_PROC))
+        way.must("openat2", kept(TREE), way.text(b"proc"), *how, keep=NEW_PROC, label="jail_set: openat2 proc")
+        way.must("fchdir", kept(NEW_PROC))
         flags = m.OPEN_TREE_CLONE | posix.O_CLOEXEC
-        way.must("open_tree", Kept(NEW_PROC), way.text(b"sys"), flags, keep=NEW, label="jail_set: open_tree sys")
-        way.must("mount_setattr", Kept(NEW), *mount_attributes(way, HIDDEN), label="jail_set: mount_setattr")
-        attach(way, NEW, Kept(NEW_PROC), b"sys")
-        way.must("close", Kept(NEW))
+        way.must("open_tree", kept(NEW_PROC), way.text(b"sys"), flags, keep=NEW, label="jail_set: open_tree sys")
+        way.must("mount_setattr", kept(NEW), *mount_attributes(way, HIDDEN), label="jail_set: mount_setattr")
+        attach(way, NEW, kept(NEW_PROC), b"sys")
+        way.must("close", kept(NEW))
         for path in NETWORKS_OWN if self.vnet else ():
             label = f"jail_set: open_tree {path.decode()}"
             missing = way.here()
-            way.must("open_tree", Kept(NEW_PROC), way.text(path), flags, keep=NEW, label=label, unless=ENOENT)
+            way.must("open_tree", kept(NEW_PROC), way.text(path), flags, keep=NEW, label=label, unless=ENOENT)
             writable = way.data(words(0, m.MOUNT_ATTR_RDONLY, m.MS_PRIVATE, 0))
-            way.must("mount_setattr", Kept(NEW), way.text(b""), m.AT_EMPTY_PATH, writable, 32, label=label)
-            attach(way, NEW, Kept(NEW_PROC), path)
-            way.must("close", Kept(NEW))
+            way.must("mount_setattr", kept(NEW), way.text(b""), m.AT_EMPTY_PATH, writable, 32, label=label)
+            attach(way, NEW, kept(NEW_PROC), path)
+            way.must("close", kept(NEW))
             way.skip(missing)
         # As it is, for the host; read-only from here on, in all places where the jail finds something of it.
         mount(way, MASKS, procfiles.PLACE, b"", m.MS_BIND)
         read_only = mount_attributes(way, m.MOUNT_ATTR_RDONLY)
-        way.must("mount_setattr", Kept(MASKING), *read_only, label="jail_set: mount_setattr")
+        way.must("mount_setattr", kept(MASKING), *read_only, label="jail_set: mount_setattr")
         for names, mask in (
             (MASKED_FILES, b"nothing"),
             ([*MASKED_DIRECTORIES, *MASKED_SYSCTLS, *self.hidden], b"none"),
@@ -142,7 +142,7 @@ class MountProc(Operation):
         mount(way, b"", b"", b"", m.MS_BIND, unless=ENOENT)
         paths = dict.fromkeys([path for path, _ in self.files if path != procfiles.STATE] + [b"cpuinfo"])
         way.rows(1, (1, 0), [(path, b"%s/%s" % (MASKS, procfiles.name(path))) for path in paths])
-        way.must("close", Kept(NEW_PROC))
+        way.must("close", kept(NEW_PROC))
         way.skip(found)
 
     def describe(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import rootfs
+from jailng.core.index import UIDS_PER_JAIL
 from jailng.errors import JailError, explain
 from jailng.linux import mountfd
 from jailng.linux import quota as kernel
@@ -59,9 +60,9 @@ def begin(record: Record, params: Parameters) -> str:
         if real == "/":
             raise JailError("ng.quota: not with path=/, which is the host's own tree")
         if quota.image:
-            from jailng.core import image
+            from jailng.core import blueprint, image
 
-            return image.begin(record, root, real, quota)
+            return image.begin(record, root, real, quota, UIDS_PER_JAIL * (1 + blueprint.kept(params)))
         from jailng.core import project
 
         try:
@@ -149,10 +150,10 @@ def _carry_out(record: Record, quota: Quota | None) -> None:
     elif quota.image is not in_image:
         raise JailError("ng.quota: between an image and the tree itself a jail changes when it is started anew")
     if quota.bytes or _has(record):
-        set_quota(record, quota.bytes, quota.inodes)
+        _set_quota(record, quota.bytes, quota.inodes)
 
 
-def set_quota(record: Record, size: int, inodes: int) -> None:
+def _set_quota(record: Record, size: int, inodes: int) -> None:
     """Change what the root of a running jail may take to ``size`` bytes and ``inodes``, 0 for no limit.
 
     An image only grows. Raises JailError, also for a jail that was started without a quota: its tree is walked only

@@ -39,7 +39,7 @@ def change(record: Record, params: Parameters) -> None:
         _lend(record.jid, [*_addresses(before), *_addresses(params)], alone=True)
         try:
             _exchange(record, link, init)
-        except (JailError, OSError):
+        except BaseException:  # ^C, too
             _lend(record.jid, _addresses(before))
             _exchange(record, _surveyed(record, before), init)
             raise
@@ -50,6 +50,14 @@ def change(record: Record, params: Parameters) -> None:
             from jailng.observe import posts
 
             posts.follow(record)
+
+
+def is_settled(record: Record) -> bool:
+    """Whether the record tells of no other addresses that the jail's network has, or may have, than it is to have."""
+    lines = [line.split(" ") for line in record.undo]
+    told = {word.rpartition("|")[2] for words in lines if words[0] == "addresses" for word in words[2:]}
+    wanted = {address.bare for address in _addresses(Parameters.from_texts(record.params))}
+    return told <= wanted and sum([words[0] == "firewall" for words in lines]) < 2
 
 
 def _addresses(params: Parameters) -> list[Address]:
@@ -129,6 +137,7 @@ def _exchange(record: Record, link: Link, init: int) -> None:
     network.host_side(link, record.init_pid)
     with InNamespace(init, ns.CLONE_NEWNET):
         with Netlink() as netlink:
+            network.forget_rules(netlink)
             loopback = rt.Interface(netlink.ask(rt.get_link(1))[0][1])
         if loopback.flags & rt.IFF_UP:
             link.ipv6 = True  # of its own address there is nothing to be removed any more, or to be left

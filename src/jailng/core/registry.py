@@ -16,6 +16,7 @@ from __future__ import annotations
 import posix
 
 from jailng.core import index
+from jailng.errors import JailError
 from jailng.linux import processid
 from jailng.linux.libc import EEXIST, ENOENT, exists
 from jailng.linux.ns import is_jailed
@@ -157,7 +158,12 @@ class Record:
 
     def alive(self) -> bool:
         """Whether this is a jail: its PID 1 lives, and it is started, or being started by a process that lives."""
-        if not self.init or not self.current or not processid.is_alive(self.init):
+        if not self.init or not self.current:
+            return False
+        # A dead PID 1 ends when all that came from outside are reaped: PID 1 of a jail in it, or what was begun in the
+        # background. That is for the host's PID 1 to do, which in a container may reap nobody.
+        lasts = self.params.get("persist") == "true" and not (self.broker or self.guest)
+        if not processid.is_alive(self.init) if lasts else processid.is_ending(self.init):
             return False
         return self.up or (self.created and processid.is_alive(self.starter))
 
@@ -284,12 +290,15 @@ def _read(jid: int, fd: int, mend: bool = False) -> Record:
     content = posix.pread(fd, size, 0)
     if mend and content[-1:] not in (b"", b"\n"):  # whoever wrote the last line was killed in the middle of it
         posix.ftruncate(fd, content.rfind(b"\n") + 1)
-    record.read(content.decode("utf-8", "surrogateescape"))
+    try:
+        record.read(content.decode("utf-8", "surrogateescape"))
+    except (IndexError, ValueError):
+        raise JailError(f"{index.DIRECTORY}/jails/{jid}: not the record of a jail") from None
     return record
 
 
 def load(jid: int) -> Record | None:
-    """The record of that jid, whatever its state."""
+    """The record of that jid, whatever its state. Raises JailError: it is none."""
     if is_jailed():
         return find(str(jid))
     index.check_pids()

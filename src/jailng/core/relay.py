@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal
 import posix
 import sys
+import time
 from errno import EAGAIN, ECONNRESET, EIO, ENOTCONN, EPIPE
 from fcntl import F_GETFL, fcntl, ioctl
 from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, poll
@@ -32,6 +33,7 @@ _TROUBLE = POLLERR | POLLHUP | POLLNVAL
 _GONE = (EPIPE, ECONNRESET, ENOTCONN)
 # More than a pty's two buffers hold (tty_buffer.c: 640 kB; n_tty.c: 4 kB): all that was written before is among it.
 _ALL_THAT_A_PTY_HOLDS = 1 << 20
+_SOON = 2.0  # seconds that a command has to stop in: later it is a jailed root's doing
 # A shell that brings a running job to the foreground does not tell it, so that in the background we look, in ms.
 _LOOK_AGAIN = 250
 _NAMES = ("stdin", "stdout", "stderr")
@@ -231,7 +233,7 @@ class _Screen:
 
 
 class _Relay:
-    """``asked``: somebody has typed ^Z."""
+    """``asked``: until when a stop is what somebody has asked for, who has typed ^Z."""
 
     __slots__ = ("asked", "command", "flows", "screen")
 
@@ -239,7 +241,7 @@ class _Relay:
         self.command = command
         self.flows = flows
         self.screen = screen
-        self.asked = False
+        self.asked = 0.0
         if screen is not None:
             flows[0].on_move = self._typed
 
@@ -292,6 +294,7 @@ class _Relay:
             self.screen.leave()
             waiting.stop_here()
         elif number == _signal.SIGCHLD:
+            self.command.hear(number, code)
             self._see_to_stop(self.screen)
         elif number == _signal.SIGHUP and code == signals.SI_KERNEL and self.screen.terminal.master < 0:
             pass  # the terminal has hung up, so the pty has, and the kernel has told whoever is in there
@@ -306,9 +309,11 @@ class _Relay:
         assert screen is not None
         try:
             master = screen.terminal.master
-            if master < 0 or not pty.stops(master, data) or posix.tcgetpgrp(master) != self.command.pid:
+            if master < 0 or screen.saved is None or not pty.stops(master, data, screen.saved):
                 return
-            self.asked = True
+            if posix.tcgetpgrp(master) != self.command.pid:
+                return
+            self.asked = time.monotonic() + _SOON
             if not signals.is_minded(self.command.pid, _signal.SIGTSTP):
                 self.command.stop()
         except OSError:
@@ -320,9 +325,9 @@ class _Relay:
 
         A command that stops without being asked to stops nobody else: a jailed root could keep the host's programs so.
         """
-        if not self.asked or self.command.reap() or not self.command.is_stopped():
+        if time.monotonic() > self.asked or self.command.reap() or not self.command.is_stopped():
             return
-        self.asked = False
+        self.asked = 0.0
         for flow in self.flows:
             if not flow.inward:
                 flow.catch_up()  # with which the command has put the screen in order
@@ -381,24 +386,10 @@ def _pump_flow(pump: Pump, hand_over: bool) -> _Flow:
         pump.close_pipe()
         if hand_over and pump.peek < 0:
             outside.close()
-            if outside.is_socket:
-                _shut_down(pump.stream, inward)
             waiting.give_up([fd for fd in (pump.stream, pump.also) if fd not in (-1, 2)])
 
     source, sink = (outside, inside) if inward else (inside, outside)
     return _Flow(source, sink, inward, let_go, inward and pump.peek < 0)
-
-
-def _shut_down(fd: int, inward: bool) -> None:
-    from _socket import SHUT_RD, SHUT_WR, socket
-
-    view = socket(fileno=fd)
-    try:
-        view.shutdown(SHUT_RD if inward else SHUT_WR)
-    except OSError:
-        pass  # the peer was faster
-    finally:
-        view.detach()
 
 
 def _readable(fd: int) -> int:

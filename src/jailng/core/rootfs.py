@@ -10,7 +10,7 @@ import posix
 
 from jailng.core import own
 from jailng.core.operation import Operation
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.errors import JailError
 from jailng.linux import filekind
 from jailng.linux import mount as m
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.core.devfs import Link, Node
     from jailng.core.operation import Slots
-    from jailng.core.program import Data, Program
+    from jailng.core.program import Program
 
 HIDDEN = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
 
@@ -125,14 +125,14 @@ def shown(parameter: str, path: str, relative: bytes) -> str:
     return f"{parameter}: {path.rstrip('/')}/{relative.decode('utf-8', 'replace')}"
 
 
-def attach(way: Program, tree: int, where: Kept | int, path: bytes = b"") -> None:
+def attach(way: Program, tree: int, where: int, path: bytes = b"") -> None:
     """Add a move_mount(2) of what is kept as ``tree``; no ``path``: onto the descriptor ``where`` itself."""
     flags = m.MOVE_MOUNT_F_EMPTY_PATH | (0 if path else m.MOVE_MOUNT_T_EMPTY_PATH)
     label = f"jail_set: move_mount {path.decode()}".rstrip()
-    way.must("move_mount", Kept(tree), way.text(b""), where, way.text(path), flags, label=label)
+    way.must("move_mount", kept(tree), way.text(b""), where, way.text(path), flags, label=label)
 
 
-def mount_attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Data, int, Data, int]:
+def mount_attributes(way: Program, attributes: int, userns: int = 0) -> tuple[int, int, int, int]:
     """The arguments of a mount_setattr(2) on a descriptor, but for that.
 
     A copy of a mount is one more peer of it, and where systemd is PID 1 all of the host's are shared: what is mounted
@@ -142,7 +142,7 @@ def mount_attributes(way: Program, attributes: int, userns: int = 0) -> tuple[Da
     return way.text(b""), m.AT_EMPTY_PATH, way.data(attr), len(attr)
 
 
-def beneath(way: Program, flags: int) -> tuple[Data, int]:
+def beneath(way: Program, flags: int) -> tuple[int, int]:
     """The last arguments of an openat2(2) that leads nowhere but below its directory."""
     how = words(flags | posix.O_CLOEXEC, 0, m.BENEATH)
     return way.data(how), len(how)
@@ -169,14 +169,14 @@ def new_file_system(
     way.must("fsopen", way.text(kind), 1, keep=NEW, label=label)
     for key, value in options:
         name = f"jail_set: fsconfig {key.decode()}"
-        way.must("fsconfig", Kept(NEW), m.FSCONFIG_SET_STRING, way.text(key), way.text(value), 0, label=name)
+        way.must("fsconfig", kept(NEW), m.FSCONFIG_SET_STRING, way.text(key), way.text(value), 0, label=name)
     if pidns >= 0:
         way.must(
-            "fsconfig", Kept(NEW), m.FSCONFIG_SET_FD, way.text(b"pidns"), 0, pidns, label="jail_set: fsconfig pidns"
+            "fsconfig", kept(NEW), m.FSCONFIG_SET_FD, way.text(b"pidns"), 0, pidns, label="jail_set: fsconfig pidns"
         )
-    way.must("fsconfig", Kept(NEW), m.FSCONFIG_CMD_CREATE, 0, 0, 0, label=f"jail_set: fsconfig {kind.decode()}")
-    way.must("fsmount", Kept(NEW), 1, attributes, keep=keep, label=f"jail_set: fsmount {kind.decode()}")
-    way.must("close", Kept(NEW))
+    way.must("fsconfig", kept(NEW), m.FSCONFIG_CMD_CREATE, 0, 0, 0, label=f"jail_set: fsconfig {kind.decode()}")
+    way.must("fsmount", kept(NEW), 1, attributes, keep=keep, label=f"jail_set: fsmount {kind.decode()}")
+    way.must("close", kept(NEW))
 
 
 class CloneTree(Operation):
@@ -199,13 +199,13 @@ class CloneTree(Operation):
             if relative in self.wanted:
                 label = shown("mount", self.path, relative)
                 way.must("openat2", slots["root"], way.text(relative), *how, keep=POINT, label=label)
-                way.must("open_tree", Kept(POINT), way.text(b""), flags, keep=number, label=label)
-                way.must("close", Kept(POINT))
+                way.must("open_tree", kept(POINT), way.text(b""), flags, keep=number, label=label)
+                way.must("close", kept(POINT))
                 continue
             # What is not there is noted when its copy is to be attached, for then there is no such descriptor.
             way.may("openat2", slots["root"], way.text(relative), *how, keep=POINT)
-            way.may("open_tree", Kept(POINT), way.text(b""), flags, keep=number)
-            way.may("close", Kept(POINT))
+            way.may("open_tree", kept(POINT), way.text(b""), flags, keep=number)
+            way.may("close", kept(POINT))
 
     def describe(self) -> str:
         """As `jail --plan` shows it."""
@@ -240,7 +240,7 @@ class AttachTree(Operation):
             f"path {self.path}: its file system cannot map uids (idmapped mounts): "
             f"move the root to one that can, or set ng.uids=shared"
         )
-        way.must("mount_setattr", Kept(TREE), *attributes, label="jail_set: mount_setattr")
+        way.must("mount_setattr", kept(TREE), *attributes, label="jail_set: mount_setattr")
         attach(way, TREE, m.AT_FDCWD, b"/")
         unmapped = mount_attributes(way, m.MOUNT_ATTR_NODEV) if self.wanted else attributes
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
@@ -252,17 +252,17 @@ class AttachTree(Operation):
                     f"use one that can, or set ng.uids=shared"
                 )
                 given = unmapped if self.wanted[relative] else attributes
-                way.must("mount_setattr", Kept(number), *given, label=label)
-                way.must("openat2", Kept(TREE), way.text(relative), *how, keep=POINT, label=label)
-                attach(way, number, Kept(POINT))
-                way.must("close", Kept(POINT))
+                way.must("mount_setattr", kept(number), *given, label=label)
+                way.must("openat2", kept(TREE), way.text(relative), *how, keep=POINT, label=label)
+                attach(way, number, kept(POINT))
+                way.must("close", kept(POINT))
                 continue
             mapped, found = way.here(), way.here() + 1
             self.tried[mapped] = self.tried[found] = relative
-            way.note("mount_setattr", Kept(number), *attributes)
-            way.note("openat2", Kept(TREE), way.text(relative), *how, keep=POINT)
-            attach(way, number, Kept(POINT))
-            way.must("close", Kept(POINT))
+            way.note("mount_setattr", kept(number), *attributes)
+            way.note("openat2", kept(TREE), way.text(relative), *how, keep=POINT)
+            attach(way, number, kept(POINT))
+            way.must("close", kept(POINT))
             way.skip(mapped)
             way.skip(found)
 
@@ -289,7 +289,7 @@ class MountDev(Operation):
         """Nodes are made while ids are not mapped yet: the host's root has no id in an idmapped mount (EOVERFLOW)."""
         options = [(b"source", b"tmpfs"), (b"size", b"1m"), (b"nr_inodes", b"4096"), (b"mode", b"755")]
         new_file_system(way, b"tmpfs", options, m.MOUNT_ATTR_NOSUID, DEV)
-        dev = Kept(DEV)
+        dev = kept(DEV)
         for name in _directories(self.nodes):
             way.must("mkdirat", dev, way.text(name), 0o755, label=f"jail_set: {name}")
         empty = way.text(b"")
@@ -303,22 +303,22 @@ class MountDev(Operation):
         way.must("mkdirat", dev, empty, 0o755, label="jail_set:")
         way.each(1, [b"pts", b"shm", b"mqueue", *([own.FOLDER] if self.told else [])])
         if self.told:
-            own.lay_down(way, dev, Kept(NEW), self.told)
+            own.lay_down(way, dev, NEW, self.told)
 
     def inside(self, way: Program, slots: Slots) -> None:
         """Nothing is done where the root has no /dev."""
         found = way.here()
         how = beneath(way, m.O_PATH | posix.O_NOFOLLOW)
         way.must(
-            "openat2", Kept(TREE), way.text(b"dev"), *how, keep=POINT, label="jail_set: openat2 dev", unless=ENOENT
+            "openat2", kept(TREE), way.text(b"dev"), *how, keep=POINT, label="jail_set: openat2 dev", unless=ENOENT
         )
         if self.private:
             attributes = mount_attributes(way, m.MOUNT_ATTR_IDMAP, slots["userns"])
-            way.must("mount_setattr", Kept(DEV), *attributes, label="jail_set: mount_setattr")
-        attach(way, DEV, Kept(POINT))
-        way.must("close", Kept(POINT))
+            way.must("mount_setattr", kept(DEV), *attributes, label="jail_set: mount_setattr")
+        attach(way, DEV, kept(POINT))
+        way.must("close", kept(POINT))
         # This /dev is a moment old and nobody is inside yet, so what lies below it can be named by path.
-        way.must("fchdir", Kept(DEV))
+        way.must("fchdir", kept(DEV))
         owner = self.base if self.private else 0
         quiet = m.MS_NOSUID | m.MS_NOEXEC
         pts = b"newinstance,mode=620,ptmxmode=666,max=1024,gid=%d" % (owner + 5)
@@ -361,7 +361,7 @@ class Pivot(Operation):
         pivot_root(2), NOTES: with "." twice the old root ends up on top of the new one, from where it is detached.
         """
         here = way.text(b".")
-        way.must("fchdir", Kept(TREE))
+        way.must("fchdir", kept(TREE))
         way.must("pivot_root", here, here, label="jail_set: pivot_root /")
         way.must("umount2", here, m.MNT_DETACH, label="jail_set: umount2 /")
 

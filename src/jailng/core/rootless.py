@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from jailng.core import rootfs
 from jailng.core.operation import Operation
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.core.rootfs import TREE, attach, mount_attributes, new_file_system
 from jailng.errors import JailError
 from jailng.linux import mount as m
@@ -49,14 +49,14 @@ class EmptyTree(Operation):
         """It is made while it can be written to."""
         options = [(b"source", b"none"), (b"size", b"4k"), (b"nr_inodes", b"4"), (b"mode", b"755")]
         new_file_system(way, b"tmpfs", options, 0, TREE)
-        way.must("mkdirat", Kept(TREE), way.text(b""), 0o755, label="jail_set:")
+        way.must("mkdirat", kept(TREE), way.text(b""), 0o755, label="jail_set:")
         way.each(1, list(_POINTS))
 
     def inside(self, way: Program, slots: Slots) -> None:
         """As ``rootfs.AttachTree`` does with a clone."""
         mapped = (m.MOUNT_ATTR_IDMAP, slots["userns"]) if self.private else (0, 0)
         attributes = mount_attributes(way, rootfs.HIDDEN | mapped[0], mapped[1])
-        way.must("mount_setattr", Kept(TREE), *attributes, label="jail_set: mount_setattr")
+        way.must("mount_setattr", kept(TREE), *attributes, label="jail_set: mount_setattr")
         attach(way, TREE, m.AT_FDCWD, b"/")
 
     def describe(self) -> str:

@@ -23,7 +23,7 @@ from jailng.params.values import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jailng.core.registry import Record
     from jailng.linux.netlink import Message
@@ -56,6 +56,15 @@ def hold(policies: list[Policy], before: list[Policy] | None = None, gone: set[i
             if not conflict.is_over():
                 break
     raise JailError(sentence)
+
+
+def begin(one: Policy) -> None:
+    """Carry out the policy of a jail in which nothing runs yet. Raises JailError, OSError.
+
+    What was begun from its addresses before, by the host or another jail, would pass unjudged, and is forgotten.
+    """
+    hold([one])
+    _forget(senders=one.addresses if one.is_judged and one.interfaces else (), new=one.leads)
 
 
 def _hold(netlink: Netlink, policies: list[Policy], before: list[Policy], gone: set[int]) -> None:
@@ -169,14 +178,25 @@ def change(record: Record, params: Parameters) -> None:
         hold(policies, before=[before, *[policy.of(one) for one in below]])
     else:
         hold(policies, gone={one.jid for one in policies})
-    kept = {lead.text for lead in after.leads}
+    kept, had = [{lead.text for lead in one.leads} for one in (after, before)]
     cut = [lead for lead in before.leads if lead.text not in kept]
-    _forget(cut, before.addresses if before.differs(after) else [], [])
+    new = [lead for lead in after.leads if lead.text not in had]
+    _forget(cut, before.addresses if before.differs(after) else (), new=new)
 
 
-def look_round(record: Record) -> None:
-    """Have ``lan`` mean the networks that the host is in by now, where the jail's rules speak of it. Raises OSError."""
-    if not policy.of(record).meets_neighbours:
+def look_again(record: Record) -> None:
+    """Have a jail's rules be carried out as they are, all others with them where somebody has flushed them.
+
+    ``lan`` means the networks that the host is in by now. Raises JailError, OSError.
+    """
+    one = policy.of(record)
+    if one:
+        firewall.hold([])
+        with firewall.Netfilter() as netlink:
+            flushed = not all(_uses(netlink, part.table) for part in one.fragments() if part.chains)
+        if flushed:
+            restore()
+    if not one.meets_neighbours:
         return
     with firewall.Netfilter() as netlink, firewall.Lock():
         if _uses(netlink, egress.TABLE):
@@ -207,7 +227,7 @@ def release(words: list[str]) -> None:
         one for link in links for one in policy.sharing(jid, link, texts) if owner_of_interface(link.encode()) == jid
     ]
     record = registry.load(jid)
-    led = True
+    led, asked = True, not others
     if others or record is None or not policy.is_settled(record):
         hold([policy.of(one) for one in others], gone={jid, *[one.jid for one in others]})
     else:
@@ -215,10 +235,11 @@ def release(words: list[str]) -> None:
         reached = [" ".join(["addresses", link, *[f"|{text}" for text in texts]]) for link in links]
         params = Parameters.from_texts(record.params)
         made = Policy(jid, params, reached, policy.above_of(above))
-        led = _has_led(made)
+        led, asked = _has_led(made), made.may_ask_host
         hold([], before=[made])
-    if led:
-        _forget([], [], [address for address in map(packed, texts) if address is not None])
+    addresses = [address for address in map(packed, texts) if address is not None]
+    # A jail without rules that has the address next reaches nothing of the host.
+    _forget(senders=addresses if asked else (), targets=addresses if led else ())
 
 
 def _has_led(one: Policy) -> bool:
@@ -234,24 +255,18 @@ def _has_led(one: Policy) -> bool:
     return False
 
 
-def _forget(leads: list[forward.Lead], senders: list[bytes], targets: list[bytes]) -> None:
-    """Have the kernel forget connections that were led by ``leads`` or to ``targets``, or begun by ``senders``.
+def _forget(
+    cut: Sequence[forward.Lead] = (),
+    senders: Sequence[bytes] = (),
+    targets: Sequence[bytes] = (),
+    new: Sequence[forward.Lead] = (),
+) -> None:
+    datagrams = [lead for lead in new if nfr.UDP in lead.protocols]
+    if (cut or senders or targets or datagrams) and firewall.read_switch("netfilter/nf_conntrack_count") != 0:
+        from jailng.core import tracked
 
-    One that is allowed goes on: its next packet is taken for the first. Raises OSError.
-    """
-    if not (leads or senders or targets):
-        return
-    from jailng.linux import ctnetlink
-
-    with firewall.Netfilter() as netlink:
-        gone = [one for address in senders for one in ctnetlink.of_source(netlink, address, answering=False)]
-        for address in {*targets, *[lead.target for lead in leads]}:
-            for one in ctnetlink.of_source(netlink, address, answering=True):
-                began, answers = ctnetlink.Ends(one[ctnetlink.ORIGINAL]), ctnetlink.Ends(one[ctnetlink.REPLY])
-                led = (began.destination, began.destination_port) != (answers.source, answers.source_port)
-                if led and (address in targets or any(lead.has_led(began) for lead in leads)):
-                    gone.append(one)
-        ctnetlink.forget(netlink, gone)
+        with firewall.Netfilter() as netlink:
+            tracked.forget(netlink, cut, senders, targets, datagrams)
 
 
 def connected() -> list[rules.Network]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from jailng.core.devfs import DEVICES, JAIL_RULESET, LINKS
 from jailng.errors import JailError
+from jailng.linux.libc import ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Dev:
     def apply(self, number: int, including: tuple[int, ...] = ()) -> None:
         """Apply the rules of a set in their order, so that the last which matches wins. Raises JailError."""
         if number not in self._rulesets:
-            raise JailError(f"devfs ruleset {number} not found")
+            raise JailError(f"devfs ruleset {number} not found", errno=ENOENT)
         if number in including:
             raise JailError(f"devfs ruleset {number} includes itself")
         for rule in self._rulesets[number]:
@@ -94,7 +95,7 @@ class Dev:
     def _matches(self, name: str, pattern: str, types: str) -> bool:
         if pattern and not matches(pattern, name):
             return False
-        return not types or any(is_of_type(self._nodes[name], kind) for kind in types.split())
+        return not types or any(_is_of_type(self._nodes[name], kind) for kind in types.split())
 
     def _change(self, names: list[str], action: str, argument: str, ruleset: int) -> None:
         if action not in ("mode", "user", "group"):
@@ -148,7 +149,7 @@ def named(ruleset: int, rulesets: Rulesets) -> list[str]:
 
 def _rules(number: int, rulesets: Rulesets, including: tuple[int, ...]) -> Iterator[Rule]:
     if number not in rulesets:
-        raise JailError(f"devfs ruleset {number} not found")
+        raise JailError(f"devfs ruleset {number} not found", errno=ENOENT)
     if number in including:
         raise JailError(f"devfs ruleset {number} includes itself")
     for rule in rulesets[number]:
@@ -157,7 +158,7 @@ def _rules(number: int, rulesets: Rulesets, including: tuple[int, ...]) -> Itera
         yield rule
 
 
-def is_of_type(node: Node, kind: str) -> bool:
+def _is_of_type(node: Node, kind: str) -> bool:
     """Whether a device is of a kind that devfs(8) knows: disk, mem, tape or tty."""
     _, mode, major, minor, *_ = node
     if mode & _TYPE == _BLOCK:
@@ -171,7 +172,7 @@ def is_of_type(node: Node, kind: str) -> bool:
 
 def writable(nodes: Iterable[Node]) -> list[str]:
     """Which of these are disks or memory, by name: what securelevel keeps from being written from 1 upwards."""
-    return [node[0] for node in nodes if is_of_type(node, "disk") or is_of_type(node, "mem")]
+    return [node[0] for node in nodes if _is_of_type(node, "disk") or _is_of_type(node, "mem")]
 
 
 def _is_wild(pattern: str) -> bool:

@@ -1,4 +1,4 @@
-"""What every jail has of the host's resources, whatever is said of limits: so many processes, and its equal share.
+"""The cgroup of a jail, and what each has by it, whatever is said of limits: so many processes, and its equal share.
 
 Each jail is a group of its own for the kernel's scheduler, and with cgroup2 for its disks, of the same weight as the
 others. Without a limit of processes a jail could use up all that the machine has; memory is accounted for, so that a
@@ -41,6 +41,40 @@ def _number(name: str) -> int:
 def beside() -> list[str]:
     """The controllers of v1 in whose hierarchies a jail has a directory from its start."""
     return [name for name in controller.WANTED if controller.hierarchy(name)]
+
+
+class MakeCgroup(Operation):
+    """The jail's cgroup2 directory, with a leaf for its members and one for PID 1.
+
+    Every process is born into its leaf: moving one costs an RCU grace period, 12 ms and more.
+    """
+
+    __slots__ = ("home", "init", "path")
+
+    def __init__(self, path: str, home: str, init: str = "") -> None:
+        """``home`` is the leaf of the members; beside it are jails in this one.
+
+        ``init`` is that of a PID 1 which is the guest's, and one of the members.
+        """
+        self.path = path
+        self.home = home
+        self.init = init
+
+    def undo_lines(self) -> list[str]:
+        """Killing the cgroup is how a jail ends."""
+        return [f"cgroup {self.path}"]
+
+    def apply(self, slots: Slots) -> None:
+        """Raises OSError."""
+        cgroup.make(f"{self.path}/init")
+        cgroup.make(self.home)
+        if self.init:
+            cgroup.make(self.init)
+        slots["init.home"] = cgroup.open_directory(self.init or f"{self.path}/init")
+
+    def describe(self) -> str:
+        """As `jail --plan` shows it."""
+        return f"make cgroup {self.path}"
 
 
 class Allot(Operation):

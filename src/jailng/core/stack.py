@@ -26,7 +26,7 @@ from _socket import (
     socketpair,
 )
 
-from jailng.core import jailinit, process, program
+from jailng.core import jailinit, privileges, process, program
 from jailng.core.link import Link, is_loopback, survey
 from jailng.core.operation import Operation
 from jailng.core.stackfilter import hold
@@ -66,11 +66,14 @@ def operations(record: Record, params: Parameters, base: int, parent: Record | N
     shown = [*addresses, *[address for version in free for address in _of_host(version)]]
     link = survey(record.jid, shown, params.text("interface") or None, lent=False)
     prefixes = {place.packed: place.prefix for place in link.addresses}
+    near = [network for end in link.ends for network in end.networks]
     rules = Rules(
         [(address.packed, prefixes.get(address.packed, 8 * len(address.packed))) for address in addresses],
-        base if params.flag("allow.reserved_ports") else -1,
+        base if privileges.may_bind_reserved(params) else -1,
         {version: params.flag(f"ip{version}.saddrsel") for version in (4, 6)},
         free,
+        near,
+        {version: place.packed for version, (_, place) in link.ways.items()},
     )
     return [HoldSockets(record, rules), ShowAddresses(link)]
 

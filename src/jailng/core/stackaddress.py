@@ -130,9 +130,9 @@ def _choose4(code: Code, rules: Rules, register: int, chosen: int) -> None:
     if rules.select[4] and len(places) > 1:
         for number, (packed, _) in places:
             code.jump_if(register, words(packed)[0], f"from4 {number}")
-        for number, (packed, prefix) in places:
-            in_network4(code, register, packed, prefix, f"from4 {number}")
-        code.jump("from4 0")
+        for network, prefix, number in rules.networks[4]:
+            in_network4(code, register, network, prefix, f"from4 {number}")
+        code.jump(f"from4 {rules.others[4]}")
         for number, (packed, _) in places[1:]:
             code.label(f"from4 {number}")
             code.set(chosen, words(packed)[0])
@@ -148,9 +148,9 @@ def _choose6(code: Code, rules: Rules, target: int, offset: int) -> None:
     if rules.select[6] and len(places) > 1:
         for number, (packed, _) in places:
             jump_if6(code, packed, f"from6 {number}")
-        for number, (packed, prefix) in places:
-            in_network6(code, packed, prefix, f"from6 {number}")
-        code.jump("from6 0")
+        for network, prefix, number in rules.networks[6]:
+            in_network6(code, network, prefix, f"from6 {number}")
+        code.jump(f"from6 {rules.others[6]}")
         for number, (packed, _) in places[1:]:
             code.label(f"from6 {number}")
             store6(code, target, offset, packed)

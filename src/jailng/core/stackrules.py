@@ -12,6 +12,8 @@ from jailng.linux.bpf import R1, R2, R3, R4, R5
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jailng.linux.assembler import Code
 
 
@@ -20,19 +22,34 @@ class Rules:
 
     Those of a version in ``free`` (4, 6) are not held to any.
     ``root`` is the uid on the host that may bind ports below 1024, -1 for none. ``select``: an address on whose network
-    the peer is goes before the primary one, by version (4, 6).
+    the peer is goes before the primary one, by version (4, 6). ``networks`` are further ones, with the bits of their
+    prefixes and the address that is meant; as an attribute all of them, with the number of the address. ``others``: the
+    address that is meant for all others, if that is not the primary one; as an attribute its number.
     """
 
-    __slots__ = ("addresses", "free", "root", "select")
+    __slots__ = ("addresses", "free", "networks", "others", "root", "select")
 
     def __init__(
-        self, addresses: list[tuple[bytes, int]], root: int, select: dict[int, bool], free: tuple[int, ...] = ()
+        self,
+        addresses: list[tuple[bytes, int]],
+        root: int,
+        select: dict[int, bool],
+        free: tuple[int, ...] = (),
+        networks: Sequence[tuple[bytes, int, bytes]] = (),
+        others: dict[int, bytes] | None = None,
     ) -> None:
         self.free = free
         self.addresses = {
             4: [(packed, prefix) for packed, prefix in addresses if len(packed) == 4],
             6: [(packed, prefix) for packed, prefix in addresses if len(packed) == 16],
         }
+        number = {packed: place for version in (4, 6) for place, packed in enumerate(self.all(version))}
+        near = [*[(packed, prefix, packed) for packed, prefix in addresses], *networks]
+        self.networks = {
+            version: [(net, prefix, number[own]) for net, prefix, own in near if own in number and len(own) == size]
+            for version, size in ((4, 4), (6, 16))
+        }
+        self.others = {version: number.get((others or {}).get(version, b""), 0) for version in (4, 6)}
         self.root = root
         self.select = select
 
@@ -106,7 +123,7 @@ def in_network4(code: Code, register: int, packed: bytes, prefix: int, label: st
 
 def in_network6(code: Code, packed: bytes, prefix: int, label: str) -> None:
     """Go on at ``label`` if the loaded address is on that network. r1 is lost."""
-    other = f"not on {packed.hex()}"
+    other = f"not on {packed.hex()}/{prefix}"
     for register, word, mask in zip(ADDRESS6, words(packed), netmask(prefix, 128), strict=True):
         if mask:
             code.copy(R1, register)

@@ -53,6 +53,8 @@ def _function(kind: str) -> Callable[[list[str]], None]:
         return vnet.UNDO[kind]
     from jailng.core.network import UNDO
 
+    if kind not in UNDO:
+        raise JailError(f"{kind}: that is for another release of jailng to undo")
     return UNDO[kind]
 
 
@@ -113,9 +115,9 @@ def let_die(record: Record) -> None:
 
         timeslice.shorten(record)
     if is_slow(record) and cgroup.exists(record.cgroup):  # else it has died
-        from jailng.core import limit
+        from jailng.core import mechanism
 
-        limit.lift(record)
+        mechanism.lift(record)
 
 
 def walk(record: Record, keep: tuple[str, ...] = (), tell: Callable[[str], None] | None = None) -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import posix
 
 from jailng.core import blueprint, hostmounts, reach, rootfs
-from jailng.core.program import Kept
+from jailng.core.program import kept
 from jailng.errors import JailError
 from jailng.linux import mount as m
-from jailng.linux import ns
+from jailng.linux import ns, processid
 from jailng.linux.libc import ENOENT, SHORTAGES
 from jailng.params.model import Parameters
 
@@ -95,20 +95,20 @@ def _take_along(way: Program, name: str) -> None:
     strict = rootfs.beneath(way, m.O_PATH | posix.O_NOFOLLOW)
     missing = way.here()
     way.must("openat2", m.AT_FDCWD, way.text(name), *strict, keep=rootfs.POINT, label=label, unless=ENOENT)
-    way.must("open_tree", Kept(rootfs.POINT), way.text(b""), _CLONE | m.AT_RECURSIVE, keep=_OWN_TREE, label=label)
-    way.must("close", Kept(rootfs.POINT))
+    way.must("open_tree", kept(rootfs.POINT), way.text(b""), _CLONE | m.AT_RECURSIVE, keep=_OWN_TREE, label=label)
+    way.must("close", kept(rootfs.POINT))
     nowhere = way.here()
-    way.must("openat2", Kept(rootfs.TREE), way.text(name), *strict, keep=rootfs.POINT, label=label, unless=ENOENT)
-    rootfs.attach(way, _OWN_TREE, Kept(rootfs.POINT))
-    way.must("close", Kept(rootfs.POINT))
+    way.must("openat2", kept(rootfs.TREE), way.text(name), *strict, keep=rootfs.POINT, label=label, unless=ENOENT)
+    rootfs.attach(way, _OWN_TREE, kept(rootfs.POINT))
+    way.must("close", kept(rootfs.POINT))
     way.skip(nowhere)
     way.skip(missing)
 
 
 def _user_namespace(record: Record) -> int:
-    """Of the jail's PID 1, whose pid is nobody else's for as long as ``core.attach.Entry`` holds a pidfd of it."""
+    """Of the jail's PID 1. Raises JailError."""
     try:
-        return posix.open(f"/proc/{record.init_pid}/ns/user", posix.O_RDONLY | posix.O_CLOEXEC)
+        return processid.open_namespace(record.init, "user")
     except OSError as error:
         if error.errno in SHORTAGES:
             raise JailError(f'jail "{record.name}": {error.strerror}') from None

@@ -1,9 +1,10 @@
 """Interfaces that are lent to a jail's network namespace (vnet.interface), and their way back, whatever becomes of it.
 
 Most interfaces die with the network namespace that they are in, and hardware would go to the machine's first, by
-whatever name root inside has given it. So as soon as a jail has one its namespace is held, by a mount (``PINS``), until
-whoever undoes the jail has taken them back: each is known by its number in there, which root inside cannot change, and
-gets its old name, MAC address and the like again (docs/decisions/0017-vnet.md). Loaded for jails that have any.
+whatever name root inside has given it. So as soon as a jail has one its namespace is held, by a mount below ``_PINS``,
+until whoever undoes the jail has taken them back: each is known by its number in there, which root inside cannot
+change, and gets its old name, MAC address and the like again (docs/decisions/0017-vnet.md). Loaded for jails that have
+any.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import errno
 import posix
 import time
 
-from jailng.core import attach, keeper, registry, undo
+from jailng.core import keeper, registry, undo
 from jailng.errors import JailError
-from jailng.linux import cgroupend, interface, mount, ns
-from jailng.linux.libc import SHORTAGES, syscall
+from jailng.linux import cgroupend, interface, mount, ns, processid
+from jailng.linux.libc import ENOENT, SHORTAGES, syscall
 from jailng.linux.netlink import Netlink
 from jailng.linux.visit import InNamespace
 from jailng.params.values import visible
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.linux.interface import Device
 
-PINS = "/run/jailng/net"
+_PINS = "/run/jailng/net"
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC
 _HERE = "/proc/self/ns/net"
 _NEW = posix.O_CREAT | posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW
@@ -44,7 +45,7 @@ def lend(record: Record, name: str, lender: Record | None = None) -> None:
     home = -1
     try:
         if there < 0:
-            raise JailError(f"jail {record.jid} not found")
+            raise JailError(f"jail {record.jid} not found", errno=ENOENT)
         if lender is not None:
             home = _namespace(lender) if lender.params.get("vnet") == "new" else -1
             if home < 0:
@@ -115,14 +116,11 @@ def _sockets(namespace: int) -> Netlink:
 def _namespace(record: Record) -> int:
     """A descriptor of the jail's network namespace, by its PID 1 or by what holds it; -1: there is none any more."""
     if record.alive():
-        init = attach.open_init(record)  # while it is held, and was verified, the pid is nobody else's
         try:
-            return posix.open(f"/proc/{record.init_pid}/ns/net", _OPEN)
+            return processid.open_namespace(record.init, "net")
         except OSError as error:
             if error.errno in SHORTAGES:
                 raise
-        finally:
-            posix.close(init)
     return _held(record)
 
 
@@ -136,7 +134,7 @@ def _held(record: Record) -> int:
 def _open_pin(jid: int, inode: int) -> int:
     """What holds the namespace of that inode, or else whoever is still in it; -1: nothing does."""
     try:
-        fd = posix.open(f"{PINS}/{jid}", _OPEN | posix.O_NOFOLLOW)
+        fd = posix.open(f"{_PINS}/{jid}", _OPEN | posix.O_NOFOLLOW)
     except OSError as error:
         if error.errno in SHORTAGES:  # the interfaces in there would be taken for gone
             raise
@@ -153,9 +151,9 @@ def _open_pin(jid: int, inode: int) -> int:
 
 def _hold(jid: int, namespace: int) -> None:
     """Keep the namespace when all that are in it have left: nsfs, mounted on a file as ip-netns(8) does it."""
-    path = f"{PINS}/{jid}"
+    path = f"{_PINS}/{jid}"
     try:
-        posix.mkdir(PINS, 0o700)
+        posix.mkdir(_PINS, 0o700)
     except FileExistsError:
         pass
     posix.close(posix.open(path, _NEW, 0o600))
@@ -166,7 +164,7 @@ def _hold(jid: int, namespace: int) -> None:
 
 def _let_go(words: list[str]) -> None:
     """``netns JID INODE``: hold it no longer. What is still in it dies with it. Raises OSError."""
-    path = f"{PINS}/{words[0]}"
+    path = f"{_PINS}/{words[0]}"
     while True:
         try:
             syscall("umount2", path.encode(), mount.MNT_DETACH)
@@ -227,7 +225,7 @@ def _fetch(inside: Netlink, at_home: Netlink, number: int, was: Device, home: in
     name = _free_name(was.name, {device.name for device in there} - {now.name}, here)
     # Names that somebody has at home would keep it from getting there, and those that root inside has thought of are
     # not to be seen there.
-    steps = [interface.take_down(number)]
+    steps = [interface.prepare(number, was)]
     if now.others:
         steps.append(interface.take_names(number, now.others))
     if now.name != name:

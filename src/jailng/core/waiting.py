@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT TSTP VTALRM PROF WINCH IO PWR and the real-time signals. Not the rest: what
 # the kernel sends a process for its own mistakes, and what keeps a background process from its terminal.
 _RELAYED = (1, 2, 3, 6, 10, 12, 14, 15, 18, 20, 26, 27, 28, 29, 30, *range(34, 65))
+_WALL = 0x40000000  # __WALL: threads, too
 _HARMLESS = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH)
 
 
@@ -49,6 +50,15 @@ class Command:
                 self.status = status
         return self.status is not None
 
+    def catch_up(self) -> None:
+        """See to what its threads have done before SIGCHLD was held."""
+        try:
+            news = posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | _WALL)
+        except ChildProcessError:  # it is another process's child
+            return
+        if news is not None and news.si_pid != self.pid:
+            _let_threads_go(self.pid)
+
     def hear(self, number: int, code: int) -> None:
         """Do what a signal to this process asks for: pass it on, stop, or nothing where it tells of a child."""
         if number == _signal.SIGTSTP:
@@ -57,21 +67,29 @@ class Command:
             self.go_on()
         elif number != _signal.SIGCHLD:
             self.pass_on(number, code)
+        elif not self.reap():
+            _let_threads_go(self.pid)
 
     def pass_on(self, number: int, code: int) -> None:
         """Send the command a signal; what a terminal sent goes to the process group, as it would have.
 
         A jailed root can stop the command for ever. The second signal that finds it so ends the wait, and the command.
+        He can also trace it, and not wait for it when it has ended, so that nobody else can: then the next one ends it.
         """
         if self.reap():
             return  # nothing could be asked of a zombie: waitid(2) would not know it
         if ends(number):
-            stopped = self.is_stopped()
-            if stopped and self.insisted:
+            _let_threads_go(self.pid)
+            if ns.ends_within(self.pidfd, 0):
+                if not self.reap():
+                    self.give_up(number)
+                return
+            held = self.is_stopped() or _is_traced_and_stopped(self.pid)
+            if held and self.insisted:
                 self._send(_signal.SIGKILL, group=False)
                 self.give_up(number)
                 return
-            self.insisted = stopped
+            self.insisted = held
         self._send(number, group=code == signals.SI_KERNEL)
 
     def give_up(self, number: int) -> None:
@@ -127,6 +145,7 @@ def wait(
     try:
         relayed = bool(streams.pumps) or streams.terminal is not None
         command = command_of(pid, pidfd, held, relayed)
+        command.catch_up()
         if hand_over:
             _hand_over(streams)
         if relayed:
@@ -148,6 +167,22 @@ def _is_end(pid: int, status: int) -> bool:
     from jailng.linux import child  # which nobody needs whose command is not traced
 
     return child.is_end(pid, status)
+
+
+def _is_traced_and_stopped(pid: int) -> bool:
+    """Of which the parent is told nothing."""
+    from jailng.linux import content
+
+    try:
+        return content.read(f"/proc/{pid}/stat").rpartition(b") ")[2][:1] == b"t"
+    except OSError:
+        return False
+
+
+def _let_threads_go(pid: int) -> None:
+    from jailng.linux import child
+
+    child.let_threads_go(pid)
 
 
 def finish(status: int) -> NoReturn:

@@ -184,7 +184,14 @@ def _let_go(say: int, keep: tuple[int, ...]) -> None:
         first = fd + 1
     os.closerange(first, 1 << 20)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    take_little()
+
+
+def take_little() -> None:
+    """This process has so much memory and no more, or what its caller has left it."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def pipe() -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""cpuset(1) with FreeBSD's -j: the processors that a jail has."""
+"""cpuset(1) with FreeBSD's -j: the processors that a jail has. Without: those that there are for whoever asks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import getopt
 import os
 import re
+from collections.abc import Collection
+from pathlib import Path
 
 from jailng.core import fresh
 from jailng.core.registry import Record
@@ -15,8 +17,9 @@ from jailng.params.values import visible
 from jailng.procs import printed
 from jailng.procs.jails import named
 
-USAGE = """usage: cpuset [-c] -l cpu-list -j jail
-       cpuset -g [-cir] -j jail"""
+USAGE = """usage: cpuset [-c] -l cpu-list [-j jail]
+       cpuset -g [-cir] -j jail
+       cpuset -g"""
 _SETSIZE = 1024  # of FreeBSD's sys/sys/_cpuset.h
 _LEVELS = {"c": " cpuset", "r": " root"}
 
@@ -28,9 +31,9 @@ def shim(argv: list[str]) -> int:
     except getopt.GetoptError:
         raise UsageError(USAGE) from None
     values = {option[1]: argument for option, argument in asked}
-    if "j" not in values:
-        raise UsageError(USAGE)
     letters = set(values)
+    if "j" not in values:
+        return _own(letters, values, rest)
     if rest or letters & set("Cdpstx") or ("g" in letters) == bool(letters & {"l", "n"}):
         raise JailError(f"this does not go with -j\n{USAGE}")
     if "n" in letters:
@@ -41,6 +44,18 @@ def shim(argv: list[str]) -> int:
         raise JailError(f"this does not go with -l\n{USAGE}")
     chosen = cpus(values["l"])
     _limit(_jail(values["j"], "setaffinity"), chosen)
+    return 0
+
+
+def _own(letters: set[str], values: dict[str, str], rest: list[str]) -> int:
+    """Those of this process, which ends with it: by -l programs ask whether there are such processors, by -g which."""
+    if not rest and letters == {"g"}:
+        status = Path("/proc/self/status").read_text()
+        found = dict(re.findall("^(Cpus|Mems)_allowed_list:[ \t]*(.*)$", status, re.MULTILINE))
+        return _print("pid -1", cpuset.numbers(found["Cpus"]), cpuset.numbers(found["Mems"]))
+    if rest or not {"l"} <= letters <= {"c", "l"}:
+        raise UsageError(USAGE)
+    _check(cpus(values["l"]), os.sched_getaffinity(0))
     return 0
 
 
@@ -64,9 +79,20 @@ def _show(jail: Record, letters: set[str]) -> int:
     level = next((name for letter, name in _LEVELS.items() if letter in letters), "")
     if "i" in letters:
         return printed.say([f"jail {jail.jid}{level or ' cpuset'} id: {jail.params.get('cpuset.id', jail.jid)}"])
-    what = f"jail {jail.jid}{level}"
-    processors, nodes = [", ".join(map(str, found(jail.cgroup))) for found in (cpuset.processors, cpuset.nodes)]
-    return printed.say([f"{what} mask: {processors}", f"{what} domain policy: first-touch mask: {nodes}"])
+    return _print(f"jail {jail.jid}{level}", cpuset.processors(jail.cgroup), cpuset.nodes(jail.cgroup))
+
+
+def _print(what: str, processors: list[int], nodes: list[int]) -> int:
+    shown, memory = [", ".join(map(str, numbers)) for numbers in (processors, nodes)]
+    return printed.say([f"{what} mask: {shown}", f"{what} domain policy: first-touch mask: {memory}"])
+
+
+def _check(chosen: list[int] | None, there: Collection[int]) -> None:
+    """Whether all of them are there, and any. Raises JailError."""
+    if chosen is not None and not set(chosen) <= set(there):
+        raise JailError(f"setaffinity: {os.strerror(errno.EINVAL)}")
+    if not (there if chosen is None else chosen):
+        raise JailError("setaffinity: Resource deadlock avoided")
 
 
 def _limit(jail: Record, chosen: list[int] | None) -> None:
@@ -75,12 +101,14 @@ def _limit(jail: Record, chosen: list[int] | None) -> None:
     if jail.parent:
         raise JailError("setaffinity: a jail in a jail has the processors of that one")
     there = cpuset.online()
-    if chosen is not None and not set(chosen) <= set(there):
-        raise JailError(f"setaffinity: {os.strerror(errno.EINVAL)}")
-    if not (there if chosen is None else chosen):
-        raise JailError("setaffinity: Resource deadlock avoided")
+    _check(chosen, there)
     try:
+        # Of one that has ended by now nothing would take away what is made here.
+        if not jail.lock_again() or not jail.alive():
+            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
         cpuset.limit(jail.cgroup, there if chosen is None else chosen)
     except OSError as error:
         raise JailError(f"setaffinity: {error.strerror}") from None
+    finally:
+        jail.unlock()
     fresh.resize(jail)

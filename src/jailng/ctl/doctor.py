@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
             raise UsageError(f"jailctl: doctor: no check of that name: {visible(name)}\n{USAGE}\n{_list()}")
     if os.geteuid() != 0 or ns.is_jailed():
         raise JailError("doctor: only the host's root can look at all of it")
-    found = examine(names)
+    found = _examine(names)
     if "--json" in given:
         written = listing.document({"checks": [_as_json(name, findings) for name, findings in found.items()]})
     elif (console := listing.terminal()) is not None:
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     return written or int(any(finding.wrong for findings in found.values() for finding in findings))
 
 
-def examine(names: Iterable[str] = ()) -> dict[str, list[Finding]]:
+def _examine(names: Iterable[str] = ()) -> dict[str, list[Finding]]:
     """What each check finds, of those of these names, or of all; root only. Raises JailError."""
     jails = diagnosis.jails()
     return {name: _findings(name, jails) for name in CHECKS if name in (names or CHECKS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,6 @@ def _listed() -> list[dict[str, Any]]:
     try:
         return Library().ask(f"list table inet {firewall.TABLE}", elements=True)
     except JailError as error:
-        if "No such file" in str(error):
+        if error.errno == errno.ENOENT:
             return []  # no jail with an address has been started
         raise

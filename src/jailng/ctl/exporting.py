@@ -6,13 +6,13 @@ import getopt
 import os
 import sys
 
-from jailng.core import registry
-from jailng.ctl import carrier, hostfile, sizes
+from jailng.core import image, registry
+from jailng.ctl import carrier, hostfile, place, sizes
 from jailng.ctl.carrier import Carrier, Pump
 from jailng.ctl.tarout import Reader, Wanted
 from jailng.ctl.told import Limits, Told
 from jailng.errors import JailError, UsageError
-from jailng.linux import ns
+from jailng.linux import mountfd, ns
 from jailng.params.values import visible
 
 USAGE = "usage: jailctl export [--max-files number] [--max-size bytes] [-o file] jail | path"
@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
 
 
 def _export_into(word: str, limits: Limits, there: int, name: str) -> int:
+    place.heed_signals()
     new = f"{name}.{os.getpid()}"
     to = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=there)
     try:
@@ -82,6 +83,7 @@ def _reader(word: str, limits: Limits, to: int) -> Carrier:
     if "/" in word:
         top = hostfile.opened(word, _DIRECTORY)
         try:
+            _check_image(top)
             return carrier.on_host("host", lambda told: read(top, told), (to, top), top)
         finally:
             os.close(top)
@@ -89,3 +91,23 @@ def _reader(word: str, limits: Limits, to: int) -> Carrier:
     if record is None:
         raise JailError(f'export: "{visible(word)}" not found (a root of such a name is ./{visible(word)})')
     return carrier.in_jail(record, lambda told: read(os.open("/", _DIRECTORY), told), (to,))
+
+
+def _check_image(top: int) -> None:
+    """Refuse a directory with an image of ng.quota that is not mounted: in it is what was there before the image was.
+
+    Raises JailError.
+    """
+    path = os.readlink(f"/proc/self/fd/{top}")
+    file = image.file_of(path)
+    try:
+        fd = os.open(file, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        mounted = mountfd.mount_id(fd) != mountfd.mount_id(top)
+    finally:
+        os.close(fd)
+    if not mounted:
+        why = f"its files are in {visible(file)}, which is mounted while the jail runs"
+        raise JailError(f"export: {visible(path)}: {why}: start that, or mount -o loop,ro {visible(file)} /mnt")

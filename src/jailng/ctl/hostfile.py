@@ -1,6 +1,6 @@
 """Files that a command line names on the host, and no link on the way that a jail's root has made.
 
-That is, of jails that run, and of those of /etc/jail.conf that do not: theirs are made already.
+That is, of jails that run, and of those that are configured and do not: theirs are made already.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from jailng.core import firewall
+from jailng.core import advertisements, firewall
 from jailng.core.link import Host, leads_outside
 from jailng.ctl.diagnosis import Finding, Jails, Networked, Way, word
 from jailng.errors import JailError
@@ -135,7 +135,7 @@ def accept_ra(_: Jails) -> Iterator[Finding]:
     if firewall.can_forward_one() or firewall.read_switch("ipv6/conf/all/forwarding") != 0:
         return
     try:
-        firewall.check_advertisements()
+        advertisements.check()
     except JailError as error:
         yield Finding(f"a jail with IPv6 addresses is refused: {error}", wrong=False)
 

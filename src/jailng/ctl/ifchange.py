@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from jailng.core import firewall
+from jailng.core import alias
 from jailng.ctl import clone, vnet
 from jailng.errors import JailError, UsageError
 from jailng.linux import interface as device
@@ -30,8 +30,8 @@ _BEFORE_ONE = (
     *("addm", "deletem", "private", "-private", "name", "vlan", "vlandev", "vnet", "-vnet"),
     *("descr", "description", "ether", "lladdr", "link", "mtu"),
 )
-# By themselves they are as well the host's own ifconfig's, which then says what comes of it.
-_EVERYBODYS = ("mtu", "link", "ether", "lladdr")
+# By itself it is as well the host's own ifconfig's, which then says what comes of it.
+_EVERYBODYS = ("mtu",)
 _OF_AN_ADDRESS = ("alias", "add", "-alias", "delete", "remove", "netmask", "prefixlen", "broadcast")
 _NO_ADDRESS = "Can't assign requested address"  # FreeBSD's strerror(EADDRNOTAVAIL)
 _MAC = re.compile("[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
@@ -229,17 +229,19 @@ def _has(netlink: Netlink, index: int, packed: bytes) -> rt.Address | None:
 
 
 def _add(index: int, change: Change) -> None:
+    """On FreeBSD an interface that is given an address comes up (ether_ioctl(), SIOCSIFADDR)."""
     with Netlink() as netlink:
         known = _has(netlink, index, change.packed)
-        if known is not None and known.prefix == change.prefix:
-            return  # FreeBSD's takes an alias twice
         # Without a look for duplicates, which would take a second: a jail may be about to be started on it.
         flags = rt.IFA_F_NODAD if len(change.packed) == 16 else 0
         message = rt.new_address(index, change.packed, change.prefix, change.broadcast, flags)
         try:
-            netlink.batch([message])
+            if known is None or known.prefix != change.prefix:  # FreeBSD's takes an alias twice
+                netlink.batch([message])
+            netlink.batch([device.bring_up(index)])
         except OSError as error:
-            raise _refused("SIOCAIFADDR", error) from None
+            if error.errno != errno.ENETDOWN:  # a vlan, whose device is down
+                raise _refused("SIOCAIFADDR", error) from None
 
 
 def _remove(interface: str, index: int, change: Change) -> None:
@@ -248,7 +250,7 @@ def _remove(interface: str, index: int, change: Change) -> None:
         if known is None:
             raise _refused("SIOCDIFADDR", OSError(errno.EADDRNOTAVAIL, ""))
         # Else the kernel removes with the first address of a network all others of it, which FreeBSD's leaves alone.
-        guard = nullcontext() if len(change.packed) == 16 else firewall.Promoting(interface)
+        guard = nullcontext() if len(change.packed) == 16 else alias.Promoting(interface)
         try:
             with guard:
                 netlink.batch([rt.delete_address(index, change.packed, known.prefix)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getopt
 import ipaddress
 import os
 import socket
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from jailng.ctl import ifchange, vnet
@@ -16,7 +18,7 @@ from jailng.linux.netlink import Netlink
 from jailng.params.values import visible
 from jailng.procs import printed
 
-USAGE = """usage: ifconfig [-j jail] [-a | -l | interface]
+USAGE = """usage: ifconfig [-j jail] [-adlu] [-g group] [interface] [inet | inet6 | ether]
        ifconfig [-j jail] interface [inet | inet6] address [netmask mask | prefixlen bits] [broadcast address] alias
        ifconfig [-j jail] interface [inet | inet6] address -alias
        ifconfig [-j jail] interface up | down
@@ -44,22 +46,37 @@ _FLAGS = (
 _BROADCAST = 0x2
 _MEMBER = "flags=143<LEARNING,DISCOVER,AUTOEDGE,AUTOPTP>"  # FreeBSD's words for a member as it is made
 _LINK_SCOPE = 253
+_FAMILIES = {"inet": rt.AF_INET, "inet6": rt.AF_INET6, "ether": 0, "link": 0, "lladdr": 0}
+# FreeBSD's group of an interface is that of the word that makes it; by what Linux calls whoever made it.
+_GROUPS = {"veth": "epair", "bridge": "bridge", "vlan": "vlan", "dummy": "lo", "ifb": "lo"}
+
+
+@dataclass
+class Listing:
+    """What is to be shown: of all interfaces, of ``group`` or of ``interface``; all of it, or of one ``family``."""
+
+    letters: str = ""
+    group: str | None = None
+    interface: str = ""
+    family: int | None = None
 
 
 def answer(argv: list[str], real: str | None) -> int:
     """Run FreeBSD's ifconfig. Raises JailError, and UsageError for what the host's own, ``real``, is to answer."""
-    if argv[:1] != ["-j"]:
+    options = 0
+    while argv[options : options + 1] and argv[options][:1] == "-":
+        options += 2 if argv[options][-1:] in ("g", "j") else 1
+    jail, words = vnet.jail_of(argv[:options])
+    if jail is None:
         return _run(argv, real is None)
-    if len(argv) < 2:
-        raise UsageError(USAGE)
-    vnet.enter(argv[1])
-    words = argv[2:]
+    vnet.enter(jail)
+    words += argv[options:]
     try:
         return _run(words, real is None)
     except UsageError:
         if real is None:
             raise
-        given = [_loopback(word) for word in words[:1]] + words[1:]
+        given = [loopback(word) for word in words[:1]] + words[1:]
         os.execv(real, ["ifconfig", *given])  # which is in the jail's network namespace, too
 
 
@@ -67,33 +84,62 @@ def _run(words: list[str], alone: bool) -> int:
     if ":" in "".join(words[:1]):
         # The label of an address (ep0:1), of which the host's own knows: for what is done here the kernel takes ep0.
         raise UsageError(USAGE)
-    if len(words) < 2:
-        return _list(words)
+    listing = _listing(words)
+    if listing is not None:
+        return _list(listing)
     interface, *rest = words
-    if interface.startswith("-"):
-        raise UsageError(USAGE)
     try:
         steps = ifchange.parse(rest, alone)
     except UsageError:
         raise UsageError(USAGE) from None
-    return ifchange.apply(interface if rest[0] in ("create", "plumb") else _loopback(interface), steps)
+    return ifchange.apply(interface if rest[0] in ("create", "plumb") else loopback(interface), steps)
 
 
-def _loopback(name: str) -> str:
+def loopback(name: str) -> str:
     """The interface of that name: FreeBSD's loopback is lo0, and scripts for vnet jails give it its address."""
     return "lo" if name == "lo0" and "lo0" not in [name for _, name in socket.if_nameindex()] else name
 
 
-def _list(words: list[str]) -> int:
-    if words[:1] == ["-l"]:
-        return printed.say([visible(" ".join(name for _, name in socket.if_nameindex()))])
-    if words and words != ["-a"] and words[0].startswith("-"):
+def _listing(words: list[str]) -> Listing | None:
+    """What of it is to be listed; None where something is to be changed. Raises UsageError: another's options."""
+    try:
+        options, rest = getopt.getopt(list(words), "adlug:")
+    except getopt.GetoptError:
+        raise UsageError(USAGE) from None
+    listing = Listing("".join([letter[1] for letter, _ in options]), dict(options).get("-g"))
+    if rest and not options:
+        listing.interface = loopback(rest.pop(0))
+    if rest and rest[0] in _FAMILIES:
+        listing.family = _FAMILIES[rest.pop(0)]
+    if rest and options:
         raise UsageError(USAGE)
-    if words and words != ["-a"]:
-        words = [_loopback(words[0])]
-        chosen = [(ifchange.index_of(words[0]), words[0])]
-    else:
-        chosen = socket.if_nameindex()
+    return None if rest else listing
+
+
+def _group_of(one: device.Device) -> str:
+    if one.kind == "tun":
+        return "tap" if one.mac else "tun"
+    return _GROUPS.get(one.kind, "lo" if one.name == "lo" else "")
+
+
+def _list(listing: Listing) -> int:
+    with Netlink() as netlink:
+        everyone = [device.Device.read(body) for _, body in netlink.ask(device.everyone())]
+    chosen = [one for one in everyone if listing.group in (None, "all", _group_of(one))]
+    unwanted = {up for letter, up in (("u", False), ("d", True)) if letter in listing.letters}
+    chosen = [one for one in chosen if one.up not in unwanted]
+    if "l" in listing.letters:
+        if listing.family == 0:
+            chosen = [one for one in chosen if any(one.mac)]
+        return printed.say([visible(" ".join([one.name for one in chosen]))])
+    if listing.group is not None and "a" not in listing.letters:
+        return printed.say([visible(one.name) for one in chosen])
+    if listing.interface:
+        index = ifchange.index_of(listing.interface)
+        chosen = [one for one in chosen if one.index == index]
+    members: defaultdict[int, list[str]] = defaultdict(list)
+    for one in everyone:
+        members[one.master].append(one.name)
     lines: list[str] = []
     with Netlink() as netlink:
         # By interface, of which root inside may have made any number.
@@ -102,35 +148,40 @@ def _list(words: list[str]) -> int:
             for _, body in netlink.ask(rt.get_addresses(family)):
                 found = rt.Address.read(body)
                 addresses[found.index].append(found)
-        aliases: dict[int, bytes] = {}
-        members: defaultdict[int, list[str]] = defaultdict(list)
-        for _, body in netlink.ask(device.everyone()):
-            one = device.Device.read(body)
-            aliases[one.index] = one.alias
-            members[one.master].append(one.name)
-        for index, _ in chosen:
+        for one in chosen:
             try:
-                interface = rt.Interface(netlink.ask(rt.get_link(index))[0][1])
+                interface = rt.Interface(netlink.ask(rt.get_link(one.index))[0][1])
             except OSError:
                 continue  # it has gone since
-            text = aliases.get(index, b"").decode(errors="surrogateescape")
-            lines += describe(interface, addresses[index], text)
-            lines += [f"\tmember: {name} {_MEMBER}" for name in members[index]]
+            text = one.alias.decode(errors="surrogateescape")
+            lines += describe(interface, addresses[one.index], text, listing.family)
+            if listing.family is None:
+                lines += [f"\tmember: {name} {_MEMBER}" for name in members[one.index]]
     return printed.say([visible(line, keep="\t") for line in lines])
 
 
-def describe(interface: rt.Interface, addresses: list[rt.Address], text: str = "") -> list[str]:
-    """The lines about an interface, as the article prints them, and the ``text`` that describes it, if any."""
+def describe(
+    interface: rt.Interface, addresses: list[rt.Address], text: str = "", family: int | None = None
+) -> list[str]:
+    """The lines about an interface, as the article prints them, and the ``text`` that describes it, if any.
+
+    ``family``: those of its addresses alone that are of it, 0 being Ethernet's.
+    """
     simplex = _IFF_SIMPLEX if interface.flags & _BROADCAST else 0
     held = [(flag, name) for linux, flag, name in _FLAGS if interface.flags & linux or (not linux and simplex & flag)]
     bits, names = sum(flag for flag, _ in held), ",".join([name for _, name in held])
     lines = [f"{interface.name}: flags={bits:x}<{names}> mtu {interface.mtu}"]
     lines += [f"\tdescription: {text}"] if text else []
-    lines += ["\t" + _address(interface, found) for found in addresses]
-    if interface.address:
+    lines += ["\t" + _address(interface, found) for found in addresses if family in (None, _family(found))]
+    if interface.address and not family:
         lines.append(f"\tether {':'.join([f'{byte:02x}' for byte in interface.address])}")
+    if interface.address and family is None:
         lines += [f"\tmedia: {known}" for known in _media(interface)]
     return lines
+
+
+def _family(found: rt.Address) -> int:
+    return rt.AF_INET if len(found.packed) == 4 else rt.AF_INET6
 
 
 def _address(interface: rt.Interface, found: rt.Address) -> str:
@@ -138,7 +189,8 @@ def _address(interface: rt.Interface, found: rt.Address) -> str:
     if len(found.packed) == 4:
         mask = (0xFFFFFFFF << (32 - found.prefix)) & 0xFFFFFFFF
         text = f"inet {ipaddress.ip_address(found.packed)}{peer} netmask {mask:#010x}"
-        return f"{text} broadcast {ipaddress.ip_address(found.broadcast)}" if found.broadcast else text
+        shown = found.broadcast and interface.flags & _BROADCAST  # of a loopback there is none
+        return f"{text} broadcast {ipaddress.ip_address(found.broadcast)}" if shown else text
     text = str(ipaddress.ip_address(found.packed))
     if found.scope == _LINK_SCOPE:
         return f"inet6 {text}%{interface.name} prefixlen {found.prefix} scopeid {interface.index:#x}"

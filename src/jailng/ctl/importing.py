@@ -7,7 +7,6 @@ import getopt
 import gzip
 import lzma
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -33,7 +32,6 @@ usage: jailctl import [--jail name [--address address,...] [--hostname name]]
 _OPTIONS = ["jail=", "address=", "hostname=", "strip=", *sizes.OPTIONS]
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _NOBODY = 65534
-_MEMORY = 1 << 30
 
 
 @dataclass
@@ -204,7 +202,7 @@ def _zstd(source: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         ["zstd", "-dcq"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
         user=_NOBODY, group=_NOBODY, extra_groups=[], env={"PATH": "/usr/bin:/bin"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY)),
+        preexec_fn=carrier.take_little,
     )  # fmt: skip
 
 

@@ -13,12 +13,12 @@ from jailng.params.values import visible
 from jailng.procs.columns import elapsed
 
 USAGE = "usage: jailctl list [-r] [-f file] [--json] [jail ...]"
-STYLES = {state.RUNNING: "green", state.STARTING: "cyan", state.STOPPED: "dim"}  # all else is to be looked at
+_STYLES = {state.RUNNING: "green", state.STARTING: "cyan", state.STOPPED: "dim"}  # all else is to be looked at
 
 
 def style(of: str) -> str:
     """How a terminal shows a state."""
-    return STYLES.get(of, "yellow")
+    return _STYLES.get(of, "yellow")
 
 
 COLUMNS = [

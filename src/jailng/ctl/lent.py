@@ -6,6 +6,7 @@ import errno
 import socket
 from collections.abc import Iterator
 
+from jailng.core.link import PROTOCOL, network_of
 from jailng.ctl.diagnosis import Finding, Jails, Networked, Way
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
@@ -18,6 +19,8 @@ def check(jails: Jails) -> Iterator[Finding]:
         aliases = [rt.Address.read(body) for family in (2, 10) for _, body in netlink.ask(rt.get_addresses(family))]
         carried = {(found.index, found.packed): found for found in aliases}
         links = {way.link for jail in jails.running for way in jail.ways}
+        if links:
+            yield from _check_own(netlink, aliases)
         for jail in jails.running:
             for address in jail.nowhere:
                 yield Finding(
@@ -68,28 +71,69 @@ def _check_way(
                 wrong=False,
             )
         else:
-            yield from _check_network(netlink, jail, interface, carried[index, packed])
+            yield from _check_network(netlink, jail, interface, carried[index, packed], [*carried.values()])
 
 
-def _check_network(netlink: Netlink, jail: Networked, interface: str, found: rt.Address) -> Iterator[Finding]:
+def _check_own(netlink: Netlink, aliases: list[rt.Address]) -> Iterator[Finding]:
+    """Whether the host's other addresses lead to it.
+
+    The kernel makes no route to one of a network of which the first is in a jail, as that would name it as its source.
+    """
+    for found in aliases:
+        interface = _up(netlink, found.index) if len(found.packed) == 4 else ""
+        if not interface:
+            continue
+        text = socket.inet_ntoa(found.packed)
+        try:
+            route = rt.Found(netlink.ask(rt.get_route(found.packed, matched=True))[0][1])
+        except OSError:
+            route = None
+        if route is None or not (route.local or route.protocol == PROTOCOL):
+            yield Finding(
+                f"{text} on {interface} does not lead to the host, as the first address of its network is in a jail",
+                (f"ip route add local {text} dev {interface} table local src {text}",),
+            )
+
+
+def _up(netlink: Netlink, index: int) -> str:
+    """The interface, if it is up; that of a jail which has ended goes when the kernel comes to it."""
+    try:
+        found = rt.Interface(netlink.ask(rt.get_link(index))[0][1])
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return ""
+    return found.name if found.flags & rt.IFF_UP and not found.master else ""  # a VRF has tables of its own
+
+
+def _check_network(
+    netlink: Netlink, jail: Networked, interface: str, found: rt.Address, aliases: list[rt.Address]
+) -> Iterator[Finding]:
     """Whether the host has its route to the network of an IPv4 address.
 
     The kernel makes that when the interface comes up, unless it would name as its source an address that is in a jail.
     """
-    up = rt.Interface(netlink.ask(rt.get_link(found.index))[0][1]).flags & rt.IFF_UP
-    if len(found.packed) != 4 or found.prefix > 30 or found.flags & rt.IFA_F_NOPREFIXROUTE or not up:
+    if len(found.packed) != 4 or found.prefix > 30 or found.flags & rt.IFA_F_NOPREFIXROUTE:
         return
-    first = int.from_bytes(found.packed, "big") >> 32 - found.prefix << 32 - found.prefix
-    network = first.to_bytes(4, "big"), found.prefix
+    if not _up(netlink, found.index):
+        return
+    network = _network(found)
     routes = [rt.Entry(body) for _, body in netlink.ask(rt.get_routes(rt.AF_INET))]
     if network not in [(route.target, route.bits) for route in routes]:
         text = f"{socket.inet_ntoa(network[0])}/{found.prefix}"
+        others = [one.packed for one in aliases if one.index == found.index and _network(one) == network]
+        own = [packed for packed in others if not _leads_to(netlink, packed).startswith("jng")]
+        source = f" src {socket.inet_ntoa(own[0])}" if own else ""
         yield Finding(
             f'the host has no route to {text}, the network of an address of jail "{jail.name}", as after {interface} '
             "was taken down",
-            (f"ip route add {text} dev {interface} scope link   # and those by way of a gateway there",),
+            (f"ip route add {text} dev {interface} scope link{source}   # and those by way of a gateway there",),
             wrong=False,
         )
+
+
+def _network(found: rt.Address) -> tuple[bytes, int]:
+    return network_of(found.packed, found.prefix), found.prefix
 
 
 def _leads_to(netlink: Netlink, packed: bytes) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NODE, INTEGER, UNSIGNED, LONG, STRING, OPAQUE = "node", "integer", "uint32_t", "unsigned long", "string", "opaque"
 BYTE = "uint8_t"
-UNAVAILABLE = "value is not available"
+_UNAVAILABLE = "value is not available"
 NOT_PERMITTED = "Operation not permitted"
 _JAIL = "security.jail."
 _PARAM = f"{_JAIL}param."
@@ -62,7 +62,7 @@ class View:
     def own(self, name: str) -> str:
         """Inside: a parameter of this jail. Raises JailError where it is not to be had, or is not of its kind."""
         if name not in self.told:
-            raise JailError(UNAVAILABLE)
+            raise JailError(_UNAVAILABLE)
         return show(parse(_row(name), self.told[name]))
 
     def text(self, name: str) -> str:
@@ -159,12 +159,19 @@ def _kern() -> list[Variable]:
             _of_the_host("host.hostuuid"),
         ),
         Variable("kern.features", NODE, "Kernel Features"),
+        Variable("kern.features.inet", INTEGER, "Internet Protocol version 4", lambda _: "1"),
+        Variable("kern.features.inet6", INTEGER, "Internet Protocol version 6", lambda _: _inet6()),
         Variable("kern.features.vimage", INTEGER, "VIMAGE kernel virtualization", lambda _: _vimage()),
         Variable("kern.features.racct", INTEGER, "Resource Accounting", lambda _: "1"),
         Variable("kern.features.rctl", INTEGER, "Resource Limits", lambda _: "1"),
         Variable("kern.racct", NODE, "Resource Accounting"),
         Variable("kern.racct.enable", BYTE, "Enable RACCT/RCTL", lambda _: "1"),
     ]
+
+
+def _inet6() -> str:
+    """0 with ``ipv6.disable=1``, and where there is no IPv6 at all."""
+    return "1" if os.path.exists("/proc/self/net/if_inet6") else "0"
 
 
 def _vimage() -> str:
@@ -321,7 +328,7 @@ def _meta_limit(view: View) -> str:
         return view.held.get("meta_maxbufsize", str(LIMITS["meta_maxbufsize"]))
     limit = view.told.get("meta_maxbufsize", "")
     if not (limit.isascii() and limit.isdigit()):
-        raise JailError(UNAVAILABLE)
+        raise JailError(_UNAVAILABLE)
     return limit
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import getopt
+import os
 from dataclasses import dataclass
 
-from jailng.ctl import listing
+from jailng.ctl import listing, vnet
 from jailng.errors import UsageError
 from jailng.params.values import visible
 from jailng.procs import printed
-from jailng.procs.jails import Jails
-from jailng.procs.sockets import End, Socket, believed, sockets
+from jailng.procs.jails import Jails, named
+from jailng.procs.sockets import End, Socket, believed, holders, sockets
 
-USAGE = "usage: netstat -n [-46aW] [-f address_family] [-p protocol]"
+USAGE = "usage: netstat [-j jail] -n [-46aW] [-f address_family] [-p protocol]"
 _UNIX = ("Address", "Type", "Recv-Q", "Send-Q", "Inode", "Conn", "Refs", "Nextref", "Addr")
 _FAMILIES = {"inet": "4", "inet6": "6", "unix": "", "local": ""}
 _WIDTH, _WIDE = 22, 45
@@ -29,12 +31,31 @@ class Options:
     wide: bool
 
 
-def shim(argv: list[str]) -> int:
-    """Run FreeBSD's netstat. Raises UsageError for what the host's own is to answer: names, routes, statistics."""
-    options = parse(argv)
-    found = [known for known, _ in believed(sockets(Jails(), unix="" in options.versions), {})]
+def answer(argv: list[str], real: str | None) -> int:
+    """Run FreeBSD's netstat. Raises JailError, and UsageError for what ``real``, the host's own, is to answer: names,
+    routes, statistics.
+    """
+    jail, words = vnet.jail_of(argv)  # Linux's netstat has no -j
+    try:
+        options = parse(words)
+    except UsageError:
+        if jail is None or real is None:
+            raise
+        vnet.enter(jail)
+        os.execv(real, ["netstat", *words])  # which is in the jail's network namespace, too
+    only = named(jail, lambda _: _unknown(jail)).jid if jail is not None else None
+    listed = sockets(Jails(), unix="" in options.versions)
+    found = [
+        known
+        for known, who in believed(listed, holders() if only is not None else {})
+        if only in (None, known.jid) or any(holder.jid == only for holder in who)
+    ]
     width = 0 if options.wide else listing.shown_width()
     return printed.say([printed.cut(line, width) if width else line for line in table(found, options)])
+
+
+def _unknown(jail: str) -> str:
+    return f"jail_attach({visible(jail)}): {os.strerror(errno.EINVAL)}"
 
 
 def parse(argv: list[str]) -> Options:
@@ -69,7 +90,7 @@ def table(found: list[Socket], options: Options) -> list[str]:
         for known in found
         if known.protocol == protocol
         and known.protocol in options.protocols
-        and known.version in options.versions
+        and known.is_of(options.versions)
         and (options.servers or known.foreign.port)
     ]
     lines = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getopt
+import grp
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from jailng.core import registry
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 from jailng.procs import printed, process, signals
-from jailng.procs.jails import membership
+from jailng.procs.jails import Jails, membership
 from jailng.procs.printed import confirmed
 from jailng.procs.process import Process
 
@@ -33,6 +35,7 @@ _LONG = {
     "signal=": "", "cgroup=": "", "ns=": "", "nslist=": "",
 }  # fmt: skip
 _OURS = "cnojvaldeHIqS"  # not for the host's own: the jail decides before them
+_IDS = "uUG"  # of users and groups, which a jail has of its own
 _CRITERIA = {"-F", "-g", "-G", "-O", "-P", "-s", "-t", "-u", "-U", "-r", "--cgroup", "--ns"}
 _PKILL_AT_PGREP = re.compile("^pgrep(?=:)", re.MULTILINE)
 
@@ -47,6 +50,7 @@ class Options:
     delimiter: str = "\n"
     signal: int = 15
     passed: list[str] = field(default_factory=list)
+    ids: list[tuple[str, int]] = field(default_factory=list)  # letters, and where in ``passed`` their arguments are
     patterns: list[str] = field(default_factory=list)
 
     def has(self, letter: str) -> bool:
@@ -62,6 +66,8 @@ def answer(argv: list[str], real: str | None, name: str = "pgrep") -> int:
     if options.has("n") and options.has("o"):
         raise JailError("Options -n and -o are mutually exclusive", _ERROR)
     jids = chosen(options.jails)
+    for letter, at in options.ids:
+        options.passed[at] = _of_the_hosts(letter, options.passed[at], jids)
     there = {known.pid: known for known in process.processes()}
     matched = _matched(options, real)
     if isinstance(matched, int):
@@ -124,6 +130,8 @@ def _apply(options: Options, option: str, argument: str) -> None:
     elif letter not in _OURS or not letter:
         plain = f"-{letter}" if letter else option
         takes = argument or f"{letter}:" in _LETTERS or not letter
+        if letter and letter in _IDS:
+            options.ids.append((letter, len(options.passed) + 1))
         options.passed += [plain, argument] if takes else [plain]
 
 
@@ -145,6 +153,33 @@ def chosen(words: Iterable[str]) -> set[int]:
                 raise JailError(f"Invalid jail ID or name `{visible(word)}'", _BAD_USAGE)
             jids.add(known.jid)
     return jids
+
+
+def _of_the_hosts(letter: str, words: str, jids: set[int]) -> str:
+    """Users or groups as the host's own knows them: a jail's uid 33 is another number there.
+
+    A name is the jail's own, or the host's as on FreeBSD; what nobody knows is left for the host's own to complain of.
+    """
+    jails = Jails()
+    inside = [record.jid for record in jails.running()] if ANY in jids else sorted(jids - {0})
+    found = []
+    for word in words.split(","):
+        own = _number(letter, word)
+        wanted = [(jid, jails.uid_inside(jid, word) if letter != "G" else None) for jid in inside]
+        known = [jails.outside_id(jid, own if number is None else number) for jid, number in wanted]
+        numbers = [str(number) for number in known if number is not None]
+        found += [*numbers, *([word] if own is not None or not numbers else [])]
+    return ",".join(found)
+
+
+def _number(letter: str, word: str) -> int | None:
+    """The number that the host has for a user, or a group."""
+    if word.isascii() and word.isdigit():
+        return int(word[:20])
+    try:
+        return grp.getgrnam(word).gr_gid if letter == "G" else pwd.getpwnam(word).pw_uid
+    except KeyError:
+        return None
 
 
 def _matched(options: Options, real: str) -> set[int] | int:

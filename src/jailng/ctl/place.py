@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from jailng.core import hostpath, reach, rootfs
+from jailng.core import hostpath, image, reach, rootfs
 from jailng.ctl import hostfile
 from jailng.errors import JailError
 from jailng.params.values import visible
@@ -26,12 +26,10 @@ def partial(path: Path) -> Path:
 def taken(path: Path, verb: str) -> Iterator[None]:
     """The directory that the root shall lie in is there, for root alone; if nothing comes of it, it goes again.
 
-    From now on SIGTERM and SIGHUP are what an interruption from the terminal is: what was begun is taken away. Raises
-    JailError if something is at ``path``, or if another user of the host could reach it, and OSError (ELOOP) where a
-    link that a jail's root has made is on the way.
+    Raises JailError if something is at ``path``, or if another user of the host could reach it, and OSError (ELOOP)
+    where a link that a jail's root has made is on the way.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    heed_signals()
     directories = _make_above(path, verb)
     try:
         yield
@@ -40,6 +38,16 @@ def taken(path: Path, verb: str) -> Iterator[None]:
             with suppress(OSError):
                 directory.rmdir()
         raise
+
+
+def heed_signals() -> None:
+    """From now on SIGTERM and SIGHUP are what an interruption from the terminal is: what was begun is taken away.
+
+    But for what the caller has ignored, as nohup(1) does.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -56,6 +64,9 @@ def _make_above(path: Path, verb: str) -> list[Path]:
         raise JailError(f"{verb}: {path}: File exists")
     if path == Path("/") or (path.is_dir() and any(path.iterdir())):
         raise JailError(f"{verb}: {path}: Directory not empty")
+    kept = image.file_of(str(path))
+    if os.path.lexists(kept):  # with ng.quota=image a jail would have that for its root, and not what is made here
+        raise JailError(f"{verb}: {kept}: File exists, and is the root of a jail of ng.quota=image: move it away")
     above = path.parent
     missing = [directory for directory in (above, *above.parents) if not directory.exists()]
     there = missing[-1].parent if missing else above

@@ -13,10 +13,11 @@ from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 from jailng.procs import columns, jsontext, printed
 from jailng.procs.columns import Column, short_terminal
+from jailng.procs.descent import by_descent
 from jailng.procs.jails import Jails, membership
 from jailng.procs.process import Process, processes, terminal_name
 
-USAGE = """usage: jailctl ps [-AaclmrSuwx] [-J jail[,jail...]] [-O fmt | -o fmt]
+USAGE = """usage: jailctl ps [-AacdlmrSuwx] [-J jail[,jail...]] [-O fmt | -o fmt]
                   [-p pid[,pid...]] [-t tty[,tty...]] [-U user[,user...]]
                   [--init] [--json | --libxo json] [pid ...]
        jailctl ps -L"""
@@ -31,7 +32,7 @@ _JAIL_FORMATS = {
     "u": "user,inside,jid,pid,%cpu,%mem,vsz,rss,tt,state,start,time,command",
     "l": "uid,inside,jid,pid,ppid,cpu,pri,nice,vsz,rss,mwchan,state,tt,time,command",
 }
-_LETTERS = "AaclLmrSuwx"
+_LETTERS = "AacdlLmrSuwx"
 _ARGUMENTS = "JOoptU"
 _WIDE = 131  # columns of a printer
 
@@ -47,6 +48,7 @@ class Options:
     init: bool = False
     style: str = ""
     order: str = ""
+    descent: bool = False
     wide: int = 0
     json: bool = False
     called: tuple[str, ...] = ()
@@ -140,6 +142,8 @@ def _apply(options: Options, letter: str, argument: str) -> None:
         options.without_terminal = True
     elif letter == "c":
         options.names_only = True
+    elif letter == "d":
+        options.descent = True
     elif letter == "L":
         options.keys = True
     elif letter in "lu":
@@ -208,7 +212,8 @@ def show(options: Options, jails: Jails, chosen: set[int] | None, of_jails: bool
         if jid != 0 if of_jails else _selected(process, jid, options, chosen):
             found.append(_as_called(process, options))
     _sort(found, options.order)
-    rows = [[_cell(known, process, jails, options) for _, known in options.columns] for process in found]
+    told = by_descent(found) if options.descent else [(process, "") for process in found]
+    rows = [_row(process, front, jails, options) for process, front in told]
     written = _json(options, rows) if options.json else _text(options, rows)
     return written or (0 if found else 1)
 
@@ -248,6 +253,13 @@ def _sort(found: list[Process], order: str) -> None:
         found.sort(key=lambda process: round(process.percent_cpu, 1), reverse=True)
     elif order == "memory":
         found.sort(key=lambda process: process.virtual, reverse=True)
+
+
+def _row(process: Process, front: str, jails: Jails, options: Options) -> list[str]:
+    cells = [_cell(known, process, jails, options) for _, known in options.columns]
+    if options.columns[-1][1].field in ("command", "accounting-name"):  # nowhere else, and not for args
+        cells[-1] = front + cells[-1]
+    return cells
 
 
 def _cell(known: Column, process: Process, jails: Jails, options: Options) -> str:

@@ -9,7 +9,6 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +66,7 @@ def _start_all(settings: Settings) -> bool:
 
 def _start_named(call: Call, names: list[str]) -> bool:
     side_by_side = call.settings.yes("jail_parallel_start")
-    before = {name for _, name in _running()} if side_by_side else set()
+    before = {name for _, name in _running()}
     failed = False
     begun: list[tuple[Target, _Run]] = []
     for word in names:
@@ -75,12 +74,16 @@ def _start_named(call: Call, names: list[str]) -> bool:
         if target.file is None:
             failed = True
             continue
-        run = _begin(target)
-        if side_by_side:
-            begun.append((target, run))
-        else:
-            failed |= not run.succeeds()
-            _tell_of_start(target, run)
+        begun.append((target, _begin(target)))
+        if not side_by_side:
+            failed |= _end_of_start(begun, before)
+            begun = []
+    return _end_of_start(begun, before) or failed
+
+
+def _end_of_start(begun: list[tuple[Target, _Run]], before: set[str]) -> bool:
+    """Wait for these, and tell of them; whether one has failed. ``before``: who ran before the first was begun."""
+    failed = False
     for _, run in begun:
         run.succeeds()
     for target, run in begun:
@@ -96,7 +99,7 @@ def _begin(target: Target) -> _Run:
 
 
 def _again(target: Target, run: _Run) -> _Run:
-    """Of two that were started side by side one depends on the other, and each of them has started that one."""
+    """Of two that were asked for one depends on the other, and each of them has started that one."""
     if _runs(target.name):
         run.failed = False
     else:
@@ -205,6 +208,8 @@ def main(argv: list[str]) -> int:
         return 0
     if directive in rcsubr.COMMON:
         return rcsubr.common("jail", "Manage system jails", "config console status", directive, settings)
+    if path := settings.text("PATH"):
+        os.environ["PATH"] = path  # of exec.prestart and the like
     given = [word for word in argv[1:] if word]
     if given:
         settings.set_here("jail_reverse_stop", "NO")
@@ -225,7 +230,8 @@ class _Run:
     _at_work: ClassVar[list[_Run]] = []
 
     def __init__(self, command: str, *arguments: str) -> None:
-        self._output: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # until it has ended
+        # In memory: where the disk is full jails are to be stopped all the same.
+        self._output: IO[bytes] = open(os.memfd_create("jailctl"), "w+b", buffering=0)  # noqa: SIM115  # until it has ended
         self._process = subprocess.Popen(
             [_command(command), *arguments], stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
         )
@@ -252,7 +258,7 @@ class _Run:
         return not self.failed
 
     def _forget_what_was(self) -> None:
-        """Where there is much of it, it begins anew: it may have no end, and /tmp has."""
+        """Where there is much of it, it begins anew: it may have no end, and memory has."""
         if os.fstat(self._output.fileno()).st_size > _ROOM:
             self._before = self._end()
             self._output.seek(0)  # for the command as well: it is one open file

@@ -32,7 +32,7 @@ _NO = ("no", "false", "off", "0")
 
 
 class Settings:
-    """The variables whose names begin with ``jail_``, ``ipnat_`` or ``rctl_``."""
+    """The variables whose names begin with ``jail_``, ``ipnat_`` or ``rctl_``, and PATH."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self._values = values
@@ -81,7 +81,8 @@ def read(file: Path | None = None) -> Settings:
         said = done.stderr.decode("utf-8", "surrogateescape").strip().splitlines()
         raise JailError(f"{file}: {said[-1] if said else f'exit status {done.returncode}'}")
     pairs = (line.partition("=") for line in done.stdout.decode("utf-8", "surrogateescape").split("\0"))
-    return Settings({name: value for name, _, value in pairs if name.startswith(("jail_", "ipnat_", "rctl_"))})
+    ours = ("jail_", "ipnat_", "rctl_", "PATH")
+    return Settings({name: value for name, _, value in pairs if name.startswith(ours)})
 
 
 def write(name: str, value: str | None) -> None:

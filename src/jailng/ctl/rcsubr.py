@@ -10,7 +10,7 @@ from jailng.ctl.rcconf import Settings
 from jailng.errors import UsageError
 from jailng.params.values import visible
 
-PREFIXES = ("fast", "force", "one", "quiet")
+_PREFIXES = ("fast", "force", "one", "quiet")
 NOT_RUNNING = 3  # Linux Standard Base, init script actions: what `status` exits with
 # What each script has beside its own, in the order in which rc.subr's usage has them.
 COMMON = ("rcvar", "enable", "disable", "enabled", "describe", "extracommands")
@@ -18,7 +18,7 @@ COMMON = ("rcvar", "enable", "disable", "enabled", "describe", "extracommands")
 
 def usage(script: str, directives: Iterable[str]) -> str:
     """What is said to whoever asks for something else."""
-    return f"Usage: {script} [{'|'.join(PREFIXES)}]({'|'.join(directives)})"
+    return f"Usage: {script} [{'|'.join(_PREFIXES)}]({'|'.join(directives)})"
 
 
 def parted(word: str, script: str, directives: Iterable[str]) -> tuple[str, str]:
@@ -26,7 +26,7 @@ def parted(word: str, script: str, directives: Iterable[str]) -> tuple[str, str]
 
     Raises UsageError.
     """
-    prefix = "" if word == "force-reload" else next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
+    prefix = "" if word == "force-reload" else next((prefix for prefix in _PREFIXES if word.startswith(prefix)), "")
     directive = "restart" if word == "force-reload" else word.removeprefix(prefix)
     if not directive:
         raise UsageError(usage(script, directives))

@@ -1,29 +1,29 @@
-"""Whether other users of the host can reach the roots of jails: of those that run, and of those in /etc/jail.conf."""
+"""Whether other users of the host can reach the roots of jails: of those that run, and of those that are configured."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 
 from jailng.core import reach, registry, rootfs
 from jailng.ctl.diagnosis import Finding, Jails
-from jailng.engine.files import Files, configured_roots
+from jailng.engine.files import configured, configured_roots
 from jailng.errors import JailError, explain
-
-_CONFIGURATION = "/etc/jail.conf"
 
 
 def check(_: Jails) -> Iterator[Finding]:
     """Each root that is reached, at its path or in another place where its file system is mounted."""
-    why = _unreadable()
-    if why:
-        yield Finding(
-            f"the roots of {_CONFIGURATION} are not known: {why}", ("jail -e ,   # until it says nothing of that",)
-        )
+    for file, found in configured():
+        if isinstance(found, (JailError, OSError)) and os.path.lexists(file):
+            yield Finding(
+                f"the roots of {file} are not known: {explain(found)}",
+                (f"jail -f {shlex.quote(file)} -e ,   # until it says nothing of that",),
+            )
     running = [(record.name, record.params.get("path", "/")) for record in registry.jails() if record.parent == 0]
     mounts = rootfs.mounts()
     seen: set[str] = set()
-    for name, path in [*running, *configured_roots(_CONFIGURATION)]:
+    for name, path in [*running, *configured_roots()]:
         try:
             fd = rootfs.open_root(path)
         except (JailError, ValueError):
@@ -46,16 +46,3 @@ def check(_: Jails) -> Iterator[Finding]:
                 f"{name}: other users of this host can reach {real}{where}: a set-uid file made inside is one outside",
                 (remedy,),
             )
-
-
-def _unreadable() -> str:
-    """Why there is a configuration that cannot be read."""
-    from jailng.conf import config
-
-    if not os.path.lexists(_CONFIGURATION):
-        return ""
-    try:
-        config.load(_CONFIGURATION, Files())
-    except (JailError, OSError) as error:
-        return explain(error)
-    return ""

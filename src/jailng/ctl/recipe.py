@@ -139,13 +139,13 @@ def _turned(suites: list[str], wanted: str, host: str) -> list[str]:
 
 def _parsed(etc: Path) -> list[Source]:
     lists = [etc / "sources.list", *sorted(etc.glob("sources.list.d/*.list"))]
-    found = [source for path in lists if path.is_file() for source in one_line(path.read_text(errors="replace"))]
+    found = [source for path in lists if path.is_file() for source in _one_line(path.read_text(errors="replace"))]
     for path in sorted(etc.glob("sources.list.d/*.sources")):
         found += deb822(path.read_text(errors="replace"))
     return found
 
 
-def one_line(text: str) -> list[Source]:
+def _one_line(text: str) -> list[Source]:
     """The entries of a file in sources.list(5)'s one-line format."""
     found = []
     for line in text.splitlines():

@@ -23,7 +23,7 @@ def check(jails: Jails) -> Iterator[Finding]:
             yield Finding(
                 f'rules of jail "{jail.name}" are gone, as after nft flush ruleset: what leaves it is not judged, and '
                 "nothing is led to it",
-                (f"{jail.again}   # or the start of any jail, where table inet jailng is gone, too",),
+                (f"{_as_it_is(jail)}, and makes those of all jails anew where table inet jailng is gone, too",),
             )
     yield from _passed_by(jails.running)
     yield from _come_since(jails.running)
@@ -43,12 +43,17 @@ def _come_since(running: list[Networked]) -> Iterator[Finding]:
         network = ipaddress.ip_network((address, bits))
         version, low, high = _ends(str(network))
         if not any(version == one and first <= low and high <= last for one, first, last in known):
-            rules = jail.record.params.get("ng.egress", "")
             yield Finding(
                 f"the host is in {network} since rules with lan or world were last made: to ng.egress of jail "
                 f'"{jail.name}" that is the world',
-                (f"jail -m {word(f'name={jail.name}')} {word(f'ng.egress={rules}')}   # as it is",),
+                (_as_it_is(jail),),
             )
+
+
+def _as_it_is(jail: Networked) -> str:
+    name = "ng.egress" if jail.record.params.get("ng.egress") else "ng.rdr"
+    rules = f"{name}={jail.record.params.get(name, '')}"
+    return f"jail -m {word(f'name={jail.name}')} {word(rules)}   # as it is"
 
 
 def _known_neighbours() -> list[tuple[int, int, int]]:

@@ -138,7 +138,11 @@ class _Terminal:
         if self._modes:
             for number in _SIGNALS:
                 signal.signal(number, self._signal)
-            self._change()
+            try:
+                self._change()
+            except BaseException:  # a signal has come before this was over
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:

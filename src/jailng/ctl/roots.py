@@ -225,18 +225,29 @@ def _kill(mark: str) -> None:
     """Kill every process that was started to make this root, until there is none."""
     wanted = f"\0{_MARK}={mark}\0".encode("utf-8", "surrogateescape")
     for _ in range(100):
-        found = []
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                with suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as file:
-                    # What a process calls its environment may be all of its address space (PR_SET_MM_MAP).
-                    if wanted in b"\0" + file.read(_ENVIRONMENT):
-                        found.append(int(entry.name))
+        numbers = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+        found = [pidfd for pid in numbers if (pidfd := _bearing(wanted, pid)) is not None]
         if not found:
             return
-        for pid in found:
+        for pidfd in found:
             with suppress(ProcessLookupError):
-                ended = os.pidfd_open(pid)
-                os.kill(pid, signal.SIGKILL)
-                select.select([ended], [], [], 5)
-                os.close(ended)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        for pidfd in found:
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            ended.poll(5000)
+            os.close(pidfd)
+
+
+def _bearing(wanted: bytes, pid: int) -> int | None:
+    """A pidfd of the process, if its environment has that: the number may be another's by when it is to be killed."""
+    if pid == os.getpid():
+        return None
+    with suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            # What a process calls its environment may be all of its address space (PR_SET_MM_MAP).
+            if wanted in b"\0" + file.read(_ENVIRONMENT):
+                return pidfd
+        os.close(pidfd)
+    return None

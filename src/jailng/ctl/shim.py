@@ -14,9 +14,12 @@ from jailng.params.values import visible
 
 USAGE = "usage: jailctl shim path [argument ...]"
 # Each is a module of jailng.ctl.
-_SHIMS = ("cpuset", "ifconfig", "killall", "netstat", "pgrep", "pkill", "ps", "service", "sockstat", "sysctl", "watch")
+_SHIMS = (
+    *("cpuset", "ifconfig", "killall", "netstat", "pgrep", "pkill", "ps", "route", "service", "sockstat", "sysctl"),
+    "watch",
+)
 # Of these one command line may have words for both: they are told which the host's own is.
-_MIXED = ("ifconfig", "pgrep", "pkill", "sysctl")
+_MIXED = ("ifconfig", "netstat", "pgrep", "pkill", "route", "sysctl")
 _NOT_FOUND = 127  # the shell's
 
 
@@ -52,7 +55,8 @@ def behind(script: str, path: str) -> str | None:
     mine = [at for at, place in enumerate(places) if place.resolve() == own]
     for place in places[mine[0] + 1 if mine else 0 :]:
         candidate = place / os.path.basename(script)
-        found = place.resolve() != own and candidate.is_file() and os.access(candidate, os.X_OK)
+        # Path.is_file() raises for a directory that this user may not look into, and PATH is often somebody else's.
+        found = place.resolve() != own and os.path.isfile(candidate) and os.access(candidate, os.X_OK)
         if found and not os.path.samefile(candidate, script):
             return str(candidate)
     return None

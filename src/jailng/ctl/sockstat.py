@@ -163,7 +163,7 @@ def _show(options: Options, with_jid: bool) -> int:
 
 def wanted(found: Socket, options: Options) -> bool:
     """Whether a socket is among those that were asked for."""
-    if found.version not in options.versions:
+    if not found.is_of(options.versions):
         return False
     if found.version == "":
         return options.connected if found.connected else options.listening

@@ -17,7 +17,7 @@ from jailng.core import get, registry, rootfs
 from jailng.core.index import DIRECTORY
 from jailng.core.registry import Record
 from jailng.engine.files import Files
-from jailng.errors import JailError
+from jailng.errors import JailError, Mistakes
 from jailng.linux import cgroup, ns, processid
 from jailng.params.values import visible
 
@@ -95,12 +95,14 @@ class All:
     def named(self, word: str) -> list[Known]:
         """Those of that name or jid; there are two of a name where one is in the making and one has left something.
 
-        Raises JailError: there is none.
+        Raises JailError: there is none; and why the configuration, which may have it, could not be read.
         """
         number = word.isascii() and word.isdigit() and word.strip("0") != ""
         found = [one for one in self.jails if one.name == word or (number and str(one.jid) == word.lstrip("0"))]
         if not found:
-            raise JailError(f"jail {word.lstrip('0')} not found" if number else f'jail "{visible(word)}" not found')
+            said = f"jail {word.lstrip('0')} not found" if number else f'jail "{visible(word)}" not found'
+            unread = [] if any(one.defined for one in self.jails) else [visible(text) for text in self.wrong[:1]]
+            raise Mistakes([said, *unread])
         return found
 
 

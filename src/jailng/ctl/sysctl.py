@@ -130,8 +130,7 @@ class _Call:
             return _complain(f"unknown oid '{name}'")
         if value is not None and "d" not in self.letters:
             if self.letters & {"T", "W"}:
-                sys.stderr.write("sysctl: Can't set variables when using -T or -W\n")
-                raise UsageError(USAGE)
+                return _complain("Can't set variables when using -T or -W")
             return self._set(word, found[0], value)
         if found[0].kind != mib.NODE:
             return self._show(found[0], alone=True)
@@ -230,7 +229,8 @@ class _Call:
             value = f"Format:{variable.format} Length:{len(value) // 2} Dump:0x{value}"
         elif "x" in self.letters and variable.kind in _SIZES:
             size = _SIZES[variable.kind]
-            value = f"{int(value) % (1 << 8 * size):#0{2 + 2 * size}x}"
+            number = int(value) % (1 << 8 * size)
+            value = f"{number:#0{2 + 2 * size}x}" if number else "0" * (2 + 2 * size)  # C's, as scripts know it
         return value if "n" in self.letters or not named else f"{variable.name}{separator}{value}"
 
     def _put(self, text: str) -> None:

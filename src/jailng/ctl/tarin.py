@@ -221,8 +221,6 @@ class Writer:
         target = self._path(member.linkname)
         if target not in self._made or target is None:
             raise Refused(f"{path}: a hard link to what the archive does not have: {member.linkname}")
-        if target == path:
-            return
         directory = self._open(target.rpartition("/")[0])
         try:
             new = self._temporary()

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from jailng.ctl.told import Excess, Limits, Told
 from jailng.linux import mount, mountfd
 
-PIECE = 1 << 20
+_PIECE = 1 << 20
 _LONGEST = 4095  # of a path, bytes
 # Of a sparse file: one that has more is read as if it had no holes, if it is then no larger than so many times what it
 # takes; else it is left out: 256 MB are enough for one of 8 EB, which nothing but the disk's end would end.
@@ -26,6 +26,7 @@ _MOST_TIMES = 16
 _SECOND = 10**9  # nanoseconds
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_XATTR = "SCHILY.xattr."
 _ATTRIBUTES = ("security.capability", "system.posix_acl_", "user.")
 
 
@@ -58,17 +59,22 @@ class Reader:
     limits: Limits
     told: Told
     _links: dict[tuple[int, int], str] = field(default_factory=dict)
+    _mount: int = 0  # what is read, where that is one mount alone
 
     def read(self, wanted: Wanted) -> None:
         """Raises OSError where it is not there or nobody takes it, Excess."""
         root = os.stat(wanted.name, dir_fd=wanted.top, follow_symlinks=False)
         if stat.S_ISDIR(root.st_mode) and not wanted.deep:
             raise IsADirectoryError(errno.EISDIR, "is a directory (not copied)", wanted.name)
-        pending = [(wanted.name, root)]
+        self._mount = mountfd.mount_id(wanted.top) if wanted.one else 0
+        above, _, name = wanted.name.rpartition("/")
+        pending = [(above, name)]  # of a directory there may be millions
         while pending:
-            path, status = pending.pop()
-            below = []
+            above, name = pending.pop()
+            path = f"{above}/{name}" if above else name
+            below: list[str] = []
             try:
+                status = _status(wanted.top, above, name)
                 if stat.S_ISDIR(status.st_mode):
                     below = self._directory(wanted, path, status, root.st_dev)
                 else:
@@ -77,22 +83,20 @@ class Reader:
                 raise
             except OSError as error:
                 self.told.failed(path, error.strerror or str(error))
-            pending += reversed(below)
+            pending += [(path, name) for name in reversed(below)]
 
     def end(self) -> None:
         """Two blocks of zeros: there is no more."""
         self.to.write(bytes(2 * tarfile.BLOCKSIZE))
         self.to.flush()
 
-    def _directory(
-        self, wanted: Wanted, path: str, status: os.stat_result, device: int
-    ) -> list[tuple[str, os.stat_result]]:
+    def _directory(self, wanted: Wanted, path: str, status: os.stat_result, device: int) -> list[str]:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         fd = mountfd.openat2(wanted.top, os.fsencode(path), flags, mount.BENEATH)
         try:
             status = os.fstat(fd)
             self._say(_header(wanted.shown(path), status, tarfile.DIRTYPE, self._attributes(wanted, fd)))
-            if wanted.one and status.st_dev != device:
+            if wanted.one and (status.st_dev != device or self._is_mounted(fd)):
                 return []
             found = []
             for name in self._names(fd):
@@ -100,13 +104,14 @@ class Reader:
                 if len(os.fsencode(below)) > _LONGEST:
                     self.told.failed(below[:100] + "...", os.strerror(errno.ENAMETOOLONG))
                     continue
-                try:
-                    found.append((below, os.stat(name, dir_fd=fd, follow_symlinks=False)))
-                except OSError as error:
-                    self.told.failed(below, error.strerror or str(error))
+                found.append(name)
             return found
         finally:
             os.close(fd)
+
+    def _is_mounted(self, fd: int) -> bool:
+        """Whether it is a place where something is mounted, be it of the same file system."""
+        return self._mount != 0 and mountfd.mount_id(fd) != self._mount
 
     def _names(self, fd: int) -> Iterator[str]:
         with os.scandir(fd) as entries:
@@ -139,6 +144,9 @@ class Reader:
             status = os.fstat(fd)  # what was looked at may have been exchanged since
             if not stat.S_ISREG(status.st_mode):
                 self.told.skipped(path, _KINDS.get(stat.S_IFMT(status.st_mode), "special file"))
+                return
+            if self._is_mounted(fd):
+                self._say(_header(wanted.shown(path), status, tarfile.REGTYPE))
                 return
             identity = (status.st_dev, status.st_ino)
             if status.st_nlink > 1 and identity in self._links:
@@ -185,10 +193,10 @@ class Reader:
     def _data(self, path: str, fd: int, at: int, left: int) -> None:
         """So many bytes, whatever becomes of the file meanwhile."""
         while left:
-            data = os.pread(fd, min(left, PIECE), at)
+            data = os.pread(fd, min(left, _PIECE), at)
             if not data:
                 self.told.failed(path, "became shorter while it was read")
-                data = bytes(min(left, PIECE))
+                data = bytes(min(left, _PIECE))
                 while left > len(data):
                     self.to.write(data)
                     self.told.beat()
@@ -214,12 +222,27 @@ class Reader:
             names = [name for name in os.listxattr(fd) if name.startswith(_ATTRIBUTES)]
         except OSError:
             return {}
-        return {f"SCHILY.xattr.{_keyword(name)}": os.fsdecode(os.getxattr(fd, name)) for name in names}
+        return {_keyword(name): os.fsdecode(os.getxattr(fd, name)) for name in names}
+
+
+def _status(top: int, above: str, name: str) -> os.stat_result:
+    parent = mountfd.openat2(top, os.fsencode(above or "."), os.O_PATH | os.O_DIRECTORY, mount.BENEATH)
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    finally:
+        os.close(parent)
+
+
+class _Keyword(str):
+    """One that tarfile writes as the bytes that it is: it takes keywords for UTF-8, and a name may hold anything."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return os.fsencode(str(self))
 
 
 def _keyword(name: str) -> str:
-    """An attribute's name where an equals sign ends it, as GNU tar writes that."""
-    return name.replace("%", "%25").replace("=", "%3D")
+    """That of an attribute, in whose name an equals sign would end it: as GNU tar writes it."""
+    return _Keyword(_XATTR + name.replace("%", "%25").replace("=", "%3D"))
 
 
 def _header(path: str, status: os.stat_result, kind: bytes, more: dict[str, str] | None = None) -> tarfile.TarInfo:

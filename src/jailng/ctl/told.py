@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 _MOST = 20  # files of which is told one by one
 _LONGEST = 200  # characters of what is told of one
-BEAT = 1.0  # seconds between signs of life
+_BEAT = 1.0  # seconds between signs of life
 
 
 class Excess(Exception):
@@ -52,7 +52,7 @@ class Told:
     def beat(self) -> None:
         """Something has moved."""
         now = time.monotonic()
-        if now - self._last > BEAT:
+        if now - self._last > _BEAT:
             self._last = now
             os.write(self._fd, b"\n")
 

@@ -243,8 +243,8 @@ def _drawn(console: Console, view: _View) -> RenderableType:
 def _keys() -> Iterator[int]:
     """Standard input with each key as it is pressed, and unseen."""
     before = termios.tcgetattr(0)
-    tty.setcbreak(0)
     try:
+        tty.setcbreak(0)
         yield 0
     finally:
         termios.tcsetattr(0, termios.TCSAFLUSH, before)

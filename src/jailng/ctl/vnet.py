@@ -8,10 +8,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jailng.core import attach, nested, origin
+from jailng.core import nested, origin
 from jailng.core import vnet as lending
 from jailng.errors import JailError
-from jailng.linux import ns
+from jailng.linux import ns, processid
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
 from jailng.observe import posts
@@ -29,6 +29,19 @@ def enter(jail: str) -> None:
             ns.setns(there, ns.CLONE_NEWNET)
         except OSError as error:
             raise JailError(f"jail_attach: {error.strerror}") from None
+
+
+def jail_of(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The jail of ``-j`` among the options, which may stand with others in one word (``-rnj JAIL``), and what is left.
+
+    For programs of whose options neither system's has another with a j.
+    """
+    for at, word in enumerate(argv):
+        letters, found, jail = word[1:].partition("j")
+        if found and word[0] == "-" and "-" not in letters and (jail or argv[at + 1 :]):
+            rest = argv[at + 1 if jail else at + 2 :]
+            return jail or argv[at + 1], [*argv[:at], *([f"-{letters}"] if letters else []), *rest]
+    return None, argv
 
 
 def move(index: int, jail: str) -> None:
@@ -91,13 +104,12 @@ def _here() -> int:
 def _namespace(jail: str, unknown: str) -> Iterator[int]:
     """The network namespace of a jail, by name or jid. Raises JailError: it is ``unknown`` by that jid."""
     record = named(jail, lambda _: unknown)
-    init = attach.open_init(record)  # while it is held, and was verified, the pid is nobody else's
     try:
-        there = os.open(f"/proc/{record.init_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        there = processid.open_namespace(record.init, "net")
+    except (FileNotFoundError, ProcessLookupError):
+        raise JailError(f'jail "{record.name}" not found', errno=errno.ENOENT) from None
     except OSError as error:
         raise JailError(f"jail {visible(jail)}: {error.strerror}") from None
-    finally:
-        os.close(init)
     try:
         yield there
     finally:

@@ -81,6 +81,8 @@ def shim(argv: list[str]) -> int:
         records, words = [found], words[1:]
     if len(words) > 1:
         raise UsageError(_SHIM_USAGE, _EX_USAGE)
+    if os.geteuid() != 0:  # who sees no terminal of a jail, as if there were none
+        raise JailError("fatal: Operation not permitted", _EX_UNAVAILABLE)
     return _Watch(options, records).run(words[0] if words else None)
 
 

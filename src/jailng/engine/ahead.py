@@ -32,8 +32,8 @@ def kill(jails: Iterable[Jail], forced: bool) -> None:
 
 def _may_die(jail: Jail, forced: bool) -> bool:
     record = jail.record
-    if record is None or jail.work != STOP or jail.open or jail.failed:
-        return False
+    if record is None or record.remote or jail.work != STOP or jail.open or jail.failed:
+        return False  # of a jail in this one the broker kills what it removes
     if any(line.startswith("mount ") for line in record.undo):  # which may have to stay
         return False
     if forced:

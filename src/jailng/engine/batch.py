@@ -77,6 +77,11 @@ class Batch:
         self.complain(jail, text)
         jail.failed = self.failed = True
 
+    def spoil(self, jail: Jail, text: str) -> None:
+        """Say what is wrong with a jail as it is defined: it fails where something is to be done with it."""
+        self.complain(jail, text)
+        jail.failed = True
+
     def _skip(self, jail: Jail) -> None:
         """Have a jail fail because another has; of one that nobody asked for nothing is said."""
         if not (jail.drawn or jail.failed or self.quiet) and jail.work:
@@ -247,8 +252,7 @@ class Batch:
             self._done(jail)
             return
         way = self._life(jail, params)
-        jail.walk = self._cleaned_first(jail, way) if jail.clean else beginning.starting(way)
-        self._go_on(jail, None)
+        self._set_out(jail, self._cleaned_first(jail, way) if jail.clean else beginning.starting(way))
 
     def _cleaned_first(self, jail: Jail, way: life.Life) -> Walk:
         way.record = registry.remains(jail.name)
@@ -284,7 +288,8 @@ class Batch:
             from jailng.engine import plan
 
             gone = jail.record is None
-            self.plan(jail, plan.removal(registry.remains(jail.name) if gone else jail.record, params, gone))
+            there = registry.remains(jail.name) if gone else jail.record
+            self.plan(jail, plan.removal(there, params, gone, self.forced))
             self._stopped(jail)
             return
         way = self._life(jail, params)
@@ -292,10 +297,10 @@ class Batch:
             way.running = self._running_with(jail.record, self.forced)
             way.killed, jail.killed = jail.killed, False
             ahead.kill((other for other in self._ready[: -_AHEAD - 1 : -1] if other.stops), self.forced)
-            jail.walk = ending.removing(way) if self.forced else ending.stopping(way)
+            walk = ending.removing(way) if self.forced else ending.stopping(way)
         elif jail.clean:
             way.record = registry.remains(jail.name)
-            jail.walk = ending.cleaning(way)
+            walk = ending.cleaning(way)
         else:
             if self.plan is None:
                 ending.clear_away(jail.name)  # what it may have left when it ended by itself
@@ -305,7 +310,7 @@ class Batch:
                 jail.failed = self.failed = True
             self._stopped(jail)
             return
-        self._go_on(jail, None)
+        self._set_out(jail, walk)
 
     def _life(self, jail: Jail, params: Parameters) -> life.Life:
         way = life.Life(params, jail.record, self.voice(jail))
@@ -326,12 +331,26 @@ class Batch:
         way.created, way.removed = created, removed
         return way
 
+    def _set_out(self, jail: Jail, walk: Walk) -> None:
+        """Begin with a jail, when there is room for a command: what needs none waits for it as well (next_command)."""
+
+        def in_turn() -> Walk:
+            yield command.TURN
+            yield from walk
+
+        jail.walk = in_turn()
+        self._go_on(jail, None)
+
     def _go_on(self, jail: Jail, timed_out: bool | None) -> None:
-        """Carry a jail on until it waits. ``timed_out`` is how it last waited; None: it has not yet begun."""
+        """Carry a jail on until it waits. ``timed_out`` is how it last waited; None: it has not yet begun.
+
+        Whose command has ended has the first turn, so that with a ``limit`` of 1 one jail is done after the other.
+        """
         assert jail.walk is not None
+        begun = timed_out is not None
         try:
             wait = next(jail.walk) if timed_out is None else jail.walk.send(timed_out)
-            while wait is command.TURN and not self._turns and self._has_room():
+            while wait is command.TURN and (begun or not self._turns) and self._has_room():
                 wait = jail.walk.send(False)
         except StopIteration:
             self._ended(jail)

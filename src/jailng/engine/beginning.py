@@ -114,6 +114,9 @@ def check_own_mount(params: Parameters, name: str, rooted: bool) -> None:
 
 
 def _create(life: Life, _: str) -> Iterable[command.Wait]:
+    if life.there.remote and _may_make_root(life.params):
+        # jail_set looks at it as the host sees it, and not who can reach it in here.
+        check_path(life.params, life.voice)
     try:
         notes = create.jail_set(life.params, life.there, _get_ready(life), life.voice.warn)
     except JailError as error:
@@ -257,6 +260,8 @@ def starting(life: Life) -> Walk:
 
     Raises JailError.
     """
+    if not _may_make_root(life.params):
+        check_path(life.params, life.voice)  # else jail_set looks at it
     try:
         check_lasting(life.params)
     except JailError as error:
@@ -264,9 +269,6 @@ def starting(life: Life) -> Walk:
         raise
     for sentence in life.params.left_out:
         life.voice.warn(sentence)
-    if not any(life.params.strings(step) for step in ("exec.prepare", "exec.prestart")):
-        # Else these may be what makes the directory; jail_set looks at it in any case.
-        check_path(life.params, life.voice)
     if life.params.text("ng.init") != "none":
         from jailng.core import guest  # noqa: F401  # the way back takes it, and may be for want of modules
     try:
@@ -327,6 +329,11 @@ def check_lasting(params: Parameters) -> None:
     """Refuse a jail that would end at once. Raises JailError."""
     if not params.flag("persist") and not runs_something(params):
         raise JailError("new jail must persist or attach")
+
+
+def _may_make_root(params: Parameters) -> bool:
+    """Whether there are commands that may be what makes the directory."""
+    return any(params.strings(step) for step in ("exec.prepare", "exec.prestart"))
 
 
 def check_path(params: Parameters, voice: Voice) -> None:

@@ -11,11 +11,13 @@ import posix
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, socket
 from select import POLLIN, poll
 
-from jailng.core import attach, create, hierarchy, nested, passwd, privileges, registry, remove, stdio, tunable, undo
+from jailng.core import attach, create, get, nested, passwd, privileges, registry, remove, stdio, tunable, undo
 from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, pack, received
 from jailng.engine import broker, modify
-from jailng.errors import JailError, NotFound, explain
-from jailng.linux import cgroup, content, mount, mountfd
+from jailng.engine.caller import Caller
+from jailng.errors import JailError, NotFound, explain, not_permitted
+from jailng.linux import cgroup, child, content
+from jailng.linux.libc import ENOENT
 from jailng.observe import posts
 from jailng.params.model import Parameters
 from jailng.params.table import resolve
@@ -29,83 +31,14 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10_000  # ms that a caller may take to say what it wants
 _TIME_TO_MAKE = 10  # seconds
+_PAUSE = 1000  # ms between two looks at threads that have ended
 _OWN = ("mount.devfs", "mount.fdescfs", "mount.procfs")
 _LARGEST_UID = 65535
 
 
-class Caller:
-    """Whose call it is: a member of the jail ``record``, whose root is the host's uid ``owner``."""
-
-    __slots__ = ("is_root", "owner", "record")
-
-    def __init__(self, record: Record, owner: int, is_root: bool) -> None:
-        self.record = record
-        self.owner = owner
-        self.is_root = is_root
-
-    # What is called how, inside and outside
-
-    def sees(self, record: Record) -> bool:
-        """Whether a jail is in the caller's."""
-        return record.name.startswith(self.record.name + ".")
-
-    def inside(self, name: str) -> str:
-        """What a jail in the caller's is called there."""
-        return name[len(self.record.name) + 1 :]
-
-    def outside(self, name: str) -> str:
-        """What it is called on the host."""
-        return f"{self.record.name}.{name}"
-
-    def find(self, text: str) -> Record:
-        """The living jail of that jid or name in the caller's. Raises JailError: not found."""
-        record = registry.find(text) if text.isascii() and text.isdigit() else registry.find(self.outside(text))
-        if record is None or not self.sees(record):
-            raise NotFound(f'"{text}" not found')
-        return record
-
-    def shown_path(self, path: str) -> str:
-        """A path of the host's as it is inside."""
-        root = self.record.params.get("path", "/").rstrip("/")
-        return path[len(root) :] or "/" if f"{path}/".startswith(root + "/") else path
-
-    def open_path(self, path: str) -> int:
-        """A directory of the jail's, as the host has it. Raises JailError.
-
-        The caller can change the way there at any moment, so it is gone once on each side, and both have to lead to the
-        same directory: what only the jail sees cannot be mounted from outside, and what only the host sees must not.
-        """
-        flags = mount.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-        found: list[int] = []
-        try:
-            for open_top in (self._tree_of_the_host, self._tree_inside):
-                top = open_top()
-                try:
-                    found.append(mountfd.openat2(top, path.encode("utf-8", "surrogateescape"), flags, mount.IN_ROOT))
-                finally:
-                    posix.close(top)
-            one, other = [posix.fstat(fd) for fd in found]
-        except OSError as error:
-            for fd in found:
-                posix.close(fd)
-            raise JailError(f"path {path}: {error.strerror}") from None
-        posix.close(found[1])
-        if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
-            posix.close(found[0])
-            raise JailError(f"path {path}: on a file system of the jail's own, or below a mount that it does not see")
-        return found[0]
-
-    def _tree_of_the_host(self) -> int:
-        """The way to the jail's own root is its own to change where that lies in the tree of a jail above."""
-        above = registry.load(self.record.parent) if self.record.parent else None
-        return hierarchy.open_root(above, self.record.params.get("path", "/"))
-
-    def _tree_inside(self) -> int:
-        return attach.open_tree_of(self.record)
-
-
 def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
     """Hear what a member of that jail wants, do it, and answer. Nothing is raised."""
+    caller: Caller | None = None
     try:
         waiter = poll()
         waiter.register(connection, POLLIN)
@@ -129,7 +62,8 @@ def attend(connection: socket, jid: int, owner: int, is_root: bool) -> None:
         caller = Caller(record, owner, is_root)
         _VERBS[verb](_Talk(connection), caller, said, received(controls))
     except (JailError, OSError) as error:
-        _Talk(connection).complain(explain(error), isinstance(error, NotFound))
+        text = explain(error)
+        _Talk(connection).complain(text if caller is None else caller.told(text), error)
     except (IndexError, KeyError, UnicodeError, ValueError):
         _Talk(connection).complain("the broker was asked for something else than it does")
 
@@ -149,10 +83,14 @@ class _Talk:
             fds, packet = (as_memfd(packet),), ELSEWHERE
         self.connection.sendmsg([packet], beside(*fds))
 
-    def complain(self, text: str, gone: bool = False) -> None:
-        """Tell that it did not go well, and whether for want of the jail."""
+    def complain(self, text: str, error: Exception | None = None) -> None:
+        """Tell that it did not go well, and in further words what else there is to the ``error``."""
+        gone = int(isinstance(error, NotFound))
+        number = error.errno or 0 if isinstance(error, (JailError, OSError)) else 0
+        kind = error.kind if isinstance(error, JailError) else ""
+        more: list[str | int] = [gone, number, kind] if gone or number or kind else []
         try:
-            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], *([1] if gone else []))])
+            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], *more)])
         except OSError:
             pass
 
@@ -166,7 +104,7 @@ class _Talk:
 
 def _must_be_root(caller: Caller, call: str) -> None:
     if not caller.is_root:
-        raise JailError(f"{call}: Operation not permitted")
+        raise not_permitted(call)
 
 
 def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
@@ -181,6 +119,11 @@ def _get(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
         params = Parameters.from_texts(record.params)
         params.imply("name", caller.inside(record.name))
         params.imply("path", caller.shown_path(record.params.get("path", "/")))
+        if params.flag("allow.set_hostname"):
+            for name in ("host.hostname", "host.domainname"):
+                params.imply(name, get.host_name(record, name))
+        if not record.up:
+            params.set("persist", "true")  # as core.get has it
         lines = [f"param {line}\n" for line in params.to_lines()]
         above = 0 if record.parent == caller.record.jid else record.parent
         answer += [str(record.jid), "".join([*lines, f"parent {above}\n", "init 1 1\ncreated\nup\n"])]
@@ -212,9 +155,10 @@ def _set(talk: _Talk, caller: Caller, said: Words, _: list[int]) -> None:
     finally:
         posix.close(path)
     record.unlock()
-    started = _is_started(talk, [record.jid, caller.inside(record.name), notes])
+    shown = [caller.told(note) for note in notes]
+    started = _is_started(talk, [record.jid, caller.inside(record.name), shown])
     if not record.lock_again():
-        raise JailError(f"jail {record.jid} not found")
+        raise JailError(f"jail {record.jid} not found", errno=ENOENT)
     if not started:  # whoever wanted it has died on the way
         undo.walk(record)
         return
@@ -257,7 +201,7 @@ def _parameters(caller: Caller, assignments: list[str]) -> tuple[Parameters, str
         if known is not None and known[0].pseudo and name not in _OWN:
             raise JailError(f"unknown parameter: {visible(name)}")
         if name in _HOSTS_ALONE and text:
-            raise JailError(hierarchy.NOT_PERMITTED)
+            raise not_permitted("jail_set")
         if name == "ng.limits" and text:
             _check_limits(text)
         if name == "path":
@@ -354,7 +298,8 @@ def _attach(talk: _Talk, caller: Caller, said: Words, fds: list[int]) -> None:
         return
     waiter = poll()
     waiter.register(pidfd, POLLIN)
-    waiter.poll()  # the caller's end is the broker's to notice
+    while not waiter.poll(_PAUSE):  # the caller's end is the broker's to notice
+        child.let_threads_go(pid)
     _, status = posix.waitpid(pid, 0)
     talk.answer(status)
 

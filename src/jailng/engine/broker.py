@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
 
 _BACKLOG = 64
+_SIGHUP, _SIGTERM = 1, 15
 
 
 def ensure(record: Record) -> None:
@@ -32,7 +33,8 @@ def ensure(record: Record) -> None:
         deviceprogram.free(f"{record.cgroup}/broker")  # it makes the device nodes of other jails
         argv = interpreter.command("jailng.engine.brokerage", listening.fileno(), record.jid)
         with elsewhere.Network(record):  # in which it makes jails
-            started = beside.spawn(argv, handed=(listening.fileno(),))
+            # Who ends the unit, or the session, in which this is may do so before the broker is out of its cgroup.
+            started = beside.spawn(argv, blocked=(_SIGHUP, _SIGTERM), handed=(listening.fileno(),))
     except (JailError, OSError) as error:
         raise JailError(f"children.max: {explain(error)}") from None
     finally:

@@ -14,7 +14,7 @@ from jailng.core import attach, beside, interpreter, registry
 from jailng.core.wire import pack
 from jailng.engine import behalf
 from jailng.errors import JailError
-from jailng.linux import cgroup, child, membership, ns, signals
+from jailng.linux import cgroup, child, letting, membership, ns, signals
 from jailng.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ class Call:
 
     def close(self) -> None:
         """It has been attended to."""
-        self.connection.close()
+        letting.go(self.connection.close)  # what is in it may not have been read
         posix.close(self.pidfd)
         self.pidfd = -1
 
@@ -126,7 +126,7 @@ class Broker:
             self._epoll.register(fd, EPOLLHUP)
             pid, pidfd = child.clone3()  # unless the jail has as many processes as it may
         except (JailError, OSError):
-            connection.close()
+            letting.go(connection.close)
             return
         if pid == 0:
             self._attend(connection, is_root)

@@ -46,14 +46,14 @@ def batch(
     if known is not None:
         for defined in known.jails:
             for text in defined.errors():
-                new.fail(made[defined.key], text)
+                new.spoil(made[defined.key], text)
         depends = {defined.key: defined for defined in reversed(known.jails)}  # the first of a name, as in ``made``
 
         def depend(jail: Jail) -> tuple[str, ...]:
             setting = depends[jail.name].named("depend")
             return setting.values if setting is not None else ()
 
-        connect(made, depend, new.fail)
+        connect(made, depend, new.spoil)
     return new
 
 

@@ -16,7 +16,7 @@ from jailng.engine.life import (
     teller,
     walk,
 )
-from jailng.errors import JailError, NotFound
+from jailng.errors import JailError, NotFound, not_permitted
 from jailng.linux.libc import EBUSY
 
 TYPE_CHECKING = False
@@ -182,7 +182,7 @@ def cleaning(life: Life) -> Walk:
 
 def _check_there(life: Life) -> None:
     if posix.geteuid() != 0:
-        raise JailError("jail_remove: Operation not permitted")
+        raise not_permitted("jail_remove")
     if not life.killed and not life.there.alive():
         raise NotFound(f'"{life.there.name}" not found')
 

@@ -10,11 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from jailng.conf.config import Setting
+    from jailng.conf.config import Config, Setting
     from jailng.core.trees import Trees
+    from jailng.errors import JailError
 
 _LARGEST = 64 << 20  # bytes of one file: some hundred thousand jails
 _PIECE = 1 << 16
+_CONFIGURATION = "/etc/jail.conf"
+_OF_ONE_JAIL = ("/etc/jail.*.conf", "/etc/jail.conf.d/*.conf")  # where service(8) finds a jail's own (ctl/rcjail.py)
 
 
 class Files:
@@ -25,15 +28,17 @@ class Files:
     by root: one that somebody else can change, or that lies in the tree of a running jail, is refused.
     """
 
-    __slots__ = ("_first", "_trees")
+    __slots__ = ("_first", "_trees", "seen")
 
     def __init__(self) -> None:
         self._first = True
         self._trees: Trees | None = None
+        self.seen: set[str] = set()
 
     def read(self, path: str) -> bytes:
         """All of a file; "-" is standard input. Raises OSError, also for what is no file, or too large a one."""
         first, self._first = self._first, False
+        self.seen.add(path)
         if path == "-":
             return _all(0, path)
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK)
@@ -125,27 +130,41 @@ def _all(fd: int, path: str) -> bytes:
 
 
 def trees_of_jails() -> dict[tuple[int, int], str]:
-    """Device and inode of the trees of jails that run, and of those of /etc/jail.conf: where links are their roots'."""
+    """Device and inode of the trees of jails that run, and of configured ones: where links are their roots'."""
     from jailng.core import trees
 
     return trees.Trees(more=configured_places).all()
 
 
-def configured_roots(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
-    """Name and path of each jail that a configuration has, as far as it can be read; what is wrong is not told."""
-    for name, setting in _settings(file):
+def configured_roots() -> Iterator[tuple[str, str]]:
+    """Name and path of each jail that is configured, as far as that can be read; what is wrong is not told."""
+    for name, setting in _settings():
         if setting.name == "path":
             yield name, setting.values[-1]
 
 
-def configured_places(file: str = "/etc/jail.conf") -> Iterator[tuple[str, str]]:
+def configured_places() -> Iterator[tuple[str, str]]:
     """The same, and name and path of what else of the host's each has mounted to write in."""
-    for name, setting in _settings(file):
+    for name, setting in _settings():
         if setting.name == "path":
             yield name, setting.values[-1]
         elif setting.name in ("mount", "mount.fstab"):
             for path in places(setting.name, setting.values):
                 yield name, path
+
+
+def configured() -> Iterator[tuple[str, Config | JailError | OSError]]:
+    """/etc/jail.conf, and each file of one jail alone that it does not include: what it says, or why not."""
+    from jailng.conf import config
+    from jailng.errors import JailError
+
+    files = Files()
+    for file in [_CONFIGURATION, *[path for pattern in _OF_ONE_JAIL for path in files.glob(pattern)]]:
+        if file not in files.seen:
+            try:
+                yield file, config.load(file, files)
+            except (JailError, OSError) as error:
+                yield file, error
 
 
 def places(parameter: str, values: Iterable[str]) -> list[str]:
@@ -163,14 +182,10 @@ def places(parameter: str, values: Iterable[str]) -> list[str]:
         return []
 
 
-def _settings(file: str) -> Iterator[tuple[str, Setting]]:
+def _settings() -> Iterator[tuple[str, Setting]]:
     """The key of a jail, and what is set for it, for each that has a value."""
-    from jailng.conf import config
-    from jailng.errors import JailError
+    from jailng.conf.config import Config
 
-    try:
-        jails = config.load(file, Files()).jails
-    except (JailError, OSError):
-        return
-    for jail in jails:
-        yield from ((jail.key, setting) for setting in jail.sound() if setting.values)
+    for _, found in configured():
+        for jail in found.jails if isinstance(found, Config) else ():
+            yield from ((jail.key, setting) for setting in jail.sound() if setting.values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from jailng.core import elsewhere, registry
+from jailng.core import elsewhere, jailinit, registry
 from jailng.engine import command
 from jailng.errors import JailError
 from jailng.linux import child
@@ -23,12 +23,31 @@ _LONGEST = 1 << 16  # of a complaint, bytes
 _IGNORED = (13, 25)  # PIPE, XFSZ: by Python, and what is ignored stays so over exec
 _SHELL = "/bin/sh"
 _HEAD = 64  # bytes of a file
+_SYSTEM = ("/sbin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")
+# Where FreeBSD has what shims are named after: by these paths its Handbook's jail.conf, and many another, call them.
+_SHIMMED = (
+    *("/sbin/ifconfig", "/sbin/route", "/sbin/sysctl", "/bin/cpuset", "/usr/bin/cpuset"),
+    *("/bin/pkill", "/usr/bin/pkill", "/usr/bin/killall", "/usr/sbin/service"),
+)
 
 
 def environment_of(params: Parameters, names: dict[str, str]) -> dict[str, str]:
-    """What a command on the host is given."""
+    """What a command on the host is given.
+
+    With exec.clean FreeBSD's have the PATH of root's login class besides (setusercontext(3)), where ifconfig(8) is.
+    """
     caller = command.caller_environment()
-    return command.clean(caller) if params.flag("exec.clean") else {**caller, **names}
+    if not params.flag("exec.clean"):
+        return {**caller, **names}
+    found = command.clean(caller)
+    shims = _shims()  # for whom has them
+    first = [directory for directory in caller.get("PATH", "").split(":") if directory == shims]
+    return {**found, "PATH": ":".join([*first[:1], found["PATH"], *_SYSTEM])}
+
+
+def _shims() -> str:
+    """Where FreeBSD's commands are."""
+    return jailinit.place("shims", "lib/jailng/shims")
 
 
 def user_of(params: Parameters) -> User | None:
@@ -59,6 +78,8 @@ class HostCommand:
         """
         from jailng.engine import hostprogram
 
+        if self.argv[0] in _SHIMMED and _shims() in environment.get("PATH", "").split(":"):
+            self.argv[0] = f"{_shims()}/{self.argv[0].rpartition('/')[2]}"
         cwd = user.home if user is not None and at_home else _working_directory()
         self._program, refusal = hostprogram.find(self.argv, environment, cwd, enemies)
         return refusal

@@ -6,7 +6,7 @@ import posix
 
 from jailng.core import attach, privileges, registry, stdio, waiting
 from jailng.engine import command
-from jailng.errors import JailError, explain
+from jailng.errors import UNREACHED, JailError, explain
 from jailng.linux import cgroup, ns, processid
 from jailng.linux.libc import ESRCH
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _SIGKILL, _SIGTERM = 9, 15
 _FLAGS, _PENDING = 6, 28  # of /proc/PID/stat, behind the name
 _PF_EXITING = 4
-_ON_THE_WAY = ("jail_attach: ", "jailinit died")  # what is said of a way into a jail that leads nowhere
 AT_ONCE = 32  # so many processes of a jail are waited for together
 
 
@@ -159,7 +158,7 @@ def attached(
         streams = _streams(record, entry.base, fds, not wanted.background)
         pid, pidfd = attach.jail_attach(entry, wanted, streams)
     except JailError as error:
-        if (str(error).startswith(_ON_THE_WAY) and processid.is_ending(record.init)) or not record.alive():
+        if (error.kind == UNREACHED and processid.is_ending(record.init)) or not record.alive():
             raise JailError(f'jail "{record.name}" not found') from None  # of which whatever it met is a consequence
         raise
     finally:
@@ -237,6 +236,8 @@ def terminate(record: Record, deaf: int = 0) -> tuple[list[int], list[int]]:
 
     A jail may have more processes than this one may have descriptors; ``members`` is for the others.
     """
+    from jailng.linux import membership
+
     signalled: list[int] = []
     pidfds: list[int] = []
     for pid in _members(record):
@@ -244,8 +245,13 @@ def terminate(record: Record, deaf: int = 0) -> tuple[list[int], list[int]]:
         if pidfd < 0:
             continue
         try:
-            ns.pidfd_send_signal(pidfd, _SIGTERM)
+            # By now that number may be another's, of the host. (In a jail all that it sees are its own.)
+            is_member = record.remote or record.holds(membership.of_process(pidfd))
+            if is_member:
+                ns.pidfd_send_signal(pidfd, _SIGTERM)
         except OSError:
+            is_member = False
+        if not is_member:
             posix.close(pidfd)
             continue
         signalled.append(pid)

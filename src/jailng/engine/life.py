@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 _DEFAULTS = "/etc/jailng.conf"
-_LONG = 10**6  # seconds
 
 
 def assume(params: Parameters, old_form: bool = False) -> None:
@@ -187,10 +186,10 @@ def _ended(wait: command.Wait) -> bool:
 
     from jailng.linux import ns
 
-    until = time.monotonic() + (wait.seconds or _LONG)
+    until = time.monotonic() + wait.seconds if wait.seconds else float("inf")
     for pidfd in wait.pidfds:
         while not ns.ends_within(pidfd, until - time.monotonic()):
-            if wait.seconds and time.monotonic() >= until:
+            if time.monotonic() >= until:
                 return False
     return True
 
@@ -329,7 +328,8 @@ def teller(life: Life) -> Callable[[str], None]:
     def tell(line: str) -> None:
         from jailng.engine import shown
 
-        life.voice.say(f"run command: {shown.undoing(line, life.params)}")
+        path = life.there.params.get("path", life.params.text("path"))
+        life.voice.say(f"run command: {shown.undoing(line, life.there.undo, life.params, path)}")
 
     return tell
 

@@ -67,11 +67,10 @@ class Loop:
 
     def turn(self) -> None:
         """Wait until something is there, and call whom it concerns."""
-        # A descriptor may have been closed, and its number given to another, since epoll saw it: whoever is called then
-        # finds nothing, and does nothing.
-        for fd, _ in self._epoll.poll():
-            call = self._called.get(fd)
-            if call is not None:
+        # A descriptor may have been closed, and its number given to another, since epoll saw it: not even a false
+        # alarm, for a pidfd is not looked at again.
+        for fd, call in [(fd, self._called.get(fd)) for fd, _ in self._epoll.poll()]:
+            if call is not None and self._called.get(fd) is call:
                 call()
 
     def watch(self, fd: int, call: Callable[[], None]) -> None:

@@ -7,9 +7,9 @@ import posix
 from jailng.core import fresh, ownfile, registry, remove, tunable
 from jailng.core.index import RULES, Index, jid_of, names_of
 from jailng.engine import life
-from jailng.errors import JailError, NotFound, explain
+from jailng.errors import UNCHANGEABLE, JailError, NotFound, explain, not_permitted
 from jailng.linux import ns
-from jailng.linux.libc import exists
+from jailng.linux.libc import ENOENT, exists
 from jailng.linux.visit import InNamespace
 from jailng.params.model import SYSV, Parameters
 from jailng.params.values import escape, visible
@@ -33,7 +33,7 @@ def update(record: Record, changes: Parameters, voice: life.Voice) -> None:
     try:
         modify(record, changes, voice)
     except JailError as error:
-        if not str(error).endswith(" after creation"):  # which jail(8) says without having asked
+        if error.kind != UNCHANGEABLE:
             life.tell_of_refusal(voice, line, error)
         raise
     if given:  # else update_jail has nothing to do
@@ -53,13 +53,13 @@ def modify(record: Record, changes: Parameters, voice: life.Voice = _NOBODY) -> 
         nested.update(record, changes)
         return
     if posix.geteuid() != 0:
-        raise JailError("jail_set: Operation not permitted")
+        raise not_permitted("jail_set")
     name = record.name
     locked = record.lock()
     try:
         # By now another command may have renamed it, and this one is not to take that back.
         if not locked or not record.alive() or _is_anothers(record, name, changes):
-            raise NotFound(f'"{name}" not found')
+            raise NotFound(f'"{name}" not found', errno=ENOENT)
         if names_of(record.jid) != [record.name] or registry.jids_below(record.name):
             from jailng.core import hierarchy
 
@@ -85,6 +85,8 @@ def _decide(record: Record, changes: Parameters, voice: life.Voice) -> tuple[Par
         from jailng.core import blueprint
 
         blueprint.check_host(params)
+    if "allow.raw_sockets" in changed and params.flag("allow.raw_sockets") and record.joined:
+        raise JailError("allow.raw_sockets: only in the jail that had the address first can Linux allow them")
     if record.parent or "children.max" in changed:
         from jailng.core import hierarchy
 
@@ -103,7 +105,7 @@ def _change(record: Record, changes: Parameters, voice: life.Voice) -> None:
         if renamed:
             _add_name(record, params.text("name"))
         _take_rules(record, params.text("name"), changed)
-        _carry_out(record, params, changed, done)
+        _carry_out(record, params, changed, given, done)
         policed = _police(record, params, changed, given)
         settled = ["limited"] if record.limiting else []
         record.append([*[f"param {line}" for line in params.to_lines(changed)], *settled])
@@ -218,14 +220,31 @@ def _give_rules_back(record: Record, changed: list[str]) -> None:
             pass  # what it says is what has been said; whoever comes next tries it again
 
 
-def _carry_out(record: Record, params: Parameters, changed: list[str], done: list[_Step]) -> None:
-    """Each step that has been taken is then among those ``done``; one that fails leaves all as it was."""
-    if "host.hostname" in changed or "host.domainname" in changed:
+def _carry_out(record: Record, params: Parameters, changed: list[str], given: list[str], done: list[_Step]) -> None:
+    """Each step that has been taken is then among those ``done``, and one that has come half-way where it fails."""
+    if any(name in (*changed, *given) for name in ("host.hostname", "host.domainname")):
         _set_names(record, params)
     for names, step in _STEPS:
-        if any(name in changed for name in names) or (step is _limit and record.limiting):
+        if any(name in changed for name in names) or _is_half_done(record, step, any(name in given for name in names)):
+            if step not in _WHOLE:
+                done.append(step)
             step(record, params)
-            done.append(step)
+            if step in _WHOLE:
+                done.append(step)
+
+
+def _is_half_done(record: Record, step: _Step, given: bool) -> bool:
+    """Whether a command may have been killed before the record had what it had done, and this one is to undo that.
+
+    What is ``given`` as it was is done once more, where that is no more than to say it again.
+    """
+    if step is _limit:
+        return record.limiting
+    if step is _readdress and given:
+        from jailng.core import readdress
+
+        return not readdress.is_settled(record)
+    return given and step in (_permit_ipc, _permit_ports, _permit_sockets)
 
 
 def _give_back(record: Record, changed: list[str], done: list[_Step]) -> None:
@@ -247,15 +266,21 @@ def _slice(record: Record, params: Parameters) -> None:
 
 
 def _permit_ipc(record: Record, params: Parameters) -> None:
-    from jailng.core import limit
+    from jailng.core import mechanism
 
-    limit.permit_ipc(record, params)
+    mechanism.permit_ipc(record, params)
 
 
 def _readdress(record: Record, params: Parameters) -> None:
     from jailng.core import readdress
 
     readdress.change(record, params)
+
+
+def _permit_ports(record: Record, params: Parameters) -> None:
+    from jailng.core import ports
+
+    ports.permit(record, params)
 
 
 def _permit_sockets(record: Record, params: Parameters) -> None:
@@ -271,18 +296,18 @@ def _quota(record: Record, params: Parameters) -> None:
 
 
 def _limit(record: Record, params: Parameters) -> None:
-    from jailng.core import limit
+    from jailng.core import limit, mechanism
     from jailng.params.limit import read
 
     texts = params.strings("ng.limits")
     same = texts == Parameters.from_texts(record.params).strings("ng.limits")
     try:
         if same:
-            limit.set_limits(record, limit.of(record))
+            mechanism.set_limits(record, limit.of(record))
             return
         wanted = limit.with_rules(read(texts), record)
         limit.check([*limit.held(limit.with_rules([], record), record), *read(texts)], params)
-        limit.set_limits(record, limit.held(wanted, record))
+        mechanism.set_limits(record, limit.held(wanted, record))
     except JailError as error:
         raise JailError(f"ng.limits: {error}") from None
 
@@ -290,17 +315,17 @@ def _limit(record: Record, params: Parameters) -> None:
 def _police(record: Record, params: Parameters, changed: list[str], given: list[str]) -> Callable[[Record], None]:
     """Carry out the rules of the jail's network, which tell its name in the log; what to do when the record has them.
 
-    Killed before that, what asks for them again finds them changed again. Of those that are ``given`` and as they were
-    it is looked again which networks the host is in.
+    Killed before that, what asks for them again, or for those that were, carries them out again. Those that are
+    ``given`` and as they were are seen to: somebody may have flushed them, and the host be in other networks.
     """
     rules = ("ng.rdr", "ng.egress")
     policed = any(name in changed or ("name" in changed and params[name]) for name in rules)
-    if not (policed or "ng.egress" in given):
+    if not (policed or any(name in given for name in rules)):
         return lambda _: None
-    from jailng.core import ruleset
+    from jailng.core import policy, ruleset
 
-    if not policed:
-        ruleset.look_round(record)
+    if not policed and policy.is_settled(record):
+        ruleset.look_again(record)
         return lambda _: None
     ruleset.change(record, params)
     return ruleset.settle
@@ -340,10 +365,12 @@ def _give_names_back(record: Record, changed: list[str]) -> None:
 
 def _set_names(record: Record, params: Parameters) -> None:
     """Set both names in the jail's UTS namespace, which this process joins for as long as that takes."""
+    from jailng.core import attach
+
     hostname, domainname = [
         params.text(name).encode("utf-8", "surrogateescape") for name in ("host.hostname", "host.domainname")
     ]
-    init = ns.pidfd_open(record.init_pid)
+    init = attach.open_init(record)
     try:
         with InNamespace(init, ns.CLONE_NEWUTS):
             ns.sethostname(hostname)
@@ -360,5 +387,7 @@ _STEPS: tuple[tuple[tuple[str, ...], _Step], ...] = (
     (tuple(SYSV), _permit_ipc),
     (("ip4.addr",), _readdress),
     (("ng.sockets",), _permit_sockets),
+    (("allow.reserved_ports", "allow.suser"), _permit_ports),
     (("ng.quota",), _quota),
 )
+_WHOLE = (_limit, _readdress, _quota)  # which leave all as it was where they fail

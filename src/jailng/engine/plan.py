@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jailng.core import blueprint, create, operation
-from jailng.core.index import uid_base
+from jailng.core import blueprint, create, operation, registry
+from jailng.core.index import RULES, uid_base
 from jailng.engine import beginning, life
+from jailng.linux.libc import exists
 from jailng.params.model import Parameters
 
 TYPE_CHECKING = False
@@ -14,18 +15,20 @@ if TYPE_CHECKING:
 
 def creation(params: Parameters, voice: life.Voice) -> list[str]:
     """To start a jail of these settled parameters. Raises JailError where the start would."""
+    beginning.check_path(params, voice)
     beginning.check_lasting(params)
     for sentence in params.left_out:
         voice.warn(sentence)
-    beginning.check_path(params, voice)
     _check_own_mounts(params)
     jid = params.number("jid") or 1
     parent = create.settle_below(params)
     base = parent.base if parent is not None else uid_base(0)
+    record = registry.Record(jid)
+    record.rules = _rules(params)
     lines: list[str] = []
     for name, _ in beginning.START:
         if name == "jail_set":
-            lines += operation.describe(blueprint.plan(params, jid, base, parent=parent))
+            lines += operation.describe(blueprint.plan(params, jid, base, record, parent))
         elif name == "interface":
             lines += [f"add alias {address.bare} on {where}" for where, address in beginning.aliases(params)]
         elif name == "vnet.interface":
@@ -35,7 +38,7 @@ def creation(params: Parameters, voice: life.Voice) -> list[str]:
 
             lines += [f"ng.init: {line}" for line in _guest(guest.decide(params).name, 0)]
         elif name == "ng.quota":
-            lines += _quota(params)
+            lines += _quota(params, record.rules)
         elif name == "mount":
             lines += _mounts(params)
         elif name == "command" and params.strings(name):
@@ -64,12 +67,21 @@ def _guest(kind: str, way: int) -> list[str]:
     return list((row.start, row.stop)[way])
 
 
-def _quota(params: Parameters) -> list[str]:
-    if not params["ng.quota"] and not params["ng.limits"]:
+def _rules(params: Parameters) -> str:
+    """Those of rctl(8) that there are for a jail of that name."""
+    if not exists(RULES):
+        return ""
+    from jailng.limits import standing
+
+    return standing.texts(params.text("name") or str(params.number("jid")))
+
+
+def _quota(params: Parameters, rules: str) -> list[str]:
+    if not params["ng.quota"] and not params["ng.limits"] and not rules:
         return []
     from jailng.core import image, quota
 
-    wanted, path = quota.wanted(params), params.text("path")
+    wanted, path = quota.wanted(params, rules), params.text("path")
     if wanted is None:
         return []
     much = f"{wanted.bytes} bytes" + (f" and {wanted.inodes} inodes" if wanted.inodes else "")
@@ -93,25 +105,33 @@ def change(record: Record, changes: Parameters) -> list[str]:
     return [f"set {name}" for name in Parameters.from_texts(record.params).update(changes)]
 
 
-def removal(record: Record | None, params: Parameters | None = None, gone: bool = False) -> list[str]:
-    """To remove a jail, or what is left of one that is ``gone``.
+def removal(
+    record: Record | None, params: Parameters | None = None, gone: bool = False, forced: bool = False
+) -> list[str]:
+    """To remove a jail, or what is left of one that is ``gone``; in the order of engine/ending.py, ``forced`` as there.
 
     ``params`` tell of the commands that this takes, where it takes any.
     """
-    commands = {
-        name: [f"{name}: {text}" for text in params.strings(name)] if params is not None else []
-        for name in ("exec.prestop", "exec.stop", "exec.poststop", "exec.release")
-    }
-    if gone:
-        commands["exec.prestop"] = commands["exec.stop"] = []
-    kind = record.guest.partition(" ")[0] if record is not None and params is not None and not gone else ""
-    guest = [f"ng.init: {line}" for line in _guest(kind, 1)] if kind else []
-    undone = [f"undo: {line}" for line in reversed(record.undo)] if record is not None else []
+
+    def commands(*names: str) -> list[str]:
+        if params is None or forced:
+            return []
+        return [f"{name}: {text}" for name in names for text in params.strings(name)]
+
+    from jailng.core import undo  # which no start needs
+
+    lines = record.undo[::-1] if record is not None else []
+    kinds = [line.partition(" ")[0] for line in lines]
+    kept = next((number for number, kind in enumerate(kinds) if kind in undo.AROUND), len(lines))
+    undone = [f"undo: {line}" for line in lines]
+    around = [] if forced and {"image", "mount"} & {*kinds} else undone[kept:]
+    before = commands("exec.prestop", "exec.stop")
+    if record is not None and record.guest and not forced:
+        before += [f"ng.init: {line}" for line in _guest(record.guest.partition(" ")[0], 1)]
     return [
-        *commands["exec.prestop"],
-        *commands["exec.stop"],
-        *guest,
-        *undone,
-        *commands["exec.poststop"],
-        *commands["exec.release"],
+        *([] if gone else before),
+        *undone[:kept],
+        *commands("exec.poststop"),
+        *around,
+        *commands("exec.release"),
     ]

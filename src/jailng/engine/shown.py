@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import posix
+
 from jailng.core import devfs
 from jailng.errors import JailError
+from jailng.linux.libc import EINVAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jailng.params.model import Parameters
 
 _OWN = {"mount.devfs": ("devfs", "dev"), "mount.fdescfs": ("fdescfs", "dev/fd"), "mount.procfs": ("procfs", "proc")}
-
-# FreeBSD's errors by how the sentences end that its kernel gives with them; any other is EINVAL.
-_ERRORS = (
-    ("already exists", "File exists"),
-    ("not found", "No such file or directory"),
-    ("prison limit exceeded", "Operation not permitted"),
-    ("Operation not permitted", "Operation not permitted"),
-    ("addresses clash", "Address already in use"),
-)
 
 
 def alias(line: str, down: bool) -> str:
@@ -32,28 +26,32 @@ def alias(line: str, down: bool) -> str:
     return f"/sbin/ifconfig {interface} {family} {where} {'-' if down else ''}alias"
 
 
-def undoing(line: str, params: Parameters) -> str:
-    """What takes away an alias or a mount that a line of the record tells of."""
+def undoing(line: str, left: list[str], params: Parameters, path: str) -> str:
+    """What takes away an alias or a mount that a line of the record tells of, the last of those that are ``left``.
+
+    ``path`` is the root of the jail that there was: what ``params`` say now may be another.
+    """
     if line.startswith("alias "):
         return alias(line, down=True)
     from jailng.core import mounting
     from jailng.params.values import unescape
 
-    path = params.text("path").rstrip("/")
+    path = path.rstrip("/")
     if line.startswith("image "):
         return f"/sbin/umount {path}"
     relative = unescape(line.split(" ")[2])
     target = path if relative == "." else f"{path}/{relative}"
     try:
-        commands = {entry.target.rstrip("/"): entry.undo_command for _, entry in mounting.entries(params)}
+        commands = [entry.undo_command for _, entry in mounting.entries(params) if entry.target.rstrip("/") == target]
     except JailError:  # a file that is no more
-        commands = {}
-    return commands.get(target, f"/sbin/umount {target}")
+        commands = []
+    there = [one for one in left if one.startswith("mount ") and one.split(" ")[2] == line.split(" ")[2]]
+    return commands[len(there) - 1] if 0 < len(there) <= len(commands) else f"/sbin/umount {target}"
 
 
 def refused(line: str, error: JailError) -> str:
     """A system call that has failed, with what strerror(3) has of the number that FreeBSD's kernel gives."""
-    return f"{line}: {next((why for words, why in _ERRORS if str(error).endswith(words)), 'Invalid argument')}"
+    return f"{line}: {posix.strerror(error.errno or EINVAL)}"
 
 
 def own_mount(name: str, params: Parameters) -> str:

@@ -22,7 +22,7 @@ from jailng.core.wire import ELSEWHERE, LARGEST, MOST_DESCRIPTORS, Words, from_m
 from jailng.engine import beginning, held, inside, life, modify  # noqa: F401  # nor is it to be found anew at the end
 from jailng.engine.loop import Loop, complaint, heard, tell
 from jailng.engine.order import Order
-from jailng.errors import JailError, Mistakes, explain
+from jailng.errors import JailError, Mistakes, explain, not_permitted
 from jailng.linux import ns, processid
 from jailng.params.model import Parameters
 from jailng.params.values import visible
@@ -39,12 +39,16 @@ _BEFORE = ("exec.prepare", "exec.prestart", "exec.created", "exec.start", "comma
 
 
 class Worker:
-    """``jails`` are those that were started here or entered from here, by jid."""
+    """``jails`` are those that were started here or entered from here, by jid.
+
+    ``unheard`` are those of which the program has yet to say that it heard, by the channel on which it will.
+    """
 
     def __init__(self, requests: int, program: int) -> None:
         """``requests`` is its end of the socket, ``program`` a pidfd of the program."""
         self.loop = Loop()
         self.jails: dict[int, held.Jail] = {}
+        self.unheard: dict[int, held.Jail] = {}
         self.inside = ns.is_jailed()
         self.requests = socket(fileno=requests)
         self.program = program
@@ -118,6 +122,8 @@ class Worker:
     # Jails
 
     def _start(self, request: Words, channel: int, _: list[int]) -> None:
+        for unheard in [*self.unheard]:  # one that was given up before this was asked for is not in its way
+            self._acknowledged(unheard)
         keep = request.word() == "keep"
         params = Parameters()
         for name, text in pairs(request.words()):
@@ -136,7 +142,9 @@ class Worker:
         def started(jid: str) -> None:
             self._started(int(jid), params, keep, channel)
 
-        apart: Kind | None = "start" if any(params.strings(step) for step in _BEFORE) else None
+        # An errand may be what it waits for, the end of one of that name; and that waits for this process to reap.
+        errands = any(task.kind == "errand" for task in self.loop.tasks.values())
+        apart: Kind | None = "start" if errands or any(params.strings(step) for step in _BEFORE) else None
         self._do(apart, 0, channel, start, started)
 
     def _started(self, jid: int, params: Parameters, keep: bool, channel: int) -> None:
@@ -153,11 +161,13 @@ class Worker:
             raise
         tell(channel, "ok", jid, record.name, record.init)
         # Until the program has said that it heard, it may have given up waiting, and would never remove it.
-        self.loop.watch(channel, lambda: self._acknowledged(channel, jail))
+        self.unheard[channel] = jail
+        self.loop.watch(channel, lambda: self._acknowledged(channel))
 
-    def _acknowledged(self, channel: int, jail: held.Jail) -> None:
+    def _acknowledged(self, channel: int) -> None:
         said = heard(channel)
         if said is not None:
+            jail = self.unheard.pop(channel)
             self.loop.close(channel)
             if not said:
                 self._remove(jail, True)
@@ -290,7 +300,7 @@ _VERBS = {"start": Worker._start, "stop": Worker._stop, "set": Worker._set, "run
 
 def _check_privilege(call: str) -> None:
     if posix.geteuid() != 0:
-        raise JailError(f"{call}: Operation not permitted")
+        raise not_permitted(call)
 
 
 def _lament(jail: held.Jail, error: Exception) -> None:

@@ -37,7 +37,10 @@ def read() -> list[Rule]:
 
 
 def _parsed(line: str) -> Rule:
-    rule = parse(line)
+    try:
+        rule = parse(line)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, RULES) from None
     rule.per = rule.per or rule.subject
     return rule
 

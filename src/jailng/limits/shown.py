@@ -62,7 +62,7 @@ def usage(rule: Rule) -> dict[str, int]:
         raise complaint(errno.EOPNOTSUPP, HOST)
     record = registry.find(rule.id)
     if record is None:
-        return dict.fromkeys(RESOURCES, 0)
+        return {name: 0 for name in RESOURCES if name != "disk"}  # which is counted where there is a quota
     standing.look_after(record)
     used = kernel.usage(record)
     return {name: used[name] for name in RESOURCES if name in used}

@@ -33,7 +33,7 @@ def rules(record: Record) -> list[Rule]:
 
 def note(record: Record) -> None:
     """Have the record of a jail that is about to be made say which rules there are for it."""
-    found = _texts(record.name)
+    found = texts(record.name)
     if found != record.rules:
         record.append([f"rules {found}"])
 
@@ -44,7 +44,7 @@ def begin(record: Record) -> None:
     Whoever changes rules waits for the lock of a jail that is there, and leaves one that is not to this. Needs the
     jail's lock. Raises JailError, OSError.
     """
-    if _texts(record.name) != record.rules:
+    if texts(record.name) != record.rules:
         settle(record)
     else:
         if record.rules:  # its /proc was made by its own limits
@@ -63,12 +63,12 @@ def rename(record: Record, name: str) -> None:
 
     All is as it was before then. Whoever is killed before the record has the name leaves what ``look_after`` mends.
     """
-    from jailng.core import limit
+    from jailng.core import limit, mechanism
     from jailng.params.limit import read
 
-    now = _texts(name)
+    now = texts(name)
     if now != record.rules or record.limiting:
-        limit.set_limits(record, limit.held([*own(record), *read([now])], record))
+        mechanism.set_limits(record, limit.held([*own(record), *read([now])], record))
         record.append([f"rules {now}", "limited"])
         fresh.resize(record)
 
@@ -84,7 +84,7 @@ def look_after(record: Record) -> None:
     """Do it where a command was killed before it was done, or the warden was; not while another is at work there."""
     from jailng.limits import watch
 
-    done = _texts(record.name) == record.rules and not record.limiting
+    done = texts(record.name) == record.rules and not record.limiting
     limits = watch.watched([rule.limit for rule in rules(record)])
     if done and (processid.is_alive(record.warden) or not (limits or record.warden)):
         return
@@ -96,5 +96,6 @@ def look_after(record: Record) -> None:
             record.unlock()
 
 
-def _texts(name: str) -> str:
+def texts(name: str) -> str:
+    """The rules about that name, as ``Record.rules`` has them. Raises OSError."""
     return ",".join([rule.limit.text for rule in database.of_jail(name)])

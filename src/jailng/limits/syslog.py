@@ -21,6 +21,15 @@ def open_kernel() -> None:
         pass
 
 
+def move_kernel(fd: int) -> int:
+    """Have the kernel's log, if it is open, at that descriptor; the first that is free for others from there on."""
+    if not _kernel:
+        return fd
+    posix.dup2(_kernel[0], fd, False)
+    _kernel[:] = [fd]
+    return fd + 1
+
+
 def tell(line: str) -> None:
     """A warning by the name ``rctl``; to the kernel's log, if that is open, where nobody listens."""
     text = line.encode("utf-8", "surrogateescape")

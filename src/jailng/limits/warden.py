@@ -233,7 +233,7 @@ def main(jid: int, pid: int, inode: int) -> None:
     hears, bell = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     _signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
     _signal.signal(_signal.SIGHUP, lambda *_: None)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, (_signal.SIGTERM,))
     try:
         beside.shed()
         record = beside.named(jid, lambda record: record.warden)
@@ -242,6 +242,9 @@ def main(jid: int, pid: int, inode: int) -> None:
             if posix.fstat(init).st_ino == inode:
                 syslog.open_kernel()  # from the cgroups of jails no device can be opened
                 before = beside.enter()
+                _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)  # one that has come was for its starter's unit
+                _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
                 halt.resume(record)  # the last one may have been killed before it could
                 Warden(record, init).serve(hears)
                 beside.leave(before)

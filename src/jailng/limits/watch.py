@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jailng.core.registry import Record
     from jailng.params.limit import Limit
 
-_SIGHUP = 1
+_SIGHUP, _SIGTERM = 1, 15
 
 
 def watched(limits: list[Limit]) -> list[Limit]:
@@ -30,8 +30,9 @@ def ensure(record: Record, limits: list[Limit]) -> None:
     if processid.is_alive(record.warden):
         beside.tell(record.warden, _SIGHUP)  # it looks for itself, and ends where there is nothing for it to do
     elif limits:
-        # Until it listens, what tells it to look again waits.
-        record.append([f"warden {beside.start(record, 'jailng.limits.warden', blocked=(_SIGHUP,))}"])
+        # What tells it to look again waits until it listens, and what ends the unit in which this is until it has left.
+        started = beside.start(record, "jailng.limits.warden", blocked=(_SIGHUP, _SIGTERM))
+        record.append([f"warden {started}"])
     elif record.warden:
         halt.resume(record)  # it may have been killed while all in the jail stood still for it
         record.append(["warden "])

@@ -152,18 +152,26 @@ def instruction(code: int, register: int, offset: int, value: int, source: int =
     return _INSTRUCTION(code, registers, offset & 0xFFFF, value & 0xFFFFFFFF)
 
 
-def load(kind: int, attach_type: int, code: bytes, flags: int = 0, function: int = 0, log: Buffer | None = None) -> int:
+def load(
+    kind: int,
+    attach_type: int,
+    code: bytes,
+    flags: int = 0,
+    function: int = 0,
+    log: Buffer | None = None,
+    name: bytes = NAME,
+) -> int:
     """Have the kernel verify a program; returns its file descriptor (close-on-exec). Raises OSError.
 
     ``function`` is the number in BTF of the kernel's function that it is to be attached to, where it is to one.
-    ``log`` gets what the verifier says.
+    ``log`` gets what the verifier says. ``name`` is letters, digits, _ and . up to 15.
     """
     instructions, licence = buffer(code), buffer(b"GPL\0")
     # union bpf_attr, BPF_PROG_LOAD: prog_type insn_cnt insns license log_level log_size log_buf kern_version prog_flags
     # prog_name[16] prog_ifindex expected_attach_type, then nine that stay 0, attach_btf_id attach_prog_fd
     attr = words(kind, len(code) // 8, size=4) + words(address(instructions), address(licence))
     attr += words(1, len(log.raw), size=4) + words(address(log)) if log else bytes(16)
-    attr += words(0, flags, size=4) + NAME.ljust(16, b"\0") + words(0, attach_type, size=4)
+    attr += words(0, flags, size=4) + name.ljust(16, b"\0") + words(0, attach_type, size=4)
     if function:
         attr += bytes(36) + words(function, 0, size=4)
     for _ in range(_TRIES):

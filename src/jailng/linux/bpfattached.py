@@ -19,15 +19,15 @@ _MOST = 64  # programs on one cgroup for one thing: BPF_CGROUP_MAX_PROGS
 _NAME, _NAME_LENGTH = 64, 16  # where struct bpf_prog_info has the name
 
 
-def ours(cgroup: int, attach_type: int) -> list[int]:
-    """Descriptors of jailng's programs of that kind on the cgroup2 directory ``cgroup``. Raises OSError."""
+def ours(cgroup: int, attach_type: int, name: bytes = bpf.NAME) -> list[int]:
+    """Descriptors of programs of that kind and name on the cgroup2 directory ``cgroup``. Raises OSError."""
     found = []
     for number in numbers(cgroup, attach_type):
         try:
             program = bpf.numbered(bpf.PROG_GET_FD_BY_ID, number)
         except FileNotFoundError:
             continue  # whoever had it attached has taken it away
-        if bpf.info(program)[_NAME : _NAME + _NAME_LENGTH].rstrip(b"\0") == bpf.NAME:
+        if bpf.info(program)[_NAME : _NAME + _NAME_LENGTH].rstrip(b"\0") == name:
             found.append(program)
         else:
             posix.close(program)

@@ -21,6 +21,7 @@ _SIGCHLD = 17
 _VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
 _PR_SET_DUMPABLE = 4
+_WALL = 0x40000000  # threads, too
 _PTRACE_DETACH = 17
 _SIGTRAP = 5  # of an exec, and no signal that anybody has sent
 _UNCHANGED = 0xFFFFFFFF  # of an id
@@ -78,6 +79,24 @@ def is_end(pid: int, status: int) -> bool:
     except OSError:  # it has ended meanwhile, which is still to be heard
         pass
     return False
+
+
+def let_threads_go(pid: int) -> None:
+    """Reap the threads of a child that have asked to be traced by its parent, and have ended; ``is_end`` of those that
+    have stopped.
+
+    Without that the child has not ended, and neither has its pid namespace, as long as its parent lives.
+    """
+    try:
+        names = posix.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    for thread in [int(name) for name in names]:
+        try:
+            if thread != pid and (found := posix.waitpid(thread, posix.WNOHANG | _WALL))[0]:
+                is_end(*found)
+        except ChildProcessError:
+            pass  # it is traced by nobody, or by somebody else
 
 
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:

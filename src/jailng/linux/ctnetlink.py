@@ -22,7 +22,8 @@ NEW, GET, DELETE = 0x100, 0x101, 0x102
 ORIGINAL, REPLY, ID, ZONE = 1, 2, 12, 18  # attributes
 _IP, _PROTOCOL = 1, 2  # of a tuple
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # of its protocol
-_FILTER, _BY_SOURCE = 25, 1
+_FILTER, _BY_SOURCE, _BY_PROTOCOL, _BY_DESTINATION_PORT = 25, 1, 8, 32
+_UDP = 17
 _SOURCES = {4: 1, 16: 3}  # among a tuple's addresses, by their length; the destination is the next
 _FAMILIES = {4: 2, 16: 10}
 _ENOENT = 2
@@ -36,9 +37,20 @@ def of_source(netlink: Netlink, address: bytes, answering: bool) -> Iterator[Ent
     """
     side = REPLY if answering else ORIGINAL
     wanted = nested(side, nested(_IP, attribute(_SOURCES[len(address)], address)))
-    flags = [attribute(kind, pack("I", _BY_SOURCE if kind == side else 0)) for kind in (ORIGINAL, REPLY)]
-    head = bytes([_FAMILIES[len(address)], 0, 0, 0])
-    for kind, body in netlink.ask((GET, NLM_F_DUMP, head + wanted + nested(_FILTER, *flags))):
+    return _picked_out(netlink, _FAMILIES[len(address)], side, wanted, _BY_SOURCE)
+
+
+def of_datagrams(netlink: Netlink, family: int, port: int) -> Iterator[Entry]:
+    """Those of UDP that were begun with that port, 0 for any; of IPv4 (4) or IPv6. Raises OSError."""
+    parts = [attribute(_NUMBER, bytes([_UDP]))]
+    parts += [attribute(_DESTINATION_PORT, port.to_bytes(2, "big"))] if port else []
+    by = _BY_PROTOCOL | (_BY_DESTINATION_PORT if port else 0)
+    return _picked_out(netlink, 2 if family == 4 else 10, ORIGINAL, nested(ORIGINAL, nested(_PROTOCOL, *parts)), by)
+
+
+def _picked_out(netlink: Netlink, family: int, side: int, wanted: bytes, by: int) -> Iterator[Entry]:
+    flags = [attribute(kind, pack("I", by if kind == side else 0)) for kind in (ORIGINAL, REPLY)]
+    for kind, body in netlink.ask((GET, NLM_F_DUMP, bytes([family, 0, 0, 0]) + wanted + nested(_FILTER, *flags))):
         if kind == NEW:
             yield attributes(body, 4)
 

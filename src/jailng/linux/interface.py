@@ -17,14 +17,18 @@ IFF_UP = 1
 # What of an interface's flags can be set, but for IFF_UP: DEBUG, NOTRAILERS, NOARP, PROMISC, ALLMULTI, MULTICAST,
 # PORTSEL, AUTOMEDIA, DYNAMIC (__dev_change_flags() in net/core/dev.c).
 SETTABLE = 0x4 | 0x20 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x2000 | 0x4000 | 0x8000
+_IFF_NOARP = 0x80
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_GETNSID, _NETNSA_NSID, _NETNSA_FD = 90, 1, 3
 _RTM_NEWLINKPROP, _RTM_DELLINKPROP = 108, 109
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_PROTO_DOWN = 13, 18, 20, 39
+_IFLA_ADDRESS, _IFLA_BROADCAST, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 2, 3, 4, 5, 10
+_IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKMODE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_PROTO_DOWN = 12, 13, 17, 18, 20, 39
+# GSO_MAX_SEGS, GSO_MAX_SIZE, GRO_MAX_SIZE, GSO_IPV4_MAX_SIZE, GRO_IPV4_MAX_SIZE, in an order in which they can be set:
+# the size for all is that for IPv4, too.
+_IFLA_SIZES = (40, 41, 58, 63, 64)
 _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 27, 28, 29
-_IFLA_NEW_IFINDEX, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 49, 52, 53
+_IFLA_CARRIER, _IFLA_NEW_IFINDEX, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 33, 49, 52, 53
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID, _IFLA_BRPORT_ISOLATED = 1, 2, 1, 33
 _AF_BRIDGE = 7
 _RTEXT_FILTER_SKIP_STATS = 8
@@ -38,11 +42,16 @@ def _link(index: int, flags: int, change: int, *parts: bytes) -> bytes:
 class Device:
     """What an interface is: ``kind`` is that of whoever made it ("veth"), "" for hardware and lo.
 
-    ``flags`` are those of ``SETTABLE``; ``mac`` is empty where it has none; ``others`` are its alternative names;
-    ``master`` is the number of the bridge that it is a member of, 0 for none, and not among ``words``.
+    ``flags`` are those of ``SETTABLE``; ``mac`` is empty where it has none, and ``everybody``, the hardware's address
+    of all, likewise; ``carrier`` and ``mode`` are IFLA_CARRIER and IFLA_LINKMODE, ``sizes`` those of ``_IFLA_SIZES``,
+    as far as they are known; ``others`` are its alternative names; ``master`` is the number of the bridge that it is a
+    member of, 0 for none, and not among ``words``.
     """
 
-    __slots__ = ("alias", "flags", "group", "index", "kind", "mac", "master", "mtu", "name", "others", "queue", "up")
+    __slots__ = (
+        *("alias", "carrier", "everybody", "flags", "group", "index", "kind", "mac", "master", "mode", "mtu"),
+        *("name", "others", "queue", "sizes", "up"),
+    )
 
     def __init__(self, name: str, index: int = 0) -> None:
         self.name = name
@@ -55,6 +64,9 @@ class Device:
         self.group = 0
         self.master = 0
         self.mac = b""
+        self.everybody = b""
+        self.carrier = self.mode = 0
+        self.sizes: list[int] = []
         self.alias = b""
         self.others: list[bytes] = []
 
@@ -68,7 +80,9 @@ class Device:
         made.flags, made.up = flags & SETTABLE, bool(flags & IFF_UP)
         made.mtu, made.queue, made.group = (_number(found, key) for key in (_IFLA_MTU, _IFLA_TXQLEN, _IFLA_GROUP))
         made.master = _number(found, _IFLA_MASTER)
-        made.mac = found.get(_IFLA_ADDRESS, b"")
+        made.mac, made.everybody = found.get(_IFLA_ADDRESS, b""), found.get(_IFLA_BROADCAST, b"")
+        made.carrier, made.mode = [found.get(key, b"\0")[0] for key in (_IFLA_CARRIER, _IFLA_LINKMODE)]
+        made.sizes = [_number(found, key) for key in _IFLA_SIZES]
         made.alias = found.get(_IFLA_IFALIAS, b"").rstrip(b"\0")
         made.others = _alternatives(found.get(_IFLA_PROP_LIST, b""))
         return made
@@ -77,7 +91,8 @@ class Device:
         """All of it, as words for a line of a record."""
         numbers = [str(value) for value in (self.index, self.flags, self.mtu, self.queue, self.group)]
         texts = [text.hex() or "-" for text in (self.mac, self.alias, *self.others)]
-        return [self.name, self.kind or "-", *numbers, *texts]
+        more = ",".join([self.everybody.hex(), *[str(value) for value in (self.carrier, self.mode, *self.sizes)]])
+        return [self.name, self.kind or "-", *numbers, *texts, f"={more}"]
 
     @classmethod
     def of_words(cls, words: list[str]) -> Device:
@@ -85,7 +100,12 @@ class Device:
         made = cls(words[0], int(words[2]))
         made.kind = words[1] if words[1] != "-" else ""
         made.flags, made.mtu, made.queue, made.group = [int(word) for word in words[3:7]]
-        made.mac, made.alias, *made.others = [bytes.fromhex(word) if word != "-" else b"" for word in words[7:]]
+        texts = words[7:]
+        if texts[-1].startswith("="):  # not in a record of an earlier release
+            everybody, *rest = texts.pop()[1:].split(",")
+            made.everybody = bytes.fromhex(everybody)
+            made.carrier, made.mode, *made.sizes = [int(value) for value in rest]
+        made.mac, made.alias, *made.others = [bytes.fromhex(word) if word != "-" else b"" for word in texts]
         return made
 
 
@@ -153,6 +173,15 @@ def take_down(index: int) -> Message:
     return _RTM_SETLINK, 0, _link(index, 0, IFF_UP)
 
 
+def prepare(index: int, was: Device) -> Message:
+    """Have it be down for ``move``, and with ARP or without as it ``was``.
+
+    One that gets anywhere without ARP has no detection of duplicate addresses there (ipv6_add_dev(),
+    net/ipv6/addrconf.c), whatever becomes of its flags.
+    """
+    return _RTM_SETLINK, 0, _link(index, was.flags & _IFF_NOARP, IFF_UP | _IFF_NOARP)
+
+
 def take_names(index: int, names: list[bytes]) -> Message:
     """Take these of its alternative names from it."""
     listed = [attribute(_IFLA_ALT_IFNAME, name + b"\0") for name in names]
@@ -171,8 +200,16 @@ def restore(index: int, was: Device) -> list[Message]:
     messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_TXQLEN, was.queue)))]
     messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, number(_IFLA_GROUP, was.group)))]
     messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_PROTO_DOWN, b"\0")))]
+    messages += [(_RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_LINKMODE, bytes([was.mode]))))]
     if was.mac:
         messages.append(set_mac(index, was.mac))
+    if was.everybody:
+        messages.append((_RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_BROADCAST, was.everybody))))
+    if was.carrier:  # a tap's, say: root there can take it
+        messages.append((_RTM_SETLINK, 0, _link(index, 0, 0, attribute(_IFLA_CARRIER, b"\1"))))
+    if was.sizes:
+        sizes = [number(key, size) for key, size in zip(_IFLA_SIZES, was.sizes, strict=True)]
+        messages.append((_RTM_SETLINK, 0, _link(index, 0, 0, *sizes)))
     return [*messages, (_RTM_SETLINK, 0, _link(index, was.flags, SETTABLE))]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # The same on every machine that _MACHINES names; the module errno costs 0.06 ms.
 EPERM, ENOENT, ESRCH, EBADF, EAGAIN, EBUSY, EEXIST, ENODEV, ENOTDIR, EOPNOTSUPP = 1, 2, 3, 9, 11, 16, 17, 19, 20, 95
-EINVAL, EMFILE, ENOSPC, ENOSYS, ELOOP, ENODATA, ENOEXEC = 22, 24, 28, 38, 40, 61, 8
+EINVAL, EMFILE, ENOSPC, ENOSYS, ELOOP, ENODATA, ENOEXEC, EADDRINUSE = 22, 24, 28, 38, 40, 61, 8, 98
 # ENOMEM, ENFILE, EMFILE: what was asked for may be there all the same, so that nothing may follow from its absence.
 SHORTAGES = (12, 23, 24)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import Any
 
 from jailng.errors import JailError
@@ -26,7 +28,7 @@ class Library:
     def ask(self, text: str, elements: bool = False) -> list[dict[str, Any]]:
         """The objects that a ``list`` command shows, and what is in sets if asked: libnftables-json(5).
 
-        Raises JailError.
+        Raises JailError, of errno ENOENT where there is no such object.
         """
         self._library.set_json_output(True)
         self._library.set_terse_output(not elements)
@@ -37,5 +39,7 @@ class Library:
         status, output, error = self._library.cmd(text)
         if status:
             lines = [line for line in str(error).splitlines() if "Error: " in line]
-            raise JailError(lines[0].partition("Error: ")[2] if lines else str(error).strip() or "failed")
+            said = lines[0].partition("Error: ")[2] if lines else str(error).strip() or "failed"
+            # The library has no other word for it.
+            raise JailError(said, errno=errno.ENOENT if said.startswith(os.strerror(errno.ENOENT)) else 0)
         return str(output)

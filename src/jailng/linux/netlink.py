@@ -34,6 +34,7 @@ NLMSG_DONE = 3
 NLA_F_NESTED = 0x8000
 
 _SOL_NETLINK = 270
+_SO_SNDBUFFORCE = 32
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
@@ -182,7 +183,15 @@ class Netlink:
         first = self._sequence + 1
         self._sequence += len(messages)
         datagram = encode(messages, first, acknowledged)
-        if self._socket.send(datagram) != len(datagram):
+        try:
+            sent = self._socket.send(datagram)
+        except OSError as error:
+            if error.errno != _EMSGSIZE:
+                raise
+            # The rules of a hundred jails are more than a socket has room for at first (net.core.wmem_default).
+            self._socket.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(datagram))
+            sent = self._socket.send(datagram)
+        if sent != len(datagram):
             raise OSError(_EMSGSIZE, posix.strerror(_EMSGSIZE))
         return first
 

@@ -26,6 +26,8 @@ _FRAME = 1 << 11  # of no meaning to version 3, but the kernel checks that so ma
 _READY = 1  # TP_STATUS_USER
 _VLAN_VALID, _VLAN_TPID_VALID = 1 << 4, 1 << 6
 _ETH_P_8021Q = 0x8100
+TAG = 4  # bytes of a VLAN's
+_TAGS = (b"\x81\0", b"\x88\xa8")  # ETH_P_8021Q, ETH_P_8021AD
 _OUTGOING = 4  # PACKET_OUTGOING
 
 # struct tpacket_block_desc: version, offset_to_priv; struct tpacket_hdr_v1: block_status, num_pkts,
@@ -125,7 +127,7 @@ class Ring:
             begin = at + mac
             data: memoryview | bytes = view[begin : begin + kept]
             if status & _VLAN_VALID and kept >= 12:
-                data, length = tagged(data, tag, protocol if status & _VLAN_TPID_VALID else 0), length + 4
+                data, length = tagged(data, tag, protocol if status & _VLAN_TPID_VALID else 0), length + TAG
             yield Frame(seconds * 1_000_000_000 + nanoseconds, length, view[at + _KIND], data)
             at += following
 
@@ -170,6 +172,16 @@ def is_tapped(name: str) -> bool:
 def tagged(data: memoryview | bytes, tag: int, protocol: int) -> bytes:
     """A frame with the VLAN's tag where it was on the wire: the kernel hands that over beside the frame."""
     return b"".join([data[:12], struct.pack("!HH", protocol or _ETH_P_8021Q, tag), data[12:]])
+
+
+def is_tagged(data: bytes) -> bool:
+    """Whether a frame has a VLAN's tag, of the kinds that the kernel takes out of one that has come in."""
+    return len(data) >= 12 + TAG and data[12:14] in _TAGS
+
+
+def untagged(data: bytes) -> bytes:
+    """A frame that has a tag without it, as programs see it: ``tagged`` the other way round."""
+    return data[:12] + data[12 + TAG :]
 
 
 def everything(most: int) -> bytes:

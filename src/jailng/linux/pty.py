@@ -116,10 +116,16 @@ def raw(termios: bytes) -> bytes:
     return bytes(made)
 
 
-def stops(fd: int, typed: bytes) -> bool:
-    """Whether the terminal would stop the job in its foreground because of what is ``typed``: ^Z. Raises OSError."""
+def stops(fd: int, typed: bytes, own: bytes) -> bool:
+    """Whether the terminal would stop the job in its foreground because of what is ``typed``: ^Z. Raises OSError.
+
+    The key has to be that of the terminal, too, at which it is typed and which has the attributes ``own``: those of a
+    jail's are for its root to choose, and Enter would leave whoever types at it to the host's shell.
+    """
     termios = attributes(fd)
     key = termios[_VSUSP : _VSUSP + 1]
+    if key != own[_VSUSP : _VSUSP + 1]:
+        return False
     return bool(int.from_bytes(termios[12:16], sys.byteorder) & _ISIG) and key != b"\0" and key in typed
 
 

@@ -55,6 +55,7 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _RTM_NEWRULE = 32
+_RTM_DELRULE = 33
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_AF_SPEC = 1, 3, 4, 18, 19, 26
 _IFLA_MASTER, _IFLA_NET_NS_FD = 10, 28
@@ -68,7 +69,7 @@ _ARPHRD_ETHER = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 4, 6, 8
 _FOREVER = 0xFFFFFFFF
 
-_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 2, 4, 5, 7, 15
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 2, 4, 5, 6, 7, 15
 _RTA_MULTIPATH, _RTA_VIA, _RTA_NH_ID = 9, 18, 30
 _RTN_UNICAST, _RTN_LOCAL, _RTN_BROADCAST = 1, 2, 3
 _RTPROT_KERNEL = 2
@@ -77,6 +78,7 @@ _RTNH_F_ONLINK = 4
 
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
 _FR_ACT_TO_TBL = 1
+_BEFORE_MAIN = 1000  # table main is looked at by the rule of priority 32766
 
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _NUD_PERMANENT = 0x80
@@ -262,10 +264,10 @@ class Route:
     """A unicast route, to be made or to be deleted: the latter needs the same values.
 
     ``source``: only for packets from that address and prefix (IPv6 with CONFIG_IPV6_SUBTREES). ``gateway`` is taken to
-    be on the link. ``preferred``: the address from which this host then speaks.
+    be on the link. ``preferred``: the address from which this host then speaks. ``metric``: 0 for the kernel's.
     """
 
-    __slots__ = ("gateway", "index", "preferred", "protocol", "source", "table", "target", "target_prefix")
+    __slots__ = ("gateway", "index", "metric", "preferred", "protocol", "source", "table", "target", "target_prefix")
 
     def __init__(
         self,
@@ -277,8 +279,10 @@ class Route:
         gateway: bytes = b"",
         preferred: bytes = b"",
         source: tuple[bytes, int] = (b"", 0),
+        metric: int = 0,
     ) -> None:
         self.index = index
+        self.metric = metric
         self.target = target
         self.target_prefix = target_prefix
         self.table = table
@@ -292,7 +296,7 @@ class Route:
         return _RTM_NEWROUTE, NLM_F_CREATE, self.body()
 
     def deleted(self) -> Message:
-        """Delete it."""
+        """Delete it, with any metric where it has the kernel's."""
         return _RTM_DELROUTE, 0, self.body()
 
     def body(self, kind: int = _RTN_UNICAST) -> bytes:
@@ -308,6 +312,8 @@ class Route:
         parts = [number(_RTA_OIF, self.index)]
         if self.table > 255:
             parts.append(number(_RTA_TABLE, self.table))
+        if self.metric:
+            parts.append(number(_RTA_PRIORITY, self.metric))
         pairs = (
             (_RTA_DST, self.target if self.target_prefix else b""),
             (_RTA_SRC, self.source[0]),
@@ -343,8 +349,14 @@ def delete_local(index: int, address: bytes, protocol: int) -> Message:
 def new_rule(source: bytes, table: int) -> Message:
     """Have what is sent from that address look for its way in a table of its own (ip-rule(8)), before table main."""
     head = pack("BBBBBBBBI", _family(source), 0, 8 * len(source), 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
-    parts = (attribute(_FRA_SRC, source), number(_FRA_PRIORITY, 1000), number(_FRA_TABLE, table))
+    parts = (attribute(_FRA_SRC, source), number(_FRA_PRIORITY, _BEFORE_MAIN), number(_FRA_TABLE, table))
     return _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, head + b"".join(parts)
+
+
+def delete_rule(family: int) -> Message:
+    """Remove the first of those that ``new_rule`` has made; ENOENT if there is none."""
+    head = pack("BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
+    return _RTM_DELRULE, 0, head + number(_FRA_PRIORITY, _BEFORE_MAIN)
 
 
 def get_route(target: bytes, matched: bool = False) -> Message:

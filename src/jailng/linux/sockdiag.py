@@ -1,4 +1,7 @@
-"""sock_diag(7): sockets of the UNIX domain. In /proc/net/unix, which has the same, a name may look like more lines."""
+"""sock_diag(7): sockets of the UNIX domain, and what /proc/net does not say of the others.
+
+In /proc/net/unix, which has those of the UNIX domain too, a name may look like more lines.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,11 @@ NETLINK_SOCK_DIAG = 4
 ESTABLISHED, LISTEN = 1, 10  # states, of TCP's: include/net/tcp_states.h
 _SOCK_DIAG_BY_FAMILY = 20
 _AF_UNIX = 1
+_AF_INET6 = 10
+_PROTOCOLS = (6, 17)  # TCP and UDP
+_UNCONNECTED = 1 << LISTEN | 1 << 7  # TCP_CLOSE is that of UDP
+_INET_DIAG_SKV6ONLY = 11
+_INET_HEADER = 72  # struct inet_diag_msg
 _ALL_STATES = 0xFFFFFFFF
 _UDIAG_SHOW_NAME = 1
 _UNIX_DIAG_NAME = 0
@@ -46,3 +54,15 @@ def unix_domain(netlink: Netlink) -> list[Unix]:
     """
     request = pack("BBxxIIIII", _AF_UNIX, 0, _ALL_STATES, 0, _UDIAG_SHOW_NAME, _ANY, _ANY)
     return [Unix.read(body) for _, body in netlink.ask((_SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request))[:_MOST]]
+
+
+def both_versions(netlink: Netlink) -> set[int]:
+    """The inodes of sockets, bound to no address and not connected, to which come IPv6 and IPv4. Raises OSError."""
+    found = set()
+    for protocol in _PROTOCOLS:
+        request = pack("BBxxI48x", _AF_INET6, protocol, _UNCONNECTED)
+        for _, body in netlink.ask((_SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request))[:_MOST]:
+            address, inode = unpack_from("8x16s44xI", body)
+            if not any(address) and attributes(body, _INET_HEADER).get(_INET_DIAG_SKV6ONLY) == b"\0":
+                found.add(inode)
+    return found

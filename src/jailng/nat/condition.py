@@ -169,7 +169,7 @@ def ports(side: Literal["sport", "dport"], wanted: Ports | None) -> list[Conditi
 
 
 def takes_port(wanted: Ports | None, port: int) -> bool:
-    """Whether a packet to that port is among those."""
+    """Whether a packet's port is among those."""
     if wanted is None:
         return True
     low, high = wanted.low, wanted.high

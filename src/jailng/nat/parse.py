@@ -156,7 +156,7 @@ class _Parser:
     def _exception(self, kind: str, given: Given) -> Rule:
         if self.reader.at(*PROTOCOL):
             given.protocols = self.reader.protocols()
-        self.reader.expect(";")
+        self.reader.take(";")
         family = self._family(given)
         protocols = given.protocols_or((TCP,) if kind == "rdr" else (TCP, UDP))
         return No(kind, family, given.interfaces, given.match(family), protocols, given.line)  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv6Address
 from jailng.linux.conntrack import Connection, Tuple
 from jailng.nat import label
 from jailng.nat.label import Mark
-from jailng.nat.names import protocol_name
 
 _WITH_PORTS = (6, 17)
 
@@ -62,7 +61,7 @@ def _related(connection: Connection, master: Connection) -> Iterator[Session]:
 
 
 def printed(session: Session, verbose: bool = False) -> str:
-    """The line that FreeBSD's ipnat prints: libipf/printactivenat.c. With ``verbose`` two more."""
+    """The line that FreeBSD's ipnat prints: printactivenat.c of FreeBSD 12. With ``verbose`` two more."""
     there, back = session.connection.original, session.connection.reply
     number = there.protocol
     source, destination = (there.source, there.source_port), (there.destination, there.destination_port)
@@ -76,7 +75,7 @@ def printed(session: Session, verbose: bool = False) -> str:
         line = f"{_padded(*source, number)} <- -> {_padded(*new_source, number)} [{_peer(*new_destination, number)}]"
     else:
         line = f"{_padded(*new_destination, number)} <- -> {_padded(*destination, number)} [{_peer(*source, number)}]"
-    line = f"{session.mark.kind} {line} {protocol_name(number)}"
+    line = f"{session.mark.kind} {line}"
     if not verbose:
         return line
     entry = session.connection

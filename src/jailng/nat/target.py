@@ -6,7 +6,7 @@ from typing import Literal
 
 from jailng.nat.condition import Family, Refused, first_and_last
 from jailng.nat.dispatch import SEED
-from jailng.nat.rule import Address, Lookup, MapBlock, Net, PortMap, Range, Rdr, Rewrite, Split
+from jailng.nat.rule import Address, Lookup, MapBlock, Net, PortMap, Range, Rdr, Rewrite, Rule
 
 # What FreeBSD gives out where a rule says auto: 1024 is MAPBLK_MINPORT.
 _FIRST_PORT, _LAST_PORT = 1024, 65535
@@ -74,7 +74,7 @@ def new_destination(family: Family, rule: Rdr) -> str:
     """``dnat`` or ``redirect``, of rdr. Raises Refused."""
     port = _new_port(rule)
     target = rule.target
-    _check_loopback(rule, target)
+    _check_loopback(rule)
     if isinstance(target, Net):
         if target.interface:
             return f"redirect to :{port}" if port else "redirect"
@@ -125,7 +125,7 @@ def rewritten(family: Family, verb: Literal["snat", "dnat"], rule: Rewrite) -> s
         if isinstance(rule.destination, Lookup):
             raise Refused(f"{rule.destination.kind}/{rule.destination.name}: there is no ippool(8)")
         target, ports = rule.destination, rule.destination_ports
-        _check_loopback(rule, target)
+        _check_loopback(rule)
     port = ""
     if ports is not None:
         port = str(ports.low) if ports.fixed or ports.low == ports.high else f"{ports.low}-{ports.high}"
@@ -144,11 +144,22 @@ def unchanged(target: Net | Range | Lookup) -> bool:
     return isinstance(target, Net) and target.everything
 
 
-def _check_loopback(rule: Rdr | Rewrite, target: Net | Range | Split) -> None:
+def loopback(rule: Rule) -> Address | None:
+    """The loopback's address that what comes from the network is to be led to, if it is one."""
+    target = rule.target if isinstance(rule, Rdr) else rule.destination if isinstance(rule, Rewrite) else None
+    if target is None or isinstance(target, Lookup) or rule.interfaces[0] in ("lo", "lo0"):
+        return None
+    if isinstance(target, Net) and (target.everything or target.interface):
+        return None
     first = target.address if isinstance(target, Net) else target.first
-    everything = isinstance(target, Net) and (target.everything or target.interface)
-    if first.is_loopback and not everything and rule.interfaces[0] not in ("lo", "lo0"):
-        raise Refused(f"{first}: Linux leads nothing from the network to a loopback address")
+    return first if first.is_loopback else None
+
+
+def _check_loopback(rule: Rdr | Rewrite) -> None:
+    """With route_localnet of the interface IPv4 knows a way there, which ipnat(8) warns of; IPv6 knows none."""
+    address = loopback(rule)
+    if address is not None and address.version == 6:
+        raise Refused(f"{address}: Linux leads nothing from the network to a loopback address")
 
 
 def _addresses(target: Net | Range) -> str:

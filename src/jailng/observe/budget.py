@@ -63,12 +63,13 @@ class Bucket:
 class Budget:
     """What one session may record at its rate."""
 
-    __slots__ = ("_all", "_own", "_quiet")
+    __slots__ = ("_all", "_own", "_quiet", "_typed")
 
     def __init__(self, options: Options, all_sessions: Bucket) -> None:
         half = options.rate // 2
         self._own = Bucket(half, half * _BURST)
-        self._quiet = Bucket(min(_QUIET_RATE, half), min(_QUIET_BURST, half * _BURST))
+        quiet = min(_QUIET_RATE, half), min(_QUIET_BURST, half * _BURST)
+        self._quiet, self._typed = Bucket(*quiet), Bucket(*quiet)
         self._all = all_sessions
 
     def take(self, now: int, amount: int) -> bool:
@@ -80,6 +81,14 @@ class Budget:
         self._all.take(amount)
         if quiet:
             self._quiet.take(amount)
+        return True
+
+    def take_typed(self, now: int, amount: int) -> bool:
+        """The same of what is typed: as much as somebody types is recorded whatever the terminal shows meanwhile."""
+        if not self._typed.has(now, amount):
+            return self.take(now, amount)
+        for bucket in (self._typed, self._own, self._all):
+            bucket.take(amount)
         return True
 
 

@@ -34,7 +34,8 @@ _TO_OWN = {0xDC00 + byte: _BYTE + byte for byte in range(0x80, 0x100)}
 _TO_LONE = {_BYTE + byte: 0xDC00 + byte for byte in range(0x80, 0x100)}
 # What JSON may leave as it is, and a terminal on which somebody reads the file would act upon.
 _BARE = re.compile("[\x7f-\x9f]")
-_TORN = re.compile(rb'\[(\d+\.\d+), "([oiP])", "((?:[^"\\]|\\[^u]|\\u[0-9a-f]{4})*)')
+# Where the machine has lost its power there may be zeros instead, or whatever was on the disk before.
+_TORN = re.compile(rb'\[(\d+\.\d+), "([oiP])", "((?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-f]{4})*)')
 _LONGEST_HEADER = 65536
 
 

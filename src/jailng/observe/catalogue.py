@@ -13,7 +13,6 @@ from jailng.observe import cast, session, store, tally
 from jailng.params.values import visible
 
 DIRECTORY = "sessions"
-_IDS = 65536  # uids of a jail
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,16 @@ class Session:
     @property
     def uid(self) -> int:
         """The user's, as the jail counts; -1 if it is not known."""
-        uid = self.facts.get("user_uid", self.facts.get("uid", -1))
+        uid = session.user_of(self.facts)
         base = int(self.facts.get("base", 0))
-        return int(uid) - base if base and base <= int(uid) < base + _IDS else int(uid)
+        return uid - base if base <= uid else uid  # of a jail in this one beyond its own 65536, as in its log
 
     @property
     def user(self) -> str:
         """The user's name, where it is known, or else the uid."""
-        return str(self.facts.get("user", "root" if self.uid == 0 else self.uid if self.uid >= 0 else ""))
+        uid = "root" if self.uid == 0 else str(self.uid) if self.uid >= 0 else ""
+        name = str(self.facts.get("user", uid))
+        return uid if name == "0" else name  # of a tree without a passwd(5)
 
     @property
     def unrecorded(self) -> int:

@@ -18,6 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from jailng.errors import JailError
 from jailng.observe import entry, ratchet
 from jailng.observe.recovery import Recovery
 
@@ -38,7 +39,7 @@ _OLD = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Chain:
-    """The writer of one jail's log. There is one at a time: it holds the seal's lock. Raises OSError.
+    """The writer of one jail's log. There is one at a time: it holds the seal's lock. Raises JailError, OSError.
 
     ``directory`` has the files, and ``seal`` is what authenticates them. ``common`` is what every entry has: the jail's
     name and jid. ``size`` is in bytes a file, of which ``keep`` stay. Where the chain is begun by this and
@@ -67,6 +68,7 @@ class Chain:
         self._folder = self._opened()
         state = seal.open()
         if state is None:
+            self._check_empty()
             self.state, self.key = seal.create(keep_key)
             self._begin(self.state.epoch)
         else:
@@ -170,6 +172,13 @@ class Chain:
     def _opened(self) -> int:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _check_empty(self) -> None:
+        """A log without a seal cannot be gone on with, and a key made for another would take the place of its own."""
+        if entry.epochs(self._folder):
+            seal = self._seal.directory
+            told = f"the log that is there has lost its seal: move it away, and {seal}, which may have its key"
+            raise JailError(f"{self.directory}: {told}")
 
     def _go_on_anew(self) -> None:
         """Somebody has removed the file, or the directory with it: go on in another, and say so with the next flush."""

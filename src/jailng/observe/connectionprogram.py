@@ -53,7 +53,7 @@ _TCP_CONNECT, _ACTIVE, _PASSIVE, _STATE, _TCP_LISTEN = 3, 4, 5, 10, 11
 _STATE_FLAG = 1 << 2
 _SYN_SENT, _CLOSE = 2, 7
 _INET, _INET6 = 2, 10
-_TCP, _UDP = 6, 17
+_TCP, _UDP, _SCTP, _UDP_LITE = 6, 17, 132, 136  # whose headers begin with two ports
 _SOCK_RAW = 3
 _EXTENSIONS, _MOST = (0, 43, 60), 6  # options, routes; so many of them are looked behind
 _WHILE = 30 * 10**9  # nanoseconds
@@ -271,8 +271,9 @@ def packet(maps: Maps, leaves: bool) -> bytes:
     code.jump_if(R9, _SOCK_RAW, "raw")
     code.jump_if(R7, _TCP, "out")
     code.label("raw")
-    code.jump_if(R7, _TCP, "has ports")
-    code.jump_unless(R7, _UDP, "no ports")
+    for protocol in (_TCP, _UDP, _SCTP, _UDP_LITE):
+        code.jump_if(R7, protocol, "has ports")
+    code.jump("no ports")
     code.label("has ports")
     code.copy(R1, R6)
     code.copy(R2, R8)
@@ -289,6 +290,7 @@ def packet(maps: Maps, leaves: bool) -> bytes:
     if leaves:  # what a socket of UDP sends is told of where a process asks for it
         code.jump_if(R9, _SOCK_RAW, "tell")
         code.jump_if(R7, _UDP, "out")
+        code.jump_if(R7, _UDP_LITE, "out")
     return _finish(code, maps)
 
 
@@ -316,7 +318,8 @@ def _headers(code: Trace, family: int, leaves: bool) -> None:
     else:
         code.fetch(R1, FRAME, _PACKET + 6, 2)  # of a fragment only the first has ports
         code.mask(R1, int.from_bytes(b"\x1f\xff", "little" if _LITTLE else "big"))
-        code.jump_unless(R1, 0, "out")
+        code.fetch(R7, FRAME, _AT + _PROTOCOL, 2)
+        code.jump_unless(R1, 0, "no ports")
         code.fetch(R8, FRAME, _PACKET, 1)
         code.mask(R8, 15)
         code.shift_left(R8, 2)

@@ -16,6 +16,7 @@ _INET = 2
 _MOST = 16384  # connections that are remembered
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _PORTS = (6, 17, 132, 136, 262)
+_STREAMS = (6, 262)
 # kind of record: kind of entry, direction
 _NAMES = {
     program.CONNECT: ("connect", "out"),
@@ -29,6 +30,8 @@ _NAMES = {
     program.FLOW_OUT: ("flow", "out"),
 }
 _FIRST = (program.CONNECT, program.SEND, program.ACCEPTED, program.LISTEN, program.FLOW_IN, program.FLOW_OUT)
+_FLOWS = (program.FLOW_IN, program.FLOW_OUT)
+_LAST = (program.CLOSED, program.FAILED)
 
 
 def shown(packed: bytes, family: int) -> str:
@@ -50,6 +53,8 @@ class Connections:
     def __init__(self, base: int) -> None:
         self._base = base
         self._known: OrderedDict[int, tuple[int, Fields]] = OrderedDict()  # by socket: since when, and what
+        # Of those the ones that have ended, or of which no end is told.
+        self._over: OrderedDict[int, None] = OrderedDict()
 
     def take(self, content: bytes) -> tuple[str, int, Fields] | None:
         """A record: the kind of entry, the time of CLOCK_BOOTTIME in nanoseconds, and what the entry has."""
@@ -62,13 +67,14 @@ class Connections:
         fields: Fields = {"protocol": _PROTOCOLS.get(protocol, str(protocol))}
         if direction or "direction" in known:
             fields["direction"] = direction or known["direction"]
-        ported = protocol in _PORTS
+        # The later parts of a packet have none.
+        ported = protocol in _PORTS and (remote_port or local_port or kind not in _FLOWS)
         if kind != program.LISTEN:
             address = shown(remote, family)
             fields["remote"] = place(address, _port(kind, remote_port)) if ported else address
         if kind not in (program.CONNECT, program.SEND):
             address = shown(local, family)
-            port = local_port if kind not in (program.FLOW_IN, program.FLOW_OUT) else _swapped(local_port)
+            port = local_port if kind not in _FLOWS else _swapped(local_port)
             fields["local"] = place(address, port) if ported else address
         if kind in (program.CONNECT, program.SEND):
             known = {"host_pid": pid, "host_uid": uid, "uid": uid - self._base, "comm": _text(comm)}
@@ -77,7 +83,7 @@ class Connections:
             fields |= {name: value for name, value in known.items() if name != "direction"}
         if socket:
             fields["connection"] = f"{begun:x}"
-            self._remember(kind, socket, begun, {**known, "direction": fields.get("direction", "")})
+            self._remember(kind, protocol, socket, begun, {**known, "direction": fields.get("direction", "")})
         if kind == program.CLOSED:
             fields |= {"received": received, "sent": sent, "seconds": (when - begun) // 10**6 / 1000}
         return name, when, fields
@@ -87,12 +93,17 @@ class Connections:
         found = self._known.get(socket)
         return None if found is None else (found[0], found[1].get("direction") == "in")
 
-    def _remember(self, kind: int, socket: int, begun: int, known: Fields) -> None:
+    def _remember(self, kind: int, protocol: int, socket: int, begun: int, known: Fields) -> None:
         if kind == program.LISTEN:
             return
         self._known[socket] = (begun, known)
-        if len(self._known) > _MOST:
-            self._known.popitem(last=False)
+        if kind in _LAST or protocol not in _STREAMS:
+            self._over[socket] = None
+        elif kind in _FIRST:
+            self._over.pop(socket, None)
+        if len(self._known) > _MOST:  # who makes thousands is not to lose that by which he has come in
+            oldest, _ = (self._over or self._known).popitem(last=False)
+            self._known.pop(oldest, None)
 
 
 def _text(name: bytes) -> str:

@@ -10,7 +10,10 @@ import base64
 import re
 import socket
 import struct
+from collections import deque
 from typing import TYPE_CHECKING
+
+from jailng.linux import letting
 
 if TYPE_CHECKING:
     from jailng.observe.chain import Fields
@@ -19,7 +22,7 @@ _SO_TIMESTAMPNS = 35
 _SO_PEEK_OFF = 42
 _STAMP = struct.Struct("=qq")
 _CREDENTIALS = struct.Struct("=iii")
-# Room for both, and for no descriptor: those that come along are closed by the kernel.
+# Room for both, and for no descriptor: those that come along the kernel closes, as this process.
 _ANCILLARY = socket.CMSG_SPACE(_STAMP.size) + socket.CMSG_SPACE(_CREDENTIALS.size)
 _LARGEST = 1 << 19  # bytes of a datagram
 _LONGEST = 1 << 16  # bytes of it that are kept
@@ -76,6 +79,7 @@ class Receiver:
     def __init__(self, bound: socket.socket) -> None:
         self.socket = bound
         self._buffer = bytearray(_LARGEST)
+        self._with_more: deque[bool] = deque()  # of those that have been looked at: whether descriptors are beside it
         bound.setblocking(False)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         bound.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -84,9 +88,10 @@ class Receiver:
     def look(self) -> Datagram | None:
         """The next one that has not been looked at, which stays where it is; None where there is none."""
         try:
-            length, ancillary, _, _ = self.socket.recvmsg_into([self._buffer], _ANCILLARY, socket.MSG_PEEK)
+            length, ancillary, flags, _ = self.socket.recvmsg_into([self._buffer], _ANCILLARY, socket.MSG_PEEK)
         except BlockingIOError:
             return None
+        self._with_more.append(bool(flags & socket.MSG_CTRUNC))
         stamp, pid, uid, gid = 0, 0, -1, -1
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(content) == _STAMP.size:
@@ -99,7 +104,10 @@ class Receiver:
     def take(self, count: int) -> None:
         """Have the kernel forget so many of those that have been looked at."""
         for _ in range(count):
-            self.socket.recv(1)
+            if self._with_more.popleft():
+                letting.go(lambda: self.socket.recv(1))
+            else:
+                self.socket.recv(1)
 
     def retire(self) -> None:
         """Take no more: whoever sends to it hears that it is gone (EPIPE). What is there can still be looked at."""

@@ -1,6 +1,7 @@
 """An entry of a log as a line of its file (``chain``), and the names of the files.
 
-What authenticates a line has a fixed place at its end, so that a line can be checked without being understood.
+What authenticates a line has a fixed place at its end, so that a line can be checked without being understood; and when
+it was and what kind it is of at its beginning, so that of many lines those that are wanted can be found.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ _HEX = 64
 _MAC = b',"mac":"'
 _PREV = b',"prev":"'
 _START = b'{"seq":'
+_BEGINNING = re.compile(rb'\{"seq":\d+,"time":"([^"\\]*)","kind":"([^"\\]*)"[,}]')
 _TAIL = len(_MAC) + _HEX + 2
 _LINK = len(_PREV) + _HEX + 1
 _MOST_DIGITS = 18
@@ -91,6 +94,15 @@ def fields(line: bytes) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
+def told(line: bytes) -> tuple[str, str]:
+    """When the entry was, as ``shown_time`` has it, and its kind; "None" for what it does not say."""
+    found = _BEGINNING.match(line)
+    if found is not None:
+        return found[1].decode("latin-1"), found[2].decode("latin-1")
+    said = fields(line)
+    return str(said.get("time")), str(said.get("kind"))
+
+
 def file_name(epoch: int) -> str:
     """The name of that epoch's file."""
     return f"{epoch:0{_DIGITS}}{_SUFFIX}"
@@ -98,7 +110,7 @@ def file_name(epoch: int) -> str:
 
 def epochs(folder: int) -> list[int]:
     """The epochs of which there are files, in order; ``folder`` is a descriptor of the directory."""
-    names = [name.removesuffix(_SUFFIX) for name in os.listdir(folder) if name.endswith(_SUFFIX)]
+    names = {name.removesuffix(_SUFFIX) for name in os.listdir(folder) if name.endswith(_SUFFIX)}
     numbers = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS]
     return sorted({number for number in numbers if file_name(number).removesuffix(_SUFFIX) in names})
 

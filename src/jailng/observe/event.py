@@ -37,8 +37,9 @@ class Event:
     the process (not the thread) as the host counts it, ``uid`` its user id as the host counts it, ``comm`` its name as
     the kernel has it: what a guest has chosen. ``count`` is of DROPPED and UNRECORDED. ``facts`` are of START and WHO,
     with those of these keys that are known: ``user_pid``, ``user_uid`` (ints), ``user_comm``, the first process on the
-    slave's side; ``remote``, the address (and port) of the peer of the connection that the holder serves, as in
-    ``192.0.2.1:4711`` or ``[2001:db8::1]:4711``; ``by``, what observes the session: ``kernel``, or ``relay``.
+    slave's side (``user_uid`` alone: whose that is); ``remote``, the address (and port) of the peer of the connection
+    that the holder serves, as in ``192.0.2.1:4711`` or ``[2001:db8::1]:4711``; ``by``, what observes the session:
+    ``kernel``, or ``relay``.
     """
 
     __slots__ = ("comm", "count", "data", "dev", "facts", "kind", "pid", "terminal", "time", "uid")

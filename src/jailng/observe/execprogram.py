@@ -24,10 +24,12 @@ from jailng.observe.execrecord import (
     HELD,
     HELD_FD,
     INODE,
+    INTERPRETER_MOST,
     INTERPRETER_SIZE,
     KIND,
     LINKS,
     LOCAL,
+    NAME_MOST,
     NAME_SIZE,
     PARENT,
     PARENT_IN,
@@ -49,7 +51,7 @@ from jailng.observe.execrecord import (
 from jailng.observe.offsets import Offsets
 from jailng.observe.tracecode import Trace
 
-_NAME_MOST, _INTERPRETER_MOST, _PART_MOST, _PATH_MOST, _ARGUMENTS_MOST = 1024, 256, 256, 2048, 4096
+_PART_MOST, _PATH_MOST, _ARGUMENTS_MOST = 256, 2048, 4096
 _PARTS = 40  # directories of a path that are told of
 _GENERATIONS, _DESCRIPTORS = 7, 16
 
@@ -219,8 +221,8 @@ def _describe_file(code: Trace, at: Offsets) -> None:
     code.copy(R7, R0)
     code.set(R9, HEAD.size)
     for pointer, most, place in (
-        (at["linux_binprm", "filename"], _NAME_MOST, NAME_SIZE),
-        (at["linux_binprm", "interp"], _INTERPRETER_MOST, INTERPRETER_SIZE),
+        (at["linux_binprm", "filename"], NAME_MOST, NAME_SIZE),
+        (at["linux_binprm", "interp"], INTERPRETER_MOST, INTERPRETER_SIZE),
     ):
         code.put(FRAME, _TWO, R9)
         code.hop(R3, R6, pointer)

@@ -22,4 +22,5 @@ HEAD = struct.Struct("=QII 6I 4I QI4x QQ 16s 4I Q II HHH2x 16s16s Q I4x")
     138, 140, 144, 160, 176, 184,
 )  # fmt: skip
 EXIT_SIZE = BEFORE + 8  # an end has no more than that
+NAME_MOST, INTERPRETER_MOST = 1024, 256  # bytes that are kept of these, the NUL at their end among them
 SCRATCH = 16384  # room for a whole one: the head, the names, the path and the arguments

@@ -40,8 +40,8 @@ class Execution:
         name, at = _cut(content, at, name_size)
         interpreter, at = _cut(content, at, interpreter_size)
         parts, at = _cut(content, at, path_size)
-        self.name, interpreter_text = _string(name), _string(interpreter)
-        self.script = interpreter_text != self.name
+        self.name = _string(name)
+        self.script = _first(interpreter) != _first(name)[: record.INTERPRETER_MOST - 1]
         path = parts.split(b"\0")[:-1]
         self.memfd = bool(flags & record.DETACHED) and len(path) == 1 and path[0].startswith(_MEMFD)
         whole = b"/".join(reversed(path))
@@ -95,8 +95,12 @@ def _cut(content: bytes, at: int, size: int) -> tuple[bytes, int]:
     return content[at : at + size], at + size
 
 
+def _first(content: bytes) -> bytes:
+    return content.split(b"\0", 1)[0]
+
+
 def _string(content: bytes) -> str:
-    return _text(content.split(b"\0", 1)[0])
+    return _text(_first(content))
 
 
 def _text(content: bytes) -> str:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 
 from jailng.errors import JailError
 from jailng.limits import syslog
-from jailng.linux import child, inotify, ns
+from jailng.linux import child, ns
 from jailng.linux.libc import syscall
 from jailng.observe import entry
 from jailng.observe.datagram import FACILITIES, SEVERITIES
 from jailng.observe.logreader import Position, Reader
+from jailng.observe.seal import FORWARDED
 from jailng.params import log
 from jailng.params.values import visible
 
@@ -46,6 +47,7 @@ _DEAD = 30000  # milliseconds without an acknowledgement
 _SHORT, _LONG = 1.0, 60.0  # seconds between tries
 _MANY = 256  # lines between two looks at how far it is
 _PATIENCE = 1.0  # seconds until the next of them
+_STREAMS = 3
 _FINISH = 2.0  # seconds to finish in when the jail has ended
 
 
@@ -147,8 +149,6 @@ class Forwarder:
         self._jail = jail
         self._host = os.uname().nodename
         self._reader = Reader(directory, self._stored())
-        self._changes = inotify.Watcher()
-        self._changes.add(str(directory), inotify.IN_CREATE | inotify.IN_MODIFY)
         self._ending = False
         self._told = ""
 
@@ -180,6 +180,7 @@ class Forwarder:
 
     def _send(self, connection: socket.socket) -> None:
         stored = self._reader.position = self._stored()
+        changes = self._reader.changes()
         looked = time.monotonic()
         while True:
             ended = self._ending
@@ -194,13 +195,10 @@ class Forwarder:
                 self._store(stored)
             if ended and self._reader.position == stored:
                 return
-            waits = self._reader.position != stored or ended
+            waits = self._reader.position != stored or ended or self._reader.removed
             timeout = _PATIENCE / 20 if waits and time.monotonic() < looked + _SECONDS else _PATIENCE
-            fds = [self._changes.fd, connection.fileno()]
-            ready, _, _ = select.select(fds, [], [], timeout if waits else None)
+            select.select([changes, connection.fileno()], [], [], timeout if waits else None)
             looked = looked if waits else time.monotonic()
-            if self._changes.fd in ready:
-                self._changes.clear()
 
     @staticmethod
     def _check(connection: socket.socket) -> None:
@@ -288,7 +286,7 @@ class Forwarders:
         os.close(pidfd)
 
     def _start(self, target: Forward) -> None:
-        name = f"forward-{hashlib.sha256(target.target.encode()).hexdigest()[:16]}"
+        name = f"{FORWARDED}{hashlib.sha256(target.target.encode()).hexdigest()[:16]}"
         parent = os.getpid()
 
         def run() -> None:
@@ -301,7 +299,7 @@ class Forwarders:
 
 
 def _forked(run: Callable[[], None]) -> int:
-    """A child that has nothing of this process's open but the standard streams; its pid."""
+    """A child that has nothing of this process's open but the standard streams and the kernel's log; its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -310,7 +308,7 @@ def _forked(run: Callable[[], None]) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        syscall("close_range", 3, 0xFFFFFFFF, 0)
+        syscall("close_range", syslog.move_kernel(_STREAMS), 0xFFFFFFFF, 0)
         run()
         status = 0
     finally:

@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from jailng.linux import inotify
+from jailng.linux import inotify, processid
 from jailng.observe.datagram import Receiver
 from jailng.observe.entry import shown_time
 from jailng.observe.logsocket import ABSENT, OURS, PATH, UNUSABLE, Place
@@ -104,7 +104,7 @@ class GuestLog:
         self._records = True
         self._known = {(one.get("time"), one.get("host_pid")) for one in chain.recent("syslog")} if again else set()
         with ExitStack() as opened:
-            self._pids = os.open(f"/proc/{record.init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            self._pids = processid.open_namespace(record.init, "pid")
             opened.callback(os.close, self._pids)
             self._place = Place(record)
             opened.callback(self._place.close)
@@ -320,8 +320,8 @@ class GuestLog:
         return _GRACE if len(self._losses) <= _PATIENCE else _SHORT_GRACE
 
     def _tell(self, what: str) -> None:
-        """Once, until it is otherwise."""
-        if what != self._told:
+        """Once, until it is otherwise; and as it is when there is room for it."""
+        if what != self._told and self._records:
             self._told = what
             self._chain.append("socket", {"path": PATH, "what": what or "is served again"})
             self._chain.flush()

@@ -231,6 +231,8 @@ class Logger:
             self.guest.close(not jail_has_ended)
         self._drain()
         if self.witness is not None:
+            while self.witness.waits and self.duty.ended():  # of a jail that goes on there may always be more
+                self._drain()
             self.witness.close()
         self.chain.append("ended", {"jail_ended": self.duty.ended()})
         self.chain.close()

@@ -16,10 +16,11 @@ login shell (whose name begins with ``-``) does.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from jailng.observe import execrecord as record
+from jailng.observe import ptys
 
 if TYPE_CHECKING:
     from jailng.observe.chain import Fields
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _MOST = 16384
 _GATES = ("login",)
+_PARENT = 2  # as an execution numbers whose the connection is
 
 
 class _Session:
@@ -55,6 +57,8 @@ class Logins:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
+        self._ended: deque[int] = deque()
+        self._served: dict[int, _Session] = {}  # those by a connection that have not ended
 
     def take(self, execution: Execution) -> Happened | None:
         """What an execution tells of: a kind of entry, when, and what it has."""
@@ -62,7 +66,7 @@ class Logins:
         if session is None:
             session = self._sessions[execution.session] = _Session(execution)
             if len(self._sessions) > _MOST:
-                self._sessions.popitem(last=False)
+                self._forget()
             if execution.new:
                 return self._begin(execution, session)
             session.unknown = True  # it began before this worker did
@@ -73,6 +77,14 @@ class Logins:
         if session.login and execution.uid != execution.uid_before:
             return self._change(execution, session)
         return None
+
+    def _forget(self) -> None:
+        """One session: who makes thousands, one after the other, is not to lose that which he has come in by."""
+        while self._ended:
+            if self._sessions.pop(self._ended.popleft(), None) is not None:
+                return
+        oldest, _ = self._sessions.popitem(last=False)
+        self._served.pop(oldest, None)
 
     def named(self, execution: Execution) -> Fields:
         """The execution, with the login that it belongs to."""
@@ -90,6 +102,9 @@ class Logins:
         session = int.from_bytes(content[record.LINEAGE : record.LINEAGE + 8], "little")
         status = int.from_bytes(content[record.UID : record.UID + 4], "little")
         found = self._sessions.get(session)
+        self._served.pop(session, None)
+        if found is not None:
+            self._ended.append(session)  # what it has left behind may begin others
         if found is None or not found.told:
             return None
         fields: Fields = {"session": f"{session:x}", "login": f"{found.login:x}", "host_pid": found.host_pid}
@@ -105,8 +120,9 @@ class Logins:
         if execution.entered:
             return None if execution.pid == 1 else self._log_in(execution, session, "host")
         if execution.holder and (other or (before is not None and not before.login)) and came_in:
-            session.connection, session.remote = begun, execution.remote
+            session.connection, session.remote = begun, self._remote(execution, begun)
             session.how, session.gate = "network", gate
+            self._served[execution.session] = session
             if execution.holder == 1 or gate:  # what serves the connection, not yet who comes by it
                 return None
             return self._log_in(execution, session, "network")
@@ -125,6 +141,20 @@ class Logins:
         if not execution.holder:
             return 0, False
         return self._connections.known(execution.socket) or (execution.time, True)
+
+    def _remote(self, execution: Execution, begun: int) -> str:
+        """By which connection it was: another than the first that its parent has, if that is somebody else's.
+
+        One process may serve many (busybox's telnetd). What it has as well, by the same port, and nobody has come in
+        by, is it; "" where there are several. One connection of ssh(1)'s may have many sessions.
+        """
+        if execution.holder != _PARENT:
+            return execution.remote
+        if not any(one.connection == begun for one in self._served.values()):
+            return execution.remote
+        taken = {one.remote for one in self._served.values()}
+        others = [peer for peer in ptys.peers(execution.host_ppid, execution.local) if peer not in taken]
+        return execution.remote if not others else others[0] if len(others) == 1 else ""
 
     def _log_in(self, execution: Execution, session: _Session, how: str) -> Happened:
         session.login = execution.session

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from jailng.core import attach
 from jailng.errors import JailError
-from jailng.linux import child, mount, ns
+from jailng.linux import child, mount, ns, processid
 from jailng.linux.libc import syscall
 from jailng.linux.mountfd import open_tree, openat2
 from jailng.linux.visit import InNamespace
@@ -53,7 +53,7 @@ class Place:
         self._owner = record.owner
         self._root = attach.open_tree_of(record)
         try:
-            self.dev = _uncovered(self._root, f"/proc/{record.init_pid}/ns/mnt")
+            self.dev = _uncovered(self._root, record.init)
         except OSError as error:
             os.close(self._root)
             raise JailError(f"{PATH}: the jail has no /dev: {error.strerror}") from None
@@ -157,7 +157,7 @@ class Place:
     @staticmethod
     def _is_dead(theirs: int, folder: int) -> bool:
         """Whether nobody has that socket, and there is one that was kept before."""
-        return not is_served(theirs) and NAME in os.listdir(f"/proc/self/fd/{folder}")
+        return not _is_served(theirs) and NAME in os.listdir(f"/proc/self/fd/{folder}")
 
     def _new_stage(self, folder: int) -> int:
         try:
@@ -174,7 +174,7 @@ class Place:
         """What a process has left that was killed between two steps: the guest's socket, or one that nobody has."""
         left = os.open(NAME, _ITSELF, dir_fd=stage)
         try:
-            if stat.S_ISLNK(os.fstat(left).st_mode) or (is_served(left) and not _is_marked(stage)):
+            if stat.S_ISLNK(os.fstat(left).st_mode) or (_is_served(left) and not _is_marked(stage)):
                 os.rename(NAME, NAME, src_dir_fd=stage, dst_dir_fd=folder)
             else:
                 os.unlink(NAME, dir_fd=stage)
@@ -214,7 +214,7 @@ class Place:
     @staticmethod
     def _inode_of(bound: socket.socket) -> int:
         """The inode of the name that a socket was bound to: SIOCUNIXFILE."""
-        fd = bound_file(bound.fileno())
+        fd = _bound_file(bound.fileno())
         try:
             return os.fstat(fd).st_ino
         finally:
@@ -242,24 +242,29 @@ class Place:
             os.close(theirs)
 
     def _within(self, path: bytes) -> int:
-        """A socket of the jail's tree. A link that is not absolute begins in /dev."""
+        """A socket of the jail's tree. Not the host's, to which the guest can link: a line would go round for ever.
+
+        A link that is not absolute begins in /dev.
+        """
         if not path.startswith(b"/") and path != _SYSTEMD:
             path = b"dev/" + path
         found = openat2(self._root, path.lstrip(b"/"), mount.O_PATH, mount.IN_ROOT)
-        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+        status = os.fstat(found)
+        ours = (status.st_dev, status.st_ino) == (os.fstat(self.dev).st_dev, self._inode)
+        if ours or not stat.S_ISSOCK(status.st_mode):
             os.close(found)
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
 
 
-def _uncovered(root: int, namespace: str) -> int:
+def _uncovered(root: int, init: str) -> int:
     """The jail's /dev without what is mounted in it, which the guest cannot see: a mount of its own, and nowhere.
 
     Raises OSError (ENOENT: there is none, or it is no tmpfs of the host's).
     """
     dev = openat2(root, b"dev", _FOLDER, mount.BENEATH)
     here = os.open("/", _FOLDER)
-    there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    there = processid.open_namespace(init, "mnt")
     try:
         _check_covered(dev)
         try:
@@ -302,7 +307,7 @@ def _rename(stage: int, dev: int, how: int) -> None:
     syscall("renameat2", stage, NAME.encode(), dev, NAME.encode(), how, path=PATH.encode())
 
 
-def is_served(address: int) -> bool:
+def _is_served(address: int) -> bool:
     """Whether somebody has the socket that this descriptor (O_PATH) is of."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
         try:
@@ -312,6 +317,6 @@ def is_served(address: int) -> bool:
     return True
 
 
-def bound_file(fd: int) -> int:
+def _bound_file(fd: int) -> int:
     """A descriptor (O_PATH) of the file that a unix socket is bound to: SIOCUNIXFILE. Raises OSError."""
     return syscall("ioctl", fd, _SIOCUNIXFILE, 0)

@@ -6,6 +6,7 @@ whole block, and gone on with in a new section.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import mmap
@@ -22,11 +23,12 @@ from jailng.observe import pcapng
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SUFFIX = ".pcapng"
+_SUFFIX = ".pcapng"
 _NEW = ".new"
 _LEAST = 1 << 16  # bytes of a file, however small a part of the budget that is
 _LAST = 4096  # bytes for what is counted at its end
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_LOOKED_AT = 128 << 20  # bytes of a file, for the end of its last whole block: a start waits for that
 _VECTOR = 1020  # buffers that one writev(2) takes: IOV_MAX is 1024
 
 
@@ -36,7 +38,7 @@ def stored(directory: Path) -> list[Path]:
         names = [entry.name for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    return [directory / name for name in sorted(names, key=_number) if name.endswith(SUFFIX) and _number(name)]
+    return [directory / name for name in sorted(names, key=_number) if name.endswith(_SUFFIX) and _number(name)]
 
 
 def _number(name: str) -> int:
@@ -120,10 +122,9 @@ class Files:
         fd = os.open(path, _FLAGS)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not 0 <= offset <= os.fstat(fd).st_size:
-                with open(fd, "rb", closefd=False) as file:
-                    offset = pcapng.whole(file)
-        except BlockingIOError:  # another still writes it
+            size = os.fstat(fd).st_size
+            offset = offset if 0 <= offset <= size else _whole(fd, size)
+        except BlockingIOError:  # another still writes it, or it is very large
             os.close(fd)
             return False
         except BaseException:
@@ -152,7 +153,7 @@ class Files:
         files = stored(self.directory)
         number = _number(files[-1].name) + 1 if files else 1
         self._make_room(files)
-        name = f"{number:08}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}{SUFFIX}"
+        name = f"{number:08}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}{_SUFFIX}"
         new = self.directory / f"{name}{_NEW}"
         self._fd = os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         self._since = time.monotonic()
@@ -228,6 +229,16 @@ class Files:
                 self._mend()
             os.close(self._fd)
         self._fd, self.name, self._taken, self.offset, self._head, self._torn = -1, "", "", 0, 0, False
+
+
+def _whole(fd: int, size: int) -> int:
+    """Raises BlockingIOError: it takes too long to find out."""
+    if size > _LOOKED_AT:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if not size:
+        return 0
+    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as text:
+        return pcapng.whole(text)
 
 
 @dataclass

@@ -35,5 +35,10 @@ class Wanted:
         self.program = self._filter.program
 
     def takes(self, frame: Frame | Packet) -> bool:
-        """Whether a frame that did not come through ``program`` is wanted."""
-        return self._filter is None or self._filter.takes(bytes(frame.data), frame.length)
+        """Whether a frame that did not come through ``program`` is wanted, as it was or, as there, without its tag."""
+        if self._filter is None:
+            return True
+        data = bytes(frame.data)
+        if self._filter.takes(data, frame.length):
+            return True
+        return packet.is_tagged(data) and self._filter.takes(packet.untagged(data), frame.length - packet.TAG)

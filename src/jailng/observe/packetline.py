@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _WAYS = {pcapng.IN: "In", pcapng.OUT: "Out"}
 _TAGS = (0x8100, 0x88A8)
+_LONGEST = 1500  # up to that what stands in the place of the type is a length (IEEE 802.3): LLC, spanning trees
+_MOST_TAGS = 8  # a frame may have nothing but tags, sixteen thousand of them
 _FLAGS = "FSRP.UEW"  # FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, as tcpdump writes them
 _FRAGMENT = 44
 _BEFORE = {0: "hop-by-hop", 43: "routing", 60: "destination"}  # extension headers of one form
@@ -63,15 +65,17 @@ def told(packet: Packet) -> Told:
     made = Told()
     try:
         _frame(packet.data, packet.length, made)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError):
         made.text += f"{' ' if made.text else ''}[cut short]"
+    except ValueError:
+        made.text += "[malformed]"
     return made
 
 
 def _frame(data: bytes, length: int, made: Told) -> None:
     (kind,) = struct.unpack_from("!H", data, 12)
     at = 14
-    while kind in _TAGS:
+    while kind in _TAGS and at < 14 + 4 * _MOST_TAGS:
         tag, kind = struct.unpack_from("!HH", data, at)
         made.fields.setdefault("vlan", []).append(tag & 0xFFF)
         made.text += f"vlan {tag & 0xFFF}, "
@@ -82,6 +86,9 @@ def _frame(data: bytes, length: int, made: Told) -> None:
         _ip6(data[at:], made)
     elif kind == 0x0806:
         _arp(data[at:], made)
+    elif kind <= _LONGEST:
+        made.fields["protocol"] = "802.3"
+        made.text += f"802.3, length {length}"
     else:
         made.fields["protocol"] = f"ethertype 0x{kind:04x}"
         made.text += f"ethertype 0x{kind:04x}, length {length}"

@@ -13,7 +13,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-from jailng.linux import child
+from jailng.linux import child, letting
 
 if TYPE_CHECKING:
     from jailng.observe.datagram import Datagram
@@ -66,7 +66,7 @@ class Guest:
     def leave(self) -> None:
         """It is gone; what waits, waits for the next one."""
         if self.socket is not None:
-            self.socket.close()
+            letting.go(self.socket.close)  # what it has sent here nobody has read
             self.socket = None
 
     def pass_on(self, datagram: Datagram) -> None:

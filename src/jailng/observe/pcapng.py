@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from mmap import mmap
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 UNKNOWN, IN, OUT = 0, 1, 2  # directions, as epb_flags has them
@@ -271,12 +272,23 @@ def _words(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def whole(file: BinaryIO) -> int:
-    """How many bytes of a file are whole blocks, from its beginning; what follows them is not. Raises OSError."""
-    reader = Reader(file)
-    try:
-        for _ in reader:
-            pass
-    except Malformed:
-        pass
-    return reader.offset
+def whole(text: bytes | mmap) -> int:
+    """How many bytes are whole blocks, from the beginning; what follows is not. What is in them is not looked at."""
+    at, order, size = 0, "=", len(text)
+    while at + 12 <= size:
+        kind, length = struct.unpack_from(f"{order}II", text, at)
+        if kind == _SECTION:
+            try:
+                order = _order_of(text[at + 8 : at + 12])
+            except Malformed:
+                break
+            kind, length = struct.unpack_from(f"{order}II", text, at)
+        elif not at:
+            break
+        after = at + length
+        if length < 12 or length % 4 or length > _LONGEST or after > size:
+            break
+        if struct.unpack_from(f"{order}I", text, after - 4)[0] != length:
+            break
+        at = after
+    return at

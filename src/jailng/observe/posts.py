@@ -37,12 +37,22 @@ def wanted(record: Record) -> list[str]:
     return found
 
 
+def _check_syslog(text: str) -> None:
+    """In a mount namespace of the jail's own nobody can look below what is mounted in /dev (take_own_mounts())."""
+    from jailng.params import log
+
+    if "syslog" in log.read([text]).kinds:
+        raise JailError("ng.log: syslog: not with allow.mount: the jail's mounts are its own then")
+
+
 def settle(record: Record) -> None:
     """Have those posts, and no others, that are wanted, and have them follow the record as it is now.
 
     Needs the jail's lock, and that PID 1 is there. Raises JailError, OSError.
     """
     kinds = wanted(record)
+    if "log" in kinds and record.params.get("allow.mount") == "true":
+        _check_syslog(record.params["ng.log"])
     if "tls://" in record.params.get("ng.log", ""):  # one that runs could only put it on record that it cannot be
         from jailng.observe import forward
 

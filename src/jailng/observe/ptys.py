@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -100,7 +100,7 @@ def users(pids: Iterable[int], dev: int) -> dict[int, Process]:
         if one is None or one.terminal < 0:
             continue
         if one.session not in devices:
-            devices[one.session] = _sits_in(pid, one.terminal, dev)
+            devices[one.session] = _is_of(pid, dev)
         if not devices[one.session]:
             continue
         known = found.get(one.terminal)
@@ -109,8 +109,8 @@ def users(pids: Iterable[int], dev: int) -> dict[int, Process]:
     return found
 
 
-def _sits_in(pid: int, number: int, dev: int) -> bool:
-    """Whether the pty of that number, which controls the process, may be of that devpts: the one it has at /dev/pts."""
+def _is_of(pid: int, dev: int) -> bool:
+    """Whether the pty that controls the process may be of that devpts: the one that the process has at /dev/pts."""
     devpts = directory(pid)
     if devpts < 0:
         return True
@@ -203,21 +203,28 @@ def _masters(pid: int, dev: int, names: Iterable[str]) -> list[int]:
     return found
 
 
-def remote(pid: int) -> str:
+def remote(pid: int, taken: Collection[str] = ()) -> str:
     """The peer of the connection that a process serves, or else its parent: ``ADDRESS:PORT``, "" where there is none.
 
-    An sshd has it as a socket: which that is, and whose it is at the other end, the kernel says.
+    An sshd has it as a socket: which that is, and whose it is at the other end, the kernel says. Of one that serves
+    many it is the one that is not ``taken``, by others that it serves; "" if there are several.
     """
     one = process(pid)
     for candidate in (pid, one.parent if one else 0):
-        if candidate > 1:
-            found = _peer(candidate)
-            if found:
-                return found
+        found = {remote for _, remote in _peers(candidate)} if candidate > 1 else set()
+        left = found.difference(taken) or found
+        if len(left) == 1:
+            return left.pop()
     return ""
 
 
-def _peer(pid: int) -> str:
+def peers(pid: int, local: str) -> list[str]:
+    """The peers of all connections that a process has at that address and port of its own."""
+    return sorted({remote for here, remote in _peers(pid) if here == local})
+
+
+def _peers(pid: int) -> Iterator[tuple[str, str]]:
+    """Both ends of each connection that a process has."""
     sockets = set()
     for name in descriptors(pid, _MOST_FDS):
         with suppress(OSError):
@@ -225,14 +232,13 @@ def _peer(pid: int) -> str:
             if target.startswith("socket:["):
                 sockets.add(target[8:-1])
     if not sockets:
-        return ""
+        return
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
             for line in _read(f"/proc/{pid}/net/{table}").decode("ascii", "replace").splitlines()[1:]:
                 fields = line.split()
                 if len(fields) > 9 and fields[9] in sockets and fields[3] == _ESTABLISHED:
-                    return address(fields[2])
-    return ""
+                    yield address(fields[1]), address(fields[2])
 
 
 def address(text: str) -> str:

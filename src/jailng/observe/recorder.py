@@ -252,11 +252,11 @@ class Recorder:
         return why
 
     def _user(self, facts: Facts) -> Facts:
-        """The user's name as the jail's own passwd has it, or the number."""
+        """The user's name as the jail's own passwd has it, or the number; nothing where it is not known who that is."""
         if not 0 <= self._now - self._asked < _NAMES:
             self._jails, self._asked = Jails(), self._now
-        uid = facts.get("user_uid", facts.get("uid"))
-        name = self._jails.inside_user(self._record.jid, uid) if isinstance(uid, int) else "-"
+        uid = session.user_of(facts)
+        name = self._jails.inside_user(self._record.jid, uid) if uid >= 0 else "-"
         return {} if name == "-" else {"user": name}
 
     def _who(self, found: Recording, event: Event) -> None:
@@ -290,23 +290,30 @@ class Recorder:
         if not data:
             return
         found.catch_up(self._lost)
-        why = self._refused(found, event.time, len(data)) or self._written(found, event, data)
+        why = self._refused(found, event, len(data)) or self._written(found, event, data)
         if not why:
             return
         self._tally.unrecorded(why, len(data))
         stops = not found.stopped
-        found.keep_back(event.time, why, len(data))
+        found.keep_back(event.time, why, len(data), event.kind)
         if found.file and stops and self._archive.append(found.file, found.stops(event.time, why)):
             found.flushed()
 
-    def _refused(self, found: Recording, time: int, size: int) -> str:
+    def _refused(self, found: Recording, event: Event, size: int) -> str:
         """Why that many bytes are not recorded; "" if they are."""
-        if found.full or (found.file and found.file.size + size > self._options.size):
+        is_typed = event.kind == INPUT
+        if (found.full and not is_typed) or (found.file and found.file.size + size > self._most(event)):
             found.full = True
             return "size"
-        if not found.budget.take(time, size):
+        take = found.budget.take_typed if is_typed else found.budget.take
+        if not take(event.time, size):
             return "rate"
         return "" if found.file else self._make(found)
+
+    def _most(self, event: Event) -> int:
+        """How large a session's file may become by that: who fills it does not hide what he types then."""
+        size = self._options.size
+        return size if event.kind == INPUT else size - size // 8
 
     def _written(self, found: Recording, event: Event, data: bytes) -> str:
         """Write it: "", or why it is not."""
@@ -314,7 +321,7 @@ class Recorder:
         assert file is not None
         before = found.held(event.kind)
         lines, size = found.lines(event.time, event.kind, data)
-        why = "size" if file.size + len(lines) > self._options.size else ""
+        why = "size" if file.size + len(lines) > self._most(event) else ""
         why = why or self._archive.room(event.time, len(lines), file.size)
         if not why and not self._archive.append(file, lines):
             why = "disk"

@@ -31,6 +31,7 @@ class Recording:
         "_back",
         "_dropped",
         "_end",
+        "_lacking",
         "_last",
         "_partial",
         "_seen",
@@ -65,6 +66,7 @@ class Recording:
         self._written = 0  # of the file, when it last had a line of counts
         self._back: dict[str, int] = {}
         self._since = 0
+        self._lacking: set[str] = set()  # streams of which that was
         self._end = b""
         self._dropped = 0
         self._seen = seen
@@ -87,10 +89,11 @@ class Recording:
         """Whether bytes are being kept back."""
         return bool(self._back)
 
-    def keep_back(self, time: int, why: str, size: int) -> None:
-        """Count what is not recorded."""
+    def keep_back(self, time: int, why: str, size: int, code: str = "") -> None:
+        """Count what is not recorded, of a stream if that is known."""
         if not self._back:
             self._since = self.at(time)
+        self._lacking.add(code)
         for reasons in (self._back, self.counts.unrecorded):
             reasons[why] = reasons.get(why, 0) + size
 
@@ -123,9 +126,17 @@ class Recording:
             parts.append(f"dropped: up to {self._dropped} events")
         return self._marked(now, "; ".join(parts)) if parts else b""
 
+    def _is_told(self, code: str) -> bool:
+        """Whether it is noted before more of a stream what has been kept back.
+
+        Not before what is typed on a terminal that floods: there would be a note, and another stop, for each key.
+        """
+        return self.kept_back and not (code == cast.INPUT and self._lacking == {cast.OUTPUT})
+
     def noted_down(self, time: int) -> None:
         """What ``note`` said is in the file."""
         self._back.clear()
+        self._lacking.clear()
         self._dropped = 0
         if time - self.noted > 2 * _LONGEST_PAUSE:
             self.pause = _PAUSE
@@ -152,7 +163,7 @@ class Recording:
         If they are not written ``hold`` has to be given what ``held`` was before.
         """
         now = self.at(time)
-        made = [self.note(time)]
+        made = [self.note(time) if self._is_told(code) else b""]
         if not made[0] and self.file and self.file.size - self._written >= session.EVERY:
             made.append(cast.line(now, cast.COUNTS, self.counts.json(who=self.who)))
             self._written = self.file.size
@@ -177,7 +188,7 @@ class Recording:
     def wrote(self, time: int, code: str, size: int) -> None:
         """What ``lines`` has made is in the file."""
         session.count(self.counts, code, size)
-        if self.kept_back:
+        if self._is_told(code):
             self.noted_down(time)
 
     def end(self, time: int, state: str) -> bytes:

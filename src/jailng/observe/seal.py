@@ -1,8 +1,9 @@
 """What a log is authenticated by: the writer's state and, unless it was taken away, the verification key.
 
-    DIRECTORY/state   how far the log goes, and the keys of the next entry and the next file: 0600, in place, 512 bytes
-    DIRECTORY/key     the verification key: 0600
-    HEADS/NAME        the number and the hash of the last entry: for as long as the machine is up
+    DIRECTORY/state      how far the log goes, and the keys of the next entry and file: 0600, in place, 512 bytes
+    DIRECTORY/key        the verification key: 0600
+    DIRECTORY/forward-*  how far a collector has it (``forward``)
+    HEADS/NAME           the number and the hash of the last entry: for as long as the machine is up
 
 The keys that were used are overwritten: the state is one write(2) to one block. Where a file system does not write in
 place (btrfs, a snapshot), or a disk keeps what is overwritten, older ones may be had from it.
@@ -22,6 +23,7 @@ from jailng.errors import JailError
 from jailng.observe import entry, ratchet
 
 HEADS = Path("/run/jailng/logs")
+FORWARDED = "forward-"
 _MAGIC = "jailng-log-1"
 _BYTES = 512
 _ID_BYTES = 8
@@ -188,6 +190,8 @@ class Seal:
 
     def create(self, keep_key: bool = True) -> tuple[State, Key]:
         """Begin a chain, whose key is kept here unless it is to be kept elsewhere. After ``open``."""
+        for left in self.directory.glob(f"{FORWARDED}*"):  # of a chain of the past
+            left.unlink()
         key = Key(secrets.token_hex(_ID_BYTES), secrets.token_bytes(ratchet.BYTES))
         if keep_key:
             fd = os.open(self.directory / _KEY, _CREATE | os.O_TRUNC, 0o600)

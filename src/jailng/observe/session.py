@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -141,6 +142,17 @@ def count(counts: Counts, code: str, size: int) -> None:
         counts.shown += size
     else:
         counts.typed += size
+
+
+def user_of(facts: Mapping[str, str | int]) -> int:
+    """The uid, as the host has it, of whoever sits at a terminal; -1: it is not known.
+
+    Who has opened it sits there, unless that is root: an sshd, login(1), jexec(8) open it for somebody.
+    """
+    sits, opener = facts.get("user_uid"), facts.get("uid")
+    if isinstance(sits, int):
+        return sits
+    return opener if isinstance(opener, int) and opener not in (0, facts.get("base")) else -1
 
 
 def lock(directory: int, recorder: str, make: bool = False) -> int:

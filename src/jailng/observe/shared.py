@@ -164,9 +164,9 @@ def _made() -> Shared:
         maps = new_maps()
         descriptors = ringrecord.Maps(**{name: one.fd for name, one in maps.items()})
         try:
-            links = at_functions(offsets, descriptors)
+            links = _at_functions(offsets, descriptors)
         except OSError:  # this kernel allows no such programs
-            links = at_system_calls(offsets, descriptors)
+            links = _at_system_calls(offsets, descriptors)
     except OSError as error:
         raise JailError(f"the kernel does not let terminals be watched: {explain(error)}") from None
     offsets.keep()
@@ -187,7 +187,7 @@ def new_maps() -> dict[str, bpfmap.Map]:
         inner.close()
 
 
-def at_functions(at: Offsets, maps: ringrecord.Maps) -> list[int]:
+def _at_functions(at: Offsets, maps: ringrecord.Maps) -> list[int]:
     """Look on in the kernel's pty driver; links. Raises OSError where the kernel does not allow that."""
     links: list[int] = []
     try:
@@ -205,7 +205,7 @@ def at_functions(at: Offsets, maps: ringrecord.Maps) -> list[int]:
     return links
 
 
-def at_system_calls(at: Offsets, maps: ringrecord.Maps) -> list[int]:
+def _at_system_calls(at: Offsets, maps: ringrecord.Maps) -> list[int]:
     """Look on at the end of each system call; links. Raises OSError."""
     program = tracing.load(tracing.PROG_TYPE_RAW_TRACEPOINT, sysexit.program(at, maps))
     try:

@@ -35,6 +35,7 @@ class Session:
     start: Event
     looks: int = 0
     facts: Facts = field(default_factory=dict)
+    shown: bool = False  # whether there has been output: whoever serves it has given it to its user before
     entered: bool = False  # whether a line has been typed since the last look: there may be somebody else by now
 
     def at(self) -> float | None:
@@ -153,11 +154,15 @@ class Tracker:
                 made.data = made.data[1:]
             if not made.data:
                 return
-            if made.kind == event.INPUT and (b"\r" in made.data or b"\n" in made.data):
+            if made.kind == event.OUTPUT:
+                self._tell_owner(self.sessions[made.session])
+                self.sessions[made.session].shown = True
+            elif b"\r" in made.data or b"\n" in made.data:
                 self.sessions[made.session].entered = True
         elif kind == ringrecord.RESIZE:
             rows, columns, _, _ = _WINSIZE.unpack(count.to_bytes(8, sys.byteorder))
             made.kind = event.RESIZE
+            self._tell_owner(self.sessions[made.session])
             made.data = b"%dx%d" % (columns, rows)
         else:
             made.kind = event.UNRECORDED
@@ -255,12 +260,24 @@ class Tracker:
         facts = {**session.facts, **ptys.facts(user, peer, "kernel")}
         if facts != session.facts:
             session.facts = facts
-            start = session.start
-            self.tell(
-                Event(
-                    event.now(), event.WHO, session.number, session.dev, start.pid, start.uid, start.comm, facts=facts
-                )
-            )
+            self._who(session)
+
+    def _tell_owner(self, session: Session) -> None:
+        """Tell whose the terminal is: a command by ssh(1) is over before it can be seen who sits there."""
+        if session.shown or "user_pid" in session.facts:
+            return
+        try:
+            owner = os.stat(str(session.number), dir_fd=self.devs[session.dev], follow_symlinks=False).st_uid
+        except (KeyError, OSError):
+            return
+        if session.facts.get("user_uid") != owner:
+            session.facts["user_uid"] = owner
+            self._who(session)
+
+    def _who(self, session: Session) -> None:
+        start, facts = session.start, dict(session.facts)
+        who = event.WHO, session.number, session.dev, start.pid, start.uid, start.comm
+        self.tell(Event(event.now(), *who, facts=facts))
 
     def _remote(self, pid: int) -> str:
         """The peer of the connection that a process serves, unless too many are asked for: a loop that opens ptys."""
@@ -270,7 +287,8 @@ class Tracker:
         if self._questions < 1 or not pid:
             return ""
         self._questions -= 1
-        return ptys.remote(pid)
+        others = [one.facts for one in self.sessions.values() if one.start.pid == pid]
+        return ptys.remote(pid, [str(facts["remote"]) for facts in others if "remote" in facts])
 
     def _begin(self, start: Event, goes_on: bool = False) -> None:
         key = start.session

@@ -237,8 +237,10 @@ class Verification:
 
         None: at the end of the file, which is another than the one that is looked at; lines of that one are left alone.
         """
-        run = [one for one in self._run if number is not None or one[0] is not self._file]
-        self._run = [one for one in self._run if one not in run]
+        run, self._run = self._run, []
+        if number is None:
+            self._run = [one for one in run if one[0] is self._file]
+            run = [one for one in run if one[0] is not self._file]
         first = self.report.entries
         altered = max(min(len(run), gap), 0)
         for at, (place, line) in enumerate(run[:altered]):
@@ -352,7 +354,7 @@ class Verification:
         if last is None or last.epoch != state.epoch or last.base is None:
             return True  # it cannot be said
         index = state.seq - last.base
-        return 0 <= index <= _FAR and last.key(index) == state.key
+        return 0 <= index <= max(_FAR, len(last.lines)) and last.key(index) == state.key
 
 
 def _begins(half: bytes, number: int) -> bool:

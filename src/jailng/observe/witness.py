@@ -224,8 +224,16 @@ class Witness:
         """Readable when there is something to drain."""
         return self._poll.fileno()
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to drain."""
+        return bool(self._executions.waiting or self._connections.waiting)
+
     def drain(self) -> Iterator[tuple[str, Fields]]:
-        """What has happened, in the order of each of the two rings; accepted connections before who comes by them."""
+        """What has happened, in the order of each of the two rings; accepted connections before who comes by them.
+
+        Of each ring it is ``_MOST`` records at once.
+        """
         ahead = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         ran = list(self._executions.look(_MOST))
         unclear = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jailng.errors import JailError
+import posix
+
+from jailng.errors import UNCHANGEABLE, JailError
 from jailng.params.model import SYSV, Parameters
 from jailng.params.table import lookup
 
@@ -19,7 +21,7 @@ def update(params: Parameters, other: Parameters) -> list[str]:
     if held in ("ip4", "ip6") and params["vnet"] == "new":
         raise JailError("vnet jails cannot have IP address restrictions")
     if held:
-        raise JailError(f"{held} cannot be changed after creation")
+        raise JailError(f"{held} cannot be changed after creation", kind=UNCHANGEABLE)
     merged = Parameters()
     merged._values = dict(params._values)
     merged._implied = set(params._implied)
@@ -45,7 +47,7 @@ def restarts(params: Parameters, other: Parameters) -> str:
         assert parameter is not None, name
         if name.startswith("host.") and params["host"] == "inherit":
             return "host"
-        held = name == "allow.reserved_ports" and _is_on_hosts_stack(params)
+        held = params["ng.stack"] == "shared" and _is_about_ports(params, name)
         held |= name == "ip4.addr" and params["ip4"] == "inherit"
         held |= name in SYSV and "inherit" in (value, params[name])  # the namespace is chosen at the start
         if (parameter.live != "restart" and not held) or parameter.pseudo or name == "jid":
@@ -60,19 +62,25 @@ def restarts(params: Parameters, other: Parameters) -> str:
                 return parameter.kind
         if name in ("ip4", "ip6") and params["vnet"] != "new" and {value, params[name]} <= _OWN:
             # To FreeBSD's kernel they are one, which a list of addresses follows: here that of IPv6 is fixed.
-            follows = value == "new" or name == "ip4" or "ip6.addr" in other._values
+            follows = name == "ip4" or "ip6.addr" in other._values
             if follows or not params.addresses("ip6.addr"):
                 continue
-        if value != params[name] and (name != "devfs_ruleset" or {value, params[name]} != _same_ruleset(params)):
+        if value not in (params[name], *_shown(params, name)):
             return name
     return ""
 
 
-def _same_ruleset(params: Parameters) -> frozenset[Value]:
-    """The default rule set, and jail(8)'s word for it."""
-    return frozenset([0, 5 if params["vnet"] == "new" else 4])
+def _shown(params: Parameters, name: str) -> tuple[Value, ...]:
+    """What jls(8), or jail(8), calls the value that a jail has by default."""
+    has_vnet = params["vnet"] == "new"
+    if name == "devfs_ruleset":
+        by_default = (0, 5 if has_vnet else 4)
+        return by_default if params[name] in by_default else ()
+    if name == "osrelease":
+        return () if params[name] else (posix.uname().release,)
+    return ("inherit",) if has_vnet and name in ("ip4", "ip6") else ()
 
 
-def _is_on_hosts_stack(params: Parameters) -> bool:
-    """Whether ports below 1024 are allowed by a program that was attached at the start (linux/bpf.py)."""
-    return "inherit" in (params["ip4"], params["ip6"]) or params["ng.stack"] == "shared"
+def _is_about_ports(params: Parameters, name: str) -> bool:
+    """Whether ports below 1024 are root's by that, which where its sockets are the host's is said at the start."""
+    return name == "allow.reserved_ports" or (name == "allow.suser" and params.flag("allow.reserved_ports"))

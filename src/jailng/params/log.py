@@ -124,7 +124,7 @@ def _forward(text: str, words: list[str]) -> Forward:
     if not colon or scheme not in _SCHEMES:
         raise _wrong(text, "not tcp://HOST:PORT or tls://HOST:PORT")
     host, colon, port = place.rpartition(":")
-    if host[:1] == "[" and host[-1:] == "]":
+    if host[:1] == "[" and host[-1:] == "]" and ":" in host:
         host, letters = host[1:-1], _HOST_6
     else:
         letters = _HOST

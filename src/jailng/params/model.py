@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jailng.errors import JailError
+from jailng.errors import JailError, not_permitted
 from jailng.params.table import default, lookup, resolve
-from jailng.params.values import JAIL_MAX, LIMITS, escape, parse, quoted, show, unescape, visible
+from jailng.params.values import JAIL_MAX, escape, parse, quoted, show, unescape, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +167,10 @@ class Parameters:
 
         Raises JailError for a combination or value that no jail can have, and for what is not honoured.
         """
-        self._fold()
+        if self._keys:
+            from jailng.params import keys
+
+            keys.settle(self)
         self._check_identity()
         self._imply()
         if self["vnet"] == "new" and any(name in self._values and self[name] != "inherit" for name in ("ip4", "ip6")):
@@ -177,7 +180,7 @@ class Parameters:
         if "osrelease" in self._values and not self["osrelease"]:
             raise JailError(f"osrelease string must be 1-{_row('osrelease').most} bytes long")
         if self.number("securelevel") < -1:
-            raise JailError("jail_set: Operation not permitted")  # FreeBSD's: below the host's, which never rises here
+            raise not_permitted("jail_set")  # FreeBSD's: below the host's, which never rises here
         for name, value in self._values.items():
             self._check(name, value)
         for name in ("ip4.addr", "ip6.addr"):
@@ -257,18 +260,6 @@ class Parameters:
         if name == "ng.rdr" and not (self.addresses("ip4.addr") or self.addresses("ip6.addr")):
             raise JailError(f"{name}: the jail has no address to lead to")
 
-    def _fold(self) -> None:
-        for base in ("meta", "env"):
-            changes = [(name, text) for name, text in self._keys.items() if name.partition(".")[0] == base]
-            if not changes:
-                continue
-            folded = fold(self.text(base), changes)
-            for name, text in [*changes, (base, folded)]:
-                if len((text or "").encode("utf-8", "surrogateescape")) >= LIMITS["meta_maxbufsize"]:
-                    raise JailError(f"{name}: File too large")
-            self._values[base] = folded
-        self._keys.clear()
-
     def identify(self, jid: int) -> None:
         """The jid that a new jail has been given: enter it, and the name that follows from it where there is none."""
         self.imply("jid", jid)
@@ -296,6 +287,10 @@ class Parameters:
 
         return change.restarts(self, other)
 
+    def spelled(self, name: str) -> str:
+        """A string as it was given, which ``path`` is no longer once the jail is made."""
+        return self._forms.get(name, (name, None))[1] or ""
+
     def words(self, pseudo: bool, live: bool = False) -> list[str]:
         """What was given, as jail(8) prints it; without ``pseudo`` only what the kernel of FreeBSD would be told.
 
@@ -312,7 +307,7 @@ class Parameters:
         if text is None:
             return given
         row = _of_key(name)
-        if row.keyed or (raw and row.kind in ("bool", "jailsys")):
+        if row.keyed or name == "path" or (raw and row.kind in ("bool", "jailsys")):
             return f"{given}={quoted(text)}"
         value = self[name]
         if isinstance(value, bool):
@@ -381,23 +376,6 @@ def check_name(name: str, jid: int = 0) -> None:
     digits = last[1:] if last[:1] in ("+", "-") else last
     if digits.isascii() and digits.isdigit() and not (jid and parts[-1] == str(jid)):
         raise JailError("name cannot be numeric (unless it is the jid)")
-
-
-def fold(text: str, changes: list[tuple[str, str | None]]) -> str:
-    """``meta`` or ``env`` after changes in order: ``("meta", all of it)``, ``("meta.key", value)``, None to remove it.
-
-    A key that is new or changed goes to the front (sys/kern/kern_jailmeta.c; FreeBSD's tests assert it).
-    """
-    lines = text.split("\n") if text else []
-    for name, value in changes:
-        _, dot, key = name.partition(".")
-        if not dot:
-            lines = value.split("\n") if value else []
-            continue
-        lines = [line for line in lines if not line.startswith(f"{key}=")]
-        if value is not None:
-            lines.insert(0, f"{key}={value}")
-    return "\n".join(lines)
 
 
 def _settable(name: str) -> tuple[Parameter, bool, str | None]:

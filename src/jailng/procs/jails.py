@@ -99,6 +99,15 @@ class Jails:
             return uid
         return uid - known.base if known.base <= uid < known.base + UIDS_PER_JAIL else None
 
+    def outside_id(self, jid: int, inside: int | None) -> int | None:
+        """What the host calls a uid or gid of the jail's; None if there is none, or the jail is none."""
+        known = self.record(jid) if jid else None
+        if known is None or inside is None:
+            return None
+        if known.params.get("ng.uids") == "shared":
+            return inside
+        return known.base + inside if inside < UIDS_PER_JAIL else None
+
     def inside_user(self, jid: int, uid: int) -> str:
         """The name of a uid by the jail's own passwd, the jail's number for it without one, or "-"."""
         inside = self.inside_uid(jid, uid)
@@ -138,8 +147,6 @@ def _users(record: Record) -> dict[int, str]:
     except OSError:
         return {}
     try:
-        if not record.alive():  # then the pid may have been somebody else's
-            return {}
         return user_names(passwd.lines(openat2(root, b"etc/passwd", passwd.FLAGS, _BENEATH)))
     except OSError:
         return {}

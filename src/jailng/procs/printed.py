@@ -104,7 +104,7 @@ def say(made: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0  # whoever read has enough
     except OSError as error:
-        print(f"standard output: {error.strerror}", file=sys.stderr)
+        print(f"{os.path.basename(sys.argv[0])}: standard output: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -11,7 +11,7 @@ from itertools import islice
 from jailng.linux import content
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
-TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _COMM = 15  # characters that the kernel keeps of a program's name (TASK_COMM_LEN)
 _MOST = 1 << 14  # bytes of a file: a process may have written as much as it likes over its command line
@@ -150,13 +150,13 @@ def parse(pid: int, stat: bytes, status: dict[str, str], cgroup: str, line: byte
         flags=numbers[5],
         minor_faults=numbers[6],
         major_faults=numbers[8],
-        user=numbers[10] / TICKS,
-        system=numbers[11] / TICKS,
+        user=numbers[10] / _TICKS,
+        system=numbers[11] / _TICKS,
         priority=numbers[14],
         nice=numbers[15],
         threads=numbers[16],
         birth=numbers[18],
-        started=boot + numbers[18] / TICKS,
+        started=boot + numbers[18] / _TICKS,
         virtual=numbers[19],
         resident=numbers[20] * PAGE,
         processor=numbers[35],

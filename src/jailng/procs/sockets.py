@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from jailng.core import attach
@@ -46,7 +47,9 @@ class End:
 
 @dataclass(frozen=True)
 class Socket:
-    """A socket. ``protocol`` is tcp or udp, or stream, dgram or seqpac of the UNIX domain, whose ``version`` is "".
+    """A socket. ``protocol`` is tcp or udp, or stream, dgram or seqpac of the UNIX domain.
+
+    ``version`` is 4, 6, or 46 where both come to it; "" of the UNIX domain.
 
     ``jid`` is the first jail whose network namespace it is in, 0 for the host's; ``state`` is FreeBSD's word, for TCP
     alone. ``inode`` is 0 where no process has it any more.
@@ -65,6 +68,10 @@ class Socket:
     accepting: bool = False
     connected: bool = False
 
+    def is_of(self, versions: frozenset[str]) -> bool:
+        """Whether it is of one of these versions, "" among them for the UNIX domain."""
+        return not versions.isdisjoint(self.version or ("",))
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -82,15 +89,18 @@ def sockets(jails: Jails, unix: bool = True) -> list[Socket]:
     """
     found: list[Socket] = []
     for jid, directory in _namespaces(jails):
-        addresses = _addresses(jails.record(jid)) if jid else {}
-        for protocol in _PROTOCOLS:
-            for version in ("4", "6"):
-                name = protocol + ("6" if version == "6" else "")
-                for one in inet(_table(f"{directory}/{name}"), protocol, version, jid):
-                    address = addresses.get(one.version, "")
-                    found.append(one if one.local.address else replace(one, local=End(address, one.local.port)))
-        if unix:
-            found += _unix_domain(jails.record(jid) if jid else None, directory, jid)
+        record = jails.record(jid) if jid else None
+        addresses = _addresses(record)
+        with _diagnosis(record) or nullcontext() as netlink:
+            both = _both_versions(netlink)
+            for protocol in _PROTOCOLS:
+                for version in ("4", "6"):
+                    name = protocol + ("6" if version == "6" else "")
+                    for one in inet(_table(f"{directory}/{name}"), protocol, version, jid, both):
+                        address = addresses.get(one.version, "")
+                        found.append(one if one.local.address else replace(one, local=End(address, one.local.port)))
+            if unix:
+                found += _unix_domain(netlink, directory, jid)
     return found
 
 
@@ -135,8 +145,8 @@ def _table(path: str) -> bytes:
         return b""
 
 
-def inet(table: bytes, protocol: str, version: str, jid: int) -> list[Socket]:
-    """The sockets of a /proc/net/tcp, tcp6, udp or udp6: proc_pid_net(5)."""
+def inet(table: bytes, protocol: str, version: str, jid: int, both: Container[int] = ()) -> list[Socket]:
+    """The sockets of a /proc/net/tcp, tcp6, udp or udp6: proc_pid_net(5). ``both``: inodes of those of version 46."""
     found = []
     for line in table.splitlines():
         words = line.split()
@@ -148,7 +158,7 @@ def inet(table: bytes, protocol: str, version: str, jid: int) -> list[Socket]:
         except (IndexError, ValueError):
             continue
         # What came to a socket of both versions by IPv4 is an IPv4 connection.
-        shown = "4" if version == "6" and _is_mapped(words[1]) else version
+        shown = "46" if inode in both else "4" if version == "6" and _is_mapped(words[1]) else version
         name = _STATES[state] if protocol == "tcp" and state < len(_STATES) else ""
         listening = name == "LISTEN"
         # Of a listener the kernel gives connections that wait, and how many may: FreeBSD's columns are of bytes.
@@ -177,24 +187,36 @@ def _end(word: bytes) -> End:
     return End(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed), port)
 
 
-def _unix_domain(record: Record | None, directory: str, jid: int) -> list[Socket]:
-    """The sockets of a network namespace, that of ``record`` or the host's, in which ``directory`` of /proc is."""
+def _diagnosis(record: Record | None) -> Netlink | None:
+    """What asks the kernel in the network namespace of a jail, or the host's; None for whoever may not."""
     try:
-        with _diagnosis(record) as netlink:
-            return [_diagnosed(found, jid) for found in sockdiag.unix_domain(netlink)]
-    except (JailError, OSError):  # of others, as who is not root; or the kernel has it not
-        return unix_domain(_table(f"{directory}/unix"), jid)
-
-
-def _diagnosis(record: Record | None) -> Netlink:
-    if record is None:
-        return Netlink(sockdiag.NETLINK_SOCK_DIAG)
-    init = attach.open_init(record)
-    try:
-        with InNamespace(init, ns.CLONE_NEWNET):
+        if record is None:
             return Netlink(sockdiag.NETLINK_SOCK_DIAG)
-    finally:
-        os.close(init)
+        init = attach.open_init(record)
+        try:
+            with InNamespace(init, ns.CLONE_NEWNET):
+                return Netlink(sockdiag.NETLINK_SOCK_DIAG)
+        finally:
+            os.close(init)
+    except (JailError, OSError):
+        return None
+
+
+def _both_versions(netlink: Netlink | None) -> set[int]:
+    try:
+        return sockdiag.both_versions(netlink) if netlink is not None else set()
+    except OSError:  # this kernel does not tell
+        return set()
+
+
+def _unix_domain(netlink: Netlink | None, directory: str, jid: int) -> list[Socket]:
+    """The sockets of the network namespace that ``netlink`` asks about, and in which ``directory`` of /proc is."""
+    try:
+        if netlink is not None:
+            return [_diagnosed(found, jid) for found in sockdiag.unix_domain(netlink)]
+    except OSError:  # this kernel does not tell
+        pass
+    return unix_domain(_table(f"{directory}/unix"), jid)
 
 
 def _diagnosed(found: sockdiag.Unix, jid: int) -> Socket:

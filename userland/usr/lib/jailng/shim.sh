@@ -32,6 +32,7 @@ only_address()
 
 # Sockets of the jail's network, as /proc/net has them, a line each:
 # protocol version local-address local-port foreign-address foreign-port state receive send inode uid
+# The version of what both come to is 46.
 inet_sockets()
 {
 	# The directory is the network that this process is in, which is the jail's.
@@ -91,6 +92,15 @@ inet_sockets()
 		local_port = hex(here[2]); foreign_port = hex(there[2])
 		state = protocol == "tcp" ? states[hex($5)] : "-"
 		if (state == "") state = "CLOSED"
+		# A server on :: has IPv4 too, unless it said otherwise: the kernel does not tell, but then IPv4 has its own.
+		if ($3 ~ /^0+:/ && foreign_port == 0) {
+			if (version == 4)
+				own[protocol, local_port]
+			else if (!((protocol, local_port) in own)) {
+				version = 46
+				local_address = "*"
+			}
+		}
 		# A listener has in this place how many it holds at most.
 		waiting = state == "LISTEN" ? 0 : hex(queue[2])
 		print protocol, version, local_address, local_port ? local_port : "*", foreign_address,
