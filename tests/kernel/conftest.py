@@ -62,6 +62,8 @@ def nothing_left_behind(stage: Stage, request: pytest.FixtureRequest) -> Iterato
         # Else whose it is that is lost could not be told.
         found += [f"come since {last}: {thing}" for what in before for thing in sorted(before[what] - then[what])]
         stage.clear(keep={int(line.split()[0]) for line in before["process"]})
+        # So that the next test is not blamed for it: a command takes apart what is left of jails.
+        _command(request.config.rootpath / "bin/jail")("-R", "*")
         pytest.fail("the host is not as it was:\n  " + "\n  ".join(found), pytrace=False)
 
 
