@@ -176,6 +176,9 @@ class OwnStack(InsideNetwork):
     def configure(self) -> None:
         """Raises JailError or OSError."""
         super().configure()
+        from jailng.core import proxies
+
+        proxies.clear()
         try:
             # It is born with the machine's, which may be a router for containers: devinet_init_net().
             if firewall.read_switch(_FORWARD):

@@ -69,6 +69,10 @@ def _undo(record: Record, kind: str, words: list[str]) -> None:
     if kind == "cgroup":
         for name in record.controllers.split():
             controller.hierarchy(name)  # which need not be where custom has it
+        if record.params.get("vnet") == "new":
+            from jailng.core import proxies
+
+            proxies.end(record)
     if kind in _AMONG_MOUNTS:
         from jailng.core import elsewhere
 

@@ -13,7 +13,7 @@ import errno
 import posix
 import time
 
-from jailng.core import keeper, registry, undo
+from jailng.core import keeper, proxies, registry, undo
 from jailng.errors import JailError
 from jailng.linux import cgroupend, interface, mount, ns, processid
 from jailng.linux.libc import ENOENT, SHORTAGES, syscall
@@ -165,6 +165,12 @@ def _hold(jid: int, namespace: int) -> None:
 def _let_go(words: list[str]) -> None:
     """``netns JID INODE``: hold it no longer. What is still in it dies with it. Raises OSError."""
     path = f"{_PINS}/{words[0]}"
+    held = _open_pin(int(words[0]), int(words[1]))
+    if held >= 0:
+        try:
+            proxies.clear_in(held)
+        finally:
+            posix.close(held)
     while True:
         try:
             syscall("umount2", path.encode(), mount.MNT_DETACH)
