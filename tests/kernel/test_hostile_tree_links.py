@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -93,6 +94,22 @@ def test_a_fifo_of_the_hosts_is_a_log(jail: Command, other: Path, tmp_path: Path
         done = jail(*start, timeout=30)
         assert (done.returncode, done.stderr) == (0, "")
         assert reader.communicate(timeout=30)[0].splitlines()[-1] == "20000"
+
+
+def test_a_fifo_that_nobody_reads_is_told_of(checkout: Path, other: Path, tmp_path: Path) -> None:
+    """``jail -c`` waits for its reader, as ever, and says what for."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = [str(checkout / "bin/jail"), "-c", f"path={other}", f"exec.consolelog={fifo}", "command=/bin/busybox"]
+    with subprocess.Popen([*command, "echo", "hello"], stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        try:
+            assert select.select([started.stderr], [], [], 60)[0]
+            assert started.stderr.readline() == f"jail: {fifo}: a FIFO that nobody reads: waiting for a reader\n"
+            assert fifo.read_text() == "hello\n"
+            assert started.wait(60) == 0
+        finally:
+            started.kill()
 
 
 def test_a_root_behind_a_link(jail: Command, jailctl: Command, tree: Path, tmp_path: Path) -> None:

@@ -224,6 +224,88 @@ def test_searches(record: Callable[..., Recorder], capfd: pytest.CaptureFixture[
     assert json.loads(capfd.readouterr().out) == {"matches": []}
 
 
+# Files that somebody has been at, or a broken disk.
+
+HEADER: dict[str, Any] = {
+    "version": 2, "width": 80, "height": 24, "timestamp": 1, "title": "t", "env": {},
+    "jailng": {"id": "aabbccdd", "terminal": 0, "uid": 0, "base": 5, "recorder": "r", "wall": 10**18, "start": 5},
+}  # fmt: skip
+ODD: list[Any] = ["x", -1, 10**30, float("inf"), float("nan"), 1.5, None, [], {"a": 1}, "1" * 5000, "\ud800", -(10**19)]
+EVENTS = [[1.0, "o", "seen\n"], [2.0, "C", '{"shown": 5, "unrecorded": {}}'], [3.0, "E", '{"state": "ended"}']]
+NAME = "20260101T000000Z-aabbccdd.cast"
+
+
+def odd_files() -> Iterator[list[Any]]:
+    for odd in ODD:
+        for key in ("width", "timestamp", "title", "env", "jailng"):
+            yield [HEADER | {key: odd}, *EVENTS]
+        for key in (*HEADER["jailng"], "user_uid", "user", "remote", "late"):
+            yield [HEADER | {"jailng": HEADER["jailng"] | {key: odd}}, *EVENTS]
+        for place in range(3):
+            for event in EVENTS:
+                yield [HEADER, *EVENTS, [*event[:place], odd, *event[place + 1 :]]]
+        for key in ("shown", "unrecorded", "who", "state"):
+            yield [HEADER, *EVENTS, [4.0, "E", json.dumps({key: odd})]]
+        yield [HEADER, *EVENTS, [4.0, "W", json.dumps(odd)], odd]
+
+
+def test_whatever_a_file_says(kept: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it ends a listing, a search, a replay, or the start of the jail that is recorded there next."""
+    directory = kept / "cell/sessions"
+    directory.mkdir(parents=True)
+    path = directory / NAME
+    monkeypatch.setattr("jailng.observe.player.Wall.wait", lambda *_: b"")
+    one = typed("Record", SimpleNamespace(name="cell", jid=3, boot="0123456789abcdef", init="1 5", owner=5))
+    deep = "[" * 100_000
+    for number, lines in enumerate([*odd_files(), [HEADER, *EVENTS, deep]]):
+        path.write_text("\n".join([line if line is deep else json.dumps(line) for line in lines]) + "\n")
+        assert [found["id"] for found in listed(capfd, "-a")] == ["aabbccdd"], number
+        assert sessions.main(["-a"]) == 0
+        capfd.readouterr()
+        assert "seen" in searched(capfd), number
+        assert replay.main(["--text", "aabbccdd"]) == 0
+        assert "seen\n" in capfd.readouterr().out, number
+        assert replay.main(["-i", "0", "-s", "1000000", "aabbccdd"]) == 0
+        assert "seen\n" in capfd.readouterr().out, number
+        Recorder(one, str(directory)).close()
+        assert path.exists(), number
+
+
+def searched(capfd: pytest.CaptureFixture[str]) -> str:
+    assert sessions.main(["-a", "--search", "see"]) == 0
+    return capfd.readouterr().out
+
+
+def test_a_damaged_header_is_seen_and_the_rest_is_kept(kept: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It was passed over in lists, and the next start of the jail removed the file."""
+    directory = kept / "cell/sessions"
+    directory.mkdir(parents=True)
+    (directory / NAME).write_bytes(b"\0" * 80 + b"\n" + "".join(f"{json.dumps(one)}\n" for one in EVENTS[:1]).encode())
+    one = typed("Record", SimpleNamespace(name="cell", jid=3, boot="0123456789abcdef", init="1 5", owner=5))
+    Recorder(one, str(directory)).close()
+    (found,) = listed(capfd)
+    assert (found["id"], found["state"], found["start"], found["tty"]) == ("aabbccdd", "damaged", 1767225600, "")
+    assert replay.main(["--text", "aabbccdd"]) == 0
+    assert capfd.readouterr().out == "seen\n"
+    assert "seen" in searched(capfd)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory"])
+def test_no_file(kept: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    directory = kept / "cell/sessions"
+    directory.mkdir(parents=True)
+    path = directory / NAME
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(directory / "nothing")
+    else:
+        path.mkdir()
+    one = typed("Record", SimpleNamespace(name="cell", jid=3, boot="0123456789abcdef", init="1 5", owner=5))
+    Recorder(one, str(directory)).close()
+    assert not listed(capfd, "-a")
+
+
 # On a terminal.
 
 RUN = "import sys; from jailng.observe import store; from jailng.ctl import replay; store.BASE = sys.argv.pop(1)\n"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
 _ENXIO = 6  # a FIFO that nobody reads
+_PATIENCE, _MOMENT = 5.0, 0.02  # seconds
 _MOST_LINKS = 40  # as the kernel's own (namei(7): MAXSYMLINKS)
 _DIRECTORY = m.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
@@ -69,11 +70,17 @@ def opened(
         posix.close(found[0])
 
 
-def created(path: str, flags: int, mode: int, more: Callable[[], Mapping[tuple[int, int], str]] | None = None) -> int:
+def created(
+    path: str,
+    flags: int,
+    mode: int,
+    more: Callable[[], Mapping[tuple[int, int], str]] | None = None,
+    command: str = "jail",
+) -> int:
     """``opened`` of what is to be written to, with O_CREAT. Raises OSError.
 
     In the tree of a jail that is a regular file, since what else is there could keep the host waiting; of the host's
-    own, a FIFO's reader is waited for.
+    own, a FIFO's reader is waited for, which the ``command`` says on standard error if it takes some time.
     """
     flags |= posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY
     try:
@@ -81,13 +88,32 @@ def created(path: str, flags: int, mode: int, more: Callable[[], Mapping[tuple[i
     except OSError as error:
         if error.errno != _ENXIO or leads_through(path, more):
             raise
-        return posix.open(path, flags, mode)
+        return _read_by_somebody(path, flags, mode, command)
     if filekind.of(posix.fstat(fd)) != filekind.REGULAR:
         if leads_through(path, more):
             posix.close(fd)
             raise OSError(EINVAL, "not a regular file", path)
         posix.set_blocking(fd, True)
     return fd
+
+
+def _read_by_somebody(path: str, flags: int, mode: int, command: str) -> int:
+    """A FIFO as soon as it has a reader. Nobody is told of one that is just being started."""
+    import time
+
+    patience = time.monotonic() + _PATIENCE
+    while time.monotonic() < patience:
+        try:
+            fd = posix.open(path, flags | posix.O_NONBLOCK, mode)
+        except OSError as error:
+            if error.errno != _ENXIO:
+                raise
+            time.sleep(_MOMENT)
+        else:
+            posix.set_blocking(fd, True)
+            return fd
+    posix.write(2, f"{command}: {path}: a FIFO that nobody reads: waiting for a reader\n".encode("utf-8", "replace"))
+    return posix.open(path, flags, mode)
 
 
 def owner(path: str) -> str:

@@ -16,4 +16,4 @@ def opened(path: str, flags: int) -> int:
 
 def created(path: str, flags: int, mode: int) -> int:
     """The same of what is to be written to, with O_CREAT. Raises OSError, also for a FIFO in such a tree."""
-    return hostpath.created(path, flags, mode, trees_of_jails)
+    return hostpath.created(path, flags, mode, trees_of_jails, "jailctl")

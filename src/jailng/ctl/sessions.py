@@ -13,7 +13,7 @@ from jailng.core import registry
 from jailng.ctl import listing, replay
 from jailng.ctl.listing import Column
 from jailng.errors import JailError, UsageError
-from jailng.observe import cast, catalogue, store
+from jailng.observe import cast, catalogue, session, store
 from jailng.observe.catalogue import Session
 from jailng.observe.search import Match, search
 from jailng.params.values import visible
@@ -92,7 +92,7 @@ def _is_wanted(one: Session, given: dict[str, str], since: float | None) -> bool
         return False
     # One in which nothing was shown, typed or missed.
     empty = not (one.counts.shown or one.counts.typed or one.counts.dropped or one.unrecorded)
-    return "-a" in given or not empty or one.state == "live"
+    return "-a" in given or not empty or one.state in (session.LIVE, session.DAMAGED)
 
 
 # The list.
@@ -131,7 +131,7 @@ def row(one: Session) -> dict[str, Any]:
         "id": one.id,
         "jail": one.jail,
         "jid": one.jid,
-        "tty": f"pts/{one.terminal}",
+        "tty": one.tty,
         "user": one.user,
         "uid": one.uid,
         "from": str(facts.get("remote", "")),
@@ -210,7 +210,7 @@ def _match(one: Session, match: Match) -> dict[str, Any]:
     return {
         "id": one.id,
         "jail": one.jail,
-        "tty": f"pts/{one.terminal}",
+        "tty": one.tty,
         "time": one.start + match.time,
         "at": match.time,
         "stream": "typed" if match.code == cast.INPUT else "shown",

@@ -6,7 +6,7 @@ import os
 import time
 from collections import OrderedDict, deque
 
-from jailng.observe import budget, cast, session
+from jailng.observe import budget, cast, entry, session
 from jailng.observe.budget import Options
 
 _OPEN = 64  # files that are open at once
@@ -49,8 +49,8 @@ class Archive:
     def has_ended(self, name: str) -> bool:
         """Whether there is nothing to be done about that file: thousands may be there. Raises OSError."""
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._directory)
-        except FileNotFoundError:
+            fd = entry.opened(name, self._directory)
+        except (FileNotFoundError, entry.NoFile):
             return True
         try:
             return session.has_ended(fd)

@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 OUTPUT, INPUT, RESIZE, MARKER = "o", "i", "r", "m"
 PENDING = "P"  # a stream's code, and the first bytes of a character: its next event has them, too, if one comes
@@ -37,6 +37,11 @@ _BARE = re.compile("[\x7f-\x9f]")
 # Where the machine has lost its power there may be zeros instead, or whatever was on the disk before.
 _TORN = re.compile(rb'\[(\d+\.\d+), "([oiP])", "((?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-f]{4})*)')
 _LONGEST_HEADER = 65536
+# Facts that are numbers, of 64 bits. Whoever has been at a file may have written anything there, a broken disk too.
+_NUMBERS = frozenset("base dev jid late pid start terminal uid user_pid user_uid wall".split())
+_MOST = 1 << 63
+_LATEST = 1 << 35  # seconds since 1970: of a time that can be shown
+_LONGEST = 1e9  # seconds: what can be waited for
 
 
 def text(data: bytes) -> str:
@@ -130,26 +135,47 @@ def header(first: bytes) -> Header:
     """The header of that line, of whoever wrote it. Raises ValueError if it is none."""
     if not first.endswith(b"\n"):
         raise ValueError("a header that is not whole")
-    facts = json.loads(first)
+    facts = _read(first)
     if not isinstance(facts, dict) or facts.get("version") != 2:
         raise ValueError("not asciicast v2")
-    size = [facts.get(key) for key in ("width", "height")]
-    width, height = [number if isinstance(number, int) else 0 for number in size]
+    width, height = [_number(facts.get(key), _MOST) for key in ("width", "height")]
+    env = facts.get("env")
     return Header(
         width=width,
         height=height,
-        timestamp=int(facts.get("timestamp") or 0),
+        timestamp=_number(facts.get("timestamp"), _LATEST),
         title=str(facts.get("title") or ""),
-        env={str(key): str(value) for key, value in (facts.get("env") or {}).items()},
+        env={str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else {},
         own=facts_of(facts.get("jailng")),
     )
+
+
+def _read(raw: bytes | str) -> object:
+    """What JSON says. Raises ValueError, whatever it is that it cannot be."""
+    try:
+        return json.loads(raw)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _number(value: object, limit: int) -> int:
+    """A whole number from 0 to below the limit; 0 for anything else. Other programs write times with a fraction."""
+    if isinstance(value, (int, float)) and 0 <= value < limit:
+        return int(value)
+    return 0
 
 
 def facts_of(found: object) -> dict[str, str | int]:
     """What a JSON object has of text and whole numbers; nothing if it is no object."""
     if not isinstance(found, dict):
         return {}
-    return {str(key): value for key, value in found.items() if isinstance(value, (str, int))}
+    return {str(key): value for key, value in found.items() if _is_fact(str(key), value)}
+
+
+def _is_fact(key: str, value: object) -> bool:
+    if isinstance(value, int):
+        return -_MOST <= value < _MOST
+    return isinstance(value, str) and key not in _NUMBERS
 
 
 @dataclass
@@ -174,12 +200,21 @@ class Counts:
 
 def counts(data: str) -> Counts:
     """What ``Counts.json`` has made that text of. Raises ValueError."""
-    facts = json.loads(data)
+    facts = _read(data)
     if not isinstance(facts, dict):
         raise ValueError("no counts")
-    shown, typed, dropped, gaps = [int(facts.get(key, 0)) for key in ("shown", "typed", "dropped", "gaps")]
-    reasons = {str(key): int(value) for key, value in (facts.get("unrecorded") or {}).items()}
-    return Counts(shown, typed, dropped, gaps, reasons)
+    shown, typed, dropped, gaps = [_number(facts.get(key), _MOST) for key in ("shown", "typed", "dropped", "gaps")]
+    reasons = facts.get("unrecorded")
+    reasons = reasons if isinstance(reasons, dict) else {}
+    return Counts(shown, typed, dropped, gaps, {str(key): _number(value, _MOST) for key, value in reasons.items()})
+
+
+def more(data: str) -> dict[str, object]:
+    """What else is beside counts, or known of who is behind a session: an object, as JSON has it. Raises ValueError."""
+    found = _read(data)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return {str(key): value for key, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -193,10 +228,18 @@ class Entry:
 
 def entry(raw: bytes) -> Entry:
     """The event of a line. Raises ValueError."""
-    found = json.loads(raw)
-    if not isinstance(found, list) or len(found) != 3 or not isinstance(found[0], (int, float)):
+    found = _read(raw)
+    if not is_event(found):
         raise ValueError("not an event")
-    return Entry(float(found[0]), str(found[1]), str(found[2]))
+    return Entry(float(found[0]), found[1], found[2])
+
+
+def is_event(found: object) -> TypeGuard[list[Any]]:
+    """Whether what JSON said is an event: a time, a code, and text."""
+    if not isinstance(found, list) or len(found) != 3:
+        return False
+    time, code, data = found
+    return isinstance(time, (int, float)) and 0 <= time <= _LONGEST and isinstance(code, str) and isinstance(data, str)
 
 
 def nanoseconds(raw: bytes) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from jailng.errors import JailError
-from jailng.observe import cast, session, store, tally
+from jailng.observe import cast, entry, session, store, tally
 from jailng.params.values import visible
 
 DIRECTORY = "sessions"
@@ -17,7 +17,10 @@ DIRECTORY = "sessions"
 
 @dataclass(frozen=True)
 class Session:
-    """One recorded session. ``state``: live, ended, cut off, or how it ended; ``start`` and ``duration`` in seconds."""
+    """One recorded session. ``start`` and ``duration`` in seconds.
+
+    ``state``: live, ended, cut off, or how it ended; damaged if there is no header, but perhaps events after it.
+    """
 
     id: str
     jail: str
@@ -32,6 +35,11 @@ class Session:
     counts: cast.Counts
     size: int
     state: str
+
+    @property
+    def tty(self) -> str:
+        """The terminal, as the jail names it; "" if it is not known."""
+        return f"pts/{self.terminal}" if self.terminal >= 0 else ""
 
     @property
     def uid(self) -> int:
@@ -54,12 +62,13 @@ class Session:
 
     def open(self) -> BinaryIO:
         """The file, its header read. Raises OSError, and JailError if it has none."""
-        file = os.fdopen(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
+        file = os.fdopen(entry.opened(self.path), "rb")
         try:
             cast.opened(file)
         except ValueError as error:
-            file.close()
-            raise JailError(f"{visible(self.path)}: {error}") from None
+            if self.state != session.DAMAGED:
+                file.close()
+                raise JailError(f"{visible(self.path)}: {error}") from None
         return file
 
 
@@ -91,14 +100,17 @@ def sessions(jails: Iterable[str], begins: str = "") -> Iterator[Session]:
 
 def _one(jail: str, directory: int, name: str, recorded: dict[str, bool]) -> Session | None:
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
-    except FileNotFoundError:
+        fd = entry.opened(name, directory)
+    except (FileNotFoundError, entry.NoFile):
         return None
     try:
         found = session.summary(fd)
         facts = found.header.own | found.who
-    except ValueError:
+    except session.NotBegun:
         return None  # is being made, or was when its recorder was killed
+    except ValueError:
+        header = cast.Header(timestamp=session.began(name))
+        found, facts = session.Summary(header, ended=session.DAMAGED, size=os.fstat(fd).st_size), {}
     finally:
         os.close(fd)
     recorder = str(facts.get("recorder", ""))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 _PAUSE, _STEP, _QUIT, _FASTER, _SLOWER = b" p", b".", b"q\x03\x04", b"+=", b"-_"
 _SPEEDS = (1 / 64, 1024.0)
+_LONGEST = 86400.0  # seconds
 
 
 class Clock(Protocol):
@@ -33,7 +34,8 @@ class Wall:
         return time.monotonic()
 
     def wait(self, seconds: float | None) -> bytes:
-        """Raises OSError."""
+        """No longer than the kernel can count; who waits asks again. Raises OSError."""
+        seconds = seconds if seconds is None else min(seconds, _LONGEST)
         if self._keys < 0:
             time.sleep(seconds or 0)
             return b""

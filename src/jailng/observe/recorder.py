@@ -78,9 +78,11 @@ class Recorder:
             return
         try:
             found = self._archive.read(file)
-        except ValueError:
-            # Not even its beginning was written whole. If the session is still one it begins again.
+        except session.NotBegun:  # if the session is still one it begins again
             self._archive.remove(file)
+            return
+        except ValueError:  # a broken disk, or somebody has been at it: what there is of it stays
+            self._archive.finish(file)
             return
         theirs = str(found.header.own.get("recorder", ""))
         if found.ended or (theirs != self._identity and session.is_recorded(self._directory, theirs)):

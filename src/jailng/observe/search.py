@@ -46,10 +46,12 @@ def search(file: BinaryIO, pattern: re.Pattern[str], codes: str) -> Iterator[Mat
 def _entries(lines: list[bytes]) -> list[tuple[float, str, str]]:
     try:
         found: list[tuple[float, str, str]] = json.loads(b"[" + b",".join(lines) + b"]")
-        return found
-    except ValueError:
-        made = [cast.mended(line.rstrip(b"\n")) for line in lines]
-        return [(event.time, event.code, event.data) for event in map(cast.entry, filter(None, made))]
+        if all(map(cast.is_event, found)):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    made = [cast.mended(line.rstrip(b"\n")) for line in lines]
+    return [(event.time, event.code, event.data) for event in map(cast.entry, filter(None, made))]
 
 
 class _Stream:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import errno
 import fcntl
-import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,16 +17,29 @@ from jailng.observe.cast import Counts, Header
 
 _NAME = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})\.cast")
 _RECORDER = re.compile(r"[\w.-]+")
-_TAIL = 4096
-LIVE, ENDED, CUT_OFF = "live", "ended", "cut off"
+_STAMP = len("20261125T221500")
+_TAIL, _HEAD = 4096, 1 << 16
+LIVE, ENDED, CUT_OFF, DAMAGED = "live", "ended", "cut off", "damaged"
 # How much of a file there is at most between two lines of what has been counted, and a line more.
 EVERY = 256 << 10
 _LONGEST = 1 << 20
 
 
+class NotBegun(ValueError):
+    """Not even the first line of a file was written whole."""
+
+
 def name(seconds: str, number: str) -> str:
     """The name of a file; names in order are sessions in the order in which they began."""
     return f"{seconds}Z-{number}.cast"
+
+
+def began(file: str) -> int:
+    """When the session began whose file has that name: seconds since 1970, or 0 where the name says no time."""
+    try:
+        return calendar.timegm(time.strptime(file[:_STAMP], "%Y%m%dT%H%M%S"))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def number(file: str) -> str:
@@ -63,7 +77,7 @@ def has_ended(fd: int) -> bool:
 
 
 def summary(fd: int) -> Summary:
-    """Read it. Raises ValueError if it has no header, and OSError."""
+    """Read it. Raises NotBegun or another ValueError if it has no header, and OSError."""
     size = os.fstat(fd).st_size
     first = _first(fd)
     found = Summary(cast.header(first), size=size)
@@ -77,11 +91,11 @@ def summary(fd: int) -> Summary:
 def _first(fd: int) -> bytes:
     content = os.pread(fd, _TAIL, 0)
     if b"\n" not in content:
-        content = os.pread(fd, 1 << 16, 0)
+        content = os.pread(fd, _HEAD, 0)
     end = content.find(b"\n")
-    if end < 0:
-        raise ValueError("a header that is not whole")
-    return content[: end + 1]
+    if end < 0 and len(content) < _HEAD:
+        raise NotBegun("a header that is not whole")
+    return content[: end + 1]  # empty, and no header, where there is no end
 
 
 def _read(found: Summary, content: bytes, begin: int, everything: bool) -> bool:
@@ -102,7 +116,7 @@ def _read(found: Summary, content: bytes, begin: int, everything: bool) -> bool:
         try:
             event, found.last = cast.entry(raw), cast.nanoseconds(raw)
             _take(found, event)
-        except (ValueError, TypeError):
+        except ValueError:
             continue
         if position < last:
             found.counts = Counts()
@@ -123,11 +137,11 @@ def _take(found: Summary, event: cast.Entry) -> None:
         found.held[event.data[:1]] = held
     elif event.code in (cast.COUNTS, cast.END):
         found.counts = cast.counts(event.data)
-        more = json.loads(event.data)
+        more = cast.more(event.data)
         found.who |= cast.facts_of(more.get("who"))
         found.ended = str(more.get("state", ENDED)) if event.code == cast.END else ""
     elif event.code == cast.WHO:
-        found.who |= cast.facts_of(json.loads(event.data))
+        found.who |= cast.facts_of(cast.more(event.data))
 
 
 def _latest(found: Summary, code: str, size: int) -> None:
