@@ -75,6 +75,8 @@ PYTHON = Recipe(("iproute2", "login", "passwd", "procps", "python3", "util-linux
 CALLERS = Recipe((*DEPENDS, "at", "cron", "sudo"))  # a host on which others run jailng's commands
 TERMINALS = Recipe((*_PACKAGES, "python3", "screen", "vim-tiny"), hooks=PLAIN.hooks)
 POSTGRESQL = Recipe(("postgresql", "procps"))
+# sshd(8) is in the background before it listens, and says whose it is when it does.
+LISTENS = "until [ -s /run/sshd.pid ]; do sleep 0.1; done"
 
 
 def make(recipe: Recipe, prepare: Callable[[], None] | None = None, say: Callable[[str], None] = print) -> Path:

@@ -21,6 +21,7 @@ from jailng.core import registry
 from jailng.linux import btf, ns
 from jailng.observe import store
 from tests.kernel.conftest import Command
+from tests.kernel.debian import LISTENS
 from tests.kernel.networks import Namespace
 from tests.kernel.stage import mount, unmount
 from tests.kernel.terminals import PATIENCE, Screen, screen
@@ -107,6 +108,17 @@ def worker() -> int:
     return int(found[0]) if found else 0
 
 
+def _kill(pid: int) -> None:
+    """Have it be dead; a worker is with its supervisor."""
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert ns.ends_within(pidfd, PATIENCE)
+        finally:
+            os.close(pidfd)
+
+
 def test_what_was_seen_and_typed(
     small_root: Path, jail: Command, jailctl: Command, checkout: Path, sessions: Sessions, logs: Path
 ) -> None:
@@ -170,7 +182,7 @@ def test_the_recorder_killed(small_root: Path, jail: Command, checkout: Path, se
             assert worker() != first
             assert found["state"] == "live"
             supervisor = post()
-            os.kill(supervisor, signal.SIGKILL)
+            _kill(supervisor)
             one.type("echo un''seen\n")
             one.until("unseen")
             assert jail("-m", "name=cell", "children.max=0").returncode == 0
@@ -197,10 +209,8 @@ def test_another_terminal_of_the_same_number(jail: Command, checkout: Path, sess
         one.type("echo fi''rst; tty\n")
         one.until("first\r\n/dev/pts/1\r\n# ")
         sessions.seen(b"/dev/pts/1\r\n# ")
-        supervisor = post()
-        for pid in (supervisor, worker()):
-            with suppress(ProcessLookupError):  # the worker dies with the supervisor
-                os.kill(pid, signal.SIGKILL)
+        for pid in (post(), worker()):
+            _kill(pid)
         one.type("exit\n")
         one.until("# ")
         one.type(script)
@@ -343,6 +353,7 @@ def test_an_ssh_login(
     parameters = (f"path={debian_copy}", "interface=ep0", "ip4.addr=198.51.100.9", "ng.watch=tty")
     with recorded(jail, *parameters):
         script = "useradd -m alice; echo alice:toor | chpasswd; mkdir -p /run/sshd; /usr/sbin/sshd -oUseDNS=no"
+        script += f"; {LISTENS}"
         begun = jexec("cell", "sh", "-c", script)
         assert begun.returncode == 0, begun.stderr
         known = ("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known", "-F", "none")

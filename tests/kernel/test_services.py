@@ -56,7 +56,7 @@ def test_ssh_by_key_and_by_password(inside: Inside, debian_copy: Path, lan: Name
     inside(
         "useradd -m -s /bin/sh bob; echo bob:secret | chpasswd; ssh-keygen -q -t ed25519 -N '' -f /root/key;"
         " install -d -o bob -m 700 ~bob/.ssh; install -o bob -m 600 /root/key.pub ~bob/.ssh/authorized_keys;"
-        " mkdir -p /run/sshd; /usr/sbin/sshd"
+        f" mkdir -p /run/sshd; /usr/sbin/sshd; {roots.LISTENS}"
     )
     key = tmp_path / "key"
     key.write_bytes((debian_copy / "root/key").read_bytes())

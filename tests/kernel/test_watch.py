@@ -95,7 +95,7 @@ def test_over_ssh(debian_terminals: Path, tmp_path: Path, jail: Command, jexec: 
             "cell", "/bin/sh", "-c",
             "echo root:swordfish | chpasswd; useradd -m -s /bin/sh bob; echo bob:secret | chpasswd;"
             " echo PermitRootLogin yes >>/etc/ssh/sshd_config; mkdir -p /run/sshd /run/screen; chmod 1777 /run/screen;"
-            " /usr/sbin/sshd",
+            f" /usr/sbin/sshd; {roots.LISTENS}",
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
         with logged_in(observer, lan) as user:
