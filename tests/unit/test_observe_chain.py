@@ -23,7 +23,7 @@ from jailng.observe import entry, ratchet, seal, store, verification
 from jailng.observe.chain import Chain
 from jailng.observe.logger import FOLDER, SEALS
 from jailng.observe.logreader import Reader
-from jailng.observe.report import ALTERED, INSERTED, MISSING, REMOVED, SEAL, Report
+from jailng.observe.report import ALTERED, INSERTED, LOST, MISSING, REMOVED, SEAL, Report
 from jailng.observe.seal import Head, Key, Seal, State
 
 SIZE, KEEP = 4096, 4
@@ -417,6 +417,75 @@ def test_a_writer_killed_before_it_had_sealed(log: Log, where: str) -> None:
     assert last["unsealed"] == (3 if where == "end" else 2)
     assert bool(last["half"]) is (where == "half")
     assert log.verify().status == 0
+
+
+def power_cut(log: Log, monkeypatch: pytest.MonkeyPatch, lost: str, keep: int = 0) -> None:
+    """The machine goes down, and three entries are not on the disk; ``keep`` are though nobody had waited for that."""
+    chain = log.writer()
+    chain.size = 1 << 20
+    chain.flush()
+    chain.sync()
+    monkeypatch.setattr(chain, "sync", lambda *_: None)
+    fill(chain, keep)
+    path, size = log.files()[-1], log.files()[-1].stat().st_size
+    if lost == "file":
+        chain._rotate()
+    fill(chain, 2 if lost == "file" else 3)
+    if lost == "file":
+        log.files()[-1].unlink()
+    else:
+        os.truncate(path, size + (100 if lost == "half" else 0))
+    if lost == "zeros":
+        path.write_bytes(path.read_bytes() + bytes(700))
+    chain._seal.close()
+    shutil.rmtree(log.path / "heads")  # it is in /run
+    monkeypatch.setattr("jailng.observe.seal.current_boot", lambda: "another")
+    monkeypatch.setattr("jailng.observe.chain.current_boot", lambda: "another")
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+@pytest.mark.parametrize("lost", ["lines", "half", "zeros", "file"])
+def test_what_is_lost_with_the_power_is_told_from_what_is_removed(
+    log: Log, monkeypatch: pytest.MonkeyPatch, lost: str, keep: int
+) -> None:
+    """Entries that were not on the disk when the machine went down: they are missing, and named, but not altered."""
+    power_cut(log, monkeypatch, lost, keep)
+    report = log.verify()
+    for _ in range(2):  # before there is another writer, and after
+        report = log.verify()
+        assert {one.what for one in report.problems} == {LOST}, report.problems
+        assert (report.status, report.incomplete) == (1, True)
+        assert sum(one.count for one in report.problems if one.entry >= 0) == 3
+        chain = log.writer()
+        fill(chain, 2)
+        chain.close()
+    assert len(report.problems) == (1 if lost == "lines" else 2)
+    # Whatever else is done to it is what it was.
+    path = log.files()[-1]
+    path.write_bytes(path.read_bytes().replace(b"line 1", b"line 7"))
+    assert ALTERED in {one.what for one in log.verify().problems}
+    assert not log.verify().incomplete
+
+
+def test_what_was_on_the_disk_is_not_lost_with_the_power(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    power_cut(log, monkeypatch, "lines")
+    path = log.files()[-1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    for _ in range(2):
+        report = log.verify()
+        assert [one.what for one in report.problems] == [REMOVED]
+        assert not report.incomplete
+        log.writer().close()
+
+
+def test_nothing_is_lost_while_the_machine_is_up(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        power_cut(log, patched, "lines")
+    report = log.verify()
+    assert [one.what for one in report.problems] == [REMOVED]
+    log.writer().close()
+    assert [one.what for one in log.verify().problems] == [REMOVED]
 
 
 def test_rotated_faster_than_it_is_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

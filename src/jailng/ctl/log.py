@@ -217,7 +217,7 @@ def _as_json(name: str, report: Report) -> dict[str, object]:
     return {
         "jail": name,
         "chain": report.chain,
-        "status": ("whole", "altered", "unverified")[report.status],
+        "status": "incomplete" if report.incomplete else ("whole", "altered", "unverified")[report.status],
         "first": report.first,
         "entries": report.entries,
         "head": f"{report.entries}:{report.prev}",
@@ -239,7 +239,8 @@ def _tell(name: str, report: Report) -> None:
         "altered",
         "no difference found, but whoever changes it can make its hashes anew: check it with --key",
     )
-    print(f"{name}: {range_} in {len(report.files)} file{'s' * (len(report.files) != 1)}: {judged[report.status]}")
+    verdict = "incomplete" if report.incomplete else judged[report.status]
+    print(f"{name}: {range_} in {len(report.files)} file{'s' * (len(report.files) != 1)}: {verdict}")
     if report.prev and not report.problems:
         print(f"{name}: head {report.entries}:{report.prev}")
 

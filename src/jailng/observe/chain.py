@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from jailng.errors import JailError
 from jailng.observe import entry, ratchet
 from jailng.observe.recovery import Recovery
+from jailng.observe.seal import current_boot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,7 +189,7 @@ class Chain:
         self._begin(self.state.epoch + 1)
         self.append("resumed", {"unsealed": 0, "half": 0, "damage": f"{missing} is missing"})
 
-    def _begin(self, epoch: int) -> None:
+    def _begin(self, epoch: int, more: Fields | None = None) -> None:
         """Begin a file, which becomes the last; what is buffered has been written to the one before.
 
         Where there can be no file all stays as it is. Raises OSError.
@@ -205,13 +206,14 @@ class Chain:
         self._fd = fd
         state.inode = os.fstat(self._fd).st_ino
         state.first = max(state.first, epoch - self.keep + 1)
-        self._add("file", {"chain": state.chain, "epoch": epoch, "first": state.first})
+        self._add("file", {"chain": state.chain, "epoch": epoch, "first": state.first, **(more or {})})
         self._write()
         self._seal.store(state)
         os.fsync(self._folder)
 
     def _rotate(self) -> None:
         os.fdatasync(self._fd)
+        self.state.synced = self.state.seq
         self._begin(self.state.epoch + 1)
         for epoch in entry.epochs(self._folder):
             if epoch < self.state.first:
@@ -224,10 +226,13 @@ class Chain:
         found = Recovery(self._folder, self.state)
         found.run()
         told: Fields = {"unsealed": found.unsealed, "half": found.half}
+        # What is missing then, verification judges: it may have been lost with the power, or removed.
+        lost: Fields = {entry.UNSYNCED: self.state.synced} if self.state.unsynced else {}
+        self.state.boot = current_boot()
         name = entry.file_name(self.state.epoch)
         if found.damage:
             told["damage"] = found.damage
-            self._begin(max([self.state.epoch, *entry.epochs(self._folder)]) + 1)
+            self._begin(max([self.state.epoch, *entry.epochs(self._folder)]) + 1, lost)
         elif self.state.offset:
             self._fd = os.open(name, _OLD, dir_fd=self._folder)
             os.ftruncate(self._fd, self.state.offset)

@@ -22,6 +22,7 @@ from jailng.procs import jsontext
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+UNSYNCED = "unsynced"  # in a file's first entry: the first that may not have been on the disk when the power went
 _SUFFIX = ".jsonl"
 _DIGITS = 8
 _HEX = 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 ALTERED, REMOVED, INSERTED, MISSING, SEAL = "altered", "removed", "inserted", "missing", "seal"
+LOST = "lost"  # perhaps with the power
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,8 @@ class Report:
     def status(self) -> int:
         """0: it is whole. 1: it is not. 2: no difference was found, but there was no key."""
         return 1 if self.problems else 0 if self.authentic else 2
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether all that is wrong is that entries are missing that may not have been on the disk yet."""
+        return bool(self.problems) and all(one.what == LOST for one in self.problems)

@@ -59,7 +59,12 @@ class State:
     def initial(cls, chain: str, key: bytes) -> State:
         """Before anything is written; ``key`` is the verification key."""
         start = entry.digest(chain.encode())
-        return cls(chain, 0, 0, 0, 0, 0, 0, _boot(), start, ratchet.first_of(key), ratchet.later_epoch(key, 1))
+        return cls(chain, 0, 0, 0, 0, 0, 0, current_boot(), start, ratchet.first_of(key), ratchet.later_epoch(key, 1))
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether entries may be missing though nobody has removed any: the machine has been down since."""
+        return self.synced < self.seq and self.boot != current_boot()
 
     def packed(self) -> bytes:
         """As it is stored."""
@@ -91,7 +96,8 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) <= _DIGITS
 
 
-def _boot() -> str:
+def current_boot() -> str:
+    """What the kernel calls the time since the machine was started."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -172,8 +178,6 @@ class Seal:
         state = State.unpacked(data)
         if data and state is None:
             raise JailError(f"{self.directory / _STATE}: not the state of a log")
-        if state is not None:
-            state.boot = _boot()
         return state
 
     def _lock(self) -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jailng.errors import JailError
 from jailng.observe import entry, ratchet
 from jailng.observe.entry import Line
-from jailng.observe.report import ALTERED, INSERTED, MISSING, REMOVED, SEAL, Problem, Report
+from jailng.observe.report import ALTERED, INSERTED, LOST, MISSING, REMOVED, SEAL, Problem, Report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _FAR = 10**7  # entries: further than that nothing is looked for
 _NEAR = 64
 _MOST = 1000  # problems
+_LOST = "lost: not known to have been on the disk when the machine went down"
 _TRIES = 6
 
 
@@ -99,6 +101,8 @@ class Verification:
         self._hashes: dict[int, str] = {}
         self._asked = {anchor.entries - 1 for anchor in self._anchors}
         self._required = 0
+        self._unsynced: dict[int, tuple[int, int]] = {}  # by epoch before which they were: entries that may be lost
+        self._halves: dict[tuple[str, int], bytes] = {}  # by file and line: lines without an end
         self._opened: object = None  # the epoch of the last file of which the first entry is there
         self._prev: str | None = None
         self._run: list[tuple[_File, int]] = []  # lines that are no entries, since the last that is one
@@ -117,6 +121,7 @@ class Verification:
         except FileNotFoundError:
             self._check_first([])
             self._check_end(None)
+            self._excuse()
             return report
         try:
             epochs = self._near(entry.epochs(folder))
@@ -144,6 +149,7 @@ class Verification:
             self._check_end(self._before)
         finally:
             os.close(folder)
+        self._excuse()
         return report
 
     def _tell(self, what: str, file: str, line: int, number: int, count: int, why: str) -> None:
@@ -208,6 +214,7 @@ class Verification:
                 self._accept(text, line, index == 1)
         if file.rest:
             self._run.append((file, len(file.lines)))
+            self._halves[file.name, len(file.lines) + 1] = file.rest
 
     def _place(self, file: _File, line: Line, index: int) -> int | None:
         """Which of the file's entries the line is; ``index`` is the one that is to come. None: it is none."""
@@ -230,6 +237,9 @@ class Verification:
         if opens:
             said = entry.fields(text)
             first, self._opened = said.get("first"), said.get("epoch")
+            unsynced = said.get(entry.UNSYNCED)
+            if isinstance(unsynced, int) and isinstance(self._opened, int):
+                self._unsynced[self._opened] = unsynced, line.number
             self._required = max(self._required, first if isinstance(first, int) else 0)
 
     def _settle(self, gap: int, file: _File | None, number: int | None) -> None:
@@ -263,7 +273,7 @@ class Verification:
         state, report = self._state, self.report
         is_sealed = state is not None and state.epoch == file.epoch
         gap = max(state.seq - report.entries, 0) if state is not None and is_sealed else 0
-        if state is not None and state.epoch <= file.epoch and not gap:
+        if state is not None and state.epoch <= file.epoch and (not gap or state.unsynced):
             if len(self._run) == 1 and file.rest and _begins(file.rest, report.entries):
                 self._run = []
                 told = "half a line, which its writer has not finished"
@@ -287,7 +297,8 @@ class Verification:
                     told = f"{_entries(self.report.entries, line.number - 1)} removed here"
                 else:
                     told = f"entry {line.number} is out of its place"
-                self._tell(REMOVED, file.name, number + 1, self.report.entries, 1, told)
+                count = max(line.number - self.report.entries, 1)
+                self._tell(REMOVED, file.name, number + 1, self.report.entries, count, told)
             elif self._prev not in (None, line.prev):
                 before = line.number - 1
                 self._tell(
@@ -303,6 +314,31 @@ class Verification:
                 self._tell(ALTERED, file.name, len(file.lines) + 1, -1, 1, "the line is no entry")
 
     # The end
+
+    def _excuse(self) -> None:
+        """Tell what may have been lost with the power, or removed while the machine was down, from what was removed."""
+        state, problems = self._state, self.report.problems
+        if state is not None and state.unsynced:
+            self._unsynced[state.epoch + 1] = state.synced, state.seq
+        for epoch, (first, end) in self._unsynced.items():
+            there = [
+                one for one in problems if self._is_gone(one) and one.entry < end and one.entry + one.count > first
+            ]
+            if not there or any(one.entry < first or one.entry + one.count > end for one in there):
+                continue
+            for place, one in enumerate(problems):
+                if one in there:
+                    why = f"{_entries(one.entry, one.entry + one.count - 1)} {_LOST}"
+                elif one.what == MISSING and int(one.file.partition(".")[0]) + one.count == epoch:
+                    why = f"{one.why}, {_LOST}"
+                else:
+                    continue
+                problems[place] = replace(one, what=LOST, why=why)
+
+    def _is_gone(self, one: Problem) -> bool:
+        """Whether it is of entries that are not there, or of one of which the end is not."""
+        half = self._halves.get((one.file, one.line), b"")
+        return one.what == REMOVED or (one.what == ALTERED and bool(half) and _begins(half, one.entry))
 
     def _check_end(self, last: _File | None) -> None:
         state, report = self._state, self.report
@@ -360,6 +396,7 @@ class Verification:
 def _begins(half: bytes, number: int) -> bool:
     """Whether that may be the beginning of the entry of that number."""
     start = b'{"seq":%d,' % number
+    half = half.rstrip(b"\0")  # as some file systems leave it where the power was cut
     return half.startswith(start) or start.startswith(half)
 
 
