@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,3 +116,47 @@ def test_a_directory_with_very_many_files(
         tracemalloc.stop()
         os.close(top)
     assert (told, most < 300 * many) == ([], True)
+
+
+def test_linked_files_take_no_more_memory_than_there_is(
+    tmp_path: Path, reader: tuple[tarout.Reader, io.BytesIO, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes them chooses how many, and how long their names are: beyond a limit they are files, and told of."""
+    monkeypatch.setattr(tarout, "_MOST_NAMES", 100)
+    reading, to, told = reader
+    for number in range(9):
+        for kind in "ab":
+            (tmp_path / kind).mkdir(exist_ok=True)
+            name = tmp_path / kind / f"{number}{'x' * 30}"
+            if kind == "a":
+                name.write_text(f"{number}")
+            else:
+                os.link(tmp_path / "a" / name.name, name)
+    top = os.open(tmp_path, os.O_RDONLY)
+    reading.read(tarout.Wanted(top, "."))
+    reading.end()
+    os.close(top)
+    with tarfile.open(fileobj=io.BytesIO(to.getvalue())) as archive:
+        kinds = [member.type for member in archive if not member.isdir()]
+    assert kinds.count(tarfile.LNKTYPE) == 2 and kinds.count(tarfile.REGTYPE) == 16
+    assert [line for line in told if "become files of their own" in line]
+    assert len(reading._links) <= 2
+
+
+def test_pairs_are_links_however_many(
+    tmp_path: Path, reader: tuple[tarout.Reader, io.BytesIO, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is forgotten when all names of its file have been seen."""
+    monkeypatch.setattr(tarout, "_MOST_NAMES", 100)
+    reading, to, told = reader
+    for number in range(20):
+        (tmp_path / f"d{number}").mkdir()
+        (tmp_path / f"d{number}/a{'x' * 30}").write_text("")
+        os.link(tmp_path / f"d{number}/a{'x' * 30}", tmp_path / f"d{number}/b")
+    top = os.open(tmp_path, os.O_RDONLY)
+    reading.read(tarout.Wanted(top, "."))
+    reading.end()
+    os.close(top)
+    with tarfile.open(fileobj=io.BytesIO(to.getvalue())) as archive:
+        assert len([member for member in archive if member.islnk()]) == 20
+    assert told == []

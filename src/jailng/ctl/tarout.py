@@ -19,6 +19,7 @@ from jailng.linux import mount, mountfd
 
 _PIECE = 1 << 20
 _LONGEST = 4095  # of a path, bytes
+_MOST_NAMES = 256 << 20  # characters of names of files that have more than one: whoever made them chose their length
 # Of a sparse file: one that has more is read as if it had no holes, if it is then no larger than so many times what it
 # takes; else it is left out: 256 MB are enough for one of 8 EB, which nothing but the disk's end would end.
 _MOST_PARTS = 1 << 16
@@ -58,7 +59,8 @@ class Reader:
     to: BinaryIO
     limits: Limits
     told: Told
-    _links: dict[tuple[int, int], str] = field(default_factory=dict)
+    _links: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)  # names, and how many are to come
+    _held: int = 0  # characters of these names
     _mount: int = 0  # what is read, where that is one mount alone
 
     def read(self, wanted: Wanted) -> None:
@@ -149,9 +151,10 @@ class Reader:
                 self._say(_header(wanted.shown(path), status, tarfile.REGTYPE))
                 return
             identity = (status.st_dev, status.st_ino)
-            if status.st_nlink > 1 and identity in self._links:
+            linked = self._linked(identity) if status.st_nlink > 1 else ""
+            if linked:
                 header = _header(wanted.shown(path), status, tarfile.LNKTYPE)
-                header.linkname = self._links[identity]
+                header.linkname = linked
                 self._say(header)
                 return
             parts = _parts(fd, status)
@@ -165,9 +168,26 @@ class Reader:
             else:
                 self._sparse(header, path, fd, status.st_size, parts)
             if status.st_nlink > 1:
-                self._links[identity] = wanted.shown(path)
+                self._link(identity, wanted.shown(path), status.st_nlink - 1)
         finally:
             os.close(fd)
+
+    def _link(self, identity: tuple[int, int], name: str, left: int) -> None:
+        """Remember a file of which there are as many names more; not more of them than there should be memory for."""
+        if self._held + len(name) > _MOST_NAMES:
+            self.told.failed(name, "too many linked files: its other names become files of their own")
+            return
+        self._links[identity] = name, left
+        self._held += len(name)
+
+    def _linked(self, identity: tuple[int, int]) -> str:
+        """The name of the same file that the archive has already, or "". Behind its last it is forgotten."""
+        name, left = self._links.pop(identity, ("", 0))
+        if left > 1:
+            self._links[identity] = name, left - 1
+        else:
+            self._held -= len(name)
+        return name
 
     def _sparse(self, header: tarfile.TarInfo, path: str, fd: int, size: int, parts: list[tuple[int, int]]) -> None:
         """As GNU tar's format 1.0 of sparse files has it: the map, a line each number, before the data."""
