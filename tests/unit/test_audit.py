@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
-from jailng.audit import bundle, expected, planted, report
+from jailng.audit import bundle, expected, planted, processes, report
 from jailng.audit.catalogue import ROWS, SECTIONS, matches, rows_of
 from jailng.audit.probe import ABSENT, BROKEN, ESCAPED, EXPOSED, HELD, PROBES, SEEN
 from jailng.params import table
@@ -51,6 +52,20 @@ def test_what_goes_inside_imports_nothing_of_jailng() -> None:
     for name in bundle.INSIDE:
         source = (bundle.HERE / f"{name}.py").read_text()
         assert not re.search(r"^(from|import) jailng", source, re.MULTILINE), name
+
+
+def test_each_process_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are hundreds it would be no end: ten seconds are what an attempt has."""
+    lists = []
+
+    def pids() -> list[int]:
+        lists.append(1)
+        return [os.getpid()] * 50
+
+    monkeypatch.setattr(processes, "_pids", pids)
+    facts = {"victim": "nobody-has-this-in-his-command-line", "pids": str(os.getpid())}
+    assert processes._everybody(facts)[0] == HELD
+    assert len(lists) < 5
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,7 @@ for _name, _action in _ACTIONS.items():
 @probe("processes: signal everybody")
 def _everybody(facts: Facts) -> Verdict:
     """Signal 0: the kernel counts whom it could reach. PID 1 and the caller are not among them."""
-    reached = [pid for pid in _pids() if _reaches(pid)]
-    return found([pid for pid in reached if pid in _victims(facts)], ESCAPED)
+    return found([pid for pid in _victims(facts) if _reaches(pid)], ESCAPED)
 
 
 def _reaches(pid: int) -> bool:
