@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import shutil
@@ -28,6 +29,21 @@ from tests.kernel.stage import Stage
 def worker_ends(nothing_left_behind: None) -> Iterator[None]:
     yield
     connection.close()
+
+
+def test_an_error_has_the_number_of_what_has_failed(small_root: Path) -> None:
+    """It was 0 of whatever the worker met."""
+    with jailng.Jail(name="one", path=small_root, persist=True) as one:
+        with pytest.raises(jailng.JailError, match="already exists") as refused:
+            jailng.Jail(name="one", path=small_root, persist=True).start()
+        assert refused.value.errno == errno.EEXIST
+        # In a child of the worker, too.
+        with pytest.raises(jailng.JailError, match="already exists") as refused:
+            jailng.Jail({"exec.prestart": "true"}, name="one", path=small_root, persist=True).start()
+        assert refused.value.errno == errno.EEXIST
+        with pytest.raises(jailng.JailError, match="already exists") as refused:
+            one.start()
+        assert refused.value.errno == errno.EEXIST
 
 
 class Program:

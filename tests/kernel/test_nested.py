@@ -445,6 +445,21 @@ def test_the_stack_of_the_outer_jail(lan: Namespace, addresses: None, jail: Comm
     _ok(jail("-r", "o"))
 
 
+def test_inherited_addresses_go_with_those_of_the_outer_jail(
+    lan: Namespace, addresses: None, jail: Command, jexec: Command, jls: Command
+) -> None:
+    """It went on making IPv4 sockets, without an address, and said that it inherits."""
+    _ok(jail("-c", "name=o", "path=/", "children.max=3", "ip4.addr=198.51.100.10", "persist"))
+    _ok(jail("-c", "name=o.i", "path=/", "children.max=1", "ip4=inherit", "persist"))
+    _ok(jail("-c", "name=o.i.j", "path=/", "ip4=inherit", "persist"))
+    _ok(jail("-m", "name=o", "ip4=disable"))
+    for name in ("o.i", "o.i.j"):
+        asked = jexec(name, "/usr/bin/python3", "-c", "import socket; socket.socket()")
+        assert (asked.returncode, "Address family not supported" in asked.stderr) == (1, True), asked.stderr
+        assert jls("-j", name, "ip4").stdout == "disable\n"
+    _ok(jail("-r", "o"))
+
+
 _LISTEN = """from socket import *
 s = create_server(('{0}', {1}), family=AF_INET6 if ':' in '{0}' else AF_INET)
 print(flush=True)

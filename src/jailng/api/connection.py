@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from jailng.core.interpreter import PYTHON, command
-from jailng.core.wire import ELSEWHERE, LARGEST, Words, as_memfd
+from jailng.core.wire import ELSEWHERE, LARGEST, Words, as_memfd, failure
 from jailng.errors import JailError
 
 
@@ -171,8 +171,7 @@ def heard(packet: bytes) -> Words:
         raise Died
     words = Words(packet)
     if words.word() == "error":
-        status = words.number()
-        raise JailError(words.word(), status)
+        raise failure(words)
     return words
 
 

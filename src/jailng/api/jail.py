@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from subprocess import PIPE, CalledProcessError, CompletedProcess
@@ -98,7 +99,7 @@ class Jail:
         """What the running jail has, changes by other commands included. Raises JailError: not found."""
         record = self._record()
         if record is None:
-            raise JailError(f"jail {self.jid} not found")
+            raise JailError(f"jail {self.jid} not found", errno=errno.ENOENT)
         return Parameters.from_texts(record.params)
 
     def __repr__(self) -> str:
@@ -140,7 +141,7 @@ class Jail:
 
     def _to_start(self) -> bytes:
         if self._identity and self.alive:
-            raise JailError(f"jail {self._jid} already exists")
+            raise JailError(f"jail {self._jid} already exists", errno=errno.EEXIST)
         return pack("start", "keep" if self._keep else "", given.flat(self._given))
 
     def _started(self, answer: Words) -> None:

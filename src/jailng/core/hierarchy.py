@@ -279,6 +279,9 @@ def _following(inner: Parameters, params: Parameters, changed: list[str]) -> lis
             follow.append(name)
     follow += [name for name in SYSV if name in changed and params[name] == "disable" and inner[name] != "disable"]
     lines = params.to_lines(follow)
+    lost = ("ip4" in changed or "ip4.addr" in changed) and not privileges.has_family(params, "ip4")
+    if lost and inner["ip4"] == "inherit":  # else it could go on making sockets, without an address
+        lines.append("ip4=disable")
     below = max(params.number("children.max") - 1, 0)
     if "children.max" in changed and inner.number("children.max") > below:
         lines.append(f"children.max={below}")

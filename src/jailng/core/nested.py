@@ -19,8 +19,8 @@ from _socket import (
 from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 
 from jailng.core import own, registry, stdio, waiting
-from jailng.core.wire import ELSEWHERE, Words, beside, from_memfd, pack, received
-from jailng.errors import JailError, NotFound, not_permitted
+from jailng.core.wire import ELSEWHERE, Words, beside, failure, from_memfd, pack, received
+from jailng.errors import JailError, not_permitted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,10 +77,7 @@ class Connection:
             raise JailError("the jail's broker has died")
         said = Words(packet)
         if said.word() == "error":
-            status, text = said.number(), said.word()
-            gone = said.left and said.number()
-            errno = said.number() if said.left else 0
-            raise (NotFound if gone else JailError)(text, status, errno, said.word() if said.left else "")
+            raise failure(said)
         return said, fds
 
     def answer(self) -> tuple[Words, list[int]]:

@@ -11,6 +11,7 @@ import posix
 import sys
 from _socket import SCM_RIGHTS, SOL_SOCKET
 
+from jailng.errors import JailError, NotFound
 from jailng.linux.libc import words
 
 TYPE_CHECKING = False
@@ -104,3 +105,19 @@ class Words:
         first = self._at + 1
         self._at = first + self.number()
         return self._words[first : self._at]
+
+
+def complaint(error: BaseException | None) -> list[str | int]:
+    """What there is to an error beyond its sentence, as words that ``failure`` reads; none where that is all."""
+    gone = int(isinstance(error, NotFound))
+    number = error.errno or 0 if isinstance(error, (JailError, OSError)) else 0
+    kind = error.kind if isinstance(error, JailError) else ""
+    return [gone, number, kind] if gone or number or kind else []
+
+
+def failure(said: Words) -> JailError:
+    """The error that the words behind ``error`` tell of: a status, a sentence, and what ``complaint`` has said."""
+    status, text = said.number(), said.word()
+    gone = said.left and said.number()
+    errno = said.number() if said.left else 0
+    return (NotFound if gone else JailError)(text, status, errno, said.word() if said.left else "")

@@ -12,10 +12,10 @@ from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC, socket
 from select import POLLIN, poll
 
 from jailng.core import attach, create, get, nested, passwd, privileges, registry, remove, stdio, tunable, undo
-from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, pack, received
+from jailng.core.wire import ELSEWHERE, Words, as_memfd, beside, complaint, pack, received
 from jailng.engine import broker, modify
 from jailng.engine.caller import Caller
-from jailng.errors import JailError, NotFound, explain, not_permitted
+from jailng.errors import JailError, explain, not_permitted
 from jailng.linux import cgroup, child, content
 from jailng.linux.libc import ENOENT
 from jailng.observe import posts
@@ -85,12 +85,8 @@ class _Talk:
 
     def complain(self, text: str, error: Exception | None = None) -> None:
         """Tell that it did not go well, and in further words what else there is to the ``error``."""
-        gone = int(isinstance(error, NotFound))
-        number = error.errno or 0 if isinstance(error, (JailError, OSError)) else 0
-        kind = error.kind if isinstance(error, JailError) else ""
-        more: list[str | int] = [gone, number, kind] if gone or number or kind else []
         try:
-            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], *more)])
+            self.connection.sendmsg([pack("error", 1, text.replace("\0", "")[:4096], *complaint(error))])
         except OSError:
             pass
 

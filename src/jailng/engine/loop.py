@@ -11,7 +11,8 @@ import posix
 import sys
 from select import EPOLLIN, epoll
 
-from jailng.core.wire import LARGEST, Words, pack
+from jailng.core import wire
+from jailng.core.wire import LARGEST, Words, failure, pack
 from jailng.errors import JailError, explain
 from jailng.linux import child, signals
 from jailng.linux.libc import buffer, syscall, words
@@ -159,8 +160,7 @@ class Outcome:
             posix.close(self._said)
         how = heard.word()
         if how == "error":
-            code = heard.number()
-            raise JailError(heard.word(), code)
+            raise failure(heard)
         if how == "none":
             raise JailError(f"the worker's child ended with status {self._status}")
         return heard.words()
@@ -184,9 +184,9 @@ def tell(channel: int, *said: str | int) -> None:
         pass  # nobody listens any more
 
 
-def complaint(error: BaseException) -> tuple[str, int, str]:
+def complaint(error: BaseException) -> tuple[str | int, ...]:
     """An error as the words of a packet."""
-    return "error", error.status if isinstance(error, JailError) else 1, explain(error)
+    return "error", error.status if isinstance(error, JailError) else 1, explain(error), *wire.complaint(error)
 
 
 def _raise_limit() -> tuple[int, int, int]:
