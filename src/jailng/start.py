@@ -88,6 +88,9 @@ def run(command: str, file: int = -1) -> NoReturn:
     posix._exit(status)
 
 
+closed: list[int] = []  # which of 0, 1 and 2 the caller has
+
+
 def _occupy(file: int) -> int:
     """Have /dev/null where the caller has closed 0, 1 or 2; ``file``, which may have landed there, where it is then.
 
@@ -101,6 +104,7 @@ def _occupy(file: int) -> int:
                 file = posix.dup(fd)
         except OSError:
             pass
+        closed.append(fd)
         null = posix.open("/dev/null", posix.O_RDWR)
         if null != fd:
             posix.dup2(null, fd)

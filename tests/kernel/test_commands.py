@@ -354,6 +354,18 @@ def test_entering_by_a_name_that_is_a_number(jexec: Command, running: Path, smal
 
 def test_entering_at_a_place_that_is_not_there(jexec: Command, running: Path) -> None:
     _refused(jexec("-d", "/nowhere", "a", "true"), "jexec: chdir: /nowhere: No such file or directory")
+    _refused(jexec("-d", "", "a", "true"), "jexec: chdir: : No such file or directory")
+
+
+def test_a_jid_as_strtoul_reads_it(jls: Command, jexec: Command, running: Path) -> None:
+    """As jail_getid(3) does: with a sign, spaces and zeros before it; a name that looks so comes first here."""
+    jid = jls("-j", "a", "jid").stdout.strip()
+    for text in (f"+{jid}", f" {jid}", f"\t+0{jid}"):
+        assert jls("-j", text, "name").stdout == "a\n"
+        assert jexec(text, "echo", "hi").stdout == "hi\n"
+    for text in (f"+-{jid}", f"{jid} ", f"++{jid}", f"+ {jid}"):
+        assert jls("-j", text, "name").returncode == jexec(text, "true").returncode == 1
+    _refused(jexec("+0999", "true"), "jexec: jail_attach(999): Invalid argument")
 
 
 @pytest.mark.parametrize("argv", [("jail", "-c", "path={}", "persist"), ("jail", "-r", "a"), ("jexec", "a", "true")])

@@ -55,6 +55,12 @@ def test_started_after_what_they_depend_on(configured: Configured) -> None:
     assert _lines(configured(CHAIN, "-r", "*")) == ["a: removed", "b: removed", "c: removed"]
 
 
+def test_standard_input_that_the_caller_has_closed(checkout: Path) -> None:
+    """It was taken for an empty configuration, whose jails are all there."""
+    done = subprocess.run(["/bin/sh", "-c", f"exec {checkout}/bin/jail -f - -c <&-"], capture_output=True, text=True)
+    assert _said(done) == ("", "jail: -: Bad file descriptor\n", 1)
+
+
 def test_one_jail_brings_what_it_depends_on(configured: Configured, jls: Command) -> None:
     assert _lines(configured(CHAIN, "-c", "b")) == ["c: created", "b: created"]
     assert jls("name").stdout == "c\nb\n"

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from jailng.core import outfit, registry, undo
-from jailng.errors import JailError
+from jailng.engine import beginning, life
+from jailng.errors import JailError, messages
 from jailng.linux import bpfattached, cgroup, cgroupend, controller, ns
+from jailng.params.model import Parameters
 from tests.kernel.conftest import ENVIRONMENT, Command
 from tests.kernel.networks import Namespace, ip, run
 
@@ -95,6 +97,32 @@ def test_no_socket_to_see_whether_an_interface_is_there(
         assert "198.51.100.10" not in run("ip", "address", "show", "dev", "ep0"), (number, done.stderr)
         if done.returncode == 0 and number > 8:
             break
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["untold", "told"])
+def test_a_start_that_fails_and_cannot_be_undone(small_root: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    """Who imports jailng heard of the second failure alone, and not why there is no jail."""
+
+    class Told(life.Voice):
+        def fail(self, error: JailError) -> None:
+            error.told = told
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "/run")
+
+    params = Parameters()
+    for name, text in (("name", "a"), ("path", str(small_root)), ("persist", "true"), ("exec.prestart", "false")):
+        params.add(name, text)
+    params.settle()
+    way = life.Life(params, None, Told())
+    with monkeypatch.context() as patched:
+        patched.setattr(undo, "walk", fails)
+        with pytest.raises(JailError) as failed:
+            beginning.start(way)
+    first = [] if told else ["false: failed"]
+    assert messages(failed.value) == [*first, "/run: Device or resource busy"]
+    undo.walk(way.there)
+    way.there.unlock()
 
 
 def test_modules_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -466,6 +466,15 @@ def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: 
     refused = jail("-m", "name=cell", "ng.quota=image:28M")
     assert refused.returncode == 1
 
+    # A command was killed that had changed it, and had not yet told the record: who asks for what was has it.
+    found = registry.find("cell")
+    assert found is not None and found.lock()
+    quota.change(found, Parameters.from_texts({**found.params, "ng.quota": "20M"}))
+    found.unlock()
+    assert _limits(disk, number)[:2] == (20 * M, 0)
+    assert jail("-m", "name=cell", "ng.quota=30M,inodes=1500").returncode == 0
+    assert _limits(disk, number)[:2] == (28 * M, 1500)
+
     # With the jail its limits go; its files stay in the project, and the next start has not to walk.
     assert jail("-r", "cell").returncode == 0
     assert _limits(disk, number)[:2] == (0, 0)

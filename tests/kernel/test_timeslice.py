@@ -162,6 +162,19 @@ def test_it_is_changed_while_the_jail_runs(slices: Slices) -> None:
         assert slices.all_of("a") == {expected}
 
 
+def test_what_was_is_asked_for(slices: Slices) -> None:
+    """As where a `jail -m` was killed that had given another, and had not yet told the record."""
+    slices.make("a", "ng.slice=12")
+    record = registry.find("a")
+    assert record is not None and record.lock()
+    timeslice.change(record, Parameters.from_texts({**record.params, "ng.slice": "40"}))
+    record.unlock()
+    assert slices.all_of("a") == {40_000_000}
+    changed = slices.jail("-m", "name=a", "ng.slice=12")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    assert slices.all_of("a") == {12_000_000}
+
+
 def test_from_its_start(slices: Slices) -> None:
     slices.make("a", "ng.slice=12")
     slices.stays("a")

@@ -6,7 +6,7 @@ import posix
 
 from jailng.cli import printing
 from jailng.cli.getopt import getopt
-from jailng.core import registry, waiting
+from jailng.core import index, registry, waiting
 from jailng.core.attach import Command
 from jailng.engine import command, inside
 from jailng.errors import JailError, UsageError
@@ -41,9 +41,9 @@ def _main(argv: list[str]) -> int:
     user = _of_the_host(given["u"]) if "u" in given else given.get("U")
     record = registry.find(words[0])
     if record is None:
-        if not (words[0].isascii() and words[0].isdigit()):
+        if not index.is_number(words[0]) and index.jid_in(words[0]) is None:
             raise JailError(f'jail "{printing.visible(words[0])}" not found')
-        jid = words[0].lstrip("0") or "0"  # to jail_getid(3) a number is a jid
+        jid = words[0].lstrip(" \t\n\v\f\r+0") or "0"  # to jail_getid(3) a number is a jid
         raise JailError(f"jail_attach({jid}): {posix.strerror(EPERM if posix.geteuid() else EINVAL)}")
     if posix.geteuid() != 0:
         raise JailError(f"jail_attach({record.jid}): {posix.strerror(EPERM)}")

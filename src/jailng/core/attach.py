@@ -297,7 +297,9 @@ def _change_directory(way: Program, command: Command, user: User | None) -> None
     if command.cwd is None and command.login and user is None:
         way.may("chdir", way.text("/root"))  # root without a look-up, and no word where it has no home
         return
-    cwd = command.cwd or (user.home if user is not None and command.login else "/")
+    cwd = command.cwd
+    if cwd is None:
+        cwd = user.home if user is not None and command.login else "/"
     mark = ":" if ":" in command.label else ""  # which jexec(8) has, and jail(8) has not
     way.must("chdir", way.text(cwd), label=f"chdir{mark} {cwd}")
 

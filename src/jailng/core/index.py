@@ -67,6 +67,12 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
+def jid_in(text: str) -> int | None:
+    """The jid that a text is to jail_getid(3): strtoul(3) passes over white space and a ``+`` before the digits."""
+    digits = text if is_number(text) else text.lstrip(" \t\n\v\f\r").removeprefix("+")
+    return int(digits) if is_number(digits) and len(digits) < 7 else None
+
+
 def jid_of(name: str) -> int | None:
     """The jid in the index of the jail of that name."""
     index = _read()

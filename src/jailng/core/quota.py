@@ -149,7 +149,7 @@ def _carry_out(record: Record, quota: Quota | None) -> None:
         quota = Quota(0)
     elif quota.image is not in_image:
         raise JailError("ng.quota: between an image and the tree itself a jail changes when it is started anew")
-    if quota.bytes or _has(record):
+    if quota.bytes or has(record):
         _set_quota(record, quota.bytes, quota.inodes)
 
 
@@ -188,12 +188,13 @@ def used(record: Record) -> tuple[int, int]:
     return found[0]
 
 
-def _has(record: Record) -> bool:
+def has(record: Record) -> bool:
+    """Whether the jail was started with one; not where ng.lenient has made do without."""
     return any(line.startswith(("quota ", "image ")) for line in record.undo)
 
 
 def _at_root(record: Record, work: Callable[[int], None]) -> None:
-    if not _has(record):
+    if not has(record):
         raise JailError("ng.quota: a jail has it from its start on: start it anew")
     from jailng.core import attach
 

@@ -352,7 +352,7 @@ def find(text: str) -> Record | None:
     record = _indexed(text)
     if record is None or not record.alive():
         return None
-    return record if index.is_number(text) or record.name == text else None
+    return record if record.name == text or record.jid == index.jid_in(text) else None
 
 
 def remains(text: str) -> Record | None:
@@ -380,7 +380,9 @@ def _strays() -> list[int]:
 
 
 def _indexed(text: str) -> Record | None:
-    jid = int(text) if index.is_number(text) and len(text) < 7 else index.jid_of(text)
+    jid = None if index.is_number(text) else index.jid_of(text)
+    if jid is None:
+        jid = index.jid_in(text)
     return load(jid) if jid is not None else None
 
 

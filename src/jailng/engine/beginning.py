@@ -19,7 +19,7 @@ from jailng.engine.life import (
     teller,
     walk,
 )
-from jailng.errors import JailError
+from jailng.errors import JailError, Mistakes, messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -283,7 +283,12 @@ def starting(life: Life) -> Walk:
             life.voice.fail(error)
         if life.ready is not None:
             life.ready.close()
-        _walk_back(life)
+        try:
+            _walk_back(life)
+        except (JailError, OSError) as other:
+            if not isinstance(error, (JailError, OSError)):
+                raise
+            raise Mistakes([*messages(error), *messages(other)]) from error
         raise
     life.record.unlock()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import posix
 
+from jailng import start
 from jailng.linux import filekind
+from jailng.linux.libc import EBADF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class Files:
         first, self._first = self._first, False
         self.seen.add(path)
         if path == "-":
+            if 0 in start.closed:
+                raise OSError(EBADF, posix.strerror(EBADF), path)
             return _all(0, path)
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK)
         try:

@@ -244,7 +244,11 @@ def _is_half_done(record: Record, step: _Step, given: bool) -> bool:
         from jailng.core import readdress
 
         return not readdress.is_settled(record)
-    return given and step in (_permit_ipc, _permit_ports, _permit_sockets)
+    if step is _quota and given:
+        from jailng.core import quota
+
+        return quota.has(record)
+    return given and step in (_permit_ipc, _permit_ports, _permit_sockets, _slice)
 
 
 def _give_back(record: Record, changed: list[str], done: list[_Step]) -> None:
