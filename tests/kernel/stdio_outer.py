@@ -1,7 +1,7 @@
 """The host's side of a command with streams and terminal as in a jail, but without the jail: a program for the tests.
 
 ``stdio_outer.py [--root PID] [--base UID] [--user UID] [--fds 0,1,2] [--hand-over] [--unattended]
-COMMAND...`` runs a command as jexec(8) does.
+[--moment SECONDS] COMMAND...`` runs a command as jexec(8) does.
 ``stdio_outer.py --hold ROOT [without-devpts|false-devpts|used-up|false-null]`` makes a root with a /dev, says so, and
 lives until its input ends.
 ``stdio_outer.py --shell FD COMMAND...`` leads a session whose terminal is its input and has the command for a job. It
@@ -24,7 +24,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from jailng.core import jailinit, process, program, stdio, waiting
+from jailng.core import jailinit, process, program, relay, stdio, waiting
 from jailng.core.passwd import User
 from jailng.core.program import Program
 from jailng.errors import JailError
@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> None:
     if options.root:
         root = os.open(f"/proc/{options.root}/root", os.O_PATH | os.O_DIRECTORY)
         tree = os.open(f"/proc/{options.root}/ns/mnt", os.O_RDONLY)
+    if options.moment is not None:
+        relay._MOMENT = options.moment
     fds = tuple(map(int, options.fds.split(",")))
     streams = stdio.prepare(root, options.base, (fds[0], fds[1], fds[2]), not options.unattended)
     pid, pidfd = start(streams, options.command, tree, (options.base, options.user), options.unattended)
@@ -162,6 +164,7 @@ def main(words: list[str]) -> None:
         parser.add_argument("--fds", default="0,1,2")
         for name in ("base", "user"):
             parser.add_argument(f"--{name}", type=int, default=0)
+        parser.add_argument("--moment", type=float)
         for name in ("hand-over", "unattended"):
             parser.add_argument(f"--{name}", action="store_true")
         parser.add_argument("command", nargs=argparse.REMAINDER)

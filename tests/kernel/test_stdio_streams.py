@@ -384,6 +384,22 @@ def test_nothing_that_was_written_is_lost(kind: str, tmp_path: Path) -> None:
             assert (os.fstat(file.fileno()).st_size if kind == "file" else len(done.stdout)) == 60000
 
 
+def test_what_is_left_behind_may_say_what_it_has_to(tmp_path: Path) -> None:
+    """`sh -c 'echo a & echo b'` of which the second was faster: half the time the first was lost."""
+    code = (
+        "import os, time\n"
+        "parent = os.getpid()\n"
+        "if os.fork() == 0:\n"
+        "    while os.getppid() == parent: time.sleep(0.001)\n"
+        "    time.sleep(0.05)\n"
+        "    os.write(1, b'late')\n"
+    )
+    with open(tmp_path / "out", "w+b") as file:
+        argv = [*OUTER, "--moment", "60", "/usr/bin/python3", "-IS", "-c", code]
+        assert subprocess.run(argv, stdout=file).returncode == 0
+    assert (tmp_path / "out").read_bytes() == b"late"
+
+
 def test_a_daemon_that_keeps_the_streams_is_not_waited_for(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w+b") as file:
         script = "sleep 1000 & echo $!"

@@ -36,6 +36,7 @@ _ALL_THAT_A_PTY_HOLDS = 1 << 20
 _SOON = 2.0  # seconds that a command has to stop in: later it is a jailed root's doing
 # A shell that brings a running job to the foreground does not tell it, so that in the background we look, in ms.
 _LOOK_AGAIN = 250
+_MOMENT = 0.2  # seconds for those whom the command has left behind with its output
 _NAMES = ("stdin", "stdout", "stderr")
 _SEEK_SET, _SEEK_CUR = 0, 1
 
@@ -251,15 +252,22 @@ class _Relay:
         while not self.command.reap():
             self._turn()
         self.flows = [flow for flow in self.flows if not flow.inward]
+        if self.screen is None:
+            self._linger()
         for flow in self.flows:
             if not flow.ended:
                 flow.finish(_ALL_THAT_A_PTY_HOLDS if self.screen else _readable(flow.source.fd))
         while not all(flow.ended for flow in self.flows):
             self._turn()
 
-    def _turn(self) -> None:
+    def _linger(self) -> None:
+        """Give what the command has left behind a moment to say what it has to: ``sh -c 'echo a & echo b'``."""
+        until = time.monotonic() + _MOMENT
+        while not all(flow.ended for flow in self.flows) and (left := until - time.monotonic()) > 0:
+            self._turn(1000 * left)
+
+    def _turn(self, pause: float | None = None) -> None:
         asked = {self.command.events: POLLIN}
-        pause = None
         for flow in self.flows:
             for fd, events in flow.wishes():
                 asked[fd] = asked.get(fd, 0) | events
