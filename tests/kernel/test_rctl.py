@@ -443,11 +443,13 @@ def test_time_is_up(rctl: Command, make: Command, stage: Stage, jail: Command) -
     assert not (stage.cgroup2 / "jailng/beside").exists()
 
 
-def test_what_has_been_used_up(rctl: Command, make: Command, jexec: Command, jail: Command) -> None:
+def test_what_has_been_used_up(rctl: Command, make: Command, small_root: Path) -> None:
     """The jail ends with its last process, and the warden with the jail."""
-    make("exec.start=/bin/busybox sh -c 'while :; do :; done' >/dev/null 2>&1 &")
+    os.mkfifo(small_root / "tmp/go")  # else it may have used up a second before it is known who watches it
+    make("exec.start=/bin/busybox sh -c 'read go </tmp/go; while :; do :; done' >/dev/null 2>&1 &")
     assert lines(rctl("-a", "jail:cell:cputime:sigxcpu=1")) == []
     watching = warden()
+    (small_root / "tmp/go").write_text("\n")
     ends(watching)
     assert registry.find("cell") is None
     assert lines(rctl()) == ["jail:cell:cputime:sigxcpu=1"]

@@ -172,7 +172,10 @@ def _kill(name: str) -> int:
     """A jail's end, of which nobody is told; its jid."""
     record = registry.find(name)
     assert record is not None
+    ended = os.pidfd_open(record.init_pid)
     os.kill(record.init_pid, signal.SIGKILL)
+    assert select.select([ended], [], [], 60)[0]
+    os.close(ended)
     return record.jid
 
 

@@ -15,6 +15,7 @@ import pytest
 from jailng.core import registry
 from jailng.linux import processid
 from tests.kernel.conftest import Command
+from tests.kernel.stdio_host import read_all
 
 _FOREVER = "sleep 1000"
 # A member that is deaf to SIGTERM, while the command that is waited for is not.
@@ -82,7 +83,7 @@ def test_the_command_that_a_jail_was_made_for(
     master, slave = pty.openpty()
     if streams == "terminal":
         made = start(*argv, stdin=slave, stdout=slave, stderr=slave)
-        assert os.read(master, 5) == b"ready"
+        assert read_all(master, 5) == b"ready"
     elif streams == "file":
         with (tmp_path / "input").open("w+") as given, (tmp_path / "output").open("w+") as kept:
             made = start(*argv, stdin=given.fileno(), stderr=kept.fileno())
