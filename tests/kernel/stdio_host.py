@@ -148,6 +148,11 @@ class Console:
         self.process.kill()
         self.process.wait()
 
+    def job(self) -> int:
+        """The pid of the outer process."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children)
+
     def order(self, word: str) -> None:
         """Tell the shell what to do with its job."""
         self.orders.sendall(word.encode() + b"\n")

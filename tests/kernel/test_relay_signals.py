@@ -145,6 +145,7 @@ def test_a_key_reaches_the_whole_group() -> None:
         console.order("start-front")
         console.read_until(b"ready")
         assert not console.is_raw()
+        until_held(console.job())
         console.type(b"\x03")
         console.read_until(b"over")
         assert console.status() == 0
@@ -226,12 +227,12 @@ def test_a_thread_that_ends_while_the_stand_in_has_not_begun_to_wait() -> None:
     code = f"{_TRACED_THREAD.replace('os._exit(3)', '')}print('ended', flush=True); time.sleep(0.2); os._exit(3)"
     with subprocess.Popen([PYTHON, "-IS", "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ended\n"
-        signal.alarm(10)  # which is passed on, and so seen to
+        signal.alarm(60)  # which is passed on, and so seen to
         begun = time.monotonic()
         status = waiting.wait(process.pid, os.pidfd_open(process.pid), stdio.Streams((0, 1, 2)))
         signal.alarm(0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 3 and time.monotonic() - begun < 5
+    assert process.returncode == 3 and time.monotonic() - begun < 50
 
 
 # A child that traces its parent, and does not wait for it; it ends with its input.
@@ -261,6 +262,7 @@ def test_who_is_traced_inside_keeps_nobody_waiting(output: object, what: str) ->
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(timeout=0.5)
             process.send_signal(signal.SIGTERM)
+            until(lambda: not is_pending(process.pid, signal.SIGTERM), "the first is taken")  # else the two are one
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.5)
             process.send_signal(signal.SIGTERM)

@@ -334,6 +334,7 @@ def test_every_byte_passes_both_ways() -> None:
             reading, writing, _ = select.select([console.master], [console.master] if rest else [], [], PATIENCE)
             if reading:
                 seen += os.read(console.master, 65536)
+                end = time.monotonic() + 3 * PATIENCE
             if writing:
                 rest = rest[os.write(console.master, rest[:4096]) :]
     assert bytes(seen) == noise
