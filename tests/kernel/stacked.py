@@ -15,6 +15,7 @@ import pytest
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, Socket, attach, client, family, ip, server
 from tests.kernel.stage import Stage
+from tests.kernel.stdio_host import until
 
 ONE, TWO, HOST, PEER = "198.51.100.10", "198.51.100.11", "198.51.100.1", "198.51.100.2"
 ONE6, TWO6, HOST6, PEER6 = "2001:db8:1::10", "2001:db8:1::11", "2001:db8:1::1", "2001:db8:1::2"
@@ -117,6 +118,12 @@ def answers(address: str, port: int) -> bool:
 
 
 def broker(stage: Stage) -> int:
-    """The pid of the only one there is."""
-    (found,) = [pid for pid, name in stage.processes().items() if name == "jail-sockets"]
-    return found
+    """The pid of the only one there is, once it has no children."""
+    found: list[int] = []
+
+    def is_alone() -> bool:
+        found[:] = [pid for pid, name in stage.processes().items() if name == "jail-sockets"]
+        return len(found) == 1
+
+    until(is_alone, "there is one broker")
+    return found[0]

@@ -34,6 +34,7 @@ from tests.kernel.stacked import (
     lan,
 )
 from tests.kernel.stage import Stage
+from tests.kernel.stdio_host import until
 
 __all__ = ["cell", "lan"]  # fixtures
 
@@ -459,7 +460,7 @@ for pid in children: os.waitpid(pid, 0)
 tell(mine=attempt(lambda: made().close()))"""
     assert ask(checkout, code) == {"mine": None}
     assert broker(stage) == before
-    assert len(os.listdir(f"/proc/{before}/fd")) <= 5  # and what they had it open for is closed
+    until(lambda: len(os.listdir(f"/proc/{before}/fd")) <= 5, "what they had it open for is closed")
 
 
 def test_the_broker_is_out_of_reach(cell: Namespace, checkout: Path, stage: Stage, jexec: Command) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ftplib
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jailng.core import registry
 from tests.kernel.bootstrapped import SHIMS, bootstrap
 from tests.kernel.conftest import Command
+from tests.kernel.debian import LISTENS
 from tests.kernel.networks import attach, ip
 from tests.kernel.stage import Stage
+from tests.kernel.stdio_host import until
 
 _ADDRESS = "192.168.10.2"
 # The article's, less the line that enables a mail program, which a root has none of.
@@ -61,8 +63,17 @@ def cell(root: Path, ogoun: None, jail: Command, jls: Command) -> Iterator[str]:
     done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
     assert done.returncode == 0, done.stderr
     jid = jls("jid").stdout.strip()
+    until(lambda: _listened_to(jid) >= {21, 22}, "inetd and sshd listen, which may be in the background before that")
     yield jid
     jail("-r", jid)  # what a jail has left that ended by itself, the next command clears away
+
+
+def _listened_to(jid: str) -> set[int]:
+    """The ports of TCP: /proc/net/tcp, where 0A is LISTEN."""
+    record = registry.find(jid)
+    assert record is not None
+    rows = [line.split() for line in Path(f"/proc/{record.init_pid}/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
 
 
 @pytest.fixture
@@ -129,7 +140,8 @@ def test_cron_may_be_cronie(root: Path, ogoun: None, jail: Command, jexec: Comma
         done = jail(str(root), "cell.hsc.fr", _ADDRESS, "/bin/sh", "/etc/rc")
         jid = jls("jid").stdout.strip()
         assert "Starting cron." in done.stdout.splitlines(), done.stderr
-        shown = jexec(jid, "/bin/sh", "-c", "cat /proc/$(cat /run/crond.pid)/comm")
+        script = "until [ -s /run/crond.pid ]; do sleep 0.1; done; cat /proc/$(cat /run/crond.pid)/comm"
+        shown = jexec(jid, "/bin/sh", "-c", script)
         assert shown.stdout == "crond\n", shown.stderr
         done = jexec(jid, "/bin/sh", "/etc/rc.shutdown")
         assert "Stopping cron." in done.stdout.splitlines(), done.stderr
@@ -155,20 +167,21 @@ def test_a_broken_rc_conf_is_one_line_and_the_defaults_hold(
 def test_rc_shutdown_stops_all_and_the_jail_ends(inside: Command, jls: Command) -> None:
     done = inside("/bin/sh", "/etc/rc.shutdown")
     assert done.stdout.splitlines() == ["Stopping inetd.", "Stopping cron.", "Stopping sshd.", "Stopping syslogd."]
-    until = time.monotonic() + 10
-    while jls("jid").stdout.strip() and time.monotonic() < until:
-        time.sleep(0.05)  # the last to leave is the shell that said so
-    assert jls("jid").stdout.strip() == ""
+    until(lambda: not jls("jid").stdout.strip(), "the last to leave is the shell that said so")
 
 
 def test_services_by_both_names(inside: Command) -> None:
-    before = inside("cat", "/run/sshd.pid").stdout
+    def pid() -> str:
+        """Of sshd, which writes it down when it listens."""
+        return inside("/bin/sh", "-c", f"{LISTENS}; cat /run/sshd.pid").stdout
+
+    before = pid()
     assert inside("service", "sshd", "status").stdout == f"sshd is running as pid {before.strip()}.\n"
     assert inside("service", "ssh", "restart").returncode == 0
-    between = inside("cat", "/run/sshd.pid").stdout
+    between = pid()
     assert between != before
     assert inside("service", "sshd", "restart").stdout == "Stopping sshd.\nStarting sshd.\n"
-    assert inside("cat", "/run/sshd.pid").stdout not in (before, between)
+    assert pid() not in (before, between)
     assert inside("/etc/rc.d/sshd", "status").stdout.startswith("sshd is running as pid ")
     assert inside("service", "inetd", "start").stdout.startswith("inetd already running? (pid=")
     assert inside("service", "inetd", "nosuch").returncode == 64
@@ -205,12 +218,19 @@ def test_the_first_user_and_his_shell(root: Path) -> None:
 
 
 def test_ps(inside: Command) -> None:
-    lines = inside("ps", "aux").stdout.splitlines()
-    assert lines[0].split() == "USER PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND".split()
-    rows = [line.split(None, 10) for line in lines[1:]]
-    assert all(row[7].endswith("J") for row in rows), lines
-    by_name = {row[10].split()[0].rpartition("/")[2]: row for row in rows}
-    assert {"syslogd", "sshd:", "cron", "inetd", "ps"} == set(by_name)
+    by_name: dict[str, list[str]] = {}
+
+    def is_settled() -> bool:
+        """sshd gives itself its name, cron may have a job, and a daemon that has just begun waits in a moment."""
+        nonlocal by_name
+        lines = inside("ps", "aux").stdout.splitlines()
+        assert lines[0].split() == "USER PID %CPU %MEM VSZ RSS TT STAT STARTED TIME COMMAND".split()
+        rows = [line.split(None, 10) for line in lines[1:]]
+        assert all(row[7].endswith("J") for row in rows), lines
+        by_name = {row[10].split()[0].rpartition("/")[2]: row for row in rows}
+        return {"syslogd", "sshd:", "cron", "inetd", "ps"} == set(by_name) and by_name["inetd"][7] == "SsJ"
+
+    until(is_settled, "these are there, and inetd waits")
     inetd = by_name["inetd"]
     assert inetd[0] == "root" and inetd[6] == "??" and inetd[7] == "SsJ"
     assert re.fullmatch(r"\d\d?:\d\d[AP]M", inetd[8]) and re.fullmatch(r"\d+:\d\d\.\d\d", inetd[9])
