@@ -536,6 +536,22 @@ def test_a_jail_that_is_full_is_given_a_jail(cell: Cell, jail: Command, jexec: C
     assert jail("-r", "cell").returncode == 0
 
 
+def test_a_jail_that_is_full_is_entered_by_any_number(cell: Cell, jail: Command, jexec: Command) -> None:
+    """Whom cgroup2 lets not be born among the members is born beside PID 1, of which there may not be many either."""
+    cell.make("children.max=1", "ng.limits=maxproc:deny=2")
+    assert jail("-c", "name=cell.inner", f"path={cell.root}", "persist").returncode == 0
+    cell.sh("exec sleep 1000 >/dev/null 2>&1 &")
+    most = cell.stage.cgroup2 / PER_JAIL / "init/pids.max"
+    if most.exists():  # as it is while others enter, or whoever traces PID 1 has it fork
+        most.write_text("1")
+    for name in ("cell", "cell.inner"):
+        assert jexec(name, "echo", "here").stdout == "here\n"
+        done = jexec("-U", "alice", name, "id", "-un")
+        assert (done.stdout, done.stderr) == ("alice\n", "")
+        seen = jexec(name, "cat", "/proc/self/cgroup").stdout.splitlines()
+        assert seen and all(line.endswith(":/") for line in seen)
+
+
 def test_usage(cell: Cell, neighbour: Callable[[str], str]) -> None:
     cell.make("sysvmsg=new", "sysvsem=new", "sysvshm=new", "ng.limits=memoryuse:deny=64M")
     cell.sh("dd if=/dev/zero of=/dev/shm/x bs=1M count=4 2>/dev/null")

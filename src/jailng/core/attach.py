@@ -174,24 +174,30 @@ def _forked(running: Running, entry: Entry, command: Command, user: User | None,
             raise
     else:
         return running
-    running = launch(entry, command, user, streams, crowded=True)
-    running.forked()
+    try:
+        running = launch(entry, command, user, streams, aside=entry.record.aside)
+        running.forked()
+    except JailError as error:  # there it is as crowded: by others who enter, or by whoever has PID 1 fork
+        if error.errno != EAGAIN:
+            raise
+        running = launch(entry, command, user, streams, aside="")
+        running.forked()
     return running
 
 
 def launch(
-    entry: Entry, command: Command, user: User | None, streams: Streams, gate: int = -1, crowded: bool = False
+    entry: Entry, command: Command, user: User | None, streams: Streams, gate: int = -1, aside: str | None = None
 ) -> Running:
     """The first half of ``begin``. Where ``gate`` is a pipe, the process enters once it can read a byte from it.
 
-    It ends without a word if the other end is closed instead. ``crowded``: the jail has as many processes as it may
-    have, and so none is born among its members (cgroup2 refuses that with EAGAIN); one that is there may be moved to
-    them, which takes an RCU grace period. Raises JailError.
+    It ends without a word if the other end is closed instead. ``aside``: the jail has as many processes as it may
+    have, and so none is born among its members (cgroup2 refuses that with EAGAIN), but in this cgroup, "" for this
+    process's own; one that is there may be moved to them, which takes an RCU grace period. Raises JailError.
     """
     moving = -1
     try:
-        members = cgroup.open_directory(entry.record.aside if crowded else entry.cgroup)
-        if crowded:
+        members = cgroup.open_directory(aside or entry.cgroup)
+        if aside is not None:
             moving = cgroup.open_file(f"{entry.cgroup}/cgroup.procs", posix.O_WRONLY)
     except FileNotFoundError:
         raise JailError(f"jail_attach: cgroup {entry.cgroup} cannot be seen from here", kind=UNREACHED) from None
@@ -203,7 +209,8 @@ def launch(
             from jailng.core import stack
 
             channel = stack.channel(entry.record)
-        way = _way_in(entry, command, user, streams, members, gate, channel, moving)
+        home = -1 if aside == "" else members
+        way = _way_in(entry, command, user, streams, (members, home, moving), gate, channel)
         return program.start(way, jailinit.detached())
     except OSError as error:
         raise JailError(f"jail_attach: {error.strerror}", kind=UNREACHED) from None
@@ -224,11 +231,12 @@ def _way_in(
     command: Command,
     user: User | None,
     streams: Streams,
-    members: int,
+    cgroups: tuple[int, int, int],
     gate: int,
     channel: int,
-    moving: int,
 ) -> Program:
+    """``cgroups``: a directory of one; that in which the process is born, -1 for this one's own; where to move it."""
+    members, home, moving = cgroups
     way = program.Program()
     held = [entry.init] if channel < 0 else [entry.init, channel]
     view = entry.view
@@ -247,10 +255,11 @@ def _way_in(
     if view is None:
         way.must("setns", entry.init, BORN, label="jail_attach")  # the pid namespace is for what is forked next
     else:  # it needs the host's mounts for a while; below a cgroup's directory there are none to be told of
+        way.fds.append(members)
         way.must("fchdir", members, label="jail_attach")
         way.must("chroot", way.text("."), label="jail_attach")
         way.must("setns", entry.init, BORN & ~ns.CLONE_NEWNS, label="jail_attach")
-    way.fork(0, members, label="jail_attach")
+    way.fork(0, home, label="jail_attach")
     if moving >= 0:
         way.fds.append(moving)
         way.must("write", moving, way.text("0"), 1, label="jail_attach")

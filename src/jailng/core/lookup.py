@@ -59,7 +59,10 @@ def born(entry: Entry, life: Callable[[], None]) -> tuple[int, int]:
                 syscall("setresuid", process.NOBODYS, 0, process.NOBODYS)
             try:
                 ns.setns(entry.init, attach.BORN)
-                pid, pidfd = child.clone3(0, fds[0])
+                try:
+                    pid, pidfd = child.clone3(0, fds[0])
+                except BlockingIOError:  # others are there for the same, or whoever has PID 1 fork
+                    pid, pidfd = child.clone3()
                 if pid == 0:
                     life()
             finally:
