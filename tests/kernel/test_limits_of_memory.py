@@ -54,6 +54,9 @@ sys.stdin.read()
 """
 
 
+HOLDING = "import sys; held = bytearray(b'x') * (24 << 20); print(flush=True); sys.stdin.read(); print(len(held))"
+
+
 @pytest.fixture
 def make(jail: Command, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Starts jails, which have the host's programs; the first is 88, with 48M."""
@@ -112,3 +115,25 @@ def test_buffers_of_sockets(
         assert limit.usage(record)["memoryuse"] > 6 * MIB
     assert jail("-m", "name=cell", "ng.limits=").returncode == 0
     assert int(_file("", f"{controller.BUFFERS}.limit_in_bytes").read_text()) > 1 << 60
+
+
+def test_less_than_is_in_use_is_refused_and_ends_nobody(
+    make: Callable[..., None], jail: Command, checkout: Path
+) -> None:
+    """To have it fit into memory.max cgroup2 would kill."""
+    make("cell")
+    argv = [f"{checkout}/bin/jexec", "cell", "/usr/bin/python3", "-ISc", HOLDING]
+    swaps = len(Path("/proc/swaps").read_text().splitlines()) > 1
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stdout.readline() == b"\n"
+        changed = jail("-m", "name=cell", "ng.limits=memoryuse:deny=16M")
+        if not swaps:
+            assert (changed.returncode, changed.stderr) == (1, "jail: ng.limits: memoryuse: more is in use\n")
+        assert running.communicate(b"", timeout=60)[0] == b"%d\n" % (24 << 20)
+    high = _file("memory.high", "")
+    assert not high.is_file() or high.read_text() == "max\n"
+    held = _file("memory.max", "memory.limit_in_bytes")
+    assert swaps or held.read_text() == f"{48 * MIB}\n"
+    # What the cache can give back is no hindrance.
+    assert jail("-m", "name=cell", "ng.limits=memoryuse:deny=40M").returncode == 0
+    assert held.read_text() == f"{40 * MIB}\n"

@@ -218,8 +218,9 @@ def _set_memory(record: Record, amounts: Amounts) -> None:
                 steps.reverse()  # whom there is no memory for any more is to be swapped, not killed
         elif "swapuse" in amounts:
             raise JailError("swapuse: this kernel counts no swap (CONFIG_SWAP, swapaccount=1)")
-        for step in steps:
-            _write(*step)
+        with _Squeezed(here, memory):
+            for step in steps:
+                _write(*step)
         return
     both = f"{here}/memory.memsw.limit_in_bytes"
     if cgroup.exists(both):
@@ -229,6 +230,38 @@ def _set_memory(record: Record, amounts: Amounts) -> None:
     _write("memoryuse", f"{here}/memory.limit_in_bytes", _number(memory, b"-1"))
     if "swapuse" in amounts:
         _write("swapuse", both, _number(min(memory + swap, _NO_LIMIT), b"-1"))
+
+
+class _Squeezed:
+    """With what is in use given back to the kernel, as far as it can be, down to an amount: for memory.max of cgroup2.
+
+    To have a jail fit into that the kernel would kill its processes. Raises JailError, as v1 does, where more is needed
+    still.
+    """
+
+    __slots__ = ("_amount", "_before", "_place")
+
+    def __init__(self, place: str, amount: int) -> None:
+        self._place = place
+        self._amount = amount
+        self._before = b""
+
+    def __enter__(self) -> None:
+        used, high = f"{self._place}/memory.current", f"{self._place}/memory.high"
+        if self._amount >= _NO_LIMIT or int(cgroup.read(used)) <= self._amount:
+            return
+        self._before = cgroup.read(high)
+        try:
+            cgroup.write(high, b"%d" % self._amount)  # it holds until the limit does
+            if int(cgroup.read(used)) > self._amount:
+                raise JailError("memoryuse: more is in use")
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._before:
+            cgroup.write(f"{self._place}/memory.high", self._before)
 
 
 def _set_processors(record: Record, amounts: Amounts) -> None:
