@@ -7,10 +7,11 @@ killed, the next command that comes upon the jail starts it anew. What one does 
 from __future__ import annotations
 
 import posix
+import time
 
 from jailng.core import beside, elsewhere, registry
 from jailng.errors import JailError, explain
-from jailng.linux import ns, processid
+from jailng.linux import content, ns, processid
 from jailng.params.values import visible
 
 TYPE_CHECKING = False
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 # kind: the parameter that asks for it. A post is told its kind by its place here.
 KINDS = {"tty": "ng.watch", "packets": "ng.watch", "log": "ng.log"}
 _SIGHUP, _SIGTERM = 1, 15
-_SECONDS = 30.0  # in which a post has to be ready
+_SECONDS = 30.0  # that a post does nothing before it is ready, after which it is not waited for any more
+_AT_MOST = 300.0  # that it is waited for whatever it does
+_LOOK = 1.0
 _PATIENCE = 5.0
 _LONGEST = 4096  # bytes of the reason why one is not
 
@@ -116,15 +119,35 @@ def ensure(record: Record, kind: str) -> None:
 
 def _hear(hears: int, started: str) -> str:
     """Why the post that has the other end is not ready, or ""."""
+    pid = started.partition(" ")[0]
     try:
-        if not ns.ends_within(hears, _SECONDS):
-            return f"no answer from process {started.partition(' ')[0]} in {_SECONDS:.0f} s"
+        quiet = begun = time.monotonic()
+        signs: list[str] = []
+        while not ns.ends_within(hears, _LOOK):
+            now, before = time.monotonic(), signs
+            signs = _signs_of_life(pid)
+            if signs != before or any(") R " in sign for sign in signs):  # it waits for its turn
+                quiet = now
+            if now > quiet + _SECONDS or now > begun + _AT_MOST:
+                return f"no answer from process {pid} in {now - begun:.0f} s"
         said = posix.read(hears, _LONGEST).decode("utf-8", "surrogateescape")
     except OSError as error:
         return explain(error)
     if said == "ready":
         return ""
-    return said or f"process {started.partition(' ')[0]} has ended"
+    return said or f"process {pid} has ended"
+
+
+def _signs_of_life(pid: str) -> list[str]:
+    """What of a process and its children, if it is a post with a worker, changes while they do anything."""
+    found: list[str] = []
+    try:
+        found.append(content.text(f"/proc/{pid}/stat"))
+        children = content.text(f"/proc/{pid}/task/{pid}/children")  # not every kernel tells of them
+        found += [content.text(f"/proc/{child}/stat") for child in children.split()]
+    except OSError:
+        pass  # it has ended, of which the pipe tells
+    return found
 
 
 def follow(record: Record, wait: bool = True) -> None:
