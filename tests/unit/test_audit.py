@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from jailng.audit import bundle, expected, planted, processes, report
+from jailng.audit import bundle, expected, kernel, planted, processes, report, resources
 from jailng.audit.catalogue import ROWS, SECTIONS, matches, rows_of
 from jailng.audit.probe import ABSENT, BROKEN, ESCAPED, EXPOSED, HELD, PROBES, SEEN
 from jailng.params import table
@@ -113,3 +115,17 @@ def test_the_parameters_of_a_jail_that_open_something() -> None:
     assert expected.given({"path": "/", "vnet": "new", "allow.mlock": "true", "ip4": "new"}) == [
         "path=/", "vnet", "allow.mlock",
     ]  # fmt: skip
+
+
+def test_what_can_expose_nothing_here_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files of cgroup v1 on a host with v2 alone, counters on one without a network, what only later kernels have."""
+    (tmp_path / "cgroup.procs").touch()
+    monkeypatch.setattr(resources, "CGROUPS", (str(tmp_path),))
+    assert kernel.lacks("cgroups: write tasks") and not kernel.lacks("cgroups: write cgroup.procs")
+    for counted in kernel._COUNTED:
+        for verdict in (HELD, EXPOSED):
+            monkeypatch.setattr(PROBES[counted], "function", lambda facts, verdict=verdict: (verdict, "1"))
+            assert kernel.lacks(counted) is (verdict == HELD)
+    for release, lacks in (("6.12.118+deb13-cloud-amd64", True), ("6.18.2", False), ("7.0-rc1", False)):
+        monkeypatch.setattr(os, "uname", lambda release=release: SimpleNamespace(release=release))
+        assert kernel.lacks("files: EXT4_IOC_GET_TUNE_SB_PARAM") is lacks

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 
 from jailng.audit.numbers import NUMBERS
-from jailng.audit.probe import call
+from jailng.audit.probe import HELD, PROBES, call
 
 _X32 = 0x40000000
 # Probes named otherwise than the call that they make.
@@ -28,18 +28,24 @@ _CALLS = {
 }
 _SOCKETS = {"raw ICMP": (2, 3, 1), "raw IPv6": (10, 3, 58), "SCTP": (2, 1, 132), "DCCP": (2, 6, 33)}
 _CAP_SYS_RESOURCE = 24
+# Counters of the machine's that say nothing while they are small: of packets, on one without a network.
+_COUNTED = (
+    "leaks: packets of the machine in /proc/net/softnet_stat",
+    "leaks: routes of the machine in /proc/net/stat/rt_cache",
+)
+_TUNES = (6, 18)  # Linux with EXT4_IOC_GET_TUNE_SB_PARAM
 
 
 def lacks(name: str) -> bool:
     """Whether the kernel has not what the probe of that name reaches for. Root only."""
     kind, _, what = name.partition(": ")
-    verb, _, path = what.partition(" ")
-    if kind in ("proc", "sys") and verb in ("read", "write"):
-        return path.startswith(("/", "")) and not os.path.exists(path if path[:1] == "/" else f"/{kind}/{path}")
-    if kind == "devices" and verb == "open":
-        return not os.path.exists(path)
-    if kind == "leaks" and verb == "counter":
-        return not os.path.exists(f"/proc/sys/{path}")
+    files = _files(kind, *what.partition(" ")[::2])
+    if files:
+        return not any(os.path.exists(file) for file in files)
+    if name == "files: EXT4_IOC_GET_TUNE_SB_PARAM":
+        return _release() < _TUNES
+    if name in _COUNTED:
+        return PROBES[name].function({})[0] == HELD
     if name == "network: SIOCGIFBR":
         return _loads_modules()  # then it is not tried
     if kind == "sockets" and not _loads_modules():
@@ -58,6 +64,25 @@ def lacks(name: str) -> bool:
             return _has_no_i386()
         return call_name == "the next one that will be" or (call_name in NUMBERS and _is_unknown(call_name, 0))
     return False
+
+
+def _files(kind: str, verb: str, path: str) -> list[str]:
+    """Where the file is that a probe is about, on the host."""
+    if kind in ("proc", "sys") and verb in ("read", "write"):
+        return [path if path[:1] == "/" else f"/{kind}/{path}"]
+    if kind == "devices" and verb == "open":
+        return [path]
+    if kind == "leaks" and verb == "counter":
+        return [f"/proc/sys/{path}"]
+    if kind == "cgroups" and verb == "write":
+        from jailng.audit.resources import CGROUPS
+
+        return [f"{top}/{path}" for top in CGROUPS]
+    return []
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2])
 
 
 @cache

@@ -191,9 +191,12 @@ def _secret(facts: Facts) -> Verdict:
     return EXPOSED, "mapped"
 
 
+CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory")
+
+
 def _cgroup(name: str, facts: Facts) -> Verdict:
     got = []
-    for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory"):
+    for top in CGROUPS:
         try:
             os.close(os.open(f"{top}/{name}", os.O_WRONLY))
             got.append(f"{top}/{name}")
