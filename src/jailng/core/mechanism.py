@@ -218,8 +218,8 @@ def _set_memory(record: Record, amounts: Amounts) -> None:
                 steps.reverse()  # whom there is no memory for any more is to be swapped, not killed
         elif "swapuse" in amounts:
             raise JailError("swapuse: this kernel counts no swap (CONFIG_SWAP, swapaccount=1)")
-        with _Squeezed(here, memory):
-            for step in steps:
+        for step in steps:
+            with _Squeezed(here, memory if step[0] == "memoryuse" else _NO_LIMIT):
                 _write(*step)
         return
     both = f"{here}/memory.memsw.limit_in_bytes"
