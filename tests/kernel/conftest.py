@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ _last = pytest.StashKey[tuple[str, dict[str, set[str]]]]()  # the last test, and
 class Command(Protocol):
     """One of the commands, ready to run: ``jail("-c", "path=/", "command=/bin/true")``."""
 
-    def __call__(self, *arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Its status and what it wrote; nothing is checked. ``timeout`` is in seconds."""
         ...
 
@@ -154,12 +155,18 @@ def small_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def modes(tmp_path: Path) -> Iterator[None]:
-    """The directories above the test's keep their modes: those of tests that come after it lie there, too."""
+def modes(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The directories above the test's keep their modes: those of tests that come after it lie there, too.
+
+    And those of tests beside it, which would find them shut again: one test at a time opens them.
+    """
+    shared = os.open(tmp_path_factory.getbasetemp().parent, os.O_RDONLY)
+    fcntl.flock(shared, fcntl.LOCK_EX)
     kept = {path: path.stat().st_mode & 0o7777 for path in (tmp_path, *tmp_path.parents) if path != Path("/")}
     yield
     for path, mode in kept.items():
         path.chmod(mode)
+    os.close(shared)
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +206,7 @@ def shim(checkout: Path) -> Shim:
     def execute(name: str, *arguments: str, path: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
         environment = {"PATH": path or f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
         argv = [f"{checkout}/shims/{name}", *arguments]
-        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, env=environment)
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=180, env=environment)
 
     return execute
 
@@ -213,7 +220,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _command(path: Path) -> Command:
-    def run(*arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: str = "", timeout: float = 180) -> subprocess.CompletedProcess[str]:
         argv = [str(path), *arguments]
         return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT)
 

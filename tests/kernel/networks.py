@@ -21,6 +21,7 @@ _RTMGRP_LINK = 1
 _RTM_DELLINK = 17
 # Seconds within which an answer comes if one does: nothing else tells silence. tests/vm/guest has more.
 _ANSWER = float(os.environ.get("JAILNG_TEST_ANSWER", "0.4"))
+PATIENCE = 30.0  # seconds for what has to come; that nothing does ``reaches`` finds out sooner
 
 
 def run(*argv: str) -> str:
@@ -61,7 +62,7 @@ class Socket(socket.socket):
 def client(address: str, port: int = 80) -> Socket:
     """A connection from where this process is."""
     made = Socket(family(address), socket.SOCK_STREAM)
-    made.settimeout(5)
+    made.settimeout(PATIENCE)
     made.connect((address, port))
     return made
 
@@ -72,14 +73,14 @@ def server(address: str, port: int = 80) -> Socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind((address, port))
     made.listen()
-    made.settimeout(5)
+    made.settimeout(PATIENCE)
     return made
 
 
 def datagrams(address: str = "", port: int = 0, version: int = 4) -> Socket:
     """A UDP socket, bound if an address is given."""
     made = Socket(family(address) if address else _FAMILIES[version], socket.SOCK_DGRAM)
-    made.settimeout(5)
+    made.settimeout(PATIENCE)
     if address:
         made.bind((address, port))
     return made

@@ -61,7 +61,7 @@ class Inside:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate("\n", timeout=20)
+        self.process.communicate("\n", timeout=60)
 
 
 def ask(checkout: Path, code: str, *options: str) -> Any:

@@ -118,7 +118,9 @@ def test_two_at_the_same_place(stage: Stage, place: Path) -> None:
     first = begun(stage, place / "root", KEPT)
     assert first.stderr is not None
     first.stderr.readline()  # it has begun
+    first.send_signal(signal.SIGSTOP)  # else it may be done by then
     done = bootstrap(stage, str(place / "root"))
+    first.send_signal(signal.SIGCONT)
     assert done.stderr == f"jailctl: bootstrap: {place}/root: is being made by another jailctl\n"
     assert "/root: Debian" in first.stderr.read()
     first.stderr.close()

@@ -42,6 +42,8 @@ def allow(cgroup: Path, uid: int) -> None:
 def bind(address: str, kind: socket.SocketKind = socket.SOCK_STREAM, port: int = 80) -> int:
     """The errno of bind(2)."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as made:
+        # Connections of tests before this one may wait for their last segments there.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((address, port))
         except OSError as why:

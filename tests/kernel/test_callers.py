@@ -21,7 +21,7 @@ import pytest
 from tests.kernel import debian
 from tests.kernel.stage import MS_BIND, MS_REC, Stage, mount, unmount
 
-_PATIENCE = 90_000  # milliseconds: what cron(8) and at(1) begin they begin with a minute
+_PATIENCE = 300_000  # milliseconds: what cron(8) and at(1) begin they begin with a minute
 # Every command once; what it says, and how it ends, go to the file that is named by the first word.
 _ROUND = """\
 #!/bin/sh

@@ -9,7 +9,7 @@ from socket import AF_INET
 import pytest
 
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, Socket, client
+from tests.kernel.networks import PATIENCE, Namespace, Socket, client
 from tests.kernel.stacked import ONE, ONE6, PEER, PEER6, Inside, ask, caller, lan
 
 __all__ = ["lan"]  # a fixture
@@ -31,13 +31,13 @@ while True: tell(peer=s.accept()[1][0], asked=u.recvfrom(9)[0].decode())
 """
 
 
-def _call(lan: Namespace) -> None:
-    """From the LAN, by IPv4 and then by IPv6, by UDP and TCP."""
+def _call(lan: Namespace, answered: bool) -> None:
+    """From the LAN, by IPv4 and then by IPv6, by UDP and TCP; by IPv6 when what has gone before has got there."""
     lan.datagrams().sendto(b"four", (ONE, 53))
-    lan.datagrams(version=6).sendto(b"six", (ONE6, 53))
     with lan.entered(), Socket(AF_INET) as four:
-        four.setblocking(False)
-        four.connect_ex((ONE, 21))
+        four.settimeout(PATIENCE if answered else 0)
+        assert (four.connect_ex((ONE, 21)) == 0) is answered
+        lan.datagrams(version=6).sendto(b"six", (ONE6, 53))
         client(ONE6, 21).close()
 
 
@@ -55,7 +55,7 @@ def test_no_ipv4_by_sockets_of_ipv6(lan: Namespace, jail: Command, checkout: Pat
         for permitted in (False, True, False):
             if permitted:
                 assert jail("-m", "name=cell", "ng.sockets=").returncode == 0
-            _call(lan)
+            _call(lan, permitted)
             if permitted:
                 assert inside.next() == {"peer": f"::ffff:{PEER}", "asked": "four"}
                 assert ask(checkout, TRIED) == {

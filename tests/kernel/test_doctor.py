@@ -18,7 +18,7 @@ from jailng.ctl.doctor import CHECKS
 from jailng.linux import rtnetlink
 from jailng.linux.netlink import Netlink
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Namespace, attach, inside, ip, reaches, run, set_switch, settle, switch
+from tests.kernel.networks import Namespace, attach, inside, ip, reaches, run, set_switch, settle, switch, until_up
 from tests.kernel.stage import MS_BIND, MS_REC, mount, unmount
 
 FOUR, SIX = "198.51.100.10", "2001:db8:1::10"
@@ -91,6 +91,7 @@ class Doctor:
 
 def test_a_sound_host(cell: str, doctor: Doctor) -> None:
     settle("ep0")
+    until_up(_interface())
     before = run("nft", "list", "ruleset"), run("ip", "route", "show", "table", "all"), switch("ipv4/ip_forward")
     done = doctor.run()
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,10 @@ class Jail:
         assert attacker.stdout is not None and attacker.stdout.readline() == "ready\n"
         return attacker
 
-    def processes(self) -> set[int]:
-        return set(map(int, self.members.read_text().split()))
+    def processes(self, entry: subprocess.Popen[str] | None = None) -> set[int]:
+        """All of the jail's, or those that have come in by that entry, as long as it lives."""
+        found = set(map(int, self.members.read_text().split()))
+        return {pid for pid in found if _descends(pid, entry.pid)} if entry is not None else found
 
 
 @pytest.fixture(params=["private", "shared"])
@@ -97,7 +100,16 @@ def attacked(
                 stream.close()
 
 
-def _ends(process: subprocess.Popen[str], seconds: float = 10) -> bool:
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1 and pid != ancestor:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+        except OSError:
+            return False
+    return pid == ancestor
+
+
+def _ends(process: subprocess.Popen[str], seconds: float = 60) -> bool:
     """Whether it ends by itself in that time."""
     pidfd = os.pidfd_open(process.pid)
     try:
@@ -106,7 +118,7 @@ def _ends(process: subprocess.Popen[str], seconds: float = 10) -> bool:
         os.close(pidfd)
 
 
-def _until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def _until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -122,11 +134,11 @@ def test_nothing_is_gained(attacked: Jail, angles: tuple[str, ...]) -> None:
     wrong: list[object] = []
     for number in range(max(ENTRIES // (2 * len(ANGLES)), 2)):
         entry = attacked.enter("/bin/echo", "in", user="root" if number % 2 else "")
-        said, complaint = entry.communicate(timeout=30)
+        said, complaint = entry.communicate(timeout=120)
         if (entry.returncode, said, complaint) != (0, "in\n", ""):
             wrong.append((entry.returncode, said, complaint))
     for angle, attacker in zip(angles, attackers, strict=True):
-        gained, complaint = attacker.communicate(timeout=30)
+        gained, complaint = attacker.communicate(timeout=120)
         assert not complaint, complaint
         *lines, last = gained.splitlines()
         met, refused = json.loads(last)
@@ -158,7 +170,7 @@ def test_others_that_are_born_there_tell_nothing(
             else:
                 done = older(checkout, "-c", *inside)
             assert (done.returncode, done.stderr) == (0, "")
-        told = [attacker.communicate(timeout=30)[0].splitlines() for attacker in attackers]
+        told = [attacker.communicate(timeout=120)[0].splitlines() for attacker in attackers]
     finally:
         jail("-R", "attacked")
         for process in attacked.started:
@@ -175,25 +187,22 @@ def _stopped(attacked: Jail, how: signal.Signals, count: int) -> list[str]:
     Not of those that it had only stopped when they ran already.
     """
     attacker = attacked.attack("stop")
-    before = attacked.processes()
     entries: list[subprocess.Popen[str]] = []
     late: set[int] = set()
-    seen: set[int] = set()
     for number in range(250):  # root inside is not always in time
         if len(entries) - len(late) == count:
             break
         entry = attacked.enter("/bin/echo", "in", user="root" if number % 2 else "")
         if not _ends(entry, 0.3):
-            met = attacked.processes() - before - seen
-            seen |= met
             # One that is not stopped is slow, and may run it by the time.
+            met = attacked.processes(entry)
             if not any(_state(pid) == "T" and _program(pid) != "/bin/echo" for pid in met):
                 late.add(entry.pid)
             entry.send_signal(how)
-            if not _ends(entry, 0.3):
-                assert "/bin/echo" in map(_program, attacked.processes() - before), f"{how.name} does not end it"
-                entry.kill()
-                assert _ends(entry)
+            runs = partial(_has_ended_or_runs, attacked, entry)
+            assert _until(runs), f"{how.name} does not end it"
+            entry.kill()
+            assert _ends(entry)
             entries.append(entry)
     attacker.kill()
     attacker.wait()
@@ -204,6 +213,10 @@ def _stopped(attacked: Jail, how: signal.Signals, count: int) -> list[str]:
     assert len(entries) > len(late), "nobody was stopped"
     written = {entry.pid: entry.communicate()[0] for entry in entries}
     return [written[pid] for pid in written.keys() - late]
+
+
+def _has_ended_or_runs(attacked: Jail, entry: subprocess.Popen[str]) -> bool:
+    return _ends(entry, 0.05) or "/bin/echo" in map(_program, attacked.processes(entry))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -271,7 +284,7 @@ def test_a_killed_entry_is_told(attacked: Jail) -> None:
     ends = set()
     for _ in range(20):
         entry = attacked.enter("/bin/echo", "in")
-        said, complaint = entry.communicate(timeout=10)
+        said, complaint = entry.communicate(timeout=120)
         assert "Traceback" not in complaint, complaint
         ends.add((entry.returncode, said))
     assert ends <= {(0, "in\n"), (-signal.SIGKILL, ""), (-signal.SIGKILL, "in\n"), (1, "")}, ends
@@ -319,7 +332,7 @@ print(json.dumps({
             pass_fds=(secret,),
             preexec_fn=prepare,
         )
-    assert entry.wait(timeout=20) == 0, Path(tmp_path / "err").read_text()
+    assert entry.wait(timeout=60) == 0, Path(tmp_path / "err").read_text()
     os.close(secret)
     found = json.loads((tmp_path / "out").read_text())
     assert found["opened"] == ["0", "1", "2"]
@@ -346,7 +359,7 @@ with open("/proc/self/oom_score_adj") as file:
         Path("/proc/self/oom_score_adj").write_text("300")
 
     entry = attacked.enter(hostile.PYTHON, "-IS", "-c", script, preexec_fn=prepare)
-    said, complaint = entry.communicate(timeout=20)
+    said, complaint = entry.communicate(timeout=60)
     assert json.loads(said) == [0, 0, "0", len(os.sched_getaffinity(0))], complaint
 
 
@@ -383,7 +396,7 @@ def test_limits_by_which_the_caller_prefers_processes_stay_outside(attacked: Jai
         outside = subprocess.run(as_nobody, preexec_fn=prepare, capture_output=True, text=True, check=True).stdout
     except subprocess.SubprocessError:
         pytest.skip("limits cannot be raised here: no CAP_SYS_RESOURCE")
-    said, complaint = attacked.enter(hostile.PYTHON, "-IS", "-c", _PREFERS, preexec_fn=prepare).communicate(timeout=20)
+    said, complaint = attacked.enter(hostile.PYTHON, "-IS", "-c", _PREFERS, preexec_fn=prepare).communicate(timeout=60)
     assert outside.split() == ["done", "done"]
     assert said.split() == ["refused", "refused"], complaint
 
@@ -416,7 +429,7 @@ def test_a_passwd_that_is_none(attacked: Jail, hostile_root: Path, what: str) ->
             passwd.write_text(f"root:x:4294967295:-1::/:/bin/sh\nroot:x:{'9' * 5000}:0::/:/bin/sh\n")
             why = "uid 4294967295: a jail has 0 to 65535"
         entry = attacked.enter("/bin/echo", "in", user=user)
-        assert (entry.communicate(timeout=15), entry.returncode) == (("", f"jexec: {user}: {why}\n"), 1)
+        assert (entry.communicate(timeout=60), entry.returncode) == (("", f"jexec: {user}: {why}\n"), 1)
     finally:
         passwd.rmdir() if what == "directory" else passwd.unlink()
         kept.rename(passwd)
@@ -437,7 +450,7 @@ def test_the_host_s_program_is_not_the_jail_s_interpreter(attacked: Jail, hostil
                 "        except OSError as error: mode\n"
             )
             looked = attacked.enter(hostile.PYTHON, "-IS", "-c", looker)
-            assert looked.communicate(timeout=20)[0] == ""
+            assert looked.communicate(timeout=60)[0] == ""
     finally:
         entry.kill()
         entry.communicate()

@@ -137,7 +137,8 @@ def test_ssh_logins(shell: Shell) -> None:
         mkdir -p /run/sshd /root/.ssh /home/alice/.ssh
         ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
         cp /root/.ssh/id_ed25519.pub /home/alice/.ssh/authorized_keys
-        /usr/sbin/sshd
+        /usr/sbin/sshd # which listens when it is in the background
+        until grep -q ':0016 [0-9A-F:]* 0A ' /proc/net/tcp; do sleep 0.01; done
         login='ssh -o StrictHostKeyChecking=no -o BatchMode=yes alice@127.0.0.1'
         $login 'id -un'
         $login -tt 'tty; stty size' </dev/null

@@ -42,6 +42,7 @@ class Reader:
         self._top = top
         (top / "bin").mkdir()
         options = "-F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        options += " -o ConnectionAttempts=60"  # sshd(8) listens when it is in the background
         ssh = top / "bin/ssh"
         ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
         ssh.chmod(0o755)
@@ -81,14 +82,14 @@ class Reader:
         environment = {**os.environ, "PATH": self._path, "LC_ALL": "C.UTF-8"}
         argv = ["/bin/sh", "-c", self._placed(command)]
         pattern = re.compile(self._wanted(expected), re.DOTALL)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while True:  # what was just done is on record in a moment
             done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
             said = self._said(done)
             if done.returncode == 0 and pattern.fullmatch(said):
                 return
             assert time.monotonic() < until and command.startswith(
-                ("jailctl log", "jailctl sessions", "jailctl watch")
+                ("jailctl log", "jailctl sessions", "jailctl watch", "jailctl packets", "jailctl replay")
             ), f"{command}: {done.returncode}\n{said}\nnot\n{expected}"
 
     def _said(self, done: subprocess.CompletedProcess[str]) -> str:

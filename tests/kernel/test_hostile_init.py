@@ -35,7 +35,7 @@ def cell(jail: Command, jexec: Command, small_root: Path) -> Iterator[Record]:
     made = jail("-c", "jid=96", "name=cell", f"path={small_root}", "persist", "ng.init=sysv")
     assert (made.returncode, made.stderr) == (0, "")
     there = "until [ -e /tmp/deep/er/there ]; do usleep 1000; done"
-    assert jexec("cell", "sh", "-c", there, timeout=20).returncode == 0
+    assert jexec("cell", "sh", "-c", there).returncode == 0
     found = registry.find("cell")
     assert found is not None
     assert os.stat(f"/proc/{found.init_pid}/root/there")

@@ -17,6 +17,9 @@ def test_as_many_groups_as_can_be_had() -> None:
     groups = list(range(0x70000000, 0x70000000 + 65536))
     with subprocess.Popen(["sleep", "1000"], extra_groups=groups) as many:
         try:
+            # A descriptor tells Popen of the exec, which is closed before signals and command line are the program's.
+            while not Path(f"/proc/{many.pid}/cmdline").read_bytes().startswith(b"sleep"):
+                pass
             assert signals.is_minded(many.pid, signal.SIGTSTP) is False
             assert behalf._pid_at(many.pid, 0) == str(many.pid)
             found = process.read(many.pid)
@@ -73,6 +76,9 @@ import os, select, subprocess, sys
 sys.path.insert(0, sys.argv[1])
 from jailng.ctl import roots
 marked = [subprocess.Popen(["sleep", "1000"], env={**os.environ, "JAILNG_BOOTSTRAP": "/r.partial"}) for _ in "12"]
+for one in marked:  # Popen hears of the exec before that is over
+    while b"JAILNG_BOOTSTRAP" not in open(f"/proc/{one.pid}/environ", "rb").read():
+        pass
 other = []
 def between(wait):
     def waited(*args):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from jailng.linux import ns
@@ -22,6 +23,9 @@ def test_dead_or_alive(jail: Command, jailctl: Command, jexec: Command, small_ro
     done = jailctl("info", "cell", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     facts = json.loads(done.stdout)
+    until = time.monotonic() + 60
+    while facts["use"]["maxproc"] != 2 and time.monotonic() < until:  # who has ended is counted until it is reaped
+        facts = json.loads(jailctl("info", "cell", "--json").stdout)
     assert (facts["jid"], facts["name"], facts["state"], facts["hostname"]) == (77, "cell", "running", "c.example")
     assert facts["parameters"]["ng.limits"] == "maxproc:deny=50"
     assert facts["limits"] == ["jail:cell:maxproc:deny=50"]

@@ -204,6 +204,7 @@ def guest(
 
 def _ssh(key: Path, script: str) -> str:
     argv: list[str | Path] = ["ssh", "-F", "/dev/null", "-i", key, "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+    argv += ["-o", "ConnectionAttempts=60"]  # one a second: sshd(8) listens when it is in the background
     argv += ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={key.parent}/known", f"root@{_ADDRESS}"]
     done = subprocess.run(
         [*argv, script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE, check=False
@@ -212,11 +213,20 @@ def _ssh(key: Path, script: str) -> str:
     return str(done.stdout)
 
 
+def _processes(guest: Guest, *names: str) -> list[list[str]]:
+    """Pid and name of each, once those names are there: what was begun may not have executed its program."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        found = [line.split() for line in guest.run("ps", "-e", "-o", "pid=,comm=").splitlines()]
+        if {*names} <= {name for _, name in found}:
+            return found
+        assert time.monotonic() < end, found
+
+
 def test_it_boots_and_shuts_down(guest: Guest, jail: Command, lan: Namespace, logs: Path, tmp_path: Path) -> None:
     said = guest.start(f"ng.init={'rc' if guest.kind == 'rc' else 'auto'}")
     assert f"ng.init: {guest.kind}\n" in said
-    processes = [line.split() for line in guest.run("ps", "-e", "-o", "pid=,comm=").splitlines()]
-    assert {"cron", "nginx", "sshd", "witness"} <= {name for _, name in processes}
+    processes = _processes(guest, "cron", "nginx", "sshd", "witness")
     first = next(name for pid, name in processes if pid == "1")
     assert first == ("systemd" if guest.kind == "systemd" else "init")
     assert guest.heard_of_cron() == "cron\n"
@@ -273,7 +283,7 @@ echo threaded >broker/threaded/cgroup.type
 i=0; while mkdir many$i 2>/dev/null; do i=$((i + 1)); done; [ $i -lt 1024 ] || exit 1
 for place in broker jailng/1/members; do
     sleep 1234567 & echo $! >$place/cgroup.procs || exit 1
-    sleep 0.01
+    until [ "$(tr '\\0' ' ' </proc/$!/cmdline)" = "sleep 1234567 " ]; do :; done
 done
 echo 1 >jailng/1/members/cgroup.freeze
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pytest
 
 from jailng.core import firewall
 from tests.kernel.conftest import Command
-from tests.kernel.networks import Jail, Namespace, client, datagrams, ip, run, server
+from tests.kernel.networks import PATIENCE, Jail, Namespace, client, datagrams, ip, run, server
 from tests.kernel.translating import (
     ARTICLE,
     CELL,
@@ -260,19 +261,17 @@ def test_turns(lan: Namespace, cell: Jail, rules: Load) -> None:
 def _served(lan: Namespace, cell: Jail, other: Jail) -> list[str]:
     listeners = {"cell": cell.listen(CELL), "other": other.listen(OTHER)}
     callers = [lan.connect(HOST) for _ in range(4)]
-    served = []
-    for name, listener in listeners.items():
-        listener.setblocking(False)
-        while True:
-            try:
+    served: list[str] = []
+    while len(served) < len(callers):  # who calls may know of a connection before who listens
+        ready, _, _ = select.select(listeners.values(), [], [], PATIENCE)
+        assert ready, f"only {served} have been called"
+        for name, listener in listeners.items():
+            if listener in ready:
                 listener.accept()[0].close()
-            except BlockingIOError:
-                break
-            served.append(name)
-        listener.close()
-    for caller in callers:
-        caller.close()
-    return served
+                served.append(name)
+    for end in (*listeners.values(), *callers):
+        end.close()
+    return sorted(served)
 
 
 def test_mssclamp(lan: Namespace, cell: Jail, rules: Load) -> None:
@@ -295,9 +294,9 @@ def test_age(lan: Namespace, cell: Jail, rules: Load, ipnat: Command) -> None:
     listener, caller = lan.datagrams(LAN, 53), cell.datagrams(CELL)
     caller.sendto(b"ask", (LAN, 53))
     assert listener.recv(3) == b"ask"
-    assert 990 <= _ttl(ipnat, 17) <= 1000
+    assert 900 <= _ttl(ipnat, 17) <= 1000  # of which some is over by now
     held = lan.listen(LAN, 53), cell.connect(LAN, 53)
-    assert 2990 <= _ttl(ipnat, 6) <= 3000
+    assert 2900 <= _ttl(ipnat, 6) <= 3000
     for end in held:
         end.close()
 

@@ -93,6 +93,9 @@ def cell(root: Path, bubble: Namespace, jail: Command, jls: Command, jexec: Comm
     jid = jls("jid").stdout.strip()
     web = jexec(jid, "/usr/local/sbin/busybox", "httpd", "-p", f"{_CELL}:80", "-h", "/var/www")
     assert web.returncode == 0, web.stderr
+    # inetd(8) listens when it is in the background.
+    heard = "until netstat -ltn | grep -q ':21 '; do :; done"
+    assert jexec(jid, "/bin/sh", "-c", heard.replace("netstat", "/usr/local/sbin/busybox netstat")).returncode == 0
     yield jid
     jail("-r", jid)
 
@@ -160,8 +163,9 @@ def ftpd(root: Path, bubble: Namespace) -> Iterator[None]:
     """Debian's ftpd on bubble, started by inetd as in the jail."""
     with bubble.entered():
         inetd = subprocess.Popen(["chroot", root, "/usr/sbin/inetd", "-i"], stdin=subprocess.DEVNULL)
-    until = time.monotonic() + 10
-    while ":21 " not in bubble.run("ss", "-tln") and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while ":21 " not in bubble.run("ss", "-tln"):
+        assert time.monotonic() < until
         time.sleep(0.01)
     yield
     inetd.kill()
@@ -185,6 +189,7 @@ def test_ssh_and_web(root: Path, bubble: Namespace, translated: Path, tmp_path: 
     (home / "authorized_keys").write_text((tmp_path / "key.pub").read_text())
     subprocess.run(["chown", "-R", "1001:1001", home], check=True)
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    options += ["-o", "ConnectionAttempts=60"]  # sshd(8) listens when it is in the background
     command = ["ssh", *options, "-i", str(key), f"monkeytest@{_OGOUN}", "hostname; id -u; echo $SSH_CONNECTION"]
     with bubble.entered():
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)

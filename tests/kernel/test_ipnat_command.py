@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import ENVIRONMENT, Command
-from tests.kernel.networks import Jail, Namespace, attach, ip, run
+from tests.kernel.networks import PATIENCE, Jail, Namespace, attach, ip, run
 from tests.kernel.translating import ARTICLE, CELL, HOST, LAN, Load, exchange, loader, network, sessions, standing
 
 _MAP = f"map ep0 {CELL}/32 -> 0/32 portmap tcp/udp 10000:65000"
@@ -168,7 +168,7 @@ def test_sessions_go_on_without_their_rules(lan: Namespace, cell: Jail, rules: L
     assert _ok(ipnat("-C")) == "2 entries flushed from NAT list\n"
     assert listed(ipnat) == []
     with listener, caller, served:
-        served.settimeout(5)
+        served.settimeout(PATIENCE)
         caller.sendall(b"ask")
         assert served.recv(3) == b"ask"
         served.sendall(b"tell")

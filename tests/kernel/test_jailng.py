@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_the_mails_session(jailctl: Command, shim: Shim, checkout: Path, tmp: Pa
     lines = [line for line in shim("sysctl", "-a").stdout.splitlines() if "jail.instance" in line]
     assert lines == [f"jail.instance.test.{name}: {value}" for name, value in SEVEN.items()]
     shown = on_terminal([f"{checkout}/bin/jailctl", "join", "test", "-c", str(tmp), "/bin/sh"], ["ps ax", "exit"])
-    assert [re.sub(r"^ *\d+ ", "", line).replace(" Rs ", " Ss ") for line in shown] == [
+    assert [re.sub(r"^ *\d+ ", "", re.sub(" [DR]s ", " Ss ", line)) for line in shown] == [
         "# ps ax",
         "    PID TTY      STAT   TIME COMMAND",
         "pts/0    Ss     0:00 /bin/sh",
@@ -407,6 +408,9 @@ def test_a_signal_to_all(jailctl: Command, checkout: Path, small_root: Path) -> 
         forking = "f() { f & f & }; (while :; do f; sleep 1; done) & echo ready; while read line; do :; done"
         bomb = Inside(checkout, "test", *root, "sh", "-c", forking)
         assert bomb.hear() == "ready"
+        until = time.monotonic() + 60
+        while not (small_root / "told").exists() or (small_root / "told").read_text().count("had\n") < 3:
+            assert time.monotonic() < until
         said(jailctl("signal", "-KILL", "test"))
         for one in (*several, bomb):
             one.child.communicate()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,9 +21,11 @@ from tests.kernel.faults import STRIDE, Step
 from tests.kernel.leftovers import indexed
 from tests.kernel.networks import Namespace, inside, ip, run
 from tests.kernel.stage import Stage, mounts, own_logs, unmount
+from tests.kernel.stdio_host import is_pending
 from tests.kernel.test_vnet import look
 
 ADDRESS = "198.51.100.10"
+_PF_EXITING = 4
 Found = Callable[[], str]
 
 
@@ -78,11 +83,29 @@ class Trial:
         if self.jls("-j", name, "jid").returncode:
             return False
         entered = self.jexec(name, "/bin/true")
+        if self._dies(name):
+            return False
         if entered.returncode:
             if self.jls("-j", name, "jid").returncode:
                 return False  # it had been killed, and was about to die
             self.note(step, f"jls has it, but jexec: {entered.stderr}")
         return True
+
+    def _dies(self, name: str) -> bool:
+        """Whether its PID 1 has been killed; then wait for its end, which may take a moment."""
+        record = registry.find(name)
+        if record is None:
+            return True
+        try:
+            pidfd = os.pidfd_open(record.init_pid)
+            flags = int(Path(f"/proc/{record.init_pid}/stat").read_text().rpartition(") ")[2].split()[6])
+        except OSError:
+            return True
+        dies = bool(flags & _PF_EXITING) or is_pending(record.init_pid, signal.SIGKILL)
+        if dies:
+            assert select.select([pidfd], [], [], 60)[0]
+        os.close(pidfd)
+        return dies
 
     def expect(self, step: Step, *arguments: str) -> None:
         done = self.jail(*arguments)
@@ -179,9 +202,17 @@ def test_a_rule_is_added(trial: Trial, small_root: Path, checkout: Path) -> None
         files = trial.jexec("a", "/bin/busybox", "sh", "-c", "ulimit -n").stdout
         if (files == "90\n") is not ("openfiles" in listed):
             trial.note(step, f"{listed} and {files}")
-        record = registry.load(7)
-        if record is None or (WATCHED in listed and not processid.is_alive(record.warden)):
+        record = None
+        for _ in range(100):  # what the killed command was starting may hold the jail's lock for a moment
+            record = registry.load(7)
+            if record is None or WATCHED not in listed or processid.is_alive(record.warden):
+                break
+            time.sleep(0.2)
+            trial.jexec("a", "/bin/true")
+        else:
             trial.note(step, f"{listed} and {record and record.warden}")
+        if record is None:
+            trial.note(step, "no record")
     trial.expect(steps[-1], "-r", "a")
     trial.nothing_remains(steps[-1])
     rctl("-r", ":")
@@ -217,7 +248,9 @@ def test_creation_on_the_host_s_stack(trial: Trial, small_root: Path, lan: Names
         "-c", "name=a", f"path={small_root}", "interface=ep0", f"ip4.addr={ADDRESS}", "ng.stack=shared",
         "persist",
     )  # fmt: skip
-    assert "jail-sockets" not in stage.processes().values()
+    until = time.monotonic() + 60
+    while "jail-sockets" in stage.processes().values():
+        assert time.monotonic() < until
 
 
 @pytest.fixture
@@ -494,12 +527,10 @@ def test_entry(trial: Trial, small_root: Path, stage: Stage) -> None:
     trial.jail("-c", "name=a", "jid=7", f"path={small_root}", "persist")
     members = stage.cgroup2 / "jailng/7/members/cgroup.procs"
     for step in trial.steps("jexec", "a", "/bin/sleep", "0"):
-        trial.kill(step, "jexec", "a", "/bin/sleep", "5")
-        _wait_until_empty(members)
-        if left := members.read_text().split():
-            trial.note(step, f"left in the jail: {[Path(f'/proc/{pid}/comm').read_text().strip() for pid in left]}")
-            for pid in left:
-                os.kill(int(pid), signal.SIGKILL)
+        trial.kill(step, "jexec", "a", "/bin/sleep", "1000")
+        if left := _left(members):
+            trial.note(step, f"left in the jail: {left}")
+            trial.jexec("a", "kill", "-9", "-1")
         if not trial.there(step, "a"):
             trial.note(step, "the jail is gone")
             break
@@ -507,16 +538,13 @@ def test_entry(trial: Trial, small_root: Path, stage: Stage) -> None:
     trial.verdict()
 
 
-def _wait_until_empty(members: Path, seconds: float = 2) -> None:
-    """Whoever is on the way in hears of it by a signal, and nobody tells when it has ended: its processes are asked."""
-    import select
-    import time
-
+def _left(members: Path, seconds: float = 30) -> list[str]:
+    """Who does not end: whoever is on the way in hears of it by a signal, and nobody tells when it has ended."""
     until = time.monotonic() + seconds
-    for pid in map(int, members.read_text().split()):
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        select.select([pidfd], [], [], max(0.0, until - time.monotonic()))
-        os.close(pidfd)
+    while (pids := members.read_text().split()) and time.monotonic() < until:
+        time.sleep(0.01)
+    found = []
+    for pid in pids:
+        with suppress(OSError):
+            found.append(Path(f"/proc/{pid}/comm").read_text().strip())
+    return found

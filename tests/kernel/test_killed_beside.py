@@ -40,7 +40,7 @@ def _looked_after(trial: Trial, step: Step, *kinds: str) -> None:
     much, and on a slow machine that moment is several entries long.
     """
     missing = list(kinds)
-    for _ in range(30):
+    for _ in range(100):
         trial.jexec("a", "/bin/true")
         record = registry.load(7)
         if record is None:

@@ -130,7 +130,7 @@ def test_a_log_in_the_tree_of_the_jail(jailctl: Command, jail: Command, small_ro
     secret.write_text("secret\n")
 
     def logs() -> tuple[int, str, str]:
-        done = jailctl("logs", "--file", str(file), "web", timeout=20)
+        done = jailctl("logs", "--file", str(file), "web", timeout=60)
         return done.returncode, done.stdout, done.stderr
 
     log.write_text("mine\n")
@@ -151,12 +151,12 @@ def test_a_log_in_the_tree_of_the_jail(jailctl: Command, jail: Command, small_ro
     assert (status, err) == (0, "") and out.startswith("first\n") and out.endswith("last\n") and len(out) < 1 << 20
     with log.open("r+b") as hole:
         hole.truncate(1 << 43)
-    done = jailctl("logs", "-n", "3", "--file", str(file), "web", timeout=20)
+    done = jailctl("logs", "-n", "3", "--file", str(file), "web", timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def _session(checkout: Path, argv: list[str], typed: bytes) -> tuple[int, str]:
-    """What a session on a terminal says; ``typed`` is typed as soon as it has said something."""
+    """What a session on a terminal says; ``typed`` is typed at its first prompt: login(1) drops what came before."""
     outer, inner = os.openpty()
     words = [str(checkout / "bin/jailctl"), "console", *argv]
     process = subprocess.Popen(
@@ -167,9 +167,9 @@ def _session(checkout: Path, argv: list[str], typed: bytes) -> tuple[int, str]:
     said = b""
     try:
         while piece := os.read(outer, 65536):
-            if not said:
+            before, said = said, said + piece
+            if b"# " in said and b"# " not in before:
                 os.write(outer, typed)
-            said += piece
     except OSError:  # that is how a terminal ends
         pass
     status = process.wait(60)
