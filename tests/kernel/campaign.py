@@ -22,7 +22,7 @@ from tests.kernel.stage import Stage
 
 # In a normal check one call in so many, others each time; all of them, and all that may happen to each, for a release.
 EVERY = int(os.environ.get("JAILNG_TEST_EVERY") or (1 if os.environ.get("JAILNG_TEST_THOROUGH") else 300))
-_MOMENT = 10.0  # seconds
+_MOMENT = 60.0  # seconds
 # What a call may plausibly fail with; another on other runs, all of them when there is time.
 _NEW = ("ENOMEM", "ENOSYS")
 _FD = ("EMFILE", "ENOMEM")

@@ -293,7 +293,7 @@ def _trace(request: dict[str, Any]) -> list[Any]:
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(int(request.get("seconds", 20)))
+    signal.alarm(int(request.get("seconds", 90)))
     try:
         for index, argv in enumerate(request["commands"]):
             status = tracer.run(str(index), argv, streams)

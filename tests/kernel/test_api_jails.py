@@ -354,7 +354,7 @@ def test_a_jail_that_was_up_when_its_starter_was_killed(checkout: Path, jail: Co
     """As if the worker's child had made it, and had been killed before it could tell."""
     assert jail("-c", "name=cell", f"path={small_root}", "persist").returncode == 0
     argv = ["/usr/bin/python3", "-c", _FINISHED]
-    done = subprocess.run(argv, env={"PYTHONPATH": f"{checkout}/src"}, timeout=30, capture_output=True, text=True)
+    done = subprocess.run(argv, env={"PYTHONPATH": f"{checkout}/src"}, timeout=120, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert jailng.jails() == []
 
@@ -422,10 +422,10 @@ def test_a_program_that_has_closed_its_streams(checkout: Path, small_root: Path,
     body += f"jail = jailng.Jail(path={str(small_root)!r}, name='cell', exec_created='readlink /proc/self/fd/1 >&2')\n"
     body += f"with jail, open({str(tmp_path / 'said')!r}, 'w') as said:\n"
     body += "    links = 'links=$(for n in 0 1 2; do readlink /proc/$$/fd/$n; done); cat; echo $links > /tmp/links'\n"
-    body += "    done = jail.run(['sh', '-c', links], input=b'x', timeout=20)\n"
-    body += "    got = jail.run(['cat'], input=b'x', capture_output=True, timeout=20).stdout\n"
+    body += "    done = jail.run(['sh', '-c', links], input=b'x', timeout=120)\n"
+    body += "    got = jail.run(['cat'], input=b'x', capture_output=True, timeout=120).stdout\n"
     body += "    print(done.returncode, got, jail.alive, file=said)\n"
-    subprocess.run([sys.executable, "-c", body], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", body], check=True, timeout=180)
     assert (tmp_path / "said").read_text() == "0 b'x' True\n"
     first, *others = (small_root / "tmp/links").read_text().split()
     assert (first[:5], others) == ("pipe:", ["/dev/null", "/dev/null"])
@@ -465,7 +465,7 @@ assert not made.over
 def test_a_worker_without_room_for_a_request_goes_on(checkout: Path) -> None:
     """It took that for the end of the program, and removed its jails."""
     argv = ["/usr/bin/python3", "-c", _FULL]
-    done = subprocess.run(argv, env={"PYTHONPATH": f"{checkout}/src"}, timeout=30, capture_output=True, text=True)
+    done = subprocess.run(argv, env={"PYTHONPATH": f"{checkout}/src"}, timeout=120, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

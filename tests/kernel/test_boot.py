@@ -181,7 +181,7 @@ def test_networkd_leaves_the_interfaces_of_jails_alone(machine: Machine) -> None
         machine.must("ip", "link", "set", name, "up")
     machine.must("jail", "-c", "name=cell", "path=/jail/db", "ip4.addr=ep0|192.0.2.10", "persist")
     machine.must("systemctl", "start", "systemd-networkd")
-    machine.must("/usr/lib/systemd/systemd-networkd-wait-online", "--timeout=30", "-i", "ep0")
+    machine.must("/usr/lib/systemd/systemd-networkd-wait-online", "--timeout=120", "-i", "ep0")
     host, jail = (machine.must("ip", "-brief", "address", "show", "dev", name) for name in ("ep0", "jng1"))
     assert "198.51.100.1/24" in host and "198.51.100.1/24" not in jail
     assert "dev jng1" in machine.must("ip", "route", "get", "192.0.2.10")

@@ -55,11 +55,11 @@ def test_a_log_that_is_no_file(jail: Command, tree: Path, other: Path, whose: st
     root = other if whose == "its own" else tree
     os.mkfifo(root / "fifo")
     start = ("-c", "name=y", f"path={other}", f"exec.consolelog={root}/fifo", "command=/bin/busybox", "seq", "100000")
-    done = jail(*start, timeout=30)
+    done = jail(*start, timeout=120)
     assert done.returncode == 1 and "No such device or address" in done.stderr
     held = os.open(root / "fifo", os.O_RDWR | os.O_NONBLOCK)
     try:
-        done = jail(*start, timeout=30)
+        done = jail(*start, timeout=120)
         assert done.returncode == 1 and done.stderr.endswith(f"{root}/fifo: not a regular file\n"), done
     finally:
         os.close(held)
@@ -69,21 +69,21 @@ def test_a_file_of_jids_that_is_none(jail: Command, jailctl: Command, tree: Path
     """A FIFO there would keep the host waiting, with a jail in the making or packets at hand."""
     os.mkfifo(tree / "fifo")
     start = ("-c", "name=y", f"path={other}", "command=/bin/true")
-    done = jail("-J", f"{tree}/fifo", *start, timeout=30)
+    done = jail("-J", f"{tree}/fifo", *start, timeout=120)
     assert (done.returncode, done.stderr) == (1, f"jail: open {tree}/fifo: No such device or address\n")
     held = os.open(tree / "fifo", os.O_RDWR | os.O_NONBLOCK)
     try:
-        done = jail("-J", f"{tree}/fifo", *start, timeout=30)
+        done = jail("-J", f"{tree}/fifo", *start, timeout=120)
         assert (done.returncode, done.stderr) == (1, f"jail: open {tree}/fifo: not a regular file\n")
-        done = jailctl("packets", "-w", f"{tree}/fifo", "x", timeout=30)
+        done = jailctl("packets", "-w", f"{tree}/fifo", "x", timeout=120)
         assert (done.returncode, done.stderr) == (1, f"jailctl: {tree}/fifo: not a regular file\n")
     finally:
         os.close(held)
     os.mkfifo(tmp_path / "fifo")  # of the host's, whose reader is waited for
     with subprocess.Popen(["cat", str(tmp_path / "fifo")], stdout=subprocess.PIPE, text=True) as reader:
-        done = jail("-J", f"{tmp_path}/fifo", *start, timeout=30)
+        done = jail("-J", f"{tmp_path}/fifo", *start, timeout=120)
         assert (done.returncode, done.stderr) == (0, "")
-        assert reader.communicate(timeout=30)[0].startswith("jid=")
+        assert reader.communicate(timeout=120)[0].startswith("jid=")
 
 
 def test_a_fifo_of_the_hosts_is_a_log(jail: Command, other: Path, tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_a_fifo_of_the_hosts_is_a_log(jail: Command, other: Path, tmp_path: Path
     os.mkfifo(tmp_path / "fifo")
     with subprocess.Popen(["cat", str(tmp_path / "fifo")], stdout=subprocess.PIPE, text=True) as reader:
         start = ("-c", f"path={other}", f"exec.consolelog={tmp_path}/fifo", "command=/bin/busybox", "seq", "20000")
-        done = jail(*start, timeout=30)
+        done = jail(*start, timeout=120)
         assert (done.returncode, done.stderr) == (0, "")
-        assert reader.communicate(timeout=30)[0].splitlines()[-1] == "20000"
+        assert reader.communicate(timeout=120)[0].splitlines()[-1] == "20000"
 
 
 def test_a_fifo_that_nobody_reads_is_told_of(checkout: Path, other: Path, tmp_path: Path) -> None:
@@ -198,12 +198,12 @@ def test_export_and_import(jailctl: Command, tree: Path, tmp_path: Path) -> None
     done = jailctl("import", f"{tree}/tar", f"{tmp_path}/new")
     assert (done.returncode, done.stderr) == (1, f"jailctl: {tree}/tar: {_LINKS}\n")
     os.mkfifo(tree / "fifo")
-    done = jailctl("import", f"{tree}/fifo", f"{tmp_path}/new", timeout=30)
+    done = jailctl("import", f"{tree}/fifo", f"{tmp_path}/new", timeout=120)
     assert done.stderr == f"jailctl: import: {tree}/fifo: in the tree of jail x, and no file\n"
     assert jailctl("import", f"{tree}/way/a.tar", f"{tmp_path}/new").returncode == 0
     for verb in (("import", f"{tmp_path}/a.tar"), ("bootstrap",)):
         for path in (f"{tree}/out/new", f"{tree}/new", f"{tmp_path}/link/new"):
-            done = jailctl(*verb, path, timeout=30)
+            done = jailctl(*verb, path, timeout=120)
             assert done.returncode == 1 and "in the tree of jail x" in done.stderr, done
     assert not (tree / "new").exists()
 
@@ -241,7 +241,7 @@ def test_the_tree_of_a_jail_that_does_not_run(
     os.mkfifo(other / "fifo")
     held = os.open(other / "fifo", os.O_RDWR | os.O_NONBLOCK)
     try:
-        done = jail(*start, f"exec.consolelog={other}/fifo", *end, timeout=30)
+        done = jail(*start, f"exec.consolelog={other}/fifo", *end, timeout=120)
         assert (done.returncode, done.stderr) == (1, f"jail: open {other}/fifo: not a regular file\n")
     finally:
         os.close(held)
@@ -250,7 +250,7 @@ def test_the_tree_of_a_jail_that_does_not_run(
     (tmp_path / "f.tar").write_bytes(_archive())
     for verb in (("import", f"{tmp_path}/f.tar"), ("bootstrap",)):
         for path in (f"{other}/in/new", f"{other}/in/new/deeper"):
-            done = jailctl(*verb, path, timeout=30)
+            done = jailctl(*verb, path, timeout=120)
             assert (done.returncode, done.stderr) == (1, f"jailctl: {other}/in: {_LINKS}\n")
     assert jailctl("import", f"{tmp_path}/f.tar", f"{other}/way/new").returncode == 0
     assert sorted(path.name for path in (tmp_path / "secret").iterdir()) == ["file"]
@@ -268,13 +268,13 @@ def test_a_fifo_of_the_hosts_is_imported(jailctl: Command, tmp_path: Path) -> No
     command = [str(jailctl("-h").args[0]), "import", f"{tmp_path}/fifo", f"{tmp_path}/new"]
     with subprocess.Popen(command, env=ENVIRONMENT) as importing:
         (tmp_path / "fifo").write_bytes(_archive())
-        assert importing.wait(timeout=30) == 0
+        assert importing.wait(timeout=120) == 0
     assert (tmp_path / "new/f").exists()
 
 
 def test_a_configuration_that_is_a_fifo(jail: Command, tree: Path, tmp_path: Path) -> None:
     os.mkfifo(tree / "fifo")
-    done = jail("-f", f"{tree}/fifo", "-c", "y", timeout=30)
+    done = jail("-f", f"{tree}/fifo", "-c", "y", timeout=120)
     assert (done.returncode, done.stderr) == (
         1, f"jail: {tree}/fifo: in the tree of jail x, whose root can write to it\n",
     )  # fmt: skip
@@ -282,4 +282,4 @@ def test_a_configuration_that_is_a_fifo(jail: Command, tree: Path, tmp_path: Pat
     command = [str(jail("-h").args[0]), "-f", f"{tmp_path}/fifo", "-e", ","]
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as reading:
         (tmp_path / "fifo").write_text("z { path = /; persist; }")
-        assert "name=z" in reading.communicate(timeout=30)[0]
+        assert "name=z" in reading.communicate(timeout=120)[0]

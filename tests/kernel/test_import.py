@@ -353,7 +353,7 @@ def test_what_is_no_archive(jailctl: Command, place: Path, what: str) -> None:
     content = _damaged(place)[what]
     (place / "whole.tar").unlink()
     (place / "a.tar").write_bytes(content)
-    done = jailctl("import", f"{place}/a.tar", f"{place}/root", timeout=30)
+    done = jailctl("import", f"{place}/a.tar", f"{place}/root", timeout=120)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done
     assert done.stderr.startswith("jailctl: import: ") and "Error" not in done.stderr, done
     assert [entry.name for entry in place.iterdir()] == ["a.tar"]
