@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jailng.observe import pcapng
+from jailng.ctl import packets as packets_command
+from jailng.observe import pcapng, store
 from jailng.observe.pcapng import Counts, Interface, Malformed, Packet, Reader, Section, Statistics
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -64,6 +65,25 @@ def test_whatever_comes_is_read_or_refused(junk: bytes) -> None:
             list(Reader(io.BytesIO(text)))
         except Malformed:
             pass
+
+
+def test_what_is_read_can_be_shown_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a broken disk has made of it: it was a traceback of jailctl packets -r."""
+    monkeypatch.setattr(store, "BASE", str(tmp_path))
+    monkeypatch.setattr("jailng.core.registry.find", lambda _: None)
+    (tmp_path / "cell/packets").mkdir(parents=True)
+    begun = pcapng.section() + pcapng.interface("a", 96)
+    seconds = begun.replace(struct.pack("=HHB", 9, 1, 9), struct.pack("=HHB", 9, 1, 0))
+    assert seconds != begun
+    counted = pcapng.statistics(0, 5, Counts(7, 2, 1))
+    fewer = counted.replace(struct.pack("=HHQ", 4, 8, 7), struct.pack("=HHQ", 4, 8, 1))
+    assert fewer != counted
+    for content, status in ((seconds + pcapng.packet(0, 1 << 62, b"abc", 3), 1), (begun + fewer, 0)):
+        (tmp_path / "cell/packets/00000001-20260101T000000Z.pcapng").write_bytes(content)
+        assert packets_command.main(["-r", "cell"]) == status
+        assert packets_command.main(["-r", "--json", "cell"]) == status
+        assert packets_command.main(["-r", "-w", str(tmp_path / "out"), "cell"]) == status
+        assert packets_command.main(["-l", "cell"]) == 0
 
 
 def test_the_other_byte_order() -> None:

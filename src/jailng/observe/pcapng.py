@@ -25,6 +25,7 @@ _IF_NAME, _IF_DESCRIPTION, _IF_RESOLUTION, _IF_FILTER = 2, 3, 9, 11
 _FLAGS = 2
 _IF_RECEIVED, _IF_DROPPED, _OS_DROPPED, _DELIVERED = 4, 5, 7, 8
 _NANOSECONDS = 9  # ten to the power of minus that
+_NEVER = 1 << 64  # nanoseconds: what the times of a file of ours end before
 _LONGEST = 1 << 24  # bytes of a block; libpcap takes longer ones for damage, too
 _EPB_HEAD = struct.Struct("=7I")
 _EPB_TAIL = struct.Struct("=HHIII")  # epb_flags, the end of the options, the length once more
@@ -241,12 +242,16 @@ class Reader:
             code: struct.unpack(f"{self._order}Q", options.get(code, bytes(8)))[0]
             for code in (_IF_RECEIVED, _IF_DROPPED, _OS_DROPPED)
         }
-        dropped = min(values[_OS_DROPPED], values[_IF_DROPPED])
-        counts = Counts(values[_IF_RECEIVED], dropped, values[_IF_DROPPED] - dropped)
+        lost = values[_IF_DROPPED]
+        dropped = min(values[_OS_DROPPED], lost)
+        counts = Counts(max(values[_IF_RECEIVED], lost), dropped, lost - dropped)
         return Statistics(found, self._time(found, high, low), counts, _words(options.get(_COMMENT, b"")))
 
     def _time(self, found: Interface, high: int, low: int) -> int:
-        return (high << 32 | low) * 1_000_000_000 // found.resolution
+        time = (high << 32 | low) * 1_000_000_000 // found.resolution
+        if time >= _NEVER:
+            raise Malformed("a time that is none")
+        return time
 
     def _options(self, body: bytes, offset: int) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
