@@ -271,6 +271,16 @@ def test_whatever_a_file_says(kept: Path, monkeypatch: pytest.MonkeyPatch, capfd
         assert path.exists(), number
 
 
+def test_whatever_the_counts_say(kept: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory = kept / "cell/sessions"
+    directory.mkdir(parents=True)
+    one = typed("Record", SimpleNamespace(name="cell", jid=3, boot="0123456789abcdef", init="1 5", owner=5))
+    for said in ("[" * 4096, '{"sessions": {"disk": [1]}}', '{"sessions": {"disk": 1e999}}', '{"sessions": 1}'):
+        (directory / "counts").write_text(said)
+        assert listed(capfd) == []
+        Recorder(one, str(directory)).close()
+
+
 def searched(capfd: pytest.CaptureFixture[str]) -> str:
     assert sessions.main(["-a", "--search", "see"]) == 0
     return capfd.readouterr().out

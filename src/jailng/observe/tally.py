@@ -9,6 +9,8 @@ import json
 import os
 import time
 
+from jailng.observe import entry
+
 FILE = "counts"
 _SIZE = 4096
 
@@ -75,15 +77,15 @@ def _read(fd: int) -> dict[str, dict[str, int]]:
     try:
         found = json.loads(os.pread(fd, _SIZE, 0))
         return {str(what): {str(why): int(number) for why, number in of.items()} for what, of in found.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # whatever a broken disk says
         return {}
 
 
 def read(directory: int) -> dict[str, dict[str, int]]:
     """The counts of a directory; none if there are none. Raises OSError."""
     try:
-        fd = os.open(FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
-    except FileNotFoundError:
+        fd = entry.opened(FILE, directory)
+    except (FileNotFoundError, entry.NoFile):
         return {}
     try:
         return _read(fd)
