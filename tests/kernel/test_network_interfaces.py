@@ -115,6 +115,25 @@ def test_it_speaks_to_a_network_from_its_address_there(lans: tuple[Namespace, Na
 
 
 @both
+def test_it_speaks_by_the_routes_of_the_host_from_its_address_there(
+    lans: tuple[Namespace, Namespace], version: int
+) -> None:
+    """By the interface by which the host speaks to the world and its address there answers never came back."""
+    ip(f"route add 198.18.0.0/16 via {LAN_TWO[4]}", f"route add 2001:db8:99::/48 via {LAN_TWO[6]}")
+    with running(f"{ONE[4][0]},{TWO[4]}", f"{ONE[6][0]},{TWO[6]}") as jail:
+        spoken = []
+        for target in (
+            {4: "198.18.0.8", 6: "2001:db8:99::8"}[version],
+            {4: "198.19.0.8", 6: "2001:db8:98::8"}[version],
+        ):
+            sender = jail.datagrams(version=version)
+            sender.connect((target, 9))
+            spoken.append(sender.getsockname()[0])
+            sender.close()
+    assert spoken == [TWO[version], ONE[version][0]]
+
+
+@both
 def test_it_speaks_to_a_network_of_the_hosts_from_an_alias_without_its_prefix(
     lans: tuple[Namespace, Namespace], version: int
 ) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _LEAST_OF_IPV6 = 1280  # bytes of an MTU: RFC 8200
 PROTOCOL = 106  # 'j', which /etc/iproute2/rt_protos gives to nobody: whose routes these are, on the host
+_BY_KERNEL = 2  # RTPROT_KERNEL: the routes to the networks of addresses
+_MOST_ROUTES = 64  # of a host to which a jail's way out looks
 # The jail's way out, by family. The host need not have these addresses: the jail knows their MAC address.
 GATEWAY = {4: bytes([169, 254, 1, 1]), 6: b"\xfe\x80" + bytes(13) + b"\1"}
 _MAPPED = bytes(10) + b"\xff\xff"  # how sockets of IPv6 write an address of IPv4: on no wire
@@ -350,7 +352,8 @@ def _way(link: Link, family: int, speaking: int) -> tuple[End, Place]:
 def _find_networks(link: Link, host: Host, family: int) -> None:
     """Which networks the host is in by the interfaces of a jail that has several: an alias need not have their prefix.
 
-    Each once, of the interface that had it first.
+    Each once, of the interface that had it first. And those to which it has routes by them, unless it is a router of
+    many: to another than the interface by which it speaks to the world they would lead from a wrong address.
     """
     ends = {end.model: end for end in link.ends if end.of(family)}
     if len(ends) < 2:
@@ -363,6 +366,14 @@ def _find_networks(link: Link, host: Host, family: int) -> None:
             known.add(network)
             end = ends[alias.index]
             end.networks.append((*network, end.speaker(family).packed))
+    answers = host.netlink.ask(rt.get_routes(AF_INET if family == 4 else AF_INET6))
+    entries = [rt.Entry(body) for _, body in answers]
+    routes = [one for one in entries if one.leads and one.index in ends and one.protocol not in (PROTOCOL, _BY_KERNEL)]
+    for entry in routes if len(routes) <= _MOST_ROUTES else ():
+        if (entry.target, entry.bits) not in known:
+            known.add((entry.target, entry.bits))
+            end = ends[entry.index]
+            end.networks.append((entry.target, entry.bits, end.speaker(family).packed))
 
 
 def network_of(packed: bytes, prefix: int) -> bytes:

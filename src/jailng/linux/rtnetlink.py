@@ -389,16 +389,21 @@ def get_routes(family: int) -> Message:
 
 
 class Entry:
-    """A route of a table, an answer to ``get_routes``. ``on_link``: whoever is meant is reached without a gateway."""
+    """A route of a table, an answer to ``get_routes``. ``on_link``: whoever is meant is reached without a gateway.
 
-    __slots__ = ("bits", "on_link", "protocol", "target")
+    ``index`` is the interface's, 0 where it has none or several; ``leads``: to others, and in the table main.
+    """
+
+    __slots__ = ("bits", "index", "leads", "on_link", "protocol", "target")
 
     def __init__(self, body: bytes) -> None:
         family, self.bits, table, self.protocol, kind = body[0], body[1], body[4], body[5], body[7]
         found = attributes(body, 12)
         self.target = found.get(_RTA_DST, bytes(4 if family == AF_INET else 16))
         through = any(kind in found for kind in (_RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA, _RTA_NH_ID))
-        self.on_link = kind == _RTN_UNICAST and table == RT_TABLE_MAIN and self.bits > 0 and not through
+        self.index: int = unpack_from("i", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
+        self.leads = kind == _RTN_UNICAST and table == RT_TABLE_MAIN and self.bits > 0
+        self.on_link = self.leads and not through
 
 
 def _neighbour(index: int, address: bytes, state: int, flags: int) -> bytes:
