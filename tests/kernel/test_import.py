@@ -232,6 +232,8 @@ def test_what_is_mounted_is_left_out(jailctl: Command, jail: Command, small_root
                 names = found.getnames()
                 assert ("./srv" in names, "./srv/f" in names) == (True, False)
                 assert found.getmember("./file").size == 0
+                proc = found.getmember("./proc")
+                assert (proc.uid, proc.gid) == (0, 0)
         assert jail("-r", "cell").returncode == 0
     finally:
         unmount(small_root / "file")

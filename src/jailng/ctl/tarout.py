@@ -24,6 +24,7 @@ _MOST_NAMES = 256 << 20  # characters of names of files that have more than one:
 # takes; else it is left out: 256 MB are enough for one of 8 EB, which nothing but the disk's end would end.
 _MOST_PARTS = 1 << 16
 _MOST_TIMES = 16
+_NOBODY = 65534
 _SECOND = 10**9  # nanoseconds
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
@@ -97,8 +98,12 @@ class Reader:
         fd = mountfd.openat2(wanted.top, os.fsencode(path), flags, mount.BENEATH)
         try:
             status = os.fstat(fd)
-            self._say(_header(wanted.shown(path), status, tarfile.DIRTYPE, self._attributes(wanted, fd)))
-            if wanted.one and (status.st_dev != device or self._is_mounted(fd)):
+            mounted = wanted.one and (status.st_dev != device or self._is_mounted(fd))
+            header = _header(wanted.shown(path), status, tarfile.DIRTYPE, self._attributes(wanted, fd))
+            if mounted and header.uid == _NOBODY:  # a jail's /proc, which is the host's root's; that below is not seen
+                header.uid = header.gid = 0
+            self._say(header)
+            if mounted:
                 return []
             found = []
             for name in self._names(fd):
