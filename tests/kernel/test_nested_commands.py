@@ -77,12 +77,14 @@ def test_what_is_refused_there_is_told_of_as_on_the_host(top: Path, jexec: Comma
         jail -vm jid=$(jls -j b jid) name=a 2>/dev/null | sed 's/jid=[0-9]*/jid=N/'
         jail -vm name=b path=/
         jail -vm name=b children.max=100 2>/dev/null | sed 's/jid=[0-9]*/jid=N/'
+        jls -j +$(jls -j b jid) name
         jail -r a b
     """
     assert _ok(jexec("top", "sh", "-c", script)).splitlines() == [
         "jail_set(JAIL_UPDATE) jid=N name=a: File exists",
         "jail: path cannot be changed after creation",
         "jail_set(JAIL_UPDATE) jid=N name=b children.max=100: Operation not permitted",
+        "b",
         "b: removed",
         "a: removed",
     ]

@@ -38,9 +38,16 @@ def clear() -> None:
 
 
 def clear_in(namespace: int) -> None:
-    """The same in the network namespace behind a descriptor. Raises OSError where it cannot be entered."""
-    with InNamespace(namespace, ns.CLONE_NEWNET):
+    """The same in the network namespace behind a descriptor. Raises OSError where there is no way back from there."""
+    there = InNamespace(namespace, ns.CLONE_NEWNET)
+    try:
+        there.__enter__()
+    except OSError:
+        return  # which is no reason for a jail to stay
+    try:
         clear()
+    finally:
+        there.__exit__()
 
 
 def end(record: Record) -> None:

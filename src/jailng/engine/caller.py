@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from jailng.core import attach, hierarchy, registry
+from jailng.core import attach, hierarchy, index, registry
 from jailng.errors import JailError, NotFound
 from jailng.linux import mount, mountfd
 from jailng.linux.libc import ENOENT
@@ -40,7 +40,9 @@ class Caller:
 
     def find(self, text: str) -> Record:
         """The living jail of that jid or name in the caller's. Raises JailError: not found."""
-        record = registry.find(text) if text.isascii() and text.isdigit() else registry.find(self.outside(text))
+        record = registry.find(self.outside(text)) if not index.is_number(text) else None
+        if record is None and index.jid_in(text) is not None:
+            record = registry.find(text)
         if record is None or not self.sees(record):
             raise NotFound(f'"{text}" not found', errno=ENOENT)
         return record
