@@ -133,6 +133,26 @@ def test_without_a_controller_no_jail_is_started(host: Host, lenient: bool) -> N
     assert str(caught.value) == f"{why}: ng.lenient starts it all the same"
 
 
+@pytest.mark.parametrize(("place", "weight"), [("0::/", "800"), ("0::/init.scope", "100"), ("0::/../..", "100")])
+def test_all_jails_have_the_weight_of_a_process_on_each_processor_where_these_are_beside_them(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, weight: str
+) -> None:
+    """In cgroup2 without systemd, as with v1: the kernel parts a group's weight among the processors."""
+    root = host.v2("cpu pids memory")
+    host.directory("jailng", "")
+    host.directory("jailng/7", "")
+    for name in ("members", "init"):
+        host.directory(f"jailng/7/{name}", "")
+        (root / f"jailng/7/{name}/pids.max").touch()
+    (root / "jailng/cpu.weight").write_text("100")
+    (tmp_path / "pid 1").write_text(f"1:name=systemd:/x\n{place}\n")
+    monkeypatch.setattr(share, "_HOSTS", str(tmp_path / "pid 1"))
+    monkeypatch.setattr("posix.cpu_count", lambda: 8)
+    share.Allot("jailng/7", "jailng/7/members", 100, False).apply({})
+    assert (root / "jailng/cpu.weight").read_text() == weight
+    assert (root / "jailng/cgroup.subtree_control").read_text() == "+pids +cpu +memory"
+
+
 def test_v1_counts_pid_1(host: Host) -> None:
     host.v1("pids", "cpu", "memory")
     host.v2("", "unified")

@@ -21,6 +21,8 @@ _PART = 8
 _MOST = 2048  # what can be killed and removed within a second
 _ALL = "jailng"  # the directory of all jails
 _WEIGHT, _HEAVIEST = 1024, 1 << 18  # cpu.shares of a process, and the most that a group may have
+_WEIGHT2, _HEAVIEST2 = 100, 10000  # the same of cpu.weight, in cgroup2
+_HOSTS = "/proc/1/cgroup"  # where the host has its processes, but for those of which it is told otherwise
 _OF_INIT = 8  # PID 1 forks nothing, but whoever traces it may have it do so
 UNLIMITED = 1 << 22  # PID_MAX_LIMIT of the kernel: no machine has more processes
 
@@ -122,6 +124,9 @@ class Allot(Operation):
             names.append("io")
         there = cgroup.read(f"{self.path}/cgroup.controllers").split()
         if not all(name.encode() in there for name in names):
+            controller.enable("", names)
+            if "cpu" in names:
+                _weigh_unified()
             controller.hand_down(self.path, names)
         nested = self.home != f"{self.path}/members"
         controller.enable(self.path, names if nested else [name for name in names if name == "pids"])
@@ -151,6 +156,20 @@ def _weigh(top: str) -> None:
     except FileNotFoundError:
         controller.make("cpu", _ALL)
     cgroup.write(shares, b"%d" % min(_WEIGHT * (posix.cpu_count() or 1), _HEAVIEST))
+
+
+def _weigh_unified() -> None:
+    """The same in cgroup2, where the host's processes are in its root: systemd has groups for these, of equal weight.
+
+    Before the group hands anything down: who comes next does it where this is killed. Raises OSError.
+    """
+    fd = posix.open(_HOSTS, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        beside = b"0::/\n" in posix.read(fd, 4096)
+    finally:
+        posix.close(fd)
+    if beside:
+        cgroup.write(f"{_ALL}/cpu.weight", b"%d" % min(_WEIGHT2 * (posix.cpu_count() or 1), _HEAVIEST2))
 
 
 def limit_processes(path: str, most: int) -> None:
