@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,19 +119,37 @@ def test_a_container_s_root_is_not_spoilt(host: Host) -> None:
 
 @pytest.mark.parametrize("lenient", [False, True])
 def test_without_a_controller_no_jail_is_started(host: Host, lenient: bool) -> None:
-    host.v2("memory cpu")
+    """And what there is holds where one is."""
+    root = host.v2("memory pids")
+    host.directory("jailng", "")
+    host.directory("jailng/7", "")
+    for name in ("members", "init"):
+        host.directory(f"jailng/7/{name}", "")
+        (root / f"jailng/7/{name}/pids.max").touch()
+    most = root / "jailng/7/members/pids.max"
     made = share.Allot("jailng/7", "jailng/7/members", 100, lenient)
-    why = (
-        "ng.limits: this kernel hands out no cgroup controller pids: "
-        "nothing limits the jail's processes (maxproc), or gives it its share"
-    )
+    why = "ng.limits: this kernel hands out no cgroup controller cpu: nothing gives the jail its share"
     if lenient:
         made.apply({})
-        assert made.warnings([]) == [why]
+        assert (made.warnings([]), most.read_text()) == ([why], "100")
         return
     with pytest.raises(JailError) as caught:
         made.apply({})
     assert str(caught.value) == f"{why}: ng.lenient starts it all the same"
+    assert (root / "cgroup.subtree_control").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "what"),
+    [
+        ("cpu", "pids: nothing limits the jail's processes (maxproc)"),
+        ("", "pids: nothing limits the jail's processes (maxproc), or gives the jail its share"),
+    ],
+)
+def test_what_is_not_there_is_named(host: Host, there: str, what: str) -> None:
+    host.v2(there)
+    with pytest.raises(JailError, match=re.escape(f"no cgroup controller {what}: ng.lenient")):
+        share.Allot("jailng/7", "jailng/7/members", 100, False).apply({})
 
 
 @pytest.mark.parametrize(("place", "weight"), [("0::/", "800"), ("0::/init.scope", "100"), ("0::/../..", "100")])

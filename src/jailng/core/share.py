@@ -15,6 +15,8 @@ from jailng.linux import cgroup, controller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jailng.core.operation import Slots
 
 _PART = 8
@@ -24,6 +26,7 @@ _WEIGHT, _HEAVIEST = 1024, 1 << 18  # cpu.shares of a process, and the most that
 _WEIGHT2, _HEAVIEST2 = 100, 10000  # the same of cpu.weight, in cgroup2
 _HOSTS = "/proc/1/cgroup"  # where the host has its processes, but for those of which it is told otherwise
 _OF_INIT = 8  # PID 1 forks nothing, but whoever traces it may have it do so
+_WITHOUT = {"pids": "limits the jail's processes (maxproc)", "cpu": "gives the jail its share"}
 UNLIMITED = 1 << 22  # PID_MAX_LIMIT of the kernel: no machine has more processes
 
 
@@ -98,15 +101,23 @@ class Allot(Operation):
 
     def apply(self, slots: Slots) -> None:
         """Raises JailError with what cannot be limited here, if not ``lenient``."""
+        given = [name for name in controller.WANTED if controller.hierarchy(name) is not None]
+        lacking = [name for name in controller.NEEDED if name not in given]
+        if lacking:
+            self._refuse(controller.missing(lacking[0]), lacking)
         try:
-            below = [name for name in controller.WANTED if self._has_below(name)]
+            below = [name for name in given if self._has_below(name)]
             if below:
                 self._hand_down(below)
-            limit_processes(self.path, self.most)
+            if "pids" in given:
+                limit_processes(self.path, self.most)
         except OSError as error:
-            self.refused = f"{error.strerror}: nothing limits the jail's processes (maxproc), or gives it its share"
-            if not self.lenient:
-                raise JailError(f"ng.limits: {self.refused}: ng.lenient starts it all the same") from None
+            self._refuse(error, controller.NEEDED)
+
+    def _refuse(self, error: OSError, lacking: Sequence[str]) -> None:
+        self.refused = f"{error.strerror}: nothing {', or '.join([_WITHOUT[name] for name in lacking])}"
+        if not self.lenient:
+            raise JailError(f"ng.limits: {self.refused}: ng.lenient starts it all the same") from None
 
     def _has_below(self, name: str) -> bool:
         """Whether it is cgroup2 that has the controller; in v1 the directory is made."""
@@ -115,8 +126,6 @@ class Allot(Operation):
             if name == "cpu":
                 _weigh(found)
             controller.make(name, f"{self.path}/{controller.OWN}" if self.apart and name == "cpu" else self.path)
-        elif found is None and name in controller.NEEDED:
-            raise controller.missing(name)
         return found == ""
 
     def _hand_down(self, names: list[str]) -> None:
