@@ -192,8 +192,10 @@ def test_memory(cell: Cell, neighbour: Callable[[str], str]) -> None:
 def test_processors(cell: Cell) -> None:
     cell.make("ng.limits=pcpu:deny=20")
     cell.sh("while :; do :; done >/dev/null 2>&1 &")
+    cell.change("pcpu:deny=1")  # a busy machine may not give it a fifth of a processor
     stat = cell.file("cpu", "cpu.stat", "cpu.stat")
-    until(lambda: "nr_throttled 0" not in stat.read_text().splitlines())
+    until(lambda: "nr_throttled 0" not in stat.read_text().splitlines(), 120)
+    cell.change("pcpu:deny=20")
     assert limit.usage(_record())["pcpu"] < 60
     cell.is_entered()
     cell.change("pcpu:deny=150")
