@@ -289,7 +289,25 @@ def test_netstat(inside: Command) -> None:
     assert any(line.split()[1] == "dgram" and line.endswith("/dev/log") for line in local[1:])
     assert inside("netstat", "-an", "-f", "inet6").stdout == ""
     assert f"{_ADDRESS}.ftp" in inside("netstat", "-a", "-f", "inet").stdout
-    assert "Kernel IP routing table" in inside("netstat", "-rn").stdout
+    assert "Kernel IP routing table" in inside("netstat", "-rne").stdout
+
+
+def test_netstat_of_routes(inside: Command) -> None:
+    """BastilleBSD's calls are ``netstat -4rn | awk '/default/ {print $2}'`` and the like."""
+    lines = inside("netstat", "-rn").stdout.splitlines()
+    assert lines[:4] == [
+        "Routing tables",
+        "",
+        "Internet:",
+        "Destination        Gateway            Flags     Netif Expire",
+    ]
+    rows = [line.split() for line in lines]
+    (default,) = [row for row in rows if row[:1] == ["default"]]
+    assert (default[2][:1], default[3:]) == ("U", ["ep0"])
+    (own,) = [row for row in rows if row[:1] == [_ADDRESS]]
+    assert (own[1][:5], own[2:]) == ("link#", ["UHS", "lo"])
+    four = inside("netstat", "-nr4").stdout.splitlines()
+    assert four == inside("netstat", "-r", "-f", "inet").stdout.splitlines() == lines[: len(four)]
 
 
 def test_netstat_of_a_connection(inside: Command) -> None:

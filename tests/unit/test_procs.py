@@ -442,7 +442,7 @@ def test_a_programs_name_is_one_word_of_sockstats() -> None:
     assert " ".join(row).split()[:4] == ["7", "a\\x201\\x203\\x20b", "42", "4"]
 
 
-@pytest.mark.parametrize("words", ["", "-a", "-rn", "-anp", "-tulpn", "-an -p icmp", "-an -f atalk", "-an x", "-i"])
+@pytest.mark.parametrize("words", ["", "-a", "-anp", "-tulpn", "-an -p icmp", "-an -f atalk", "-an x"])
 def test_netstat_leaves_the_rest_to_others(words: str) -> None:
     with pytest.raises(UsageError):
         netstat.parse(words.split())

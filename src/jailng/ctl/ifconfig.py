@@ -167,9 +167,7 @@ def describe(
 
     ``family``: those of its addresses alone that are of it, 0 being Ethernet's.
     """
-    simplex = _IFF_SIMPLEX if interface.flags & _BROADCAST else 0
-    held = [(flag, name) for linux, flag, name in _FLAGS if interface.flags & linux or (not linux and simplex & flag)]
-    bits, names = sum(flag for flag, _ in held), ",".join([name for _, name in held])
+    bits, names = flags_of(interface)
     lines = [f"{interface.name}: flags={bits:x}<{names}> mtu {interface.mtu}"]
     lines += [f"\tdescription: {text}"] if text else []
     lines += ["\t" + _address(interface, found) for found in addresses if family in (None, _family(found))]
@@ -178,6 +176,13 @@ def describe(
     if interface.address and family is None:
         lines += [f"\tmedia: {known}" for known in _media(interface)]
     return lines
+
+
+def flags_of(interface: rt.Interface) -> tuple[int, str]:
+    """FreeBSD's flags of an interface, and their names."""
+    simplex = _IFF_SIMPLEX if interface.flags & _BROADCAST else 0
+    held = [(flag, name) for linux, flag, name in _FLAGS if interface.flags & linux or (not linux and simplex & flag)]
+    return sum(flag for flag, _ in held), ",".join([name for _, name in held])
 
 
 def _family(found: rt.Address) -> int:

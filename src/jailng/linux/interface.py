@@ -27,7 +27,7 @@ _IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKMODE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IF
 # GSO_MAX_SEGS, GSO_MAX_SIZE, GRO_MAX_SIZE, GSO_IPV4_MAX_SIZE, GRO_IPV4_MAX_SIZE, in an order in which they can be set:
 # the size for all is that for IPv4, too.
 _IFLA_SIZES = (40, 41, 58, 63, 64)
-_IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 27, 28, 29
+_IFLA_STATS64, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 23, 27, 28, 29
 _IFLA_CARRIER, _IFLA_NEW_IFINDEX, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 33, 49, 52, 53
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID, _IFLA_BRPORT_ISOLATED = 1, 2, 1, 33
 _AF_BRIDGE = 7
@@ -141,6 +141,26 @@ def get(index: int = 0, name: str = "") -> Message:
 def everyone() -> Message:
     """Ask for every interface of the network namespace."""
     return _RTM_GETLINK, NLM_F_DUMP, _link(0, 0, 0, number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+
+
+def everyone_counted() -> Message:
+    """As ``everyone``, with what ``Counters`` reads."""
+    return _RTM_GETLINK, NLM_F_DUMP, _link(0, 0, 0)
+
+
+class Counters:
+    """What has gone through an interface, of an answer to ``everyone_counted``: in and out, since it was made."""
+
+    __slots__ = (
+        *("bytes_in", "bytes_out", "collisions", "dropped_in", "dropped_out", "errors_in", "errors_out"),
+        *("packets_in", "packets_out"),
+    )
+
+    def __init__(self, body: bytes) -> None:
+        counted = unpack_from("10Q", attributes(body, 16).get(_IFLA_STATS64, bytes(80)))
+        self.packets_in, self.packets_out, self.bytes_in, self.bytes_out = counted[:4]
+        self.errors_in, self.errors_out, self.dropped_in, self.dropped_out = counted[4:8]
+        self.collisions = counted[9]
 
 
 def get_namespace(netns: int) -> Message:

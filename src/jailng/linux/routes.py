@@ -16,6 +16,7 @@ OF_KERNEL, STATIC = 2, 4
 
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 6, 8, 2
+_RTA_MULTIPATH, _RTA_VIA = 9, 18
 _RT_SCOPE_NOWHERE = 255  # of any scope
 _RTM_F_CLONED = 0x200
 
@@ -78,6 +79,29 @@ class Route:
 
     def _numbers(self) -> tuple[tuple[int, int], ...]:
         return (_RTA_OIF, self.index), (_RTA_PRIORITY, self.priority)
+
+
+def hops(body: bytes) -> list[tuple[bytes, int]]:
+    """The ways of a route, of an answer to ``rtnetlink.get_routes``: each a gateway, empty for none, and an interface.
+
+    A gateway may be of the other family (RTA_VIA).
+    """
+    found = attributes(body, 12)
+    several = found.get(_RTA_MULTIPATH, b"")
+    if not several:
+        return [(_gateway(found), _value(found, _RTA_OIF))]
+    ways = []
+    while len(several) >= 8:
+        length, index = unpack_from("Hxxi", several)
+        if length < 8:
+            break
+        ways.append((_gateway(attributes(several[:length], 8)), int(index)))
+        several = several[(length + 3) & ~3 :]
+    return ways
+
+
+def _gateway(found: dict[int, bytes]) -> bytes:
+    return found.get(_RTA_GATEWAY, b"") or found.get(_RTA_VIA, b"")[2:]
 
 
 def _value(found: dict[int, bytes], key: int) -> int:

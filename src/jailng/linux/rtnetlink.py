@@ -383,9 +383,9 @@ class Found:
         self.preferred = found.get(_RTA_PREFSRC, b"")
 
 
-def get_routes(family: int) -> Message:
-    """Ask for the routes of a family in the table main. Answered by what ``Entry`` reads, and by others' as well."""
-    return _RTM_GETROUTE, NLM_F_DUMP, pack("BBBBBBBBI", family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+def get_routes(family: int, table: int = RT_TABLE_MAIN) -> Message:
+    """Ask for the routes of a family in a table. Answered by what ``Entry`` reads, and by others' as well."""
+    return _RTM_GETROUTE, NLM_F_DUMP, pack("BBBBBBBBI", family, 0, 0, 0, table, 0, 0, 0, 0)
 
 
 class Entry:
