@@ -108,3 +108,28 @@ def test_what_belongs_to_a_jail_is_kept_in_it(shell: Shell) -> None:
     done = shell(f"jail -m name=cell meta={'m' * 4096}")
     assert (done.returncode, "too large" in done.stderr) == (1, True)
     _said(shell("jail -r cell"))
+
+
+def test_a_clean_environments_program_is_where_a_login_class_has_it(
+    jail: Command, jexec: Command, small_root: Path
+) -> None:
+    """PATH is as the manual has it; FreeBSD finds ifconfig(8) all the same, and BastilleBSD calls it so."""
+    for place in ("usr/lib/jailng/shims", "sbin", "usr/sbin", "usr/local/bin", "usr/local/sbin"):
+        (small_root / place).mkdir(parents=True, exist_ok=True)
+    for name, place in (("one", "sbin"), ("two", "usr/local/sbin"), ("uptime", "usr/lib/jailng/shims")):
+        (small_root / place / name).write_text("#!/bin/sh\necho $0 $PATH $*\n")
+        (small_root / place / name).chmod(0o755)
+    made = jail("-c", "name=cell", f"path={small_root}", "persist", "exec.clean", "exec.start=two started")
+    try:
+        assert _said(made) == "/usr/local/sbin/two /bin:/usr/bin started\n"
+        assert _said(jexec("-l", "cell", "one", "-an")) == "/sbin/one /bin:/usr/bin -an\n"
+        assert _said(jexec("-l", "-U", "alice", "cell", "two")) == "/usr/local/sbin/two /bin:/usr/bin\n"
+        assert _said(jexec("-l", "cell", "uptime")) == "/usr/lib/jailng/shims/uptime /bin:/usr/bin\n"
+        assert "load average" in _said(jexec("cell", "uptime"))
+        # Who says where, means it.
+        done = jexec("-l", "-e", "PATH=/usr/bin", "cell", "one")
+        assert (done.returncode, done.stderr) == (1, "jexec: execvp: one: No such file or directory\n")
+        done = jexec("-l", "cell", "nothing")
+        assert (done.returncode, done.stderr) == (1, "jexec: execvp: nothing: No such file or directory\n")
+    finally:
+        assert jail("-r", "cell").returncode == 0

@@ -205,8 +205,10 @@ class Program:
         self._watched = self.data(bytes(8))  # struct pollfd without events: poll(2) tells unasked of POLLERR
         self.expect(0, "ppoll", self._watched, 1, self.data(bytes(16)), 0, 0)
 
-    def execute(self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}", last: int = 2) -> None:
-        """execvp(3), with the PATH of ``environment``: a script that names no interpreter is sh's.
+    def execute(
+        self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}", last: int = 2, path: str = ""
+    ) -> None:
+        """execvp(3), with the PATH of ``environment`` or another ``path``: a script that names no interpreter is sh's.
 
         No descriptor above ``last`` outlives it. ``{}`` in the label is the program.
         """
@@ -216,7 +218,7 @@ class Program:
         label = label.format(argv[0])
         candidates = [argv[0]] if "/" in argv[0] else []
         if not candidates and argv[0]:
-            candidates = [f"{directory or '.'}/{argv[0]}" for directory in environment["PATH"].split(":")]
+            candidates = [f"{directory or '.'}/{argv[0]}" for directory in (path or environment["PATH"]).split(":")]
         for candidate in candidates or [""]:
             self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 1)
 
