@@ -190,6 +190,24 @@ def test_ifconfig_tells_who_has_the_other_end(shim: Shim, ogoun: Namespace) -> N
     assert "\tinet6 2001:db8:7::5 --> 2001:db8:7::6 prefixlen 128" in lines
 
 
+def test_ifconfig_formats(shim: Shim, ogoun: Namespace) -> None:
+    """-f, or IFCONFIG_FORMAT, and -n, which asks for no names: of scripts that take a network from here."""
+    ip("address add 2001:db8:1::75/64 dev ep0 nodad")
+    for words in (("-f", "inet:cidr,inet6:cidr,ether:dash", "ep0"), ("-n", "-finet:cidr,ether:dash,inet6:cidr", "ep0")):
+        lines = shim("ifconfig", *words).stdout.splitlines()
+        assert "\tinet 10.0.0.75/24 broadcast 192.70.106.255" in lines
+        assert "\tinet6 2001:db8:1::75/64" in lines
+        assert f"\tether {ETHER.replace(':', '-')}" in lines
+    lines = shim("ifconfig", "-f", "inet:dotted", "ep0", "inet").stdout.splitlines()
+    assert lines[1:] == ["\tinet 10.0.0.75 netmask 255.255.255.0 broadcast 192.70.106.255"]
+    assert shim("ifconfig", "-an").stdout == shim("ifconfig", "-a").stdout
+    assert shim("ifconfig", "-n", "ep0", "inet", "192.168.10.9/32", "alias").returncode == 0
+    assert "\tinet 192.168.10.9/32\n" in shim("ifconfig", "-f", "inet:cidr", "ep0").stdout
+    assert shim("ifconfig", "ep0", "-alias", "192.168.10.9").returncode == 0
+    done = shim("ifconfig", "-f", "cidr", "-l")
+    assert (done.stdout, done.stderr) == ("lo ep0\n", "ifconfig: Skipping invalid format specification: cidr\n")
+
+
 def test_ifconfig_lists_all(shim: Shim, ogoun: Namespace) -> None:
     assert shim("ifconfig", "-l").stdout.split() == ["lo", "ep0"]
     for words in ((), ("-a",)):
@@ -393,7 +411,7 @@ def others(tmp_path: Path) -> Path:
     """A directory of programs that say how they were called."""
     made = tmp_path / "others"
     made.mkdir()
-    for name in ("ps", "sockstat", "netstat", "ifconfig", "sysctl"):
+    for name in ("ps", "sockstat", "netstat", "ifconfig", "sysctl", "mount", "umount"):
         (made / name).write_text('#!/bin/sh\necho other "$(basename "$0")" "$@"\nexit 7\n')
         (made / name).chmod(0o755)
     return made
@@ -402,8 +420,9 @@ def others(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "argv",
     [
-        "ps -ef", "ps auxf", "ps --version", "ps -o pid,cmd", "ps -u root", "netstat -rne", "netstat -a", "netstat -anp",
-        "netstat -tulpn", "netstat -an -p icmp", "ifconfig ep0 mtu 1400", "ifconfig ep0 10.1.1.1", "ifconfig --version",
+        "ps -ef", "ps auxf", "ps --version", "ps -o pid,cmd", "ps -u root", "netstat -rne", "netstat -a",
+        "netstat -anp", "netstat -tulpn", "netstat -an -p icmp", "ifconfig ep0 mtu 1400", "ifconfig ep0 10.1.1.1",
+        "ifconfig --version", "mount", "mount -t tmpfs none /x", "mount -o bind /x /y", "mount -a", "umount -f /x",
         "sysctl", "sysctl -w kernel.x=1", "sysctl -p", "sysctl --system", "sysctl -r kern", "sysctl -n kernel.ostype",
         "sysctl -qe hw.other net.x", "sockstat -z",
     ],

@@ -101,6 +101,45 @@ def test_killalls_options_are_told_apart() -> None:
             killall.parse(words)
 
 
+def test_killall_lists_signals_of_a_jails_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert killall.shim(["-j", "cell", "-l"]) == 0
+    assert capfd.readouterr().out.split()[:9] == "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL".split()
+
+
+def test_service_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("alpha", "beta", "gamma", "README"):
+        (tmp_path / "init.d").mkdir(exist_ok=True)
+        (tmp_path / "init.d" / name).write_text("")
+        (tmp_path / "init.d" / name).chmod(0o644 if name == "README" else 0o755)
+    (tmp_path / "rc2.d").mkdir()
+    (tmp_path / "rc2.d/S02beta").symlink_to("../init.d/beta")
+    monkeypatch.setattr(service, "_ETC", tmp_path)
+    for words, expected in (
+        ("-l", ["alpha", "beta", "gamma"]),
+        ("-lv", [f"From {tmp_path}/init.d:", "alpha", "beta", "gamma"]),
+        ("-r", [f"{tmp_path}/init.d/{name}" for name in ("beta", "alpha", "gamma")]),
+        ("-e", [f"{tmp_path}/init.d/beta"]),
+    ):
+        assert service.shim([words]) == 0
+        assert capfd.readouterr().out.splitlines() == expected
+    with pytest.raises(JailError, match="-R: not honoured"):
+        service.shim(["-R"])
+
+
+def test_command_lines_are_listed_as_freebsds_pgrep_does() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        known = process.read(child.pid)
+        while known is not None and known.comm != "sleep":
+            known = process.read(child.pid)
+        assert known is not None
+        for words, line in (("-l", "sleep"), ("-lf", "sleep 1000"), ("-a", "sleep 1000")):
+            assert pgrep._line(known, pgrep.parse([words, "-j", "1"], "pgrep")) == f"{child.pid} {line}"
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_without_j_service_is_the_hosts_own() -> None:
     for words in ([], ["ssh", "-j", "x"], ["-j"], ["-j", "", "ssh"], ["--status-all"]):
         with pytest.raises(UsageError):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jailng.conf.fstab import Entry
 
 # FreeBSD's types, by the names that Linux has for them; all others are Linux's own, and passed on.
-_LINUX = {
+LINUX = {
     "nullfs": "bind",
     "none": "bind",
     "unionfs": "overlay",
@@ -96,7 +96,7 @@ class Place:
 
 def _linux_kind(kind: str) -> str:
     """A type in Linux's spelling."""
-    return _LINUX.get(kind, kind)
+    return LINUX.get(kind, kind)
 
 
 def written(entry: Entry) -> list[str]:

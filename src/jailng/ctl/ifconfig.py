@@ -6,8 +6,9 @@ import getopt
 import ipaddress
 import os
 import socket
+import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jailng.ctl import ifchange, vnet
@@ -18,7 +19,7 @@ from jailng.linux.netlink import Netlink
 from jailng.params.values import visible
 from jailng.procs import printed
 
-USAGE = """usage: ifconfig [-j jail] [-adlu] [-g group] [interface] [inet | inet6 | ether]
+USAGE = """usage: ifconfig [-j jail] [-adlnu] [-f type:format] [-g group] [interface] [inet | inet6 | ether]
        ifconfig [-j jail] interface [inet | inet6] address [netmask mask | prefixlen bits] [broadcast address] alias
        ifconfig [-j jail] interface [inet | inet6] address -alias
        ifconfig [-j jail] interface up | down
@@ -46,6 +47,7 @@ _FLAGS = (
 _BROADCAST = 0x2
 _MEMBER = "flags=143<LEARNING,DISCOVER,AUTOEDGE,AUTOPTP>"  # FreeBSD's words for a member as it is made
 _LINK_SCOPE = 253
+_SEPARATORS = {"dash": "-", "dotted": "."}  # of the bytes of a MAC address, where they are not colons
 _FAMILIES = {"inet": rt.AF_INET, "inet6": rt.AF_INET6, "ether": 0, "link": 0, "lladdr": 0}
 # FreeBSD's group of an interface is that of the word that makes it; by what Linux calls whoever made it.
 _GROUPS = {"veth": "epair", "bridge": "bridge", "vlan": "vlan", "dummy": "lo", "ifb": "lo"}
@@ -59,13 +61,14 @@ class Listing:
     group: str | None = None
     interface: str = ""
     family: int | None = None
+    formats: dict[str, str] = field(default_factory=dict)
 
 
 def answer(argv: list[str], real: str | None) -> int:
     """Run FreeBSD's ifconfig. Raises JailError, and UsageError for what the host's own, ``real``, is to answer."""
     options = 0
     while argv[options : options + 1] and argv[options][:1] == "-":
-        options += 2 if argv[options][-1:] in ("g", "j") else 1
+        options += 2 if argv[options][-1:] in ("f", "g", "j") else 1
     jail, words = vnet.jail_of(argv[:options])
     if jail is None:
         return _run(argv, real is None)
@@ -87,7 +90,7 @@ def _run(words: list[str], alone: bool) -> int:
     listing = _listing(words)
     if listing is not None:
         return _list(listing)
-    interface, *rest = words
+    interface, *rest = getopt.getopt(words, "nf:")[1]
     try:
         steps = ifchange.parse(rest, alone)
     except UsageError:
@@ -103,10 +106,14 @@ def loopback(name: str) -> str:
 def _listing(words: list[str]) -> Listing | None:
     """What of it is to be listed; None where something is to be changed. Raises UsageError: another's options."""
     try:
-        options, rest = getopt.getopt(list(words), "adlug:")
+        options, rest = getopt.getopt(list(words), "adlnuf:g:")
     except getopt.GetoptError:
         raise UsageError(USAGE) from None
     listing = Listing("".join([letter[1] for letter, _ in options]), dict(options).get("-g"))
+    asked = dict(options).get("-f", os.environ.get("IFCONFIG_FORMAT", ""))
+    listing.formats = formats(asked)
+    # -n, no names, is how it is anyhow; it and -f may stand before an interface, and before what is to be changed.
+    options = [(letter, value) for letter, value in options if letter not in ("-n", "-f")]
     if rest and not options:
         listing.interface = loopback(rest.pop(0))
     if rest and rest[0] in _FAMILIES:
@@ -114,6 +121,17 @@ def _listing(words: list[str]) -> Listing | None:
     if rest and options:
         raise UsageError(USAGE)
     return None if rest else listing
+
+
+def formats(text: str) -> dict[str, str]:
+    """What -f, or IFCONFIG_FORMAT, says: how addresses of a type are shown."""
+    found = {}
+    for word in filter(None, text.split(",")):
+        kind, colon, form = word.partition(":")
+        if not colon:
+            print(f"ifconfig: Skipping invalid format specification: {visible(word)}", file=sys.stderr)
+        found[kind] = form
+    return found
 
 
 def _group_of(one: device.Device) -> str:
@@ -154,25 +172,31 @@ def _list(listing: Listing) -> int:
             except OSError:
                 continue  # it has gone since
             text = one.alias.decode(errors="surrogateescape")
-            lines += describe(interface, addresses[one.index], text, listing.family)
+            lines += describe(interface, addresses[one.index], text, listing.family, listing.formats)
             if listing.family is None:
                 lines += [f"\tmember: {name} {_MEMBER}" for name in members[one.index]]
     return printed.say([visible(line, keep="\t") for line in lines])
 
 
 def describe(
-    interface: rt.Interface, addresses: list[rt.Address], text: str = "", family: int | None = None
+    interface: rt.Interface,
+    addresses: list[rt.Address],
+    text: str = "",
+    family: int | None = None,
+    formats: dict[str, str] | None = None,
 ) -> list[str]:
     """The lines about an interface, as the article prints them, and the ``text`` that describes it, if any.
 
-    ``family``: those of its addresses alone that are of it, 0 being Ethernet's.
+    ``family``: those of its addresses alone that are of it, 0 being Ethernet's. ``formats`` are those of ``formats()``.
     """
+    formats = formats or {}
     bits, names = flags_of(interface)
     lines = [f"{interface.name}: flags={bits:x}<{names}> mtu {interface.mtu}"]
     lines += [f"\tdescription: {text}"] if text else []
-    lines += ["\t" + _address(interface, found) for found in addresses if family in (None, _family(found))]
+    lines += ["\t" + _address(interface, found, formats) for found in addresses if family in (None, _family(found))]
     if interface.address and not family:
-        lines.append(f"\tether {':'.join([f'{byte:02x}' for byte in interface.address])}")
+        separator = _SEPARATORS.get(formats.get("ether", ""), ":")
+        lines.append(f"\tether {separator.join([f'{byte:02x}' for byte in interface.address])}")
     if interface.address and family is None:
         lines += [f"\tmedia: {known}" for known in _media(interface)]
     return lines
@@ -189,17 +213,22 @@ def _family(found: rt.Address) -> int:
     return rt.AF_INET if len(found.packed) == 4 else rt.AF_INET6
 
 
-def _address(interface: rt.Interface, found: rt.Address) -> str:
+def _address(interface: rt.Interface, found: rt.Address, formats: dict[str, str]) -> str:
     peer = f" --> {ipaddress.ip_address(found.peer)}" if found.peer else ""
+    address, bits = str(ipaddress.ip_address(found.packed)), f" prefixlen {found.prefix}"
+    form = formats.get("inet" if len(found.packed) == 4 else "inet6", "")
+    if form == "cidr":
+        bits = f"/{found.prefix}"
     if len(found.packed) == 4:
         mask = (0xFFFFFFFF << (32 - found.prefix)) & 0xFFFFFFFF
-        text = f"inet {ipaddress.ip_address(found.packed)}{peer} netmask {mask:#010x}"
+        if form != "cidr":
+            bits = f" netmask {ipaddress.ip_address(mask)}" if form == "dotted" else f" netmask {mask:#010x}"
+        text = f"inet {address}{peer}{bits}"
         shown = found.broadcast and interface.flags & _BROADCAST  # of a loopback there is none
         return f"{text} broadcast {ipaddress.ip_address(found.broadcast)}" if shown else text
-    text = str(ipaddress.ip_address(found.packed))
     if found.scope == _LINK_SCOPE:
-        return f"inet6 {text}%{interface.name} prefixlen {found.prefix} scopeid {interface.index:#x}"
-    return f"inet6 {text}{peer} prefixlen {found.prefix}"
+        return f"inet6 {address}%{interface.name}{peer}{bits} scopeid {interface.index:#x}"
+    return f"inet6 {address}{peer}{bits}"
 
 
 def _media(interface: rt.Interface) -> list[str]:

@@ -40,6 +40,8 @@ class Options:
 def shim(argv: list[str]) -> int:
     """Run FreeBSD's killall. Raises JailError, and UsageError for what the host's own is to answer: no -j."""
     options = parse(argv)
+    if "l" in options.flags:
+        return printed.say([_all_signals()])
     wanted = _wanted(options, _attach(options.values["j"]))
     found = [known for known in process.processes() if wanted(known)]
     if "d" in options.flags:
@@ -59,6 +61,9 @@ def parse(argv: list[str]) -> Options:
     wrong = ""
     while words and words[0].startswith("-"):
         word = words.pop(0)
+        if word == "-l" and "j" in options.values:
+            options.flags.add("l")
+            return options
         if word in ("-help", "-l", "-"):
             raise UsageError(USAGE)
         letter, rest = word[1], word[2:]

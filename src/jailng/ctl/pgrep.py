@@ -248,7 +248,7 @@ def _list(options: Options, found: list[Process]) -> int:
 
 
 def _line(known: Process, options: Options) -> str:
-    if options.has("a"):
+    if options.has("a") or (options.has("l") and options.has("f")):  # as FreeBSD's, which has no -a of that kind
         return f"{known.pid} {visible(' '.join(known.arguments) or known.comm)}"
     return f"{known.pid} {visible(known.comm)}" if options.has("l") else str(known.pid)
 

@@ -15,11 +15,26 @@ from jailng.params.values import visible
 USAGE = "usage: jailctl shim path [argument ...]"
 # Each is a module of jailng.ctl.
 _SHIMS = (
-    *("cpuset", "ifconfig", "killall", "netstat", "pgrep", "pkill", "ps", "route", "service", "sockstat", "sysctl"),
-    "watch",
+    *(
+        "cpuset",
+        "ifconfig",
+        "killall",
+        "mount",
+        "mount_nullfs",
+        "netstat",
+        "pgrep",
+        "pkill",
+        "ps",
+        "route",
+        "service",
+        "sockstat",
+        "sysctl",
+    ),
+    *("umount", "watch"),
 )
 # Of these one command line may have words for both: they are told which the host's own is.
-_MIXED = ("ifconfig", "netstat", "pgrep", "pkill", "route", "sysctl")
+_MIXED = ("ifconfig", "mount", "mount_nullfs", "netstat", "pgrep", "pkill", "route", "sysctl", "umount")
+_BEHIND = {"mount_nullfs": "mount"}  # the host has another name for it
 _NOT_FOUND = 127  # the shell's
 
 
@@ -30,7 +45,7 @@ def main(argv: list[str]) -> int:
     script, *arguments = argv
     name = os.path.basename(script)
     module = import_module(f"jailng.ctl.{name}")
-    real = behind(script, os.environ.get("PATH", os.defpath))
+    real = behind(os.path.join(os.path.dirname(script), _BEHIND.get(name, name)), os.environ.get("PATH", os.defpath))
     try:
         if name in _MIXED:
             return int(module.answer(arguments, real))

@@ -56,8 +56,8 @@ WORKERS = {
     **dict.fromkeys("find link mkdir mkfifo mknod rm rmdir sed unlink".split(), AT),
     **dict.fromkeys("install ln mv rsync".split(), INTO),
     **dict.fromkeys(
-        "chattr chgrp chmod chown cp dd ed ex fallocate mount patch setcap setfacl setfattr shred tar tee touch "
-        "truncate umount unzip".split(),
+        "chattr chgrp chmod chown cp dd ed ex fallocate mount mount_nullfs patch setcap setfacl setfattr shred "
+        "tar tee touch truncate umount unzip".split(),
         THROUGH,
     ),
 }

@@ -28,6 +28,7 @@ _SYSTEM = ("/sbin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")
 _SHIMMED = (
     *("/sbin/ifconfig", "/sbin/route", "/sbin/sysctl", "/bin/cpuset", "/usr/bin/cpuset"),
     *("/bin/pkill", "/usr/bin/pkill", "/usr/bin/killall", "/usr/sbin/service"),
+    *("/sbin/mount", "/sbin/mount_nullfs", "/sbin/umount"),
 )
 
 
