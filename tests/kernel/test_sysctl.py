@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,15 @@ def sysctl(checkout: Path) -> Iterator[Callable[..., Done]]:
 def said(done: Done) -> str:
     assert (done.stderr, done.returncode) == ("", 0)
     return done.stdout
+
+
+def test_the_machine(sysctl: Callable[..., Done]) -> None:
+    """What scripts ask for before they choose a root or a limit: BastilleBSD, poudriere."""
+    assert said(sysctl("hw.machine_arch")) == f"hw.machine_arch: {os.uname().machine}\n"
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert said(sysctl("-n", "hw.physmem", "hw.pagesize")).split() == [str(memory), str(os.sysconf("SC_PAGE_SIZE"))]
+    done = sysctl("hw.physmem=1")
+    assert (done.stderr, done.returncode) == ("sysctl: oid 'hw.physmem' is read only\n", 1)
 
 
 def test_the_articles(sysctl: Callable[..., Done]) -> None:

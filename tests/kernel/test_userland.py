@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ftplib
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -292,6 +293,12 @@ def test_netstat(inside: Command) -> None:
     assert "Kernel IP routing table" in inside("netstat", "-rne").stdout
 
 
+def test_a_login_finds_ifconfig(cell: str, inside: Command, jexec: Command) -> None:
+    """BastilleBSD asks for a jail's addresses by ``jexec -l JAIL ifconfig -an``."""
+    found = jexec("-l", cell, "ifconfig", "-an")
+    assert (found.stdout, found.stderr) == (inside("ifconfig").stdout, "")
+
+
 def test_netstat_of_routes(inside: Command) -> None:
     """BastilleBSD's calls are ``netstat -4rn | awk '/default/ {print $2}'`` and the like."""
     lines = inside("netstat", "-rn").stdout.splitlines()
@@ -408,6 +415,9 @@ def test_sysctl(inside: Command) -> None:
     assert inside("sysctl", "security.jail.jailed").stdout == "security.jail.jailed: 1\n"
     assert inside("sysctl", "-n", "security.jail.jailed").stdout == "1\n"
     assert inside("sysctl", "kernel.ostype").stdout == "kernel.ostype = Linux\n"
+    assert inside("sysctl", "-n", "hw.machine_arch").stdout == f"{os.uname().machine}\n"
+    memory, page = inside("sysctl", "-n", "hw.physmem", "hw.pagesize").stdout.split()
+    assert int(memory) > int(page) == os.sysconf("SC_PAGE_SIZE")
 
 
 def test_flags_that_debians_daemons_do_not_know(root: Path, ogoun: None, jail: Command, jls: Command) -> None:

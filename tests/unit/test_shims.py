@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jailng.ctl import clone, killall, pgrep, service, shim
+from jailng.ctl import clone, killall, pgrep, service, shim, top
 from jailng.errors import JailError, UsageError
 from jailng.procs import process, signals
 from jailng.procs.jails import membership
@@ -130,7 +130,7 @@ def test_command_lines_are_listed_as_freebsds_pgrep_does() -> None:
     child = subprocess.Popen(["sleep", "1000"])
     try:
         known = process.read(child.pid)
-        while known is not None and known.comm != "sleep":
+        while known is not None and known.arguments != ("sleep", "1000"):
             known = process.read(child.pid)
         assert known is not None
         for words, line in (("-l", "sleep"), ("-lf", "sleep 1000"), ("-a", "sleep 1000")):
@@ -138,6 +138,28 @@ def test_command_lines_are_listed_as_freebsds_pgrep_does() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_top_of_a_jail(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+
+    def main(argv: list[str]) -> int:
+        called.append(argv)
+        return 0
+
+    monkeypatch.setattr(top, "main", main)
+    assert top.shim(["-J", "www"]) == top.shim("-b -d 3 -s 1 -o res -Jwww".split()) == 0
+    assert called == [["-s", "cpu", "--", "www"], "-b -n 3 -d 1 -s memory -- www".split()]
+    for words in ([], ["-b", "-n", "1"], ["-d1", "-p", "1"]):
+        with pytest.raises(UsageError):
+            top.shim(words)
+    for words, why in (
+        (["-HJ", "www"], "-H: not"),
+        (["-J", "www", "-o", "pri"], "-o pri: not"),
+        (["-Jwww", "5"], "5: not"),
+    ):
+        with pytest.raises(JailError, match=why):
+            top.shim(words)
 
 
 def test_without_j_service_is_the_hosts_own() -> None:

@@ -103,6 +103,9 @@ def variables(instances: bool = True) -> list[Variable]:
         Variable("hw", NODE, "hardware"),
         Variable("hw.machine", STRING, "System architecture", lambda _: os.uname().machine),
         Variable("hw.ncpu", INTEGER, "Number of active CPUs", lambda _: str(len(os.sched_getaffinity(0)))),
+        Variable("hw.physmem", LONG, "Amount of physical memory (in bytes)", lambda _: str(_pages() * _page_size())),
+        Variable("hw.pagesize", INTEGER, "System memory page size", lambda _: str(_page_size())),
+        Variable("hw.machine_arch", STRING, "System architecture", lambda _: os.uname().machine),
         Variable("security", NODE, "Security"),
         Variable("security.bsd", NODE, "BSD security policy"),
         Variable(
@@ -121,6 +124,14 @@ def variables(instances: bool = True) -> list[Variable]:
 
         found += of_jails.variables()
     return found
+
+
+def _pages() -> int:
+    return os.sysconf("SC_PHYS_PAGES")
+
+
+def _page_size() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
 
 
 def _kern() -> list[Variable]:

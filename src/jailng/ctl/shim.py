@@ -15,22 +15,8 @@ from jailng.params.values import visible
 USAGE = "usage: jailctl shim path [argument ...]"
 # Each is a module of jailng.ctl.
 _SHIMS = (
-    *(
-        "cpuset",
-        "ifconfig",
-        "killall",
-        "mount",
-        "mount_nullfs",
-        "netstat",
-        "pgrep",
-        "pkill",
-        "ps",
-        "route",
-        "service",
-        "sockstat",
-        "sysctl",
-    ),
-    *("umount", "watch"),
+    *("cpuset", "ifconfig", "killall", "mount", "mount_nullfs", "netstat", "pgrep", "pkill", "ps", "route", "service"),
+    *("sockstat", "sysctl", "top", "umount", "watch"),
 )
 # Of these one command line may have words for both: they are told which the host's own is.
 _MIXED = ("ifconfig", "mount", "mount_nullfs", "netstat", "pgrep", "pkill", "route", "sysctl", "umount")

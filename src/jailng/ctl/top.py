@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getopt
 import os
 import select
 import signal
@@ -69,6 +70,11 @@ _PROCESSES = [
 ]
 # Which go first where a terminal is too narrow for all.
 _SPARED = ("transmit", "receive", "write", "read", "threads", "age", "processes", "state", "time", "memory")
+# FreeBSD's fields of -o, as far as there are such columns.
+_ORDERS = {
+    "cpu": "cpu", "res": "memory", "size": "memory", "time": "time", "threads": "threads", "command": "command",
+    "pid": "pid",
+}  # fmt: skip
 _LEAST = 8  # characters of a command line
 _TEXTS = ("name", "user", "command", "state")  # sorted by alphabet; all else, the most first
 
@@ -155,6 +161,27 @@ def main(argv: list[str]) -> int:
     if console is not None:
         return _live(console, view, delay, times)
     return _batch(view, delay, 1 if times is None else times, "--json" in given)
+
+
+def shim(argv: list[str]) -> int:
+    """Run FreeBSD's ``top -J JAIL``. Raises JailError, and UsageError for what the host's own is to answer: no -J."""
+    try:
+        options, words = getopt.getopt(argv, "abCHIijnPpqSTtuvxzd:J:m:o:s:U:")
+    except getopt.GetoptError:
+        raise UsageError(USAGE) from None
+    given = dict(options)
+    if "-J" not in given:
+        raise UsageError(USAGE)
+    refused = [letter for letter in given if letter[1] not in "abnjqIiJdsou"] + words
+    if refused or given.get("-o", "cpu") not in _ORDERS:
+        raise JailError(f"{visible((refused or ['-o ' + given['-o']])[0])}: not honoured with -J")
+    wanted = ["-b"] if given.keys() & {"-b", "-n"} else []
+    wanted += ["-n", given["-d"]] if "-d" in given else []
+    wanted += ["-d", given["-s"]] if "-s" in given else []
+    try:
+        return main([*wanted, "-s", _ORDERS[given.get("-o", "cpu")], "--", given["-J"]])
+    except JailError as error:
+        raise JailError(str(error).removeprefix("top: ")) from None
 
 
 def _seconds(text: str) -> float:
