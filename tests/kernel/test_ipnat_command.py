@@ -152,6 +152,13 @@ def test_remove_and_forget(lan: Namespace, cell: Jail, rules: Load, ipnat: Comma
     assert _ok(ipnat("-F")) == "2 entries flushed from NAT table\n"
 
 
+def test_what_goes_is_told_of_before_what_comes(lan: Namespace, rules: Load, ipnat: Command) -> None:
+    rules(_MAP)
+    gone = "0 entries flushed from NAT table\n1 entries flushed from NAT list\n"
+    assert _ok(ipnat("-CFvf", "-", stdin=f"{_RDR}\n")) == f"{gone}{listed(ipnat)[0]}\n"
+    assert _ok(ipnat("-CF")) == gone
+
+
 def test_purge(lan: Namespace, cell: Jail, rules: Load, ipnat: Command) -> None:
     rules(_MAP, f"{_RDR} purge")
     exchange(cell.listen(CELL, 21), lan.connect(HOST, 8021))

@@ -92,10 +92,14 @@ def _read(call: Call) -> Rules:
         _warn_of_loopback(rules)
     for config in rules.proxies:
         raise JailError(f"{name}:{config.line}: proxy {config.label}: Linux has none")
+    return rules
+
+
+def _tell(call: Call, rules: Rules) -> None:
+    """What -v says of the rules."""
     if call.has("v"):
         for rule in rules.rules:
             printing.say(call.printed(rule))
-    return rules
 
 
 def _warn_of_loopback(rules: Rules) -> None:
@@ -112,6 +116,7 @@ def _warn_of_loopback(rules: Rules) -> None:
 def _check(call: Call) -> None:
     """Read and compile the file, and do nothing."""
     rules = _read(call)
+    _tell(call, rules)
     text = compile_rules(rules.name, [(Loaded(at, rule), call.printed(rule)) for at, rule in enumerate(rules.rules)])
     if call.has("d"):
         printing.answer(text.rstrip())
@@ -120,6 +125,9 @@ def _check(call: Call) -> None:
 def _change(call: Call) -> None:
     """Have the kernel translate as it is said, by one transaction; then let sessions go that are to be forgotten."""
     rules = _read(call)
+    flushes = call.has("C") or call.has("F")
+    if not flushes:
+        _tell(call, rules)
     with Table() as table:
         kept = [] if call.has("C") else table.rules()
         after = _without(rules, kept) if call.has("r") else [*kept, *_new(call, table, rules, kept)]
@@ -140,6 +148,8 @@ def _change(call: Call) -> None:
             table.replace(rules.name, after, _families())
         if call.has("C"):
             print(f"{len(table.texts)} entries flushed from NAT list", flush=True)
+    if flushes:
+        _tell(call, rules)  # as they come: behind what went
 
 
 def _new(call: Call, table: Table, rules: Rules, kept: list[Loaded]) -> list[Loaded]:
