@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Command
+from tests.kernel.conftest import Command, standing
 
 REAL = "/usr/sbin/sysctl"
 STATE = Path("/run/jailng/sysctl")
@@ -42,6 +42,22 @@ def test_the_machine(sysctl: Callable[..., Done]) -> None:
     assert said(sysctl("-n", "hw.physmem", "hw.pagesize")).split() == [str(memory), str(os.sysconf("SC_PAGE_SIZE"))]
     done = sysctl("hw.physmem=1")
     assert (done.stderr, done.returncode) == ("sysctl: oid 'hw.physmem' is read only\n", 1)
+
+
+def test_of_a_jail(sysctl: Callable[..., Done], jail: Command, small_root: Path) -> None:
+    """The jail's own answers: that of /usr/lib/jailng/shims, or another."""
+    (small_root / "usr/lib/jailng/shims").mkdir(parents=True)
+    (small_root / "usr/lib/jailng/shims/sysctl").write_text('#!/bin/sh\necho "$(hostname): $*"\n')
+    (small_root / "usr/lib/jailng/shims/sysctl").chmod(0o755)
+    with standing(jail, small_root, "host.hostname=cell.example") as name:
+        for words in (
+            ("-j", name, "-n", "kern.hostname"),
+            ("-nj", name, "kern.hostname"),
+            ("-n", f"-j{name}", "kern.hostname"),
+        ):
+            assert said(sysctl(*words)) == "cell.example: -n kern.hostname\n"
+    done = sysctl("-j", "nowhere", "kern.hostname")
+    assert (done.stderr, done.returncode) == ('jexec: jail "nowhere" not found\n', 1)
 
 
 def test_the_articles(sysctl: Callable[..., Done]) -> None:

@@ -10,14 +10,14 @@ import subprocess
 import sys
 
 from jailng.core import jailinit
-from jailng.ctl import listing, mib, shim
+from jailng.ctl import listing, mib, shim, vnet
 from jailng.ctl.mib import Variable, View
 from jailng.errors import JailError, UsageError
 from jailng.params.values import visible
 
 USAGE = """\
-usage: jailctl sysctl [-bdehiNnoqtTWx] name[=value] ...
-       jailctl sysctl [-bdehNnoqtTWx] -a
+usage: jailctl sysctl [-bdehiNnoqtTWx] [-j jail] name[=value] ...
+       jailctl sysctl [-bdehNnoqtTWx] [-j jail] -a
        jailctl sysctl --json [-TW] -a | name ..."""
 _LETTERS = frozenset("AabdehiNnoqtTwWxX")
 _OURS = ("jail", "kern", "security")  # the tops of trees that Linux does not have
@@ -56,8 +56,13 @@ def _listing(argv: list[str]) -> int:
 def answer(argv: list[str], real: str | None) -> int:
     """Answer all words of a command line, those that are not about jails by the program ``real``; the exit status.
 
-    Raises UsageError where there is nothing in it that is ours to answer.
+    With -j it is the jail's own that answers, in there. Raises UsageError where there is nothing in it that is ours to
+    answer.
     """
+    jail, argv = vnet.jail_of(argv)
+    if jail is not None:
+        jexec = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "jexec")
+        os.execv(jexec, ["jexec", "-l", "--", jail, "sysctl", *argv])
     letters, words = _options(argv)
     call = _Call(letters, real, words)
     if letters & set("AaX") and not words:
