@@ -35,4 +35,5 @@ def ensure(record: Record, limits: list[Limit]) -> None:
         record.append([f"warden {started}"])
     elif record.warden:
         halt.resume(record)  # it may have been killed while all in the jail stood still for it
+        beside.end(record.warden)  # nobody else removes the cgroup that it was in
         record.append(["warden "])
