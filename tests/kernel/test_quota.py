@@ -25,6 +25,7 @@ from tests.kernel import faults
 from tests.kernel.conftest import Command
 from tests.kernel.debian import small
 from tests.kernel.stage import mount, mounts, unmount
+from tests.kernel.stdio_host import until
 
 M = 1 << 20
 _CAP_SYS_RESOURCE = 24
@@ -56,10 +57,10 @@ def loops() -> None:
 
 def _lies_under(place: Path) -> list[str]:
     """The loop devices over files below a directory, when udevd(8) has let go of what it looked at."""
-    until = time.monotonic() + 20
+    end = time.monotonic() + 20
     while True:
         found = [line for line in _run("losetup", "-a").splitlines() if str(place) in line]
-        if not found or time.monotonic() > until:
+        if not found or time.monotonic() > end:
             return found
         time.sleep(0.02)
 
@@ -430,10 +431,10 @@ def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: 
     assert inside("df -k / | tail -1").split()[1] == str(24 * 1024)
     assert inside("df -i / | tail -1").split()[1] == "1500"
     assert _is_full(inside("dd if=/dev/zero of=/big bs=1M count=100"))
-    found = registry.find("cell")
-    assert found is not None
-    assert 23 * M < quota.used(found)[0] <= 24 * M
-    assert quota.used(found) == _limits(disk, number)[2:]
+    running = registry.find("cell")
+    assert running is not None
+    assert 23 * M < quota.used(running)[0] <= 24 * M
+    until(lambda: quota.used(running) == _limits(disk, number)[2:], "what is counted late has been counted")
     (disk / "the-host-s").write_bytes(bytes(2 * M))
     inside("rm /big")
     assert _is_full(inside(_BOMB))
@@ -459,8 +460,12 @@ def test_the_quota_of_a_project(rooted: Path, disk: Path, jail: Command, jexec: 
     assert _limits(disk, number)[:2] == (28 * M, 1500)
     assert _run(checkout / "bin/rctl", "-a", "jail:cell:disk:deny=26M") == ""
     assert _limits(disk, number)[:2] == (26 * M, 1500)
-    used = f"disk={_limits(disk, number)[2]}"
-    assert used in _run(checkout / "bin/rctl", "-u", "jail:cell").split()
+
+    def is_told() -> bool:
+        used = f"disk={_limits(disk, number)[2]}"
+        return used in _run(checkout / "bin/rctl", "-u", "jail:cell").split()
+
+    until(is_told, "rctl tells the same")
     assert _run(checkout / "bin/rctl", "-r", "jail:cell:disk") == ""
     assert _limits(disk, number)[:2] == (28 * M, 1500)
     refused = jail("-m", "name=cell", "ng.quota=image:28M")

@@ -45,6 +45,7 @@ from tests.kernel.stacked import (
     lan,
 )
 from tests.kernel.stage import Stage
+from tests.kernel.stdio_host import until
 
 __all__ = ["cell", "lan"]  # fixtures
 
@@ -300,7 +301,7 @@ def test_nothing_is_left_and_the_plan_says_what_is_done(lan: Namespace, jail: Co
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"name": ["198.51.100.20", 21]}
     assert (_addresses(), run("nft", "list", "ruleset")) == before
-    assert "jail-sockets" not in stage.processes().values()
+    until(lambda: "jail-sockets" not in stage.processes().values(), "there is no broker")
 
 
 def test_exec_start_has_it_too_and_the_broker_ends_with_the_last_process(
@@ -310,7 +311,7 @@ def test_exec_start_has_it_too_and_the_broker_ends_with_the_last_process(
     words = (f'exec.start={PYTHON} -ISc "{code}"', f"command={PYTHON}", "-ISc", code)
     done = jail("-c", "path=/", "ng.stack=shared", f"ip4.addr={ONE}", *words)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{ONE}\n{ONE}\n", "")
-    assert "jail-sockets" not in stage.processes().values()
+    until(lambda: "jail-sockets" not in stage.processes().values(), "there is no broker")
 
 
 @having(f"ip4.addr={ONE}", "allow.noreserved_ports")
@@ -351,7 +352,7 @@ for _ in sys.stdin:
         assert said() == {"said": None, "unix": None}
         there = os.pidfd_open(broker(stage))
         signal.pidfd_send_signal(there, signal.SIGKILL)
-        assert select.select([there], [], [], 5)[0]
+        assert select.select([there], [], [], 60)[0]
         os.close(there)
         assert said() == {"said": "ENOSYS", "unix": None}
         assert ask(checkout, _LISTEN)["name"] == [ONE, 21]
@@ -387,7 +388,7 @@ def test_a_kernel_without_the_programs(lan: Namespace, checkout: Path, stage: St
     done = subprocess.run(argv, capture_output=True, text=True, preexec_fn=lambda: confined.attach(program))
     message = "jail: ng.stack=shared: BPF programs on a cgroup: Function not implemented\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
-    assert "jail-sockets" not in stage.processes().values()
+    until(lambda: "jail-sockets" not in stage.processes().values(), "there is no broker")
 
 
 def test_sockstat_and_ps_of_the_host_know_whose_they_are(cell: Namespace, checkout: Path, shim: Shim) -> None:
@@ -401,7 +402,7 @@ def test_sockstat_and_ps_of_the_host_know_whose_they_are(cell: Namespace, checko
 
 def test_without_an_address_it_is_as_without_it(lan: Namespace, jail: Command, jexec: Command, stage: Stage) -> None:
     assert jail("-c", "name=cell", "path=/", "persist", "ng.stack=shared").returncode == 0
-    assert "jail-sockets" not in stage.processes().values()
+    until(lambda: "jail-sockets" not in stage.processes().values(), "there is no broker")
     code = BEGIN + "tell(said=attempt(made))"
     assert json.loads(jexec("cell", PYTHON, "-ISc", code).stdout) == {"said": "EAFNOSUPPORT"}
     assert jail("-r", "cell").returncode == 0

@@ -227,7 +227,7 @@ class _waiting_for:
     def __exit__(self, *_: object) -> None:
         import select
 
-        assert select.select([self.pidfd], [], [], 10)[0]
+        assert select.select([self.pidfd], [], [], 60)[0]
         os.close(self.pidfd)
 
 

@@ -114,7 +114,7 @@ def test_where_it_was_killed_the_next_command_does_it(wire: str, make: Command, 
     os.kill(keeper.pid, signal.SIGKILL)
     keeper.ends()
     os.close(os.open(go, os.O_WRONLY))
-    assert select.select([init], [], [], 10)[0]
+    assert select.select([init], [], [], 60)[0]
     os.close(init)
     assert wire not in interfaces()
     assert jail("-r", "v").returncode == 1
@@ -129,7 +129,7 @@ def test_commands_while_it_is_at_work(wire: str, make: Command, go: Path, jail: 
         assert (made.stderr, made.returncode) == ("", 0)
         init = os.pidfd_open(load(7).init_pid)
         os.close(os.open(go, os.O_WRONLY))
-        assert select.select([init], [], [], 10)[0]
+        assert select.select([init], [], [], 60)[0]
         os.close(init)
     done = jail("-C", "v")
     assert done.returncode in (0, 1)
@@ -166,7 +166,7 @@ def test_another_of_its_jid_is_left_alone(wire: str, make: Command, go: Path, ja
     assert load(7).alive()
     init = os.pidfd_open(load(7).init_pid)
     os.close(os.open(go, os.O_WRONLY))
-    assert select.select([init], [], [], 10)[0]
+    assert select.select([init], [], [], 60)[0]
     os.close(init)
     be_keeper(old)
     assert wire not in interfaces()

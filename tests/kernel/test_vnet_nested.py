@@ -266,7 +266,7 @@ def test_the_inner_keeper_leaves_it_to_who_undoes_the_outer_jail(wire: str, jail
     assert outer is not None
     pidfd = os.pidfd_open(outer.init_pid)
     os.kill(outer.init_pid, signal.SIGKILL)
-    assert select.select([pidfd], [], [], 10)[0]
+    assert select.select([pidfd], [], [], 60)[0]
     os.close(pidfd)
     be_keeper(inner.init, inner.jid)
     assert registry.load(inner.jid) is not None
