@@ -28,6 +28,7 @@ from jailng.nat.translation import Loaded
 
 USAGE = "Usage: ipnat [-CFhlnrRsv] [-f filename]"
 _LETTERS = "CdFf:hlm:M:N:nO:prRsv"
+_MOST = 16 << 20  # bytes of rules; some 200,000 of them, and no device that never ends
 _NEVER = {"m": "an expression", "M": "a core file", "N": "a kernel", "O": "fields"}
 
 
@@ -80,11 +81,13 @@ def _read(call: Call) -> Rules:
     if call.file is None:
         return Rules("", ())
     if call.file == "-":
-        name, content = "<stdin>", sys.stdin.buffer.read()
+        name, content = "<stdin>", sys.stdin.buffer.read(_MOST + 1)
     else:
         name = call.file
         with open(name, "rb") as file:
-            content = file.read()
+            content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise JailError(f"{name}: larger than {_MOST >> 20} MB")
     rules = parse(name, content, predefined(os.environ.get("IPNAT_PREDEFINED", "")))
     for line in rules.warnings:
         printing.complain(line)
