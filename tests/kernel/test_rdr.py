@@ -259,6 +259,26 @@ def test_redirects_of_a_jail_that_had_none(lan: Namespace, far: Namespace, jail:
     listener.close()
 
 
+def test_of_two_rules_that_fit_the_one_that_leads_counts(
+    lan: Namespace, jail: Command, cell: Cell, checkout: Path
+) -> None:
+    """Its packets are its own, whatever the order, and what the other has led goes with the other alone."""
+    cell("tcp any 8080 -> 80", f"tcp {HOST} 8080 -> 81")
+    with inside("cell") as there:
+        listener = there.listen(JAIL, 81)
+        caller = lan.connect(HOST, 8080)
+        end, _ = listener.accept()
+        shown = json.loads(run(str(checkout / "bin/jailctl"), "rdr", "list", "--json", "cell"))["rdr"][0]["rules"]
+        assert [rule["connections"] for rule in shown] == [0, 1]
+        assert shown[0]["packets"] == 0
+        assert shown[1]["packets"] >= 3
+        assert jail("-m", "name=cell", f"ng.rdr=tcp {HOST} 8080 -> 81").returncode == 0
+        caller.sendall(b"on")
+        assert end.recv(10) == b"on"
+        for one in (caller, end, listener):
+            one.close()
+
+
 def test_two_jails_of_one_redirect(lan: Namespace, jail: Command, cell: Cell, small_root: Path) -> None:
     cell(f"tcp {HOST} 8080-8090 -> 80")
     second = ("-c", "name=two", f"path={small_root}", "ip4.addr=198.51.100.11", "persist")

@@ -157,6 +157,11 @@ class Lead:
         here = self.rule.address in (b"", began.destination)
         return here and began.protocol in self.protocols and low <= began.destination_port <= high
 
+    def port_for(self, port: int) -> int:
+        """The target's port that a connection to this port is led to."""
+        low, high = self.rule.target_ports
+        return low if low == high else port
+
     @property
     def chain(self) -> str:
         """What its chain's name ends with."""
@@ -199,9 +204,10 @@ def fragment(jid: int, name: str, interfaces: list[str], wanted: list[Lead]) -> 
     for lead in wanted:
         chain = made.chain(base + lead.chain)
         _translate(made, chain, lead, name)
-        _count(made, tally, lead)
         for key, last in _keys(lead):
             made.element(_map(_tier(lead.rule), lead.family), key, last, chain)
+    for lead in sorted(wanted, key=lambda lead: _TIERS.index(_tier(lead.rule))):  # the first that fits has led it
+        _count(made, tally, lead)
     targets = {(lead.target, protocol, lead.rule.target_ports) for lead in wanted for protocol in lead.rule.protocols}
     for target, protocol, (low, high) in _apart(sorted(targets)):
         front = target + _padded(bytes([_PROTOCOLS[protocol]]))

@@ -29,7 +29,9 @@ def forget(
     for address in {*targets, *[lead.target for lead in cut]}:
         for one in ctnetlink.of_source(netlink, address, answering=True):
             began, led = _begun(one)
-            if led and (address in targets or any(lead.has_led(began) for lead in cut)):
+            port = ctnetlink.Ends(one[ctnetlink.REPLY]).source_port
+            led_there = [lead for lead in cut if lead.port_for(began.destination_port) == port]
+            if led and (address in targets or any(lead.has_led(began) for lead in led_there)):
                 gone.append(one)
     own = _own_addresses() if datagrams else set()
     for lead in datagrams:
