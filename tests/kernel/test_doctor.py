@@ -331,6 +331,20 @@ def test_a_network_that_the_host_has_come_to_be_in(
     assert jail("-r", "cell").returncode == 0
 
 
+def test_an_address_of_the_hosts_stack_that_is_taken_away(
+    jail: Command, small_root: Path, doctor: Doctor, lan: Namespace
+) -> None:
+    given = (f"path={small_root}", "ng.stack=shared", "ip4.addr=ep0|198.51.100.77/24", "persist")
+    assert jail("-c", "name=kept", *given).returncode == 0
+    assert doctor.findings("addresses", 0) == []
+    ip("address delete 198.51.100.77/24 dev ep0")
+    (found,) = doctor.findings("addresses")
+    assert found["what"] == 'jail "kept": 198.51.100.77 is on no interface: nothing in it can use that'
+    doctor.mend(found)
+    assert doctor.findings("addresses", 0) == []
+    assert jail("-r", "kept").returncode == 0
+
+
 def test_an_address_on_no_interface(
     jail: Command, jexec: Command, small_root: Path, doctor: Doctor, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ class Jails:
     """The jails of this network namespace: those that run, and what the records of the others still tell of."""
 
     running: list[Networked] = field(default_factory=list)
+    sharing: list[Record] = field(default_factory=list)  # these have addresses of the host's stack (ng.stack=shared)
     ended: list[Record] = field(default_factory=list)
 
     @property
@@ -97,6 +98,8 @@ def jails() -> Jails:
             found.ended.append(record)
         elif (known := _networked(record)) is not None:
             found.running.append(known)
+        elif privileges.share_stack(Parameters.from_texts(record.params, known=True)):
+            found.sharing.append(record)
     return found
 
 

@@ -6,10 +6,13 @@ import errno
 import socket
 from collections.abc import Iterator
 
+from jailng.core.joining import is_loopback
 from jailng.core.link import PROTOCOL, network_of
+from jailng.core.registry import Record
 from jailng.ctl.diagnosis import Finding, Jails, Networked, Way
 from jailng.linux import rtnetlink as rt
 from jailng.linux.netlink import Netlink
+from jailng.params.model import Parameters
 
 
 def check(jails: Jails) -> Iterator[Finding]:
@@ -32,6 +35,20 @@ def check(jails: Jails) -> Iterator[Finding]:
                 )
             for way in jail.ways:
                 yield from _check_way(netlink, jail, way, links, proxies, carried)
+        for record in jails.sharing:
+            yield from _check_sharing(record, {found.packed for found in aliases})
+
+
+def _check_sharing(record: Record, carried: set[bytes]) -> Iterator[Finding]:
+    """Whether the host has the addresses to which sockets of its own stack are held."""
+    params = Parameters.from_texts(record.params, known=True)
+    for given in [*params.addresses("ip4.addr"), *params.addresses("ip6.addr")]:
+        if given.packed not in carried and not is_loopback(given.bare):
+            where = given.interface or params.text("interface") or "lo"
+            yield Finding(
+                f'jail "{record.name}": {given.bare} is on no interface: nothing in it can use that',
+                (f"ip address add {given.bare}/{given.prefix} dev {where}",),
+            )
 
 
 def _check_way(
