@@ -160,6 +160,20 @@ def test_what_is_left_out_or_taken(jailctl: Command, place: Path) -> None:
     assert not list(root.rglob(".jailctl*"))
 
 
+def test_links_to_symbolic_links_are_kept(jailctl: Command, small_root: Path, place: Path) -> None:
+    """Each was a link of its own."""
+    (small_root / "link").symlink_to("/etc/passwd")
+    (small_root / "alone").symlink_to("link")
+    for name in ("other", "third"):
+        os.link(small_root / "link", small_root / name, follow_symlinks=False)
+    assert jailctl("export", "-o", f"{place}/a.tar", str(small_root)).returncode == 0
+    done = jailctl("import", f"{place}/a.tar", f"{place}/root")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [place / "root" / name for name in ("link", "other", "third", "alone")]
+    assert [os.readlink(path) for path in found] == ["/etc/passwd"] * 3 + ["link"]
+    assert [os.lstat(path).st_nlink for path in found] == [3, 3, 3, 1]
+
+
 @pytest.mark.parametrize("form", ["gnu", "posix"])
 def test_an_archive_of_tars_own(jailctl: Command, small_root: Path, place: Path, form: str) -> None:
     """Holes, in each of the formats, and links to links, with what follows by way of them."""

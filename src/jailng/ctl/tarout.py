@@ -134,9 +134,7 @@ class Reader:
         try:
             kind = stat.S_IFMT(status.st_mode)
             if kind == stat.S_IFLNK:
-                header = _header(wanted.shown(path), status, tarfile.SYMTYPE)
-                header.linkname = os.readlink(name, dir_fd=parent)
-                self._say(header)
+                self._symbolic(wanted, path, parent)
             elif kind == stat.S_IFREG:
                 self._file(wanted, path, os.open(name, _OPEN, dir_fd=parent))
             elif kind == stat.S_IFIFO and wanted.fifos:
@@ -145,6 +143,21 @@ class Reader:
                 self.told.skipped(path, _KINDS.get(kind, "special file"))
         finally:
             os.close(parent)
+
+    def _symbolic(self, wanted: Wanted, path: str, parent: int) -> None:
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path.rpartition("/")[2], flags, dir_fd=parent)  # or another may be read than was looked at
+        try:
+            status, target = os.fstat(fd), os.readlink("", dir_fd=fd)
+        finally:
+            os.close(fd)
+        identity = (status.st_dev, status.st_ino)
+        linked = self._linked(identity) if status.st_nlink > 1 else ""
+        header = _header(wanted.shown(path), status, tarfile.LNKTYPE if linked else tarfile.SYMTYPE)
+        header.linkname = linked or target
+        self._say(header)
+        if status.st_nlink > 1 and not linked:
+            self._link(identity, wanted.shown(path), status.st_nlink - 1)
 
     def _file(self, wanted: Wanted, path: str, fd: int) -> None:
         try:
