@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -103,10 +104,9 @@ def _by_interface(tally: str) -> dict[str, int]:
 
 def _until(true: Callable[[], bool]) -> None:
     """Ask again until it is so, for as long as nobody would wait for."""
-    for _ in range(500):
-        if true():
-            return
-    raise AssertionError("it has not come to that")
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it has not come to that"
 
 
 @contextmanager

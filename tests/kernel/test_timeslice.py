@@ -19,6 +19,7 @@ from jailng.params.model import Parameters
 from tests.kernel.conftest import Command
 from tests.kernel.networks import Namespace, run
 from tests.kernel.stage import Stage
+from tests.kernel.stdio_host import until
 
 PYTHON = "/usr/bin/python3"
 SIZE = 48
@@ -260,7 +261,7 @@ def test_those_who_work_for_it_have_it_too(slices: Slices, lan: Namespace, word:
     slices.make("a", "ip4.addr=198.51.100.1", word, "ng.slice=12")
     if "children" in word:  # who answers is there
         assert slices.jexec("a", "/dev/.jailng/commands/jls").returncode == 0
-    assert slices.all_of("a") == longer
+    until(lambda: slices.all_of("a") == longer, "who has just been born has it, too")
     slices.jail("-m", "name=a", "ng.slice=0")
     assert slices.all_of("a") == usual
     slices.jail("-m", "name=a", "ng.slice=12")
