@@ -405,6 +405,55 @@ def test_route(root: Path, ogoun: None, jail: Command, jexec: Command) -> None:
         ip("link delete wire0")
 
 
+_REFUSED = "ifconfig: ioctl (SIOCDIFADDR): Can't assign requested address\n"
+_CHANGES = (
+    ("wire1 inet 192.0.2.2 netmask 0xffffff00", "", "192.0.2.2/24 brd 192.0.2.255"),
+    ("wire1 192.0.2.3/25 up", "", "192.0.2.3/25 brd 192.0.2.127"),  # in its place
+    ("wire1 inet 192.0.2.4/32 alias", "", "192.0.2.3/25 brd 192.0.2.127, 192.0.2.4/32"),
+    ("wire1 inet 192.0.2.4 -alias", "", "192.0.2.3/25 brd 192.0.2.127"),
+    ("wire1 inet 192.0.2.4 -alias", _REFUSED, "192.0.2.3/25 brd 192.0.2.127"),
+    ("wire1 up 198.51.100.1", "", "198.51.100.1/24 brd 198.51.100.255"),
+    ("wire1 inet 192.0.2.5/33", "ifconfig: 192.0.2.5/33: bad value (width too large)\n",
+     "198.51.100.1/24 brd 198.51.100.255"),
+    ("wire1 inet 192.0.2.5 netmask 255.0.255.0", "ifconfig: 255.0.255.0: bad value\n",
+     "198.51.100.1/24 brd 198.51.100.255"),
+    ("lo0 inet 127.0.0.1 up", "", "127.0.0.1/8"),
+    ("lo0 127.0.0.2/8 alias", "", "127.0.0.1/8, 127.0.0.2/8"),
+    ("wire1 inet6 2001:db8::2 prefixlen 64 mtu 1400 ether 02:00:5e:00:53:01 descr wire", "",
+     "198.51.100.1/24 brd 198.51.100.255"),
+)  # fmt: skip
+
+
+def test_ifconfig_of_a_jail_with_vnet_changes_what_it_is_asked(
+    root: Path, ogoun: None, jail: Command, jexec: Command
+) -> None:
+    ip("link add wire0 type veth peer name wire1", "link set wire0 up")
+    try:
+        made = jail("-c", "name=own", f"path={root}", "vnet", "vnet.interface=wire1", "persist")
+        assert made.returncode == 0, made.stderr
+        path = ("/usr/bin/env", f"PATH={SHIMS}:/usr/sbin:/usr/bin:/sbin:/bin")
+
+        def there(interface: str) -> str:
+            told = jexec("own", *path, "ip", "-o", "-4", "address", "show", "dev", interface).stdout
+            return ", ".join(line.split(" inet ")[1].split(" scope")[0] for line in told.splitlines())
+
+        for words, why, addresses in _CHANGES:
+            done = jexec("own", *path, "ifconfig", *words.split())
+            assert (done.stdout, done.stderr, done.returncode) == ("", why, int(bool(why))), words
+            assert there(words.split()[0].replace("lo0", "lo")) == addresses, words
+        link = jexec("own", *path, "ip", "-d", "address", "show", "dev", "wire1").stdout
+        assert " mtu 1400 " in link
+        assert "link/ether 02:00:5e:00:53:01 " in link
+        assert " inet6 2001:db8::2/64 " in link
+        assert " alias wire" in link
+        assert jexec("own", *path, "ifconfig", "lo0").stdout.startswith("lo: flags=49<UP,LOOPBACK,RUNNING> ")
+        refused = jexec("own", *path, "setpriv", "--reuid=65534", "--clear-groups", "ifconfig", "wire1", "down")
+        assert refused.stderr == "ifconfig: down: permission denied\n"
+    finally:
+        jail("-r", "own")
+        ip("link delete wire0")
+
+
 def test_a_route_is_the_hosts_to_give(inside: Command) -> None:
     done = inside("route", "add", "default", "192.0.2.1")
     said = "route: writing to routing socket: Operation not permitted\n"
