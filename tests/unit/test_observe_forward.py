@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jailng.observe import entry
-from jailng.observe.forward import framed
+from jailng.observe.forward import Forwarder, framed
+from jailng.observe.logreader import Position
+from jailng.params.log import Forward
 
 _VALUE = r'"(?:[^"\\\]]|\\["\\\]])*"'
 FRAME = re.compile(
@@ -63,3 +66,32 @@ def test_nothing_breaks_out_of_its_place(message: str, comm: str, jail: str) -> 
         assert int(found[1]) == len(frame) - len(found[1]) - 1
         assert not re.search(rb"[\x00-\x1f\x7f]", frame)
         frame.decode()
+
+
+def test_what_a_power_cut_has_lost_does_not_hide_what_comes_in_its_place(tmp_path: Path) -> None:
+    """The collector was sent lines that were not on the disk yet. Others are written there, and were left out."""
+    lines = [entry.made(number, "syslog", {"message": "x" * 100}, "a" * 64, b"k" * 32) for number in range(9)]
+    other = entry.made(7, "syslog", {"message": "y" * 100}, "a" * 64, b"k" * 32)
+    first, second = tmp_path / entry.file_name(0), tmp_path / entry.file_name(1)
+    first.write_bytes(b"".join(lines))
+    collector, state = Forward("tcp", "192.0.2.1", 514, {}), tmp_path / "forward"
+
+    def goes_on() -> Position:
+        return Forwarder(collector, tmp_path, state, "cell")._stored()
+
+    assert goes_on() == Position(0, 0)
+    end = Position(0, first.stat().st_size)
+    Forwarder(collector, tmp_path, state, "cell")._store(end, lines[-1][:-1])
+    assert goes_on() == end
+    first.write_bytes(b"".join(lines + [other] * 9))
+    assert goes_on() == end
+    for there in (lines[:7], [*lines[:7], other * 9], [*lines[:7], other, other], [*lines[:8], other]):
+        first.write_bytes(b"".join(there))
+        assert goes_on() == Position(0, 0)
+    state.write_text(f"0 {end.offset}\n")  # of an older release
+    assert goes_on() == end
+    first.write_bytes(b"".join(lines[:7]))
+    assert goes_on() == Position(0, 0)
+    first.unlink()
+    second.write_bytes(b"".join(lines))
+    assert goes_on() == end  # the reader goes on with the file after it

@@ -34,6 +34,7 @@ _TAIL = len(_MAC) + _HEX + 2
 _LINK = len(_PREV) + _HEX + 1
 _MOST_DIGITS = 18
 _SECOND = 10**9
+_STEP = 1 << 16  # bytes that are read at once
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -114,6 +115,18 @@ def epochs(folder: int) -> list[int]:
     names = {name.removesuffix(_SUFFIX) for name in os.listdir(folder) if name.endswith(_SUFFIX)}
     numbers = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS]
     return sorted({number for number in numbers if file_name(number).removesuffix(_SUFFIX) in names})
+
+
+def line_before(fd: int, end: int) -> bytes | None:
+    """The line of a file that ends at so many bytes, without its newline; None where none does."""
+    if os.fstat(fd).st_size < end:
+        return None
+    data, start = b"", end
+    while start and b"\n" not in data[:-1]:
+        step = min(start, _STEP)
+        start -= step
+        data = os.pread(fd, step, start) + data
+    return data[:-1].rpartition(b"\n")[2] if data.endswith(b"\n") else None
 
 
 class NoFile(OSError):

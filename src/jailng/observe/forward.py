@@ -146,6 +146,7 @@ class Forwarder:
     def __init__(self, target: Forward, directory: Path, state: Path, jail: str) -> None:
         self._target = target
         self._state = state
+        self._directory = directory
         self._jail = jail
         self._host = os.uname().nodename
         self._reader = Reader(directory, self._stored())
@@ -179,20 +180,22 @@ class Forwarder:
             self._told = why
 
     def _send(self, connection: socket.socket) -> None:
-        stored = self._reader.position = self._stored()
+        stored, last = self._stored(), b""
+        self._reader.position = stored
         changes = self._reader.changes()
         looked = time.monotonic()
         while True:
             ended = self._ending
             for number, line in enumerate(self._reader.lines(), 1):
                 connection.sendall(framed(line, self._host))
+                last = line
                 if number % _MANY == 0:
                     self._check(connection)
             acknowledged = self._is_acknowledged(connection)
             self._check(connection)  # what was sent to who had hung up counts for acknowledged, too
             if acknowledged and self._reader.position != stored:
                 stored = self._reader.position
-                self._store(stored)
+                self._store(stored, last)
             if ended and self._reader.position == stored:
                 return
             waits = self._reader.position != stored or ended or self._reader.removed
@@ -221,14 +224,28 @@ class Forwarder:
 
     def _stored(self) -> Position:
         try:
-            epoch, offset = self._state.read_text("ascii").split()
-            return Position(int(epoch), int(offset))
+            epoch, offset, *rest = self._state.read_text("ascii").split()
+            found = Position(int(epoch), int(offset))
         except (FileNotFoundError, ValueError):
             return Position(0, 0)
+        # What a power cut has lost of the log the collector may have: others are in its place by now.
+        return found if self._goes_on(found, rest[0] if rest else "") else Position(found.epoch, 0)
 
-    def _store(self, position: Position) -> None:
+    def _goes_on(self, position: Position, digest: str) -> bool:
+        """Whether the line before a position is the one of which that was stored ("": by an older release)."""
+        try:
+            fd = entry.opened(self._directory / entry.file_name(position.epoch))
+        except OSError:  # it is not there any more: the reader goes on with the next
+            return True
+        try:
+            last = entry.line_before(fd, position.offset)
+        finally:
+            os.close(fd)
+        return last is not None and (not digest or entry.digest(last) == digest)
+
+    def _store(self, position: Position, last: bytes) -> None:
         new = self._state.with_suffix(".new")
-        new.write_text(f"{position.epoch} {position.offset}\n", "ascii")
+        new.write_text(f"{position.epoch} {position.offset} {entry.digest(last) if last else ''}\n", "ascii")
         new.rename(self._state)
 
 

@@ -10,8 +10,6 @@ from jailng.observe import entry, ratchet
 if TYPE_CHECKING:
     from jailng.observe.seal import State
 
-_TAIL = 1 << 16
-
 
 class Recovery:
     """Takes the state on over what was written after it, as far as that is the chain's.
@@ -67,16 +65,10 @@ class Recovery:
             size = os.fstat(fd).st_size
             if size < state.offset:
                 return f"{name} has been cut: {size} bytes of {state.offset}"
-            data = b""
-            start = state.offset
-            while start and b"\n" not in data[:-1]:
-                step = min(start, _TAIL)
-                start -= step
-                data = os.pread(fd, step, start) + data
+            last = entry.line_before(fd, state.offset)
         finally:
             os.close(fd)
-        last = data[:-1].rpartition(b"\n")[2]
-        return "" if data.endswith(b"\n") and entry.digest(last) == state.prev else f"{name} has been altered"
+        return "" if last is not None and entry.digest(last) == state.prev else f"{name} has been altered"
 
     def _take_over(self) -> bool:
         """Take over the entries of the file that come after the state, and whether another file follows."""
