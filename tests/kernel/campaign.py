@@ -240,6 +240,14 @@ class Campaign:
             found += "".join([f"{line}\n" for line in sorted(now[what] - self.before[what])])
         return _NUMBERS.sub("N", found.replace(",uuid=on", ""))  # which the kernel finds out with the first one
 
+    def _settled(self, name: str) -> str:
+        """The facts, once they stay: with what others are compared must not be those of a moment."""
+        facts, before = self.facts(name), ""
+        while facts != before:
+            time.sleep(0.5)
+            facts, before = self.facts(name), facts
+        return facts
+
     def same(self, what: object, name: str, *wanted: str) -> None:
         """The jail is one of these, or is in a moment: what its init has just forked may not have executed yet."""
         until = time.monotonic() + _MOMENT
@@ -266,7 +274,7 @@ class Campaign:
         self.again()
         command = self.argv("jail", *create)
         calls = self.points(command)
-        reference = self.facts(name)
+        reference = self._settled(name)
         self.run("jail", "-r", name)
         self.nothing_remains("at first")
         for call, fault in self.faults(calls):

@@ -370,7 +370,10 @@ def _own_cgroup(mounted: Mount) -> str:
 def _remove_tree(directory: int, name: str, wait: float = 5.0) -> None:
     """Remove a cgroup and all below it; one whose processes do not end in time stays."""
     until = time.monotonic() + wait
-    names = [path for path, _, _, _ in os.fwalk(name, topdown=False, dir_fd=directory)]
+    try:
+        names = [path for path, _, _, _ in os.fwalk(name, topdown=False, dir_fd=directory)]
+    except FileNotFoundError:  # another process of the same run has come upon it as well
+        return
     for path in names:
         while True:
             try:

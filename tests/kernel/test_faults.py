@@ -53,7 +53,7 @@ def test_a_command(campaign: Campaign, words: list[str]) -> None:
     campaign.creation(
         *words,
         "exec.prestart=true",
-        "exec.start=sleep 100 >/dev/null 2>&1 &",
+        "exec.start=sleep 100 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done",
         "exec.created=true",
         "command=sh",
         "-c",

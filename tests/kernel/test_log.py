@@ -552,6 +552,7 @@ def test_killed_it_goes_on_and_nothing_is_lost(
                 entries("syslog", already + 1 + 40 * number)
                 os.kill(worker, signal.SIGKILL)
                 worker = another(record, worker)
+                entries("started", 2 + number)
             assert busy.stdout is not None
             assert busy.stdout.readline() == "done\n"
             found = entries("syslog", already + 150)
@@ -581,12 +582,17 @@ def test_killed_it_goes_on_and_nothing_is_lost(
 def test_the_next_worker_goes_by_what_was_changed(
     jail: Command, kept: Path, small_root: Path, entries: Callable[..., Any]
 ) -> None:
+
+    def started() -> int:
+        return sum(path.read_bytes().count(b'"kind":"started"') for path in kept.glob("*/log/*"))
+
     with running(jail, small_root, "ng.log=syslog") as record:
-        for name in ("lg2", "lg"):
+        for times, name in enumerate(("lg2", "lg"), 2):
             _, worker = post(record)
             assert jail("-m", f"jid={record.jid}", f"name={name}").returncode == 0
             os.kill(worker, signal.SIGKILL)
             another(record, worker)
+            eventually(lambda times=times: started() == times)  # type: ignore[misc]
         assert [one["jail"] for one in entries("started", 3)] == ["lg", "lg2", "lg"]
 
 
