@@ -27,7 +27,7 @@ def worst(pids: list[int], resource: str) -> Offender:
 
     Where all have ended it is pid 0.
     """
-    best: tuple[int, int] = (-1, 0)
+    found = []
     for pid in pids[-_MOST_LOOKED_AT:]:
         fields = _stat(pid)[1]
         if not fields:
@@ -38,9 +38,13 @@ def worst(pids: list[int], resource: str) -> Offender:
             value = fields[_RESIDENT]
         else:
             value = fields[_STARTED]
-        best = max(best, (value, pid))
-    pid = best[1]
-    return Offender(pid, _stat(pid)[0], _uid(pid)) if pid else Offender(0, "", 0)
+        found.append((value, pid))
+    for _, pid in sorted(found, reverse=True):
+        comm, fields = _stat(pid)
+        uid = _uid(pid)
+        if fields and uid is not None:
+            return Offender(pid, comm, uid)
+    return Offender(0, "", 0)
 
 
 def _stat(pid: int) -> tuple[str, list[int]]:
@@ -55,11 +59,14 @@ def _stat(pid: int) -> tuple[str, list[int]]:
     return text[begin + 1 : end].decode("utf-8", "surrogateescape"), [0, *[int(field) for field in fields[1:]]]
 
 
-def _uid(pid: int) -> int:
-    """As its own jail has it, which may be one in the jail that is watched."""
+def _uid(pid: int) -> int | None:
+    """As its own jail has it, which may be one in the jail that is watched; None where it has ended meanwhile."""
     uids = content.field(_read(f"/proc/{pid}/status"), b"Uid").split()
-    uid = int(uids[1]) if uids else 0
-    for line in _read(f"/proc/{pid}/uid_map").split(b"\n")[:-1]:
+    lines = _read(f"/proc/{pid}/uid_map").split(b"\n")[:-1]
+    if not uids or not lines:
+        return None
+    uid = int(uids[1])
+    for line in lines:
         inside, outside, count = [int(word) for word in line.split()]
         if outside <= uid < outside + count:
             return uid - outside + inside
