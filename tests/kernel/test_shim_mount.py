@@ -130,3 +130,20 @@ def test_in_a_hook(place: Path, checkout: Path, small_root: Path, tmp_path: Path
     done = jail("-r")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
     assert mounted(small_root / "mnt") == []
+
+
+@pytest.mark.parametrize("program", ["mount -t nullfs", "/sbin/mount -t nullfs", "mount_nullfs", "/sbin/mount_nullfs"])
+def test_a_hook_mounts_nothing_through_a_link_of_a_jails_root(
+    place: Path, checkout: Path, small_root: Path, tmp_path: Path, program: str
+) -> None:
+    (small_root / "mnt").symlink_to(place / "here")
+    config = tmp_path / "jail.conf"
+    config.write_text(
+        f'cell {{ path = "{small_root}"; exec.prestart = "{program} {place}/data $path/mnt"; persist; }}\n'
+    )
+    environment = {"PATH": f"{checkout}/shims:/usr/sbin:/usr/bin:/sbin:/bin"}
+    argv = [str(checkout / "bin/jail"), "-q", "-f", str(config), "-c", "cell"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "link" in done.stderr and done.stderr.count("\n") == 1
+    assert mounted(place / "here") == []

@@ -26,6 +26,7 @@ TOLD: dict[str, tuple[str, tuple[str, ...]]] = {
     "git": ("C", ("exec-path", "git-dir", "work-tree")),
     "ifup": ("i", ("interfaces",)),
     "mount": ("T", ("fstab",)),
+    "umount": ("F", ()),  # of the shims
     "sed": ("f", ("file",)),
     "start-stop-daemon": ("r", ("chroot",)),
     "sysctl": ("fp", ("load",)),
