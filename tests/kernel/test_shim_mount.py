@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jailng.ctl.mount import USAGE
 from tests.kernel.conftest import Shim
 from tests.kernel.stage import mount
 
@@ -67,9 +68,9 @@ def test_nullfs(shim: Shim, place: Path, words: tuple[str, ...]) -> None:
         ),
         (
             ("-f", "-t", "nullfs", "/tmp"),
-            "option -f not recognized\nusage: mount -t type [-rvw] [-o options] special node",
+            f"option -f not recognized\n{USAGE}",
         ),
-        (("-t", "nullfs"), "usage: mount -t type [-rvw] [-o options] special node"),
+        (("-t", "nullfs"), USAGE),
     ],
 )
 def test_what_is_not_mounted(shim: Shim, place: Path, words: tuple[str, ...], why: str) -> None:
@@ -88,18 +89,29 @@ def test_the_hosts_own_says_what_it_says(shim: Shim, place: Path) -> None:
 
 
 def test_all_of_a_file(shim: Shim, place: Path, tmp_path: Path) -> None:
-    """BastilleBSD's way to take away what a jail had."""
+    """BastilleBSD's and iocage's way to mount what a jail has, and to take it away."""
     (place / "with space").mkdir()
     fstab = tmp_path / "fstab"
     fstab.write_text(
         f"{place}/data {place}/here nullfs rw 0 0\n{place}/data {place}/with\\040space nullfs ro 0 0\n"
-        f"# nothing\n{place}/data {place}/nowhere nullfs ro 0 0\n"
+        f"# nothing\n{place}/data {place}/nowhere nullfs ro,noauto 0 0\n"
     )
-    for name in ("here", "with space"):
-        assert shim("mount", "-t", "nullfs", str(place / "data"), str(place / name)).returncode == 0
-    done = shim("umount", "-a", "-F", str(fstab))
+    for words in (("-aF", str(fstab)), ("-F", str(fstab), "-a")):  # twice is as once
+        done = shim("mount", *words)
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    (options,) = mounted(place / "here")
+    assert "rw" in options.split(",")
+    (options,) = mounted(place / "with\\040space")
+    assert "ro" in options.split(",")
+    done = shim("umount", "-afF", str(fstab))
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
-    assert mounted(place / "here") == mounted(place / "with space") == []
+    assert mounted(place / "here") == mounted(place / "with\\040space") == []
+    fstab.write_text(f"devfs {place}/here devfs rw 0 0\nnone {place}/here tmpfs rw 0 0\n")
+    done = shim("mount", "-a", "-F", str(fstab))
+    why = "not mounted on the host: a jail has a /dev of its own: mount.devfs, devfs_ruleset"
+    assert (done.stderr, done.returncode) == (f"mount: {place}/here: devfs: {why}\n", 1)
+    assert len(mounted(place / "here")) == 1
+    assert shim("umount", "-a", "-F", str(fstab)).returncode == 0
     done = shim("umount", "-a", "-F", f"{fstab}.none")
     assert (done.stderr, done.returncode) == (f"umount: {fstab}.none: No such file or directory\n", 1)
 

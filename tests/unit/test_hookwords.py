@@ -123,6 +123,7 @@ def test_scripts_and_roots() -> None:
         ("/lib64/ld-linux-x86-64.so.2 --list /r/a", hookwords.PROGRAM, "/r/a"),
         ("make -s -C /r", hookwords.ROOT, "/r"),
         ("awk -f /r/x /dev/null", hookwords.SCRIPT, "/r/x"),
+        ("mount -aF /r/etc/fstab", hookwords.SCRIPT, "/r/etc/fstab"),
         ("umount -a -F /r/etc/fstab", hookwords.SCRIPT, "/r/etc/fstab"),
         ("make --file a", hookwords.SCRIPT, "a"),
         ("cd /r && make", hookwords.ROOT, "."),

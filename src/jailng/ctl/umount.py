@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import getopt
-import os
 import subprocess
 from pathlib import Path
 
 from jailng.conf import fstab
-from jailng.core import rootfs
+from jailng.ctl import mount
 from jailng.errors import UsageError
 
 USAGE = "usage: umount -a -F fstab [-fv]"
@@ -29,8 +28,7 @@ def answer(argv: list[str], real: str | None) -> int:
     letters = [letter for letter in ("-f", "-v") if letter in given]
     status = 0
     for entry in reversed(fstab.parse(Path(given["-F"]).read_text(encoding="utf-8", errors="surrogateescape"))):
-        place = os.fsencode(os.path.realpath(entry.target))
-        if any(rootfs.unescape(fields[4]) == place for fields in rootfs.mounts()):
+        if mount.is_mounted(entry.target):
             done = subprocess.run([real, *letters, "--", entry.target], check=False)
             status |= int(done.returncode != 0)
     return status

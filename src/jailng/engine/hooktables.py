@@ -25,8 +25,8 @@ TOLD: dict[str, tuple[str, tuple[str, ...]]] = {
     "dpkg": ("i", ("instdir", "install", "root")),
     "git": ("C", ("exec-path", "git-dir", "work-tree")),
     "ifup": ("i", ("interfaces",)),
-    "mount": ("T", ("fstab",)),
-    "umount": ("F", ()),  # of the shims
+    "mount": ("TF", ("fstab",)),
+    "umount": ("F", ()),
     "sed": ("f", ("file",)),
     "start-stop-daemon": ("r", ("chroot",)),
     "sysctl": ("fp", ("load",)),
