@@ -316,6 +316,14 @@ def test_no_file(kept: Path, capfd: pytest.CaptureFixture[str], kind: str) -> No
     assert not listed(capfd, "-a")
 
 
+def test_a_lock_that_is_no_file(kept: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory = kept / "cell/sessions"
+    directory.mkdir(parents=True)
+    (directory / NAME).write_text("".join(f"{json.dumps(one)}\n" for one in (HEADER, EVENTS[0])))
+    os.mkfifo(directory / "r.lock")
+    assert [found["state"] for found in listed(capfd)] == ["cut off"]
+
+
 # On a terminal.
 
 RUN = "import sys; from jailng.observe import store; from jailng.ctl import replay; store.BASE = sys.argv.pop(1)\n"

@@ -201,7 +201,8 @@ def is_recorded(directory: int, recorder: str) -> bool:
     if not _RECORDER.fullmatch(recorder):
         return False
     try:
-        fd = os.open(f"{recorder}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(f"{recorder}.lock", flags, dir_fd=directory)
     except OSError:
         return False
     try:
