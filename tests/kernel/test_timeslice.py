@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jailng.core import process, registry, timeslice, undo
+from jailng.engine import modify
 from jailng.errors import JailError
 from jailng.linux.libc import NR
 from jailng.params.model import Parameters
@@ -294,3 +295,5 @@ def test_a_kernel_with_one_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(JailError, match=r"ng\.slice: this kernel has one slice for all processes \(Linux 6\.12\)"):
         timeslice.check(Parameters.from_texts({"ng.slice": "12"}))
     timeslice.check(Parameters.from_texts({"ng.slice": "12", "ng.lenient": "true"}))
+    # Nor is the one that a jail has, 0 in a configuration, looked at again by `jail -m`, which would be refused.
+    assert not modify._is_half_done(registry.Record(7), modify._slice, given=True)

@@ -33,6 +33,15 @@ def must_be_known() -> None:
         raise OSError(ENOSYS, "this kernel has one slice for all processes")
 
 
+def is_known() -> bool:
+    """Whether the kernel has a slice for each process."""
+    try:
+        must_be_known()
+    except OSError:
+        return False
+    return True
+
+
 def check(params: Parameters) -> None:
     """Raises JailError for a slice that this kernel cannot give, unless with ng.lenient."""
     try:

@@ -248,7 +248,11 @@ def _is_half_done(record: Record, step: _Step, given: bool) -> bool:
         from jailng.core import quota
 
         return quota.has(record)
-    return given and step in (_permit_ipc, _permit_ports, _permit_sockets, _slice)
+    if step is _slice and given:
+        from jailng.core import timeslice
+
+        return timeslice.is_known()  # else there is none to be given back
+    return given and step in (_permit_ipc, _permit_ports, _permit_sockets)
 
 
 def _give_back(record: Record, changed: list[str], done: list[_Step]) -> None:
