@@ -453,7 +453,7 @@ def ask(more):
         return ours.recv(100).decode().replace(chr(0), " ")
 
 said = [ask(0), ask(1), ask(50)]
-assert said == ["", "error 1 Too many open files", "ok"], said
+assert said == ["", "error 1 Too many open files 0 24 ", "ok"], said
 made.jails[7] = SimpleNamespace(jid=7, identity="1 2", init=os.dup(0), leave=lambda: None)
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
 made._jail_ended(made.jails[7])
