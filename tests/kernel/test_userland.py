@@ -454,6 +454,32 @@ def test_ifconfig_of_a_jail_with_vnet_changes_what_it_is_asked(
         ip("link delete wire0")
 
 
+@pytest.mark.parametrize("where", ["/sbin/", ""])
+def test_a_configuration_of_the_handbooks_starts_a_jail_with_vnet(
+    root: Path, ogoun: None, jail: Command, jexec: Command, tmp_path: Path, where: str
+) -> None:
+    ip("link add wire0 type veth peer name wire1", "link set wire0 up")
+    conf = tmp_path / "jail.conf"
+    conf.write_text(f"""hand {{
+    path = "{root}"; vnet; vnet.interface = wire1; persist; {"exec.clean;" if where else ""}
+    $id = 7; $ip = "192.0.2.${{id}}/24"; $gateway = 192.0.2.1;
+    exec.start += "{where}ifconfig lo0 127.0.0.1 up";
+    exec.start += "{where}ifconfig wire1 ${{ip}} up";
+    exec.start += "{where}route add default ${{gateway}}";
+    exec.start += "{where}sysctl -n security.jail.vnet";
+}}
+""")
+    try:
+        made = jail("-f", str(conf), "-c", "hand")
+        assert (made.stderr, made.returncode) == ("", 0)
+        assert made.stdout == "hand: created\nadd net default: gateway 192.0.2.1\n1\n"
+        path = ("/usr/bin/env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+        assert " 192.0.2.7/24 " in jexec("hand", *path, "ip", "-br", "-4", "address", "show", "wire1").stdout
+    finally:
+        jail("-R", "hand")
+        ip("link delete wire0")
+
+
 def test_a_route_is_the_hosts_to_give(inside: Command) -> None:
     done = inside("route", "add", "default", "192.0.2.1")
     said = "route: writing to routing socket: Operation not permitted\n"

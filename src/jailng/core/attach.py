@@ -46,10 +46,10 @@ class Command:
     without any look-up; no argv at all is the user's shell. ``cwd`` of None is the user's home with ``login`` and the
     jail's root without. One in the ``background`` does not end with this process. ``label`` says that it
     cannot be executed, for which jexec(8) and jail(8) have different words. ``added`` are variables that count more
-    than what is known of the user.
+    than what is known of the user. ``instead`` is a file that is the program, where the jail has it.
     """
 
-    __slots__ = ("added", "argv", "background", "cwd", "env", "label", "login", "user")
+    __slots__ = ("added", "argv", "background", "cwd", "env", "instead", "label", "login", "user")
 
     def __init__(
         self,
@@ -61,8 +61,10 @@ class Command:
         background: bool = False,
         label: str = "execvp: {}",
         added: dict[str, str] | None = None,
+        instead: str = "",
     ) -> None:
         self.added = added or {}
+        self.instead = instead
         self.argv = argv
         self.background = background
         self.env = env
@@ -304,7 +306,7 @@ def _way_in(
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     environment = _environment(command, user)
     clean = environment["PATH"] == _CLEAN_PATH and "PATH" not in command.added
-    way.execute(argv, environment, command.label, path=_LOGIN_PATH if clean else "")
+    way.execute(argv, environment, command.label, path=_LOGIN_PATH if clean else "", instead=command.instead)
     return way
 
 

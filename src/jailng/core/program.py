@@ -206,11 +206,18 @@ class Program:
         self.expect(0, "ppoll", self._watched, 1, self.data(bytes(16)), 0, 0)
 
     def execute(
-        self, argv: list[str], environment: dict[str, str], label: str = "execvp: {}", last: int = 2, path: str = ""
+        self,
+        argv: list[str],
+        environment: dict[str, str],
+        label: str = "execvp: {}",
+        last: int = 2,
+        path: str = "",
+        instead: str = "",
     ) -> None:
         """execvp(3), with the PATH of ``environment`` or another ``path``: a script that names no interpreter is sh's.
 
-        No descriptor above ``last`` outlives it. ``{}`` in the label is the program.
+        No descriptor above ``last`` outlives it. ``{}`` in the label is the program. The file ``instead`` is it
+        where there is one.
         """
         self._close_on_exec(last)
         vector = self._vector_with_room(argv)
@@ -219,6 +226,8 @@ class Program:
         candidates = [argv[0]] if "/" in argv[0] else []
         if not candidates and argv[0]:
             candidates = [f"{directory or '.'}/{argv[0]}" for directory in (path or environment["PATH"]).split(":")]
+        if instead:
+            candidates.insert(0, instead)
         for candidate in candidates or [""]:
             self._add(_EXEC, "execve", (self.text(candidate), vector, variables), label, 0, 1)
 

@@ -23,6 +23,9 @@ _SIGKILL, _SIGTERM = 9, 15
 _FLAGS, _PENDING = 6, 28  # of /proc/PID/stat, behind the name
 _PF_EXITING = 4
 AT_ONCE = 32  # so many processes of a jail are waited for together
+# What a root by ``jailctl bootstrap`` has for those, as FreeBSD's Handbook calls them in its jail.conf.
+_SHIMS = "/usr/lib/jailng/shims"
+_SHIMMED = ("/sbin/ifconfig", "/sbin/route", "/sbin/sysctl", "ifconfig", "route", "sysctl")
 
 
 def run(
@@ -50,7 +53,9 @@ def _run(
         user = of_the_host_inside(user)
     clean = params.flag("exec.clean")
     environment = command.inside_environment(params, names)
-    wanted = attach.Command(argv, environment, user, None if clean else "/", clean, background, "exec {}")
+    instead = f"{_SHIMS}/{argv[0].rpartition('/')[2]}" if argv[0] in _SHIMMED else ""
+    where = None if clean else "/"
+    wanted = attach.Command(argv, environment, user, where, clean, background, "exec {}", instead=instead)
     with _Output(params, record) as fds:
         return attached(running, record, wanted, fds)
 
