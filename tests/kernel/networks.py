@@ -188,8 +188,17 @@ def until_up(interface: str) -> None:
 
 def settle(interface: str) -> None:
     """Wait until it has the address that the kernel gives it when it gets to its carrier, and may use all it has."""
-    while "fe80" not in run("ip", "-6", "address", "show", "dev", interface) or "tentative" in run("ip", "address"):
+    # The kernel's route to it comes a moment after it may be used.
+    while "tentative" in run("ip", "address") or not _own("address", "show", "dev", interface) & _own(
+        "route", "show", "table", "local", "dev", interface
+    ):
         pass
+
+
+def _own(*words: str) -> set[str]:
+    """The link-local addresses in what ip(8) shows."""
+    shown = run("ip", "-6", *words).split()
+    return {word.partition("/")[0] for word in shown if word.startswith("fe80::") and word != "fe80::"}
 
 
 class Jail(Namespace):

@@ -110,7 +110,7 @@ def test_more_jails_than_descriptors(
     for words, there in ((["-qc"], count), (["-qr", "*"], 0)):
         argv = [str(checkout / "bin/jail"), "-f", str(path), *words]
         done = subprocess.run(
-            argv, capture_output=True, text=True, preexec_fn=partial(_limited, most), timeout=60, check=False
+            argv, capture_output=True, text=True, preexec_fn=partial(_limited, most), timeout=300, check=False
         )
         assert _quietly(done) == ""
         assert len(jls("name").stdout.split()) == there
@@ -139,7 +139,7 @@ def test_more_processes_than_descriptors(checkout: Path, conf: Write, small_root
     argv = [str(checkout / "bin/jail"), "-f", str(path)]
     _quietly(subprocess.run([*argv, "-qc"], capture_output=True, text=True, timeout=60, check=False))
     done = subprocess.run(
-        [*argv, "-qr", "a"], capture_output=True, text=True, preexec_fn=_limited, timeout=60, check=False
+        [*argv, "-qr", "a"], capture_output=True, text=True, preexec_fn=_limited, timeout=300, check=False
     )
     assert _quietly(done) == ""
     assert len(list((small_root / "ended").iterdir())) == (100 if seconds else 0)
@@ -217,7 +217,7 @@ def test_interrupted(
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL, start_new_session=True) as running:
         (tmp_path / "here").read_text()
         running.send_signal(number)
-        assert running.wait(20) == -number
+        assert running.wait(60) == -number
         os.killpg(running.pid, signal.SIGKILL)  # the hook, which is left to itself
     assert not list(Path("/run/jailng/jails").iterdir())
     assert str(small_root / "scratch") not in Path("/proc/mounts").read_text()
@@ -236,7 +236,7 @@ def test_interrupted_with_mounts_upon_mounts(checkout: Path, conf: Write, tmp_pa
         running.send_signal(signal.SIGINT)
         os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
         os.killpg(running.pid, signal.SIGKILL)  # the hooks, which hold the pipes
-        said = running.communicate(timeout=20)
+        said = running.communicate(timeout=60)
     assert said == ("a: created\nb: created\nc: created\nc: removed\nb: removed\na: removed\n", "")
     assert str(small_root / "scratch") not in Path("/proc/mounts").read_text()
 
