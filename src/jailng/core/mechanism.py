@@ -236,23 +236,21 @@ class _Squeezed:
     """With what is in use given back to the kernel, as far as it can be, down to an amount: for memory.max of cgroup2.
 
     To have a jail fit into that the kernel would kill its processes. Raises JailError, as v1 does, where more is needed
-    still.
+    still. Where this is killed in the middle the jail is slowed down until its limits are set again.
     """
 
-    __slots__ = ("_amount", "_before", "_place")
+    __slots__ = ("_amount", "_place")
 
     def __init__(self, place: str, amount: int) -> None:
         self._place = place
         self._amount = amount
-        self._before = b""
 
     def __enter__(self) -> None:
-        used, high = f"{self._place}/memory.current", f"{self._place}/memory.high"
+        used = f"{self._place}/memory.current"
         if self._amount >= _NO_LIMIT or int(cgroup.read(used)) <= self._amount:
             return
-        self._before = cgroup.read(high)
         try:
-            cgroup.write(high, b"%d" % self._amount)  # it holds until the limit does
+            cgroup.write(f"{self._place}/memory.high", b"%d" % self._amount)  # it holds until the limit does
             if int(cgroup.read(used)) > self._amount:
                 raise JailError("memoryuse: more is in use")
         except BaseException:
@@ -260,8 +258,7 @@ class _Squeezed:
             raise
 
     def __exit__(self, *_: object) -> None:
-        if self._before:
-            cgroup.write(f"{self._place}/memory.high", self._before)
+        cgroup.write(f"{self._place}/memory.high", b"max")
 
 
 def _set_processors(record: Record, amounts: Amounts) -> None:
