@@ -5,6 +5,7 @@ These run in the machine alone, and before the others, which put their process o
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +112,18 @@ def test_a_controller_of_ours_stays(checkout: Path, jails: Path, create: list[st
     assert (jails / "7/pids.max").read_text() == "40\n"
     _run(checkout / "bin/jail", "-r", "a")
     assert not jails.exists()  # the last jail takes it along, with what was on in it
+
+
+def test_beside_what_is_in_the_root_all_jails_have_a_weight(checkout: Path, jails: Path, create: list[str]) -> None:
+    """That of one process on each processor; so it is with other inits than systemd, whose processes lie there."""
+    top = jails.parent
+    if "cpu" not in (top / "cgroup.controllers").read_text().split():
+        pytest.skip("the cpu controller is on a hierarchy of its own")
+    try:
+        for where, weight in ((top, 100 * (os.cpu_count() or 1)), (top / "init.scope", 100)):
+            (where / "cgroup.procs").write_text("1")
+            _run(*create)
+            assert (jails / "cpu.weight").read_text() == f"{weight}\n"
+            _run(checkout / "bin/jail", "-r", "a")
+    finally:
+        (top / "init.scope/cgroup.procs").write_text("1")
