@@ -262,6 +262,24 @@ def test_an_alias_that_somebody_took_away(cell: str, doctor: Doctor) -> None:
     ip(f"address delete {FOUR}/32 dev ep0", f"address add {FOUR}/24 dev ep0")
 
 
+def test_an_alias_that_is_made_again_goes_with_the_jail(
+    lan: Namespace, doctor: Doctor, jail: Command, small_root: Path
+) -> None:
+    lent = ["198.51.100.77/24", "2001:db8:1::77/64"]
+    given = (f"ip4.addr=ep0|{lent[0]}", f"ip6.addr=ep0|{lent[1]}", f"path={small_root}", "persist")
+    assert jail("-c", "name=cell", *given).returncode == 0
+    before = run("ip", "-brief", "address", "show", "dev", "ep0")
+    ip(*[f"address delete {address} dev ep0" for address in lent])
+    for found in doctor.findings("addresses", 0):
+        doctor.mend(found)
+    assert doctor.findings("addresses", 0) == []
+    assert sorted(run("ip", "-brief", "address", "show", "dev", "ep0").split()) == sorted(before.split())
+    assert "deprecated" in run("ip", "-6", "address", "show", "dev", "ep0", "to", lent[1])
+    assert jail("-r", "cell").returncode == 0
+    left = run("ip", "-brief", "address", "show", "dev", "ep0")
+    assert [address for address in lent if address.partition("/")[0] in left] == []
+
+
 def test_a_proxy_and_a_route_that_somebody_took_away(cell: str, doctor: Doctor, jail: Command) -> None:
     with Netlink() as netlink:  # ip(8) takes none away that is of no interface
         netlink.batch([rtnetlink.delete_proxy(0, socket.inet_aton(FOUR))])

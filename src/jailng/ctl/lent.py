@@ -84,11 +84,21 @@ def _check_way(
             yield Finding(
                 f'jail "{jail.name}": {interface} has {address} no longer, so that nobody answers there once the jail '
                 "has ended",
-                (f"ip address add {address} dev {interface}",),
+                (f"ip address add {_as_lent(jail, interface, address)}",),
                 wrong=False,
             )
         else:
             yield from _check_network(netlink, jail, interface, carried[index, packed], [*carried.values()])
+
+
+def _as_lent(jail: Networked, interface: str, address: str) -> str:
+    """Words for ip-address(8): the alias as the jail has made it, to be known when it is taken away with the jail."""
+    for line in jail.record.undo:
+        kind, *words = line.split(" ")
+        if kind == "alias" and words[1].partition("/")[0] == address:
+            alike = " nodad preferred_lft 0" if ":" in address else ""  # the host does not speak from it
+            return f"{words[1]} dev {interface}{alike}"
+    return f"{address} dev {interface}"
 
 
 def _check_own(netlink: Netlink, aliases: list[rt.Address]) -> Iterator[Finding]:
