@@ -172,6 +172,9 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
     assert machine.must("dpkg", "-V", "jailng") == ""
 
     (machine.top / "etc/jailng.conf").write_text("allow.raw_sockets\n")
+    kept = "var/log/jailng/cell/console.log"  # as of a jail with ng.init, ng.watch or ng.log
+    (machine.top / kept).parent.mkdir(parents=True, exist_ok=True)
+    (machine.top / kept).touch()
     machine.must("dpkg", "--remove", "jailng")
     assert _without_init(machine.files() ^ before) == {
         "etc/jailng.conf",
@@ -181,9 +184,11 @@ def test_the_life_of_a_package(machine: Machine, packages: tuple[Path, Path]) ->
         "etc/init.d/rctl",
     }
     assert (machine.top / "usr/sbin/service").read_bytes() == debians
+    assert (machine.top / kept).exists()
     purged = machine.apt("purge", "jailng")
     assert purged.returncode == 0, purged.stderr
     assert machine.files() ^ before == set()
+    assert not (machine.top / "var/log/jailng").exists()
 
 
 def _without_init(paths: set[str]) -> set[str]:
