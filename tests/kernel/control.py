@@ -25,7 +25,7 @@ from jailng.audit import planted
 from tests.kernel.stage import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, mount, unshare
 
 _BIND, _REC, _PRIVATE, _RDONLY, _REMOUNT = 0x1000, 0x4000, 1 << 18, 1, 32
-MASKED = ("keys", "cmdline", "interrupts")
+MASKED = ("keys", "kcore", "cmdline", "interrupts")  # those that there are
 NOBODY = 70000
 
 
@@ -63,7 +63,8 @@ def furnish(root: Path, facts: dict[str, str]) -> None:
 def mask(root: Path, facts: dict[str, str]) -> None:
     furnish(root, facts)
     for name in MASKED:
-        mount("/dev/null", root / "proc" / name, None, _BIND)
+        if (root / "proc" / name).exists():
+            mount("/dev/null", root / "proc" / name, None, _BIND)
     mount("none", root / "proc/acpi", "tmpfs") if (root / "proc/acpi").exists() else None
     mount(str(root / "proc/sys"), root / "proc/sys", None, _BIND)
     mount("none", root / "proc/sys", None, _REMOUNT | _BIND | _RDONLY)

@@ -122,6 +122,7 @@ def test_what_can_expose_nothing_here_is_said_to_be_absent(monkeypatch: pytest.M
     (tmp_path / "cgroup.procs").touch()
     monkeypatch.setattr(resources, "CGROUPS", (str(tmp_path),))
     assert kernel.lacks("cgroups: write tasks") and not kernel.lacks("cgroups: write cgroup.procs")
+    assert kernel.lacks("proc: write /proc/version") and not kernel.lacks("proc: read /proc/version")
     for counted in kernel._COUNTED:
         for verdict in (HELD, EXPOSED):
             monkeypatch.setattr(PROBES[counted], "function", lambda facts, verdict=verdict: (verdict, "1"))

@@ -39,9 +39,11 @@ _TUNES = (6, 18)  # Linux with EXT4_IOC_GET_TUNE_SB_PARAM
 def lacks(name: str) -> bool:
     """Whether the kernel has not what the probe of that name reaches for. Root only."""
     kind, _, what = name.partition(": ")
-    files = _files(kind, *what.partition(" ")[::2])
+    verb, _, path = what.partition(" ")
+    files = _files(kind, verb, path)
     if files:
-        return not any(os.path.exists(file) for file in files)
+        written = verb == "write" and kind != "cgroups"
+        return not any(os.path.exists(file) and not (written and _is_read_only(file)) for file in files)
     if name == "files: EXT4_IOC_GET_TUNE_SB_PARAM":
         return _release() < _TUNES
     if name in _COUNTED:
@@ -79,6 +81,11 @@ def _files(kind: str, verb: str, path: str) -> list[str]:
 
         return [f"{top}/{path}" for top in CGROUPS]
     return []
+
+
+def _is_read_only(file: str) -> bool:
+    """Whether nobody may write to it, behind which there is nothing: audit/procfs.py."""
+    return not os.stat(file).st_mode & 0o222
 
 
 def _release() -> tuple[int, ...]:
