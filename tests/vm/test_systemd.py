@@ -119,11 +119,17 @@ def test_beside_what_is_in_the_root_all_jails_have_a_weight(checkout: Path, jail
     top = jails.parent
     if "cpu" not in (top / "cgroup.controllers").read_text().split():
         pytest.skip("the cpu controller is on a hierarchy of its own")
+    scope = top / "init.scope"  # which systemd removes where it is not in there
+
+    def move(where: Path) -> None:
+        where.mkdir(exist_ok=True)
+        (where / "cgroup.procs").write_text("1")
+
     try:
-        for where, weight in ((top, 100 * (os.cpu_count() or 1)), (top / "init.scope", 100)):
-            (where / "cgroup.procs").write_text("1")
+        for where, weight in ((top, 100 * (os.cpu_count() or 1)), (scope, 100)):
+            move(where)
             _run(*create)
             assert (jails / "cpu.weight").read_text() == f"{weight}\n"
             _run(checkout / "bin/jail", "-r", "a")
     finally:
-        (top / "init.scope/cgroup.procs").write_text("1")
+        move(scope)
