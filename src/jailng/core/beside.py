@@ -27,7 +27,8 @@ _SIGNALS = [number for number in range(1, 65) if number not in (9, 19, 32, 33)] 
 _SECONDS = 5.0
 _MOMENT = 0.5
 _ROUNDS = 8
-_PATIENCE, _TRIES = 1.0, 50
+_PATIENCE, _PAUSE = 60.0, 0.02  # seconds, with a starter that lives
+_STARTER = "JAILNG_STARTER"
 
 
 def start(
@@ -55,7 +56,7 @@ def spawn(argv: list[str], blocked: tuple[int, ...] = (), handed: tuple[int, ...
         started = posix.posix_spawn(
             interpreter.PYTHON,
             argv,
-            {},
+            {_STARTER: str(posix.getpid())},
             file_actions=files,
             setsid=True,
             setsigmask=blocked,
@@ -113,15 +114,19 @@ def shed(limits: bool = True) -> None:
 def named(jid: int, who: Callable[[Record], str]) -> Record | None:
     """The record, once what ``who`` finds in it is this process; None where it never is.
 
-    Then whoever has started this was killed before: nobody would wait for its end, and whoever comes next upon the jail
-    starts another.
+    Then whoever has started this was killed before he wrote it: nobody would wait for its end, and whoever comes next
+    upon the jail starts another.
     """
-    for _ in range(_TRIES):
+    starter = int(posix.environ.get(_STARTER.encode(), b"0"))
+    until = time.monotonic() + _PATIENCE
+    while True:
+        waits = posix.getppid() == starter and time.monotonic() < until
         record = registry.load(jid)
         if record is None or processid.is_own(who(record)):
             return record
-        time.sleep(_PATIENCE / _TRIES)
-    return None
+        if not waits:
+            return None
+        time.sleep(_PAUSE)
 
 
 def tell(identity: str, signal: int) -> None:
