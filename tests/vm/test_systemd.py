@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,9 +42,21 @@ def create(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
     subprocess.run([checkout / "bin/jail", "-R", "a"], capture_output=True, check=False)
 
 
+def _members(jails: Path) -> list[str]:
+    found = []
+    for pid in (jails / "7/members/cgroup.procs").read_text().split():
+        with suppress(OSError):  # it has ended
+            found.append(Path(f"/proc/{pid}/comm").read_text())
+    return found
+
+
 def _alive(checkout: Path, jails: Path) -> bool:
-    names = [Path(f"/proc/{pid}/comm").read_text() for pid in (jails / "7/members/cgroup.procs").read_text().split()]
-    return "sleep\n" in names and _run(checkout / "bin/jexec", "a", "echo", "in") == "in"
+    until = time.monotonic() + 60
+    while "sleep\n" not in _members(jails):  # what the shell has forked may not have executed it yet
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return _run(checkout / "bin/jexec", "a", "echo", "in") == "in"
 
 
 def test_what_systemd_does_leaves_jails_alone(checkout: Path, jails: Path, create: list[str]) -> None:
