@@ -137,7 +137,6 @@ def test_pgrep_lists_as_the_hosts_own(shim: Shim, started: Started, jails: dict[
         "-d , -l",
         "-n",
         "-o",
-        "-fl",
         "-lx",
         "--count",
         "--delimiter=:",
@@ -311,12 +310,19 @@ def test_service_runs_the_jails_own(shim: Shim, jails: dict[str, str], small_roo
         (("-j", "cell", "sshd", "restart"), "2 sshd restart"),
         (("-v", "-j", jails["cell"], "sshd", "one word"), "3 -v sshd one word"),
         (("-jcell", "-e"), "1 -e"),
-        (("-j", "cell", "-l"), "1 -l"),
         (("-vRrj", "cell"), "3 -r -R -v"),
         (("-j", "cell", "sshd", "-j", "x"), "3 sshd -j x"),
     ):
         done = shim("service", *words)
         assert (done.stdout, done.stderr, done.returncode) == (f"{seen}\n", "/root\n", 7), words
+    none = shim("service", "-j", "cell", "-l")
+    assert (none.stdout, none.stderr, none.returncode) == ("", "", 0)
+    scripts = small_root / "etc/init.d"
+    scripts.mkdir(parents=True)
+    for name, mode in (("cron", 0o755), ("README", 0o644)):
+        (scripts / name).touch()
+        (scripts / name).chmod(mode)
+    assert shim("service", "-v", "-j", "cell", "-l").stdout == "From /etc/init.d:\ncron\n"
     missing = shim("service", "-j", "nowhere", "sshd", "start")
     assert (missing.stdout, missing.stderr, missing.returncode) == ("", 'jexec: jail "nowhere" not found\n', 1)
     assert shim("service", "-j", "-n", "sshd", "start").stderr == 'jexec: jail "-n" not found\n'

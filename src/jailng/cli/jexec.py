@@ -39,7 +39,7 @@ def _main(argv: list[str]) -> int:
     if not words or ("u" in given and "U" in given):
         raise UsageError(USAGE)
     user = _of_the_host(given["u"]) if "u" in given else given.get("U")
-    record = registry.find(words[0])
+    record = registry.asked(words[0])
     if record is None:
         if not index.is_number(words[0]) and index.jid_in(words[0]) is None:
             raise JailError(f'jail "{printing.visible(words[0])}" not found')

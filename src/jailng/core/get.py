@@ -6,6 +6,7 @@ are parsed for ``value`` alone.
 
 from __future__ import annotations
 
+from jailng.core import index
 from jailng.errors import JailError
 
 TYPE_CHECKING = False
@@ -85,7 +86,7 @@ def living(registry: Registry, dying: bool = False) -> list[Record]:
 def find(registry: Registry, text: str, dying: bool = False) -> Record:
     """The jail of that jid or name. Raises JailError: jail 7 not found, jail "x" not found."""
     # As jls(8) and jexec(8) have it: a number that is not 0 is a jid, all else is a name.
-    jid = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    jid = index.jid_in(text) or 0
     record = registry.find(str(jid) if jid else text)
     if record is None or (record.dying and not dying):
         from jailng.params.values import visible

@@ -70,7 +70,7 @@ def is_number(text: str) -> bool:
 def jid_in(text: str) -> int | None:
     """The jid that a text is to jail_getid(3): strtoul(3) passes over white space and a ``+`` before the digits."""
     digits = text if is_number(text) else text.lstrip(" \t\n\v\f\r").removeprefix("+")
-    return int(digits) if is_number(digits) and len(digits) < 7 else None
+    return int(digits) if is_number(digits) and len(digits) < 10 else None
 
 
 def jid_of(name: str) -> int | None:

@@ -352,7 +352,15 @@ def find(text: str) -> Record | None:
     record = _indexed(text)
     if record is None or not record.alive():
         return None
-    return record if record.name == text or record.jid == index.jid_in(text) else None
+    return record if index.is_number(text) or record.name == text else None
+
+
+def asked(text: str) -> Record | None:
+    """``find``, of what jail_getid(3) is asked for, to which ``+7`` is a jid as well: jexec(8)."""
+    record = find(text)
+    if record is None and not index.is_number(text) and (jid := index.jid_in(text)) is not None:
+        record = find(str(jid))
+    return record
 
 
 def remains(text: str) -> Record | None:
@@ -380,9 +388,7 @@ def _strays() -> list[int]:
 
 
 def _indexed(text: str) -> Record | None:
-    jid = None if index.is_number(text) else index.jid_of(text)
-    if jid is None:
-        jid = index.jid_in(text)
+    jid = int(text) if index.is_number(text) and len(text) < 7 else index.jid_of(text)
     return load(jid) if jid is not None else None
 
 

@@ -21,7 +21,7 @@ service [-j <jail name or id>] [-v] <rc.d script> start|stop|etc.
 service -h
 """
 _ETC = Path("/etc")
-_LISTED = """cd /etc/init.d || exit
+_LISTED = """cd /etc/init.d 2>/dev/null || exit 0
 [ -z "$1" ] || echo "From /etc/init.d:"
 for script in *; do [ -f "$script" ] && [ -x "$script" ] && echo "$script"; done
 :"""

@@ -40,9 +40,7 @@ class Caller:
 
     def find(self, text: str) -> Record:
         """The living jail of that jid or name in the caller's. Raises JailError: not found."""
-        record = registry.find(self.outside(text)) if not index.is_number(text) else None
-        if record is None and index.jid_in(text) is not None:
-            record = registry.find(text)
+        record = registry.find(text) if index.is_number(text) else registry.find(self.outside(text))
         if record is None or not self.sees(record):
             raise NotFound(f'"{text}" not found', errno=ENOENT)
         return record
