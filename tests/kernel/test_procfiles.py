@@ -13,6 +13,7 @@ import pytest
 from jailng import Jail
 from jailng.api import connection
 from jailng.core import machine, procfiles
+from jailng.core.index import DIRECTORY
 from tests.kernel.conftest import Command, standing
 from tests.kernel.stage import Stage
 
@@ -254,3 +255,16 @@ def test_a_warden_keeps_them_fresh(stage: Stage, jail: Command, small_root: Path
         assert state.read().seen >= began + 80
     finally:
         assert jail("-r", "cell").returncode == 0
+
+
+def test_a_bare_chroot_has_no_sys(checkout: Path, small_root: Path) -> None:
+    """As ./demo is run in one with /proc alone: the first jail since the machine was booted."""
+    Path(DIRECTORY, "cpuinfo").unlink(missing_ok=True)
+    without = 'umount -l -R /sys && exec "$@"'
+    words = [f"{checkout}/bin/jail", "-c", f"path={small_root}", "command=/bin/true"]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", without, "sh", *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = Path(DIRECTORY, "cpuinfo").read_text().splitlines()
+    assert sum(line.startswith("processor") for line in lines) == os.cpu_count()

@@ -25,29 +25,35 @@ def numbers(text: str) -> list[int]:
 
 def processors(path: str) -> list[int]:
     """Those that the cgroup has. Raises OSError."""
-    return _effective(path, "cpus", _ONLINE)
+    return _effective(path, "cpus") or online()
 
 
 def nodes(path: str) -> list[int]:
     """The memory nodes that the cgroup has. Raises OSError."""
-    return _effective(path, "mems", _NODES)
+    try:
+        return _effective(path, "mems") or numbers(content.text(_NODES))
+    except FileNotFoundError:
+        return [0]  # a kernel without memory nodes tells of none
 
 
 def online() -> list[int]:
     """The processors that there are. Raises OSError."""
-    return numbers(content.text(_ONLINE))
+    try:
+        return numbers(content.text(_ONLINE))
+    except FileNotFoundError:  # no /sys, as in a bare chroot
+        lines = [line.partition(" ")[0] for line in content.text("/proc/stat").split("\n") if line.startswith("cpu")]
+        return [int(name[3:]) for name in lines if name != "cpu"]
 
 
-def _effective(path: str, what: str, everything: str) -> list[int]:
+def _effective(path: str, what: str) -> list[int]:
+    """What the controller says; nothing where there is none."""
     jail = "/".join(path.split("/")[:2])  # a jail in another has what that one has
     if cgroup.exists(f"{jail}/cpuset.{what}.effective"):
         return numbers(cgroup.read(f"{jail}/cpuset.{what}.effective").decode())
-    for place in (f"{controller.existing('cpuset', path)}/cpuset.effective_{what}", everything):
-        try:
-            return numbers(content.text(place))
-        except FileNotFoundError:
-            continue
-    return [0]  # a kernel without memory nodes tells of none
+    try:
+        return numbers(content.text(f"{controller.existing('cpuset', path)}/cpuset.effective_{what}"))
+    except FileNotFoundError:
+        return []
 
 
 def limit(path: str, chosen: list[int]) -> None:
