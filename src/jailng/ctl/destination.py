@@ -99,6 +99,12 @@ def shown(packed: bytes) -> str:
     return str(ipaddress.ip_address(packed))
 
 
+def scoped(packed: bytes, interface: str) -> str:
+    """An address as a number, with the interface if it is one of a link alone."""
+    scope = f"%{interface}" if packed[:1] == b"\xfe" and packed[1] & 0xC0 == 0x80 else ""
+    return f"{shown(packed)}{scope}"
+
+
 def named(packed: bytes) -> str:
     """An address, or ``default``, which FreeBSD has for IPv4 alone."""
     return "default" if packed == bytes(4) else shown(packed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jailng.ctl import ifconfig
+from jailng.ctl.destination import scoped
 from jailng.ctl.netroutes import network
 from jailng.linux import interface as device
 from jailng.linux import rtnetlink as rt
@@ -65,10 +66,8 @@ def held(only: str = "", family: str = "") -> list[Line]:
 
 
 def _of_address(link: rt.Interface, found: rt.Address) -> Line:
-    known = ipaddress.ip_address(found.packed)
     around = ipaddress.ip_network((found.packed, found.prefix), strict=False).network_address.packed
-    scope = f"%{link.name}" if known.version == 6 and known.is_link_local else ""
-    return Line(link, network(around, found.prefix, link.name), f"{known}{scope}", None)
+    return Line(link, network(around, found.prefix, link.name), scoped(found.packed, link.name), None)
 
 
 def _columns(letters: str) -> list[tuple[str, str, str, str]]:

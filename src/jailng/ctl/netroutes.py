@@ -5,10 +5,10 @@ Forms, flags and libxo's names are those of usr.bin/netstat/route_netlink.c. Add
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
+from jailng.ctl.destination import scoped
 from jailng.linux import interface as device
 from jailng.linux import routes
 from jailng.linux import rtnetlink as rt
@@ -78,26 +78,21 @@ def _line(route: Route, gateway: bytes, index: int, names: dict[int, str]) -> Li
         (name != _LOOPBACK if own else route.protocol not in (routes.OF_KERNEL, *_OF_NEIGHBOURS), "S"),
         (route.kind == routes.BLACKHOLE, "B"),
     )
-    through = _address(gateway, name) if gateway else f"link#{index}"
+    through = scoped(gateway, name) if gateway else f"link#{index}"
     flags = "".join([letter for holds, letter in known if holds])
     return Line(_destination(route, name), through, flags, _LOOPBACK if own else name)
-
-
-def _address(packed: bytes, interface: str) -> str:
-    scope = f"%{interface}" if packed[:1] == b"\xfe" and packed[1] & 0xC0 == 0x80 else ""
-    return f"{ipaddress.ip_address(packed)}{scope}"
 
 
 def network(packed: bytes, bits: int, interface: str) -> str:
     """A network as FreeBSD names it, an address with its prefix."""
     if not bits and not any(packed):
         return "default"
-    return f"{_address(packed, interface)}/{bits}"
+    return f"{scoped(packed, interface)}/{bits}"
 
 
 def _destination(route: Route, interface: str) -> str:
     if _is_whole(route):
-        return _address(route.target, interface)
+        return scoped(route.target, interface)
     return network(route.target, route.bits, interface)
 
 
