@@ -170,7 +170,7 @@ def test_variables_of_the_environment() -> None:
     variables = [word for word in f"{passed[1]} , {passed[2]}".split() if word.isupper()]
     assert sorted(variables) == sorted([*command._HARMLESS, "LC_*"])
     assert attach.USUAL_PATH in section("ENVIRONMENT")
-    assert command._CLEAN_PATH in section("ENVIRONMENT")
+    assert attach.CLEAN_PATH in section("ENVIRONMENT")
 
 
 def test_numbers() -> None:

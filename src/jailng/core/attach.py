@@ -31,8 +31,8 @@ BORN = ns.CLONE_NEWPID | ns.CLONE_NEWNS | ns.CLONE_NEWNET
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Where the program of a clean environment is looked for, whose own PATH is as the manual has it (engine/command.py):
 # FreeBSD's has a login class's (setusercontext(3)), with /sbin, where ifconfig(8) is. The first is jailng's.
-_CLEAN_PATH = "/bin:/usr/bin"
-_LOGIN_PATH = f"/usr/lib/jailng/shims:{_CLEAN_PATH}:/sbin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
+CLEAN_PATH = "/bin:/usr/bin"
+_LOGIN_PATH = f"/usr/lib/jailng/shims:{CLEAN_PATH}:/sbin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
 # How long a jailed file system may keep us waiting for its passwd or a directory, in seconds.
 _PATIENCE = 10
 _PR_SET_PDEATHSIG = 1
@@ -305,7 +305,7 @@ def _way_in(
     process.limit_as_member(way, entry.confinement.limits)
     argv = command.argv or [user.shell if user is not None else "/bin/sh", "-i"]
     environment = _environment(command, user)
-    clean = environment["PATH"] == _CLEAN_PATH and "PATH" not in command.added
+    clean = environment["PATH"] == CLEAN_PATH and "PATH" not in command.added
     way.execute(argv, environment, command.label, path=_LOGIN_PATH if clean else "", instead=command.instead)
     return way
 

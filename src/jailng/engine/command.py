@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 # A command with one of these is for sh; any other is split at white space and executed as it stands.
 _FOR_SHELL = frozenset("!\"$&'()*;<>?[\\]`{|}~")
-_CLEAN_PATH = "/bin:/usr/bin"
 _PYTHONS = "C.UTF-8"
 # Of the caller's environment a jail sees no more than this unless exec.clean is switched off by name.
 _HARMLESS = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES")
@@ -70,7 +69,9 @@ def inside_environment(params: Parameters, names: dict[str, str]) -> dict[str, s
 
 def clean(environment: dict[str, str]) -> dict[str, str]:
     """What is left of an environment by exec.clean and ``jexec -l``, before the user's own is added."""
-    return {**{key: environment[key] for key in ("TERM",) if key in environment}, "PATH": _CLEAN_PATH}
+    from jailng.core.attach import CLEAN_PATH
+
+    return {**{key: environment[key] for key in ("TERM",) if key in environment}, "PATH": CLEAN_PATH}
 
 
 def harmless(environment: dict[str, str]) -> dict[str, str]:
